@@ -1,0 +1,5 @@
+"""`python -m iapo`."""
+
+from iapo.cli import main
+
+main()

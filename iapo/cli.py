@@ -1,0 +1,75 @@
+"""The command line. Heavy imports stay inside the verbs, so that `iapo --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Teach small vision-language models to use tools (IAPO).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tiny = typer.Typer(help="The packaged tiny models.", no_args_is_help=True)
+app.add_typer(tiny, name="tiny")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Parent of the run folders; runs/demo if not given.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of each run; the demo's own if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of data order, sampling and evaluation.")] = 0,
+) -> None:
+    """Train the tiny student with GRPO and with IAPO from one start, and compare them on held-out charts."""
+    from iapo.demo import run_demo
+
+    run_demo(out, steps=steps, seed=seed)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a packaged one.")],
+    list_settings: Annotated[bool, typer.Option(help="List every setting that can be given, and stop.")] = False,
+) -> None:
+    """Train a policy as a YAML file says; any setting can be overridden by a flag of its name.
+
+    For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
+    """
+    from iapo.training import list_arguments, parse, run
+
+    if list_settings:
+        list_arguments()
+        return
+    run(*parse(config, context.args))
+
+
+@tiny.command("build")
+def tiny_build(
+    out: Annotated[Path, typer.Option(help="Where the checkpoint folders are written.")] = Path("runs/tiny"),
+    model: Annotated[str, typer.Option(help="tiny-student, tiny-teacher or both.")] = "both",
+    seed: Annotated[int, typer.Option(help="Of weights, lessons and measurements.")] = 0,
+    scale: Annotated[float, typer.Option(help="Factor on the number of steps, for a quick trial.")] = 1.0,
+) -> None:
+    """Pretrain the tiny models from nothing (both: about 40 minutes on two cores)."""
+    from iapo.tiny.command import build_models
+
+    build_models(out, model, seed=seed, scale=scale)
+
+
+def main() -> None:
+    """Runs the command line; a refused input is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except ValueError as error:
+        # What the package refuses is a ValueError with a sentence meant for people.
+        sys.stderr.write(f"iapo: {error}\n")
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""`IAPOConfig`: TRL's `GRPOConfig` and what IAPO adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import GRPOConfig
+
+
+@dataclass
+class IAPOConfig(GRPOConfig):
+    """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
+
+    Args:
+        teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
+        penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
+        penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
+        attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
+        attribution_normalization: How block scores become a distribution.
+        attribution_eps: Weight of the uniform distribution in it.
+        attribution_steps: 1 is gradient x embedding; more are midpoints of the integrated path.
+        no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
+        attribution_batch_size: Calls in one forward pass of the attribution.
+        always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
+        max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
+            and the observation between them.
+        trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
+        traces_per_step: How many of them.
+    """
+
+    teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
+    penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
+    penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
+    attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
+    attribution_normalization: Literal["magnitude", "softmax"] = field(
+        default="magnitude", metadata={"help": "How block scores become a distribution."}
+    )
+    attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
+    attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
+    no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
+    attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
+    always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
+    max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
+    trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
+    traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.penalty_weight < 0:
+            raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
+        if self.penalty_decay < 0:
+            raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+        if self.penalty_weight > 0 and self.always_measure:
+            # Measured anyway; nothing to add.
+            self.always_measure = False
+        if self.always_measure and self.teacher is None:
+            raise ValueError("always_measure needs a teacher; set one or turn it off")

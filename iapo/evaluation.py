@@ -1,0 +1,168 @@
+"""Traces and scores of a policy on samples, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from transformers import set_seed
+
+from iapo.generation import make_generate
+from iapo.policy import Policy
+from iapo.prompt import PromptEncoder
+from iapo.records import Sample, Score, Trace
+from iapo.rewards.alignment import Alignment
+from iapo.rewards.outcome import grade
+from iapo.rollout import rollout
+from iapo.tools import TOOLS, ToolDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95% interval.
+
+    Attributes:
+        value: The mean; None where nothing was counted.
+        low: Lower end.
+        high: Upper end.
+        count: Over how many rollouts.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """How a policy is evaluated; written down with the result.
+
+    Attributes:
+        max_turn_tokens: Longest turn in tokens.
+        temperature: 0 is greedy.
+        top_p: Nucleus where it samples.
+        seed: Of the sampling.
+        batch_size: Rollouts generated at once.
+    """
+
+    max_turn_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 64
+
+
+def evaluate(
+    policy: Policy,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    *,
+    alignment: Alignment | None = None,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Trace]:
+    """Rolls a policy out once on each sample and grades it.
+
+    Args:
+        policy: The policy.
+        samples: The test set.
+        settings: How it generates.
+        alignment: Measures each call's divergence to a teacher, if given.
+        tools: The offered tools.
+        progress: Called with the number of new samples done.
+
+    Returns:
+        One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
+    """
+    set_seed(settings.seed)
+    encoder = PromptEncoder(policy.processor)
+    generate = make_generate(
+        policy,
+        encoder,
+        max_new_tokens=settings.max_turn_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+    traces: list[Trace] = []
+    for start in range(0, len(samples), settings.batch_size):
+        rollouts = rollout(samples[start : start + settings.batch_size], encoder, generate, tools=tools)
+        measured = [None] * len(rollouts) if alignment is None else alignment.measure(policy.model, rollouts)
+        for one, attribution in zip(rollouts, measured, strict=True):
+            scores = {"outcome": grade(one.trace.final_text, one.trace.sample.answers)}
+            distributions: dict[str, Mapping[str, float]] = {}
+            if attribution is not None:
+                scores["divergence"] = Score(attribution.divergence)
+                if attribution.student:
+                    distributions = {"student": attribution.student, "teacher": attribution.teacher}
+            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions))
+        progress(len(rollouts))
+    return traces
+
+
+def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
+    """Sums traces up.
+
+    Returns:
+        `accuracy` (of all), `call_ratio` (of all), `call_success` (executed, of the called), `misuse` (wrong axis, of
+        the executed on samples that have a right one), each with a Wilson interval; and `divergence`, the mean of
+        all, with a bootstrap interval.
+    """
+    called = [trace for trace in traces if trace.result.status != "no_call"]
+    edited = [trace for trace in called if trace.result.status == "edited" and trace.sample.axis is not None]
+    divergences = [trace.scores["divergence"].value for trace in traces if "divergence" in trace.scores]
+    return {
+        "accuracy": proportion([trace.scores["outcome"].value == 1 for trace in traces]),
+        "call_ratio": proportion([trace.result.status != "no_call" for trace in traces]),
+        "call_success": proportion([trace.result.status == "edited" for trace in called]),
+        "misuse": proportion([trace.misused for trace in edited]),
+        "divergence": mean(divergences),
+    }
+
+
+def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:
+    """Mean difference of a score between two evaluations of the same samples, with a bootstrap interval over samples.
+
+    Raises:
+        ValueError: If the two do not cover the same samples in the same order.
+    """
+    if [trace.sample.id for trace in after] != [trace.sample.id for trace in before]:
+        raise ValueError("paired evaluations must cover the same samples in the same order")
+    pairs = zip(after, before, strict=True)
+    return mean([one.scores[score].value - other.scores[score].value for one, other in pairs])
+
+
+def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
+    """Mean block distribution of `student` and `teacher` over the traces that have one."""
+    means: dict[str, dict[str, float]] = {}
+    for who in ("student", "teacher"):
+        found = [trace.attribution[who] for trace in traces if who in trace.attribution]
+        names = list(found[0]) if found else []
+        means[who] = {name: float(np.mean([blocks[name] for blocks in found])) for name in names}
+    return means
+
+
+def proportion(outcomes: Sequence[bool]) -> Estimate:
+    """A share with its Wilson interval."""
+    if not outcomes:
+        return Estimate(None, None, None, 0)
+    interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
+    return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
+
+
+def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
+    """A mean with its percentile bootstrap interval; the resampling is seeded."""
+    if not values:
+        return Estimate(None, None, None, 0)
+    array = np.asarray(values)
+    if np.ptp(array) == 0:
+        # All equal: nothing to resample.
+        return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+    result = stats.bootstrap(
+        (array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0), batch=200
+    )
+    interval = result.confidence_interval
+    return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))

@@ -1,0 +1,282 @@
+"""Typed blocks -> chat messages -> token spans (docs/method.md, section 1).
+
+A prompt is an ordered list of blocks. Rendering goes through the processor's own chat template, and each token of
+the result belongs to exactly one block, found from the rendered text's character offsets and the number of tokens
+that the processor gives each picture; nothing is ever searched for in token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+
+from iapo.records import Sample, ToolResult
+from iapo.tools import TOOLS, ToolDefinition
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import ProcessorMixin
+
+BlockType = Literal["context", "query", "image", "tool"]
+
+INSTRUCTIONS = (
+    "You answer questions about charts and tables. First write a Python code block that calls the tools on image_1 "
+    "and ends in display(...). You then see the edited picture. End with FINAL ANSWER: your answer. TERMINATE."
+)
+OBSERVATION_EDITED = "OBSERVATION: the edited picture is shown. Answer the question now."
+OBSERVATION_ERROR = "OBSERVATION: {error} Answer the question now."
+
+# Stands for the model's own first turn while the template's text after it is found; any unusual text would do.
+_TURN = "\u241ethe first turn\u241e"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One typed part of a prompt.
+
+    Attributes:
+        type: `context` (plain text), `query`, `image` or `tool` (one definition).
+        name: Unique within the prompt; student and teacher are compared block by block, by name.
+        text: The text; empty for an image.
+        image: The picture; only for an image.
+    """
+
+    type: BlockType
+    name: str
+    text: str = ""
+    image: Image.Image | None = None
+
+    def __post_init__(self) -> None:
+        if (self.type == "image") != (self.image is not None):
+            raise ValueError(f"block {self.name!r} of type {self.type!r}: an image block, and no other, has a picture")
+        if self.type != "image" and not self.text.strip():
+            raise ValueError(f"block {self.name!r} has no text")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as a model reads it.
+
+    Attributes:
+        ids: Token ids, pictures expanded to their number of image tokens; length P.
+        block_of: For each position the index of its block; length P, each block has at least one position.
+        block_names: Names of the blocks, in order; length m.
+        images: The prompt's pictures, in order.
+    """
+
+    ids: list[int]
+    block_of: list[int]
+    block_names: tuple[str, ...]
+    images: tuple[Image.Image, ...]
+
+
+def build_blocks(
+    sample: Sample,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    instructions: str = INSTRUCTIONS,
+    list_names: bool = False,
+) -> tuple[Block, ...]:
+    """Lays out the standard prompt: instructions, picture, one block per tool definition, question.
+
+    Args:
+        sample: The question and picture.
+        tools: The offered tools, one block each, in this order.
+        instructions: What the agent is told, as the system message.
+        list_names: Whether a second context block lists the names that `columns_bbox` and `rows_bbox` hold, for
+            pictures whose names cannot be read off.
+
+    Returns:
+        The blocks, in prompt order; the first is the system message, the others are the user's.
+    """
+    blocks = [Block("context", "context", instructions), Block("image", "image_1", image=sample.image)]
+    blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in tools.items()]
+    if list_names:
+        text = f"columns_bbox: {', '.join(sample.column_boxes)}\nrows_bbox: {', '.join(sample.row_boxes)}\n"
+        blocks.append(Block("context", "names", text))
+    blocks.append(Block("query", "query", f"QUESTION: {sample.question}"))
+    return tuple(blocks)
+
+
+def to_messages(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """Turns blocks into chat messages: a leading context block is the system message, the rest the user's."""
+    messages: list[dict[str, Any]] = []
+    rest = list(blocks)
+    if rest and rest[0].type == "context":
+        first = rest.pop(0)
+        messages.append({"role": "system", "content": [{"type": "text", "text": first.text}]})
+    content: list[dict[str, Any]] = [
+        {"type": "image", "image": block.image} if block.type == "image" else {"type": "text", "text": block.text}
+        for block in rest
+    ]
+    messages.append({"role": "user", "content": content})
+    return messages
+
+
+class PromptEncoder:
+    """Encodes prompts and second-turn observations for one processor.
+
+    Args:
+        processor: A Qwen-VL style processor: its tokenizer is a fast one (character offsets are needed) with a chat
+            template, and pictures stand in the text as `<|vision_start|><|image_pad|><|vision_end|>`.
+
+    Raises:
+        ValueError: If the tokenizer gives no character offsets.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        if not self.tokenizer.is_fast:
+            raise ValueError("block spans need character offsets: load the fast tokenizer of this model")
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.merge_area: int = processor.image_processor.merge_size**2
+        self._control_tokens = [
+            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
+        ]
+        self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
+
+    def encode(self, blocks: Sequence[Block]) -> EncodedPrompt:
+        """Renders blocks through the chat template and finds each token's block.
+
+        Args:
+            blocks: The prompt; names must be unique.
+
+        Returns:
+            The encoded prompt; its spans partition `0 .. P-1`.
+
+        Raises:
+            ValueError: If two blocks share a name, a block's text holds a control token such as `<|im_end|>`, or it
+                does not stand in the rendered prompt.
+        """
+        names = tuple(block.name for block in blocks)
+        if len(set(names)) != len(names):
+            raise ValueError(f"block names must be unique, got {names}")
+        for block in blocks:
+            if control := [token for token in self._control_tokens if token in block.text]:
+                raise ValueError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
+        text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
+        starts = block_starts(text, blocks)
+        encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        images = tuple(block.image for block in blocks if block.image is not None)
+        counts = iter(self.image_token_counts(images))
+        ids: list[int] = []
+        block_of: list[int] = []
+        index = 0
+        for token, (start, _) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+            while index + 1 < len(starts) and start >= starts[index + 1]:
+                index += 1
+            repeat = next(counts) if token == self.image_token_id else 1
+            ids += [token] * repeat
+            block_of += [index] * repeat
+        missing = sorted(set(range(len(blocks))) - set(block_of))
+        if missing:
+            raise ValueError(f"block {names[missing[0]]!r} has no token of its own; separate it from its neighbour")
+        return EncodedPrompt(ids, block_of, names, images)
+
+    def observation(self, result: ToolResult, *, ended: bool) -> list[int]:
+        """The token ids between the model's first turn and its second.
+
+        Args:
+            result: What came of the program.
+            ended: Whether turn 1 ended with its end-of-turn token (it did not if its length ran out).
+
+        Returns:
+            Ids of the end of turn 1 (if it is missing), the observation with the edited picture's image tokens, and
+            the header of turn 2.
+        """
+        text = self._turn_2_texts[result.image is not None]
+        if result.image is None:
+            # An error quotes the model's own words, which must not turn into control tokens.
+            text = text.replace("{error}", (result.error or "").replace("<|", "< |"))
+        if ended:
+            text = text.removeprefix(self.tokenizer.eos_token)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if result.image is None:
+            return ids
+        (count,) = self.image_token_counts((result.image,))
+        place = ids.index(self.image_token_id)
+        return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
+
+    def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
+        """Number of tokens that each picture takes in the merged sequence."""
+        sizes = [(image.height, image.width) for image in images]
+        processor = self.processor.image_processor
+        return [processor.get_number_of_image_patches(h, w, {}) // self.merge_area for h, w in sizes]
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """Pixel patches of pictures, as the vision tower takes them.
+
+        Returns:
+            `pixel_values` of shape (sum of patches, patch features) and `image_grid_thw` of shape (pictures, 3).
+        """
+        rgb = [image.convert("RGB") for image in images]
+        return dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
+
+    def offsets(self, ids: Sequence[int]) -> tuple[str, list[int]]:
+        """Decodes generated ids, and finds where each token's text ends.
+
+        Returns:
+            The text without special tokens, and for each token the number of characters up to and with it.
+        """
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        ends = [
+            min(len(text), len(self.tokenizer.decode(list(ids[: i + 1]), skip_special_tokens=True)))
+            for i in range(len(ids))
+        ]
+        return text, ends
+
+    def _turn_2_text(self, with_image: bool) -> str:
+        text = OBSERVATION_EDITED if with_image else OBSERVATION_ERROR
+        content: list[dict[str, str]] = [{"type": "text", "text": text}]
+        if with_image:
+            content.insert(0, {"type": "image"})
+        messages = [
+            {"role": "user", "content": [{"type": "text", "text": "question"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": _TURN}]},
+            {"role": "user", "content": content},
+        ]
+        rendered = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(rendered).partition(_TURN)[2]
+
+
+def block_starts(text: str, blocks: Sequence[Block]) -> list[int]:
+    """Finds where each block begins in a rendered chat, scaffolding included.
+
+    Role headers and vision marks belong to the block that they wrap: what stands between two blocks is cut where the
+    first one's wrapping ends (after `<|vision_end|>` or the message's end) and the second one's begins.
+
+    Args:
+        text: The rendered prompt, one `<|image_pad|>` a picture.
+        blocks: The blocks, in the order in which they were rendered.
+
+    Returns:
+        Start offset of each block in characters; the first is 0.
+
+    Raises:
+        ValueError: If a block's text does not stand in the rendered prompt in its place.
+    """
+    starts: list[int] = []
+    end = 0
+    for index, block in enumerate(blocks):
+        needle = "<|image_pad|>" if block.type == "image" else block.text
+        at = text.find(needle, end)
+        if at < 0:
+            # Templates may strip a text's outer white space.
+            needle = needle.strip()
+            at = text.find(needle, end)
+        if at < 0:
+            raise ValueError(f"block {block.name!r} does not stand unchanged in the rendered prompt")
+        gap = text[end:at]
+        if index == 0:
+            starts.append(0)
+        elif "<|im_start|>" in gap:
+            starts.append(end + gap.index("<|im_start|>"))
+        elif block.type == "image" and "<|vision_start|>" in gap:
+            starts.append(end + gap.index("<|vision_start|>"))
+        else:
+            starts.append(at)
+        end = at + len(needle)
+    return starts

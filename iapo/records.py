@@ -1,0 +1,301 @@
+"""What flows through the system: samples, tool calls, tool results, traces, scores.
+
+Every record is frozen, typed and JSON-serialisable both ways. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from PIL import Image
+
+Axis = Literal["columns", "rows"]
+Kind = Literal["chart", "table"]
+Status = Literal["edited", "no_call", "refused", "failed"]
+
+Box = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)`` in pixels of the picture, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
+
+AXES: tuple[Axis, ...] = ("columns", "rows")
+STATUSES: tuple[Status, ...] = ("edited", "no_call", "refused", "failed")
+
+
+def image_to_text(image: Image.Image) -> str:
+    """Encodes a picture as base64 PNG, for JSON."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def image_from_text(text: str) -> Image.Image:
+    """Decodes what `image_to_text` wrote."""
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image
+
+
+def _pack_image(image: Image.Image | None, path: str | None) -> dict[str, str] | None:
+    if path is not None:
+        return {"path": path}
+    return None if image is None else {"png": image_to_text(image)}
+
+
+def _unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Image | None:
+    if data is None:
+        return None
+    if "png" in data:
+        return image_from_text(data["png"])
+    image = Image.open((root or Path()) / data["path"])
+    image.load()
+    return image
+
+
+def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
+    boxes: dict[str, Box] = {}
+    for name, box in data.items():
+        x1, y1, x2, y2 = (float(value) for value in box)
+        boxes[name] = (x1, y1, x2, y2)
+    return MappingProxyType(boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question about one picture.
+
+    Attributes:
+        id: Unique within its source.
+        image: The picture, any Pillow mode.
+        question: The question as asked.
+        answers: The gold answer(s); several mean that all of them are asked for, in any order.
+        column_boxes: Box of each named column, in pixels; empty where columns are not annotated.
+        row_boxes: Box of each named row, in pixels; empty where rows are not annotated.
+        kind: `chart` or `table`.
+        axis: The axis along which the picture is cleanly divisible (the right tools' axis), or None where both
+            or neither is, in which case no call on it counts as misuse.
+        source: The data set, for example `synthetic/vbar`.
+        question_type: What is asked (`value`, `largest`, ...), empty where unknown.
+    """
+
+    id: str
+    image: Image.Image
+    question: str
+    answers: tuple[str, ...]
+    column_boxes: Mapping[str, Box] = field(default_factory=dict)
+    row_boxes: Mapping[str, Box] = field(default_factory=dict)
+    kind: Kind = "chart"
+    axis: Axis | None = None
+    source: str = ""
+    question_type: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.answers:
+            raise ValueError(f"sample {self.id!r} has no answer; give at least one")
+        if self.axis is not None and self.axis not in AXES:
+            raise ValueError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
+        object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
+        object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
+        for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
+            for name, (x1, y1, x2, y2) in boxes.items():
+                if not (x1 < x2 and y1 < y2):
+                    raise ValueError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
+
+    def to_json(self, image_path: str | None = None) -> dict[str, Any]:
+        """Returns a JSON-ready dict; the picture is embedded as PNG unless `image_path` says where it lies."""
+        return {
+            "id": self.id,
+            "image": _pack_image(self.image, image_path),
+            "question": self.question,
+            "answers": list(self.answers),
+            "column_boxes": {name: list(box) for name, box in self.column_boxes.items()},
+            "row_boxes": {name: list(box) for name, box in self.row_boxes.items()},
+            "kind": self.kind,
+            "axis": self.axis,
+            "source": self.source,
+            "question_type": self.question_type,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], root: Path | None = None, image: Image.Image | None = None) -> Self:
+        """Reads what `to_json` wrote.
+
+        Args:
+            data: The dict.
+            root: The folder that relative picture paths start from.
+            image: The picture itself, where the caller keeps it apart from the dict.
+
+        Raises:
+            ValueError: If there is no picture.
+        """
+        picture = image if image is not None else _unpack_image(data["image"], root)
+        if picture is None:
+            raise ValueError(f"sample {data['id']!r} has no picture")
+        return cls(
+            id=data["id"],
+            image=picture,
+            question=data["question"],
+            answers=tuple(data["answers"]),
+            column_boxes=data["column_boxes"],
+            row_boxes=data["row_boxes"],
+            kind=data["kind"],
+            axis=data["axis"],
+            source=data["source"],
+            question_type=data["question_type"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One checked call of a tool in a model-written program.
+
+    Attributes:
+        name: The tool, for example `focus_on_columns_with_mask`.
+        targets: The names of the columns or rows to focus on.
+        boxes: Which boxes were passed: `columns_bbox` or `rows_bbox`.
+        axis: The axis that the tool works on.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    boxes: str
+    axis: Axis
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "targets": list(self.targets), "boxes": self.boxes, "axis": self.axis}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["name"], tuple(data["targets"]), data["boxes"], data["axis"])
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of the program in a model's first turn.
+
+    Attributes:
+        status: `edited` (a picture was displayed), `no_call` (no code block), `refused` (the program leaves the
+            allowed language) or `failed` (allowed, but its arguments are wrong).
+        calls: The tool calls that were understood, in order, also where a later one failed.
+        image: The displayed picture; only with `edited`.
+        error: Why it was refused or failed, one sentence.
+        span: Character offsets of the program in the model's text; None with `no_call`.
+    """
+
+    status: Status
+    calls: tuple[ToolCall, ...] = ()
+    image: Image.Image | None = None
+    error: str | None = None
+    span: tuple[int, int] | None = None
+
+    def misused(self, axis: Axis | None) -> bool:
+        """Whether an executed program used a tool of the other axis than the picture's.
+
+        A program that did not execute is a failure, not a misuse, and a picture without one right axis
+        (`axis=None`) has no wrong tools (the paper's case study, Fig. 3).
+        """
+        return self.status == "edited" and axis is not None and any(call.axis != axis for call in self.calls)
+
+    def to_json(self, image_path: str | None = None) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "calls": [call.to_json() for call in self.calls],
+            "image": _pack_image(self.image, image_path),
+            "error": self.error,
+            "span": None if self.span is None else list(self.span),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
+        span = data["span"]
+        return cls(
+            status=data["status"],
+            calls=tuple(ToolCall.from_json(call) for call in data["calls"]),
+            image=_unpack_image(data["image"], root),
+            error=data["error"],
+            span=None if span is None else (span[0], span[1]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One component of a reward or an evaluation.
+
+    Attributes:
+        value: The number.
+        answer: What was scored, for example the extracted final answer; None where there was nothing.
+        explanation: Why this value, one sentence.
+    """
+
+    value: float
+    answer: str | None = None
+    explanation: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"value": self.value, "answer": self.answer, "explanation": self.explanation}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["value"], data["answer"], data["explanation"])
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One rollout: at most two model turns around one tool program.
+
+    Attributes:
+        sample: The question and picture.
+        turn_1: The model's first turn.
+        result: What came of its program.
+        turn_2: The model's second turn; None where turn 1 called no tool.
+        scores: Reward components by name, for example `outcome`, `divergence`.
+        attribution: Block distributions by whose they are (`student`, `teacher`), each a map from block name to
+            probability; empty where the rollout has no attribution.
+        step: The optimiser step in which it was sampled; None outside training.
+    """
+
+    sample: Sample
+    turn_1: str
+    result: ToolResult
+    turn_2: str | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    step: int | None = None
+
+    @property
+    def final_text(self) -> str:
+        """The turn that is graded: the second where there is one, else the first."""
+        return self.turn_1 if self.turn_2 is None else self.turn_2
+
+    @property
+    def misused(self) -> bool:
+        """Whether the executed program used a tool of the wrong axis."""
+        return self.result.misused(self.sample.axis)
+
+    def to_json(self, image_path: str | None = None, edited_path: str | None = None) -> dict[str, Any]:
+        """Returns a JSON-ready dict; pictures are embedded unless a path says where they lie."""
+        return {
+            "sample": self.sample.to_json(image_path),
+            "turn_1": self.turn_1,
+            "result": self.result.to_json(edited_path),
+            "turn_2": self.turn_2,
+            "scores": {name: score.to_json() for name, score in self.scores.items()},
+            "attribution": {who: dict(blocks) for who, blocks in self.attribution.items()},
+            "step": self.step,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
+        return cls(
+            sample=Sample.from_json(data["sample"], root),
+            turn_1=data["turn_1"],
+            result=ToolResult.from_json(data["result"], root),
+            turn_2=data["turn_2"],
+            scores={name: Score.from_json(score) for name, score in data["scores"].items()},
+            attribution=data["attribution"],
+            step=data["step"],
+        )

@@ -1,0 +1,1 @@
+"""Reward components, one file each; they do not know one another."""

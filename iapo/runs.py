@@ -1,0 +1,136 @@
+"""The run folder: manifest, metrics, traces, evaluation. Studies and the report read nothing else; no torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from iapo.records import Sample, Trace
+
+PACKAGES = ("iapo", "torch", "transformers", "trl", "accelerate", "datasets", "peft", "vllm", "pillow", "numpy")
+
+METRICS = (
+    "step",
+    "reward/total",
+    "reward/outcome",
+    "attribution/divergence",
+    "attribution/lambda",
+    "tools/call_ratio",
+    "tools/success_rate",
+    "tools/misuse_rate",
+    "loss",
+    "kl",
+    "time/rollout",
+    "time/attribution",
+    "time/update",
+)
+"""Keys of each line of `metrics.jsonl`; a value that a run does not measure is null."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that matter to a run."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    root = Path(__file__).resolve().parent
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+changes" if changes else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def data_hash(samples: Iterable[Sample]) -> str:
+    """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        record = sample.to_json(image_path="")
+        digest.update(json.dumps(record, sort_keys=True).encode())
+        digest.update(f"{sample.image.mode} {sample.image.size}".encode())
+        digest.update(sample.image.tobytes())
+    return digest.hexdigest()
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: The folder; created where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "pictures").mkdir(parents=True, exist_ok=True)
+
+    def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, str]) -> None:
+        """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit."""
+        manifest = {"config": config, "versions": versions(), "seeds": seeds, "data": data, "commit": commit()}
+        self._write("manifest.json", manifest)
+
+    def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
+        """Appends one step's line to `metrics.jsonl`, keys in the order of `METRICS`."""
+        self._append("metrics.jsonl", {key: row.get(key) for key in METRICS})
+
+    def append_traces(self, traces: Iterable[Trace]) -> None:
+        """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
+        for trace in traces:
+            original = self._picture(trace.sample.image)
+            edited = None if trace.result.image is None else self._picture(trace.result.image)
+            self._append("traces.jsonl", trace.to_json(original, edited))
+
+    def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """Writes `evaluation.json`."""
+        self._write("evaluation.json", evaluation)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Reads `metrics.jsonl`."""
+        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+
+    def read_traces(self) -> list[Trace]:
+        """Reads `traces.jsonl` with its pictures."""
+        lines = (self.path / "traces.jsonl").read_text().splitlines()
+        return [Trace.from_json(json.loads(line), self.path) for line in lines]
+
+    def read_evaluation(self) -> dict[str, Any]:
+        """Reads `evaluation.json`."""
+        evaluation: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text())
+        return evaluation
+
+    def _picture(self, image: Image.Image) -> str:
+        name = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[:20]
+        relative = f"pictures/{name}.png"
+        if not (self.path / relative).exists():
+            image.save(self.path / relative)
+        return relative
+
+    def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        # Written beside and renamed, so that a stopped run never leaves half a file.
+        temporary = self.path / f"{name}.part"
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        temporary.replace(self.path / name)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(json.dumps(row) + "\n")

@@ -1,0 +1,55 @@
+"""Tables of saved evaluations for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from iapo.runs import RunFolder
+
+MEASURES = {
+    "accuracy": "accuracy",
+    "call_ratio": "call ratio",
+    "call_success": "call success",
+    "misuse": "misuse",
+    "divergence": "mean divergence",
+}
+"""Columns of the comparison: key in `evaluation.json` -> heading."""
+
+
+def estimate_text(estimate: Mapping[str, Any]) -> str:
+    """An estimate as `value [low, high]`, or a dash where nothing was counted."""
+    if estimate["value"] is None:
+        return "-"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
+    """One row for the start and one a run, 95% intervals beside the values.
+
+    Args:
+        folders: Evaluated runs by name, all from one start and on the same held-out samples.
+    """
+    evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
+    first = next(iter(evaluations.values()))
+    settings = first["settings"]
+    how = "greedy" if settings["temperature"] == 0 else f"sampled at temperature {settings['temperature']:g}"
+    table = Table(title=f"{first['samples']} held-out charts, {how}; 95% intervals")
+    table.add_column("")
+    for heading in MEASURES.values():
+        table.add_column(heading)
+    rows = {"before": first["before"]} | {name: evaluation["after"] for name, evaluation in evaluations.items()}
+    for name, row in rows.items():
+        table.add_row(name, *(estimate_text(row[key]) for key in MEASURES))
+    return table
+
+
+def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
+    """The paired change of accuracy of each run against the start, one line a run."""
+    lines = []
+    for name, folder in folders.items():
+        change = folder.read_evaluation()["after_minus_before"]["outcome"]
+        lines.append(f"{name} - before, accuracy, paired: {estimate_text(change)}")
+    return lines

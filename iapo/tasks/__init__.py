@@ -1,0 +1,1 @@
+"""Tasks: questions about pictures, with the boxes that the tools need."""

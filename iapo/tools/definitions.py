@@ -1,0 +1,104 @@
+"""What a tool is, how one is registered, and the standard set of six."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from PIL import Image
+
+from iapo.records import AXES, Axis, Box
+from iapo.tools import edits
+
+Style = Literal["highlight", "mask", "draw"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """One tool as the executor and the prompt know it; made with `define`.
+
+    Attributes:
+        name: The function's name, as models write it.
+        axis: What it focuses on, `columns` or `rows`.
+        style: How it does that.
+        function: `(image, names, boxes) -> edited image`.
+    """
+
+    name: str
+    axis: Axis
+    style: Style
+    function: Callable[..., Image.Image]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What the three parameters are called: picture, names, boxes; programs may use them as keywords."""
+        signature = inspect.signature(self.function)
+        return tuple(
+            name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL
+        )
+
+    @property
+    def text(self) -> str:
+        """The definition as a prompt shows it: the signature without types, and the docstring."""
+        body = textwrap.indent(f'"""{inspect.getdoc(self.function)}"""', "    ")
+        return f"def {self.name}({', '.join(self.parameters)}):\n{body}"
+
+    def apply(
+        self, image: Image.Image, names: tuple[str, ...], boxes: Mapping[str, Box], is_table: bool
+    ) -> Image.Image:
+        """Edits a picture; a tool with a keyword-only `keep_header` is told whether the picture is a table.
+
+        Raises:
+            ToolError: If the names or boxes do not fit the picture.
+        """
+        if "keep_header" in inspect.signature(self.function).parameters:
+            return self.function(image, names, boxes, keep_header=is_table)
+        return self.function(image, names, boxes)
+
+
+def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) -> ToolDefinition:
+    """Makes a tool of a function; `{**TOOLS, tool.name: tool}` is then a tool set that includes it.
+
+    Args:
+        function: `(image, names, boxes) -> edited image`, with a docstring for the model to read. It must not
+            change the picture that it is given, and raises `ToolError` where its arguments do not fit.
+            It may have a keyword-only parameter `keep_header`, which is true for tables.
+        axis: What the tool focuses on, and so which boxes it is given.
+        style: How it does that.
+
+    Raises:
+        ValueError: If the axis is unknown, the docstring is missing, or the parameters are not the three.
+    """
+    name = function.__name__
+    tool = ToolDefinition(name, axis, style, function)
+    if axis not in AXES:
+        raise ValueError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
+    if not inspect.getdoc(function):
+        raise ValueError(f"tool {name} has no docstring; write the sentence that a model shall read")
+    if len(tool.parameters) != 3:
+        raise ValueError(
+            f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes"
+        )
+    return tool
+
+
+TOOLS: Mapping[str, ToolDefinition] = MappingProxyType(
+    {
+        tool.name: tool
+        for tool in (
+            define(edits.focus_on_columns_with_highlight, axis="columns", style="highlight"),
+            define(edits.focus_on_columns_with_mask, axis="columns", style="mask"),
+            define(edits.focus_on_columns_with_draw, axis="columns", style="draw"),
+            define(edits.focus_on_rows_with_highlight, axis="rows", style="highlight"),
+            define(edits.focus_on_rows_with_mask, axis="rows", style="mask"),
+            define(edits.focus_on_rows_with_draw, axis="rows", style="draw"),
+        )
+    }
+)
+"""The standard tools by name, in the order in which a prompt shows them."""

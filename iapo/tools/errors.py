@@ -1,0 +1,26 @@
+"""What a tool says when its arguments are wrong, and how names are put into such sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_LONGEST_NAME = 60
+_MOST_NAMES = 12
+
+
+class ToolError(ValueError):
+    """A tool was called with arguments that it cannot work with; the text is one sentence for the user."""
+
+
+def quoted(name: object) -> str:
+    """Returns the name in quotes, shortened where a model wrote a very long one."""
+    text = repr(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 4]}...{text[-1]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns the names in quotes with commas between them, the first dozen only."""
+    names = list(names)
+    text = ", ".join(quoted(name) for name in names[:_MOST_NAMES])
+    rest = len(names) - _MOST_NAMES
+    return f"{text} and {rest} more" if rest > 0 else text

@@ -1,0 +1,239 @@
+"""The language of tool programs: a few lines of Python that are read, never run.
+
+A program is a list of statements: `name = expression`, `display(expression)`, or a tool call on its own. An
+expression is a known name, a tool call (positional or keyword arguments, nested as one likes), a text, or a
+list or tuple of texts. A number stands for the text that `str` makes of it, so `2005` means `"2005"`.
+Whatever else Python has is refused with its name and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
+
+from iapo.tools.errors import quoted
+
+DISPLAY = "display"
+IMAGE = "image_1"
+COLUMNS = "columns_bbox"
+ROWS = "rows_bbox"
+
+LONGEST_PROGRAM = 4000
+MOST_STATEMENTS = 32
+DEEPEST_NESTING = 16
+_LARGEST_NUMBER_BITS = 256  # Python will not write integers of thousands of digits
+
+
+class RefusedError(ValueError):
+    """The program leaves the allowed language; the text is one sentence that says where and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that is read."""
+
+    name: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A text, or a list of texts."""
+
+    value: str | tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool or of `display`."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+    keywords: tuple[tuple[str, Expression], ...]
+    line: int
+
+
+Expression: TypeAlias = Name | Literal | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A value and the name it is given; no name for a call that stands on its own."""
+
+    target: str | None
+    value: Expression
+
+
+_CONSTRUCTS: dict[type[ast.AST], str] = {
+    ast.Import: "an import",
+    ast.ImportFrom: "an import",
+    ast.Attribute: "attribute access",
+    ast.Subscript: "indexing",
+    ast.ListComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.GeneratorExp: "a generator expression",
+    ast.JoinedStr: "an f-string",
+    ast.Lambda: "a lambda",
+    ast.Dict: "a dict",
+    ast.Set: "a set",
+    ast.BinOp: "arithmetic",
+    ast.UnaryOp: "an operator",
+    ast.BoolOp: "a condition",
+    ast.Compare: "a comparison",
+    ast.IfExp: "a condition",
+    ast.NamedExpr: "an assignment inside an expression",
+    ast.Starred: "argument unpacking",
+    ast.Await: "await",
+    ast.For: "a for loop",
+    ast.While: "a while loop",
+    ast.If: "an if statement",
+    ast.With: "a with statement",
+    ast.Try: "a try statement",
+    ast.FunctionDef: "a function definition",
+    ast.ClassDef: "a class definition",
+    ast.AugAssign: "an augmented assignment",
+    ast.AnnAssign: "an annotated assignment",
+    ast.Delete: "del",
+    ast.Pass: "pass",
+}
+
+
+def parse(program: str, tool_names: AbstractSet[str]) -> tuple[Statement, ...]:
+    """Reads a program.
+
+    Args:
+        program: The text between the fences.
+        tool_names: Every name that may be called besides `display`.
+
+    Returns:
+        Its statements; none where it holds comments and blank lines alone.
+
+    Raises:
+        RefusedError: If it is not Python, is too long, or leaves the allowed language.
+    """
+    if len(program) > LONGEST_PROGRAM:
+        raise RefusedError(f"the program has {len(program)} characters; write at most {LONGEST_PROGRAM}")
+    body = _syntax_tree(program).body
+    if len(body) > MOST_STATEMENTS:
+        raise RefusedError(f"the program has {len(body)} statements; write at most {MOST_STATEMENTS}")
+    return tuple(_Reader(tool_names).statement(node) for node in body)
+
+
+def _syntax_tree(program: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            # A stray backslash in a name is the model's business, not a warning to whoever runs it.
+            warnings.simplefilter("ignore")
+            return ast.parse(program)
+    except SyntaxError as error:
+        where = "the program" if error.lineno is None else f"line {error.lineno}"
+        reason = (error.msg or "invalid syntax").partition(". ")[0].rstrip(".?")
+        raise RefusedError(f"{where} is not valid Python: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise RefusedError("the program holds a character that is not valid Unicode") from error
+    except ValueError as error:
+        raise RefusedError(f"the program is not valid Python: {error}") from error
+    except (RecursionError, MemoryError) as error:
+        raise RefusedError("the program is nested too deeply") from error
+
+
+class _Reader:
+    def __init__(self, tool_names: AbstractSet[str]) -> None:
+        self._callable = {*tool_names, DISPLAY}
+        self._reserved = {*self._callable, IMAGE, COLUMNS, ROWS}
+
+    def statement(self, node: ast.stmt) -> Statement:
+        if isinstance(node, ast.Assign):
+            return Statement(self._target(node), self._expression(node.value))
+        if isinstance(node, ast.Expr):
+            if isinstance(node.value, ast.Call):
+                return Statement(None, self._call(node.value, depth=1, may_display=True))
+            if isinstance(node.value, ast.Name | ast.Constant | ast.List | ast.Tuple):
+                raise RefusedError(
+                    f"line {node.lineno} is a value without effect; show a picture with {DISPLAY}(...)"
+                )
+            _refuse(node.value)
+        _refuse(node)
+
+    def _target(self, node: ast.Assign) -> str:
+        if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
+            raise RefusedError(f"line {node.lineno} does not assign to one plain name; write name = value")
+        name = node.targets[0].id
+        if name in self._reserved:
+            raise RefusedError(
+                f"line {node.lineno} assigns to {quoted(name)}, which is given; use another name"
+            )
+        return name
+
+    def _expression(self, node: ast.expr, depth: int = 0) -> Expression:
+        if isinstance(node, ast.Name):
+            if node.id in self._callable:
+                raise RefusedError(f"line {node.lineno} names {node.id} without calling it; call it")
+            return Name(node.id, node.lineno)
+        if isinstance(node, ast.Call):
+            return self._call(node, depth + 1)
+        if isinstance(node, ast.List | ast.Tuple):
+            return Literal(tuple(_text(entry, in_list=True) for entry in node.elts), node.lineno)
+        return Literal(_text(node), node.lineno)
+
+    def _call(self, node: ast.Call, depth: int, may_display: bool = False) -> Call:
+        if not isinstance(node.func, ast.Name):
+            _refuse(node.func)
+        name = node.func.id
+        if depth > DEEPEST_NESTING:
+            raise RefusedError(
+                f"line {node.lineno} nests calls more than {DEEPEST_NESTING} deep; use fewer calls"
+            )
+        if name not in self._callable:
+            raise RefusedError(f"line {node.lineno} calls {_short(name)}(), which is not a tool")
+        if name == DISPLAY and not may_display:
+            raise RefusedError(
+                f"line {node.lineno} uses the value of {DISPLAY}(); put it on a line of its own"
+            )
+        keywords = []
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise RefusedError(
+                    f"line {keyword.lineno} uses argument unpacking, which tool programs may not"
+                )
+            keywords.append((keyword.arg, self._expression(keyword.value, depth)))
+        arguments = tuple(self._expression(argument, depth) for argument in node.args)
+        return Call(name, arguments, tuple(keywords), node.lineno)
+
+
+def _text(node: ast.expr, in_list: bool = False) -> str:
+    value, sign = node, ""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value, sign = node.operand, "-"
+    if isinstance(value, ast.Constant):
+        constant = value.value
+        if isinstance(constant, str) and not sign:
+            return constant
+        if isinstance(constant, float) or _is_ordinary_integer(constant):
+            return sign + str(constant)
+        raise RefusedError(f"line {node.lineno} uses a value that is neither a text nor an ordinary number")
+    if in_list and isinstance(node, ast.Name | ast.Call | ast.List | ast.Tuple):
+        raise RefusedError(
+            f"line {node.lineno} has a list entry that is not a text; write the names in quotes"
+        )
+    _refuse(node)
+
+
+def _is_ordinary_integer(value: object) -> bool:
+    return (
+        isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LARGEST_NUMBER_BITS
+    )
+
+
+def _short(name: str) -> str:
+    return quoted(name)[1:-1]
+
+
+def _refuse(node: ast.stmt | ast.expr) -> NoReturn:
+    construct = _CONSTRUCTS.get(type(node), f"the construct {type(node).__name__}")
+    raise RefusedError(f"line {node.lineno} uses {construct}, which tool programs may not")

@@ -1,0 +1,372 @@
+"""`IAPOTrainer`: TRL's GRPO with two turns around an edited picture, and the alignment penalty.
+
+Every use of TRL's private seams is in this file. The rollouts run inside TRL's own generation path, so that vLLM,
+PEFT, DeepSpeed and FSDP stay TRL's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+from trl import GRPOTrainer
+
+from iapo.attribution.divergence import penalty_weight
+from iapo.config import IAPOConfig
+from iapo.policy import Policy, load_policy
+from iapo.prompt import EncodedPrompt, PromptEncoder
+from iapo.records import Sample, Score, Trace
+from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
+from iapo.rewards.outcome import outcome_reward
+from iapo.rollout import Rollout, encode_prompts, finish
+from iapo.tools import TOOLS, ToolDefinition
+
+SEAMS = (
+    "_generate",
+    "_generate_and_score_completions",
+    "_generate_single_turn",
+    "_calculate_rewards",
+    "_tokenize_prompts",
+    "_tool_call_loop",
+)
+"""The private methods of `GRPOTrainer` that are overridden here."""
+
+RewardFunction = Callable[..., list[float]]
+
+
+def to_dataset(samples: Sequence[Sample]) -> Dataset:
+    """Lays samples out as `IAPOTrainer` reads them.
+
+    Args:
+        samples: The samples.
+
+    Returns:
+        Columns `prompt` (the question as a chat message, for logs), `image`, and `sample` (the rest, as JSON).
+    """
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": sample.question}] for sample in samples],
+            "image": [sample.image for sample in samples],
+            "sample": [json.dumps(sample.to_json(image_path="")) for sample in samples],
+        }
+    )
+
+
+class IAPOTrainer(GRPOTrainer):
+    """GRPO for a vision-language agent that edits its picture in turn 1 and answers in turn 2, aligned to a teacher.
+
+    With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit.
+
+    Args:
+        model: The student: a checkpoint (packaged name, folder or hub id) or a loaded model.
+        reward_funcs: TRL reward functions; they also receive `trace` (a list of `iapo.records.Trace`) and `rollout`
+            as columns. The outcome alone if None. The alignment penalty is added as the last column.
+        args: The settings.
+        train_dataset: As `to_dataset` makes it.
+        eval_dataset: The same.
+        processing_class: The student's processor; loaded with the model where that is a name.
+        teacher: A loaded teacher, instead of `args.teacher`.
+        tools: The offered tools, by name.
+        on_rollouts: Called with the optimiser step and the scored traces of each training batch of this process.
+        kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
+
+    Raises:
+        ValueError: If a penalty is asked for without a teacher, or the data set has not the columns it needs.
+    """
+
+    _tag_names: ClassVar = ["trl", "grpo", "iapo"]
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: RewardFunction | list[RewardFunction] | None = None,
+        args: IAPOConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: ProcessorMixin | None = None,
+        teacher: Policy | None = None,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        on_rollouts: Callable[[int, list[Trace]], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = IAPOConfig("iapo-run") if args is None else args
+        for taken in ("tools", "rollout_func", "environment_factory"):
+            if kwargs.get(taken) is not None:
+                raise ValueError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
+        for dataset in (train_dataset, eval_dataset):
+            missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
+            if missing:
+                raise ValueError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
+        if isinstance(model, str):
+            policy = load_policy(model)
+            model, processing_class = policy.model, processing_class or policy.processor
+        if processing_class is None:
+            raise ValueError("a loaded model needs its processing_class; iapo.policy.load_processor gives it")
+        if teacher is None and args.teacher is not None and (args.penalty_weight > 0 or args.always_measure):
+            teacher = load_policy(args.teacher)
+        if teacher is None and args.penalty_weight > 0:
+            raise ValueError(
+                f"penalty_weight is {args.penalty_weight}, but there is no teacher; set `teacher`, or penalty_weight "
+                "to 0 for plain GRPO"
+            )
+        # The rows carry what TRL would drop as unused.
+        args.remove_unused_columns = False
+        super().__init__(
+            model=model,
+            reward_funcs=_as_list(reward_funcs),
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.encoder = PromptEncoder(processing_class)
+        self.offered_tools = tools
+        # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its pictures to the loss. They are
+        # set after its own checks, which concern JSON tool calls; our protocol is Python text.
+        self.tools = [tool.function for tool in tools.values()]
+        if args.max_turn_tokens is not None:
+            self._limit_turns(args.max_turn_tokens)
+        self.on_rollouts = on_rollouts
+        self.alignment: Alignment | None = None
+        if teacher is not None and (args.penalty_weight > 0 or args.always_measure):
+            teacher.model.to(self.accelerator.device)
+            self.alignment = Alignment(teacher, self.encoder, alignment_settings(args), tools)
+        if args.penalty_weight > 0:
+            self._add_penalty_column(args.penalty_weight)
+        self._samples: list[Sample] = []
+        self._rollouts: list[Rollout] = []
+        self._measured: list[Measured] = []
+        self._rollout_time = 0.0
+
+    @property
+    def penalty(self) -> float:
+        """The divergence's weight in the next batch's reward."""
+        return penalty_weight(self.state.global_step, self.args.penalty_weight, self.args.penalty_decay)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        self._rollout_time = 0.0
+        start = time.perf_counter()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._metrics["train"]["time/update"].append(time.perf_counter() - start - self._rollout_time)
+        return loss
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        start = time.perf_counter()
+        self._samples = _samples(inputs)
+        self._measured = []
+        if self.args.penalty_weight > 0:
+            self.reward_weights[-1] = self.penalty
+        output = super()._generate_and_score_completions(inputs)
+        self._record()
+        self._rollout_time = time.perf_counter() - start
+        return output
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
+        encoded = encode_prompts(self._samples, self.encoder, self.offered_tools)
+        self._prompts: list[EncodedPrompt] = encoded
+        ids = [prompt.ids for prompt in encoded]
+        images = [list(prompt.images) for prompt in encoded]
+        return ids, images, self._multimodal(ids, images)
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        start = time.perf_counter()
+        *rest, images, _ = super()._generate(prompts)
+        self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
+        # TRL rebuilds a batch's pictures from the image lists only if some tool made one, and else from its own
+        # rendering of the prompt, which is not ours. Every picture of a sequence is in `images`, so name that.
+        return (*rest, images, images)
+
+    def _tool_call_loop(
+        self,
+        prompts: list[Any],
+        prompt_ids: list[list[int]],
+        completion_ids: list[list[int]],
+        completions: list[Any],
+        logprobs: list[list[float]] | None,
+        images: list[list[Image.Image]],
+        multimodal_fields: dict[str, Any],
+    ) -> tuple[Any, ...]:
+        second_logprobs: list[list[float]] | None = None
+
+        def second_turns(ids: list[list[int]], pictures: list[list[Image.Image]]) -> list[list[int]]:
+            nonlocal second_logprobs
+            new, second_logprobs = self._generate_single_turn(
+                ids, pictures, self._multimodal(ids, pictures), num_generations=1, has_tool_images=True
+            )
+            return new
+
+        rollouts = finish(
+            self._samples,
+            self._prompts,
+            completion_ids,
+            self.encoder,
+            second_turns,
+            tools=self.offered_tools,
+            max_completion=self.max_completion_length,
+        )
+        self._rollouts = rollouts
+        if logprobs is not None:
+            logprobs = _join_logprobs(rollouts, logprobs, second_logprobs or [])
+        messages = [_messages(one) for one in rollouts]
+        calls = sum(one.trace.result.status != "no_call" for one in rollouts)
+        failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
+        mask = [[int(written) for written in one.model_written] for one in rollouts]
+        return (
+            mask,
+            messages,
+            [one.completion_ids for one in rollouts],
+            logprobs,
+            calls,
+            failures,
+            [one.edits for one in rollouts],
+        )
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, self._rollouts, strict=True)]
+        rewards: Tensor = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
+        if self.alignment is not None and not self._measured:
+            self._measure(self._rollouts)
+        self._rewards = rewards
+        return rewards
+
+    def _add_penalty_column(self, weight: float) -> None:
+        def alignment(rollout: list[Rollout], **_: Any) -> list[float]:
+            return [-one.divergence for one in self._measure(rollout)]
+
+        self.reward_funcs.append(alignment)
+        self.reward_func_names.append("alignment")
+        self.reward_processing_classes.append(None)
+        self.reward_weights: Tensor = torch.cat([self.reward_weights, torch.tensor([weight])])
+
+    def _measure(self, rollouts: list[Rollout]) -> list[Measured]:
+        assert self.alignment is not None
+        start = time.perf_counter()
+        self._measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
+        return self._measured
+
+    def _multimodal(self, ids: list[list[int]], images: list[list[Image.Image]]) -> dict[str, Any]:
+        image_token = self.encoder.image_token_id
+        return {
+            **self.encoder.pixels([image for row in images for image in row]),
+            "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
+        }
+
+    def _limit_turns(self, tokens: int) -> None:
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = tokens
+        else:
+            self.generation_config.max_new_tokens = tokens
+            self.generation_kwargs["max_new_tokens"] = tokens
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _record(self) -> None:
+        """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
+        results = [one.trace.result for one in self._rollouts]
+        called = [result.status != "no_call" for result in results]
+        edited = [result.status == "edited" for result in results]
+        judged = [one.trace.sample.axis is not None and ok for one, ok in zip(self._rollouts, edited, strict=True)]
+        misused = [one.trace.misused for one in self._rollouts]
+        sums = torch.tensor([len(results), sum(called), sum(edited), sum(judged), sum(misused)], dtype=torch.float32)
+        total = self.accelerator.reduce(sums.to(self.accelerator.device), reduction="sum").tolist()
+        metrics = self._metrics[self._mode]
+        metrics["tools/call_ratio"].append(_ratio(total[1], total[0]))
+        metrics["tools/success_rate"].append(_ratio(total[2], total[1]))
+        metrics["tools/misuse_rate"].append(_ratio(total[4], total[3]))
+        metrics["attribution/lambda"].append(self.penalty)
+        if self._measured:
+            divergence = torch.tensor([one.divergence for one in self._measured], device=self.accelerator.device)
+            metrics["attribution/divergence"].append(self.accelerator.gather(divergence).mean().item())
+        if self.on_rollouts is not None and self._mode == "train":
+            self.on_rollouts(self.state.global_step + 1, self._scored_traces())
+
+    def _scored_traces(self) -> list[Trace]:
+        offset = self.accelerator.process_index * len(self._rollouts)
+        traces = []
+        for index, one in enumerate(self._rollouts):
+            row = self._rewards[offset + index].tolist()
+            names = [name.removesuffix("_reward") for name in self.reward_func_names]
+            scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
+            attribution: dict[str, Mapping[str, float]] = {}
+            if self._measured:
+                measured = self._measured[index]
+                scores["divergence"] = Score(measured.divergence)
+                if measured.student:
+                    attribution = {"student": measured.student, "teacher": measured.teacher}
+            step = self.state.global_step + 1
+            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step))
+        return traces
+
+
+def _as_list(reward_funcs: RewardFunction | list[RewardFunction] | None) -> list[RewardFunction]:
+    if reward_funcs is None:
+        return [outcome_reward]
+    return list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
+
+
+def alignment_settings(args: IAPOConfig) -> AttributionSettings:
+    """The part of the configuration that says how attributions are computed and compared."""
+    return AttributionSettings(
+        target=args.attribution_target,
+        normalization=args.attribution_normalization,
+        eps=args.attribution_eps,
+        steps=args.attribution_steps,
+        no_call=args.no_call_divergence,
+        batch_size=args.attribution_batch_size,
+    )
+
+
+def _samples(rows: list[dict[str, Any]]) -> list[Sample]:
+    """The rows' samples; the rows of a group share one object, and so one encoded prompt and picture."""
+    parsed: dict[str, Sample] = {}
+    for row in rows:
+        if row["sample"] not in parsed:
+            parsed[row["sample"]] = Sample.from_json(json.loads(row["sample"]), image=row["image"])
+    return [parsed[row["sample"]] for row in rows]
+
+
+def _messages(one: Rollout) -> list[dict[str, Any]]:
+    """The completion as chat messages, for reward functions and logs."""
+    messages = [{"role": "assistant", "content": one.trace.turn_1}]
+    if one.trace.turn_2 is not None:
+        observation = "edited picture" if one.edits else (one.trace.result.error or "")
+        messages += [
+            {"role": "user", "content": f"OBSERVATION: {observation}"},
+            {"role": "assistant", "content": one.trace.turn_2},
+        ]
+    return messages
+
+
+def _join_logprobs(
+    rollouts: Sequence[Rollout], first: Sequence[list[float]], second: Sequence[list[float]]
+) -> list[list[float]]:
+    """Sampling log-probabilities of whole completions; 0 at the observation, which the loss leaves out."""
+    rest = iter(second)
+    joined = []
+    for one, turn_1 in zip(rollouts, first, strict=True):
+        values = list(turn_1)
+        if one.trace.turn_2 is not None:
+            observed = one.model_written.count(False)
+            values += [0.0] * observed
+            values += next(rest)[: len(one.completion_ids) - len(values)]
+        joined.append(values)
+    return joined
+
+
+def _ratio(part: float, whole: float) -> float:
+    """A share; NaN, which TRL leaves out of its averages, where there is nothing to share."""
+    return part / whole if whole else float("nan")

@@ -1,0 +1,247 @@
+"""What `iapo train` does: settings from YAML and flags, a trained policy, a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import TrlParser
+
+from iapo.config import IAPOConfig
+from iapo.evaluation import EvaluationSettings, evaluate, mean_attribution, paired_difference, summarize
+from iapo.policy import Policy, load_policy
+from iapo.prompt import PromptEncoder
+from iapo.records import Sample, Trace
+from iapo.rewards.alignment import Alignment
+from iapo.runs import RunFolder, data_hash
+from iapo.tasks.synthetic import FAMILIES, QUESTION_TYPES, generate
+from iapo.trainer import IAPOTrainer, alignment_settings, to_dataset
+
+CONFIGS = Path(__file__).parent / "configs"
+"""Where the packaged YAML files lie."""
+
+
+@dataclass
+class RunArguments:
+    """What is trained on what, and how the result is measured.
+
+    Args:
+        model: The student: a packaged name, a folder or a hub id.
+        families: Families of synthetic charts, in equal shares.
+        question_types: What is asked about them.
+        picture_size: Longer side of the pictures in pixels.
+        train_samples: Training charts.
+        data_seed: Of the training charts.
+        eval_samples: Held-out charts, the same for every run of one `eval_seed`; 0 evaluates nothing.
+        eval_seed: Of the held-out charts and of the sampling on them.
+        eval_temperature: 0 is greedy.
+        eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
+        threads: Threads of torch; 0 leaves it to torch.
+    """
+
+    model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
+    families: list[str] = field(default_factory=lambda: list(FAMILIES), metadata={"help": "Families of charts."})
+    question_types: list[str] = field(default_factory=lambda: list(QUESTION_TYPES), metadata={"help": "What is asked."})
+    picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
+    train_samples: int = field(default=4096, metadata={"help": "Training charts."})
+    data_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
+    eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
+    eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
+    eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
+    eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
+    threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+
+
+def find_config(name: str) -> Path:
+    """Finds a YAML file by path, or a packaged one by name.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    for path in (Path(name), CONFIGS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    raise ValueError(f"no configuration {name!r}: neither a file nor one of {known}")
+
+
+def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:
+    """Reads a YAML file and flags through TRL's parser; flags win.
+
+    Args:
+        config: A path or a packaged name.
+        flags: For example `["--learning_rate", "1e-4"]`.
+
+    Raises:
+        ValueError: If the file or the flags name an unknown setting, or a value cannot be.
+    """
+    parser = TrlParser([RunArguments, IAPOConfig])
+    arguments, settings = parser.parse_args_and_config(["--config", str(find_config(config)), *flags])
+    return arguments, settings
+
+
+def list_arguments() -> None:
+    """Prints every setting with its default."""
+    TrlParser([RunArguments, IAPOConfig], prog="iapo train --config FILE").print_help(sys.stdout)
+
+
+def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) -> list[Sample]:
+    """Synthetic samples of a split, families in turn.
+
+    Args:
+        arguments: Families, question types and size.
+        split: `train` or `test`; their charts differ whatever the seeds.
+        count: How many in all.
+        seed: Of the charts.
+    """
+    shares = [count // len(arguments.families)] * len(arguments.families)
+    for index in range(count % len(arguments.families)):
+        shares[index] += 1
+    columns = [
+        list(
+            generate(
+                family,
+                share,
+                seed=seed,
+                size=arguments.picture_size,
+                question_types=arguments.question_types,
+                split=split,
+            )
+        )
+        for family, share in zip(arguments.families, shares, strict=True)
+    ]
+    return [column[index] for index in range(max(shares, default=0)) for column in columns if index < len(column)]
+
+
+def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
+    """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
+
+    The folder is `settings.output_dir`: `manifest.json`, `metrics.jsonl`, `traces.jsonl`, `evaluation.json`, and
+    the trained policy in `policy/`.
+
+    Raises:
+        ValueError: If the run folder already holds a run.
+    """
+    folder = RunFolder(Path(settings.output_dir))
+    if (folder.path / "metrics.jsonl").exists() and settings.resume_from_checkpoint is None:
+        raise ValueError(f"{folder.path} already holds a run; choose another output_dir or remove it")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    train_samples = chart_samples(arguments, "train", arguments.train_samples, arguments.data_seed)
+    test_samples = chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
+    policy = load_policy(arguments.model)
+    folder.write_manifest(
+        {"run": dataclasses.asdict(arguments), "training": settings.to_dict()},
+        seeds={"training": settings.seed, "data": arguments.data_seed, "evaluation": arguments.eval_seed},
+        data={"train": data_hash(train_samples), "test": data_hash(test_samples)},
+    )
+    teacher = None if settings.teacher is None else load_policy(settings.teacher)
+    evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
+    before = evaluator.traces()
+    trainer = IAPOTrainer(
+        model=policy.model,
+        args=settings,
+        train_dataset=to_dataset(train_samples),
+        processing_class=policy.processor,
+        teacher=teacher,
+        on_rollouts=_TraceKeeper(folder, settings),
+        callbacks=[MetricsWriter(folder)],
+    )
+    trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    if trainer.accelerator.is_main_process:
+        trainer.save_model(str(folder.path / "policy"))
+        policy.processor.save_pretrained(folder.path / "policy")
+        evaluator.write(folder, before, evaluator.traces())
+    return folder
+
+
+class MetricsWriter(TrainerCallback):
+    """Writes each logged step to `metrics.jsonl` under the run folder's names."""
+
+    NAMES: ClassVar = {"reward": "reward/total", "rewards/outcome_reward/mean": "reward/outcome"}
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called by Transformers' trainer with each line of its log."""
+        if state.is_world_process_zero and logs and "loss" in logs:
+            row = {self.NAMES.get(name, name): value for name, value in logs.items()}
+            self.folder.append_metrics({**row, "step": state.global_step})
+
+
+class _TraceKeeper:
+    """Saves some traces of some steps."""
+
+    def __init__(self, folder: RunFolder, settings: IAPOConfig) -> None:
+        self.folder, self.every, self.count = folder, settings.trace_every, settings.traces_per_step
+
+    def __call__(self, step: int, traces: list[Trace]) -> None:
+        if self.every and (step - 1) % self.every == 0 and _is_main():
+            self.folder.append_traces(traces[: self.count])
+
+
+class _Evaluator:
+    """Evaluates a policy on the held-out charts, always in the same way."""
+
+    def __init__(
+        self,
+        arguments: RunArguments,
+        settings: IAPOConfig,
+        policy: Policy,
+        teacher: Policy | None,
+        samples: Sequence[Sample],
+    ) -> None:
+        # Every process holds the whole policy here; one of them measures it.
+        self.policy, self.samples = policy, samples if _is_main() else []
+        self.settings = EvaluationSettings(
+            max_turn_tokens=settings.max_turn_tokens or settings.max_completion_length,
+            temperature=arguments.eval_temperature,
+            top_p=settings.top_p,
+            seed=arguments.eval_seed,
+        )
+        if arguments.eval_teacher not in (None, settings.teacher):
+            teacher = load_policy(arguments.eval_teacher)
+        self.alignment = None
+        if teacher is not None:
+            self.alignment = Alignment(teacher, PromptEncoder(policy.processor), alignment_settings(settings))
+
+    def traces(self) -> list[Trace]:
+        return evaluate(self.policy, self.samples, self.settings, alignment=self.alignment) if self.samples else []
+
+    def write(self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace]) -> None:
+        if not self.samples:
+            return
+        differences = {"outcome": dataclasses.asdict(paired_difference(after, before))}
+        folder.write_evaluation(
+            {
+                "settings": dataclasses.asdict(self.settings),
+                "samples": len(self.samples),
+                "before": {name: dataclasses.asdict(value) for name, value in summarize(before).items()},
+                "after": {name: dataclasses.asdict(value) for name, value in summarize(after).items()},
+                "after_minus_before": differences,
+                "attribution": {"before": mean_attribution(before), "after": mean_attribution(after)},
+                "outcomes": {
+                    "before": [trace.scores["outcome"].value for trace in before],
+                    "after": [trace.scores["outcome"].value for trace in after],
+                },
+            }
+        )
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
