@@ -51,8 +51,3 @@ class IAPOConfig(GRPOConfig):
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
         if self.penalty_decay < 0:
             raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
-        if self.penalty_weight > 0 and self.always_measure:
-            # Measured anyway; nothing to add.
-            self.always_measure = False
-        if self.always_measure and self.teacher is None:
-            raise ValueError("always_measure needs a teacher; set one or turn it off")

@@ -26,13 +26,17 @@ def make_generate(
     model, tokenizer = policy.model, encoder.tokenizer
     eos = model.generation_config.eos_token_id
     ends = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
+    # All of it is named, since what is left open is taken from the checkpoint's own settings or is top-50 sampling.
+    sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(ends - {None}),
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=[encoder.image_token_id],
         disable_compile=True,
+        repetition_penalty=1.0,
         **sampling,
     )
 

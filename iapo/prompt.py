@@ -7,6 +7,7 @@ that the processor gives each picture; nothing is ever searched for in token ids
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ OBSERVATION_ERROR = "OBSERVATION: {error} Answer the question now."
 
 # Stands for the model's own first turn while the template's text after it is found; any unusual text would do.
 _TURN = "\u241ethe first turn\u241e"
+_PICTURE = "<|image_pad|>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,13 @@ class PromptEncoder:
         self.tokenizer = processor.tokenizer
         if not self.tokenizer.is_fast:
             raise ValueError("block spans need character offsets: load the fast tokenizer of this model")
-        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(_PICTURE)
         self.merge_area: int = processor.image_processor.merge_size**2
         self._control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
         ]
         self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
+        self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
     def encode(self, blocks: Sequence[Block]) -> EncodedPrompt:
         """Renders blocks through the chat template and finds each token's block.
@@ -148,9 +151,11 @@ class PromptEncoder:
             The encoded prompt; its spans partition `0 .. P-1`.
 
         Raises:
-            ValueError: If two blocks share a name, a block's text holds a control token such as `<|im_end|>`, or it
-                does not stand in the rendered prompt.
+            ValueError: If there is no block, two blocks share a name, a block's text holds a control token such as
+                `<|im_end|>` (alone or with its neighbour's), or it does not stand in the rendered prompt.
         """
+        if not blocks:
+            raise ValueError("a prompt needs at least one block")
         names = tuple(block.name for block in blocks)
         if len(set(names)) != len(names):
             raise ValueError(f"block names must be unique, got {names}")
@@ -158,7 +163,12 @@ class PromptEncoder:
             if control := [token for token in self._control_tokens if token in block.text]:
                 raise ValueError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
         text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
-        starts = block_starts(text, blocks)
+        gaps = self._scaffold(blocks)
+        starts = block_starts(text, blocks, gaps)
+        for token in self._control_tokens:
+            pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
+            if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
+                raise ValueError(f"the texts of neighbouring blocks make the control token {token}; separate them")
         encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         images = tuple(block.image for block in blocks if block.image is not None)
         counts = iter(self.image_token_counts(images))
@@ -228,6 +238,29 @@ class PromptEncoder:
         ]
         return text, ends
 
+    def _scaffold(self, blocks: Sequence[Block]) -> tuple[str, ...]:
+        """The template's own text before, between and after blocks of these types.
+
+        It is found by rendering unusual texts in place of the blocks': a block's text may be anything, also a word
+        that the template itself writes.
+        """
+        key = (blocks[0].type == "context", *(block.type == "image" for block in blocks))
+        if key not in self._scaffolds:
+            stand_ins = [
+                block if block.type == "image" else Block(block.type, block.name, f"\u241e{index}\u241e")
+                for index, block in enumerate(blocks)
+            ]
+            messages = to_messages(stand_ins)
+            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            gaps: list[str] = []
+            for block in stand_ins:
+                gap, found, text = text.partition(_PICTURE if block.type == "image" else block.text)
+                if not found:
+                    raise ValueError(f"the chat template does not render a block of type {block.type!r}")
+                gaps.append(gap)
+            self._scaffolds[key] = (*gaps, text)
+        return self._scaffolds[key]
+
     def _turn_2_text(self, with_image: bool) -> str:
         text = OBSERVATION_EDITED if with_image else OBSERVATION_ERROR
         content: list[dict[str, str]] = [{"type": "text", "text": text}]
@@ -242,7 +275,7 @@ class PromptEncoder:
         return str(rendered).partition(_TURN)[2]
 
 
-def block_starts(text: str, blocks: Sequence[Block]) -> list[int]:
+def block_starts(text: str, blocks: Sequence[Block], gaps: Sequence[str]) -> list[int]:
     """Finds where each block begins in a rendered chat, scaffolding included.
 
     Role headers and vision marks belong to the block that they wrap: what stands between two blocks is cut where the
@@ -251,6 +284,7 @@ def block_starts(text: str, blocks: Sequence[Block]) -> list[int]:
     Args:
         text: The rendered prompt, one `<|image_pad|>` a picture.
         blocks: The blocks, in the order in which they were rendered.
+        gaps: The template's own text before, between and after the blocks; one more than blocks.
 
     Returns:
         Start offset of each block in characters; the first is 0.
@@ -258,18 +292,15 @@ def block_starts(text: str, blocks: Sequence[Block]) -> list[int]:
     Raises:
         ValueError: If a block's text does not stand in the rendered prompt in its place.
     """
+    whole = [_PICTURE if block.type == "image" else block.text for block in blocks]
+    for parts in (whole, [part.strip() for part in whole]):  # Templates may strip a text's outer white space.
+        if "".join(itertools.chain.from_iterable(zip(gaps, [*parts, ""], strict=True))) == text:
+            break
+    else:
+        raise ValueError("the chat template changes the blocks' texts, so that their tokens cannot be told apart")
     starts: list[int] = []
     end = 0
-    for index, block in enumerate(blocks):
-        needle = "<|image_pad|>" if block.type == "image" else block.text
-        at = text.find(needle, end)
-        if at < 0:
-            # Templates may strip a text's outer white space.
-            needle = needle.strip()
-            at = text.find(needle, end)
-        if at < 0:
-            raise ValueError(f"block {block.name!r} does not stand unchanged in the rendered prompt")
-        gap = text[end:at]
+    for index, (gap, block, part) in enumerate(zip(gaps, blocks, parts, strict=False)):
         if index == 0:
             starts.append(0)
         elif "<|im_start|>" in gap:
@@ -277,6 +308,6 @@ def block_starts(text: str, blocks: Sequence[Block]) -> list[int]:
         elif block.type == "image" and "<|vision_start|>" in gap:
             starts.append(end + gap.index("<|vision_start|>"))
         else:
-            starts.append(at)
-        end = at + len(needle)
+            starts.append(end + len(gap))
+        end += len(gap) + len(part)
     return starts

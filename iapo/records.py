@@ -6,12 +6,13 @@ Every record is frozen, typed and JSON-serialisable both ways. Nothing here impo
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 from PIL import Image
 
@@ -25,11 +26,28 @@ Box = tuple[float, float, float, float]
 AXES: tuple[Axis, ...] = ("columns", "rows")
 STATUSES: tuple[Status, ...] = ("edited", "no_call", "refused", "failed")
 
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
+    """Writes a picture as PNG; modes that PNG does not have, such as CMYK, become RGB."""
+    writable = image if image.mode in _PNG_MODES else image.convert("RGB")
+    writable.save(target, format="PNG")
+
+
+def image_digest(image: Image.Image) -> str:
+    """SHA-256 of what makes a picture look as it does: mode, size, pixels, and palette where it has one."""
+    digest = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    if image.mode in ("P", "PA"):
+        # The pixels are indices here; two pictures may differ in the palette alone.
+        digest.update(f"{image.getpalette()} {image.info.get('transparency')}".encode())
+    return digest.hexdigest()
+
 
 def image_to_text(image: Image.Image) -> str:
     """Encodes a picture as base64 PNG, for JSON."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    save_png(image, buffer)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -74,10 +74,15 @@ def read_first_turn(
     result = execute(text, sample, tools)
     target = [False] * len(ids)
     if result.span is not None:
+        special = set(encoder.tokenizer.all_special_ids)
         start = 0
         for index, end in enumerate(ends):
             # A token belongs to the program if it shares a character with it.
-            target[index] = end > start and start < result.span[1] and end > result.span[0]
+            if end > start:
+                target[index] = start < result.span[1] and end > result.span[0]
+            elif index and ids[index] not in special:
+                # The further bytes of a character that takes several tokens.
+                target[index] = target[index - 1]
             start = end
     return FirstTurn(list(ids), text, result, target)
 

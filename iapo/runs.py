@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from iapo.records import Sample, Trace
+from iapo.records import Sample, Trace, image_digest, save_png
 
 PACKAGES = ("iapo", "torch", "transformers", "trl", "accelerate", "datasets", "peft", "vllm", "pillow", "numpy")
 
@@ -68,8 +68,7 @@ def data_hash(samples: Iterable[Sample]) -> str:
     for sample in samples:
         record = sample.to_json(image_path="")
         digest.update(json.dumps(record, sort_keys=True).encode())
-        digest.update(f"{sample.image.mode} {sample.image.size}".encode())
-        digest.update(sample.image.tobytes())
+        digest.update(image_digest(sample.image).encode())
     return digest.hexdigest()
 
 
@@ -119,10 +118,9 @@ class RunFolder:
         return evaluation
 
     def _picture(self, image: Image.Image) -> str:
-        name = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[:20]
-        relative = f"pictures/{name}.png"
+        relative = f"pictures/{image_digest(image)[:20]}.png"
         if not (self.path / relative).exists():
-            image.save(self.path / relative)
+            save_png(image, self.path / relative)
         return relative
 
     def _write(self, name: str, data: Mapping[str, Any]) -> None:

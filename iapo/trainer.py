@@ -110,13 +110,14 @@ class IAPOTrainer(GRPOTrainer):
             model, processing_class = policy.model, processing_class or policy.processor
         if processing_class is None:
             raise ValueError("a loaded model needs its processing_class; iapo.policy.load_processor gives it")
-        if teacher is None and args.teacher is not None and (args.penalty_weight > 0 or args.always_measure):
+        measures = args.penalty_weight > 0 or args.always_measure
+        if measures and teacher is None:
+            if args.teacher is None:
+                raise ValueError(
+                    f"penalty_weight is {args.penalty_weight} and always_measure is {args.always_measure}, but there "
+                    "is no teacher; set `teacher`, or penalty_weight to 0 for plain GRPO"
+                )
             teacher = load_policy(args.teacher)
-        if teacher is None and args.penalty_weight > 0:
-            raise ValueError(
-                f"penalty_weight is {args.penalty_weight}, but there is no teacher; set `teacher`, or penalty_weight "
-                "to 0 for plain GRPO"
-            )
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
         super().__init__(
@@ -137,7 +138,7 @@ class IAPOTrainer(GRPOTrainer):
             self._limit_turns(args.max_turn_tokens)
         self.on_rollouts = on_rollouts
         self.alignment: Alignment | None = None
-        if teacher is not None and (args.penalty_weight > 0 or args.always_measure):
+        if measures and teacher is not None:
             teacher.model.to(self.accelerator.device)
             self.alignment = Alignment(teacher, self.encoder, alignment_settings(args), tools)
         if args.penalty_weight > 0:

@@ -38,7 +38,7 @@ class RunArguments:
         question_types: What is asked about them.
         picture_size: Longer side of the pictures in pixels.
         train_samples: Training charts.
-        data_seed: Of the training charts.
+        charts_seed: Of the training charts.
         eval_samples: Held-out charts, the same for every run of one `eval_seed`; 0 evaluates nothing.
         eval_seed: Of the held-out charts and of the sampling on them.
         eval_temperature: 0 is greedy.
@@ -51,7 +51,7 @@ class RunArguments:
     question_types: list[str] = field(default_factory=lambda: list(QUESTION_TYPES), metadata={"help": "What is asked."})
     picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
-    data_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
+    charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
     eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
     eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
     eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
@@ -82,8 +82,8 @@ def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOCon
     Raises:
         ValueError: If the file or the flags name an unknown setting, or a value cannot be.
     """
-    parser = TrlParser([RunArguments, IAPOConfig])
-    arguments, settings = parser.parse_args_and_config(["--config", str(find_config(config)), *flags])
+    path = find_config(config)
+    arguments, settings = TrlParser([RunArguments, IAPOConfig]).parse_args_and_config(["--config", str(path), *flags])
     return arguments, settings
 
 
@@ -134,12 +134,12 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         raise ValueError(f"{folder.path} already holds a run; choose another output_dir or remove it")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    train_samples = chart_samples(arguments, "train", arguments.train_samples, arguments.data_seed)
+    train_samples = chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
     test_samples = chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
     policy = load_policy(arguments.model)
     folder.write_manifest(
         {"run": dataclasses.asdict(arguments), "training": settings.to_dict()},
-        seeds={"training": settings.seed, "data": arguments.data_seed, "evaluation": arguments.eval_seed},
+        seeds={"training": settings.seed, "charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
         data={"train": data_hash(train_samples), "test": data_hash(test_samples)},
     )
     teacher = None if settings.teacher is None else load_policy(settings.teacher)

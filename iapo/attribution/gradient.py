@@ -171,14 +171,18 @@ def _merge(
     with torch.no_grad():
         embeddings = model.get_input_embeddings()(ids)
         grids = None
-        if pictures is not None:
-            used = [index for index in picture_of if index is not None]
+        used = [index for index in picture_of if index is not None]
+        if pictures is None and (used or is_image.any()):
+            raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
+        if pictures is not None and used:
             features = inner.get_image_features(
                 pictures.pixel_values.to(model.device), pictures.grid_thw.to(model.device), return_dict=True
             ).pooler_output
             merged = torch.cat([features[index] for index in used]).to(embeddings.dtype)
-            if len(merged) != int(is_image.sum()):
-                raise ValueError(f"{int(is_image.sum())} image tokens in the prompts, but {len(merged)} image features")
+            for tokens, index in zip(is_image.sum(1).tolist(), picture_of, strict=True):
+                found = 0 if index is None else len(features[index])
+                if tokens != found:
+                    raise ValueError(f"{tokens} image tokens in a call's sequence, but {found} image features for it")
             embeddings = embeddings.masked_scatter(is_image[..., None], merged)
             grids = pictures.grid_thw.to(model.device)[used]
         # Positions are always computed here: with embeddings alone the model would reuse those of an earlier call.

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from iapo.records import Score, Trace
 
+_MARKUP = "*_` \t"
 _MARK = re.compile(r"final[ _]*answer[*_ ]*[:=]", re.IGNORECASE)
-_END = re.compile(r"[\s*_`|]*\bTERMINATE\b.*", re.IGNORECASE | re.DOTALL)
+# Not \b, for which the underscore of _TERMINATE_ is part of the word.
+_END = re.compile(r"(?<![^\W_])TERMINATE(?![^\W_])", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+-]?\d{1,3})?", re.IGNORECASE)
-_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co)\.$")
 _SEPARATOR = re.compile(r"\|{2,3}")
+_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co)\.$")
+_CURRENCY = re.compile(r"^([+-]?)\s*[$€£]\s*")
+_ARTICLE = re.compile(r"^(?:the|an|a)\s+")
+_CHARACTERS = str.maketrans({"\u2212": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
 def extract_answer(text: str) -> str | None:
@@ -29,15 +35,14 @@ def extract_answer(text: str) -> str | None:
     marks = list(_MARK.finditer(text))
     if not marks:
         return None
-    answer = _END.sub("", text[marks[-1].end() :])
+    answer = _END.split(text[marks[-1].end() :], maxsplit=1)[0]
     # The answer is one line: the first that holds anything.
-    lines = [line.strip() for line in answer.splitlines() if line.strip(" *_`")]
-    if not lines:
-        return None
-    answer = lines[0].strip("*_` ")
-    # A closing full stop ends the sentence, unless the word is an abbreviation such as U.S. or Dr.
-    if answer.endswith(".") and not _ABBREVIATION.search(answer):
-        answer = answer[:-1].rstrip("*_` ")
+    lines = (line.strip(_MARKUP) for line in answer.splitlines())
+    answer = next((line for line in lines if line), "").rstrip("|" + _MARKUP)
+    # A closing full stop ends the sentence, unless the word is an abbreviation such as U.S. or Dr.; only the last few
+    # characters are looked at, since the pattern takes quadratic time.
+    if answer.endswith(".") and not _ABBREVIATION.search(answer[-12:]):
+        answer = answer[:-1].rstrip(_MARKUP)
     return answer or None
 
 
@@ -73,12 +78,13 @@ def outcome_reward(trace: Sequence[Trace], **columns: Any) -> list[float]:
 
 
 def _canonical(answer: str) -> str:
-    text = unicodedata.normalize("NFKC", answer).strip().strip("\"'").strip().casefold()
-    text = text.replace("\u2212", "-")
-    number = re.sub(r"^([+-]?)\s*[$€£]\s*|\s*%$", r"\1", text)
+    """A form in which equal answers are equal texts; made without patterns that a long answer could slow down."""
+    text = unicodedata.normalize("NFKC", answer).translate(_CHARACTERS)
+    # The gold answer may end its sentence too.
+    text = text.strip().removesuffix(".").strip("\"' ").removesuffix(".").casefold()
+    number = _CURRENCY.sub(r"\1", text).removesuffix("%").rstrip()
     if re.search(r"\d", number) and _NUMBER.fullmatch(number):
-        try:
+        # Decimal raises on what only looks like a number, such as "e5", and on exponents out of its range.
+        with contextlib.suppress(ArithmeticError):
             return f"number {Decimal(number.replace(',', '')).normalize() + 0:f}"
-        except InvalidOperation:
-            return f"text {text}"
-    return "text " + " ".join(re.sub(r"^(?:the|an|a)\s+(?=\S)", "", text).split())
+    return "text " + " ".join(_ARTICLE.sub("", text).split())

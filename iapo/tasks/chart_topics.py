@@ -130,7 +130,7 @@ TOPICS: tuple[Topic, ...] = (
         "crops",
         _pool(
             "Wheat, Rice, Maize, Barley, Oats, Soybeans, Potatoes, Cotton, Lentils, Sunflower, "
-            "Sugar beet, Rye"
+            "Sugar beet, Rye, Millet, Cassava"
         ),
         (
             Measure("harvest", "million tonnes"),

@@ -39,9 +39,7 @@ class ToolDefinition:
     def parameters(self) -> tuple[str, ...]:
         """What the three parameters are called: picture, names, boxes; programs may use them as keywords."""
         signature = inspect.signature(self.function)
-        return tuple(
-            name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL
-        )
+        return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
 
     @property
     def text(self) -> str:
@@ -82,9 +80,7 @@ def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) ->
     if not inspect.getdoc(function):
         raise ValueError(f"tool {name} has no docstring; write the sentence that a model shall read")
     if len(tool.parameters) != 3:
-        raise ValueError(
-            f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes"
-        )
+        raise ValueError(f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes")
     return tool
 
 

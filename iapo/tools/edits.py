@@ -114,9 +114,7 @@ def _draw(image: Image.Image, axis: Axis, names: Sequence[str], boxes: Mapping[s
     return canvas
 
 
-def _chosen_regions(
-    size: tuple[int, int], axis: Axis, names: Sequence[str], boxes: Mapping[str, Box]
-) -> list[Region]:
+def _chosen_regions(size: tuple[int, int], axis: Axis, names: Sequence[str], boxes: Mapping[str, Box]) -> list[Region]:
     """Checks the arguments that all edits share and returns the pixels of the chosen boxes."""
     one = axis.removesuffix("s")
     if not boxes:
@@ -129,15 +127,11 @@ def _chosen_regions(
     regions = []
     for name in names:
         if name not in boxes:
-            raise ToolError(
-                f"there is no {one} {quoted(name)} in this picture; use names from {listed(boxes)}"
-            )
+            raise ToolError(f"there is no {one} {quoted(name)} in this picture; use names from {listed(boxes)}")
         box = boxes[name]
         # Written so that not-a-number counts as empty too.
         if not (box[0] < box[2] and box[1] < box[3]):
-            raise ToolError(
-                f"the box of {one} {quoted(name)} is empty: {box}; give x1 < x2 and y1 < y2 in pixels"
-            )
+            raise ToolError(f"the box of {one} {quoted(name)} is empty: {box}; give x1 < x2 and y1 < y2 in pixels")
         region = region_of(box, size)
         if region is None:
             raise ToolError(

@@ -82,8 +82,7 @@ class Interpreter:
         if isinstance(expression, Name):
             if expression.name not in self._values:
                 raise ToolError(
-                    f"line {expression.line}: unknown name {quoted(expression.name)}; "
-                    f"use one of {listed(self._values)}"
+                    f"line {expression.line}: unknown name {quoted(expression.name)}; use one of {listed(self._values)}"
                 )
             return self._values[expression.name]
         return self._edited(expression)
@@ -95,9 +94,7 @@ class Interpreter:
         picture, names, boxes = self._arguments(call, tool.parameters)
         _, names_parameter, boxes_parameter = tool.parameters
         if not isinstance(picture, _Picture):
-            _fail(
-                call, f"works on a picture, but was given {_described(picture)}; give it {IMAGE} or a result"
-            )
+            _fail(call, f"works on a picture, but was given {_described(picture)}; give it {IMAGE} or a result")
         if not isinstance(names, tuple):
             _fail(call, f"was given {_described(names)} as {names_parameter}; give it a list of names")
         if not isinstance(boxes, _Boxes):

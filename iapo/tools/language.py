@@ -154,9 +154,7 @@ class _Reader:
             if isinstance(node.value, ast.Call):
                 return Statement(None, self._call(node.value, depth=1, may_display=True))
             if isinstance(node.value, ast.Name | ast.Constant | ast.List | ast.Tuple):
-                raise RefusedError(
-                    f"line {node.lineno} is a value without effect; show a picture with {DISPLAY}(...)"
-                )
+                raise RefusedError(f"line {node.lineno} is a value without effect; show a picture with {DISPLAY}(...)")
             _refuse(node.value)
         _refuse(node)
 
@@ -165,9 +163,7 @@ class _Reader:
             raise RefusedError(f"line {node.lineno} does not assign to one plain name; write name = value")
         name = node.targets[0].id
         if name in self._reserved:
-            raise RefusedError(
-                f"line {node.lineno} assigns to {quoted(name)}, which is given; use another name"
-            )
+            raise RefusedError(f"line {node.lineno} assigns to {quoted(name)}, which is given; use another name")
         return name
 
     def _expression(self, node: ast.expr, depth: int = 0) -> Expression:
@@ -186,21 +182,15 @@ class _Reader:
             _refuse(node.func)
         name = node.func.id
         if depth > DEEPEST_NESTING:
-            raise RefusedError(
-                f"line {node.lineno} nests calls more than {DEEPEST_NESTING} deep; use fewer calls"
-            )
+            raise RefusedError(f"line {node.lineno} nests calls more than {DEEPEST_NESTING} deep; use fewer calls")
         if name not in self._callable:
             raise RefusedError(f"line {node.lineno} calls {_short(name)}(), which is not a tool")
         if name == DISPLAY and not may_display:
-            raise RefusedError(
-                f"line {node.lineno} uses the value of {DISPLAY}(); put it on a line of its own"
-            )
+            raise RefusedError(f"line {node.lineno} uses the value of {DISPLAY}(); put it on a line of its own")
         keywords = []
         for keyword in node.keywords:
             if keyword.arg is None:
-                raise RefusedError(
-                    f"line {keyword.lineno} uses argument unpacking, which tool programs may not"
-                )
+                raise RefusedError(f"line {keyword.lineno} uses argument unpacking, which tool programs may not")
             keywords.append((keyword.arg, self._expression(keyword.value, depth)))
         arguments = tuple(self._expression(argument, depth) for argument in node.args)
         return Call(name, arguments, tuple(keywords), node.lineno)
@@ -218,16 +208,12 @@ def _text(node: ast.expr, in_list: bool = False) -> str:
             return sign + str(constant)
         raise RefusedError(f"line {node.lineno} uses a value that is neither a text nor an ordinary number")
     if in_list and isinstance(node, ast.Name | ast.Call | ast.List | ast.Tuple):
-        raise RefusedError(
-            f"line {node.lineno} has a list entry that is not a text; write the names in quotes"
-        )
+        raise RefusedError(f"line {node.lineno} has a list entry that is not a text; write the names in quotes")
     _refuse(node)
 
 
 def _is_ordinary_integer(value: object) -> bool:
-    return (
-        isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LARGEST_NUMBER_BITS
-    )
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LARGEST_NUMBER_BITS
 
 
 def _short(name: str) -> str:

@@ -57,9 +57,7 @@ def bar_colour(chart: Chart, label: str) -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("size", "count"), [(112, 12), (150, 6), (320, 3)])
-def test_the_same_arguments_give_the_same_bytes_and_longer_runs_start_alike(
-    family: str, size: int, count: int
-) -> None:
+def test_a_seed_fixes_every_byte_and_longer_runs_start_alike(family: str, size: int, count: int) -> None:
     short = [frozen(sample) for sample in generate(family, count, seed=5, size=size)]
     long = [frozen(sample) for sample in generate(family, count + 2, seed=5, size=size)]
     assert short == long[:count]
@@ -220,7 +218,7 @@ def test_nothing_is_cut_off_and_no_tick_label_leaves_its_slot(family: str, size:
         for slot in list(slots.values())[:-1]:
             assert (array[beside, round(slot[2])] == page).all()
         for slot in slots.values():
-            assert (array[beside, round(slot[0]) : round(slot[2])] != page).any(), "each slot has a tick label"
+            assert (array[beside, round(slot[0]) : round(slot[2])] != page).any(), "each has a tick label"
 
 
 def test_a_users_matplotlib_settings_change_nothing() -> None:

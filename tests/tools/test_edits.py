@@ -116,9 +116,7 @@ def test_outline_width(size: tuple[int, int], width: int):
     assert outline_width(size) == width
 
 
-@pytest.mark.parametrize(
-    ("side", "start", "stop"), [(1, 0, 1), (2, 0, 2), (3, 1, 2), (4, 1, 3), (5, 2, 3), (9, 2, 7)]
-)
+@pytest.mark.parametrize(("side", "start", "stop"), [(1, 0, 1), (2, 0, 2), (3, 1, 2), (4, 1, 3), (5, 2, 3), (9, 2, 7)])
 def test_inset_shrinks_before_the_box_vanishes(side: int, start: int, stop: int):
     assert inset((0, 0, side, side)) == (start, start, stop, stop)
 
@@ -271,10 +269,7 @@ edges = st.floats(-20, 80, allow_nan=False)
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(EDITS), st.lists(st.tuples(edges, edges, edges, edges), min_size=1, max_size=4))
 def test_any_boxes_give_a_picture_or_a_tool_error(edit: Edit, corners: list[Box]):
-    boxes = {
-        str(n): (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-        for n, (x1, y1, x2, y2) in enumerate(corners)
-    }
+    boxes = {str(n): (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)) for n, (x1, y1, x2, y2) in enumerate(corners)}
     image = grey()
     try:
         edited = edit(image, ["0"], boxes)

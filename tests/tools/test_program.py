@@ -44,9 +44,7 @@ def same(image: Image.Image | None, expected: Image.Image) -> bool:
 # Fences and spans
 
 
-@pytest.mark.parametrize(
-    "label", ["python", "py", "python3", "Python", "PY", "python3.11", "", " python ", "python\t"]
-)
+@pytest.mark.parametrize("label", ["python", "py", "python3", "Python", "PY", "python3.11", "", " python ", "python\t"])
 @pytest.mark.parametrize("indent", ["", "  ", "\t", "        "])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("close", ["```", ""])
@@ -189,9 +187,7 @@ def test_masked_rows_keep_the_header_of_a_table(kind, keeps: bool):
     assert (result.image.getpixel((30, 5)) == GREY) is keeps
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "I;16", "F", "YCbCr", "HSV", "LAB"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "I;16", "F", "YCbCr", "HSV", "LAB"])
 def test_the_sample_is_not_changed(mode: str):
     image = Image.new(mode, (60, 40))
     before = image.tobytes()
@@ -383,9 +379,7 @@ def test_tools_that_are_not_offered():
     result = execute(fenced(GOOD), SAMPLE, rows_only)
     assert result.status == "failed"
     assert result.error is not None
-    assert (
-        "line 1: focus_on_columns_with_mask is not offered here; use one of 'focus_on_rows_" in result.error
-    )
+    assert "line 1: focus_on_columns_with_mask is not offered here; use one of 'focus_on_rows_" in result.error
 
 
 def test_stray_backslashes_do_not_warn():

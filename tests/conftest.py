@@ -1,0 +1,86 @@
+"""What many tests share: a small tokenizer, two small untrained models, and a few charts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from iapo.policy import ImageTextProcessor, Policy, load_policy
+from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
+from iapo.records import Sample
+from iapo.tasks.synthetic import generate
+from iapo.tiny.models import make_model, make_processor, train_tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The models are so small that more threads cost more than they give."""
+    torch.set_num_threads(1)
+
+
+def corpus() -> Iterator[str]:
+    """Parts of prompts and turns, for training tokenizers."""
+    charts = itertools.chain.from_iterable(generate(family, 40, seed=0, split="tokenizer") for family in FAMILIES)
+    for sample in charts:
+        blocks = build_blocks(sample)
+        yield f"<|im_start|>system\n{blocks[0].text}<|im_end|>\n"
+        yield "".join(block.text for block in blocks[1:])
+        for axis in ("columns", "rows"):
+            for style in ("highlight", "mask", "draw"):
+                yield call_text(f"focus_on_{axis}_with_{style}", next(iter(sample.column_boxes)), axis)
+        yield f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
+        yield OBSERVATION_EDITED
+        yield from ("system\n", "user\n", "assistant\n")
+
+
+FAMILIES = ("vbar", "hbar")
+
+
+def call_text(tool: str, name: str, axis: str) -> str:
+    """A first turn that calls one tool."""
+    return f'```python\ndisplay({tool}(image_1, ["{name}"], {axis}_bbox))\n```'
+
+
+@pytest.fixture(scope="session")
+def processor() -> ImageTextProcessor:
+    return make_processor(train_tokenizer(corpus()))
+
+
+@pytest.fixture(scope="session")
+def other_processor() -> ImageTextProcessor:
+    """A processor whose tokenizer cuts texts into other, shorter tokens."""
+    return make_processor(train_tokenizer(corpus(), vocab_size=330))
+
+
+@pytest.fixture(scope="session")
+def encoder(processor: ImageTextProcessor) -> PromptEncoder:
+    return PromptEncoder(processor)
+
+
+@pytest.fixture(scope="session")
+def model(processor: ImageTextProcessor) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return make_model(processor.tokenizer, hidden=64, heads=2, layers=2, vision_hidden=48, vision_layers=1).eval()
+
+
+@pytest.fixture(scope="session")
+def other_model(processor: ImageTextProcessor) -> PreTrainedModel:
+    """A larger model with the vocabulary of `model`."""
+    torch.manual_seed(1)
+    return make_model(processor.tokenizer, hidden=96, heads=3, layers=3, vision_hidden=72, vision_layers=2).eval()
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Sample]:
+    """Two vertical and two horizontal bar charts of 112 pixels."""
+    return [sample for family in FAMILIES for sample in generate(family, 2, seed=7)]
+
+
+@pytest.fixture(scope="session")
+def student() -> Policy:
+    """The packaged student."""
+    return load_policy("tiny-student")

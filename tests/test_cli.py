@@ -1,0 +1,117 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iapo.records import STATUSES
+from iapo.runs import METRICS, RunFolder
+
+
+def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "iapo", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+    )
+
+
+@pytest.mark.parametrize("verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"]])
+def test_help_needs_no_torch(verb: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['iapo', *sys.argv[1:]]\n"
+        "from iapo.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code in (0, None), end.code\n"
+        "assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *verb, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("demo")
+    done = iapo("demo", "--steps", "2", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
+
+
+def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
+    out, printed = demo
+    for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
+        assert heading in printed
+    assert str(out) in printed.replace("\n", "")
+    for plot in ("training.png", "attribution.png"):
+        assert (out / plot).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("method", ["grpo", "iapo"])
+def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
+    folder = RunFolder(demo[0] / method)
+    metrics = folder.read_metrics()
+    assert [row["step"] for row in metrics] == [1, 2]
+    assert all(tuple(row) == METRICS for row in metrics)
+    assert all(row[key] is not None for row in metrics for key in METRICS)
+    weights = [row["attribution/lambda"] for row in metrics]
+    # The weight decays from its first value at step 0.
+    assert weights == pytest.approx([0.0, 0.0] if method == "grpo" else [0.1, 0.1 * 2.718281828**-0.01], rel=1e-3)
+    for row in metrics:
+        penalty = row["attribution/lambda"] * row["attribution/divergence"]
+        assert row["reward/total"] == pytest.approx(row["reward/outcome"] - penalty, abs=1e-3)
+    manifest = json.loads((folder.path / "manifest.json").read_text())
+    assert manifest["seeds"] == {"training": 0, "charts": 0, "evaluation": 0}
+    assert manifest["versions"]["trl"].startswith("1.16")
+    assert manifest["config"]["run"]["model"] == "tiny-student"
+    traces = folder.read_traces()
+    assert traces
+    assert all(trace.result.status in STATUSES for trace in traces)
+    assert any(trace.result.image is not None and trace.turn_2 for trace in traces)
+    evaluation = folder.read_evaluation()
+    assert evaluation["samples"] >= 500
+    assert evaluation["before"]["accuracy"]["count"] == evaluation["samples"]
+
+
+def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
+    first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
+    assert first["before"] == second["before"]
+
+
+def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
+    done = iapo("demo", "--steps", "1", "--out", str(demo[0]))
+    assert done.returncode == 2
+    assert "already exists" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["demo", "--steps", "0"], "give at least 1"),
+        (["train", "--config", "no-such-file"], "no configuration 'no-such-file'"),
+        (["tiny", "build", "--model", "huge"], "no tiny model 'huge'"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tiny_build_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+    from iapo.policy import load_policy
+
+    done = iapo("tiny", "build", "--model", "tiny-student", "--scale", "0.005", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((tmp_path / "tiny-student" / "manifest.json").read_text())
+    policy = load_policy(str(tmp_path / "tiny-student"))
+    assert policy.model.num_parameters() == manifest["parameters"]
+    assert manifest["metrics"]["greedy"]["accuracy"]["count"] == 500

@@ -1,0 +1,226 @@
+"""Records: what is accepted, and that JSON keeps everything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from iapo.records import Sample, Score, ToolCall, ToolResult, Trace, image_digest, image_from_text, image_to_text
+
+
+def picture(colour: tuple[int, int, int] = (10, 20, 30)) -> Image.Image:
+    image = Image.new("RGB", (9, 7), colour)
+    image.putpixel((3, 2), (255, 0, 1))
+    return image
+
+
+def a_sample(**changes: Any) -> Sample:
+    fields: dict[str, Any] = {
+        "id": "s-1",
+        "image": picture(),
+        "question": "Wie groß ist “A”? 📊\n",
+        "answers": ("3.5", "Zürich"),
+        "column_boxes": {"A": (0, 0, 4.5, 7), "B": (4.5, 0, 9, 7)},
+        "row_boxes": {"x": (0, 1, 9, 2)},
+        "kind": "table",
+        "axis": "rows",
+        "source": "synthetic/vbar",
+        "question_type": "value",
+    }
+    return Sample(**{**fields, **changes})
+
+
+CALL = ToolCall("focus_on_rows_with_draw", ("x", "ü"), "rows_bbox", "rows")
+EDITED = ToolResult("edited", (CALL,), picture((1, 2, 3)), None, (4, 90))
+RESULTS = [
+    EDITED,
+    ToolResult("no_call"),
+    ToolResult("refused", error="no imports", span=(0, 3)),
+    ToolResult("failed", (CALL, CALL), error="there is no column 'ß'", span=(1, 2)),
+]
+
+
+def plain(record: Any) -> Any:
+    """A record as comparable data; pictures read from a file are of another class than those made here."""
+    if isinstance(record, Image.Image):
+        return record.mode, record.size, record.tobytes()
+    if dataclasses.is_dataclass(record):
+        return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, tuple):
+        return tuple(plain(item) for item in record)
+    return {key: plain(value) for key, value in record.items()} if hasattr(record, "items") else record
+
+
+def through_json(data: Any) -> Any:
+    return json.loads(json.dumps(data))
+
+
+def trace(result: ToolResult, turn_2: str | None) -> Trace:
+    return Trace(
+        sample=a_sample(),
+        turn_1="I look at A.\n```python\ndisplay(…)\n```",
+        result=result,
+        turn_2=turn_2,
+        scores={"outcome": Score(1.0, "3.5", "equals the gold answer"), "divergence": Score(0.1 + 0.2)},
+        attribution={"student": {"query": 0.25, "tool:x": 0.75}, "teacher": {"query": 1 / 3, "tool:x": 2 / 3}},
+        step=12,
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"axis": None, "kind": "chart", "column_boxes": {}, "question_type": ""}])
+def test_sample_through_json(changes: dict[str, Any]):
+    sample = a_sample(**changes)
+    assert plain(Sample.from_json(through_json(sample.to_json()))) == plain(sample)
+
+
+def test_sample_with_its_picture_elsewhere(tmp_path: Path):
+    sample = a_sample()
+    sample.image.save(tmp_path / "one.png")
+    data = through_json(sample.to_json("one.png"))
+    assert data["image"] == {"path": "one.png"}
+    assert plain(Sample.from_json(data, tmp_path)) == plain(sample)
+    assert Sample.from_json(data, tmp_path / "nowhere", image=sample.image).image is sample.image
+    with pytest.raises(FileNotFoundError):
+        Sample.from_json(data, tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="'s-1' has no picture"):
+        Sample.from_json({**data, "image": None})
+
+
+def test_tool_call_and_score_through_json():
+    assert ToolCall.from_json(through_json(CALL.to_json())) == CALL
+    for score in (Score(0.1), Score(0.0, None, "none"), Score(-1.5, "1 || 2", "differs")):
+        assert Score.from_json(through_json(score.to_json())) == score
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: result.status)
+@pytest.mark.parametrize("turn_2", [None, "", "FINAL ANSWER: 3.5. TERMINATE"])
+def test_trace_through_json(result: ToolResult, turn_2: str | None):
+    one = trace(result, turn_2)
+    again = Trace.from_json(through_json(one.to_json()))
+    assert plain(again) == plain(one)
+    assert plain(ToolResult.from_json(through_json(result.to_json()))) == plain(result)
+
+
+def test_trace_with_its_pictures_elsewhere(tmp_path: Path):
+    one = trace(EDITED, "x")
+    one.sample.image.save(tmp_path / "a.png")
+    EDITED.image.save(tmp_path / "b.png")
+    data = through_json(one.to_json("a.png", "b.png"))
+    assert "png" not in data["sample"]["image"]
+    assert "png" not in data["result"]["image"]
+    assert plain(Trace.from_json(data, tmp_path)) == plain(one)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGB", "RGBA"])
+def test_png_keeps_these_modes(mode: str):
+    image = picture().convert("L").convert(mode) if mode == "I;16" else picture().convert(mode)
+    again = image_from_text(image_to_text(image))
+    assert (again.mode, again.size, again.tobytes()) == (image.mode, image.size, image.tobytes())
+    assert again.getpalette() == image.getpalette()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa", "PA", "I", "F"])
+def test_other_modes_become_rgb(mode: str):
+    """A picture may have any mode, for example a CMYK JPEG; PNG does not have them all."""
+    image = {
+        "LAB": lambda: Image.new("LAB", (9, 7), (100, 0, 0)),
+        "RGBa": lambda: picture().convert("RGBA").convert("RGBa"),
+        "PA": lambda: picture().convert("P").convert("PA"),
+    }.get(mode, lambda: picture().convert(mode))()
+    assert image.mode == mode
+    again = image_from_text(image_to_text(image))
+    assert (again.mode, again.size) == ("RGB", (9, 7))
+
+
+def test_digest_sees_mode_size_pixels_and_palette():
+    base = picture()
+    palette = base.quantize(4)
+    recoloured = palette.copy()
+    recoloured.putpalette([255 - value for value in palette.getpalette()])
+    assert recoloured.tobytes() == palette.tobytes()
+    changed = base.copy()
+    changed.putpixel((8, 6), (10, 20, 31))
+    turned = Image.frombytes("RGB", (7, 9), base.tobytes())
+    digests = [image_digest(image) for image in (base, changed, base.convert("L"), turned, palette, recoloured)]
+    assert len(set(digests)) == len(digests)
+    assert image_digest(base.copy()) == image_digest(base)
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (a_sample(), "question"),
+        (CALL, "name"),
+        (EDITED, "status"),
+        (Score(1.0), "value"),
+        (trace(EDITED, None), "step"),
+    ],
+)
+def test_frozen(record: Any, field: str):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record, field, None)
+    with pytest.raises((AttributeError, TypeError)):
+        record.more = 1
+
+
+def test_boxes_are_floats_that_cannot_be_changed():
+    given = {"A": [0, 1, 4, 7]}
+    sample = a_sample(column_boxes=given)
+    given["B"] = [0, 0, 1, 1]
+    assert dict(sample.column_boxes) == {"A": (0.0, 1.0, 4.0, 7.0)}
+    assert all(isinstance(value, float) for value in sample.column_boxes["A"])
+    with pytest.raises(TypeError):
+        sample.column_boxes["A"] = (0, 0, 1, 1)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answers": ()}, "'s-1' has no answer"),
+        ({"axis": "diagonals"}, "use 'columns', 'rows' or None"),
+        ({"column_boxes": {"A": (4, 0, 4, 7)}}, "box of column 'A' is empty"),
+        ({"row_boxes": {"x": (0, 5, 9, 2)}}, "box of row 'x' is empty"),
+        ({"row_boxes": {"x": (0, float("nan"), 9, 2)}}, "box of row 'x' is empty"),
+        ({"row_boxes": {"x": (0, 5, 9)}}, "not enough values"),
+    ],
+)
+def test_refused_samples(changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        a_sample(**changes)
+
+
+COLUMN_CALL = ToolCall("focus_on_columns_with_mask", ("A",), "columns_bbox", "columns")
+
+
+@pytest.mark.parametrize(
+    ("status", "calls", "axis", "misused"),
+    [
+        ("edited", (COLUMN_CALL,), "columns", False),
+        ("edited", (COLUMN_CALL,), "rows", True),
+        ("edited", (CALL,), "columns", True),
+        ("edited", (COLUMN_CALL, CALL), "columns", True),
+        # No axis is the right one here, so none is the wrong one.
+        ("edited", (COLUMN_CALL, CALL), None, False),
+        # The picture itself was displayed.
+        ("edited", (), "columns", False),
+        # It did not execute: a failure, not a misuse.
+        ("failed", (CALL,), "columns", False),
+        ("refused", (), "columns", False),
+        ("no_call", (), "columns", False),
+    ],
+)
+def test_misuse(status: Any, calls: tuple[ToolCall, ...], axis: Any, misused: bool):
+    result = ToolResult(status, calls)
+    assert result.misused(axis) is misused
+    assert Trace(a_sample(axis=axis), "", result).misused is misused
+
+
+def test_the_graded_turn():
+    assert trace(EDITED, "second").final_text == "second"
+    assert trace(EDITED, "").final_text == ""
+    assert trace(RESULTS[1], None).final_text.startswith("I look")
