@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 tiny = typer.Typer(help="The packaged tiny models.", no_args_is_help=True)
 app.add_typer(tiny, name="tiny")
+teacher = typer.Typer(help="What a teacher is asked once, so that training need not load it.", no_args_is_help=True)
+app.add_typer(teacher, name="teacher")
 
 
 @app.command()
@@ -46,6 +48,57 @@ def train(
         list_arguments()
         return
     run(*parse(config, context.args))
+
+
+@teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def teacher_attribute(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="Of the training: a YAML file, or the name of a packaged one.")],
+    out: Annotated[Path, typer.Option(help="The parquet file to write; `teacher_table` of the training.")],
+    model: Annotated[str | None, typer.Option(help="The teacher; the configuration's if not given.")] = None,
+    split: Annotated[str, typer.Option(help="Whose samples: train, test or both.")] = "train",
+) -> None:
+    """Store a teacher's attribution of its own greedy call to every sample of a training.
+
+    Any setting can be overridden by a flag of its name. For example:
+    iapo teacher attribute --config demo-iapo --model tiny-teacher --out runs/teacher.parquet --train_samples 256
+    """
+    if split not in ("train", "test", "both"):
+        raise ValueError(f"no split {split!r}; use train, test or both")
+    if out.exists():
+        raise ValueError(f"{out} already exists; choose another --out or remove it")
+    import dataclasses
+
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from iapo.policy import load_policy
+    from iapo.rewards.teachers import attribute_samples
+    from iapo.trainer import alignment_settings
+    from iapo.training import chart_samples, parse
+
+    arguments, training = parse(config, context.args)
+    name = model or training.teacher
+    if name is None:
+        raise ValueError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    samples = []
+    if split != "test":
+        samples += chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
+    if split != "train":
+        samples += chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
+    # As long as the student's turns may be.
+    turn = training.max_turn_tokens or training.max_completion_length
+    settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
+    policy = load_policy(name, device=str(training.device))
+    with Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
+        task = progress.add_task("", total=len(samples))
+        table = attribute_samples(policy, samples, settings, progress=lambda done: progress.advance(task, done))
+    table.write(out)
+    silent = sum(row.distribution is None for row in table.rows.values())
+    Console().print(f"{out}: {len(table.rows)} samples, {silent} of them without a call of the teacher", soft_wrap=True)
 
 
 @tiny.command("build")

@@ -14,6 +14,10 @@ class IAPOConfig(GRPOConfig):
 
     Args:
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
+        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or the teacher's own
+            greedy call to the same prompt (`own_call`), which does not depend on the student.
+        teacher_table: File that `iapo teacher attribute` wrote, with the teacher's own calls to the training samples;
+            then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
@@ -23,6 +27,8 @@ class IAPOConfig(GRPOConfig):
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
+        share_prefix: Run each distinct prompt, picture and completion of a batch once in log-probabilities and loss;
+            the gradient is the same. Where the model or the set-up does not allow it, TRL's pass runs instead.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
             and the observation between them.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
@@ -30,6 +36,12 @@ class IAPOConfig(GRPOConfig):
     """
 
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
+    teacher_reference: Literal["student_call", "own_call"] = field(
+        default="student_call", metadata={"help": "Which call the teacher explains: the student's, or its own."}
+    )
+    teacher_table: str | None = field(
+        default=None, metadata={"help": "Stored own calls of the teacher, instead of loading it."}
+    )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
     attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
@@ -41,12 +53,16 @@ class IAPOConfig(GRPOConfig):
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
     attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
     always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
+    share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.teacher_table is not None:
+            # A table cannot know the calls that the student will make.
+            self.teacher_reference = "own_call"
         if self.penalty_weight < 0:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
         if self.penalty_decay < 0:

@@ -20,7 +20,7 @@ from iapo.tables import comparison_table, difference_lines
 METHODS = {"GRPO": "grpo", "IAPO": "iapo"}
 """The demo's runs: name in the table -> run folder; `demo-<folder>` is its packaged configuration."""
 
-STEPS = 40
+STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 

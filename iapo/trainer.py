@@ -7,19 +7,21 @@ PEFT, DeepSpeed and FSDP stay TRL's business.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.utils import logging
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
+from iapo.batches import join_logprobs, messages, picture_ids, samples_of
 from iapo.config import IAPOConfig
 from iapo.policy import Policy, load_policy
 from iapo.prompt import EncodedPrompt, PromptEncoder
@@ -27,7 +29,10 @@ from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
 from iapo.rewards.outcome import outcome_reward
 from iapo.rollout import Rollout, encode_prompts, finish
+from iapo.shared_prefix import SUPPORTED, SharedBatch, add_shared_prefix
 from iapo.tools import TOOLS, ToolDefinition
+
+logger = logging.get_logger(__name__)
 
 SEAMS = (
     "_generate",
@@ -36,28 +41,12 @@ SEAMS = (
     "_calculate_rewards",
     "_tokenize_prompts",
     "_tool_call_loop",
+    "_compute_loss",
+    "_get_per_token_logps_and_entropies",
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
 
 RewardFunction = Callable[..., list[float]]
-
-
-def to_dataset(samples: Sequence[Sample]) -> Dataset:
-    """Lays samples out as `IAPOTrainer` reads them.
-
-    Args:
-        samples: The samples.
-
-    Returns:
-        Columns `prompt` (the question as a chat message, for logs), `image`, and `sample` (the rest, as JSON).
-    """
-    return Dataset.from_dict(
-        {
-            "prompt": [[{"role": "user", "content": sample.question}] for sample in samples],
-            "image": [sample.image for sample in samples],
-            "sample": [json.dumps(sample.to_json(image_path="")) for sample in samples],
-        }
-    )
 
 
 class IAPOTrainer(GRPOTrainer):
@@ -143,6 +132,8 @@ class IAPOTrainer(GRPOTrainer):
             self.alignment = Alignment(teacher, self.encoder, alignment_settings(args), tools)
         if args.penalty_weight > 0:
             self._add_penalty_column(args.penalty_weight)
+        self._shares = args.share_prefix and self._add_shared_prefix()
+        self._picture_ids: Tensor | None = None
         self._samples: list[Sample] = []
         self._rollouts: list[Rollout] = []
         self._measured: list[Measured] = []
@@ -162,11 +153,13 @@ class IAPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
-        self._samples = _samples(inputs)
+        self._samples = samples_of(inputs)
         self._measured = []
         if self.args.penalty_weight > 0:
             self.reward_weights[-1] = self.penalty
         output = super()._generate_and_score_completions(inputs)
+        # The rows' pictures stay beside them when TRL shuffles and splits the batch.
+        output["picture_ids"] = self._picture_ids
         self._record()
         self._rollout_time = time.perf_counter() - start
         return output
@@ -215,15 +208,16 @@ class IAPOTrainer(GRPOTrainer):
             max_completion=self.max_completion_length,
         )
         self._rollouts = rollouts
+        self._picture_ids = picture_ids(rollouts).to(self.accelerator.device)
         if logprobs is not None:
-            logprobs = _join_logprobs(rollouts, logprobs, second_logprobs or [])
-        messages = [_messages(one) for one in rollouts]
+            logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
+        chats = [messages(one) for one in rollouts]
         calls = sum(one.trace.result.status != "no_call" for one in rollouts)
         failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
         mask = [[int(written) for written in one.model_written] for one in rollouts]
         return (
             mask,
-            messages,
+            chats,
             [one.completion_ids for one in rollouts],
             logprobs,
             calls,
@@ -240,6 +234,67 @@ class IAPOTrainer(GRPOTrainer):
             self._measure(self._rollouts)
         self._rewards = rewards
         return rewards
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._picture_ids = inputs["picture_ids"]
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **inputs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        given = {name for name, value in inputs.items() if value is not None and value is not False}
+        if not self._shares or given != {"pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids"}:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **inputs
+            )
+        assert self._picture_ids is not None
+        patches = inputs["pixel_values"].split(inputs["image_grid_thw"].prod(-1).tolist())
+        log_probs, entropies = [], []
+        step = batch_size or len(input_ids)
+        for start in range(0, len(input_ids), step):
+            rows = slice(start, start + step)
+            first, last = sum(inputs["num_images"][:start]), sum(inputs["num_images"][: start + step])
+            labels = input_ids[rows].masked_fill(attention_mask[rows] == 0, -100)[:, -logits_to_keep - 1 :]
+            with self.accelerator.autocast():
+                outputs = model(
+                    input_ids=input_ids[rows],
+                    attention_mask=attention_mask[rows],
+                    pixel_values=torch.cat(patches[first:last]),
+                    image_grid_thw=inputs["image_grid_thw"][first:last],
+                    mm_token_type_ids=inputs["mm_token_type_ids"][rows],
+                    shared=SharedBatch(logits_to_keep, self._picture_ids[rows]),
+                    labels=labels,
+                    fused_lm_head=True,
+                )
+            log_probs.append(outputs.log_probs)
+            entropies.append(outputs.entropy)
+        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+
+    def _add_shared_prefix(self) -> bool:
+        """Prepares student and reference for shared prefixes, or says in one log line why TRL's pass is used."""
+        student = self.accelerator.unwrap_model(self.model)
+        student = student.get_base_model() if is_peft_model(student) else student
+        if student.config.model_type not in SUPPORTED:
+            reason = f"the model is a {student.config.model_type!r}"
+        elif self.args.gradient_checkpointing:
+            reason = "gradient checkpointing drops the cache"
+        elif self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            reason = "the parameters may be sharded"
+        else:
+            add_shared_prefix(student)
+            if self.ref_model is not None:
+                add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
+            return True
+        logger.info("Each row runs its own prompt in the loss: %s.", reason)
+        return False
 
     def _add_penalty_column(self, weight: float) -> None:
         def alignment(rollout: list[Rollout], **_: Any) -> list[float]:
@@ -329,43 +384,6 @@ def alignment_settings(args: IAPOConfig) -> AttributionSettings:
         no_call=args.no_call_divergence,
         batch_size=args.attribution_batch_size,
     )
-
-
-def _samples(rows: list[dict[str, Any]]) -> list[Sample]:
-    """The rows' samples; the rows of a group share one object, and so one encoded prompt and picture."""
-    parsed: dict[str, Sample] = {}
-    for row in rows:
-        if row["sample"] not in parsed:
-            parsed[row["sample"]] = Sample.from_json(json.loads(row["sample"]), image=row["image"])
-    return [parsed[row["sample"]] for row in rows]
-
-
-def _messages(one: Rollout) -> list[dict[str, Any]]:
-    """The completion as chat messages, for reward functions and logs."""
-    messages = [{"role": "assistant", "content": one.trace.turn_1}]
-    if one.trace.turn_2 is not None:
-        observation = "edited picture" if one.edits else (one.trace.result.error or "")
-        messages += [
-            {"role": "user", "content": f"OBSERVATION: {observation}"},
-            {"role": "assistant", "content": one.trace.turn_2},
-        ]
-    return messages
-
-
-def _join_logprobs(
-    rollouts: Sequence[Rollout], first: Sequence[list[float]], second: Sequence[list[float]]
-) -> list[list[float]]:
-    """Sampling log-probabilities of whole completions; 0 at the observation, which the loss leaves out."""
-    rest = iter(second)
-    joined = []
-    for one, turn_1 in zip(rollouts, first, strict=True):
-        values = list(turn_1)
-        if one.trace.turn_2 is not None:
-            observed = one.model_written.count(False)
-            values += [0.0] * observed
-            values += next(rest)[: len(one.completion_ids) - len(values)]
-        joined.append(values)
-    return joined
 
 
 def _ratio(part: float, whole: float) -> float:

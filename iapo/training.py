@@ -14,6 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import TrlParser
 
+from iapo.batches import to_dataset
 from iapo.config import IAPOConfig
 from iapo.evaluation import EvaluationSettings, evaluate, mean_attribution, paired_difference, summarize
 from iapo.policy import Policy, load_policy
@@ -22,7 +23,7 @@ from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment
 from iapo.runs import RunFolder, data_hash
 from iapo.tasks.synthetic import FAMILIES, QUESTION_TYPES, generate
-from iapo.trainer import IAPOTrainer, alignment_settings, to_dataset
+from iapo.trainer import IAPOTrainer, alignment_settings
 
 CONFIGS = Path(__file__).parent / "configs"
 """Where the packaged YAML files lie."""

@@ -5,112 +5,30 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from scripted import batch, four_ways, scripted, settings
 from transformers import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOTrainer
 
-from iapo.config import IAPOConfig
+from iapo.batches import samples_of, to_dataset
 from iapo.policy import Policy
 from iapo.records import Sample, Trace
 from iapo.tasks.synthetic import generate
-from iapo.trainer import SEAMS, IAPOTrainer, to_dataset
+from iapo.trainer import SEAMS, IAPOTrainer
 
 PINNED_LOSSES = [-0.152831, -0.128333, -0.062760]
 PINNED_DIVERGENCES = [1.025723, 1.261881, 1.096674]
 """Of `test_three_steps_are_pinned`."""
 
-COLUMNS = "```python\ndisplay(focus_on_columns_with_mask(image_1, {names}, columns_bbox))\n```"
-ROWS = "```python\ndisplay(focus_on_rows_with_draw(image_1, {names}, rows_bbox))\n```"
-
 
 @pytest.fixture(scope="module")
 def charts() -> list[Sample]:
     return list(generate("vbar", 4, seed=11, question_types=("value",)))
-
-
-def settings(tmp_path: Path, **more: Any) -> IAPOConfig:
-    values: dict[str, Any] = {
-        "output_dir": str(tmp_path / "run"),
-        "max_steps": 1,
-        "per_device_train_batch_size": 4,
-        "num_generations": 4,
-        "max_completion_length": 128,
-        "max_turn_tokens": 40,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "beta": 0.0,
-        "penalty_weight": 0.0,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "seed": 3,
-    }
-    return IAPOConfig(**{**values, **more})
-
-
-class Scripted(IAPOTrainer):
-    """Its turns are written by hand: `script(sample, index)` gives both."""
-
-    script: Any
-
-    def _generate_single_turn(
-        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
-    ) -> tuple[list[list[int]], None]:
-        turns = [self.script(sample, index % 4) for index, sample in enumerate(self._samples)]
-        if has_tool_images:
-            # Second turns are asked of the rollouts that called something, in order.
-            turns = [(second, "") for first, second in turns if first.startswith("```")]
-        tokenizer = self.encoder.tokenizer
-        ids = [[*tokenizer(turn[0])["input_ids"], tokenizer.eos_token_id] for turn in turns]
-        assert len(ids) == len(prompt_ids)
-        return ids, None
-
-
-def four_ways(sample: Sample, index: int) -> tuple[str, str]:
-    """Right and read right, wrong tool but right answer, failed call, no call."""
-    name = next(iter(sample.column_boxes))
-    right = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-    return (
-        (COLUMNS.format(names=[name]).replace("'", '"'), right),
-        (ROWS.format(names=[name]).replace("'", '"'), right),
-        (COLUMNS.format(names='["Z"]'), "FINAL ANSWER: none. TERMINATE"),
-        ("FINAL ANSWER: 0. TERMINATE", ""),
-    )[index]
-
-
-def scripted(
-    tmp_path: Path, model: Any, processor: Any, charts: Sequence[Sample], script: Any = four_ways, **more: Any
-) -> Scripted:
-    teacher = more.pop("teacher", None)
-    on_rollouts = more.pop("on_rollouts", None)
-    trainer = Scripted(
-        copy.deepcopy(model),
-        args=settings(tmp_path, **more),
-        train_dataset=to_dataset(charts),
-        processing_class=processor,
-        teacher=teacher,
-        on_rollouts=on_rollouts,
-    )
-    trainer.script = script
-    return trainer
-
-
-def batch(trainer: Scripted, charts: Sequence[Sample]) -> dict[str, Any]:
-    """One scored generation batch: a group of four on the first chart."""
-    trainer.model.train()
-    rows = list(to_dataset(charts[:1])) * 4
-    output: dict[str, Any] = trainer._generate_and_score_completions(rows)
-    return output
 
 
 def test_upstream_seams_are_as_expected() -> None:
@@ -137,6 +55,27 @@ def test_upstream_seams_are_as_expected() -> None:
             "logprobs",
             "images",
             "multimodal_fields",
+        ],
+        "_compute_loss": ["self", "model", "inputs"],
+        "_get_per_token_logps_and_entropies": [
+            "self",
+            "model",
+            "input_ids",
+            "attention_mask",
+            "logits_to_keep",
+            "batch_size",
+            "compute_entropy",
+            "compute_aux_loss",
+            "pixel_values",
+            "image_grid_thw",
+            "num_images",
+            "pixel_attention_mask",
+            "spatial_shapes",
+            "num_tiles",
+            "image_sizes",
+            "token_type_ids",
+            "mm_token_type_ids",
+            "image_position_ids",
         ],
     }
     assert set(expected) == set(SEAMS)
@@ -345,8 +284,6 @@ def test_foreign_data_set_is_refused(tmp_path: Path, model: Any, processor: Any,
 def test_group_shares_one_picture(charts: list[Sample]) -> None:
     rows = list(to_dataset(charts[:1])) * 3
     assert isinstance(rows[0]["image"], Image.Image)
-    from iapo.trainer import _samples
-
-    first, *rest = _samples(rows)
+    first, *rest = samples_of(rows)
     assert all(sample is first for sample in rest)
     assert first.to_json() == charts[0].to_json()

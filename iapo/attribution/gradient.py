@@ -72,8 +72,8 @@ def block_scores(
         model: A Qwen2.5-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         calls: What to explain; all with the same number of blocks m.
         pictures: The distinct pictures that `CallInput.picture` refers to.
-        steps: Number of midpoints of the integrated path from zero prompt embeddings; 1 is plain gradient x embedding.
-            With many, the scores sum to `s(x) - s(baseline)` (completeness).
+        steps: Number of points of the integrated path from zero prompt embeddings; 1 is plain gradient x embedding.
+            With many (128, for example), the scores sum to `s(x) - s(baseline)` (completeness).
 
     Returns:
         Scores, shape (len(calls), m), fp32, on the model's device.
@@ -89,17 +89,28 @@ def block_scores(
         raise ValueError(f"steps must be at least 1, got {steps}")
     batch = _Batch.build(model, calls, pictures)
     gradient = torch.zeros_like(batch.embeddings, dtype=torch.float32)
-    for step in range(steps):
-        fraction = 1.0 if steps == 1 else (step + 0.5) / steps
+    for fraction, weight in _path(steps):
         point = torch.where(batch.is_prompt[..., None], batch.embeddings * fraction, batch.embeddings)
         point = point.detach().requires_grad_(True)
         with torch.enable_grad():
             total = batch.log_probs(model, point).sum()
-            gradient += torch.autograd.grad(total, point)[0].float() / steps
+            gradient += torch.autograd.grad(total, point)[0].float() * weight
     token_scores = (gradient * batch.embeddings.float()).sum(-1)
     scores = token_scores.new_zeros(len(calls), calls[0].blocks + 1)
     # Column m collects the turn and the padding, which belong to no block.
     return scores.scatter_add_(1, batch.block_of, token_scores)[:, :-1]
+
+
+def _path(steps: int) -> list[tuple[float, float]]:
+    """Points of the path from the baseline (0) to the input (1) with the part of the path that each stands for.
+
+    They crowd towards 0: a normalised network hardly sees the scale of its input until that is about as small as the
+    normalisation's epsilon, so that nearly all of the change from the baseline happens in the first few hundredths.
+    """
+    if steps == 1:
+        return [(1.0, 1.0)]
+    ends = [(step / steps) ** 5 for step in range(steps + 1)]
+    return [(((step + 0.5) / steps) ** 5, ends[step + 1] - ends[step]) for step in range(steps)]
 
 
 def call_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None) -> Tensor:

@@ -7,41 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import Tensor
 
-from iapo.attribution.divergence import Normalization, block_distribution, kl_divergence, worst_divergence
-from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.calls import ATTRIBUTED, AttributionSettings, Attributor, RowCache, Turn
+from iapo.attribution.divergence import kl_divergence, worst_divergence
+from iapo.attribution.teacher import fingerprint
 from iapo.policy import Policy
-from iapo.prompt import EncodedPrompt, PromptEncoder
+from iapo.prompt import PromptEncoder
 from iapo.rollout import Rollout, encode_prompts
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-@dataclass(frozen=True, slots=True)
-class AttributionSettings:
-    """How calls are attributed and compared.
-
-    Attributes:
-        target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
-        normalization: How block scores become a distribution.
-        eps: Weight of the uniform distribution in it.
-        steps: 1 is gradient x embedding; more are midpoints of the integrated path.
-        no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
-        batch_size: Calls in one forward pass.
-    """
-
-    target: Literal["call", "turn"] = "call"
-    normalization: Normalization = "magnitude"
-    eps: float = 0.01
-    steps: int = 1
-    no_call: float | None = None
-    batch_size: int = 32
+__all__ = ["Alignment", "AttributionSettings", "Measured", "Reference", "StudentCall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +31,8 @@ class Measured:
 
     Attributes:
         divergence: `KL(student || teacher)` in nats, or the value for a rollout without attribution.
-        student: Block distribution by block name; empty without attribution.
-        teacher: The same of the teacher, explaining the student's call.
+        student: Block distribution by block name; empty where student or teacher have none.
+        teacher: The same of the teacher.
     """
 
     divergence: float
@@ -59,121 +40,143 @@ class Measured:
     teacher: Mapping[str, float]
 
 
-class Alignment:
-    """Measures rollouts against a live, frozen teacher that explains the student's own calls.
+class Reference(Protocol):
+    """Where the teacher's distributions come from.
+
+    Attributes:
+        per_sample: Whether they depend on the sample alone. If so they are asked for rollouts without a call as well,
+            and the teacher may have none for a sample.
+    """
+
+    per_sample: bool
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """The teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
+
+
+class StudentCall:
+    """The live teacher explains the student's own calls; what it explained before, it remembers.
 
     Args:
         teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
         encoder: The student's encoder.
-        settings: How attributions are computed and compared.
+        settings: How attributions are computed.
         tools: The offered tools.
+        cache: What the teacher remembers; of the usual size if None.
     """
+
+    per_sample = False
 
     def __init__(
         self,
         teacher: Policy,
         encoder: PromptEncoder,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        cache: RowCache | None = None,
+    ) -> None:
+        model = teacher.model.eval().requires_grad_(False)
+        self.encoder, self.tools = PromptEncoder(teacher.processor), tools
+        self.cache = RowCache() if cache is None else cache
+        self._attributor = Attributor(
+            model, self.encoder.pixels, settings, self.cache, fingerprint(model, teacher.processor)
+        )
+        # With one vocabulary the teacher reads the very tokens that the student sampled.
+        self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
+
+    def _turn(self, one: Rollout) -> Turn:
+        """The first turn in the teacher's tokens, and which belong to the program."""
+        if self._same_tokens:
+            return one.first.ids, one.first.target
+        span = one.trace.result.span
+        assert span is not None
+        # Nothing that a model wrote may turn into a control token of another model.
+        encoding = self.encoder.tokenizer(
+            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
+        )
+        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
+        return encoding["input_ids"], target
+
+
+class Alignment:
+    """Measures rollouts against a teacher.
+
+    Args:
+        teacher: A live teacher, which then explains the student's own calls, or where else its distributions come
+            from (`iapo.rewards.teachers.make_reference`).
+        encoder: The student's encoder.
+        settings: How attributions are computed and compared.
+        tools: The offered tools.
+
+    Attributes:
+        reference: Where the teacher's distributions come from.
+        teacher: The model of a live teacher that was given as such; else None.
+        teacher_encoder: Its encoder.
+    """
+
+    def __init__(
+        self,
+        teacher: Policy | Reference,
+        encoder: PromptEncoder,
         settings: AttributionSettings | None = None,
         tools: Mapping[str, ToolDefinition] = TOOLS,
     ) -> None:
-        self.teacher = teacher.model.eval().requires_grad_(False)
-        self.teacher_encoder = PromptEncoder(teacher.processor)
         self.encoder = encoder
         self.settings = settings or AttributionSettings()
-        self.tools = tools
-        # With one vocabulary the teacher reads the very tokens that the student sampled.
-        self._same_tokens = encoder.tokenizer.get_vocab() == self.teacher_encoder.tokenizer.get_vocab()
+        self.reference: Reference
+        self.teacher: PreTrainedModel | None = None
+        self.teacher_encoder: PromptEncoder | None = None
+        if isinstance(teacher, Policy):
+            live = StudentCall(teacher, encoder, self.settings, tools)
+            self.reference, self.teacher, self.teacher_encoder = live, teacher.model, live.encoder
+        else:
+            self.reference = teacher
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout]) -> list[Measured]:
         """Attributes each rollout's call by student and teacher.
 
         A rollout that called nothing, or whose program is not in the allowed language, has no attribution and gets
-        `settings.no_call`: were it 0, not calling a tool would please the teacher best.
+        `settings.no_call`: were it 0, not calling a tool would please the teacher best. Where the teacher itself has
+        no call to compare with, all rollouts of the sample get `log m`, called or not: a value that all of a group
+        share cancels in its advantages, so that such a sample teaches nothing about calls.
 
         Args:
             student: The student as it is now, unwrapped.
             rollouts: The batch.
+
+        Raises:
+            ValueError: If the teacher's distributions are not of these prompts, or an attribution is not finite.
         """
-        attributed = [index for index, one in enumerate(rollouts) if one.trace.result.status in ("edited", "failed")]
-        chosen = [rollouts[index] for index in attributed]
-        measured = [Measured(self._without(one.prompt.block_names), {}, {}) for one in rollouts]
-        if not chosen:
+        called = [one.trace.result.status in ATTRIBUTED for one in rollouts]
+        measured = [Measured(self._without(one), {}, {}) for one in rollouts]
+        asked = [index for index, has_call in enumerate(called) if has_call or self.reference.per_sample]
+        if not asked:
             return measured
-        p = self._distributions(student, self.encoder, chosen, [one.prompt for one in chosen], own=True)
-        prompts = encode_prompts([one.trace.sample for one in chosen], self.teacher_encoder, self.tools)
-        q = self._distributions(self.teacher, self.teacher_encoder, chosen, prompts, own=self._same_tokens)
-        for index, p_row, q_row, d in zip(
-            attributed, p.tolist(), q.tolist(), kl_divergence(p, q).tolist(), strict=True
+        teachers = self.reference.distributions([rollouts[index] for index in asked])
+        silent = teachers.isnan().any(-1).tolist()
+        for index, is_silent in zip(asked, silent, strict=True):
+            if is_silent:
+                measured[index] = Measured(worst_divergence(teachers.shape[-1]), {}, {})
+        rows = [row for row, index in enumerate(asked) if called[index] and not silent[row]]
+        if not rows:
+            return measured
+        chosen = [rollouts[asked[row]] for row in rows]
+        attributor = Attributor(student, self.encoder.pixels, self.settings)
+        p = attributor.distributions(
+            [one.prompt for one in chosen], [(one.first.ids, one.first.target) for one in chosen]
+        )
+        q = teachers[rows]
+        for row, one, p_row, q_row, d in zip(
+            rows, chosen, p.tolist(), q.tolist(), kl_divergence(p, q).tolist(), strict=True
         ):
-            names = rollouts[index].prompt.block_names
-            measured[index] = Measured(d, dict(zip(names, p_row, strict=True)), dict(zip(names, q_row, strict=True)))
+            names = one.prompt.block_names
+            student_blocks, teacher_blocks = (dict(zip(names, values, strict=True)) for values in (p_row, q_row))
+            measured[asked[row]] = Measured(d, student_blocks, teacher_blocks)
         return measured
 
-    def _without(self, names: tuple[str, ...]) -> float:
-        return worst_divergence(len(names)) if self.settings.no_call is None else self.settings.no_call
-
-    def _distributions(
-        self,
-        model: PreTrainedModel,
-        encoder: PromptEncoder,
-        rollouts: Sequence[Rollout],
-        prompts: Sequence[EncodedPrompt],
-        *,
-        own: bool,
-    ) -> Tensor:
-        turns = [self._turn(one, encoder, own=own) for one in rollouts]
-        # The same call after the same words to the same prompt is scored once.
-        keys = [(id(one.prompt), tuple(ids), tuple(target)) for one, (ids, target) in zip(rollouts, turns, strict=True)]
-        distinct = {key: index for index, key in reversed(list(enumerate(keys)))}
-        order = list(distinct)
-        rows: list[Tensor] = []
-        for start in range(0, len(order), self.settings.batch_size):
-            some = [distinct[key] for key in order[start : start + self.settings.batch_size]]
-            rows.append(self._scores(model, encoder, [prompts[i] for i in some], [turns[i] for i in some]))
-        scores = torch.cat(rows)
-        place = {key: row for row, key in enumerate(order)}
-        scores = scores[[place[key] for key in keys]]
-        return block_distribution(scores, self.settings.normalization, self.settings.eps).cpu()
-
-    def _turn(self, one: Rollout, encoder: PromptEncoder, *, own: bool) -> tuple[list[int], list[bool]]:
-        """The first turn in a model's tokens up to the last one scored, and which are scored."""
-        if own:
-            ids, target = one.first.ids, one.first.target
-        else:
-            span = one.trace.result.span
-            assert span is not None
-            # Nothing that a model wrote may turn into a control token of another model.
-            encoding = encoder.tokenizer(
-                one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
-            )
-            ids = encoding["input_ids"]
-            target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
-        if self.settings.target == "turn":
-            target = [True] * len(ids)
-        last = max(index for index, scored in enumerate(target) if scored)
-        return list(ids[: last + 1]), list(target[: last + 1])
-
-    def _scores(
-        self,
-        model: PreTrainedModel,
-        encoder: PromptEncoder,
-        prompts: Sequence[EncodedPrompt],
-        turns: Sequence[tuple[list[int], list[bool]]],
-    ) -> Tensor:
-        # Rollouts of a group share their picture object.
-        pictures = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
-        place = {key: index for index, key in enumerate(pictures)}
-        pixels = encoder.pixels(list(pictures.values()))
-        calls = [
-            CallInput(
-                prompt_ids=prompt.ids,
-                block_of=prompt.block_of,
-                blocks=len(prompt.block_names),
-                turn_ids=ids,
-                target=target,
-                picture=place[id(prompt.images[0])],
-            )
-            for prompt, (ids, target) in zip(prompts, turns, strict=True)
-        ]
-        grouped = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
-        return block_scores(model, calls, grouped, self.settings.steps)
+    def _without(self, one: Rollout) -> float:
+        return worst_divergence(len(one.prompt.block_names)) if self.settings.no_call is None else self.settings.no_call

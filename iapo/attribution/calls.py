@@ -1,0 +1,220 @@
+"""Block distributions of many tool calls by one model: distinct calls once, in batches, a frozen model's remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iapo.attribution.divergence import Normalization, block_distribution
+from iapo.attribution.gradient import CallInput, Pictures, block_scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CACHE_ROWS = 65_536
+"""Distributions that a frozen teacher's cache holds; a few dozen bytes each beside its key."""
+
+ATTRIBUTED = ("edited", "failed")
+"""What may have come of a program (`iapo.records.Status`) that has an attribution: it is in the allowed language."""
+
+Turn = tuple[Sequence[int], Sequence[bool]]
+"""A first turn in one model's tokens, and which of them belong to the program."""
+
+Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
+"""Pictures -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (pictures, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionSettings:
+    """How calls are attributed and compared.
+
+    Attributes:
+        target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
+        normalization: How block scores become a distribution.
+        eps: Weight of the uniform distribution in it.
+        steps: 1 is gradient x embedding; more are midpoints of the integrated path.
+        no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
+        batch_size: Calls in one forward pass.
+        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or its own greedy call
+            to the same prompt (`own_call`).
+        teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
+            `teacher_reference` says.
+        max_turn_tokens: Longest turn of a teacher that writes its own call.
+    """
+
+    target: Literal["call", "turn"] = "call"
+    normalization: Normalization = "magnitude"
+    eps: float = 0.01
+    steps: int = 1
+    no_call: float | None = None
+    batch_size: int = 32
+    teacher_reference: Literal["student_call", "own_call"] = "student_call"
+    teacher_table: str | None = None
+    max_turn_tokens: int = 512
+
+
+class Prompt(Protocol):
+    """What is needed of an encoded prompt; see `iapo.prompt.EncodedPrompt`."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Token ids, image tokens expanded."""
+
+    @property
+    def block_of(self) -> Sequence[int]:
+        """Block of each token."""
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        """Names of the blocks."""
+
+    @property
+    def images(self) -> Sequence[Image.Image]:
+        """The pictures; the first is the one that the prompt shows."""
+
+
+class RowCache:
+    """The most recently used rows, by key.
+
+    Args:
+        rows: How many are kept at most.
+    """
+
+    def __init__(self, rows: int = CACHE_ROWS) -> None:
+        if rows < 1:
+            raise ValueError(f"a cache of {rows} rows holds nothing; give at least 1")
+        self.limit = rows
+        self._rows: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: str) -> Tensor | None:
+        """The row of a key, which is then the most recently used one; None where there is none."""
+        if key not in self._rows:
+            return None
+        self._rows.move_to_end(key)
+        return self._rows[key]
+
+    def put(self, key: str, row: Tensor) -> None:
+        """Keeps a copy of a row, and drops the one that was not used for longest where there are too many."""
+        # A view would keep the whole batch in memory.
+        self._rows[key] = row.detach().clone()
+        self._rows.move_to_end(key)
+        if len(self._rows) > self.limit:
+            self._rows.popitem(last=False)
+
+
+class Attributor:
+    """Gives the block distributions of calls by one model.
+
+    Args:
+        model: The model, unwrapped.
+        pixels: How its processor turns pictures into patches.
+        settings: Target, normalisation, eps, steps and batch size.
+        cache: Keeps distributions over calls of this object; only for a model that does not change.
+        fingerprint: Tells the model apart from others that share the cache.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pixels: Pixels,
+        settings: AttributionSettings,
+        cache: RowCache | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.model, self.pixels, self.settings = model, pixels, settings
+        self.cache, self.fingerprint = cache, fingerprint
+
+    def distributions(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
+        """Explains turns; the same call after the same words to the same prompt is explained once.
+
+        Args:
+            prompts: One a turn, each with one picture.
+            turns: The first turns; what stands behind the last scored token does not matter.
+
+        Returns:
+            Probabilities, shape (len(turns), m), fp32, on the CPU.
+
+        Raises:
+            ValueError: If there is no turn, or one without a scored token.
+        """
+        if not turns:
+            raise ValueError("no calls to explain")
+        # Rollouts of a group share their picture object.
+        pictures = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
+        place = {key: index for index, key in enumerate(pictures)}
+        images = list(pictures.values())
+        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
+        # this method its place says which it is.
+        names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
+        keys = [self._key(call, names) for call in calls]
+        found: dict[str, Tensor] = {}
+        missing: dict[str, CallInput] = {}
+        for key, call in zip(keys, calls, strict=True):
+            row = None if self.cache is None else self.cache.get(key)
+            if row is None:
+                missing.setdefault(key, call)
+            else:
+                found[key] = row
+        order = list(missing)
+        for start in range(0, len(order), self.settings.batch_size):
+            some = order[start : start + self.settings.batch_size]
+            rows = self._attribute([missing[key] for key in some], images)
+            for key, row in zip(some, rows, strict=True):
+                found[key] = row
+                if self.cache is not None:
+                    self.cache.put(key, row)
+        return torch.stack([found[key] for key in keys])
+
+    def _call(self, prompt: Prompt, turn: Turn, place: Mapping[int, int]) -> CallInput:
+        ids, target = turn
+        if self.settings.target == "turn":
+            target = [True] * len(ids)
+        end = max((index + 1 for index, scored in enumerate(target) if scored), default=len(ids))
+        return CallInput(
+            prompt_ids=prompt.ids,
+            block_of=prompt.block_of,
+            blocks=len(prompt.block_names),
+            turn_ids=ids[:end],
+            target=target[:end],
+            picture=place[id(prompt.images[0])],
+        )
+
+    def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
+        """A digest, since the ids themselves would take more memory than what is kept under them."""
+        assert call.picture is not None
+        # What an attribution depends on beside the model and the call.
+        about = (self.fingerprint, pictures[call.picture], self.settings.normalization, self.settings.eps)
+        digest = hashlib.sha256(repr((*about, self.settings.steps, call.blocks)).encode())
+        for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(array("q", part).tobytes())
+        return digest.hexdigest()
+
+    def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:
+        used = sorted({call.picture for call in calls if call.picture is not None})
+        place = {old: new for new, old in enumerate(used)}
+        pixels = self.pixels([images[index] for index in used])
+        pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
+        moved = [
+            call if call.picture is None else dataclasses.replace(call, picture=place[call.picture]) for call in calls
+        ]
+        scores = block_scores(self.model, moved, pictures, self.settings.steps)
+        return block_distribution(scores, self.settings.normalization, self.settings.eps).cpu()
+
+
+def picture_digest(image: Image.Image) -> str:
+    """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
+    return hashlib.sha256(f"{image.size} ".encode() + image.convert("RGB").tobytes()).hexdigest()

@@ -1,0 +1,213 @@
+"""The teacher's own calls as what students are compared with: live, or stored in a table (docs/method.md, section 4).
+
+They depend on the sample alone, so that each is explained once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, AttributionSettings, Attributor, picture_digest
+from iapo.attribution.teacher import TeacherRow, TeacherTable, fingerprint
+from iapo.generation import make_generate
+from iapo.policy import Policy
+from iapo.prompt import Block, PromptEncoder, build_blocks
+from iapo.records import Sample
+from iapo.rollout import Rollout, encode_prompts, read_first_turn
+from iapo.tools import TOOLS, ToolDefinition
+
+
+class OwnCall:
+    """The live teacher writes its own call to a sample, greedily and without the student, and explains it once.
+
+    Args:
+        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
+        settings: How attributions are computed, and how long the teacher's turn may be.
+        tools: The offered tools.
+        cache_rows: How many samples' rows are remembered; the oldest is forgotten first.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self,
+        teacher: Policy,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        cache_rows: int = CACHE_ROWS,
+    ) -> None:
+        model = teacher.model.eval().requires_grad_(False)
+        self.settings, self.tools, self.cache_rows = settings, tools, cache_rows
+        self.encoder = PromptEncoder(teacher.processor)
+        self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
+        self._attributor = Attributor(model, self.encoder.pixels, settings)
+        self._rows: dict[tuple[str, str], TeacherRow] = {}
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        return _stack(self.explain([one.trace.sample for one in rollouts]))
+
+    def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
+        """The teacher's own call to each sample, explained; computed where it is not known yet."""
+        keys = [(sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools)]
+        known = {key: self._rows[key] for key in keys if key in self._rows}
+        missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
+        order = list(missing)
+        for start in range(0, len(order), self.settings.batch_size):
+            some = order[start : start + self.settings.batch_size]
+            known.update(zip(some, self._explain([missing[key] for key in some], some), strict=True))
+        self._rows.update(known)
+        while len(self._rows) > self.cache_rows:
+            del self._rows[next(iter(self._rows))]
+        return [known[key] for key in keys]
+
+    def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
+        prompts = encode_prompts(samples, self.encoder, self.tools)
+        turns = self._generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+        firsts = [
+            read_first_turn(ids, sample, self.encoder, self.tools) for ids, sample in zip(turns, samples, strict=True)
+        ]
+        called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
+        found: dict[int, tuple[float, ...]] = {}
+        if called:
+            explained = self._attributor.distributions(
+                [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
+            )
+            found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
+        return [
+            TeacherRow(
+                name,
+                prompts[index].block_names,
+                found.get(index),
+                firsts[index].text if index in found else None,
+                digest,
+            )
+            for index, (name, digest) in enumerate(keys)
+        ]
+
+
+class StoredCalls:
+    """The teacher's own calls from a table; no teacher is loaded.
+
+    Args:
+        table: The table.
+        settings: The run's attribution settings.
+        tools: The offered tools.
+
+    Raises:
+        ValueError: If the table was made with other attribution settings.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self, table: TeacherTable, settings: AttributionSettings, tools: Mapping[str, ToolDefinition] = TOOLS
+    ) -> None:
+        table.check_settings(settings)
+        self.table, self.tools = table, tools
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        return _stack(self.find([one.trace.sample for one in rollouts]))
+
+    def find(self, samples: Sequence[Sample]) -> list[TeacherRow]:
+        """The rows of samples; before a training, this also says whether the table fits it.
+
+        Raises:
+            ValueError: If a sample has no row, or its row is of another prompt.
+        """
+        return [
+            self.table.find(sample_name(sample), names, digest)
+            for sample, (names, digest) in _with_prompts(samples, self.tools)
+        ]
+
+    def covers(self, samples: Sequence[Sample]) -> bool:
+        """Whether every sample has a row, of whatever prompt."""
+        return all(sample_name(sample) in self.table.rows for sample in samples)
+
+
+def make_reference(
+    settings: AttributionSettings, teacher: Policy | None, tools: Mapping[str, ToolDefinition] = TOOLS
+) -> Policy | OwnCall | StoredCalls:
+    """What `iapo.rewards.alignment.Alignment` measures against, as the settings say.
+
+    Args:
+        settings: With `teacher_table`, the table is read and no teacher is needed.
+        teacher: The loaded teacher; not used with a table.
+        tools: The offered tools.
+
+    Returns:
+        The teacher itself where it explains the student's calls, else its own calls.
+
+    Raises:
+        ValueError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
+    """
+    if settings.teacher_table is not None:
+        return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
+    if teacher is None:
+        raise ValueError("there is no teacher to compare with; set `teacher` or `teacher_table`")
+    return OwnCall(teacher, settings, tools) if settings.teacher_reference == "own_call" else teacher
+
+
+def attribute_samples(
+    teacher: Policy,
+    samples: Sequence[Sample],
+    settings: AttributionSettings,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> TeacherTable:
+    """Has a teacher explain its own call to every sample.
+
+    Args:
+        teacher: The teacher.
+        samples: The samples.
+        settings: How attributions are computed, and how long the teacher's turn may be.
+        tools: The offered tools.
+        progress: Called with the number of new samples done.
+
+    Raises:
+        ValueError: If two different samples have one source and id.
+    """
+    own = OwnCall(teacher, settings, tools)
+    rows: list[TeacherRow] = []
+    for start in range(0, len(samples), settings.batch_size):
+        some = samples[start : start + settings.batch_size]
+        rows += own.explain(some)
+        progress(len(some))
+    return TeacherTable.of(rows, fingerprint(teacher.model, teacher.processor), settings)
+
+
+def sample_name(sample: Sample) -> str:
+    """Source and id, which together tell a sample apart."""
+    return f"{sample.source}/{sample.id}"
+
+
+def prompt_digest(blocks: Sequence[Block]) -> str:
+    """SHA-256 of a prompt's blocks: their types, names, texts and pictures."""
+    parts = [
+        (block.type, block.name, block.text, None if block.image is None else picture_digest(block.image))
+        for block in blocks
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _with_prompts(
+    samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+) -> list[tuple[Sample, tuple[tuple[str, ...], str]]]:
+    """Each sample with the block names and the digest of its prompt; the rollouts of a group share one sample."""
+    known: dict[int, tuple[tuple[str, ...], str]] = {}
+    for sample in samples:
+        if id(sample) not in known:
+            blocks = build_blocks(sample, tools)
+            known[id(sample)] = tuple(block.name for block in blocks), prompt_digest(blocks)
+    return [(sample, known[id(sample)]) for sample in samples]
+
+
+def _stack(rows: Sequence[TeacherRow]) -> Tensor:
+    """Distributions, shape (n, m); NaN where the teacher made no call."""
+    return torch.tensor([row.distribution or (math.nan,) * len(row.block_names) for row in rows])
