@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from PIL import Image
 from torch import Tensor
 
 from iapo.records import Sample, image_digest
@@ -69,12 +70,12 @@ def join_logprobs(
     return joined
 
 
-def picture_ids(rollouts: Sequence[Rollout]) -> Tensor:
-    """Numbers each rollout's pictures, equal ones alike; shape (rollouts, most pictures), padded with -1."""
+def picture_ids(pictures: Sequence[Sequence[Image.Image]]) -> Tensor:
+    """Numbers each row's pictures, equal ones alike; shape (rows, most pictures), padded with -1."""
     # The rollouts of a group share the picture object, which then is hashed once.
-    digests = {id(image): image for one in rollouts for image in one.images}
+    digests = {id(image): image for row in pictures for image in row}
     numbers: dict[str, int] = {}
     number = {key: numbers.setdefault(image_digest(image), len(numbers)) for key, image in digests.items()}
-    most = max(len(one.images) for one in rollouts)
-    rows = [[number[id(image)] for image in one.images] for one in rollouts]
+    most = max(len(row) for row in pictures)
+    rows = [[number[id(image)] for image in row] for row in pictures]
     return torch.tensor([row + [-1] * (most - len(row)) for row in rows])

@@ -217,13 +217,23 @@ class PromptEncoder:
         return [processor.get_number_of_image_patches(h, w, {}) // self.merge_area for h, w in sizes]
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """Pixel patches of pictures, as the vision tower takes them.
+        """Pixel patches of pictures, as the vision tower takes them; one object that comes several times is read once.
 
         Returns:
             `pixel_values` of shape (sum of patches, patch features) and `image_grid_thw` of shape (pictures, 3).
         """
-        rgb = [image.convert("RGB") for image in images]
-        return dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
+        import torch
+
+        distinct = {id(image): image for image in images}
+        rgb = [image.convert("RGB") for image in distinct.values()]
+        found = dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
+        if len(distinct) < len(images):
+            place = {key: index for index, key in enumerate(distinct)}
+            order = [place[id(image)] for image in images]
+            patches = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())
+            found["pixel_values"] = torch.cat([patches[index] for index in order])
+            found["image_grid_thw"] = found["image_grid_thw"][order]
+        return found
 
     def offsets(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """Decodes generated ids, and finds where each token's text ends.

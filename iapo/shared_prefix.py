@@ -37,10 +37,11 @@ class SharedBatch:
 
 
 def add_shared_prefix(model: PreTrainedModel) -> None:
-    """Lets a model's backbone compute completions on shared prompts: `backbone(..., shared=SharedBatch)`.
+    """Lets a model compute on shared prompts: `backbone(..., shared=SharedBatch)`, `generate(..., picture_ids=...)`.
 
-    Without `shared` the forward is the original one. With it, `last_hidden_state` covers the last prompt position and
-    the completion, shape (B, C + 1, H), and dropout, if any, is drawn once for rows that are the same.
+    Without these arguments both are the original ones. With `shared`, the backbone's `last_hidden_state` covers the
+    last prompt position and the completion, shape (B, C + 1, H), and dropout, if any, is drawn once for rows that are
+    the same. With `picture_ids`, generation reads rows that are the same once and continues each of them by itself.
 
     Args:
         model: A model of a `SUPPORTED` type, not wrapped (by PEFT or for distribution).
@@ -60,6 +61,15 @@ def add_shared_prefix(model: PreTrainedModel) -> None:
         return BaseModelOutputWithPast(last_hidden_state=completion_states(self, shared, **kwargs))
 
     backbone.forward = types.MethodType(forward, backbone)
+    generate = model.generate
+
+    @functools.wraps(type(model).generate)
+    def shared_generate(self: Any, *args: Any, picture_ids: Tensor | None = None, **kwargs: Any) -> Any:
+        if picture_ids is not None:
+            kwargs = _prefill(self.model, picture_ids, **kwargs)
+        return generate(*args, **kwargs)
+
+    model.generate = types.MethodType(shared_generate, model)
 
 
 def completion_states(
@@ -94,10 +104,11 @@ def completion_states(
     ids, mask, types_ = input_ids[rows], attention_mask[rows], mm_token_type_ids[rows]
     pictures = shared.picture_ids[rows]
     # Of a prompt, the tokens, the padding and the pictures that stand in it.
-    in_prompt = _pictures_in(types_[:, : prompt + 1], pictures, _tokens_of(backbone, shared, image_grid_thw))
+    tokens = _tokens_of(backbone, shared.picture_ids, image_grid_thw)
+    in_prompt = _pictures_in(types_[:, : prompt + 1], pictures, tokens)
     prompts, prompt_of = _distinct(torch.cat([ids[:, : prompt + 1], mask[:, : prompt + 1], in_prompt], 1))
 
-    embeddings, grids = _embed(backbone, shared, rows, ids, types_, pixel_values, image_grid_thw)
+    embeddings, grids = _embed(backbone, shared.picture_ids, rows, ids, types_, pixel_values, image_grid_thw)
     positions, _ = backbone.get_rope_index(ids, types_, image_grid_thw=grids, attention_mask=mask)
     cache = DynamicCache()
     backbone.language_model(
@@ -107,8 +118,7 @@ def completion_states(
         past_key_values=cache,
         use_cache=True,
     )
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[prompt_of], layer.values[prompt_of]
+    _expand(cache, prompt_of)
     states: Tensor = backbone.language_model(
         inputs_embeds=embeddings[:, prompt:],
         attention_mask=mask,
@@ -119,9 +129,46 @@ def completion_states(
     return states[place]
 
 
+def _prefill(
+    backbone: Any,
+    picture_ids: Tensor,
+    *,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    pixel_values: Tensor,
+    image_grid_thw: Tensor,
+    mm_token_type_ids: Tensor,
+    **rest: Any,
+) -> dict[str, Any]:
+    """Reads each distinct row but for its last token; returns what `generate` goes on with."""
+    rows, place = _distinct(torch.cat([input_ids, attention_mask, picture_ids], 1))
+    ids, mask, types_ = input_ids[rows], attention_mask[rows], mm_token_type_ids[rows]
+    cache = DynamicCache()
+    with torch.no_grad():
+        embeddings, grids = _embed(backbone, picture_ids, rows, ids, types_, pixel_values, image_grid_thw)
+        positions, deltas = backbone.get_rope_index(ids, types_, image_grid_thw=grids, attention_mask=mask)
+        backbone.language_model(
+            inputs_embeds=embeddings[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions[:, :, :-1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+    _expand(cache, place)
+    # From here on the model counts positions from the text's and this difference.
+    backbone.rope_deltas = deltas[place]
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "past_key_values": cache, **rest}
+
+
+def _expand(cache: DynamicCache, place: Tensor) -> None:
+    """Copies cached rows to the rows that continue them."""
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[place], layer.values[place]
+
+
 def _embed(
     backbone: Any,
-    shared: SharedBatch,
+    picture_ids: Tensor,
     rows: Tensor,
     ids: Tensor,
     types_: Tensor,
@@ -129,7 +176,7 @@ def _embed(
     grid_thw: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Merged embeddings of the distinct rows, each distinct picture seen once; and the rows' grids, in order."""
-    all_ids = shared.picture_ids[shared.picture_ids >= 0]
+    all_ids = picture_ids[picture_ids >= 0]
     first, _ = _distinct(all_ids[:, None])
     patches = pixel_values.split(grid_thw.prod(-1).tolist())
     seen = backbone.get_image_features(
@@ -137,7 +184,7 @@ def _embed(
     ).pooler_output
     feature = {all_ids[index].item(): seen[number] for number, index in enumerate(first.tolist())}
     grid = {all_ids[index].item(): grid_thw[index] for index in first.tolist()}
-    used = shared.picture_ids[rows]
+    used = picture_ids[rows]
     order = used[used >= 0].tolist()
     embeddings = backbone.get_input_embeddings()(ids)
     merged = torch.cat([feature[number] for number in order]).to(embeddings.dtype)
@@ -145,10 +192,10 @@ def _embed(
     return embeddings, torch.stack([grid[number] for number in order])
 
 
-def _tokens_of(backbone: Any, shared: SharedBatch, grid_thw: Tensor) -> dict[int, int]:
+def _tokens_of(backbone: Any, picture_ids: Tensor, grid_thw: Tensor) -> dict[int, int]:
     """Number of tokens of each distinct picture."""
     counts = (grid_thw.prod(-1) // backbone.config.vision_config.spatial_merge_size**2).tolist()
-    return dict(zip(shared.picture_ids[shared.picture_ids >= 0].tolist(), counts, strict=True))
+    return dict(zip(picture_ids[picture_ids >= 0].tolist(), counts, strict=True))
 
 
 def _pictures_in(types_: Tensor, pictures: Tensor, tokens: dict[int, int]) -> Tensor:

@@ -208,7 +208,7 @@ class IAPOTrainer(GRPOTrainer):
             max_completion=self.max_completion_length,
         )
         self._rollouts = rollouts
-        self._picture_ids = picture_ids(rollouts).to(self.accelerator.device)
+        self._picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
         chats = [messages(one) for one in rollouts]
@@ -314,7 +314,10 @@ class IAPOTrainer(GRPOTrainer):
 
     def _multimodal(self, ids: list[list[int]], images: list[list[Image.Image]]) -> dict[str, Any]:
         image_token = self.encoder.image_token_id
+        # Plain generation reads equal rows once; vLLM has its own prefix cache.
+        plain = self._shares and not (self.use_vllm or self.use_transformers_continuous_batching)
         return {
+            **({"picture_ids": picture_ids(images)} if plain else {}),
             **self.encoder.pixels([image for row in images for image in row]),
             "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from peft import LoraConfig
 from scripted import four_ways, scripted
 
-from iapo.batches import to_dataset
+from iapo.batches import picture_ids, to_dataset
+from iapo.prompt import PromptEncoder
 from iapo.records import Sample
+from iapo.rollout import encode_prompts
 from iapo.shared_prefix import SharedBatch, add_shared_prefix
 from iapo.tasks.synthetic import generate
 
@@ -223,3 +226,34 @@ def test_other_models_are_refused() -> None:
 
     with pytest.raises(ValueError, match="no shared prefix for 'gpt2'"):
         add_shared_prefix(Other())  # type: ignore[arg-type]
+
+
+def test_generation_continues_every_row_as_if_alone(student: Any, charts: list[Sample]) -> None:
+    """Greedy turns from shared rows equal those from plain rows, for repeated prompts of different lengths."""
+    model = copy.deepcopy(student.model)
+    add_shared_prefix(model)
+    encoder = PromptEncoder(student.processor)
+    prompts = encode_prompts([charts[0], charts[1], charts[0], charts[2], charts[1]], encoder)
+    length = max(len(prompt.ids) for prompt in prompts)
+    ids = torch.full((len(prompts), length), encoder.tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt.ids) :] = torch.tensor(prompt.ids)
+        mask[row, length - len(prompt.ids) :] = 1
+    assert len({len(prompt.ids) for prompt in prompts}) == 3
+    pictures = [list(prompt.images) for prompt in prompts]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (ids == encoder.image_token_id).long(),
+        **encoder.pixels([image for row in pictures for image in row]),
+        "max_new_tokens": 12,
+        "do_sample": False,
+        "output_scores": True,
+        "return_dict_in_generate": True,
+    }
+    plain = model.generate(**inputs)
+    shared = model.generate(**inputs, picture_ids=picture_ids(pictures))
+    assert torch.equal(plain.sequences, shared.sequences)
+    for first, second in zip(plain.scores, shared.scores, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)

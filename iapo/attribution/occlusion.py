@@ -1,0 +1,97 @@
+"""Occlusion: what a tool call loses when a prompt block is taken away (docs/method.md, section 8).
+
+An attribution that shares no mathematics with the gradient: no derivative and no linearisation, only the model's
+probabilities for prompts that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from iapo.attribution.gradient import CallInput, Pictures, call_log_probs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def occlusion_scores(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, batch_size: int = 32
+) -> Tensor:
+    """Scores every prompt block of every call: `S_j = s(x) - s(x without block j)`.
+
+    `s` is the sum of log-probabilities of the call's target tokens. The score is in nats: how much more likely the
+    block makes the call, given all other blocks. A block that makes the call less likely scores below 0, and blocks
+    that say the same thing all score near 0, since each stands in for the others; scores do not sum to anything.
+
+    The block's positions leave the sequence, with the chat scaffolding that belongs to them (and, for a picture, its
+    features); what follows moves up, its rotary positions computed anew for the shorter sequence. Nothing is set to
+    zero, which to a model is a token like any other.
+
+    The cost is m + 1 forward passes a call, in batches and without gradients.
+
+    Args:
+        model: A Qwen2.5-VL model, unwrapped; its mode is left alone.
+        calls: What to explain; all with the same number of blocks m.
+        pictures: The distinct pictures that `CallInput.picture` refers to.
+        batch_size: Sequences in one forward pass.
+
+    Returns:
+        Scores, shape (len(calls), m), fp32, on the model's device; 0 for a block without a position in the prompt.
+
+    Raises:
+        ValueError: If there are no calls, they disagree on the number of blocks, `batch_size` is below 1, or a block
+            is all of a prompt whose call has a scored first token, which nothing would then predict.
+    """
+    if not calls:
+        raise ValueError("no calls to explain")
+    if len({call.blocks for call in calls}) != 1:
+        raise ValueError("all calls of a batch must have the same number of blocks")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    image_token: int = model.config.image_token_id
+    # Column 0 is the whole prompt, column 1 + j the prompt without block j.
+    places = [(row, 0) for row in range(len(calls))]
+    sequences = list(calls)
+    for row, call in enumerate(calls):
+        for block in sorted(set(call.block_of)):
+            places.append((row, 1 + block))
+            sequences.append(without_block(call, block, image_token))
+    parts = [
+        call_log_probs(model, sequences[start : start + batch_size], pictures)
+        for start in range(0, len(sequences), batch_size)
+    ]
+    log_probs = torch.cat(parts)
+    whole = log_probs[: len(calls), None]
+    # A block without a position takes nothing away: its difference stays 0.
+    table = whole.repeat(1, 1 + calls[0].blocks)
+    rows, columns = zip(*places, strict=True)
+    table[list(rows), list(columns)] = log_probs
+    return whole - table[:, 1:]
+
+
+def without_block(call: CallInput, block: int, image_token: int) -> CallInput:
+    """The same call after a prompt from which a block is cut out; the other blocks keep their numbers.
+
+    Args:
+        call: The call.
+        block: The block to remove.
+        image_token: The id of an image token; a prompt that loses all of them has no picture any more.
+
+    Raises:
+        ValueError: If nothing is left to predict the first scored token, or a picture would be cut in two.
+    """
+    kept = [index for index, owner in enumerate(call.block_of) if owner != block]
+    ids = [call.prompt_ids[index] for index in kept]
+    if not ids and call.target[0]:
+        raise ValueError("a prompt of one block cannot lose it: nothing would predict the call's first token")
+    images, left = (list(some).count(image_token) for some in (call.prompt_ids, ids))
+    if left not in (0, images):
+        raise ValueError("a picture's tokens lie in several blocks; occlusion removes a picture as a whole")
+    return replace(
+        call, prompt_ids=ids, block_of=[call.block_of[index] for index in kept], picture=call.picture if left else None
+    )
