@@ -221,9 +221,7 @@ def main() -> None:
             model, depth = make_model(cell.layers), cell.layers
         costs = measure(cell, model, repeats)
         rows += [{**asdict(cell), "method": name, "cost_f": round(cost, 3)} for name, cost in costs.items()]
-        table.add_row(
-            *(str(value) for value in asdict(cell).values()), *(f"{cost:.2f}" for cost in costs.values())
-        )
+        table.add_row(*(str(value) for value in asdict(cell).values()), *(f"{cost:.2f}" for cost in costs.values()))
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")
     Console().print(table)

@@ -60,7 +60,9 @@ def child(variant: str, steps: int, size: int, table: str) -> None:
             return output
 
     samples = [
-        sample for family in ("vbar", "hbar") for sample in generate(family, 64, seed=0, size=size, question_types=("value",))
+        sample
+        for family in ("vbar", "hbar")
+        for sample in generate(family, 64, seed=0, size=size, question_types=("value",))
     ]
     penalty: dict[str, Any] = {"penalty_weight": 0.0}
     if variant == "iapo-live":

@@ -50,6 +50,41 @@ def train(
     run(*parse(config, context.args))
 
 
+@app.command()
+def attribute(
+    out: Annotated[Path, typer.Option(help="The folder to write attribution.png and attribution.json to.")],
+    model: Annotated[str, typer.Option(help="The student: a packaged name, a folder or a hub id.")] = "tiny-student",
+    teacher: Annotated[str | None, typer.Option(help="Explains the same call, if given.")] = None,
+    family: Annotated[str, typer.Option(help="Of the synthetic chart: vbar or hbar.")] = "vbar",
+    index: Annotated[int, typer.Option(help="Which chart of the family, from 0.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the charts.")] = 0,
+    size: Annotated[int, typer.Option(help="The chart's side in pixels, 112 to 1000.")] = 112,
+    sample: Annotated[Path | None, typer.Option(help="A sample as a JSON file, instead of a chart.")] = None,
+    call: Annotated[str | None, typer.Option(help="The first turn, or @file; the model's own if not given.")] = None,
+    method: Annotated[str, typer.Option(help="gradient, integrated or occlusion.")] = "gradient",
+    steps: Annotated[int, typer.Option(help="Points of the path, with --method integrated.")] = 32,
+    max_turn_tokens: Annotated[int, typer.Option(help="Longest turn in tokens.")] = 512,
+    device: Annotated[str | None, typer.Option(help="Where the models run; the CPU if not given.")] = None,
+) -> None:
+    """Show which part of the prompt one tool call came from, for a student and beside it for a teacher.
+
+    For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
+    """
+    from iapo.attribute import chart_sample, read_call, read_sample, run_attribute
+
+    run_attribute(
+        model,
+        out,
+        teacher=teacher,
+        sample=chart_sample(family, index, seed=seed, size=size) if sample is None else read_sample(sample),
+        call=None if call is None else read_call(call),
+        method=method,
+        steps=steps,
+        max_turn_tokens=max_turn_tokens,
+        device=device,
+    )
+
+
 @teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def teacher_attribute(
     context: typer.Context,

@@ -28,6 +28,7 @@ from iapo.prompt import EncodedPrompt, PromptEncoder
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
 from iapo.rewards.outcome import outcome_reward
+from iapo.rewards.teachers import make_reference
 from iapo.rollout import Rollout, encode_prompts, finish
 from iapo.shared_prefix import SUPPORTED, SharedBatch, add_shared_prefix
 from iapo.tools import TOOLS, ToolDefinition
@@ -100,11 +101,11 @@ class IAPOTrainer(GRPOTrainer):
         if processing_class is None:
             raise ValueError("a loaded model needs its processing_class; iapo.policy.load_processor gives it")
         measures = args.penalty_weight > 0 or args.always_measure
-        if measures and teacher is None:
+        if measures and teacher is None and args.teacher_table is None:
             if args.teacher is None:
                 raise ValueError(
                     f"penalty_weight is {args.penalty_weight} and always_measure is {args.always_measure}, but there "
-                    "is no teacher; set `teacher`, or penalty_weight to 0 for plain GRPO"
+                    "is no teacher; set `teacher` or `teacher_table`, or penalty_weight to 0 for plain GRPO"
                 )
             teacher = load_policy(args.teacher)
         # The rows carry what TRL would drop as unused.
@@ -127,9 +128,10 @@ class IAPOTrainer(GRPOTrainer):
             self._limit_turns(args.max_turn_tokens)
         self.on_rollouts = on_rollouts
         self.alignment: Alignment | None = None
-        if measures and teacher is not None:
-            teacher.model.to(self.accelerator.device)
-            self.alignment = Alignment(teacher, self.encoder, alignment_settings(args), tools)
+        if measures:
+            settings = alignment_settings(args)
+            reference = make_reference(settings, teacher, tools, self.accelerator.device)
+            self.alignment = Alignment(reference, self.encoder, settings, tools)
         if args.penalty_weight > 0:
             self._add_penalty_column(args.penalty_weight)
         self._shares = args.share_prefix and self._add_shared_prefix()
@@ -386,6 +388,9 @@ def alignment_settings(args: IAPOConfig) -> AttributionSettings:
         steps=args.attribution_steps,
         no_call=args.no_call_divergence,
         batch_size=args.attribution_batch_size,
+        teacher_reference=args.teacher_reference,
+        teacher_table=args.teacher_table,
+        max_turn_tokens=args.max_turn_tokens or args.max_completion_length,
     )
 
 

@@ -21,6 +21,7 @@ from iapo.policy import Policy, load_policy
 from iapo.prompt import PromptEncoder
 from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment
+from iapo.rewards.teachers import StoredCalls, make_reference
 from iapo.runs import RunFolder, data_hash
 from iapo.tasks.synthetic import FAMILIES, QUESTION_TYPES, generate
 from iapo.trainer import IAPOTrainer, alignment_settings
@@ -143,7 +144,14 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         seeds={"training": settings.seed, "charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
         data={"train": data_hash(train_samples), "test": data_hash(test_samples)},
     )
-    teacher = None if settings.teacher is None else load_policy(settings.teacher)
+    teacher = None
+    if settings.teacher_table is not None:
+        # A table that does not fit is found out now and not in some later step.
+        stored = make_reference(alignment_settings(settings), None)
+        assert isinstance(stored, StoredCalls)
+        stored.find(train_samples)
+    elif settings.teacher is not None:
+        teacher = load_policy(settings.teacher)
     evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
     before = evaluator.traces()
     trainer = IAPOTrainer(
@@ -215,11 +223,17 @@ class _Evaluator:
             top_p=settings.top_p,
             seed=arguments.eval_seed,
         )
-        if arguments.eval_teacher not in (None, settings.teacher):
-            teacher = load_policy(arguments.eval_teacher)
+        compared = alignment_settings(settings)
+        if arguments.eval_teacher is not None:
+            compared = dataclasses.replace(compared, teacher_table=None)
+            if teacher is None or arguments.eval_teacher != settings.teacher:
+                teacher = load_policy(arguments.eval_teacher)
         self.alignment = None
-        if teacher is not None:
-            self.alignment = Alignment(teacher, PromptEncoder(policy.processor), alignment_settings(settings))
+        if teacher is not None or compared.teacher_table is not None:
+            reference = make_reference(compared, teacher)
+            # A table of the training samples alone measures no evaluation.
+            if not isinstance(reference, StoredCalls) or reference.covers(samples):
+                self.alignment = Alignment(reference, PromptEncoder(policy.processor), compared)
 
     def traces(self) -> list[Trace]:
         return evaluate(self.policy, self.samples, self.settings, alignment=self.alignment) if self.samples else []

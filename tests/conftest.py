@@ -80,7 +80,7 @@ def samples() -> list[Sample]:
     return [sample for family in FAMILIES for sample in generate(family, 2, seed=7)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def student() -> Policy:
-    """The packaged student."""
+    """The packaged student, fresh for each test: being a teacher freezes a model."""
     return load_policy("tiny-student")

@@ -172,10 +172,24 @@ def _score_group(
 def _cache_prompt(model: PreTrainedModel, prompt: Tensor, position_ids: Tensor) -> list[Tensor]:
     """Runs a prompt; its keys and values, each of shape (1, heads, tokens, head units), layer by layer."""
     cache = DynamicCache()
-    model.model(
-        inputs_embeds=prompt, position_ids=position_ids, past_key_values=cache, use_cache=True, return_dict=True
-    )
+    with _idle(model.model.language_model.layers[-1].mlp):
+        model.model(
+            inputs_embeds=prompt, position_ids=position_ids, past_key_values=cache, use_cache=True, return_dict=True
+        )
     return [states for layer in cache.layers for states in (layer.keys, layer.values)]
+
+
+@contextmanager
+def _idle(module: torch.nn.Module) -> Iterator[None]:
+    """Makes a module return its input while it is open."""
+    own = vars(module).get("forward")
+    module.forward = lambda x: x
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:

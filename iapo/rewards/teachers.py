@@ -132,7 +132,10 @@ class StoredCalls:
 
 
 def make_reference(
-    settings: AttributionSettings, teacher: Policy | None, tools: Mapping[str, ToolDefinition] = TOOLS
+    settings: AttributionSettings,
+    teacher: Policy | None,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    device: torch.device | None = None,
 ) -> Policy | OwnCall | StoredCalls:
     """What `iapo.rewards.alignment.Alignment` measures against, as the settings say.
 
@@ -140,6 +143,7 @@ def make_reference(
         settings: With `teacher_table`, the table is read and no teacher is needed.
         teacher: The loaded teacher; not used with a table.
         tools: The offered tools.
+        device: Where the teacher is moved to; it stays where it is if None.
 
     Returns:
         The teacher itself where it explains the student's calls, else its own calls.
@@ -151,6 +155,8 @@ def make_reference(
         return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
     if teacher is None:
         raise ValueError("there is no teacher to compare with; set `teacher` or `teacher_table`")
+    if device is not None:
+        teacher.model.to(device)
     return OwnCall(teacher, settings, tools) if settings.teacher_reference == "own_call" else teacher
 
 

@@ -1,0 +1,127 @@
+"""Draws where one tool call came from: which parts of the picture, which blocks of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+_MAP = colormaps["RdBu_r"]
+_COLOURS = ("#1f4e9c", "#e08214", "#4d9221")
+_MOST_NUMBERS = 36
+"""Grids of more tokens are drawn without numbers, which would not be legible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One model's attribution of the call.
+
+    Attributes:
+        name: What the model is called.
+        patches: Signed share of each of the picture's tokens, shape (rows, columns), top row first; a share is the
+            token's score over the sum of the blocks' absolute scores.
+        shares: The block distribution, length m.
+    """
+
+    name: str
+    patches: NDArray[np.float32]
+    shares: Sequence[float]
+
+
+def plot_call(
+    path: Path,
+    image: Image.Image,
+    panels: Sequence[Panel],
+    blocks: Sequence[str],
+    *,
+    called: Sequence[str] = (),
+    title: str = "",
+    label: str = "share of the attribution",
+) -> Path:
+    """Draws the picture under each model's heat map, all on one colour scale, and the blocks as bars side by side.
+
+    Args:
+        path: The PNG file to write.
+        image: The prompt's picture.
+        panels: One a model.
+        blocks: Names of the m blocks.
+        called: Those of the tools that the call uses; they are set in bold type.
+        title: Stands above all; lines are not broken.
+        label: What the bars show.
+
+    Raises:
+        ValueError: If there is no panel, or a panel's shares are not one a block.
+    """
+    if not panels:
+        raise ValueError("no attribution to draw")
+    if any(len(panel.shares) != len(blocks) for panel in panels):
+        raise ValueError("the shares of an attribution must be as many as the blocks")
+    aspect = min(2.0, max(0.6, image.width / image.height))
+    height = 3.4
+    figure = Figure(figsize=(max(7.5, len(panels) * height * aspect + 1.4), height + 1.6 + 0.4 * len(blocks)))
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.08)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.9, 0.7 + 0.4 * len(blocks)])
+    if title:
+        # A question may hold dollar signs, which are no formula here.
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    limit = max(float(np.abs(panel.patches).max()) for panel in panels) or 1.0
+    norm = Normalize(-limit, limit)
+    pictures = top.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(pictures, panels, strict=True):
+        _heat(axes, image, panel, norm)
+    bar = top.colorbar(ScalarMappable(norm, _MAP), ax=list(pictures), fraction=0.04, pad=0.02)
+    bar.set_label("image token: share, signed")
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}" if value else "0")
+    _bars(bottom.subplots(), panels, blocks, called, label)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _heat(axes: Axes, image: Image.Image, panel: Panel, norm: Normalize) -> None:
+    extent = (0, image.width, image.height, 0)
+    axes.imshow(image.convert("L").convert("RGB"), extent=extent)
+    colours = _MAP(norm(panel.patches))
+    # What hardly counts lets the picture through.
+    colours[..., 3] = 0.15 + 0.6 * np.abs(panel.patches) / norm.vmax
+    axes.imshow(colours, extent=extent, interpolation="nearest")
+    rows, columns = panel.patches.shape
+    if panel.patches.size <= _MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(panel.patches):
+            x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
+            axes.text(
+                x, y, f"{value:+.1%}", ha="center", va="center", fontsize=8,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.65, "edgecolor": "none"},
+            )  # fmt: skip
+    axes.set_title(f"{panel.name}\npicture in all: {panel.patches.sum():+.1%}", fontsize=10, parse_math=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _bars(axes: Axes, panels: Sequence[Panel], blocks: Sequence[str], called: Sequence[str], label: str) -> None:
+    width = 0.8 / len(panels)
+    for index, panel in enumerate(panels):
+        places = np.arange(len(blocks)) + (index - (len(panels) - 1) / 2) * width
+        bars = axes.barh(places, panel.shares, width, label=panel.name, color=_COLOURS[index % len(_COLOURS)])
+        axes.bar_label(bars, [f"{share:.1%}" for share in panel.shares], fontsize=8, padding=3)
+    axes.set_yticks(range(len(blocks)), [name + (" (called)" if name in called else "") for name in blocks])
+    for text, name in zip(axes.get_yticklabels(), blocks, strict=True):
+        text.set(fontsize=9, fontweight="bold" if name in called else "normal", parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12 * max(max(panel.shares) for panel in panels))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel(label)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=9)
