@@ -133,7 +133,11 @@ def main() -> None:
 
 def attribute_teacher(table: Path, size: int, environment: dict[str, str]) -> None:
     """Writes the stored teacher's table for the benchmark's charts."""
-    raise NotImplementedError
+    command = [sys.executable, "-m", "iapo", "teacher", "attribute", "--config", "demo-iapo", "--out", str(table)]
+    command += ["--train_samples", "128", "--charts_seed", "0", "--picture_size", str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"iapo teacher attribute failed:\n{done.stderr[-3000:]}")
 
 
 def report(found: dict[str, list[dict[str, Any]]], path: Path | None) -> None:

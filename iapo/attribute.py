@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -49,8 +47,8 @@ class Explanation:
         scores: Block scores by the chosen method, shape (m,), fp32, on the CPU.
         shares: The block distribution, shape (m,).
         tokens: The prompt as the model reads it: text, block and score of each token.
-        patches: Signed shares of the picture's tokens, shape (rows, columns): scores over the sum of the blocks'
-            absolute scores.
+        patches: Signed shares of the picture's tokens, shape (rows, columns): scores over the sum of all prompt
+            tokens' absolute scores.
     """
 
     name: str
@@ -216,9 +214,7 @@ def explain(
         scores = block_scores(policy.model, [call], pictures, steps)[0].cpu()
     settings = AttributionSettings()
     shares = block_distribution(scores, settings.normalization, settings.eps)
-    # The heat map's own blocks, which are not `scores` where blocks were removed.
-    sums = torch.zeros(call.blocks).index_add_(0, torch.tensor(prompt.block_of), tokens)
-    unit = sums.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
+    unit = tokens.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
     merge = encoder.processor.image_processor.merge_size
     texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
     return Explanation(
@@ -258,8 +254,7 @@ def _roll_out(
 
 def _ids(encoder: PromptEncoder, text: str) -> list[int]:
     """A text's tokens; nothing in it may turn into a control token."""
-    ids: list[int] = encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids
+    return list(encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def _turn(one: Rollout) -> Turn:
@@ -315,7 +310,9 @@ def _table(one: Rollout, explanations: dict[str, Explanation], method: str) -> T
     called = _called(one)
     title = "; ".join(f"{who}: {found.name}" for who, found in explanations.items())
     # Names of checkpoints and tools are not markup.
-    table = Table(title=Text(f"{method} attribution ({title})"), caption="* the call uses this tool")
+    table = Table(
+        title=Text(f"{method} attribution ({title})"), caption="* the call uses this tool" if called else None
+    )
     table.add_column("block", no_wrap=True)
     for heading in ("student's score", *(f"{who}'s share" for who in explanations)):
         table.add_column(heading, justify="right")
@@ -335,8 +332,7 @@ def _numbers(
     steps: int,
 ) -> dict[str, Any]:
     result = one.trace.result
-    names: Sequence[str] = one.prompt.block_names
-    called = _called(one)
+    names, called = one.prompt.block_names, _called(one)
     return {
         "method": method,
         "steps": steps,
@@ -363,12 +359,8 @@ def _numbers(
         "divergence": divergence,
         "worst_divergence": worst_divergence(len(names)),
         "models": {
-            who: {
-                "name": found.name,
-                "log_prob": found.log_prob,
-                "tokens": found.tokens,
-                "patches": found.patches.tolist(),
-            }
+            who: {key: getattr(found, key) for key in ("name", "log_prob", "tokens")}
+            | {"patches": found.patches.tolist()}
             for who, found in explanations.items()
         },
     }
@@ -382,24 +374,17 @@ def _plot(
     divergence: float | None,
     method: str,
 ) -> None:
-    lines = [one.trace.sample.question, _program(one), f"{_status(one)}; answer: {_answer(one, score)}"]
+    lines = [one.trace.sample.question, _program(one), _status(one), f"answer: {_answer(one, score)}"]
     if divergence is not None:
         lines.append(f"KL(student || teacher) = {divergence:.3f} nats")
-    panels = [
-        Panel(f"{who}: {found.name}", found.patches, found.shares.tolist()) for who, found in explanations.items()
-    ]
+    panels = [Panel(f"{who}: {its.name}", its.patches, its.shares.tolist()) for who, its in explanations.items()]
     plot_call(
         path,
         one.trace.sample.image,
         panels,
         one.prompt.block_names,
         called=_called(one),
-        title="\n".join(wrapped for line in lines for wrapped in _wrap(line)),
+        title=lines,
         label=f"share of the attribution ({method})",
+        heat_label=f"signed share of the token scores ({'gradient' if method == 'occlusion' else method})",
     )
-
-
-def _wrap(text: str, width: int = 100, most: int = 4) -> list[str]:
-    """Lines that fit above the plot; a long text is cut."""
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
-    return lines if len(lines) <= most else [*lines[: most - 1], "..."]

@@ -101,6 +101,7 @@ def _start(
 ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     command = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{method}", "--output_dir", str(folder)]
     command += ["--threads", str(threads), "--seed", str(seed), "--eval_seed", str(seed)]
+    command += ["--disable_tqdm", "true"]
     if steps is not None:
         command += ["--max_steps", str(steps)]
     # Thread pools that are sized for the whole machine slow each other down tenfold.

@@ -108,18 +108,25 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
 
     Returns:
         `accuracy` (of all), `call_ratio` (of all), `call_success` (executed, of the called), `misuse` (wrong axis, of
-        the executed on samples that have a right one), each with a Wilson interval; and `divergence`, the mean of
-        all, with a bootstrap interval.
+        the executed on samples that have a right one), each with a Wilson interval; and the mean `divergence` of all,
+        of right calls (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
     """
     called = [trace for trace in traces if trace.result.status != "no_call"]
     edited = [trace for trace in called if trace.result.status == "edited" and trace.sample.axis is not None]
-    divergences = [trace.scores["divergence"].value for trace in traces if "divergence" in trace.scores]
+    divergences = {
+        name: [trace.scores["divergence"].value for trace in some if "divergence" in trace.scores]
+        for name, some in (
+            ("divergence", traces),
+            ("divergence_right", [trace for trace in edited if not trace.misused]),
+            ("divergence_misused", [trace for trace in edited if trace.misused]),
+        )
+    }
     return {
         "accuracy": proportion([trace.scores["outcome"].value == 1 for trace in traces]),
         "call_ratio": proportion([trace.result.status != "no_call" for trace in traces]),
         "call_success": proportion([trace.result.status == "edited" for trace in called]),
         "misuse": proportion([trace.misused for trace in edited]),
-        "divergence": mean(divergences),
+        **{name: mean(values) for name, values in divergences.items()},
     }
 
 

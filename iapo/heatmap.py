@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Panel:
     Attributes:
         name: What the model is called.
         patches: Signed share of each of the picture's tokens, shape (rows, columns), top row first; a share is the
-            token's score over the sum of the blocks' absolute scores.
+            token's score over the sum of all prompt tokens' absolute scores, so that models can be compared.
         shares: The block distribution, length m.
     """
 
@@ -45,8 +46,9 @@ def plot_call(
     blocks: Sequence[str],
     *,
     called: Sequence[str] = (),
-    title: str = "",
+    title: Sequence[str] = (),
     label: str = "share of the attribution",
+    heat_label: str = "signed share of the token scores",
 ) -> Path:
     """Draws the picture under each model's heat map, all on one colour scale, and the blocks as bars side by side.
 
@@ -56,8 +58,9 @@ def plot_call(
         panels: One a model.
         blocks: Names of the m blocks.
         called: Those of the tools that the call uses; they are set in bold type.
-        title: Stands above all; lines are not broken.
+        title: Lines that stand above all; long ones are broken, very long ones cut.
         label: What the bars show.
+        heat_label: What the heat maps show.
 
     Raises:
         ValueError: If there is no panel, or a panel's shares are not one a block.
@@ -68,44 +71,51 @@ def plot_call(
         raise ValueError("the shares of an attribution must be as many as the blocks")
     aspect = min(2.0, max(0.6, image.width / image.height))
     height = 3.4
-    figure = Figure(figsize=(max(7.5, len(panels) * height * aspect + 1.4), height + 1.6 + 0.4 * len(blocks)))
+    figure = Figure(figsize=(max(7.5, len(panels) * height * aspect + 1.4), height + 1.8 + 0.4 * len(blocks)))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.08)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.9, 0.7 + 0.4 * len(blocks)])
+    ratios = [height + 0.9, 0.9 + 0.4 * len(blocks)]
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios)[:, 0]
     if title:
         # A question may hold dollar signs, which are no formula here.
-        figure.suptitle(title, fontsize=10, parse_math=False)
+        figure.suptitle("\n".join(part for line in title for part in _broken(line)), fontsize=10, parse_math=False)
     limit = max(float(np.abs(panel.patches).max()) for panel in panels) or 1.0
-    norm = Normalize(-limit, limit)
     pictures = top.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(pictures, panels, strict=True):
-        _heat(axes, image, panel, norm)
-    bar = top.colorbar(ScalarMappable(norm, _MAP), ax=list(pictures), fraction=0.04, pad=0.02)
-    bar.set_label("image token: share, signed")
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}" if value else "0")
+        _heat(axes, image, panel, limit)
+    # Beside the last picture itself: a bar beside all of them would push a single picture out of the middle.
+    place = pictures[-1].inset_axes((1.04, 0, 0.05, 1))
+    bar = top.colorbar(ScalarMappable(Normalize(-limit, limit), _MAP), cax=place)
+    bar.set_label(heat_label, fontsize=9)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: _signed(value, 0 if limit > 0.05 else 2))
     _bars(bottom.subplots(), panels, blocks, called, label)
     figure.savefig(path, dpi=120)
     return path
 
 
-def _heat(axes: Axes, image: Image.Image, panel: Panel, norm: Normalize) -> None:
+def _heat(axes: Axes, image: Image.Image, panel: Panel, limit: float) -> None:
     extent = (0, image.width, image.height, 0)
     axes.imshow(image.convert("L").convert("RGB"), extent=extent)
-    colours = _MAP(norm(panel.patches))
+    colours = _MAP(0.5 + 0.5 * panel.patches / limit)
     # What hardly counts lets the picture through.
-    colours[..., 3] = 0.15 + 0.6 * np.abs(panel.patches) / norm.vmax
+    colours[..., 3] = 0.15 + 0.6 * np.sqrt(np.abs(panel.patches) / limit)
     axes.imshow(colours, extent=extent, interpolation="nearest")
     rows, columns = panel.patches.shape
     if panel.patches.size <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(panel.patches):
-            x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
-            axes.text(
-                x, y, f"{value:+.1%}", ha="center", va="center", fontsize=8,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.65, "edgecolor": "none"},
-            )  # fmt: skip
-    axes.set_title(f"{panel.name}\npicture in all: {panel.patches.sum():+.1%}", fontsize=10, parse_math=False)
+            # In a corner, where it hides least of the picture.
+            x, y = (column + 0.06) * image.width / columns, (row + 0.06) * image.height / rows
+            text = axes.text(x, y, _signed(float(value), 1), ha="left", va="top", fontsize=8)
+            text.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.7, "edgecolor": "none"})
+    axes.set_title(f"{panel.name}\nin the picture: {np.abs(panel.patches).sum():.1%}", fontsize=10, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _signed(share: float, digits: int) -> str:
+    text = f"{share:+.{digits}%}"
+    # A rounded nothing has no sign.
+    return text if text.strip("+-0.%") else "0"
 
 
 def _bars(axes: Axes, panels: Sequence[Panel], blocks: Sequence[str], called: Sequence[str], label: str) -> None:
@@ -124,4 +134,9 @@ def _bars(axes: Axes, panels: Sequence[Panel], blocks: Sequence[str], called: Se
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(panels), fontsize=9, frameon=False)
+
+
+def _broken(text: str, width: int = 100, most: int = 3) -> list[str]:
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
+    return lines if len(lines) <= most else [*lines[: most - 1], "..."]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import TrlParser
 
@@ -153,7 +154,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     elif settings.teacher is not None:
         teacher = load_policy(settings.teacher)
     evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
-    before = evaluator.traces()
+    before = evaluator.traces("before")
     trainer = IAPOTrainer(
         model=policy.model,
         args=settings,
@@ -167,7 +168,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     if trainer.accelerator.is_main_process:
         trainer.save_model(str(folder.path / "policy"))
         policy.processor.save_pretrained(folder.path / "policy")
-        evaluator.write(folder, before, evaluator.traces())
+        evaluator.write(folder, before, evaluator.traces("after"))
     return folder
 
 
@@ -223,6 +224,7 @@ class _Evaluator:
             top_p=settings.top_p,
             seed=arguments.eval_seed,
         )
+        self.quiet = settings.disable_tqdm
         compared = alignment_settings(settings)
         if arguments.eval_teacher is not None:
             compared = dataclasses.replace(compared, teacher_table=None)
@@ -235,8 +237,11 @@ class _Evaluator:
             if not isinstance(reference, StoredCalls) or reference.covers(samples):
                 self.alignment = Alignment(reference, PromptEncoder(policy.processor), compared)
 
-    def traces(self) -> list[Trace]:
-        return evaluate(self.policy, self.samples, self.settings, alignment=self.alignment) if self.samples else []
+    def traces(self, when: str) -> list[Trace]:
+        if not self.samples:
+            return []
+        with tqdm(total=len(self.samples), desc=f"evaluating {when}", disable=self.quiet) as bar:
+            return evaluate(self.policy, self.samples, self.settings, alignment=self.alignment, progress=bar.update)
 
     def write(self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace]) -> None:
         if not self.samples:

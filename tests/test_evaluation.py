@@ -117,6 +117,8 @@ def test_summary_by_hand():
         "call_success": (3 / 5, 5),
         "misuse": (1 / 2, 2),
         "divergence": (1.0, 6),
+        "divergence_right": (0.5, 1),
+        "divergence_misused": (1.0, 1),
     }
     assert found["accuracy"] == proportion([True] * 3 + [False] * 4)
     assert found["divergence"].low < 1.0 < found["divergence"].high

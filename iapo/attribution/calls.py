@@ -16,6 +16,7 @@ from torch import Tensor
 
 from iapo.attribution.divergence import Normalization, block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.prefix import prefix_block_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -211,7 +212,10 @@ class Attributor:
         moved = [
             call if call.picture is None else dataclasses.replace(call, picture=place[call.picture]) for call in calls
         ]
-        scores = block_scores(self.model, moved, pictures, self.settings.steps)
+        if self.settings.steps == 1:
+            scores = prefix_block_scores(self.model, moved, pictures)
+        else:
+            scores = block_scores(self.model, moved, pictures, self.settings.steps)
         return block_distribution(scores, self.settings.normalization, self.settings.eps).cpu()
 
 

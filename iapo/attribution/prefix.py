@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last
+from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,22 +80,33 @@ def prefix_block_scores(
     if len({call.blocks for call in calls}) != 1:
         raise ValueError("all calls of a batch must have the same number of blocks")
     keys = [_key(call) for call in calls]
-    groups: dict[_Prompt, dict[_Key, CallInput]] = {}
+    by_prompt: dict[_Prompt, dict[_Key, CallInput]] = {}
     for key, call in zip(keys, calls, strict=True):
-        groups.setdefault(key[0], {})[key] = call
-    # The rows of the batch are the distinct calls, those of one prompt next to each other.
-    place = {key: row for row, key in enumerate(key for group in groups.values() for key in group)}
-    distinct = [call for group in groups.values() for call in group.values()]
+        by_prompt.setdefault(key[0], {})[key] = call
+    # The rows of the batch are the distinct calls, those of one prompt next to each other, the longest turns first.
+    groups = [sorted(group.items(), key=lambda item: -_length(item[1])) for group in by_prompt.values()]
+    place = {key: row for row, key in enumerate(key for group in groups for key, _ in group)}
+    distinct = [call for group in groups for _, call in group]
     scores: list[Tensor] = []
     log_probs: list[Tensor] = []
     with _frozen(model), torch.enable_grad():
         batch = _Batch.build(model, distinct, pictures)
-        for group in groups.values():
-            some = list(group.values())
-            rows = slice(len(log_probs), len(log_probs) + len(some))
-            group_scores, group_log_probs = _score_group(model, some, batch, rows, with_log_probs)
-            scores.append(group_scores)
-            log_probs += group_log_probs
+        for group in groups:
+            first = len(log_probs)
+            prefix = _Prefix.run(model, batch, first, len(group[0][1].prompt_ids) - 1)
+            if prefix is None:
+                break
+            for start, end in _chunks([_length(call) for _, call in group], model.device):
+                rows = slice(first + start, first + end)
+                some_scores, some_log_probs = _score(model, prefix, batch, rows, distinct[rows], with_log_probs)
+                scores.append(some_scores)
+                log_probs += some_log_probs
+    if len(log_probs) < len(distinct):
+        if type(model).__name__ not in _warned:
+            _warned.add(type(model).__name__)
+            logger.warning("the cache of %s holds no gradients; attribution takes the slow path", type(model).__name__)
+        scores = [block_scores(model, distinct, pictures)]
+        log_probs = _whole_log_probs(model, distinct, pictures) if with_log_probs else []
     result = torch.cat(scores)[[place[key] for key in keys]]
     return (result, [log_probs[place[key]] for key in keys]) if with_log_probs else result
 
@@ -104,103 +117,154 @@ _Key = tuple[_Prompt, tuple[int, ...], tuple[bool, ...]]
 
 def _key(call: CallInput) -> _Key:
     """What a call's scores depend on; nothing after the last scored token does."""
-    end = _last(call.target) + 1
+    end = _length(call)
     prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.picture)
     return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end])
 
 
-def _score_group(
-    model: PreTrainedModel, calls: Sequence[CallInput], batch: _Batch, rows: slice, every: bool
+def _length(call: CallInput) -> int:
+    """The number of turn tokens up to the last scored one."""
+    return _last(call.target) + 1
+
+
+def _chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, int]]:
+    """Cuts a group, longest turns first, where its padding costs more than another pass does.
+
+    On an accelerator the launches of a pass take longer than the padding of any group; there it stays whole.
+    """
+    start = 0
+    for end in range(1, len(lengths)):
+        saved = (lengths[start] - lengths[end]) * (len(lengths) - end)
+        if device.type == "cpu" and lengths[end] < 0.75 * lengths[start] and saved > 64:
+            yield start, end
+            start = end
+    yield start, len(lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A prompt without its last token, which is left to the suffix: its output predicts the turn's first token.
+
+    Attributes:
+        embeddings: The merged embeddings, a leaf, shape (1, P - 1, hidden units).
+        states: Keys and values of each layer in turn, with the prompt's graph, shapes (1, heads, P - 1, head units).
+    """
+
+    embeddings: Tensor
+    states: list[Tensor]
+
+    @classmethod
+    def run(cls, model: PreTrainedModel, batch: _Batch, row: int, length: int) -> _Prefix | None:
+        """Runs the first `length` tokens of a row; None if the model's cache does not give their states' gradients."""
+        if length == 0:
+            return None
+        embeddings = batch.embeddings[row : row + 1, :length].clone().requires_grad_(True)
+        cache = DynamicCache()
+        layers = model.model.language_model.layers
+        # Of the last layer only the keys and values are used.
+        with _skipped(layers[-1].mlp):
+            model.model(
+                inputs_embeds=embeddings,
+                position_ids=batch.position_ids[:, row : row + 1, :length],
+                past_key_values=cache,
+                use_cache=True,
+                return_dict=True,
+            )
+        states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+        held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
+        return cls(embeddings, held) if len(held) == 2 * len(layers) else None
+
+
+def _score(
+    model: PreTrainedModel, prefix: _Prefix, batch: _Batch, rows: slice, calls: Sequence[CallInput], every: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Scores the distinct calls of one prompt.
+    """Scores distinct calls of one prompt.
 
     Args:
         model: The model, frozen.
-        calls: The n calls.
-        batch: All calls' whole sequences.
+        prefix: The prompt.
+        batch: The whole sequences of all calls.
         rows: Where these calls stand in the batch.
-        every: Whether to compute the log-probabilities of the turns' unscored tokens, too.
+        calls: The n calls.
+        every: Whether the log-probabilities of unscored tokens are wanted, too; else they are zero.
 
     Returns:
-        Scores, shape (n, m), fp32, and each turn's log-probabilities; those not computed are zero.
+        Scores, shape (n, m), fp32, and the log-probabilities of each turn.
     """
-    # The prompt's last token is left to the suffix: its output predicts the first token of the turn.
-    cut = len(calls[0].prompt_ids) - 1
-    ends = [_last(call.target) + 1 for call in calls]
-    prompt = batch.embeddings[rows.start : rows.start + 1, :cut].clone().requires_grad_(True)
-    suffix = batch.embeddings[rows, cut : cut + max(ends)].clone().requires_grad_(True)
-    cached = _cache_prompt(model, prompt, batch.position_ids[:, rows.start : rows.start + 1, :cut])
-    # Leaves of their own, a row for each call: the backward pass through the suffix stops here.
-    leaves = [states.detach().expand(len(calls), -1, -1, -1).requires_grad_(True) for states in cached]
-    cache = DynamicCache(zip(leaves[::2], leaves[1::2], strict=True))
-    # Right padding needs no mask, but the positions must be given: with embeddings alone the model makes its own.
+    cut = prefix.embeddings.shape[1]
+    lengths = [_length(call) for call in calls]
+    columns = slice(cut, cut + max(lengths))
+    suffix = batch.embeddings[rows, columns].clone().requires_grad_(True)
+    # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
+    leaves = [states.detach().expand(len(calls), -1, -1, -1).requires_grad_(True) for states in prefix.states]
+    # Right padding needs no mask; positions must be given, since with embeddings alone the model makes up its own.
     hidden = model.model(
         inputs_embeds=suffix,
-        position_ids=batch.position_ids[:, rows, cut : cut + max(ends)],
-        past_key_values=cache,
+        position_ids=batch.position_ids[:, rows, columns],
+        past_key_values=DynamicCache(zip(leaves[::2], leaves[1::2], strict=True)),
         use_cache=True,
         return_dict=True,
     ).last_hidden_state
 
     # Column t of the suffix predicts token t of the turn.
-    scored = torch.zeros(hidden.shape[:2], dtype=torch.bool)
     turn = torch.zeros(hidden.shape[:2], dtype=torch.long)
-    for row, (call, end) in enumerate(zip(calls, ends, strict=True)):
-        scored[row, :end] = torch.tensor(call.target[:end])
-        turn[row, :end] = torch.tensor(call.turn_ids[:end])
-    scored, turn = scored.to(hidden.device), turn.to(hidden.device)
+    scored, unscored = torch.zeros_like(turn, dtype=torch.bool), torch.zeros_like(turn, dtype=torch.bool)
+    for row, (call, length) in enumerate(zip(calls, lengths, strict=True)):
+        turn[row, :length] = torch.tensor(call.turn_ids[:length])
+        scored[row, :length] = torch.tensor(call.target[:length])
+        unscored[row, :length] = ~scored[row, :length]
+    turn, scored, unscored = (one.to(hidden.device) for one in (turn, scored, unscored))
     log_probs = torch.zeros(hidden.shape[:2], device=hidden.device)
-    log_probs[scored] = _token_log_probs(model, hidden[scored], turn[scored])
-    suffix_gradient, *gradients = torch.autograd.grad(log_probs.sum(), [suffix, *leaves])
-    log_probs = log_probs.detach()
+    of_scored = _token_log_probs(model, hidden[scored], turn[scored])
+    log_probs[scored] = of_scored.detach()
     if every:
         with torch.no_grad():
-            log_probs[~scored] = _token_log_probs(model, hidden[~scored], turn[~scored])
+            log_probs[unscored] = _token_log_probs(model, hidden[unscored], turn[unscored])
 
+    # Rows do not touch each other, so the gradient of the sum holds each call's own gradient in its row.
+    suffix_gradient, *cotangents = torch.autograd.grad(of_scored.sum(), [suffix, *leaves])
     token_scores = torch.zeros(len(calls), cut + 1, device=hidden.device)
-    token_scores[:, cut] = (suffix_gradient[:, 0].float() * suffix.detach()[:, 0].float()).sum(-1)
+    token_scores[:, cut] = _dot(suffix_gradient[:, 0], suffix[:, 0])
     for row in range(len(calls)):
-        (gradient,) = torch.autograd.grad(
-            cached, prompt, [leaf[row : row + 1] for leaf in gradients], retain_graph=row + 1 < len(calls)
-        )
-        token_scores[row, :cut] = (gradient[0].float() * prompt.detach()[0].float()).sum(-1)
+        own = [one[row : row + 1] for one in cotangents]
+        (gradient,) = torch.autograd.grad(prefix.states, prefix.embeddings, own, retain_graph=True)
+        token_scores[row, :cut] = _dot(gradient[0], prefix.embeddings[0])
     scores = token_scores.new_zeros(len(calls), calls[0].blocks)
     scores.index_add_(1, torch.tensor(calls[0].block_of, device=scores.device), token_scores)
-    return scores, [one[:end] for one, end in zip(log_probs, ends, strict=True)]
+    return scores, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
 
 
-def _cache_prompt(model: PreTrainedModel, prompt: Tensor, position_ids: Tensor) -> list[Tensor]:
-    """Runs a prompt; its keys and values, each of shape (1, heads, tokens, head units), layer by layer."""
-    cache = DynamicCache()
-    with _idle(model.model.language_model.layers[-1].mlp):
-        model.model(
-            inputs_embeds=prompt, position_ids=position_ids, past_key_values=cache, use_cache=True, return_dict=True
-        )
-    return [states for layer in cache.layers for states in (layer.keys, layer.values)]
-
-
-@contextmanager
-def _idle(module: torch.nn.Module) -> Iterator[None]:
-    """Makes a module return its input while it is open."""
-    own = vars(module).get("forward")
-    module.forward = lambda x: x
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+def _dot(gradient: Tensor, embeddings: Tensor) -> Tensor:
+    """Products summed over the last dimension, in fp32."""
+    return (gradient.float() * embeddings.detach().float()).sum(-1)
 
 
 def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities, shape (K,), of tokens, shape (K,), given what predicts them, shape (K, hidden units); fp32."""
-    logits = model.lm_head(hidden).float()
-    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    """Log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units); softmax in fp32."""
+    return -cross_entropy(model.lm_head(hidden).float(), tokens, reduction="none")
+
+
+def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> list[Tensor]:
+    """Log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
+    lengths = [_length(call) for call in calls]
+    turns = [
+        replace(call, turn_ids=call.turn_ids[:length], target=[True] * length)
+        for call, length in zip(calls, lengths, strict=True)
+    ]
+    with torch.no_grad():
+        batch = _Batch.build(model, turns, pictures)
+        hidden = model.model(
+            inputs_embeds=batch.embeddings, position_ids=batch.position_ids, use_cache=False, return_dict=True
+        ).last_hidden_state
+        return list(_token_log_probs(model, hidden[batch.rows, batch.columns], batch.tokens).split(lengths))
 
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode and no gradients of parameters while it is open; then each module and parameter is as before."""
+    """Eval mode and no gradients of parameters while it is open; then each module and parameter is as before.
+
+    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
+    """
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -213,3 +277,16 @@ def _frozen(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def _skipped(module: torch.nn.Module) -> Iterator[None]:
+    """Makes a module return its input while it is open."""
+    own = vars(module).get("forward")
+    module.forward = lambda x: x
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own

@@ -25,7 +25,7 @@ from iapo.attribution.teacher import TeacherTable, fingerprint
 from iapo.batches import samples_of, to_dataset
 from iapo.config import IAPOConfig
 from iapo.generation import make_generate
-from iapo.policy import ImageTextProcessor, Policy
+from iapo.policy import ImageTextProcessor, Policy, load_policy
 from iapo.prompt import PromptEncoder
 from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured, StudentCall
@@ -39,6 +39,12 @@ WORST = math.log(9)
 SETTINGS = AttributionSettings(max_turn_tokens=24, batch_size=3)
 NO_CALL = "FINAL ANSWER: 3. TERMINATE"
 CALL = '```python\ndisplay(focus_on_{axis}_with_{style}(image_1, ["{name}"], {axis}_bbox))\n```'
+
+
+@pytest.fixture(scope="module")
+def student() -> Policy:
+    """The packaged student, here as the teacher; being one freezes it."""
+    return load_policy("tiny-student")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,71 @@
+"""Token scores against block scores, and patches against the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import PreTrainedModel
+
+from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.tokens import patch_map, token_scores
+from iapo.prompt import Block, PromptEncoder, build_blocks
+from iapo.records import Sample
+
+PROGRAM = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
+MERGE = 2
+
+
+def make_call(encoder: PromptEncoder, blocks: tuple[Block, ...]) -> tuple[CallInput, Pictures]:
+    prompt = encoder.encode(blocks)
+    ids = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
+    pixels = encoder.pixels(prompt.images)
+    call = CallInput(prompt.ids, prompt.block_of, len(blocks), ids, [True] * len(ids), 0)
+    return call, Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tokens_sum_to_blocks(
+    model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample], steps: int
+) -> None:
+    call, pictures = make_call(encoder, build_blocks(samples[0]))
+    tokens = token_scores(model, call, pictures, steps)
+    assert tokens.shape == (len(call.prompt_ids),)
+    assert tokens.dtype == torch.float32
+    sums = torch.zeros(call.blocks).index_add_(0, torch.tensor(call.block_of), tokens)
+    expected = block_scores(model, [call], pictures, steps)[0]
+    torch.testing.assert_close(sums, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    assert tokens.abs().min() > 0
+
+
+def test_patches_of_a_wide_picture(model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample]) -> None:
+    blocks = (*build_blocks(samples[0])[:1], Block("image", "image_1", image=Image.new("RGB", (140, 84), "red")))
+    call, pictures = make_call(encoder, blocks)
+    tokens = token_scores(model, call, pictures)
+    patches = patch_map(tokens, call.prompt_ids, encoder.image_token_id, pictures.grid_thw[0], MERGE)
+    assert patches.shape == (84 // 28, 140 // 28)
+    in_picture = torch.tensor(call.prompt_ids) == encoder.image_token_id
+    assert patches.sum() == pytest.approx(tokens[in_picture].sum().item(), rel=1e-4)
+    # The first row of the picture comes first, from the left.
+    assert np.array_equal(patches[0], tokens[in_picture][:5].numpy())
+
+
+def test_a_spot_is_where_it_is(encoder: PromptEncoder) -> None:
+    """The processor orders patches by token; a square of the picture that differs is found in its row and column."""
+    plain = Image.new("RGB", (112, 112), "white")
+    spot = plain.copy()
+    spot.paste("black", (56, 28, 84, 56))
+    features = []
+    for image in (plain, spot):
+        pixels = encoder.pixels([image])
+        features.append(pixels["pixel_values"])
+    changed = (features[0] != features[1]).any(-1)
+    tokens = changed.view(-1, MERGE**2).any(-1).float()
+    patches = patch_map(tokens, [7] * 16, 7, pixels["image_grid_thw"][0], MERGE)
+    assert np.argwhere(patches).tolist() == [[1, 2]]
+
+
+def test_refuses_another_number_of_tokens() -> None:
+    with pytest.raises(ValueError, match="3 image tokens"):
+        patch_map([0.5] * 4, [7, 7, 7, 1], 7, [1, 4, 4], MERGE)
