@@ -4,6 +4,7 @@ The result is that of `iapo.attribution.gradient.block_scores`; the cost is not.
 after the prompt, so the prompt is run once, into a key-value cache, and the calls attend to it. The chain rule is then
 taken in two stages: one backward pass through the calls gives the gradients with respect to the cached keys and values,
 a row for each call, and one vector-Jacobian product for each *distinct* call carries them through the prompt's graph.
+Prompts of one length with the same number of distinct calls run as one batch, and so do their products.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+CLUSTER_TOKENS = 8192
+"""Prompt tokens that are held at once; more prompts than fit run one batch after another."""
 
 logger = logging.getLogger(__name__)
 _warned: set[str] = set()
@@ -80,27 +84,22 @@ def prefix_block_scores(
     if len({call.blocks for call in calls}) != 1:
         raise ValueError("all calls of a batch must have the same number of blocks")
     keys = [_key(call) for call in calls]
-    by_prompt: dict[_Prompt, dict[_Key, CallInput]] = {}
-    for key, call in zip(keys, calls, strict=True):
-        by_prompt.setdefault(key[0], {})[key] = call
-    # The rows of the batch are the distinct calls, those of one prompt next to each other, the longest turns first.
-    groups = [sorted(group.items(), key=lambda item: -_length(item[1])) for group in by_prompt.values()]
-    place = {key: row for row, key in enumerate(key for group in groups for key, _ in group)}
-    distinct = [call for group in groups for _, call in group]
+    clusters = _clusters(dict(zip(keys, calls, strict=True)))
+    distinct = [call for cluster in clusters for call in cluster.calls]
+    place = {_key(call): row for row, call in enumerate(distinct)}
     scores: list[Tensor] = []
     log_probs: list[Tensor] = []
     with _frozen(model), torch.enable_grad():
         batch = _Batch.build(model, distinct, pictures)
-        for group in groups:
+        for cluster in clusters:
             first = len(log_probs)
-            prefix = _Prefix.run(model, batch, first, len(group[0][1].prompt_ids) - 1)
+            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts))
             if prefix is None:
                 break
-            for start, end in _chunks([_length(call) for _, call in group], model.device):
-                rows = slice(first + start, first + end)
-                some_scores, some_log_probs = _score(model, prefix, batch, rows, distinct[rows], with_log_probs)
-                scores.append(some_scores)
-                log_probs += some_log_probs
+            rows = slice(first, first + len(cluster.calls))
+            some_scores, some_log_probs = _score(model, prefix, batch, rows, cluster.calls, with_log_probs)
+            scores.append(some_scores)
+            log_probs += some_log_probs
     if len(log_probs) < len(distinct):
         if type(model).__name__ not in _warned:
             _warned.add(type(model).__name__)
@@ -127,10 +126,40 @@ def _length(call: CallInput) -> int:
     return _last(call.target) + 1
 
 
-def _chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, int]]:
-    """Cuts a group, longest turns first, where its padding costs more than another pass does.
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Prompts of one length with the same number n of distinct calls each, which run as one batch.
 
-    On an accelerator the launches of a pass take longer than the padding of any group; there it stays whole.
+    Attributes:
+        prompts: Their number U.
+        calls: The first call of each prompt, then the second of each, and so on: n times U; a prompt's longest first.
+    """
+
+    prompts: int
+    calls: list[CallInput]
+
+
+def _clusters(distinct: dict[_Key, CallInput]) -> list[_Cluster]:
+    """Groups calls by prompt, and prompts by length and number of calls, so that no batch has a row without work."""
+    by_prompt: dict[_Prompt, list[CallInput]] = {}
+    for key, call in distinct.items():
+        by_prompt.setdefault(key[0], []).append(call)
+    alike: dict[tuple[int, int], list[list[CallInput]]] = {}
+    for group in by_prompt.values():
+        alike.setdefault((len(group[0].prompt_ids), len(group)), []).append(sorted(group, key=_length, reverse=True))
+    clusters = []
+    for (length, _), groups in alike.items():
+        most = max(1, CLUSTER_TOKENS // length)
+        for start in range(0, len(groups), most):
+            some = groups[start : start + most]
+            clusters.append(_Cluster(len(some), [call for calls in zip(*some, strict=True) for call in calls]))
+    return clusters
+
+
+def _chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, int]]:
+    """Cuts calls, about the longest first, where their padding costs more than another pass does.
+
+    On an accelerator the launches of a pass take longer than the padding; there they stay together.
     """
     start = 0
     for end in range(1, len(lengths)):
@@ -143,29 +172,30 @@ def _chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """A prompt without its last token, which is left to the suffix: its output predicts the turn's first token.
+    """Prompts without their last token, which is left to the suffix: its output predicts the turn's first token.
 
     Attributes:
-        embeddings: The merged embeddings, a leaf, shape (1, P - 1, hidden units).
-        states: Keys and values of each layer in turn, with the prompt's graph, shapes (1, heads, P - 1, head units).
+        embeddings: The merged embeddings, a leaf, shape (U, P - 1, hidden units).
+        states: Keys and values of each layer in turn, with the prompts' graph, shapes (U, heads, P - 1, head units).
     """
 
     embeddings: Tensor
     states: list[Tensor]
 
     @classmethod
-    def run(cls, model: PreTrainedModel, batch: _Batch, row: int, length: int) -> _Prefix | None:
-        """Runs the first `length` tokens of a row; None if the model's cache does not give their states' gradients."""
+    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice) -> _Prefix | None:
+        """Runs the prompts of rows; None if the model's cache does not give the gradients of their states."""
+        length = int(batch.is_prompt[rows.start].sum()) - 1
         if length == 0:
             return None
-        embeddings = batch.embeddings[row : row + 1, :length].clone().requires_grad_(True)
+        embeddings = batch.embeddings[rows, :length].clone().requires_grad_(True)
         cache = DynamicCache()
         layers = model.model.language_model.layers
         # Of the last layer only the keys and values are used.
         with _skipped(layers[-1].mlp):
             model.model(
                 inputs_embeds=embeddings,
-                position_ids=batch.position_ids[:, row : row + 1, :length],
+                position_ids=batch.position_ids[:, rows, :length],
                 past_key_values=cache,
                 use_cache=True,
                 return_dict=True,
@@ -178,25 +208,72 @@ class _Prefix:
 def _score(
     model: PreTrainedModel, prefix: _Prefix, batch: _Batch, rows: slice, calls: Sequence[CallInput], every: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Scores distinct calls of one prompt.
+    """Scores the calls of a cluster.
 
     Args:
         model: The model, frozen.
-        prefix: The prompt.
+        prefix: The cluster's U prompts.
         batch: The whole sequences of all calls.
         rows: Where these calls stand in the batch.
-        calls: The n calls.
+        calls: The n times U calls.
         every: Whether the log-probabilities of unscored tokens are wanted, too; else they are zero.
 
     Returns:
-        Scores, shape (n, m), fp32, and the log-probabilities of each turn.
+        Scores, shape (n U, m), fp32, and the log-probabilities of each turn.
+    """
+    prompts, cut = prefix.embeddings.shape[:2]
+    device = prefix.embeddings.device
+    token_scores = torch.zeros(len(calls), cut + 1, device=device)
+    parts: list[list[Tensor]] = []
+    log_probs: list[Tensor] = []
+    for start, end in _chunks([_length(call) for call in calls], device):
+        of_prompt = torch.arange(start, end, device=device) % prompts
+        some = slice(rows.start + start, rows.start + end)
+        last, part, found = _suffix_gradients(model, prefix, batch, some, of_prompt, calls[start:end], every)
+        token_scores[start:end, cut] = last
+        parts.append(part)
+        log_probs += found
+    cotangents = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+    # Rows do not touch each other, so one product serves a call of every prompt at once.
+    for start in range(0, len(calls), prompts):
+        own = [one[start : start + prompts] for one in cotangents]
+        (gradient,) = torch.autograd.grad(prefix.states, prefix.embeddings, own, retain_graph=True)
+        token_scores[start : start + prompts, :cut] = _dot(gradient, prefix.embeddings)
+    scores = token_scores.new_zeros(len(calls), calls[0].blocks)
+    block_of = torch.tensor([list(call.block_of) for call in calls], device=device)
+    return scores.scatter_add_(1, block_of, token_scores), log_probs
+
+
+def _suffix_gradients(
+    model: PreTrainedModel,
+    prefix: _Prefix,
+    batch: _Batch,
+    rows: slice,
+    of_prompt: Tensor,
+    calls: Sequence[CallInput],
+    every: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Runs calls on their prompts' states and goes back to these.
+
+    Args:
+        model: The model, frozen.
+        prefix: The prompts.
+        batch: The whole sequences of all calls.
+        rows: Where these k calls stand in the batch.
+        of_prompt: Each call's prompt, shape (k,).
+        calls: The calls.
+        every: As in `_score`.
+
+    Returns:
+        Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;
+        and the log-probabilities of each turn.
     """
     cut = prefix.embeddings.shape[1]
     lengths = [_length(call) for call in calls]
     columns = slice(cut, cut + max(lengths))
     suffix = batch.embeddings[rows, columns].clone().requires_grad_(True)
     # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
-    leaves = [states.detach().expand(len(calls), -1, -1, -1).requires_grad_(True) for states in prefix.states]
+    leaves = [states.detach()[of_prompt].requires_grad_(True) for states in prefix.states]
     # Right padding needs no mask; positions must be given, since with embeddings alone the model makes up its own.
     hidden = model.model(
         inputs_embeds=suffix,
@@ -223,15 +300,8 @@ def _score(
 
     # Rows do not touch each other, so the gradient of the sum holds each call's own gradient in its row.
     suffix_gradient, *cotangents = torch.autograd.grad(of_scored.sum(), [suffix, *leaves])
-    token_scores = torch.zeros(len(calls), cut + 1, device=hidden.device)
-    token_scores[:, cut] = _dot(suffix_gradient[:, 0], suffix[:, 0])
-    for row in range(len(calls)):
-        own = [one[row : row + 1] for one in cotangents]
-        (gradient,) = torch.autograd.grad(prefix.states, prefix.embeddings, own, retain_graph=True)
-        token_scores[row, :cut] = _dot(gradient[0], prefix.embeddings[0])
-    scores = token_scores.new_zeros(len(calls), calls[0].blocks)
-    scores.index_add_(1, torch.tensor(calls[0].block_of, device=scores.device), token_scores)
-    return scores, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
+    last = _dot(suffix_gradient[:, 0], suffix[:, 0])
+    return last, cotangents, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
 
 
 def _dot(gradient: Tensor, embeddings: Tensor) -> Tensor:

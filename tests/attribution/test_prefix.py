@@ -144,6 +144,25 @@ def test_one_call_alone(model: PreTrainedModel, batch: Batch) -> None:
     assert_equal(prefix_block_scores(model, some, batch.pictures), block_scores(model, some, batch.pictures))
 
 
+def test_prompts_alike_run_as_one_batch(model: PreTrainedModel, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two prompts of one length with as many calls each are one batch, unless that is too large to hold."""
+    first = batch.calls[0]
+    twin = [41, *first.prompt_ids[1:]]
+    calls = [
+        dataclasses.replace(first, prompt_ids=ids, turn_ids=[40 + number, *first.turn_ids[1:]])
+        for ids in (first.prompt_ids, twin)
+        for number in range(3)
+    ]
+    for tokens, sizes in ((8192, [2]), (1, [1, 1])):
+        monkeypatch.setattr(prefix, "CLUSTER_TOKENS", tokens)
+        with recorded_runs(model) as runs:
+            scores, log_probs = prefix_block_scores(model, calls, batch.pictures, with_log_probs=True)
+        assert [len(run["inputs_embeds"]) for run in runs if run["cached"] == 0] == sizes
+        assert_equal(scores, block_scores(model, calls, batch.pictures))
+        for call, actual in zip(calls, log_probs, strict=True):
+            torch.testing.assert_close(actual, plain_log_probs(model, call, batch.pictures), rtol=1e-5, atol=1e-5)
+
+
 def test_prompts_without_pictures(model: PreTrainedModel) -> None:
     def call(turn: list[int]) -> CallInput:
         return CallInput([21, 22, 23, 24, 25, 26], [0, 0, 1, 2, 2, 1], 3, turn, [True] * len(turn), None)
@@ -255,7 +274,7 @@ def test_each_prompt_runs_once_and_equal_calls_once(model: PreTrainedModel, batc
         prefix_block_scores(model, batch.calls, batch.pictures)
     handle.remove()
     assert len(seen) == 1
-    assert sum(run["cached"] == 0 for run in runs) == 4
+    assert sum(len(run["inputs_embeds"]) for run in runs if run["cached"] == 0) == 4
     assert sum(len(run["inputs_embeds"]) for run in runs if run["cached"]) == len(batch.calls) - 3
 
 
