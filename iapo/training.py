@@ -165,8 +165,8 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         callbacks=[MetricsWriter(folder)],
     )
     trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    trainer.save_model(str(folder.path / "policy"))
     if trainer.accelerator.is_main_process:
-        trainer.save_model(str(folder.path / "policy"))
         policy.processor.save_pretrained(folder.path / "policy")
         evaluator.write(folder, before, evaluator.traces("after"))
     return folder

@@ -25,6 +25,9 @@ from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LEAST_SAVED = 768
+"""Prompt tokens that sharing must save, on average per batch of prompts: its passes have a price however short."""
+
 CLUSTER_TOKENS = 8192
 """Prompt tokens that are held at once; more prompts than fit run one batch after another."""
 
@@ -89,7 +92,12 @@ def prefix_block_scores(
     place = {_key(call): row for row, call in enumerate(distinct)}
     scores: list[Tensor] = []
     log_probs: list[Tensor] = []
+    # Each prompt is read once instead of once for each of its distinct calls.
+    read = {key[0]: len(key[0][0]) for key in place}
+    saved = sum(len(call.prompt_ids) for call in distinct) - sum(read.values())
     with _frozen(model), torch.enable_grad():
+        if saved <= LEAST_SAVED * len(clusters) and not with_log_probs:
+            return block_scores(model, distinct, pictures)[[place[key] for key in keys]]
         batch = _Batch.build(model, distinct, pictures)
         for cluster in clusters:
             first = len(log_probs)

@@ -68,6 +68,12 @@ def batch(encoder: PromptEncoder, samples: list[Sample]) -> Batch:
     return Batch(calls, Pictures(pixels["pixel_values"], pixels["image_grid_thw"]))
 
 
+@pytest.fixture(autouse=True)
+def _always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts this short are otherwise shared by large groups only."""
+    monkeypatch.setattr(prefix, "LEAST_SAVED", -1)
+
+
 @contextmanager
 def recorded_runs(model: PreTrainedModel) -> Iterator[list[dict[str, Any]]]:
     """The keyword arguments of each run of the language model, caches by their length."""
@@ -161,6 +167,17 @@ def test_prompts_alike_run_as_one_batch(model: PreTrainedModel, batch: Batch, mo
         assert_equal(scores, block_scores(model, calls, batch.pictures))
         for call, actual in zip(calls, log_probs, strict=True):
             torch.testing.assert_close(actual, plain_log_probs(model, call, batch.pictures), rtol=1e-5, atol=1e-5)
+
+
+def test_one_batch_where_little_would_be_saved(
+    model: PreTrainedModel, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    some = list({call.picture: call for call in batch.calls}.values())
+    with recorded_runs(model) as runs:
+        actual = prefix_block_scores(model, [*some, some[0]], batch.pictures)
+    assert [len(run["inputs_embeds"]) for run in runs] == [4]
+    assert_equal(actual, block_scores(model, [*some, some[0]], batch.pictures))
 
 
 def test_prompts_without_pictures(model: PreTrainedModel) -> None:
