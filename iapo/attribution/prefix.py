@@ -25,7 +25,7 @@ from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LEAST_SAVED = 768
+LEAST_SAVED = 512
 """Prompt tokens that sharing must save, on average per batch of prompts: its passes have a price however short."""
 
 CLUSTER_TOKENS = 8192
