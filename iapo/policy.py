@@ -64,13 +64,14 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         ValueError: If there is no such checkpoint or it is not a Qwen2.5-VL model; the message names what is packaged.
     """
     path = resolve(name)
+    unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
+    # A hub id is an owner and a name; what cannot be one is refused without asking the hub.
+    if not Path(path).is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
+        raise ValueError(unknown)
     try:
         config = AutoConfig.from_pretrained(path)
     except OSError as error:
-        raise ValueError(
-            f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}), nor a local folder, nor "
-            f"to be had from the hub ({str(error).splitlines()[0]})"
-        ) from error
+        raise ValueError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
     if config.model_type != "qwen2_5_vl":
         raise ValueError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL checkpoint")
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)

@@ -33,9 +33,23 @@ def test_processor_round_trip(tmp_path: Path, processor: Any, samples: list[Any]
     assert again.chat_template == processor.chat_template
 
 
-def test_unknown_checkpoint_is_refused() -> None:
+@pytest.mark.parametrize("name", ["./no/such/folder", "tiny-studnet", "./folder", "/no/folder"])
+def test_unknown_checkpoint_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: Any, **__: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("iapo.policy.AutoConfig.from_pretrained", ask)
     with pytest.raises(ValueError, match="tiny-student"):
-        load_policy("./no/such/folder")
+        load_policy(name)
+
+
+def test_what_the_hub_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: Any, **__: Any) -> None:
+        raise OSError("not there\nmore")
+
+    monkeypatch.setattr("iapo.policy.AutoConfig.from_pretrained", ask)
+    with pytest.raises(ValueError, match=r"nor to be had from the hub \(not there\)"):
+        load_policy("owner/name")
 
 
 def test_foreign_model_is_refused(tmp_path: Path) -> None:
