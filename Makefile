@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: setup  ## Train the tiny student with GRPO and with IAPO, and compare them (about 12 minutes on two cores)
+demo: setup  ## Train the tiny student with GRPO and with IAPO, and compare them (5 to 8 minutes on two cores)
 	$(BIN)/iapo demo
 
 test: setup  ## Run the tests
