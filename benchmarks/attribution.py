@@ -206,6 +206,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each method")
+    for name in ("layers", "prompt_tokens", "group"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help="only cells with this number")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -214,7 +216,10 @@ def main() -> None:
         table.add_column(column, justify="right")
     rows = []
     model, depth = None, 0
+    chosen = {name: getattr(options, name) for name in ("layers", "prompt_tokens", "group")}
     for cell in cells(options.quick):
+        if any(number not in (None, getattr(cell, name)) for name, number in chosen.items()):
+            continue
         if model is None or cell.layers != depth:
             model, depth = make_model(cell.layers), cell.layers
         costs = measure(cell, model, options.repeats)
