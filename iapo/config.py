@@ -23,12 +23,12 @@ class IAPOConfig(GRPOConfig):
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
         attribution_normalization: How block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
-        attribution_steps: 1 is gradient x embedding; more are midpoints of the integrated path.
+        attribution_steps: 1 is gradient x embedding; more are points of the integrated path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
-        share_prefix: Run each distinct prompt, picture and completion of a batch once in log-probabilities and loss;
-            the gradient is the same. Where the model or the set-up does not allow it, TRL's pass runs instead.
+        share_prefix: Run each distinct prompt, picture and completion of a batch once in generation, log-probabilities
+            and loss; the gradient is the same. Where model or set-up do not allow it, TRL's pass runs instead.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
             and the observation between them.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.

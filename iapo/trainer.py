@@ -357,10 +357,11 @@ class IAPOTrainer(GRPOTrainer):
 
     def _scored_traces(self) -> list[Trace]:
         offset = self.accelerator.process_index * len(self._rollouts)
+        names = [name.removesuffix("_reward") for name in self.reward_func_names]
+        step = self.state.global_step + 1
         traces = []
         for index, one in enumerate(self._rollouts):
             row = self._rewards[offset + index].tolist()
-            names = [name.removesuffix("_reward") for name in self.reward_func_names]
             scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
             attribution: dict[str, Mapping[str, float]] = {}
             if self._measured:
@@ -368,7 +369,6 @@ class IAPOTrainer(GRPOTrainer):
                 scores["divergence"] = Score(measured.divergence)
                 if measured.student:
                     attribution = {"student": measured.student, "teacher": measured.teacher}
-            step = self.state.global_step + 1
             traces.append(dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step))
         return traces
 

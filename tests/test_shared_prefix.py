@@ -155,7 +155,7 @@ def test_bf16_stays_close(tmp_path: Path, model: Any, processor: Any, charts: li
 
 
 def test_each_thing_runs_once(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
-    """Three prompts, three distinct completions each, and two or so distinct pictures a prompt."""
+    """Three prompts, three distinct completions and two distinct pictures each."""
     trainer = scripted(tmp_path, model, processor, charts, script=duplicated)
     backbone = trainer.model.model
     seen: list[tuple[int, ...]] = []

@@ -103,7 +103,7 @@ def make_model(
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     quarter = hidden // heads // 8
     # At widths this small Transformers' usual 0.02 leaves attention uniform for so long that copying a label from the
-    # question into the call does not form; with this scale it takes about 100 steps.
+    # question into the call does not form; with this scale it does, within the first stage of the curriculum.
     scale, vision_scale = hidden**-0.5, vision_hidden**-0.5
     config = Qwen2_5_VLConfig(
         text_config={

@@ -10,6 +10,7 @@ from typing import Any
 import captum.attr
 import pytest
 import torch
+from calls import make_call
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,22 +22,6 @@ from iapo.records import Sample
 
 CALL = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
 THOUGHT = "I want to see row B.\n"
-
-
-def make_call(
-    encoder: PromptEncoder, blocks: Sequence[Block], turn: str, thought: str = "", picture: int | None = 0
-) -> CallInput:
-    """A call whose thought is not scored."""
-    prompt = encoder.encode(blocks)
-    before, scored = (encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (thought, turn))
-    return CallInput(
-        prompt_ids=prompt.ids,
-        block_of=prompt.block_of,
-        blocks=len(blocks),
-        turn_ids=[*before, *scored, encoder.tokenizer.eos_token_id],
-        target=[False] * len(before) + [True] * len(scored) + [False],
-        picture=picture,
-    )
 
 
 def pictures_of(encoder: PromptEncoder, images: Sequence[Image.Image]) -> Pictures:

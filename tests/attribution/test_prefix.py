@@ -6,12 +6,13 @@ import copy
 import dataclasses
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+from calls import make_call
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -19,7 +20,7 @@ from transformers.cache_utils import DynamicLayer
 from iapo.attribution import prefix
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
-from iapo.prompt import Block, PromptEncoder, build_blocks
+from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
 
 CALL = '```python\ndisplay(focus_on_{axis}_with_{style}(image_1, ["{name}"], {axis}_bbox))\n```'
@@ -32,20 +33,6 @@ class Batch:
 
     calls: list[CallInput]
     pictures: Pictures
-
-
-def make_call(encoder: PromptEncoder, blocks: Sequence[Block], turn: str, thought: str, picture: int) -> CallInput:
-    """A call whose thought and end of turn are not scored."""
-    prompt = encoder.encode(blocks)
-    before, scored = (encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (thought, turn))
-    return CallInput(
-        prompt_ids=prompt.ids,
-        block_of=prompt.block_of,
-        blocks=len(blocks),
-        turn_ids=[*before, *scored, encoder.tokenizer.eos_token_id],
-        target=[False] * len(before) + [True] * len(scored) + [False],
-        picture=picture,
-    )
 
 
 @pytest.fixture(scope="module")

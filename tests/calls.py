@@ -1,0 +1,24 @@
+"""Calls to explain, for the attribution's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iapo.attribution.gradient import CallInput
+from iapo.prompt import Block, PromptEncoder
+
+
+def make_call(
+    encoder: PromptEncoder, blocks: Sequence[Block], turn: str, thought: str = "", picture: int | None = 0
+) -> CallInput:
+    """A call whose thought and end of turn are not scored."""
+    prompt = encoder.encode(blocks)
+    before, scored = (encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (thought, turn))
+    return CallInput(
+        prompt_ids=prompt.ids,
+        block_of=prompt.block_of,
+        blocks=len(blocks),
+        turn_ids=[*before, *scored, encoder.tokenizer.eos_token_id],
+        target=[False] * len(before) + [True] * len(scored) + [False],
+        picture=picture,
+    )
