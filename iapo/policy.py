@@ -1,4 +1,4 @@
-"""Student, teacher, processor: real Qwen2.5-VL checkpoints, and the packaged tiny ones by name."""
+"""Student, teacher, processor: real Qwen2.5-VL and Qwen3-VL checkpoints, and the packaged tiny ones by name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ PACKAGED = Path(__file__).parent / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
 
 
+MODEL_TYPES = ("qwen2_5_vl", "qwen3_vl")
+"""Model types that can be loaded."""
+
+
 class ImageTextProcessor(Qwen2_5_VLProcessor):
-    """Qwen2.5-VL's processor with the video part left out, since that part needs torchvision."""
+    """The processor of Qwen2.5-VL and Qwen3-VL with the video part left out, since that part needs torchvision.
+
+    The two families treat text and pictures alike, but for numbers that each checkpoint's image processor holds: the
+    patch size (14 and 16), the mean and the deviation of pixels. Only videos are written into the text differently.
+    """
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         self.image_token = "<|image_pad|>"
@@ -61,7 +69,8 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         device: Where to put the model; the CPU if None.
 
     Raises:
-        ValueError: If there is no such checkpoint or it is not a Qwen2.5-VL model; the message names what is packaged.
+        ValueError: If there is no such checkpoint or it is of another model type; the message says which can be
+            had.
     """
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
@@ -72,8 +81,8 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         config = AutoConfig.from_pretrained(path)
     except OSError as error:
         raise ValueError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
-    if config.model_type != "qwen2_5_vl":
-        raise ValueError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL checkpoint")
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
     if device is not None:
         model.to(torch.device(device))

@@ -1,4 +1,4 @@
-"""What many tests share: a small tokenizer, two small untrained models, and a few charts."""
+"""What many tests share: a small tokenizer, small untrained models of both families, a few charts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iapo.policy import ImageTextProcessor, Policy, load_policy
 from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.records import Sample
 from iapo.tasks.synthetic import generate
-from iapo.tiny.models import make_model, make_processor, train_tokenizer
+from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,6 +72,31 @@ def other_model(processor: ImageTextProcessor) -> PreTrainedModel:
     """A larger model with the vocabulary of `model`."""
     torch.manual_seed(1)
     return make_model(processor.tokenizer, hidden=96, heads=3, layers=3, vision_hidden=72, vision_layers=2).eval()
+
+
+@pytest.fixture(scope="session")
+def qwen3_processor(processor: ImageTextProcessor) -> ImageTextProcessor:
+    """The tokenizer of `processor` with pictures in patches of 16 pixels."""
+    return make_qwen3_processor(processor.tokenizer)
+
+
+@pytest.fixture(scope="session")
+def qwen3_encoder(qwen3_processor: ImageTextProcessor) -> PromptEncoder:
+    return PromptEncoder(qwen3_processor)
+
+
+@pytest.fixture(scope="session")
+def qwen3_model(processor: ImageTextProcessor) -> PreTrainedModel:
+    """Features of two vision layers enter the language model behind its first two of three layers."""
+    torch.manual_seed(2)
+    return make_qwen3_model(processor.tokenizer, hidden=64, heads=2, layers=3, vision_hidden=48, vision_layers=2).eval()
+
+
+@pytest.fixture(scope="session")
+def other_qwen3_model(processor: ImageTextProcessor) -> PreTrainedModel:
+    """A larger model with the vocabulary of `qwen3_model`."""
+    torch.manual_seed(3)
+    return make_qwen3_model(processor.tokenizer, hidden=96, heads=3, layers=4, vision_hidden=72, vision_layers=3).eval()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,10 @@
 
 The reference computation: one padded batch of whole sequences, logits at the call's tokens only, the vision tower run
 once per distinct picture, gradients of activations only (no parameter's `.grad` is touched).
+
+What enters the language model at a position is one vector in Qwen2.5-VL, the merged input embedding. In Qwen3-VL a
+picture enters again behind each of the first layers, as deepstack features. Both are held in one tensor of *inputs*,
+shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero where there is no picture.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,15 @@ def block_scores(
     """Scores every prompt block of every call: `S_j = sum_{i in I_j} <ds/de_i, e_i>`.
 
     `s` is the sum of log-probabilities of the call's target tokens and `e_i` the merged input embedding (text
-    embeddings with the projected picture scattered in), a leaf cut off from the vision tower. Calls are independent,
-    so one backward pass serves the batch.
+    embeddings with the projected picture scattered in), a leaf cut off from the vision tower. At a picture's positions
+    in Qwen3-VL, the same product for each deepstack feature is added. Calls are independent, so one backward pass
+    serves the batch.
 
     Args:
-        model: A Qwen2.5-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
+        model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         calls: What to explain; all with the same number of blocks m.
         pictures: The distinct pictures that `CallInput.picture` refers to.
-        steps: Number of points of the integrated path from zero prompt embeddings; 1 is plain gradient x embedding.
+        steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x embedding.
             With many (128, for example), the scores sum to `s(x) - s(baseline)` (completeness).
 
     Returns:
@@ -88,14 +93,14 @@ def block_scores(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     batch = _Batch.build(model, calls, pictures)
-    gradient = torch.zeros_like(batch.embeddings, dtype=torch.float32)
+    gradient = torch.zeros_like(batch.inputs, dtype=torch.float32)
     for fraction, weight in _path(steps):
-        point = torch.where(batch.is_prompt[..., None], batch.embeddings * fraction, batch.embeddings)
+        point = torch.where(batch.is_prompt[..., None], batch.inputs * fraction, batch.inputs)
         point = point.detach().requires_grad_(True)
         with torch.enable_grad():
             total = batch.log_probs(model, point).sum()
             gradient += torch.autograd.grad(total, point)[0].float() * weight
-    token_scores = (gradient * batch.embeddings.float()).sum(-1)
+    token_scores = dot(gradient, batch.inputs)
     scores = token_scores.new_zeros(len(calls), calls[0].blocks + 1)
     # Column m collects the turn and the padding, which belong to no block.
     return scores.scatter_add_(1, batch.block_of, token_scores)[:, :-1]
@@ -117,14 +122,50 @@ def call_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures:
     """`s` of every call: the sum of log-probabilities of its target tokens, shape (len(calls),), without gradient."""
     with torch.no_grad():
         batch = _Batch.build(model, calls, pictures)
-        return batch.log_probs(model, batch.embeddings)
+        return batch.log_probs(model, batch.inputs)
+
+
+def run_language_model(
+    model: PreTrainedModel, inputs: Tensor, is_image: Tensor, position_ids: Tensor, cache: Cache | None = None
+) -> Tensor:
+    """Runs the language model alone, on inputs that the vision tower has given before.
+
+    Args:
+        model: The whole model, whose own forward pass would drop the deepstack features of given embeddings.
+        inputs: Shape (K, N, L, H); see the head of this module.
+        is_image: Where a picture stands, shape (N, L).
+        position_ids: Rotary positions, shape (3, N, L).
+        cache: Keys and values of what comes before, extended in place; None starts without any and keeps none.
+
+    Returns:
+        Hidden states, shape (N, L, H).
+    """
+    embeddings, *deepstack = inputs
+    more = {}
+    if deepstack:
+        more = {"visual_pos_masks": is_image, "deepstack_visual_embeds": [layer[is_image] for layer in deepstack]}
+    # Positions must be given: with embeddings alone the model makes up its own.
+    return model.model.language_model(
+        inputs_embeds=embeddings,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        return_dict=True,
+        **more,
+    ).last_hidden_state
+
+
+def dot(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Scores of positions, fp32: products summed over the units and the K inputs, shape (K, ..., H) -> (...)."""
+    return (gradient.float() * inputs.detach().float()).sum(-1).sum(0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Right-padded sequences; right padding needs no attention mask under causal attention."""
 
-    embeddings: Tensor  # (N, L, H), detached
+    inputs: Tensor  # (K, N, L, H), detached
+    is_image: Tensor  # (N, L) bool
     position_ids: Tensor  # (3, N, L)
     block_of: Tensor  # (N, L), m beyond the prompt
     is_prompt: Tensor  # (N, L) bool
@@ -153,9 +194,12 @@ class _Batch:
             columns += scored
         tokens = ids[rows, columns]
         ids, real = ids.to(device), real.to(device)
-        embeddings, position_ids = _merge(model, ids, real, [call.picture for call in calls], pictures)
+        is_image = (ids == model.config.image_token_id) & (real == 1)
+        inputs, grids = _merge(model, ids, is_image, [call.picture for call in calls], pictures)
+        position_ids, _ = model.model.get_rope_index(ids, is_image.long(), image_grid_thw=grids, attention_mask=real)
         return cls(
-            embeddings=embeddings,
+            inputs=inputs,
+            is_image=is_image,
             position_ids=position_ids,
             block_of=block_of.to(device),
             is_prompt=(block_of < calls[0].blocks).to(device),
@@ -164,41 +208,36 @@ class _Batch:
             tokens=tokens.to(device),
         )
 
-    def log_probs(self, model: PreTrainedModel, embeddings: Tensor) -> Tensor:
-        hidden = model.model(
-            inputs_embeds=embeddings, position_ids=self.position_ids, use_cache=False, return_dict=True
-        ).last_hidden_state
+    def log_probs(self, model: PreTrainedModel, inputs: Tensor) -> Tensor:
+        hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
         logits = model.lm_head(hidden[self.rows, self.columns]).float()
         log_probs = logits.log_softmax(-1).gather(1, self.tokens[:, None]).squeeze(1)
-        return log_probs.new_zeros(len(embeddings)).index_add_(0, self.rows, log_probs)
+        return log_probs.new_zeros(len(hidden)).index_add_(0, self.rows, log_probs)
 
 
+@torch.no_grad()
 def _merge(
-    model: PreTrainedModel, ids: Tensor, real: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
-) -> tuple[Tensor, Tensor]:
-    """Merged input embeddings and rotary positions of a batch; each distinct picture is seen once."""
-    inner = model.model
-    is_image = (ids == model.config.image_token_id) & (real == 1)
-    with torch.no_grad():
-        embeddings = model.get_input_embeddings()(ids)
-        grids = None
-        used = [index for index in picture_of if index is not None]
-        if pictures is None and (used or is_image.any()):
-            raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
-        if pictures is not None and used:
-            features = inner.get_image_features(
-                pictures.pixel_values.to(model.device), pictures.grid_thw.to(model.device), return_dict=True
-            ).pooler_output
-            merged = torch.cat([features[index] for index in used]).to(embeddings.dtype)
-            for tokens, index in zip(is_image.sum(1).tolist(), picture_of, strict=True):
-                found = 0 if index is None else len(features[index])
-                if tokens != found:
-                    raise ValueError(f"{tokens} image tokens in a call's sequence, but {found} image features for it")
-            embeddings = embeddings.masked_scatter(is_image[..., None], merged)
-            grids = pictures.grid_thw.to(model.device)[used]
-        # Positions are always computed here: with embeddings alone the model would reuse those of an earlier call.
-        position_ids, _ = inner.get_rope_index(ids, is_image.long(), image_grid_thw=grids, attention_mask=real)
-    return embeddings.detach(), position_ids
+    model: PreTrainedModel, ids: Tensor, is_image: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
+) -> tuple[Tensor, Tensor | None]:
+    """The inputs of a batch, each distinct picture seen once, and the grids of its rows' pictures in order."""
+    embeddings = model.get_input_embeddings()(ids)
+    used = [index for index in picture_of if index is not None]
+    if pictures is None and (used or is_image.any()):
+        raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
+    if pictures is None or not used:
+        return embeddings[None], None
+    grids = pictures.grid_thw.to(model.device)
+    seen = model.model.get_image_features(pictures.pixel_values.to(model.device), grids, return_dict=True)
+    for tokens, index in zip(is_image.sum(1).tolist(), picture_of, strict=True):
+        found = 0 if index is None else len(seen.pooler_output[index])
+        if tokens != found:
+            raise ValueError(f"{tokens} image tokens in a call's sequence, but {found} image features for it")
+    deepstack = getattr(seen, "deepstack_features", ())
+    inputs = [embeddings, *(torch.zeros_like(embeddings) for _ in deepstack)]
+    for place, features in enumerate([seen.pooler_output, *deepstack]):
+        merged = torch.cat([features[index] for index in used]).to(embeddings.dtype)
+        inputs[place] = inputs[place].masked_scatter(is_image[..., None], merged)
+    return torch.stack(inputs), grids[used]
 
 
 def _last(target: Sequence[bool]) -> int:

@@ -35,7 +35,7 @@ def occlusion_scores(
     The cost is m + 1 forward passes a call, in batches and without gradients.
 
     Args:
-        model: A Qwen2.5-VL model, unwrapped; its mode is left alone.
+        model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode is left alone.
         calls: What to explain; all with the same number of blocks m.
         pictures: The distinct pictures that `CallInput.picture` refers to.
         batch_size: Sequences in one forward pass.

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_scores
+from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_scores, dot, run_language_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,7 +70,7 @@ def prefix_block_scores(
     inputs of all linear layers; both are restored, and no parameter's `.grad` is touched.
 
     Args:
-        model: A Qwen2.5-VL model, unwrapped.
+        model: A Qwen2.5-VL or Qwen3-VL model, unwrapped.
         calls: What to explain; all with the same number of blocks m.
         pictures: The distinct pictures that `CallInput.picture` refers to.
         with_log_probs: Whether to return the log-probabilities of the turns as well.
@@ -183,11 +183,11 @@ class _Prefix:
     """Prompts without their last token, which is left to the suffix: its output predicts the turn's first token.
 
     Attributes:
-        embeddings: The merged embeddings, a leaf, shape (U, P - 1, hidden units).
+        inputs: Merged embeddings and deepstack features, a leaf, shape (K, U, P - 1, hidden units).
         states: Keys and values of each layer in turn, with the prompts' graph, shapes (U, heads, P - 1, head units).
     """
 
-    embeddings: Tensor
+    inputs: Tensor
     states: list[Tensor]
 
     @classmethod
@@ -196,21 +196,17 @@ class _Prefix:
         length = int(batch.is_prompt[rows.start].sum()) - 1
         if length == 0:
             return None
-        embeddings = batch.embeddings[rows, :length].clone().requires_grad_(True)
+        inputs = batch.inputs[:, rows, :length].clone().requires_grad_(True)
         cache = DynamicCache()
         layers = model.model.language_model.layers
         # Of the last layer only the keys and values are used.
         with _skipped(layers[-1].mlp):
-            model.model(
-                inputs_embeds=embeddings,
-                position_ids=batch.position_ids[:, rows, :length],
-                past_key_values=cache,
-                use_cache=True,
-                return_dict=True,
+            run_language_model(
+                model, inputs, batch.is_image[rows, :length], batch.position_ids[:, rows, :length], cache
             )
         states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
         held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
-        return cls(embeddings, held) if len(held) == 2 * len(layers) else None
+        return cls(inputs, held) if len(held) == 2 * len(layers) else None
 
 
 def _score(
@@ -229,8 +225,8 @@ def _score(
     Returns:
         Scores, shape (n U, m), fp32, and the log-probabilities of each turn.
     """
-    prompts, cut = prefix.embeddings.shape[:2]
-    device = prefix.embeddings.device
+    prompts, cut = prefix.inputs.shape[1:3]
+    device = prefix.inputs.device
     token_scores = torch.zeros(len(calls), cut + 1, device=device)
     parts: list[list[Tensor]] = []
     log_probs: list[Tensor] = []
@@ -245,8 +241,8 @@ def _score(
     # Rows do not touch each other, so one product serves a call of every prompt at once.
     for start in range(0, len(calls), prompts):
         own = [one[start : start + prompts] for one in cotangents]
-        (gradient,) = torch.autograd.grad(prefix.states, prefix.embeddings, own, retain_graph=True)
-        token_scores[start : start + prompts, :cut] = _dot(gradient, prefix.embeddings)
+        (gradient,) = torch.autograd.grad(prefix.states, prefix.inputs, own, retain_graph=True)
+        token_scores[start : start + prompts, :cut] = dot(gradient, prefix.inputs)
     scores = token_scores.new_zeros(len(calls), calls[0].blocks)
     block_of = torch.tensor([list(call.block_of) for call in calls], device=device)
     return scores.scatter_add_(1, block_of, token_scores), log_probs
@@ -276,20 +272,17 @@ def _suffix_gradients(
         Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;
         and the log-probabilities of each turn.
     """
-    cut = prefix.embeddings.shape[1]
+    cut = prefix.inputs.shape[2]
     lengths = [_length(call) for call in calls]
     columns = slice(cut, cut + max(lengths))
-    suffix = batch.embeddings[rows, columns].clone().requires_grad_(True)
+    suffix = batch.inputs[:, rows, columns].clone().requires_grad_(True)
     # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
     leaves = [states.detach()[of_prompt].requires_grad_(True) for states in prefix.states]
-    # Right padding needs no mask; positions must be given, since with embeddings alone the model makes up its own.
-    hidden = model.model(
-        inputs_embeds=suffix,
-        position_ids=batch.position_ids[:, rows, columns],
-        past_key_values=DynamicCache(zip(leaves[::2], leaves[1::2], strict=True)),
-        use_cache=True,
-        return_dict=True,
-    ).last_hidden_state
+    cache = DynamicCache(zip(leaves[::2], leaves[1::2], strict=True))
+    # Right padding needs no mask.
+    hidden = run_language_model(
+        model, suffix, batch.is_image[rows, columns], batch.position_ids[:, rows, columns], cache
+    )
 
     # Column t of the suffix predicts token t of the turn.
     turn = torch.zeros(hidden.shape[:2], dtype=torch.long)
@@ -308,13 +301,8 @@ def _suffix_gradients(
 
     # Rows do not touch each other, so the gradient of the sum holds each call's own gradient in its row.
     suffix_gradient, *cotangents = torch.autograd.grad(of_scored.sum(), [suffix, *leaves])
-    last = _dot(suffix_gradient[:, 0], suffix[:, 0])
+    last = dot(suffix_gradient[:, :, 0], suffix[:, :, 0])
     return last, cotangents, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
-
-
-def _dot(gradient: Tensor, embeddings: Tensor) -> Tensor:
-    """Products summed over the last dimension, in fp32."""
-    return (gradient.float() * embeddings.detach().float()).sum(-1)
 
 
 def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -331,9 +319,7 @@ def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], picture
     ]
     with torch.no_grad():
         batch = _Batch.build(model, turns, pictures)
-        hidden = model.model(
-            inputs_embeds=batch.embeddings, position_ids=batch.position_ids, use_cache=False, return_dict=True
-        ).last_hidden_state
+        hidden = run_language_model(model, batch.inputs, batch.is_image, batch.position_ids)
         return list(_token_log_probs(model, hidden[batch.rows, batch.columns], batch.tokens).split(lengths))
 
 

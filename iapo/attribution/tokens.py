@@ -20,7 +20,7 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
     """Scores every prompt token of a call: `a_i = <ds/de_i, e_i>`, which summed over a block is that block's score.
 
     Args:
-        model: A Qwen2.5-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
+        model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         call: What to explain.
         pictures: The pictures that `CallInput.picture` refers to.
         steps: As in `block_scores`: 1 is gradient x embedding, more are points of the integrated path.

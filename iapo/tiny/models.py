@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from iapo.policy import ImageTextProcessor
@@ -30,7 +34,7 @@ SPECIAL = (
 # them is one run, which frequent use merges into few tokens. A prompt of a thousand characters is then about 60 tokens.
 _PIECES = r"focus_on_\w+|`{3}(?:\w+\n)?|(?<!_)\d|\b[A-Z]\b|def |QUESTION: "
 
-# Qwen2.5-VL's chat format.
+# The chat format of Qwen2.5-VL and Qwen3-VL.
 CHAT_TEMPLATE = r"""
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\n' -}}
@@ -87,6 +91,20 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
     return ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
 
 
+def make_qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
+    """The processor of a tiny Qwen3-VL, for pictures of 64 x 64 to 448 x 448 pixels.
+
+    A token is a square of 32 pixels, so that a picture's sides are rounded to multiples of 32: 112 pixels become 128.
+    """
+    image_processor = Qwen2VLImageProcessorPil(
+        patch_size=16,
+        size={"shortest_edge": 64 * 64, "longest_edge": 448 * 448},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    return ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
 def make_model(
     tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int, heads: int, vision_hidden: int, vision_layers: int
 ) -> Qwen2_5_VLForConditionalGeneration:
@@ -100,53 +118,111 @@ def make_model(
         vision_hidden: Width of the vision tower, divisible by `heads`.
         vision_layers: Depth of the vision tower.
     """
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    quarter = hidden // heads // 8
-    # At widths this small Transformers' usual 0.02 leaves attention uniform for so long that copying a label from the
-    # question into the call does not form; with this scale it does, within the first stage of the curriculum.
-    scale, vision_scale = hidden**-0.5, vision_hidden**-0.5
     config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": hidden,
-            "intermediate_size": 3 * hidden,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": heads,
-            "max_position_embeddings": 2048,
-            "tie_word_embeddings": True,
-            "initializer_range": scale,
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                # Time, height and width share the head's rotary pairs as 2 : 1 : 1.
-                "mrope_section": [2 * quarter, quarter, quarter],
-            },
-        },
+        text_config=_text_config(tokenizer, hidden, layers, heads),
         vision_config={
-            "depth": vision_layers,
-            "hidden_size": vision_hidden,
-            "intermediate_size": 3 * vision_hidden,
-            "num_heads": heads,
-            "out_hidden_size": hidden,
+            **_vision_config(hidden, heads, vision_hidden, vision_layers),
             "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
             "window_size": 112,
             "fullatt_block_indexes": list(range(vision_layers)),
-            "initializer_range": vision_scale,
         },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=True,
-        initializer_range=scale,
+        **_shared_config(tokenizer, hidden),
     )
     model = Qwen2_5_VLForConditionalGeneration(config).to(torch.float32)
-    model.generation_config.eos_token_id = ids["<|im_end|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    _set_generation(model, tokenizer)
     return model
+
+
+def make_qwen3_model(
+    tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int, heads: int, vision_hidden: int, vision_layers: int
+) -> Qwen3VLForConditionalGeneration:
+    """An untrained Qwen3-VL of the given widths; seed torch before.
+
+    The vision tower's first layers (at most 3, as in the published models, and fewer than the language model has) also
+    feed the first layers of the language model.
+
+    Args:
+        tokenizer: As in `make_model`.
+        hidden: As in `make_model`.
+        layers: As in `make_model`.
+        heads: As in `make_model`.
+        vision_hidden: Width of the vision tower, divisible by `heads`, its quotient by 4.
+        vision_layers: As in `make_model`.
+    """
+    text = _text_config(tokenizer, hidden, layers, heads)
+    text["rope_parameters"]["mrope_interleaved"] = True
+    config = Qwen3VLConfig(
+        text_config={**text, "head_dim": hidden // heads},
+        vision_config={
+            **_vision_config(hidden, heads, vision_hidden, vision_layers),
+            "patch_size": 16,
+            "num_position_embeddings": 8 * 8,
+            "deepstack_visual_indexes": list(range(min(3, vision_layers, layers - 1))),
+        },
+        **_shared_config(tokenizer, hidden),
+    )
+    model = Qwen3VLForConditionalGeneration(config).to(torch.float32)
+    _set_generation(model, tokenizer)
+    return model
+
+
+def _text_config(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    quarter = hidden // heads // 8
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "initializer_range": _scale(hidden),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            # Time, height and width share the head's rotary pairs as 2 : 1 : 1.
+            "mrope_section": [2 * quarter, quarter, quarter],
+        },
+    }
+
+
+def _vision_config(hidden: int, heads: int, vision_hidden: int, vision_layers: int) -> dict[str, Any]:
+    return {
+        "depth": vision_layers,
+        "hidden_size": vision_hidden,
+        "intermediate_size": 3 * vision_hidden,
+        "num_heads": heads,
+        "out_hidden_size": hidden,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "initializer_range": _scale(vision_hidden),
+    }
+
+
+def _shared_config(tokenizer: PreTrainedTokenizerFast, hidden: int) -> dict[str, Any]:
+    names = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    return {**ids, "tie_word_embeddings": True, "initializer_range": _scale(hidden)}
+
+
+def _scale(width: int) -> float:
+    """The spread of initial weights.
+
+    At widths this small Transformers' usual 0.02 leaves attention uniform for so long that copying a label from the
+    question into the call does not form; with this scale it does, within the first stage of the curriculum.
+    """
+    return float(width**-0.5)
+
+
+def _set_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")

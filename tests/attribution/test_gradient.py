@@ -30,33 +30,58 @@ def pictures_of(encoder: PromptEncoder, images: Sequence[Image.Image]) -> Pictur
 
 
 class Case:
-    """One call with its pictures, and `s` as a function of its embeddings, computed without the code under test."""
+    """One call with its pictures, and `s` as a function of its inputs, computed without the code under test.
+
+    The inputs are the merged embeddings, shape (1, L, H), and in Qwen3-VL the picture's deepstack features, each of
+    shape (1, image tokens, H).
+    """
 
     def __init__(self, model: PreTrainedModel, encoder: PromptEncoder, sample: Sample, thought: str) -> None:
         self.model = model
         self.call = make_call(encoder, build_blocks(sample), CALL.format(name="B"), thought)
         self.pictures = pictures_of(encoder, [sample.image])
         self.ids = torch.tensor([[*self.call.prompt_ids, *self.call.turn_ids]])
-        is_image = self.ids == encoder.image_token_id
+        self.is_image = self.ids == encoder.image_token_id
         with torch.no_grad():
-            self.embeddings = model.get_input_embeddings()(self.ids)
-            (features,) = model.model.get_image_features(
-                self.pictures.pixel_values, self.pictures.grid_thw
-            ).pooler_output
-            self.embeddings[is_image] = features
+            embeddings = model.get_input_embeddings()(self.ids)
+            features = model.model.get_image_features(self.pictures.pixel_values, self.pictures.grid_thw)
+            (embeddings[self.is_image],) = features.pooler_output
+        deepstack = features.deepstack_features if model.config.model_type == "qwen3_vl" else []
+        self.inputs = (embeddings, *(torch.stack(layer) for layer in deepstack))
         self.positions, _ = model.model.get_rope_index(
-            self.ids, is_image.int(), image_grid_thw=self.pictures.grid_thw, attention_mask=torch.ones_like(self.ids)
+            self.ids,
+            self.is_image.int(),
+            image_grid_thw=self.pictures.grid_thw,
+            attention_mask=torch.ones_like(self.ids),
         )
         self.block_of = torch.tensor(self.call.block_of)
 
-    def log_prob(self, embeddings: Tensor) -> Tensor:
-        """`s` of each sequence of embeddings, shape (N,)."""
-        positions = self.positions.expand(3, len(embeddings), -1)
-        logits = self.model(inputs_embeds=embeddings, position_ids=positions, use_cache=False).logits
+    def log_prob(self, embeddings: Tensor, *deepstack: Tensor) -> Tensor:
+        """`s`, shape (1,)."""
+        if deepstack:
+            hidden = self.model.model.language_model(
+                inputs_embeds=embeddings,
+                position_ids=self.positions,
+                visual_pos_masks=self.is_image,
+                deepstack_visual_embeds=[layer[0] for layer in deepstack],
+                use_cache=False,
+            ).last_hidden_state
+            logits = self.model.lm_head(hidden)
+        else:
+            logits = self.model(inputs_embeds=embeddings, position_ids=self.positions, use_cache=False).logits
         log_probs = logits.log_softmax(-1)
         start = len(self.call.prompt_ids)
         scored = [start + i for i, target in enumerate(self.call.target) if target]
         return sum(log_probs[:, at - 1, self.ids[0, at]] for at in scored)
+
+    def by_block(self, parts: Sequence[Tensor]) -> Tensor:
+        """Values of the inputs' positions, shaped like the inputs without H, summed over each block."""
+        of_embeddings, *of_deepstack = parts
+        scores = torch.zeros(self.call.blocks)
+        scores.index_add_(0, self.block_of, of_embeddings[0, : len(self.block_of)].detach())
+        for part in of_deepstack:
+            scores[1] += part.sum().detach()
+        return scores
 
 
 @pytest.fixture(params=["", THOUGHT], ids=["bare", "thought"])
@@ -76,6 +101,10 @@ class ToyInner(nn.Module):
             hidden = self.decay * hidden + e
             states.append(hidden)
         return SimpleNamespace(last_hidden_state=torch.stack(states, 1))
+
+    @property
+    def language_model(self) -> ToyInner:
+        return self
 
     def get_rope_index(self, ids: Tensor, types: Tensor, **_: Any) -> tuple[Tensor, None]:
         return torch.zeros(3, *ids.shape, dtype=torch.long), None
@@ -155,19 +184,19 @@ def test_completeness_of_the_toy():
     scores = block_scores(toy, TOY_CALLS, steps=200).sum(1)  # type: ignore[arg-type]
     batch = _Batch.build(toy, TOY_CALLS, None)  # type: ignore[arg-type]
     with torch.no_grad():
-        empty = torch.where(batch.is_prompt[..., None], 0.0, batch.embeddings)
-        expected = batch.log_probs(toy, batch.embeddings) - batch.log_probs(toy, empty)  # type: ignore[arg-type]
+        empty = torch.where(batch.is_prompt[..., None], 0.0, batch.inputs)
+        expected = batch.log_probs(toy, batch.inputs) - batch.log_probs(toy, empty)  # type: ignore[arg-type]
     torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_directional_derivatives(case: Case):
-    """Scaling one block's embeddings by 1 + t changes `s` at t = 0 at the rate of that block's score."""
+    """Scaling one block's inputs by 1 + t changes `s` at t = 0 at the rate of that block's score."""
     scores = block_scores(case.model, [case.call], case.pictures)[0]
-    length = len(case.call.prompt_ids)
+    embeddings, *deepstack = case.inputs
 
     def scaled(t: Tensor) -> Tensor:
-        factor = torch.cat([1 + t[case.block_of], torch.ones(case.embeddings.shape[1] - length)])
-        return case.log_prob(case.embeddings * factor[:, None])[0]
+        factor = torch.cat([1 + t[case.block_of], torch.ones(embeddings.shape[1] - len(case.block_of))])
+        return case.log_prob(embeddings * factor[:, None], *(layer * (1 + t[1]) for layer in deepstack))[0]
 
     zero = torch.zeros(case.call.blocks)
     with sdpa_kernel(SDPBackend.MATH):  # The only kernel with forward-mode derivatives.
@@ -180,18 +209,35 @@ def test_directional_derivatives(case: Case):
 
 def test_captum_agrees(case: Case):
     method = captum.attr.InputXGradient(case.log_prob)
-    tokens = method.attribute(case.embeddings.clone().requires_grad_(True)).sum(-1)[0]
-    expected = torch.zeros(case.call.blocks).index_add_(0, case.block_of, tokens[: len(case.call.prompt_ids)].detach())
+    found = method.attribute(tuple(one.clone().requires_grad_(True) for one in case.inputs))
     scores = block_scores(case.model, [case.call], case.pictures)[0]
-    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores, case.by_block([one.sum(-1) for one in found]), rtol=1e-5, atol=1e-5)
+
+
+def test_deepstack_features_are_a_part_of_the_pictures_score(case: Case):
+    """The picture's score without them, and that of a model that never sees them, are other scores."""
+    whole = block_scores(case.model, [case.call], case.pictures)[0]
+    embeddings = case.inputs[0].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(case.log_prob(embeddings, *case.inputs[1:]).sum(), embeddings)
+    (blind,) = torch.autograd.grad(case.log_prob(embeddings).sum(), embeddings)
+    first, without = (case.by_block([(one * embeddings).sum(-1)]) for one in (gradient, blind))
+    layers = len(case.inputs) - 1
+    assert layers == (2 if case.model.config.model_type == "qwen3_vl" else 0)
+    # All other blocks have embeddings alone.
+    others = [block for block in range(case.call.blocks) if block != 1]
+    torch.testing.assert_close(whole[others], first[others], rtol=1e-5, atol=1e-5)
+    difference = 0.05 * whole.abs().max()
+    assert ((whole[1] - first[1]).abs() > difference) == (layers > 0)
+    assert ((whole - without).abs().max() > difference) == (layers > 0)
 
 
 def test_completeness(case: Case):
     """On the integrated path the scores sum to `s(x) - s(no prompt)`; gradient x embedding does not."""
-    empty = case.embeddings.clone()
-    empty[:, : len(case.call.prompt_ids)] = 0
+    embeddings, *deepstack = (one.clone() for one in case.inputs)
+    embeddings[:, : len(case.call.prompt_ids)] = 0
     with torch.no_grad():
-        difference = (case.log_prob(case.embeddings) - case.log_prob(empty)).item()
+        empty = case.log_prob(embeddings, *(torch.zeros_like(layer) for layer in deepstack))
+        difference = (case.log_prob(*case.inputs) - empty).item()
     once, path = (
         abs(block_scores(case.model, [case.call], case.pictures, steps=steps).sum().item() - difference)
         for steps in (1, 256)
@@ -203,7 +249,7 @@ def test_completeness(case: Case):
 
 def test_log_prob_is_the_models_own(case: Case):
     with torch.no_grad():
-        expected = case.log_prob(case.embeddings)
+        expected = case.log_prob(*case.inputs)
         # And once more from token ids and pixels, with nothing of the merging written here.
         logits = case.model(
             input_ids=case.ids,
@@ -265,6 +311,34 @@ def test_a_batch_is_its_calls_one_at_a_time(
     values = call_log_probs(model, calls, pictures_of(encoder, images))
     singles = torch.cat([call_log_probs(model, *alone(call, images, encoder)) for call in calls])
     torch.testing.assert_close(values, singles, rtol=1e-5, atol=1e-5)
+
+
+def test_log_probs_are_those_of_left_padded_rows(
+    model: PreTrainedModel, encoder: PromptEncoder, mixed: tuple[list[CallInput], list[Image.Image]]
+):
+    """As a trainer lays rows out: prompts padded on the left, turns on the right."""
+    calls, images = mixed
+    most, longest = (max(map(len, rows)) for rows in ([c.prompt_ids for c in calls], [c.turn_ids for c in calls]))
+    ids, mask = torch.zeros(2, len(calls), most + longest, dtype=torch.long)
+    for row, call in enumerate(calls):
+        columns = slice(most - len(call.prompt_ids), most + len(call.turn_ids))
+        ids[row, columns] = torch.tensor([*call.prompt_ids, *call.turn_ids])
+        mask[row, columns] = 1
+    pictures = pictures_of(encoder, [images[call.picture] for call in calls if call.picture is not None])
+    with torch.no_grad():
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            pixel_values=pictures.pixel_values,
+            image_grid_thw=pictures.grid_thw,
+            mm_token_type_ids=((ids == encoder.image_token_id) & (mask == 1)).int(),
+        ).logits.log_softmax(-1)
+    expected = [
+        sum(logits[row, most + i - 1, call.turn_ids[i]] for i, on in enumerate(call.target) if on)
+        for row, call in enumerate(calls)
+    ]
+    found = call_log_probs(model, calls, pictures_of(encoder, images))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture

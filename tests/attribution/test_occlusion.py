@@ -34,6 +34,10 @@ class Bigram(nn.Module):
         self.lm_head = nn.Identity()
         self.model = self
 
+    @property
+    def language_model(self) -> Bigram:
+        return self
+
     def get_input_embeddings(self) -> nn.Embedding:
         return self.table
 

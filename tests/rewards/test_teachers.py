@@ -95,9 +95,9 @@ def rollouts_of(encoder: PromptEncoder, samples: Sequence[Sample], turns: Sequen
 
 @contextmanager
 def forwards(model: PreTrainedModel) -> Iterator[list[int]]:
-    """Counts the passes through a model's backbone."""
+    """Counts the passes through a model's language model."""
     seen: list[int] = []
-    handle = model.model.register_forward_pre_hook(lambda *_: seen.append(1))
+    handle = model.model.language_model.register_forward_pre_hook(lambda *_: seen.append(1))
     try:
         yield seen
     finally:
