@@ -74,6 +74,23 @@ def other_model(processor: ImageTextProcessor) -> PreTrainedModel:
     return make_model(processor.tokenizer, hidden=96, heads=3, layers=3, vision_hidden=72, vision_layers=2).eval()
 
 
+@pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl"])
+def family(request: pytest.FixtureRequest) -> str:
+    """For tests that both families of models must pass."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def foreign(family: str, other_processor: ImageTextProcessor) -> Policy:
+    """A teacher of either family with a tokenizer of its own; being one freezes it."""
+    torch.manual_seed(2)
+    tokenizer = other_processor.tokenizer
+    widths = {"hidden": 64, "heads": 2, "layers": 2, "vision_hidden": 48, "vision_layers": 1}
+    if family == "qwen3_vl":
+        return Policy(make_qwen3_model(tokenizer, **widths), make_qwen3_processor(tokenizer))
+    return Policy(make_model(tokenizer, **widths), other_processor)
+
+
 @pytest.fixture(scope="session")
 def qwen3_processor(processor: ImageTextProcessor) -> ImageTextProcessor:
     """The tokenizer of `processor` with pictures in patches of 16 pixels."""

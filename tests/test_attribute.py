@@ -15,7 +15,7 @@ from PIL import Image
 
 from iapo.attribute import METHODS, Explanation, chart_sample, explain, read_call, read_sample, run_attribute
 from iapo.generation import make_generate
-from iapo.policy import ImageTextProcessor, Policy
+from iapo.policy import Policy
 from iapo.prompt import PromptEncoder
 from iapo.rewards.alignment import Alignment
 from iapo.rollout import encode_prompts, read_first_turn, rollout
@@ -141,23 +141,18 @@ def test_methods_differ(student: Policy) -> None:
     assert gradient.log_prob == occlusion.log_prob
 
 
-def test_teacher_with_other_tokens(
-    tmp_path: Path, other_processor: ImageTextProcessor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher explains the same program, cut into its own tokens."""
     from iapo.policy import load_policy
-    from iapo.tiny.models import make_model
 
-    torch.manual_seed(2)
-    model = make_model(other_processor.tokenizer, hidden=64, heads=2, layers=1, vision_hidden=48, vision_layers=1)
-    teacher = Policy(model.eval(), other_processor)
-    monkeypatch.setattr("iapo.attribute.load_policy", lambda name, **_: teacher if name == "it" else load_policy(name))
+    foreign.model.eval()
+    monkeypatch.setattr("iapo.attribute.load_policy", lambda name, **_: foreign if name == "it" else load_policy(name))
     sample = chart_sample("vbar", 0, seed=0, size=112)
     call = "I look at it.\n" + ROWS.format(name=next(iter(sample.row_boxes)))
     run_attribute("tiny-student", tmp_path, teacher="it", sample=sample, call=call, max_turn_tokens=8)
     numbers = json.loads((tmp_path / "attribution.json").read_text())
     # An untrained model gives every token about the same probability, so its log-probability counts them.
-    encoder = PromptEncoder(other_processor)
+    encoder = PromptEncoder(foreign.processor)
     first = read_first_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
     per_token = torch.tensor(float(len(encoder.tokenizer))).log().item()
     assert numbers["models"]["teacher"]["log_prob"] == pytest.approx(-sum(first.target) * per_token, rel=0.1)

@@ -23,7 +23,7 @@ from iapo.evaluation import (
     summarize,
 )
 from iapo.generation import make_generate
-from iapo.policy import ImageTextProcessor, Policy
+from iapo.policy import Policy
 from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
 from iapo.rewards.alignment import Alignment
@@ -160,8 +160,13 @@ def test_mean_attribution():
 
 
 @pytest.fixture
-def policy(model: PreTrainedModel, processor: ImageTextProcessor) -> Policy:
-    return Policy(model, processor)
+def policy(family: str, model: PreTrainedModel, qwen3_model: PreTrainedModel, encoder: PromptEncoder) -> Policy:
+    return Policy(qwen3_model if family == "qwen3_vl" else model, encoder.processor)
+
+
+@pytest.fixture(scope="module")
+def encoder(family: str, encoder: PromptEncoder, qwen3_encoder: PromptEncoder) -> PromptEncoder:
+    return qwen3_encoder if family == "qwen3_vl" else encoder
 
 
 Rows = tuple[list[list[int]], list[list[Image.Image]]]
@@ -206,15 +211,13 @@ def test_greedy_is_the_most_likely_token(policy: Policy, encoder: PromptEncoder,
         assert logits.argmax(-1).tolist() == new
 
 
-def test_the_checkpoints_own_settings_do_not_count(
-    policy: Policy, encoder: PromptEncoder, processor: ImageTextProcessor, rows: Rows
-):
-    """Qwen2.5-VL checkpoints carry sampling settings, among them a repetition penalty."""
+def test_the_checkpoints_own_settings_do_not_count(policy: Policy, encoder: PromptEncoder, rows: Rows):
+    """Published checkpoints carry sampling settings, among them a repetition penalty."""
     model = copy.deepcopy(policy.model)
     settings = model.generation_config
     settings.do_sample, settings.temperature, settings.top_k, settings.top_p = True, 5.0, 3, 0.5
     settings.repetition_penalty = 9.0
-    spoilt = Policy(model, processor)
+    spoilt = Policy(model, policy.processor)
     greedy = [make_generate(one, encoder, max_new_tokens=8)(*rows) for one in (policy, spoilt)]
     assert greedy[0] == greedy[1]
     sampled = []

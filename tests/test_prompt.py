@@ -22,6 +22,11 @@ CONTROL = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "<
 IMAGE_TEXT = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
+@pytest.fixture(scope="module")
+def encoder(family: str, encoder: PromptEncoder, qwen3_encoder: PromptEncoder) -> PromptEncoder:
+    return qwen3_encoder if family == "qwen3_vl" else encoder
+
+
 def picture(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), (width % 256, height % 256, 77))
 
@@ -228,13 +233,14 @@ def test_refused_prompts(encoder: PromptEncoder):
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_observation_of_an_edit(encoder: PromptEncoder, ended: bool):
+def test_observation_of_an_edit(family: str, encoder: PromptEncoder, ended: bool):
     result = ToolResult("edited", image=picture(112, 140), span=(0, 1))
     text = encoder.tokenizer.decode(encoder.observation(result, ended=ended))
     assert text == (
         ("" if ended else "<|im_end|>")
         + "\n<|im_start|>user\n<|vision_start|>"
-        + "<|image_pad|>" * 20
+        # 112 x 140 pixels in squares of 28 are 4 x 5; in squares of 32 they are rounded to 4 x 4.
+        + "<|image_pad|>" * (16 if family == "qwen3_vl" else 20)
         + f"<|vision_end|>{OBSERVATION_EDITED}<|im_end|>\n<|im_start|>assistant\n"
     )
 

@@ -8,11 +8,6 @@ from transformers import PreTrainedModel
 from iapo.prompt import PromptEncoder
 
 
-@pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl"])
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="session")
 def model(family: str, model: PreTrainedModel, qwen3_model: PreTrainedModel) -> PreTrainedModel:
     return qwen3_model if family == "qwen3_vl" else model

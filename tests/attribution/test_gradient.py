@@ -231,8 +231,15 @@ def test_deepstack_features_are_a_part_of_the_pictures_score(case: Case):
     assert ((whole - without).abs().max() > difference) == (layers > 0)
 
 
-def test_completeness(case: Case):
+def test_completeness(family: str, case: Case):
     """On the integrated path the scores sum to `s(x) - s(no prompt)`; gradient x embedding does not."""
+    if family == "qwen3_vl":
+        # With its norms of queries and keys, so much happens in the path's first millionth that thousands of points
+        # are needed; a larger epsilon spreads it out.
+        case.model = copy.deepcopy(case.model)
+        for module in case.model.modules():
+            if hasattr(module, "variance_epsilon"):
+                module.variance_epsilon = 1e-4
     embeddings, *deepstack = (one.clone() for one in case.inputs)
     embeddings[:, : len(case.call.prompt_ids)] = 0
     with torch.no_grad():

@@ -175,6 +175,15 @@ def test_prompts_without_pictures(model: PreTrainedModel) -> None:
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))
 
 
+def test_prompts_that_end_in_their_picture(model: PreTrainedModel, encoder: PromptEncoder, batch: Batch) -> None:
+    """The last token of a prompt runs with the calls, here with what the picture feeds in."""
+    tokens = int(batch.pictures.grid_thw[0].prod()) // encoder.merge_area
+    prompt = [21, 22, *[encoder.image_token_id] * tokens]
+    turns = ([31, 32, 33], [34, 35])
+    calls = [CallInput(prompt, [0, 0, *[1] * tokens], 2, turn, [True] * len(turn), 0) for turn in turns]
+    assert_equal(prefix_block_scores(model, calls, batch.pictures), block_scores(model, calls, batch.pictures))
+
+
 def test_no_cache_for_a_prompt_of_one_token(model: PreTrainedModel) -> None:
     calls = [CallInput([21], [0], 1, turn, [True] * len(turn), None) for turn in ([31, 32], [33])]
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))

@@ -40,11 +40,15 @@ def test_tokens_sum_to_blocks(
 
 
 def test_patches_of_a_wide_picture(model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample]) -> None:
-    blocks = (*build_blocks(samples[0])[:1], Block("image", "image_1", image=Image.new("RGB", (140, 84), "red")))
+    side = MERGE * encoder.processor.image_processor.patch_size
+    blocks = (
+        *build_blocks(samples[0])[:1],
+        Block("image", "image_1", image=Image.new("RGB", (5 * side, 3 * side), "red")),
+    )
     call, pictures = make_call(encoder, blocks)
     tokens = token_scores(model, call, pictures)
     patches = patch_map(tokens, call.prompt_ids, encoder.image_token_id, pictures.grid_thw[0], MERGE)
-    assert patches.shape == (84 // 28, 140 // 28)
+    assert patches.shape == (3, 5)
     in_picture = torch.tensor(call.prompt_ids) == encoder.image_token_id
     assert patches.sum() == pytest.approx(tokens[in_picture].sum().item(), rel=1e-4)
     # The first row of the picture comes first, from the left.
@@ -53,9 +57,10 @@ def test_patches_of_a_wide_picture(model: PreTrainedModel, encoder: PromptEncode
 
 def test_a_spot_is_where_it_is(encoder: PromptEncoder) -> None:
     """The processor orders patches by token; a square of the picture that differs is found in its row and column."""
-    plain = Image.new("RGB", (112, 112), "white")
+    side = MERGE * encoder.processor.image_processor.patch_size
+    plain = Image.new("RGB", (4 * side, 4 * side), "white")
     spot = plain.copy()
-    spot.paste("black", (56, 28, 84, 56))
+    spot.paste("black", (2 * side, side, 3 * side, 2 * side))
     features = []
     for image in (plain, spot):
         pixels = encoder.pixels([image])

@@ -18,7 +18,6 @@ from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
 from iapo.rollout import Rollout, encode_prompts, finish
-from iapo.tiny.models import make_model
 from iapo.tools import TOOLS
 
 BLOCKS = ["context", "image_1", *(f"tool:{name}" for name in TOOLS), "query"]
@@ -79,14 +78,6 @@ def same(model: PreTrainedModel, processor: ImageTextProcessor, encoder: PromptE
 def larger(other_model: PreTrainedModel, processor: ImageTextProcessor, encoder: PromptEncoder) -> Alignment:
     """The teacher is a copy of the larger model."""
     return Alignment(Policy(copy.deepcopy(other_model), processor), encoder)
-
-
-@pytest.fixture(scope="module")
-def foreign(other_processor: ImageTextProcessor) -> Policy:
-    """A teacher with a tokenizer of its own."""
-    torch.manual_seed(2)
-    model = make_model(other_processor.tokenizer, hidden=64, heads=2, layers=2, vision_hidden=48, vision_layers=1)
-    return Policy(model, other_processor)
 
 
 @pytest.fixture

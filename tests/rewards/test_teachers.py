@@ -31,8 +31,8 @@ from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured, StudentCall
 from iapo.rewards.teachers import OwnCall, StoredCalls, attribute_samples, make_reference, sample_name
 from iapo.rollout import Rollout, encode_prompts, finish
+from iapo.store import store_teacher
 from iapo.tasks.synthetic import generate
-from iapo.tiny.models import make_model
 from iapo.tools import TOOLS
 
 WORST = math.log(9)
@@ -261,27 +261,62 @@ def test_untrained_teacher_makes_no_call(
 
 
 def test_a_teacher_with_another_tokenizer(
-    other_processor: ImageTextProcessor,
+    foreign: Policy,
     learner: PreTrainedModel,
     encoder: PromptEncoder,
     charts: list[Sample],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    torch.manual_seed(2)
-    model = make_model(other_processor.tokenizer, hidden=64, heads=2, layers=2, vision_hidden=48, vision_layers=1)
-    own = OwnCall(Policy(model, other_processor), SETTINGS)
+    """Also with patches of another size, and features that enter behind several layers."""
+    own = OwnCall(foreign, SETTINGS)
     turn = call(charts[0], "rows", "draw")
-    foreign = own.encoder.tokenizer(turn)["input_ids"]
-    assert foreign != encoder.tokenizer(turn)["input_ids"]
-    monkeypatch.setattr(own, "_generate", lambda rows, images: [foreign for _ in rows])
+    ids = own.encoder.tokenizer(turn)["input_ids"]
+    assert ids != encoder.tokenizer(turn)["input_ids"]
+    monkeypatch.setattr(own, "_generate", lambda rows, images: [ids for _ in rows])
     rollouts = rollouts_of(encoder, charts[:1] * 2, [turn, call(charts[0])])
     first, second = Alignment(own, encoder).measure(learner, rollouts)
     assert dict(first.teacher) == dict(second.teacher)
     assert first.student != second.student
     # The same words as the student's, explained in the teacher's own tokens either way.
-    live = StudentCall(Policy(model, other_processor), encoder, SETTINGS)
+    live = StudentCall(foreign, encoder, SETTINGS)
     expected = live.distributions(rollouts[:1])[0].tolist()
     assert list(first.teacher.values()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_stored_qwen3_teacher(
+    qwen3_model: PreTrainedModel,
+    qwen3_processor: ImageTextProcessor,
+    learner: PreTrainedModel,
+    encoder: PromptEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """From its checkpoint through the table to a student of the other family; only its words are put in its mouth."""
+    qwen3_model.save_pretrained(tmp_path / "teacher")
+    qwen3_processor.save_pretrained(tmp_path / "teacher")
+    (sample,) = generate("vbar", 1, seed=0, question_types=("value",))
+    written: list[Any] = []
+
+    def writes(policy: Policy, encoder: PromptEncoder, **_: Any) -> Any:
+        written.append(policy.model)
+        return lambda rows, images: [encoder.tokenizer(call(sample))["input_ids"] for _ in rows]
+
+    monkeypatch.setattr("iapo.rewards.teachers.make_generate", writes)
+    out = tmp_path / "teacher.parquet"
+    flags = ["--train_samples", "1", "--threads", "0"]
+    store_teacher("demo-iapo", flags, out, model=str(tmp_path / "teacher"), split="train")
+    assert [type(model).__name__ for model in written] == ["Qwen3VLForConditionalGeneration"]
+    assert TeacherTable.read(out).fingerprint == fingerprint(qwen3_model, qwen3_processor)
+
+    settings = dataclasses.replace(SETTINGS, teacher_table=str(out))
+    rollouts = rollouts_of(encoder, [sample] * 2, [call(sample), call(sample, "rows", "draw")])
+    stored = Alignment(make_reference(settings, None), encoder).measure(learner, rollouts)
+    # The student's first rollout says what the teacher says.
+    live = StudentCall(Policy(copy.deepcopy(qwen3_model), qwen3_processor), encoder, SETTINGS)
+    expected = live.distributions(rollouts[:1])[0].tolist()
+    for one in stored:
+        assert list(one.teacher.values()) == pytest.approx(expected, abs=1e-6)
+        assert 0 < one.divergence < WORST
 
 
 @pytest.mark.parametrize(
