@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 PACKAGED = Path(__file__).parent / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
 
-
 MODEL_TYPES = ("qwen2_5_vl", "qwen3_vl")
 """Model types that can be loaded."""
 
@@ -69,8 +68,7 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         device: Where to put the model; the CPU if None.
 
     Raises:
-        ValueError: If there is no such checkpoint or it is of another model type; the message says which can be
-            had.
+        ValueError: If there is no such checkpoint (the message names what is packaged), or it is of another model type.
     """
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"

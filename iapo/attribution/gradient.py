@@ -77,8 +77,8 @@ def block_scores(
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         calls: What to explain; all with the same number of blocks m.
         pictures: The distinct pictures that `CallInput.picture` refers to.
-        steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x embedding.
-            With many (128, for example), the scores sum to `s(x) - s(baseline)` (completeness).
+        steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x input. With many
+            (hundreds; for Qwen3-VL thousands), the scores sum to `s(x) - s(baseline)` (completeness).
 
     Returns:
         Scores, shape (len(calls), m), fp32, on the model's device.

@@ -1,4 +1,4 @@
-"""Occlusion: what a tool call loses when a prompt block is taken away (docs/method.md, section 8).
+"""Occlusion: what a tool call loses when a prompt block is taken away (docs/method.md, section 6).
 
 An attribution that shares no mathematics with the gradient: no derivative and no linearisation, only the model's
 probabilities for prompts that exist.
