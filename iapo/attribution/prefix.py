@@ -3,8 +3,9 @@
 The result is that of `iapo.attribution.gradient.block_scores`; the cost is not. The calls of a GRPO group differ only
 after the prompt, so the prompt is run once, into a key-value cache, and the calls attend to it. The chain rule is then
 taken in two stages: one backward pass through the calls gives the gradients with respect to the cached keys and values,
-a row for each call, and one vector-Jacobian product for each *distinct* call carries them through the prompt's graph.
-Prompts of one length with the same number of distinct calls run as one batch, and so do their products.
+a row for each call, and these are carried through the prompt, the cheaper way at each position (`tangent.best_cut`):
+by one tangent for each *block* that has begun, or by one vector-Jacobian product for each *distinct* call. Prompts of
+one length with the same number of distinct calls run as one batch, and so do their products.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
 from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_scores
+from iapo.attribution.tangent import Tangents, tangents_where_cheaper
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,7 +103,7 @@ def prefix_block_scores(
         batch = _Batch.build(model, distinct, pictures)
         for cluster in clusters:
             first = len(log_probs)
-            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts))
+            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts), cluster.each)
             if prefix is None:
                 break
             rows = slice(first, first + len(cluster.calls))
@@ -146,6 +148,11 @@ class _Cluster:
     prompts: int
     calls: list[CallInput]
 
+    @property
+    def each(self) -> int:
+        """The number n."""
+        return len(self.calls) // self.prompts
+
 
 def _clusters(distinct: dict[_Key, CallInput]) -> list[_Cluster]:
     """Groups calls by prompt, and prompts by length and number of calls, so that no batch has a row without work."""
@@ -183,34 +190,46 @@ class _Prefix:
     """Prompts without their last token, which is left to the suffix: its output predicts the turn's first token.
 
     Attributes:
-        embeddings: The merged embeddings, a leaf, shape (U, P - 1, hidden units).
-        states: Keys and values of each layer in turn, with the prompts' graph, shapes (U, heads, P - 1, head units).
+        head: The tangents of the first `cut` tokens, where these are cheaper than products.
+        embeddings: The merged embeddings of the others, a leaf, shape (U, P - 1 - cut, hidden units).
+        states: Keys and values of each layer in turn, with the graph of these others, shapes (U, heads, P - 1, head
+            units).
     """
 
+    head: Tangents | None
     embeddings: Tensor
     states: list[Tensor]
 
+    @property
+    def length(self) -> int:
+        return self.states[0].shape[-2]
+
     @classmethod
-    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice) -> _Prefix | None:
-        """Runs the prompts of rows; None if the model's cache does not give the gradients of their states."""
+    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice, calls: int) -> _Prefix | None:
+        """Runs the prompts of rows for this many calls to each; None if the model's cache gives no gradients."""
         length = int(batch.is_prompt[rows.start].sum()) - 1
         if length == 0:
             return None
-        embeddings = batch.embeddings[rows, :length].clone().requires_grad_(True)
-        cache = DynamicCache()
+        given = (batch.embeddings[rows, :length], batch.position_ids[:, rows, :length], batch.block_of[rows, :length])
+        head = tangents_where_cheaper(model, *given, calls)
+        cut = 0 if head is None else head.tokens
+        embeddings = batch.embeddings[rows, cut:length].clone().requires_grad_(True)
+        if head is not None and cut == length:
+            return cls(head, embeddings, head.states)
+        cache = DynamicCache(head and zip(head.states[::2], head.states[1::2], strict=True))
         layers = model.model.language_model.layers
         # Of the last layer only the keys and values are used.
         with _skipped(layers[-1].mlp):
             model.model(
                 inputs_embeds=embeddings,
-                position_ids=batch.position_ids[:, rows, :length],
+                position_ids=batch.position_ids[:, rows, cut:length],
                 past_key_values=cache,
                 use_cache=True,
                 return_dict=True,
             )
         states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
         held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
-        return cls(embeddings, held) if len(held) == 2 * len(layers) else None
+        return cls(head, embeddings, held) if len(held) == 2 * len(layers) else None
 
 
 def _score(
@@ -229,25 +248,31 @@ def _score(
     Returns:
         Scores, shape (n U, m), fp32, and the log-probabilities of each turn.
     """
-    prompts, cut = prefix.embeddings.shape[:2]
+    prompts, rest, _ = prefix.embeddings.shape
     device = prefix.embeddings.device
-    token_scores = torch.zeros(len(calls), cut + 1, device=device)
+    # Of tokens whose scores come as sums alone, those of the head, the own scores are left at zero.
+    token_scores = torch.zeros(len(calls), prefix.length + 1, device=device)
     parts: list[list[Tensor]] = []
     log_probs: list[Tensor] = []
     for start, end in _chunks([_length(call) for call in calls], device):
         of_prompt = torch.arange(start, end, device=device) % prompts
         some = slice(rows.start + start, rows.start + end)
         last, part, found = _suffix_gradients(model, prefix, batch, some, of_prompt, calls[start:end], every)
-        token_scores[start:end, cut] = last
+        token_scores[start:end, -1] = last
         parts.append(part)
         log_probs += found
     cotangents = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+    head = [] if prefix.head is None else prefix.head.states
     # Rows do not touch each other, so one product serves a call of every prompt at once.
-    for start in range(0, len(calls), prompts):
+    for start in range(0, len(calls) if rest else 0, prompts):
         own = [one[start : start + prompts] for one in cotangents]
-        (gradient,) = torch.autograd.grad(prefix.states, prefix.embeddings, own, retain_graph=True)
-        token_scores[start : start + prompts, :cut] = _dot(gradient, prefix.embeddings)
+        gradient, *into_head = torch.autograd.grad(prefix.states, [prefix.embeddings, *head], own, retain_graph=True)
+        token_scores[start : start + prompts, -1 - rest : -1] = _dot(gradient, prefix.embeddings)
+        for one, through in zip(own, into_head, strict=False):
+            one[:, :, :-rest] = through
     scores = token_scores.new_zeros(len(calls), calls[0].blocks)
+    if prefix.head is not None:
+        scores += prefix.head.scores(cotangents, calls[0].blocks)
     block_of = torch.tensor([list(call.block_of) for call in calls], device=device)
     return scores.scatter_add_(1, block_of, token_scores), log_probs
 
@@ -276,7 +301,7 @@ def _suffix_gradients(
         Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;
         and the log-probabilities of each turn.
     """
-    cut = prefix.embeddings.shape[1]
+    cut = prefix.length
     lengths = [_length(call) for call in calls]
     columns = slice(cut, cut + max(lengths))
     suffix = batch.embeddings[rows, columns].clone().requires_grad_(True)
