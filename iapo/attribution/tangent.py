@@ -30,8 +30,12 @@ QUERIES = {"cpu": 128}
 """How many of a prompt's queries attend at once: few keep to the processor's cache and to the keys that they see. On
 other devices launches cost more, and all attend at once."""
 
+BLOCK_PRICE = 48
+"""What each block of each prompt costs besides, in the same tokens: its small operations take their time however short
+the prompt and narrow the model."""
+
 LEAST_SAVED = 512
-"""Tokens of products that tangents must save: their many small operations have a price however short the prompt."""
+"""Tokens of products that tangents must save to be worth another pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,13 @@ def best_cut(block_of: Tensor, calls: int) -> int:
     for row in block_of.tolist():
         for block in set(row):
             begins[row.index(block)] += 1
-    saved = torch.cat([torch.zeros(1), (calls * prompts - TANGENT_COST * begins.cumsum(0)).cumsum(0)])
-    cut = int(saved.argmax())
-    if saved[cut] < LEAST_SAVED:
+    begun = begins.cumsum(0)
+    saved = (calls * prompts - TANGENT_COST * begun).cumsum(0) - BLOCK_PRICE * begun
+    best = int(saved.argmax())
+    if saved[best] < LEAST_SAVED:
         return 0
     # Another pass over a short rest would cost more than it saves.
-    return tokens if saved[cut] - saved[-1] < LEAST_SAVED / 4 else cut
+    return tokens if saved[best] - saved[-1] < LEAST_SAVED / 4 else best + 1
 
 
 def is_known(model: PreTrainedModel) -> bool:

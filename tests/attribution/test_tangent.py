@@ -146,7 +146,8 @@ def test_lora(double, calls, pictures, cut_at, merged) -> None:
     expected = block_scores(inner, calls, pictures)
     adapted.train()
     shapes = cut_at(1.0)
-    assert_equal(prefix_block_scores(inner, calls, pictures), expected)
+    # Sums of products thousands of times as large: either path is 1e-5 away from the truth.
+    assert_equal(prefix_block_scores(inner, calls, pictures), expected, tolerance=3e-5)
     assert len(shapes) == 2
 
 
@@ -212,6 +213,7 @@ def test_autocast_is_left_to_autograd(double) -> None:
 
 
 BLOCK_OF = [[0] * 500 + [1] * 2500 + [2] * 400 + [3] * 400 + [2, 3] * 100 + [4] * 400]
+TWO_PROMPTS = [[0] * 2000 + [1] * 3000, [0, 1, 2, 3] + [4] * 1996 + [5] * 3000]
 
 
 @pytest.mark.parametrize(
@@ -227,9 +229,11 @@ BLOCK_OF = [[0] * 500 + [1] * 2500 + [2] * 400 + [3] * 400 + [2, 3] * 100 + [4] 
         ([[0] * 3000 + [1] * 20 + [2] * 30], 2, 3050),
         # Too short altogether.
         ([[0] * 10 + [1] * 20], 8, 0),
-        # Prompts of one batch are cut at one place: here four tangents on average.
-        ([[0] * 1000 + [1] * 3000, [0, 1, 2, 3] + [4] * 996 + [5] * 3000], 4, 4000),
-        ([[0] * 1000 + [1] * 3000, [0, 1, 2, 3] + [4] * 996 + [5] * 3000], 3, 1000),
+        # Prompts of one batch are cut at one place: first three tangents on average, then four.
+        (TWO_PROMPTS, 4, 5000),
+        (TWO_PROMPTS, 3, 2000),
+        # Many short prompts are many small operations.
+        ([[block for block in range(9) for _ in range(7)]] * 16, 8, 0),
     ],
 )
 def test_cut_is_the_cheapest(block_of, calls, cut) -> None:
@@ -241,6 +245,7 @@ def test_long_prompts_take_tangents_by_themselves(model, calls, pictures, monkey
     cuts = []
     best = tangent.best_cut
     monkeypatch.setattr(tangent, "LEAST_SAVED", 1)
+    monkeypatch.setattr(tangent, "BLOCK_PRICE", 0)
     monkeypatch.setattr(tangent, "best_cut", lambda *args: cuts.append(best(*args)) or cuts[-1])
     assert_equal(prefix_block_scores(model, calls, pictures), block_scores(model, calls, pictures), 1e-5)
     assert all(0 < cut < len(calls[0].prompt_ids) for cut in cuts)
