@@ -1,11 +1,11 @@
 """Cost of input attribution by method, in multiples of F: one forward pass over the group without gradients.
 
-    python benchmarks/attribution.py [--quick] [--json FILE] [--threads 1] [--repeats 3]
+    python benchmarks/attribution.py [--quick] [--json FILE] [--threads 1] [--repeats 3] [--methods NAME ...]
 
 F runs the vision tower once and computes logits at the calls' tokens only; it is what a policy-gradient trainer pays
 for the log-probabilities of the same calls. Cost is user CPU time, the median over repeats in which the methods take
 turns; weights are random, their widths a small Qwen2.5-VL's. All cells take about two hours on one core, --quick
-three to four minutes; the loops over calls cost most of it.
+three to four minutes; the loops over calls cost most of it, and `--methods fast reference` leaves them out.
 """
 
 from __future__ import annotations
@@ -168,23 +168,23 @@ def captum(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Picture
 METHODS: dict[str, Method] = {"fast": fast, "reference": reference, "naive": naive, "captum": captum}
 
 
-def measure(cell: Cell, model: PreTrainedModel, repeats: int) -> dict[str, float]:
-    """Median cost of each method in multiples of F; fails if a method's scores are not the reference's."""
+def measure(cell: Cell, model: PreTrainedModel, repeats: int, methods: dict[str, Method]) -> dict[str, float]:
+    """Median cost of each method in multiples of F; fails if the methods' scores differ."""
     calls, pictures = make_group(cell)
-    times: dict[str, list[float]] = {name: [] for name in ("forward", *METHODS)}
+    times: dict[str, list[float]] = {name: [] for name in ("forward", *methods)}
     for _ in range(repeats):
         scores = {}
-        for name, method in {"forward": forward, **METHODS}.items():
+        for name, method in {"forward": forward, **methods}.items():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
             scores[name] = method(model, calls, pictures)
             times[name].append(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before)
-        for name in METHODS:
-            expected = scores["reference"]
+        expected = scores.get("reference", scores[next(iter(methods))])
+        for name in methods:
             error = float((scores[name] - expected).abs().max() / expected.abs().max())
             if error > 1e-4:
                 raise RuntimeError(f"{name} differs from the reference by {error:.1e}")
     unit = statistics.median(times["forward"])
-    return {name: statistics.median(times[name]) / unit for name in METHODS}
+    return {name: statistics.median(times[name]) / unit for name in methods}
 
 
 def cells(quick: bool) -> list[Cell]:
@@ -208,11 +208,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each method")
     for name in ("layers", "prompt_tokens", "group"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help="only cells with this number")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="only these methods")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
+    methods = {name: METHODS[name] for name in options.methods}
     table = Table(title="cost / F (user CPU time)")
-    for column in ("layers", "prompt", "group", "distinct", *METHODS):
+    for column in ("layers", "prompt", "group", "distinct", *methods):
         table.add_column(column, justify="right")
     rows = []
     model, depth = None, 0
@@ -222,7 +224,7 @@ def main() -> None:
             continue
         if model is None or cell.layers != depth:
             model, depth = make_model(cell.layers), cell.layers
-        costs = measure(cell, model, options.repeats)
+        costs = measure(cell, model, options.repeats, methods)
         rows += [{**asdict(cell), "method": name, "cost_f": round(cost, 3)} for name, cost in costs.items()]
         table.add_row(*(str(value) for value in asdict(cell).values()), *(f"{cost:.2f}" for cost in costs.values()))
         if options.json:

@@ -224,6 +224,8 @@ def _merge(
     used = [index for index in picture_of if index is not None]
     if pictures is None and (used or is_image.any()):
         raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
+    if not used and is_image.any():
+        raise ValueError("the calls have image tokens, but none of them names a picture; set `CallInput.picture`")
     if pictures is None or not used:
         return embeddings[None], None
     grids = pictures.grid_thw.to(model.device)

@@ -3,8 +3,9 @@
 The result is that of `iapo.attribution.gradient.block_scores`; the cost is not. The calls of a GRPO group differ only
 after the prompt, so the prompt is run once, into a key-value cache, and the calls attend to it. The chain rule is then
 taken in two stages: one backward pass through the calls gives the gradients with respect to the cached keys and values,
-a row for each call, and one vector-Jacobian product for each *distinct* call carries them through the prompt's graph.
-Prompts of one length with the same number of distinct calls run as one batch, and so do their products.
+a row for each call, and these are carried through the prompt, the cheaper way at each position (`tangent.best_cut`):
+by one tangent for each *block* that has begun, or by one vector-Jacobian product for each *distinct* call. Prompts of
+one length with the same number of distinct calls run as one batch, and so do their products.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from iapo.attribution.gradient import CallInput, Pictures, _Batch, _last, block_scores, dot, run_language_model
+from iapo.attribution.clusters import call_key, chunks, make_clusters, scored_length
+from iapo.attribution.gradient import CallInput, Pictures, _Batch, block_scores, dot, run_language_model
+from iapo.attribution.tangent import Tangents, tangents_where_cheaper
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LEAST_SAVED = 512
 """Prompt tokens that sharing must save, on average per batch of prompts: its passes have a price however short."""
-
-CLUSTER_TOKENS = 8192
-"""Prompt tokens that are held at once; more prompts than fit run one batch after another."""
 
 logger = logging.getLogger(__name__)
 _warned: set[str] = set()
@@ -86,10 +86,10 @@ def prefix_block_scores(
         raise ValueError("no calls to explain")
     if len({call.blocks for call in calls}) != 1:
         raise ValueError("all calls of a batch must have the same number of blocks")
-    keys = [_key(call) for call in calls]
-    clusters = _clusters(dict(zip(keys, calls, strict=True)))
+    keys = [call_key(call) for call in calls]
+    clusters = make_clusters(dict(zip(keys, calls, strict=True)))
     distinct = [call for cluster in clusters for call in cluster.calls]
-    place = {_key(call): row for row, call in enumerate(distinct)}
+    place = {call_key(call): row for row, call in enumerate(distinct)}
     scores: list[Tensor] = []
     log_probs: list[Tensor] = []
     # Each prompt is read once instead of once for each of its distinct calls.
@@ -101,7 +101,7 @@ def prefix_block_scores(
         batch = _Batch.build(model, distinct, pictures)
         for cluster in clusters:
             first = len(log_probs)
-            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts))
+            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts), cluster.each)
             if prefix is None:
                 break
             rows = slice(first, first + len(cluster.calls))
@@ -118,95 +118,45 @@ def prefix_block_scores(
     return (result, [log_probs[place[key]] for key in keys]) if with_log_probs else result
 
 
-_Prompt = tuple[tuple[int, ...], tuple[int, ...], int | None]
-_Key = tuple[_Prompt, tuple[int, ...], tuple[bool, ...]]
-
-
-def _key(call: CallInput) -> _Key:
-    """What a call's scores depend on; nothing after the last scored token does."""
-    end = _length(call)
-    prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.picture)
-    return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end])
-
-
-def _length(call: CallInput) -> int:
-    """The number of turn tokens up to the last scored one."""
-    return _last(call.target) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """Prompts of one length with the same number n of distinct calls each, which run as one batch.
-
-    Attributes:
-        prompts: Their number U.
-        calls: The first call of each prompt, then the second of each, and so on: n times U; a prompt's longest first.
-    """
-
-    prompts: int
-    calls: list[CallInput]
-
-
-def _clusters(distinct: dict[_Key, CallInput]) -> list[_Cluster]:
-    """Groups calls by prompt, and prompts by length and number of calls, so that no batch has a row without work."""
-    by_prompt: dict[_Prompt, list[CallInput]] = {}
-    for key, call in distinct.items():
-        by_prompt.setdefault(key[0], []).append(call)
-    alike: dict[tuple[int, int], list[list[CallInput]]] = {}
-    for group in by_prompt.values():
-        alike.setdefault((len(group[0].prompt_ids), len(group)), []).append(sorted(group, key=_length, reverse=True))
-    clusters = []
-    for (length, _), groups in alike.items():
-        most = max(1, CLUSTER_TOKENS // length)
-        for start in range(0, len(groups), most):
-            some = groups[start : start + most]
-            clusters.append(_Cluster(len(some), [call for calls in zip(*some, strict=True) for call in calls]))
-    return clusters
-
-
-def _chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, int]]:
-    """Cuts calls, about the longest first, where their padding costs more than another pass does.
-
-    On an accelerator the launches of a pass take longer than the padding; there they stay together.
-    """
-    start = 0
-    for end in range(1, len(lengths)):
-        saved = (lengths[start] - lengths[end]) * (len(lengths) - end)
-        if device.type == "cpu" and lengths[end] < 0.75 * lengths[start] and saved > 64:
-            yield start, end
-            start = end
-    yield start, len(lengths)
-
-
 @dataclass(frozen=True, slots=True)
 class _Prefix:
     """Prompts without their last token, which is left to the suffix: its output predicts the turn's first token.
 
     Attributes:
-        inputs: Merged embeddings and deepstack features, a leaf, shape (K, U, P - 1, hidden units).
-        states: Keys and values of each layer in turn, with the prompts' graph, shapes (U, heads, P - 1, head units).
+        head: The tangents of the first `cut` tokens, where these are cheaper than products.
+        inputs: Merged embeddings and deepstack features of the others, a leaf, shape (K, U, P - 1 - cut, hidden units).
+        states: Keys and values of each layer in turn, with the graph of these others, shapes (U, heads, P - 1, head
+            units).
     """
 
+    head: Tangents | None
     inputs: Tensor
     states: list[Tensor]
 
+    @property
+    def length(self) -> int:
+        return self.states[0].shape[-2]
+
     @classmethod
-    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice) -> _Prefix | None:
-        """Runs the prompts of rows; None if the model's cache does not give the gradients of their states."""
+    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice, calls: int) -> _Prefix | None:
+        """Runs the prompts of rows for this many calls to each; None if the model's cache gives no gradients."""
         length = int(batch.is_prompt[rows.start].sum()) - 1
         if length == 0:
             return None
-        inputs = batch.inputs[:, rows, :length].clone().requires_grad_(True)
-        cache = DynamicCache()
+        given = batch.inputs[:, rows, :length], batch.position_ids[:, rows, :length], batch.block_of[rows, :length]
+        head = tangents_where_cheaper(model, *given, calls)
+        cut = 0 if head is None else head.tokens
+        rest = slice(cut, length)
+        inputs = batch.inputs[:, rows, rest].clone().requires_grad_(True)
+        cache = DynamicCache(head and zip(head.states[::2], head.states[1::2], strict=True))
         layers = model.model.language_model.layers
-        # Of the last layer only the keys and values are used.
-        with _skipped(layers[-1].mlp):
-            run_language_model(
-                model, inputs, batch.is_image[rows, :length], batch.position_ids[:, rows, :length], cache
-            )
+        if cut < length:
+            # Of the last layer only the keys and values are used.
+            with _skipped(layers[-1].mlp):
+                run_language_model(model, inputs, batch.is_image[rows, rest], batch.position_ids[:, rows, rest], cache)
         states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
         held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
-        return cls(inputs, held) if len(held) == 2 * len(layers) else None
+        return cls(head, inputs, held) if len(held) == 2 * len(layers) else None
 
 
 def _score(
@@ -225,25 +175,31 @@ def _score(
     Returns:
         Scores, shape (n U, m), fp32, and the log-probabilities of each turn.
     """
-    prompts, cut = prefix.inputs.shape[1:3]
+    prompts, rest = prefix.inputs.shape[1:3]
     device = prefix.inputs.device
-    token_scores = torch.zeros(len(calls), cut + 1, device=device)
+    # Of tokens whose scores come as sums alone, those of the head, the own scores are left at zero.
+    token_scores = torch.zeros(len(calls), prefix.length + 1, device=device)
     parts: list[list[Tensor]] = []
     log_probs: list[Tensor] = []
-    for start, end in _chunks([_length(call) for call in calls], device):
+    for start, end in chunks([scored_length(call) for call in calls], device):
         of_prompt = torch.arange(start, end, device=device) % prompts
         some = slice(rows.start + start, rows.start + end)
         last, part, found = _suffix_gradients(model, prefix, batch, some, of_prompt, calls[start:end], every)
-        token_scores[start:end, cut] = last
+        token_scores[start:end, -1] = last
         parts.append(part)
         log_probs += found
     cotangents = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+    head = [] if prefix.head is None else prefix.head.states
     # Rows do not touch each other, so one product serves a call of every prompt at once.
-    for start in range(0, len(calls), prompts):
+    for start in range(0, len(calls) if rest else 0, prompts):
         own = [one[start : start + prompts] for one in cotangents]
-        (gradient,) = torch.autograd.grad(prefix.states, prefix.inputs, own, retain_graph=True)
-        token_scores[start : start + prompts, :cut] = dot(gradient, prefix.inputs)
+        gradient, *into_head = torch.autograd.grad(prefix.states, [prefix.inputs, *head], own, retain_graph=True)
+        token_scores[start : start + prompts, -1 - rest : -1] = dot(gradient, prefix.inputs)
+        for one, through in zip(own, into_head, strict=False):
+            one[:, :, :-rest] = through
     scores = token_scores.new_zeros(len(calls), calls[0].blocks)
+    if prefix.head is not None:
+        scores += prefix.head.scores(cotangents, calls[0].blocks)
     block_of = torch.tensor([list(call.block_of) for call in calls], device=device)
     return scores.scatter_add_(1, block_of, token_scores), log_probs
 
@@ -272,8 +228,8 @@ def _suffix_gradients(
         Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;
         and the log-probabilities of each turn.
     """
-    cut = prefix.inputs.shape[2]
-    lengths = [_length(call) for call in calls]
+    cut = prefix.length
+    lengths = [scored_length(call) for call in calls]
     columns = slice(cut, cut + max(lengths))
     suffix = batch.inputs[:, rows, columns].clone().requires_grad_(True)
     # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
@@ -312,7 +268,7 @@ def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> 
 
 def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> list[Tensor]:
     """Log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
-    lengths = [_length(call) for call in calls]
+    lengths = [scored_length(call) for call in calls]
     turns = [
         replace(call, turn_ids=call.turn_ids[:length], target=[True] * length)
         for call, length in zip(calls, lengths, strict=True)

@@ -471,6 +471,8 @@ def test_refused_batches(model: PreTrainedModel, encoder: PromptEncoder, case: C
     values = [case.call.prompt_ids, case.call.block_of, case.call.blocks, case.call.turn_ids, case.call.target]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 0 image features"):
         block_scores(model, [case.call, CallInput(*values, picture=None)], case.pictures)
+    with pytest.raises(ValueError, match="none of them names a picture"):
+        block_scores(model, [CallInput(*values, picture=None)], case.pictures)
     # Pictures that no call has are no error.
     assert torch.equal(block_scores(model, [text], case.pictures), block_scores(model, [text]))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from iapo.attribution import prefix
+from iapo.attribution import clusters, prefix
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.prompt import PromptEncoder, build_blocks
@@ -147,7 +147,7 @@ def test_prompts_alike_run_as_one_batch(model: PreTrainedModel, batch: Batch, mo
         for number in range(3)
     ]
     for tokens, sizes in ((8192, [2]), (1, [1, 1])):
-        monkeypatch.setattr(prefix, "CLUSTER_TOKENS", tokens)
+        monkeypatch.setattr(clusters, "CLUSTER_TOKENS", tokens)
         with recorded_runs(model) as runs:
             scores, log_probs = prefix_block_scores(model, calls, batch.pictures, with_log_probs=True)
         assert [len(run["inputs_embeds"]) for run in runs if run["cached"] == 0] == sizes
