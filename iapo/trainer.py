@@ -266,7 +266,7 @@ class IAPOTrainer(GRPOTrainer):
             rows = slice(start, start + step)
             first, last = sum(inputs["num_images"][:start]), sum(inputs["num_images"][: start + step])
             packed = pack(
-                self._student().model,
+                self._backbone,
                 input_ids=input_ids[rows],
                 attention_mask=attention_mask[rows],
                 pixel_values=torch.cat(patches[first:last]),
@@ -281,13 +281,10 @@ class IAPOTrainer(GRPOTrainer):
             entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
-    def _student(self) -> Any:
-        student = self.accelerator.unwrap_model(self.model)
-        return student.get_base_model() if is_peft_model(student) else student
-
     def _add_shared_prefix(self) -> bool:
         """Prepares student and reference for shared prefixes, or says in one log line why TRL's pass is used."""
-        student = self._student()
+        student = self.accelerator.unwrap_model(self.model)
+        student = student.get_base_model() if is_peft_model(student) else student
         reason = cannot_share(student.config)
         if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             reason = "the parameters may be sharded"
@@ -295,6 +292,7 @@ class IAPOTrainer(GRPOTrainer):
             logger.info("Each row runs its own prompt in the loss: %s.", reason)
             return False
         add_shared_prefix(student)
+        self._backbone = student.model
         if self.ref_model is not None:
             add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
         return True
