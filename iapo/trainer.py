@@ -278,16 +278,17 @@ class IAPOTrainer(GRPOTrainer):
             with self.accelerator.autocast():
                 outputs = model(**packed.inputs, fused_lm_head=True)
             log_probs.append(packed.spread(outputs.log_probs))
-            entropies.append(packed.spread(outputs.entropy))
+            if compute_entropy:
+                entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _add_shared_prefix(self) -> bool:
-        """Prepares student and reference for shared prefixes, or says in one log line why TRL's pass is used."""
+        """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
         student = self.accelerator.unwrap_model(self.model)
         student = student.get_base_model() if is_peft_model(student) else student
         reason = cannot_share(student.config)
         if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            reason = "the parameters may be sharded"
+            reason = "packed rows are untested in training with sharded parameters (DeepSpeed, FSDP)"
         if reason is not None:
             logger.info("Each row runs its own prompt in the loss: %s.", reason)
             return False

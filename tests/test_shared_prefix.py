@@ -228,6 +228,29 @@ def test_peft_has_the_plain_gradient(
     assert relative(found[0][1], found[1][1]) < 1e-5
 
 
+def test_a_reference_model_scores_packed_rows(tmp_path: Path, student: Any, charts: list[Sample]) -> None:
+    """With a penalty towards the reference policy, which is another model here, and no adapter's base."""
+    found = []
+    for share in (False, True):
+        trainer = scripted(
+            tmp_path / str(share),
+            student.model,
+            student.processor,
+            charts,
+            script=duplicated,
+            share_prefix=share,
+            beta=0.5,
+        )
+        # Apart from the student, so that the penalty has a gradient.
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in trainer.ref_model.parameters():
+                parameter += 0.01 * torch.randn_like(parameter)
+        found.append(loss_and_gradient(trainer, charts))
+    assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-5)
+    assert relative(found[0][1], found[1][1]) < 1e-5
+
+
 def test_bf16_stays_close(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
     found = [
         loss_and_gradient(
