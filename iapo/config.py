@@ -27,8 +27,8 @@ class IAPOConfig(GRPOConfig):
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
-        share_prefix: Run each distinct prompt, picture and completion of a batch once in generation, log-probabilities
-            and loss; the gradient is the same. Where model or set-up do not allow it, TRL's pass runs instead.
+        share_prefix: Run each prompt, call, edited picture and answer that rows of a batch share once in generation,
+            log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
             and the observation between them.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.

@@ -23,6 +23,7 @@ from trl import GRPOTrainer
 from iapo.attribution.divergence import penalty_weight
 from iapo.batches import join_logprobs, messages, picture_ids, samples_of
 from iapo.config import IAPOConfig
+from iapo.packing import pack
 from iapo.policy import Policy, load_policy
 from iapo.prompt import EncodedPrompt, PromptEncoder
 from iapo.records import Sample, Score, Trace
@@ -30,7 +31,7 @@ from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
 from iapo.rewards.outcome import outcome_reward
 from iapo.rewards.teachers import make_reference
 from iapo.rollout import Rollout, encode_prompts, finish
-from iapo.shared_prefix import SUPPORTED, SharedBatch, add_shared_prefix
+from iapo.shared_prefix import add_shared_prefix, cannot_share
 from iapo.tools import TOOLS, ToolDefinition
 
 logger = logging.get_logger(__name__)
@@ -264,39 +265,38 @@ class IAPOTrainer(GRPOTrainer):
         for start in range(0, len(input_ids), step):
             rows = slice(start, start + step)
             first, last = sum(inputs["num_images"][:start]), sum(inputs["num_images"][: start + step])
-            labels = input_ids[rows].masked_fill(attention_mask[rows] == 0, -100)[:, -logits_to_keep - 1 :]
+            packed = pack(
+                self._backbone,
+                input_ids=input_ids[rows],
+                attention_mask=attention_mask[rows],
+                pixel_values=torch.cat(patches[first:last]),
+                image_grid_thw=inputs["image_grid_thw"][first:last],
+                mm_token_type_ids=inputs["mm_token_type_ids"][rows],
+                picture_ids=self._picture_ids[rows],
+                completion=logits_to_keep,
+            )
             with self.accelerator.autocast():
-                outputs = model(
-                    input_ids=input_ids[rows],
-                    attention_mask=attention_mask[rows],
-                    pixel_values=torch.cat(patches[first:last]),
-                    image_grid_thw=inputs["image_grid_thw"][first:last],
-                    mm_token_type_ids=inputs["mm_token_type_ids"][rows],
-                    shared=SharedBatch(logits_to_keep, self._picture_ids[rows]),
-                    labels=labels,
-                    fused_lm_head=True,
-                )
-            log_probs.append(outputs.log_probs)
-            entropies.append(outputs.entropy)
+                outputs = model(**packed.inputs, fused_lm_head=True)
+            log_probs.append(packed.spread(outputs.log_probs))
+            if compute_entropy:
+                entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _add_shared_prefix(self) -> bool:
-        """Prepares student and reference for shared prefixes, or says in one log line why TRL's pass is used."""
+        """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
         student = self.accelerator.unwrap_model(self.model)
         student = student.get_base_model() if is_peft_model(student) else student
-        if student.config.model_type not in SUPPORTED:
-            reason = f"the model is a {student.config.model_type!r}"
-        elif self.args.gradient_checkpointing:
-            reason = "gradient checkpointing drops the cache"
-        elif self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            reason = "the parameters may be sharded"
-        else:
-            add_shared_prefix(student)
-            if self.ref_model is not None:
-                add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
-            return True
-        logger.info("Each row runs its own prompt in the loss: %s.", reason)
-        return False
+        reason = cannot_share(student.config)
+        if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            reason = "packed rows are untested in training with sharded parameters (DeepSpeed, FSDP)"
+        if reason is not None:
+            logger.info("Each row runs its own prompt in the loss: %s.", reason)
+            return False
+        add_shared_prefix(student)
+        self._backbone = student.model
+        if self.ref_model is not None:
+            add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
+        return True
 
     def _add_penalty_column(self, weight: float) -> None:
         def alignment(rollout: list[Rollout], **_: Any) -> list[float]:

@@ -1,4 +1,4 @@
-"""Shared prefixes under DistributedDataParallel: two processes, other rows on each."""
+"""Shared prefixes under DistributedDataParallel and FSDP2: two processes, other rows on each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from scripted import four_ways, scripted
 
@@ -15,7 +16,8 @@ from iapo.batches import to_dataset
 from iapo.tasks.synthetic import generate
 
 
-def test_ddp_synchronises_the_shared_gradient(tmp_path: Path, model: Any, processor: Any) -> None:
+@pytest.mark.parametrize(("how", "memory"), [("ddp", "kept"), ("fsdp", "kept"), ("fsdp", "checkpointing")])
+def test_the_shared_gradient_is_synchronised(tmp_path: Path, model: Any, processor: Any, how: str, memory: str) -> None:
     charts = list(generate("vbar", 2, seed=5, question_types=("value",)))
     for rank, chart in enumerate(charts):
         trainer = scripted(tmp_path / str(rank), model, processor, charts, script=four_ways)
@@ -34,7 +36,10 @@ def test_ddp_synchronises_the_shared_gradient(tmp_path: Path, model: Any, proces
     script = Path(__file__).parent / "distributed_gradient.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     done = subprocess.run(
-        [*command, str(tmp_path)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*command, how, memory, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2))

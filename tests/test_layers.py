@@ -19,7 +19,7 @@ FILES = {
 # From low to high; a module may import its own layer and those below it.
 LAYERS = [
     {"records"},
-    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "shared_prefix"},
+    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix"},
     {"rollout", "generation", "rewards"},
     {"batches", "config", "trainer", "evaluation", "tiny"},
     {"training"},

@@ -20,6 +20,7 @@ from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
+from iapo.shared_prefix import add_shared_prefix
 
 
 def _norm(self: Qwen2_5_VLRMSNorm | Qwen3VLTextRMSNorm, x: Tensor) -> Tensor:
@@ -220,6 +221,12 @@ def test_other_layers_are_left_to_autograd(double, calls, pictures, cut_at, chan
     shapes = cut_at(1.0)
     assert_equal(prefix_block_scores(double, calls, pictures), block_scores(double, calls, pictures))
     assert shapes == []
+
+
+def test_shared_prefixes_do_not_stand_in_the_way(double) -> None:
+    model = copy.deepcopy(double)
+    add_shared_prefix(model)
+    assert tangent.is_known(model)
 
 
 def test_autocast_is_left_to_autograd(double) -> None:
