@@ -34,7 +34,7 @@ def make_generate(
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(ends - {None}),
         pad_token_id=tokenizer.pad_token_id,
-        suppress_tokens=[encoder.image_token_id],
+        suppress_tokens=encoder.unwritable_ids,
         disable_compile=True,
         repetition_penalty=1.0,
         **sampling,

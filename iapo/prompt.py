@@ -134,6 +134,9 @@ class PromptEncoder:
         if not self.tokenizer.is_fast:
             raise ValueError("block spans need character offsets: load the fast tokenizer of this model")
         self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(_PICTURE)
+        # A picture's tokens stand for its features; one that a model writes stands for nothing.
+        video_token_id = getattr(processor, "video_token_id", None)
+        self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
         self._control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")

@@ -125,8 +125,7 @@ class IAPOTrainer(GRPOTrainer):
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its pictures to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
-        if args.max_turn_tokens is not None:
-            self._limit_turns(args.max_turn_tokens)
+        self._limit_turns(args.max_turn_tokens)
         self.on_rollouts = on_rollouts
         self.alignment: Alignment | None = None
         if measures:
@@ -324,12 +323,13 @@ class IAPOTrainer(GRPOTrainer):
             "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
         }
 
-    def _limit_turns(self, tokens: int) -> None:
-        if self.use_vllm:
+    def _limit_turns(self, tokens: int | None) -> None:
+        if not self.use_vllm:
+            limits: dict[str, Any] = {"suppress_tokens": self.encoder.unwritable_ids}
+            self.generation_kwargs |= limits if tokens is None else limits | {"max_new_tokens": tokens}
+            self.generation_config.update(**self.generation_kwargs)
+        elif tokens is not None:
             self.vllm_generation.max_completion_length = tokens
-        else:
-            self.generation_config.max_new_tokens = tokens
-            self.generation_kwargs["max_new_tokens"] = tokens
 
     @property
     def _mode(self) -> str:

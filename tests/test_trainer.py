@@ -209,6 +209,58 @@ def test_three_steps_are_pinned(tmp_path: Path, model: Any, other_model: Any, pr
     assert divergences == pytest.approx(PINNED_DIVERGENCES, rel=2e-3)
 
 
+@pytest.mark.parametrize("qwen3_student", [False, True])
+def test_teachers_of_the_other_family(
+    tmp_path: Path,
+    model: Any,
+    processor: Any,
+    qwen3_model: Any,
+    qwen3_processor: Any,
+    charts: list[Sample],
+    qwen3_student: bool,
+) -> None:
+    policies = [Policy(model, processor), Policy(qwen3_model, qwen3_processor)]
+    student, teacher = reversed(policies) if qwen3_student else policies
+    trainer = scripted(
+        tmp_path,
+        student.model,
+        student.processor,
+        charts,
+        teacher=Policy(copy.deepcopy(teacher.model), teacher.processor),
+        penalty_weight=0.1,
+        max_steps=2,
+    )
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    divergences = [row["attribution/divergence"] for row in trainer.state.log_history if "loss" in row]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    # Three of four rollouts have an attribution, the last is at the worst value.
+    assert all(0.25 * math.log(9) < divergence < math.log(9) for divergence in divergences)
+    assert any((now != old).any() for now, old in zip(trainer.model.parameters(), before, strict=True))
+
+
+def test_no_picture_token_is_ever_written(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
+    trainer = IAPOTrainer(
+        copy.deepcopy(model),
+        args=settings(tmp_path, max_turn_tokens=4),
+        train_dataset=to_dataset(charts),
+        processing_class=processor,
+    )
+    banned = trainer.encoder.unwritable_ids
+    assert banned == [processor.image_token_id, processor.video_token_id]
+
+    def prefer(_module: Any, _args: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits.index_fill(-1, torch.tensor(banned), 100.0)
+
+    trainer.model.lm_head.register_forward_hook(prefer)
+    output = trainer._generate_and_score_completions(list(to_dataset(charts[:1])) * 4)
+    written = output["completion_ids"]
+    assert written.shape[1] >= 4
+    assert not torch.isin(written, torch.tensor(banned)).any()
+
+
 def test_zero_weight_is_plain_grpo_to_the_last_bit(
     tmp_path: Path, student: Policy, other_model: Any, charts: list[Sample]
 ) -> None:
