@@ -15,8 +15,8 @@ from iapo.tasks.tiny_charts import BARS, HIGHEST
 _Option = TypeVar("_Option")
 
 _TINY_LABELS = "ABCDEFGH"
-_SMALL = 400
-"""Below this side in pixels, real charts have fewer bars, shorter labels and coarser scales."""
+SMALL = 400
+"""Below this side in pixels, pictures of real sizes hold less: fewer bars, shorter labels, coarser scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ def _round_step(target: float) -> int:
         power *= 10
 
 
-def _labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) -> tuple[str, ...]:
+def pick_labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) -> tuple[str, ...]:
+    """`count` of a topic's labels, none longer than `longest` characters; neighbours where the topic asks for it."""
     pool = [label for label in topic.labels if len(label) <= longest]
     if topic.consecutive:
         start = int(rng.integers(len(pool) - count + 1))
@@ -114,14 +115,14 @@ def real_data(rng: np.random.Generator, size: int, part: Part) -> ChartData:
         size: The picture's longer side in pixels; below 400 there are at most 6 bars.
         part: What the combination of topic, measure and number of bars belongs to.
     """
-    small = size < _SMALL
+    small = size < SMALL
     while True:
         topic = pick(rng, TOPICS)
         measure = pick(rng, topic.measures)
         count = int(rng.integers(3, 7 if small else 9))
         if part_of([topic.noun], [measure.name], [str(count)]) == part:
             break
-    labels = _labels(rng, topic, count, 10 if small else 16)
+    labels = pick_labels(rng, topic, count, 10 if small else 16)
     decimals = 0 if measure.whole else int(rng.integers(2))
     printed = bool(rng.integers(2))
     if printed:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from iapo.tasks import chart_data
-from iapo.tasks.chart_data import format_number
-from iapo.tasks.chart_topics import Measure, Topic
-from iapo.tasks.splits import Part
+from iapo.tasks.chart_data import SMALL, format_number, pick, pick_labels, unique_top
+from iapo.tasks.chart_topics import TOPICS, Measure, Topic
+from iapo.tasks.splits import Part, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +83,39 @@ def tiny_data(rng: np.random.Generator, part: Part) -> PanelData:
     """One unnamed series over 4 letters, with values from 1 to 9; the set of letters is of the part given."""
     bars = chart_data.tiny_data(rng, part)
     return PanelData(bars.labels, (Panel((bars.raw,)),))
+
+
+def real_data(rng: np.random.Generator, size: int, part: Part) -> PanelData:
+    """1 to 4 panels, each with another measure of 1 to 3 named series over 3 to 6 months or years.
+
+    All values are multiples of a unit that the panel marks with a tick, and no two series meet in a point.
+
+    Args:
+        rng: The source of all randomness.
+        size: The picture's longer side in pixels; below 400 there are at most 2 panels and 2 series.
+        part: What the combination of topic, measures, times and shape belongs to.
+    """
+    small = size < SMALL
+    while True:
+        topic = pick(rng, [one for one in TOPICS if not one.consecutive])
+        times = pick(rng, [one for one in TOPICS if one.consecutive])
+        count = int(rng.integers(1, (2 if small else len(topic.measures)) + 1))
+        measures = tuple(topic.measures[index] for index in rng.permutation(len(topic.measures))[:count])
+        lines, width = int(rng.integers(1, 3 if small else 4)), int(rng.integers(3, 7 if count == 1 else 6))
+        names = {measure.name for measure in measures}
+        if part_of([topic.noun], names, [times.noun], [f"{count} x {lines} x {width}"]) == part:
+            break
+    panels = tuple(_panel(rng, measure, lines, width, 10 if small or count > 1 else 16) for measure in measures)
+    series = pick_labels(rng, topic, lines, 10 if small else 16)
+    return PanelData(pick_labels(rng, times, width, 4), panels, series, topic, times.noun)
+
+
+def _panel(rng: np.random.Generator, measure: Measure, lines: int, width: int, highest: int) -> Panel:
+    decimals = 0 if measure.whole else int(rng.integers(2))
+    unit = pick(rng, (1, 2, 5) if decimals else (1, 2, 5, 10, 20, 50))
+    while True:
+        steps = [unique_top(rng, width, 1, highest) for _ in range(lines)]
+        if all(len(set(place)) == lines for place in zip(*steps, strict=True)):
+            break
+    raw = tuple(tuple(unit * step for step in line) for line in steps)
+    return Panel(raw, unit, unit * pick(rng, (2, 5)), decimals, measure)

@@ -6,12 +6,28 @@ import numpy as np
 
 from iapo.tasks.chart_data import pick
 from iapo.tasks.chart_questions import Asked
-from iapo.tasks.panel_data import PanelData
+from iapo.tasks.panel_data import PanelData, letter
 
 _TINY = {
     "value": ("reading at {a}?",),
     "largest": ("where is the peak?",),
     "difference": ("drop from {a} to {b}?",),
+}
+
+_NATURAL = {
+    "value": (
+        "In {where}, which reading does {s} show at {a}?",
+        "What does the marker of {s} at {a} read in {where}?",
+        "Reading {where}, where does {s} stand on the vertical axis at {a}?",
+    ),
+    "largest": (
+        "In {where}, at which {time} does {s} peak?",
+        "At which tick of the horizontal axis does {s} reach its peak in {where}?",
+    ),
+    "difference": (
+        "In {where}, how far does {s} at {b} lie below its own level at {a}?",
+        "How far apart are the markers of {s} at {a} and {b} on the vertical axis of {where}?",
+    ),
 }
 
 
@@ -46,6 +62,8 @@ def ask(question_type: str, data: PanelData, rng: np.random.Generator) -> Asked:
         answer = panel.text(line[focus[0]] - line[focus[1]])
     else:
         raise KeyError(question_type)
-    names = {"a": data.places[focus[0]], "b": data.places[focus[-1]]}
-    question = pick(rng, _TINY[question_type]).format(**names)
+    names = {"a": data.places[focus[0]], "b": data.places[focus[-1]], "s": data.series[series], "time": data.time}
+    names["where"] = "the plot" if len(data.panels) == 1 else f"panel {letter(index)}"
+    wordings = _TINY if data.topic is None else _NATURAL
+    question = pick(rng, wordings[question_type]).format(**names)
     return Asked(question, answer, tuple(data.name(index, place) for place in focus))

@@ -216,8 +216,14 @@ def _bars(
 def _panels(
     family: Family, sample_id: str, rng: np.random.Generator, size: int, types: tuple[str, ...], part: Part
 ) -> Chart:
-    data = panel_data.tiny_data(rng, part)
-    picture = tiny_panels.render(data, tiny_panels.draw_style(rng), size)
+    if size < _REAL:
+        data = panel_data.tiny_data(rng, part)
+        picture = tiny_panels.render(data, tiny_panels.draw_style(rng), size)
+    else:
+        from iapo.tasks import real_panels
+
+        data = panel_data.real_data(rng, size, part)
+        picture = real_panels.render(data, rng, size)
     question_type = pick(rng, types)
     question, answer, names = panel_questions.ask(question_type, data, rng)
     sample = _sample(family, sample_id, _Drawn(*picture, question, answer, question_type))
@@ -228,8 +234,15 @@ def _panels(
 def _table(
     family: Family, sample_id: str, rng: np.random.Generator, size: int, types: tuple[str, ...], part: Part
 ) -> Chart:
-    data = table_data.tiny_data(rng, part)
-    picture = tiny_tables.render(data, draw_style(family.name, rng), size)
+    style = draw_style(family.name, rng)
+    if size < _REAL:
+        data = table_data.tiny_data(rng, part)
+        picture = tiny_tables.render(data, style, size)
+    else:
+        from iapo.tasks import real_tables
+
+        data = table_data.real_data(rng, size, part)
+        picture = real_tables.render(data, style, rng, size)
     question_type = pick(rng, types)
     ask = table_questions.claim if family.name == "vtabfact" else table_questions.ask
     question, answer, names = ask(question_type, data, rng)

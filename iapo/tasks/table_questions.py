@@ -33,6 +33,52 @@ _TINY_CLAIMS = {
     "largest": ("largest in {a} is {p}?",),
 }
 
+_NATURAL = {
+    "value": (
+        "What is the {measure} for {p}{when}?",
+        "According to the table, what is the {measure} of {p}{when}?",
+        "What value does the table give for {p} in the column {a}?",
+        "Which number stands in the row {p} under {a}?",
+    ),
+    "largest": (
+        "Which {noun} has the largest {measure}{when}?",
+        "Which {noun} has the highest value in the column {a}?",
+        "For which {noun} is the {measure} greatest{when}?",
+    ),
+    "total": (
+        "What is the total of the column {a}?",
+        "What is the sum of the {measure} over all {plural} listed{when}?",
+        "What do the numbers in the column {a} add up to?",
+    ),
+}
+
+_NATURAL_CLAIMS = {
+    "value": (
+        "The {measure} of {p}{when} is {v}. True or false?",
+        "Is it true or false that the table gives {v} for {p} in the column {a}?",
+        "True or false: the {measure} for {p}{when} is {v}.",
+    ),
+    "largest": (
+        "{p} has the largest {measure}{when}. True or false?",
+        "Is it true or false that {p} has the highest value in the column {a}?",
+        "True or false: no other {noun} has a {measure} as high as {p}{when}.",
+    ),
+}
+
+
+def _words(data: TableData, column: int, row: int) -> dict[str, str]:
+    """What a sentence about a cell may name."""
+    words = {"a": data.columns[column], "p": data.rows[row]}
+    if data.topic is None:
+        return words
+    when = f" in {data.columns[column]}" if data.time else ""
+    return words | {
+        "noun": data.topic.noun,
+        "plural": data.topic.plural,
+        "measure": data.measures[column].name,
+        "when": when,
+    }
+
 
 def ask(question_type: str, data: TableData, rng: np.random.Generator) -> AskedTable:
     """Asks for something in the table.
@@ -60,11 +106,11 @@ def ask(question_type: str, data: TableData, rng: np.random.Generator) -> AskedT
         answer = data.text(sum(numbers), column)
     else:
         raise KeyError(question_type)
-    names = {"a": data.columns[column], "p": data.rows[row]}
     focus: dict[Axis, tuple[str, ...]] = {"columns": (data.columns[column],)}
     if question_type != "total":
         focus["rows"] = (data.rows[row],)
-    return AskedTable(pick(rng, _TINY[question_type]).format(**names), answer, focus)
+    wordings = _TINY if data.topic is None else _NATURAL
+    return AskedTable(pick(rng, wordings[question_type]).format(**_words(data, column, row)), answer, focus)
 
 
 def claim(question_type: str, data: TableData, rng: np.random.Generator) -> AskedTable:
@@ -87,17 +133,18 @@ def claim(question_type: str, data: TableData, rng: np.random.Generator) -> Aske
     numbers = data.column(column)
     holds = bool(rng.integers(2))
     focus: dict[Axis, tuple[str, ...]] = {"columns": (data.columns[column],)}
-    names = {"a": data.columns[column]}
+    value = ""
     if question_type == "value":
         focus["rows"] = (data.rows[row],)
-        names["v"] = data.text(numbers[row], column) if holds else _other_text(data, column, row, rng)
+        value = data.text(numbers[row], column) if holds else _other_text(data, column, row, rng)
     elif question_type == "largest":
         winner = numbers.index(max(numbers))
         row = winner if holds else pick(rng, [index for index in range(len(data.rows)) if index != winner])
     else:
         raise KeyError(question_type)
-    names["p"] = data.rows[row]
-    return AskedTable(pick(rng, _TINY_CLAIMS[question_type]).format(**names), TRUE if holds else FALSE, focus)
+    wordings = _TINY_CLAIMS if data.topic is None else _NATURAL_CLAIMS
+    words = _words(data, column, row) | {"v": value}
+    return AskedTable(pick(rng, wordings[question_type]).format(**words), TRUE if holds else FALSE, focus)
 
 
 def _other_text(data: TableData, column: int, row: int, rng: np.random.Generator) -> str:
