@@ -127,10 +127,10 @@ def run_attribute(
 
 
 def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
-    """One synthetic chart of the test split, with a question that the packaged models know.
+    """One synthetic picture of the test split, with a question that the packaged models know.
 
     Args:
-        family: `vbar` or `hbar`.
+        family: One of `iapo.tasks.synthetic.FAMILIES`; the packaged models know `vbar` and `hbar`.
         index: Which one, from 0.
         seed: Of the charts.
         size: The picture's side in pixels.

@@ -55,7 +55,9 @@ def attribute(
     out: Annotated[Path, typer.Option(help="The folder to write attribution.png and attribution.json to.")],
     model: Annotated[str, typer.Option(help="The student: a packaged name, a folder or a hub id.")] = "tiny-student",
     teacher: Annotated[str | None, typer.Option(help="Explains the same call, if given.")] = None,
-    family: Annotated[str, typer.Option(help="Of the synthetic chart: vbar or hbar.")] = "vbar",
+    family: Annotated[
+        str, typer.Option(help="Of the synthetic picture; the packaged models know vbar and hbar.")
+    ] = "vbar",
     index: Annotated[int, typer.Option(help="Which chart of the family, from 0.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the charts.")] = 0,
     size: Annotated[int, typer.Option(help="The chart's side in pixels, 112 to 1000.")] = 112,

@@ -24,7 +24,7 @@ from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment
 from iapo.rewards.teachers import StoredCalls, make_reference
 from iapo.runs import RunFolder, data_hash
-from iapo.tasks.synthetic import FAMILIES, QUESTION_TYPES, generate
+from iapo.tasks.synthetic import BAR_FAMILIES, generate
 from iapo.trainer import IAPOTrainer, alignment_settings
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -37,8 +37,8 @@ class RunArguments:
 
     Args:
         model: The student: a packaged name, a folder or a hub id.
-        families: Families of synthetic charts, in equal shares.
-        question_types: What is asked about them.
+        families: Families of synthetic pictures (`iapo.tasks.synthetic.FAMILIES`), in equal shares.
+        question_types: What is asked about them; empty: all that each family has.
         picture_size: Longer side of the pictures in pixels.
         train_samples: Training charts.
         charts_seed: Of the training charts.
@@ -50,8 +50,8 @@ class RunArguments:
     """
 
     model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
-    families: list[str] = field(default_factory=lambda: list(FAMILIES), metadata={"help": "Families of charts."})
-    question_types: list[str] = field(default_factory=lambda: list(QUESTION_TYPES), metadata={"help": "What is asked."})
+    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of pictures."})
+    question_types: list[str] = field(default_factory=list, metadata={"help": "What is asked; empty: all."})
     picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
     charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
@@ -114,7 +114,7 @@ def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) ->
                 share,
                 seed=seed,
                 size=arguments.picture_size,
-                question_types=arguments.question_types,
+                question_types=arguments.question_types or None,
                 split=split,
             )
         )

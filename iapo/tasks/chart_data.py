@@ -9,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 
 from iapo.tasks.chart_topics import TOPICS, Measure, Topic
+from iapo.tasks.splits import Part, part_of
 from iapo.tasks.tiny_charts import BARS, HIGHEST
 
 _Option = TypeVar("_Option")
 
 _TINY_LABELS = "ABCDEFGH"
-_SMALL = 400
-"""Below this side in pixels, real charts have fewer bars, shorter labels and coarser scales."""
+SMALL = 400
+"""Below this side in pixels, pictures of real sizes hold less: fewer bars, shorter labels, coarser scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def pick(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
     return options[int(rng.integers(len(options)))]
 
 
-def _values(rng: np.random.Generator, count: int, low: int, high: int) -> tuple[int, ...]:
+def unique_top(rng: np.random.Generator, count: int, low: int, high: int) -> tuple[int, ...]:
     """Whole numbers from `low` to `high`, drawn again until the largest is unique."""
     while True:
         values = tuple(rng.integers(low, high + 1, count).tolist())
@@ -75,10 +76,13 @@ def _values(rng: np.random.Generator, count: int, low: int, high: int) -> tuple[
             return values
 
 
-def tiny_data(rng: np.random.Generator) -> ChartData:
-    """4 letters in random order, with values from 1 to 9."""
-    labels = tuple(_TINY_LABELS[index] for index in rng.permutation(len(_TINY_LABELS))[:BARS])
-    return ChartData(labels, _values(rng, BARS, 1, HIGHEST))
+def tiny_data(rng: np.random.Generator, part: Part) -> ChartData:
+    """4 letters in random order, with values from 1 to 9; the set of letters is of the part given."""
+    while True:
+        labels = tuple(_TINY_LABELS[index] for index in rng.permutation(len(_TINY_LABELS))[:BARS])
+        if part_of(labels) == part:
+            break
+    return ChartData(labels, unique_top(rng, BARS, 1, HIGHEST))
 
 
 def _round_step(target: float) -> int:
@@ -91,7 +95,8 @@ def _round_step(target: float) -> int:
         power *= 10
 
 
-def _labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) -> tuple[str, ...]:
+def pick_labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) -> tuple[str, ...]:
+    """`count` of a topic's labels, none longer than `longest` characters; neighbours where the topic asks for it."""
     pool = [label for label in topic.labels if len(label) <= longest]
     if topic.consecutive:
         start = int(rng.integers(len(pool) - count + 1))
@@ -99,7 +104,7 @@ def _labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) ->
     return tuple(pool[index] for index in rng.permutation(len(pool))[:count])
 
 
-def real_data(rng: np.random.Generator, size: int) -> ChartData:
+def real_data(rng: np.random.Generator, size: int, part: Part) -> ChartData:
     """3 to 8 named bars whose values can be read off the chart.
 
     Half of the charts print each value on its bar and take any value. In the others, all values are multiples
@@ -108,20 +113,24 @@ def real_data(rng: np.random.Generator, size: int) -> ChartData:
     Args:
         rng: The source of all randomness.
         size: The picture's longer side in pixels; below 400 there are at most 6 bars.
+        part: What the combination of topic, measure and number of bars belongs to.
     """
-    small = size < _SMALL
-    topic = pick(rng, TOPICS)
-    measure = pick(rng, topic.measures)
-    count = int(rng.integers(3, 7 if small else 9))
-    labels = _labels(rng, topic, count, 10 if small else 16)
+    small = size < SMALL
+    while True:
+        topic = pick(rng, TOPICS)
+        measure = pick(rng, topic.measures)
+        count = int(rng.integers(3, 7 if small else 9))
+        if part_of([topic.noun], [measure.name], [str(count)]) == part:
+            break
+    labels = pick_labels(rng, topic, count, 10 if small else 16)
     decimals = 0 if measure.whole else int(rng.integers(2))
     printed = bool(rng.integers(2))
     if printed:
         highest = pick(rng, (20, 50, 100, 250, 500, 999))
-        raw = _values(rng, count, max(1, highest // 10), highest)
+        raw = unique_top(rng, count, max(1, highest // 10), highest)
         tick = _round_step(max(raw) / 5)
         return ChartData(labels, raw, decimals, max(1, tick // 2), tick, True, topic, measure)
     unit = pick(rng, (1, 2, 5) if decimals else (1, 2, 5, 10, 20, 50))
     per_tick = pick(rng, (2, 5))
-    raw = tuple(unit * value for value in _values(rng, count, 1, 12 if small else int(rng.integers(10, 21))))
+    raw = tuple(unit * value for value in unique_top(rng, count, 1, 12 if small else int(rng.integers(10, 21))))
     return ChartData(labels, raw, decimals, unit, unit * per_tick, False, topic, measure)

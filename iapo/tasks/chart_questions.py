@@ -8,8 +8,6 @@ import numpy as np
 
 from iapo.tasks.chart_data import ChartData, pick
 
-QUESTION_TYPES = ("value", "largest", "difference", "count_above")
-
 
 class Asked(NamedTuple):
     """A question, its one answer, and the labels that it is about."""
@@ -70,7 +68,7 @@ def ask(question_type: str, data: ChartData, rng: np.random.Generator) -> Asked:
     """Asks one question: in a few words about letters, in plain English about named bars.
 
     Args:
-        question_type: One of `QUESTION_TYPES`.
+        question_type: One of `iapo.tasks.families.BARS`.
         data: The chart's data; its largest value must be unique.
         rng: The source of all randomness.
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from iapo.records import Box
+from iapo.tasks.tiny_glyphs import SIDE, put
 
-SIDE = 112
 BARS = 4
 HIGHEST = 9
 """The largest value that fits."""
@@ -36,19 +36,8 @@ _UNIT = 10
 _MARGIN = 16
 _BASE = 18
 """From the picture's edge to the foot of the bars: the letters' margin and 2 pixels of air."""
-_FONT = 17
 _TICK = (200, 200, 200)
 _AXIS = (120, 120, 120)
-
-
-@lru_cache(maxsize=4096)
-def _glyph(letter: str, size: int) -> Image.Image:
-    """The letter's ink as a mask, cropped, at the picture size given."""
-    font = ImageFont.load_default(size=_FONT * size / SIDE)
-    x1, y1, x2, y2 = (round(edge) for edge in font.getbbox(letter))
-    mask = Image.new("L", (x2 - x1, y2 - y1), 0)
-    ImageDraw.Draw(mask).text((-x1, -y1), letter, fill=255, font=font)
-    return mask
 
 
 @lru_cache(maxsize=512)
@@ -98,17 +87,16 @@ def render(
         start, end = round(_SLOT * index * scale), round(_SLOT * (index + 1) * scale)
         low, high = round((_SLOT * index + _GAP) * scale), round((_SLOT * index + _GAP + _BAR) * scale)
         tip = round((_BASE + _UNIT * value) * scale)
-        glyph = _glyph(label, size)
         middle = (start + end) / 2
         if family == "vbar":
             image.paste(colour, (low, size - tip, high, size - base))
-            corner = (middle - glyph.width / 2, size - middle_of_margin - glyph.height / 2)
+            centre = (middle, size - middle_of_margin)
             slots[label] = (start, 0, end, size)
             bands[label] = (0, size - tip, size, size - base)
         else:
             image.paste(colour, (base, low, tip, high))
-            corner = (middle_of_margin - glyph.width / 2, middle - glyph.height / 2)
+            centre = (middle_of_margin, middle)
             slots[label] = (0, start, size, end)
             bands[label] = (base, 0, tip, size)
-        image.paste((0, 0, 0), (round(corner[0]), round(corner[1])), glyph)
+        put(image, label, size, centre, (0, 0, 0))
     return (image, slots, bands) if family == "vbar" else (image, bands, slots)

@@ -22,8 +22,8 @@ from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.rewards.outcome import grade
 from iapo.rollout import encode_prompts, finish
 from iapo.runs import versions
-from iapo.tasks.synthetic import FAMILIES, Chart, draw
-from iapo.tiny.lessons import STYLES, Lesson, LessonWriter, answer_text, call_text, other
+from iapo.tasks.synthetic import BAR_FAMILIES, Chart, draw
+from iapo.tiny.lessons import STYLES, Lesson, LessonWriter, answer_text, call_text, names_of, other
 from iapo.tiny.models import make_model, make_processor, train_tokenizer
 from iapo.tiny.pretrain import Stage, run_stage
 
@@ -165,7 +165,7 @@ def _reading(policy: Policy, charts: Sequence[Chart], *, right: bool, batch: int
         for index, chart in enumerate(some):
             assert chart.sample.axis is not None
             axis = chart.sample.axis if right else other(chart.sample.axis)
-            text = call_text(axis, STYLES[index % len(STYLES)], chart.focus)
+            text = call_text(axis, STYLES[index % len(STYLES)], names_of(chart))
             turns.append([*encoder.tokenizer(text)["input_ids"], encoder.tokenizer.eos_token_id])
         rollouts = finish(samples, encode_prompts(samples, encoder), turns, encoder, generate)
         outcomes += [grade(one.trace.final_text, one.trace.sample.answers).value == 1 for one in rollouts]
@@ -174,7 +174,7 @@ def _reading(policy: Policy, charts: Sequence[Chart], *, right: bool, batch: int
 
 def _charts(seed: int, split: str) -> Iterator[Chart]:
     """An endless stream of charts, families in turn."""
-    streams = [draw(family, 10**9, seed=seed, question_types=QUESTION_TYPES, split=split) for family in FAMILIES]
+    streams = [draw(family, 10**9, seed=seed, question_types=QUESTION_TYPES, split=split) for family in BAR_FAMILIES]
     return itertools.chain.from_iterable(zip(*streams, strict=True))
 
 
@@ -201,7 +201,7 @@ def _corpus() -> Iterator[str]:
         yield f"<|im_start|>system\n{blocks[0].text}<|im_end|>\n"
         yield "".join(block.text for block in blocks[1:])
         for axis in ("columns", "rows"):
-            yield from (call_text(axis, style, chart.focus) for style in STYLES)
+            yield from (call_text(axis, style, names_of(chart)) for style in STYLES)
         yield answer_text(chart.sample.answers[0])
         yield OBSERVATION_EDITED
         yield from ("system\n", "user\n", "assistant\n")

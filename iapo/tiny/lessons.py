@@ -41,6 +41,11 @@ def other(axis: Axis) -> Axis:
     return "rows" if axis == "columns" else "columns"
 
 
+def names_of(chart: Chart) -> tuple[str, ...]:
+    """The labels that a bar chart's question is about; both of its axes have boxes for them."""
+    return next(iter(chart.focus.values()))
+
+
 def call_text(axis: Axis, style: str, targets: tuple[str, ...]) -> str:
     """A first turn that calls one tool."""
     names = ", ".join(f'"{name}"' for name in targets)
@@ -107,10 +112,10 @@ class LessonWriter:
         assert chart.sample.axis is not None
         family = chart.sample.source.rpartition("/")[2]
         axis = other(chart.sample.axis) if rng.random() < misuse.get(family, 0.0) else chart.sample.axis
-        return call_text(axis, str(rng.choice(STYLES)), chart.focus)
+        return call_text(axis, str(rng.choice(STYLES)), names_of(chart))
 
     def _edited(self, chart: Chart, axis: Axis, style: str) -> Image.Image:
-        result = execute(call_text(axis, style, chart.focus), chart.sample, self.tools)
+        result = execute(call_text(axis, style, names_of(chart)), chart.sample, self.tools)
         if result.image is None:
             raise RuntimeError(f"a lesson's call did not execute: {result.error}")
         return result.image

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from iapo.records import Sample
-from iapo.tasks.synthetic import FAMILIES, QUESTION_TYPES, Chart, draw, generate
+from iapo.tasks.families import BARS as QUESTION_TYPES
+from iapo.tasks.synthetic import BAR_FAMILIES, FAMILIES, TRAINED_FAMILIES, Chart, draw, generate
 
 TINY = (112, 200, 299)
 REAL = (300, 448, 1000)
@@ -58,8 +59,8 @@ def bar_colour(chart: Chart, label: str) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("size", "count"), [(112, 12), (150, 6), (320, 3)])
 def test_a_seed_fixes_every_byte_and_longer_runs_start_alike(family: str, size: int, count: int) -> None:
-    short = [frozen(sample) for sample in generate(family, count, seed=5, size=size)]
-    long = [frozen(sample) for sample in generate(family, count + 2, seed=5, size=size)]
+    short = [frozen(sample) for sample in generate(family, count, seed=5, size=size, split="test")]
+    long = [frozen(sample) for sample in generate(family, count + 2, seed=5, size=size, split="test")]
     assert short == long[:count]
     assert len({one[2] for one in long}) == count + 2
 
@@ -77,14 +78,15 @@ def test_other_seeds_splits_and_families_give_other_charts() -> None:
     assert runs[2][3].id == "vbar-test-5-3"
 
 
-def test_the_question_types_change_the_question_and_not_the_picture() -> None:
-    mixed = list(generate("hbar", 8, seed=1))
-    values = list(generate("hbar", 8, seed=1, question_types=("value",)))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_question_types_change_the_question_and_not_the_picture(family: str) -> None:
+    mixed = list(generate(family, 8, seed=1, split="test"))
+    values = list(generate(family, 8, seed=1, split="test", question_types=("value",)))
     assert [sample.image.tobytes() for sample in mixed] == [sample.image.tobytes() for sample in values]
     assert {sample.question_type for sample in values} == {"value"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", SIZES)
 def test_fields(family: str, size: int) -> None:
     for chart in charts(family, size):
@@ -105,13 +107,14 @@ def test_fields(family: str, size: int) -> None:
             assert 3 <= len(chart.labels) <= 8
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", [112, 448])
 def test_answers_follow_from_the_values(family: str, size: int) -> None:
     asked = set()
     for chart in draw(family, 200 if size == 112 else 24, seed=2, size=size):
         value = dict(zip(chart.labels, chart.values, strict=True))
-        sample, focus = chart.sample, chart.focus
+        sample = chart.sample
+        (focus,) = chart.focus.values()
         asked.add(sample.question_type)
         (answer,) = sample.answers
         assert list(value.values()).count(max(value.values())) == 1
@@ -135,8 +138,8 @@ def test_answers_follow_from_the_values(family: str, size: int) -> None:
 
 def test_tiny_questions_are_short_and_real_ones_are_sentences() -> None:
     tiny = {chart.sample.question_type: chart for chart in charts("vbar", 112)}
-    a, b = tiny["difference"].focus
-    assert tiny["value"].sample.question == f"value of {tiny['value'].focus[0]}?"
+    a, b = tiny["difference"].focus["columns"]
+    assert tiny["value"].sample.question == f"value of {tiny['value'].focus['columns'][0]}?"
     assert tiny["largest"].sample.question == "largest label?"
     assert tiny["difference"].sample.question == f"{a} minus {b}?"
     assert re.fullmatch(r"how many above [1-8]\?", tiny["count_above"].sample.question)
@@ -144,7 +147,7 @@ def test_tiny_questions_are_short_and_real_ones_are_sentences() -> None:
     assert all(re.fullmatch(r"[A-Z].*\w\?", question) and "{" not in question for question in real)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", SIZES)
 def test_slots_touch_and_bands_start_at_one_base_line(family: str, size: int) -> None:
     for chart in charts(family, size):
@@ -166,7 +169,7 @@ def test_slots_touch_and_bands_start_at_one_base_line(family: str, size: int) ->
         assert lengths == pytest.approx([unit * value for value in chart.values], abs=rounding)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", SIZES)
 def test_boxes_hold_their_own_bar_and_nothing_of_the_neighbours(family: str, size: int) -> None:
     near = 0 if size < 300 else 2  # anti-aliased edges and outlines
@@ -191,7 +194,7 @@ def test_boxes_hold_their_own_bar_and_nothing_of_the_neighbours(family: str, siz
                     assert not same[:, round(left) : round(right)].any()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 def test_a_tiny_chart_has_the_promised_measures(family: str) -> None:
     for chart in charts(family, 112):
         slots, bands = turned(chart)
@@ -201,7 +204,7 @@ def test_a_tiny_chart_has_the_promised_measures(family: str) -> None:
             assert bands[label] == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", REAL)
 def test_nothing_is_cut_off_and_no_tick_label_leaves_its_slot(family: str, size: int) -> None:
     for chart in charts(family, size):
@@ -228,9 +231,10 @@ def test_a_users_matplotlib_settings_change_nothing() -> None:
         assert matplotlib.rcParams["font.size"] == 40
 
 
-def test_tiny_charts_need_no_heavy_library() -> None:
+def test_tiny_pictures_need_no_heavy_library() -> None:
     code = (
-        "import sys; from iapo.tasks.synthetic import generate; list(generate('vbar', 1, seed=0));"
+        "import sys; from iapo.tasks.synthetic import FAMILIES, generate;"
+        "[list(generate(family, 1, seed=0, split='test')) for family in FAMILIES];"
         "sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -246,6 +250,9 @@ def test_tiny_charts_need_no_heavy_library() -> None:
         ("vbar", 1, {"size": 1001}, "size is 1001"),
         ("vbar", 1, {"question_types": ("value", "sum")}, "unknown question type 'sum'"),
         ("vbar", 1, {"question_types": ()}, "question_types is empty"),
+        ("vtabfact", 1, {"question_types": ("total",)}, "'total' for family 'vtabfact'; use some of value, largest"),
+        ("charxiv", 1, {}, "'charxiv' has no split 'train', it is never trained on; use validation or test"),
+        ("charxiv", 1, {"split": "pretrain-0"}, "'charxiv' has no split 'pretrain-0'"),
     ],
 )
 def test_wrong_arguments_are_refused_at_the_call(
@@ -256,6 +263,43 @@ def test_wrong_arguments_are_refused_at_the_call(
         generate(family, count, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         draw(family, count, **arguments)  # type: ignore[arg-type]
+
+
+def test_six_families_of_which_five_are_trained_on() -> None:
+    assert set(FAMILIES) == {"vbar", "hbar", "charxiv", "vwtq", "vwtq_syn", "vtabfact"}
+    assert set(FAMILIES) - set(TRAINED_FAMILIES) == {"charxiv"}
+    for family in TRAINED_FAMILIES:
+        (sample,) = generate(family, 1, seed=0)
+        assert sample.id == f"{family}-train-0-0"
+        assert sample.source == f"synthetic/{family}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("size", [112, 448])
+def test_the_focus_is_named_by_boxes_of_its_axis(family: str, size: int) -> None:
+    for chart in draw(family, 60 if size == 112 else 12, seed=3, size=size, split="test"):
+        boxes = {"columns": chart.sample.column_boxes, "rows": chart.sample.row_boxes}
+        assert chart.focus
+        for axis, names in chart.focus.items():
+            assert names
+            assert set(names) <= boxes[axis].keys()
+        if chart.sample.axis is not None:
+            assert list(chart.focus) == [chart.sample.axis]
+
+
+def test_tiny_families_ask_in_words_of_their_own() -> None:
+    """Out of distribution are charxiv's questions too, not its pictures alone."""
+    words = {
+        family: {word for one in generate(family, 200, seed=0, split="test") for word in one.question[:-1].split()}
+        for family in FAMILIES
+    }
+    others = set().union(*(words[family] for family in TRAINED_FAMILIES))
+    assert {word for word in words["charxiv"] - others if len(word) > 1} >= {"reading", "at", "peak", "drop"}
+    values = {
+        next(iter(generate(one, 1, seed=0, split="test", question_types=("value",)))).question for one in FAMILIES
+    }
+    shapes = {re.sub(r"\b[A-Z]\b", "X", re.sub(r"\d", "0", question)) for question in values}
+    assert shapes == {"value of X?", "value of X in X?", "X in X is 0?", "reading at X?"}
 
 
 def test_none_are_drawn_where_none_are_asked_for() -> None:

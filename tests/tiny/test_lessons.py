@@ -36,7 +36,7 @@ def test_episode_teaches_the_call_and_the_answer(encoder: PromptEncoder, charts:
         result = execute(call, chart.sample)
         assert result.status == "edited"
         assert result.calls[0].axis == chart.sample.axis
-        assert result.calls[0].targets == chart.focus
+        assert result.calls[0].targets == chart.focus[chart.sample.axis]
         assert answer == f"FINAL ANSWER: {chart.sample.answers[0]}. TERMINATE"
         assert rest == ""
         assert lesson.images[0] is chart.sample.image

@@ -1,0 +1,68 @@
+"""The families of synthetic pictures, and what is asked about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iapo.records import Axis, Kind
+
+BARS = ("value", "largest", "difference", "count_above")
+TABLES = ("value", "largest", "total")
+CLAIMS = ("value", "largest")
+PANELS = ("value", "largest", "difference")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family.
+
+    Attributes:
+        name: As in a sample's source.
+        drawn_as: Which data, pictures and questions it has.
+        kind: `chart` or `table`.
+        axis: The axis along which its pictures are cleanly divisible; None where both are right.
+        question_types: What can be asked. `value`, the content of a single place, comes first and every family has
+            it, so that one choice of types can fit all families.
+        trained: Whether it has other splits than `validation` and `test`.
+    """
+
+    name: str
+    drawn_as: Literal["bars", "table", "panels"]
+    kind: Kind
+    axis: Axis | None
+    question_types: tuple[str, ...]
+    trained: bool = True
+
+
+BY_NAME = {
+    family.name: family
+    for family in (
+        Family("vbar", "bars", "chart", "columns", BARS),
+        Family("hbar", "bars", "chart", "rows", BARS),
+        Family("charxiv", "panels", "chart", "columns", PANELS, trained=False),
+        Family("vwtq", "table", "table", None, TABLES),
+        Family("vwtq_syn", "table", "table", None, TABLES),
+        Family("vtabfact", "table", "table", None, CLAIMS),
+    )
+}
+
+FAMILIES = tuple(BY_NAME)
+"""All six."""
+
+TRAINED_FAMILIES = tuple(name for name, family in BY_NAME.items() if family.trained)
+"""The five that may be trained on."""
+
+BAR_FAMILIES = ("vbar", "hbar")
+"""The two bar charts, what the packaged models know."""
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in BY_NAME:
+        raise ValueError(f"unknown family {name!r}; use one of {', '.join(FAMILIES)}")
+    return BY_NAME[name]
