@@ -56,11 +56,10 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        if set(value) == set(EDGES) and all(isinstance(value[edge], Sequence) for edge in EDGES):
-            lengths = {len(value[edge]) for edge in EDGES}
-            if len(lengths) > 1 or any(isinstance(value[edge], str) for edge in EDGES):
+        if set(value) == set(EDGES) and all(isinstance(edge, list) for edge in value.values()):
+            if len({len(edge) for edge in value.values()}) > 1:
                 raise RowError(f"the edges of the {what} boxes are lists of different lengths")
-            return _zipped([dict(zip(EDGES, box, strict=True)) for box in zip(*map(value.get, EDGES))], names, what)
+            return _zipped(list(zip(*(value[edge] for edge in EDGES), strict=True)), names, what)
         return {name: box for name, box in value.items() if box is not None and (name, box) != ("x1", "none")}
     if isinstance(value, list):
         return _zipped(value, names, what)
@@ -109,8 +108,8 @@ def _inside(box: Box, scale: Sequence[int], name: str, what: str, size: tuple[in
         side = "width" if box[0] >= box[2] else "height"
         raise RowError(f"the box of {what} {name!r} has no {side}: {shown}")
     pixels = [number * factor for number, factor in zip(box, scale, strict=True)]
-    for low, high, side in ((pixels[0], pixels[2], size[0]), (pixels[1], pixels[3], size[1])):
-        if low < -SPILL * side or high > (1 + SPILL) * side or low >= side or high <= 0:
+    for low, high, length in ((pixels[0], pixels[2], size[0]), (pixels[1], pixels[3], size[1])):
+        if low < -SPILL * length or high > (1 + SPILL) * length or low >= length or high <= 0:
             raise RowError(
                 f"the box of {what} {name!r}, {shown}, lies outside of the picture of {size[0]} x {size[1]} pixels; "
                 "its boxes may be meant for another size or in other units"

@@ -1,6 +1,7 @@
 """The one door to data: a file, a folder or a hub id in any known format -> samples, and damage where there is none.
 
-Everything streams but a JSON file, which is read as a whole. What stays in memory of the rows gone by is some 200 bytes an id.
+Everything streams but a JSON file, which is read as a whole. Of the rows gone by a digest of their ids stays in memory,
+some 200 bytes a row.
 """
 
 from __future__ import annotations

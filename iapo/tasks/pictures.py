@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from iapo.records import save_png
 from iapo.tasks.damage import RowError
@@ -81,7 +81,7 @@ def _decode(data: bytes, what: str) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise RowError(f"{what} is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise RowError(f"{what} is in no known picture format") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise RowError(
