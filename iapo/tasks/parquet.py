@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.records import AXES, Box, Sample
-from iapo.tasks.boxes import named_boxes
+from iapo.tasks.annotations import named_boxes
 from iapo.tasks.damage import Damage, RowError
 from iapo.tasks.fields import answers_of, id_of, text_of
 from iapo.tasks.pictures import encode_picture, read_picture

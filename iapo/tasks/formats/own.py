@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iapo.records import Sample
-from iapo.tasks.boxes import named_boxes
+from iapo.tasks.annotations import named_boxes
 from iapo.tasks.damage import RowError
 from iapo.tasks.fields import answers_of, id_of, text_of
 from iapo.tasks.pictures import read_picture

@@ -19,8 +19,8 @@ EDGES = ("x1", "y1", "x2", "y2")
 SPILL = 0.05
 """How far a box may reach out of the picture, as a share of its side; it is cut off there."""
 
-# Fractions may be a little above 1 by rounding; no box in pixels lies within so little.
-_FRACTION = 1 + SPILL
+# Numbers up to here are fractions, though those above 1 are outside; no box in pixels lies within two pixels.
+_FRACTION = 2.0
 
 
 def named_boxes(value: Any, names: Any, what: str, size: tuple[int, int]) -> dict[str, Box]:
@@ -60,10 +60,15 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
             if len({len(edge) for edge in value.values()}) > 1:
                 raise RowError(f"the edges of the {what} boxes are lists of different lengths")
             return _zipped(list(zip(*(value[edge] for edge in EDGES), strict=True)), names, what)
-        return {name: box for name, box in value.items() if box is not None and (name, box) != ("x1", "none")}
+        return {name: box for name, box in value.items() if not _nothing(box) and (name, box) != ("x1", "none")}
     if isinstance(value, list):
         return _zipped(value, names, what)
     raise RowError(f"the {what} boxes are of type {type(value).__name__}; they must be a map or a list")
+
+
+def _nothing(box: Any) -> bool:
+    """Whether this is the empty place of another row's name."""
+    return box is None or (isinstance(box, Mapping) and bool(box) and all(edge is None for edge in box.values()))
 
 
 def _zipped(boxes: list[Any], names: Any, what: str) -> dict[str, Any]:
