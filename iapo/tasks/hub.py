@@ -34,7 +34,8 @@ def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[R
         # ConnectionError and the hub's own errors are OSErrors.
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"there is no file or folder {source!r}, and the hub does not give it: {first}") from error
-    stream = stream.decode(False)
+    if stream.features is not None:
+        stream = stream.decode(False)
     names = _columns(stream)
     gone = [name for name in names if name in SOLUTION_COLUMNS]
     if gone:
@@ -63,5 +64,13 @@ def _columns(stream: Any) -> list[str]:
 
 
 def _rows(stream: Any, name: str) -> Iterator[Row]:
-    for number, fields in enumerate(stream, start=1):
-        yield Row(number, without_solution(fields), name)
+    number = 0
+    try:
+        for number, fields in enumerate(stream, start=1):
+            yield Row(number, without_solution(fields), name)
+    except (TypeError, ValueError, OSError) as error:
+        # For example structs that differ between the files of a data set, which `datasets` cannot cast.
+        first = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"the stream of {name} broke off after {number} rows: {first}; download the data set and give its folder"
+        ) from error
