@@ -18,7 +18,10 @@ _ATTRIBUTE = "_iapo_encoded"
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
-    """Decodes a picture completely, so that a truncated one is found now.
+    """Decodes a picture completely, so that a truncated one is found now, and opens it anew.
+
+    What is returned holds its encoded bytes until its pixels are asked for, so that a long list of samples needs little
+    memory.
 
     Args:
         value: Encoded bytes; a path; or a dict with `bytes` or `path`, as the hub's data sets have it.
@@ -57,6 +60,20 @@ def encode_picture(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def reopen(image: Image.Image) -> Image.Image:
+    """The picture without its pixels in memory, where `read_picture` made it; else itself."""
+    encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
+    return image if encoded is None else _open(encoded)
+
+
+def _open(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    if image.format in _KEPT:
+        # Copies and conversions are new objects without it, so it cannot outlive the pixels that it encodes.
+        setattr(image, _ATTRIBUTE, data)
+    return image
+
+
 def _find(path: str, folder: Path | None, inside: bool) -> Path:
     if folder is None:
         raise RowError(f"picture {path!r} is a path, and this source carries no files")
@@ -77,8 +94,7 @@ def _find(path: str, folder: Path | None, inside: bool) -> Path:
 
 def _decode(data: bytes, what: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        Image.open(io.BytesIO(data)).load()
     except Image.DecompressionBombError as error:
         raise RowError(f"{what} is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except UnidentifiedImageError as error:
@@ -87,7 +103,4 @@ def _decode(data: bytes, what: str) -> Image.Image:
         raise RowError(
             f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
         ) from error
-    if image.format in _KEPT:
-        # Copies and conversions are new objects without it, so it cannot outlive the pixels that it encodes.
-        setattr(image, _ATTRIBUTE, data)
-    return image
+    return _open(data)
