@@ -15,6 +15,7 @@ from iapo.tasks.damage import RowError
 
 _KEPT = ("PNG", "JPEG")
 _ATTRIBUTE = "_iapo_encoded"
+_LONGEST = 200
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
@@ -37,11 +38,11 @@ def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Im
     if isinstance(value, (bytes, bytearray)):
         return _decode(bytes(value), "the picture")
     if isinstance(value, str) and value.strip():
-        path = _find(value, folder, inside)
+        shown = repr(value if len(value) <= _LONGEST else value[:_LONGEST] + "...")
         try:
-            return _decode(path.read_bytes(), f"picture {value!r}")
+            return _decode(_find(value, shown, folder, inside).read_bytes(), f"picture {shown}")
         except OSError as error:
-            raise RowError(f"picture {value!r} cannot be read: {error.strerror}") from error
+            raise RowError(f"picture {shown} cannot be read: {error.strerror}") from error
     if value is None or value in ("", b""):
         raise RowError("there is no picture")
     raise RowError(f"the picture is of type {type(value).__name__}; it must be encoded bytes or a path")
@@ -74,21 +75,21 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _find(path: str, folder: Path | None, inside: bool) -> Path:
+def _find(path: str, shown: str, folder: Path | None, inside: bool) -> Path:
     if folder is None:
-        raise RowError(f"picture {path!r} is a path, and this source carries no files")
-    if "\0" in path:
-        raise RowError(f"the picture's path {path!r} holds a zero byte")
+        raise RowError(f"picture {shown} is a path, and this source carries no files")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in path):
+        raise RowError(f"the picture's path {shown} holds what no path can hold")
     if inside:
         if not (folder / path).resolve().is_relative_to(folder.resolve()):
-            raise RowError(f"picture {path!r} lies outside of the data's folder; move it there")
+            raise RowError(f"picture {shown} lies outside of the data's folder; move it there")
         roots = [folder]
     else:
         roots = [folder, folder.absolute().parent, folder.absolute().parent.parent]
     found = next((root / path for root in roots if (root / path).is_file()), None)
     if found is None:
         above = "" if inside else ", nor in the two folders above it"
-        raise RowError(f"there is no picture {path!r} in {folder}{above}")
+        raise RowError(f"there is no picture {shown} in {folder}{above}")
     return found
 
 
