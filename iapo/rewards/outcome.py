@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,32 @@ def outcome_reward(trace: Sequence[Trace], **columns: Any) -> list[float]:
         trace: The batch's rollouts.
         columns: The data set's other columns; unused.
     """
-    return [grade(one.final_text, one.sample.answers).value for one in trace]
+    return [score.value for score in Outcome().scores(trace)]
+
+
+class Outcome:
+    """Grades batches, each once however many reward columns ask.
+
+    Args:
+        review: Has the last word on scores of 0, for example `iapo.rewards.judge.Judge.review`.
+    """
+
+    __name__ = "outcome_reward"
+
+    def __init__(self, review: Callable[[Sequence[Trace], Sequence[Score]], list[Score]] | None = None) -> None:
+        self._review = review
+        self._last: tuple[Sequence[Trace], list[Score]] | None = None
+
+    def scores(self, traces: Sequence[Trace]) -> list[Score]:
+        """Scores of the final answers, 0 or 1, one a rollout."""
+        # The columns of one batch share the list itself.
+        if self._last is None or self._last[0] is not traces:
+            scores = [grade(one.final_text, one.sample.answers) for one in traces]
+            self._last = (traces, scores if self._review is None else self._review(traces, scores))
+        return self._last[1]
+
+    def __call__(self, trace: Sequence[Trace], **columns: Any) -> list[float]:
+        return [score.value for score in self.scores(trace)]
 
 
 @dataclass(frozen=True, slots=True)
