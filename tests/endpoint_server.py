@@ -66,7 +66,7 @@ def serve(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Server]:
     server = Server(reply)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             assert self.path == "/v1/chat/completions"
             server.handle(self)
 

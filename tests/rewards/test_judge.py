@@ -149,7 +149,7 @@ def test_a_hostile_answer_stays_data(answer: str) -> None:
 )
 def test_a_malformed_reply_is_no_verdict(reply: Reply) -> None:
     with serve(lambda request: reply) as server:
-        with pytest.raises(EndpointError, match="a-judge at http.* no usable reply in 3 attempts"):
+        with pytest.raises(EndpointError, match=r"a-judge at http.* no usable reply in 3 attempts"):
             outcome(server).scores([trace("3")])
         assert len(server.requests) == 3
         # The endpoint is there, so waiting for it would not end.

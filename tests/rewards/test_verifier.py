@@ -79,7 +79,7 @@ def test_an_endpoint_is_shown_picture_question_tools_and_call(sample: Sample) ->
 def test_an_endpoint_without_a_score_is_no_score_of_0(sample: Sample, reply: Any) -> None:
     with serve(lambda request: reply) as server:
         verifier = EndpointVerifier(EndpointSettings("v", server.url, retries=1, pause=0.001))
-        with pytest.raises(EndpointError, match="v at http.* 2 attempts"):
+        with pytest.raises(EndpointError, match=r"v at http.* 2 attempts"):
             verifier([(sample, call("A"))])
 
 
