@@ -85,6 +85,16 @@ def test_two_steps(
     assert (rows[0]["attribution/divergence"] is not None) == ("iapo" in reward.split("+"))
 
 
+def test_a_local_verifier(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
+    trainer = scripted(tmp_path, model, processor, charts, reward="trm", verifier="tiny-teacher")
+    batch(trainer, charts)
+    right, wrong, failed, uncalled = trainer._rewards[:, 1].tolist()
+    assert 0 < right < 1
+    assert 0 < wrong < 1
+    assert right != wrong
+    assert (failed, uncalled) == (0, 0)
+
+
 @pytest.mark.parametrize("reward", ["distill", "iapo+distill"])
 def test_the_teachers_likelihood_enters_the_reward(
     tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list[Sample], reward: str
