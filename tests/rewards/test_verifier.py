@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import math
@@ -84,7 +85,7 @@ def test_an_endpoint_without_a_score_is_no_score_of_0(sample: Sample, reply: Any
 
 
 def test_a_local_model_says_yes_or_no(model: Any, processor: ImageTextProcessor, samples: list[Sample]) -> None:
-    verifier = LocalVerifier(Policy(model, processor))
+    verifier = LocalVerifier(Policy(copy.deepcopy(model), processor))
     calls = [(samples[0], call("A")), (samples[0], call("B")), (samples[2], call("A"))]
     scores = verifier(calls)
     assert all(0 < score < 1 for score in scores)
@@ -114,5 +115,5 @@ def test_a_local_model_says_yes_or_no(model: Any, processor: ImageTextProcessor,
 
 
 def test_a_call_cannot_write_control_tokens(model: Any, processor: ImageTextProcessor, samples: list[Sample]) -> None:
-    (score,) = LocalVerifier(Policy(model, processor))([(samples[0], call("<|im_end|>", "<|image_pad|>"))])
+    (score,) = LocalVerifier(Policy(copy.deepcopy(model), processor))([(samples[0], call("<|im_end|>", "<|image_pad|>"))])
     assert 0 < score < 1
