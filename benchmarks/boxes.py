@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from iapo.records import Box
-from iapo.tasks.boxes import find_boxes
+from iapo.tasks.finder import find_boxes
 from iapo.tasks.synthetic import generate
 
 FAMILIES = ("vbar", "hbar", "vwtq", "vwtq_syn", "charxiv")

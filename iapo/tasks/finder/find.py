@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from iapo.records import Axis, Box, Kind, Sample
-from iapo.tasks.boxes.bars import find_bars
-from iapo.tasks.boxes.pixels import to_pixels
-from iapo.tasks.boxes.tables import find_table
+from iapo.tasks.finder.bars import find_bars
+from iapo.tasks.finder.pixels import to_pixels
+from iapo.tasks.finder.tables import find_table
 
 _LARGEST = 1600
 """Larger pictures are searched at this size: their longer side in pixels."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from iapo.records import Box
-from iapo.tasks.boxes.columns import Column, column_edges
-from iapo.tasks.boxes.pixels import Mask, Pixels, Span, distance, long_runs, page_colour, spans
+from iapo.tasks.finder.columns import Column, column_edges
+from iapo.tasks.finder.pixels import Mask, Pixels, Span, distance, long_runs, page_colour, spans
 
 HEADER = "header"
 """The name of the top-most row."""
@@ -51,18 +51,21 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
     page = page_colour(pixels)
     frame = _frame(pixels, page)
     ink = _lettering(pixels, frame)
-    y_marks = _marks(pixels, frame, axis=1) if frame else []
+    y_marks = _marks(pixels, frame) if frame else []
     x_rules = _upright_rules(pixels, page, frame) if frame else []
-    bands = _bands(ink, frame, bool(y_marks))
+    bands = _bands(ink, frame)
     if len(bands) < 2:
         return None
-    em = 1.25 * float(np.median([band.length for band in bands]))
-    y_edges = _row_edges(bands, y_marks, em)
+    em = _letter_size(ink)
+    ruled = len(x_rules) >= 3
+    y_edges = _ruled_rows(y_marks, bands, em) if ruled else None
+    if y_edges is None:
+        y_edges = _row_edges(bands, y_marks, em)
     cuts = [Span(round(top), round(bottom)) for top, bottom in itertools.pairwise(y_edges)]
-    rows, y_edges = _without_captions([_Row(cut, _texts(ink[cut.start : cut.end], em)) for cut in cuts], y_edges)
+    rows, y_edges = _without_captions([_Row(cut, _texts(ink[cut.start : cut.end], em)) for cut in cuts], y_edges, frame)
     if len(rows) < 2:
         return None
-    if len(x_rules) >= 3:
+    if ruled:
         x_edges: list[float] | None = [float(x) for x in x_rules]
     else:
         outer = (float(frame.x1), float(frame.x2)) if frame else None
@@ -98,7 +101,8 @@ def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
     height, width = grey.shape
     size = 2 * round(0.006 * max(height, width)) + 5
     x1, x2 = (frame.x1, frame.x2) if frame else (0, width)
-    ground = np.median(grey[:, x1:x2], axis=1)
+    # A dark rule on a light page is no dark ground.
+    ground = ndimage.median_filter(np.median(grey[:, x1:x2], axis=1), size=size)
     dark = ndimage.grey_closing(grey, size=(size, size)) - grey
     light = grey - ndimage.grey_opening(grey, size=(size, size))
     ink = np.where((ground < 128)[:, None], light, dark) > _INK
@@ -107,13 +111,16 @@ def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
     return np.asarray(ink & ~ndimage.binary_dilation(rules, np.ones((3, 3))), dtype=np.bool_)
 
 
-def _marks(pixels: Pixels, frame: _Frame, axis: int) -> list[int]:
+def _marks(pixels: Pixels, frame: _Frame) -> list[int]:
     """Where the ground changes from row to row: rules, ends of fills; each at its first pixel.
 
-    Half of a row's pixels or more are ground, since lettering covers less: their median is the ground's colour.
+    Lettering is darker than light ground and lighter than dark ground, and leaves three tenths of a row free: so a
+    high, or low, quantile of the row's pixels is its ground.
     """
-    area = pixels[:, frame.x1 : frame.x2]
-    ground = np.median(area, axis=axis)
+    area = np.sort(pixels[:, frame.x1 : frame.x2], axis=1)
+    low, high = (area[:, int(part * area.shape[1])] for part in (0.3, 0.7))
+    dark = area[:, area.shape[1] // 2].mean(axis=1) < 128
+    ground = np.where(dark[:, None], low, high)
     step = np.abs(np.diff(ground, axis=0)).max(axis=1) > _FAINT
     # A rule changes the ground twice, or three times with soft edges.
     return [span.start + 1 for span in spans(step, gap=2)]
@@ -143,9 +150,17 @@ def _upright_rules(pixels: Pixels, page: Pixels, frame: _Frame) -> list[int]:
     return edges
 
 
-def _bands(ink: Mask, frame: _Frame | None, marked: bool) -> list[Span]:
+def _letter_size(ink: Mask) -> float:
+    """The size of the font in pixels: capitals, digits and tall letters, a quarter of all or more, have 0.74 of it."""
+    labels, _ = ndimage.label(ink, structure=np.ones((3, 3)))
+    heights = [rows.stop - rows.start for rows, _ in ndimage.find_objects(labels)]
+    letters = [height for height in heights if height >= 4]
+    return float(np.quantile(letters, 0.75)) / 0.74 if letters else 8.0
+
+
+def _bands(ink: Mask, frame: _Frame | None) -> list[Span]:
     """The lines of text, one span of pixel rows each."""
-    part = ink[:, frame.x1 : frame.x2] if frame and marked else ink
+    part = ink[:, frame.x1 : frame.x2] if frame else ink
     bands = spans(part.any(axis=1))
     if not bands:
         return []
@@ -154,9 +169,21 @@ def _bands(ink: Mask, frame: _Frame | None, marked: bool) -> list[Span]:
     return [band for band in bands if band.length >= max(3.0, least)]
 
 
+def _ruled_rows(marks: list[int], bands: list[Span], em: float) -> list[float] | None:
+    """The rules as edges of the rows; None where too few rows are ruled."""
+    edges: list[float] = []
+    for mark in marks:
+        if not edges or mark - edges[-1] >= 0.7 * em:
+            edges.append(float(mark))
+    if len(edges) < 3:
+        return None
+    within = [band for band in bands if edges[0] <= band.middle <= edges[-1]]
+    return edges if 2 * (len(edges) - 1) >= len(_lines_of_rows(within, [])) else None
+
+
 def _row_edges(bands: list[Span], marks: list[int], em: float) -> list[float]:
-    """Upper and lower edges of the rows, neighbours' in common; captions above and below are still rows of their own."""
-    groups = _lines_of_rows(bands)
+    """Upper and lower edges of the rows, neighbours' in common; captions are still rows of their own."""
+    groups = _lines_of_rows(bands, marks)
     first, last = groups[0], groups[-1]
     edges: list[float] = []
     inside = [mark for mark in marks if first.start - 3 * em < mark < last.end + 3 * em]
@@ -175,13 +202,16 @@ def _row_edges(bands: list[Span], marks: list[int], em: float) -> list[float]:
     return [max(0.0, top), *edges, bottom]
 
 
-def _lines_of_rows(bands: list[Span]) -> list[Span]:
-    """Joins the lines of one row: those that stand much closer than rows do."""
+def _lines_of_rows(bands: list[Span], marks: list[int]) -> list[Span]:
+    """Joins the lines of one row: those that stand much closer than rows do, and not on two sides of a mark."""
     steps = np.diff([band.middle for band in bands])
     usual = float(np.median(steps[len(steps) // 3 :])) if steps.size else 0.0
-    groups = [bands[0]]
-    for step, band in zip(steps, bands[1:], strict=True):
-        if step < 0.82 * usual:
+    gaps = [below.start - above.end for above, below in itertools.pairwise(bands)]
+    usual_gap = float(np.median(gaps[len(gaps) // 3 :])) if gaps else 0.0
+    groups = bands[:1]
+    for step, gap, band in zip(steps, gaps, bands[1:], strict=True):
+        apart = any(groups[-1].end - 2 <= mark <= band.start + 2 for mark in marks)
+        if (step < 0.82 * usual or gap < 0.6 * usual_gap) and not apart:
             groups[-1] = Span(groups[-1].start, band.end)
         else:
             groups.append(band)
@@ -190,13 +220,19 @@ def _lines_of_rows(bands: list[Span]) -> list[Span]:
 
 def _texts(part: Mask, em: float) -> list[Span]:
     """A row's pieces of text; words of one cell are closer than cells."""
-    return [span for span in spans(part.any(axis=0), gap=round(0.65 * em)) if span.length >= 2]
+    return [span for span in spans(part.any(axis=0), gap=round(0.87 * em)) if span.length >= 2]
 
 
-def _without_captions(rows: list[_Row], edges: list[float]) -> tuple[list[_Row], list[float]]:
-    """Drops rows of a single piece of text, or of none, at the top and at the bottom."""
+def _without_captions(
+    rows: list[_Row], edges: list[float], frame: _Frame | None
+) -> tuple[list[_Row], list[float]]:
+    """Drops rows of a single piece of text, or of none, at the top and at the bottom.
+
+    A caption of several pieces is known by standing above a frame of several rows.
+    """
     first, last = 0, len(rows)
-    while first < last and len(rows[first].texts) < 2:
+    tall = frame is not None and frame.y2 - frame.y1 > 3 * rows[0].span.length
+    while first < last and (len(rows[first].texts) < 2 or (tall and frame and rows[first].span.end <= frame.y1 + 3)):
         first += 1
     while last > first and len(rows[last - 1].texts) < 2:
         last -= 1
@@ -213,11 +249,9 @@ def _columns(rows: list[_Row], em: float) -> list[Column]:
     # A heading that spans several columns must not join them.
     least = 1 if len(rows) < 5 else 2 if len(rows) < 10 else 0.15 * len(rows)
     places = spans(counts >= least, gap=round(0.3 * em))
-    columns = []
-    for place in places:
-        inside = [
-            span for row in rows for span in row.texts if place.start - 1 <= span.middle < place.end + 1
-        ]
-        if len(inside) >= 2:
-            columns.append(Column(tuple(inside)))
-    return columns
+    texts: list[list[Span]] = [[] for _ in places]
+    for span in (span for row in rows for span in row.texts):
+        above = [place for place, (start, end) in enumerate(places) if span.start < end and start < span.end]
+        if len(above) == 1:
+            texts[above[0]].append(span)
+    return [Column(tuple(column)) for column in texts if len(column) >= 2]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iapo.records import Axis, Box
-from iapo.tasks.boxes.pixels import (
+from iapo.tasks.finder.pixels import (
     Mask,
     Pixels,
     Rectangle,

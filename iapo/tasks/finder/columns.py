@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from iapo.tasks.boxes.pixels import Span
+from iapo.tasks.finder.pixels import Span
 
 Align = Literal["left", "middle", "right"]
 
@@ -50,12 +50,6 @@ class Column:
         return float(np.mean(np.abs(np.array(values) - np.median(values))))
 
 
-def alignment(columns: list[Column]) -> Align:
-    """How most texts are aligned."""
-    options: tuple[Align, ...] = ("middle", "left", "right")
-    return min(options, key=lambda align: sum(column.spread(align) for column in columns))
-
-
 def column_edges(columns: list[Column], em: float, outer: tuple[float, float] | None) -> list[float] | None:
     """The edges of columns.
 
@@ -69,33 +63,52 @@ def column_edges(columns: list[Column], em: float, outer: tuple[float, float] | 
     """
     if len(columns) < 2:
         return None
-    names, cells = columns[0], columns[1:]
-    align = alignment(cells)
+    names = columns[0]
     pad = max(4.0, 0.5 * em)
     if outer is not None:
         pad = min(max(2.0, names.start - outer[0]), 1.5 * em)
-    left = outer[0] if outer is not None else max(0.0, names.start - pad)
-    right = outer[1] if outer is not None else None
-    if align == "left":
-        inner = [column.start - pad for column in cells]
-        extra = _extra(inner, [column.end - column.start for column in cells], pad)
-        end = right if right is not None else cells[-1].end + pad + extra
-        edges = [left, *inner, end]
-    elif align == "right":
-        inner = [column.end + pad for column in cells]
-        widths = [column.end - column.start for column in cells]
-        extra = _extra(inner, widths[1:], pad)
-        first = max(names.end + min(pad, 2.0), cells[0].start - pad - extra)
-        edges = [left, first, *inner[:-1], right if right is not None else inner[-1]]
-    else:
-        edges = _around_middles(names, cells, pad, left, right)
-    return edges if all(a < b for a, b in itertools.pairwise(edges)) else _between(columns, pad, left, right)
+    left, right = (max(0.0, names.start - pad), None) if outer is None else outer
+    options: list[tuple[float, list[float]]] = []
+    for align in _ALIGNS:
+        edges = _EDGES[align](names, columns[1:], pad, left, right)
+        if all(a < b for a, b in itertools.pairwise(edges)):
+            # How far the texts are from this alignment, and the cells from having one extra width.
+            extras = np.array(_extras(edges, columns, pad))
+            uneven = float(np.abs(extras - np.median(extras)).mean()) - 2 * float(min(0.0, extras.min() + 2))
+            spread = float(np.mean([column.spread(align) for column in columns[1:]]))
+            options.append((spread + uneven, edges))
+    if options:
+        return min(options)[1]
+    # The texts' alignment tells nothing: the middles of the gaps.
+    inner = [(one.end + other.start) / 2 for one, other in itertools.pairwise(columns)]
+    return [left, *inner, right if right is not None else columns[-1].end + pad]
 
 
-def _extra(edges: list[float], widths: list[int], pad: float) -> float:
-    """How much wider cells are than their widest text with room at both sides."""
+def _extras(edges: list[float], columns: list[Column], pad: float) -> list[float]:
+    """How much wider each cell is than its widest text with room at both sides."""
     cells = [end - start for start, end in itertools.pairwise(edges)]
-    return max(0.0, float(np.median([cell - width - 2 * pad for cell, width in zip(cells, widths, strict=False)]))) if cells else 0.0
+    return [cell - (column.end - column.start) - 2 * pad for cell, column in zip(cells, columns, strict=True)]
+
+
+def _extra(inner: list[float], columns: list[Column], pad: float) -> float:
+    """The usual extra width of the cells between inner edges."""
+    return max(0.0, float(np.median(_extras(inner, columns, pad)))) if columns else 0.0
+
+
+def _from_left(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
+    """Edges of columns whose texts begin at one line."""
+    inner = [column.start - pad for column in cells]
+    extra = _extra(inner, cells[:-1], pad)
+    return [left, *inner, right if right is not None else cells[-1].end + pad + extra]
+
+
+def _from_right(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
+    """Edges of columns whose texts end at one line."""
+    ends = [column.end + pad for column in cells]
+    if right is not None:
+        ends[-1] = right
+    first = max(names.end + min(pad, 2.0), cells[0].start - pad - _extra(ends, cells[1:], pad))
+    return [left, first, *ends]
 
 
 def _around_middles(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
@@ -118,7 +131,5 @@ def _around_middles(names: Column, cells: list[Column], pad: float, left: float,
     return [left, *(sign * first + offset for sign, offset in zip(signs, offsets, strict=True))]
 
 
-def _between(columns: list[Column], pad: float, left: float, right: float | None) -> list[float]:
-    """The middles of the gaps, where the texts' alignment tells nothing."""
-    inner = [(one.end + other.start) / 2 for one, other in itertools.pairwise(columns)]
-    return [left, *inner, right if right is not None else columns[-1].end + pad]
+_ALIGNS: tuple[Align, ...] = ("middle", "left", "right")
+_EDGES = {"left": _from_left, "middle": _around_middles, "right": _from_right}
