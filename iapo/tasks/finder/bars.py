@@ -54,10 +54,10 @@ def find_bars(pixels: Pixels) -> tuple[Axis, dict[str, Box], dict[str, Box]] | N
     """
     page = page_colour(pixels)
     rectangles = solid_rectangles(pixels, page)
-    width = pixels.shape[1]
-    upright = _standing(rectangles)
+    height, width = pixels.shape[:2]
+    upright = _standing(rectangles, height)
     # Turned by a quarter, lying bars stand: what was left is at the bottom, what was on top is at the left.
-    lying = _standing([Rectangle(y1, width - x2, y2, width - x1) for x1, y1, x2, y2 in rectangles])
+    lying = _standing([Rectangle(y1, width - x2, y2, width - x1) for x1, y1, x2, y2 in rectangles], width)
     if upright is None and lying is None:
         return None
     if lying is None or (upright is not None and upright.area >= lying.area):
@@ -73,8 +73,11 @@ def _turn_back(boxes: dict[str, Box], width: int) -> dict[str, Box]:
     return {name: (width - y2, x1, width - y1, x2) for name, (x1, y1, x2, y2) in boxes.items()}
 
 
-def _standing(rectangles: list[Rectangle]) -> Bars | None:
-    """The bars of one width on one base line that cover the most pixels."""
+def _standing(rectangles: list[Rectangle], height: int) -> Bars | None:
+    """The bars of one width on one base line that cover the most pixels.
+
+    The longest must have a tenth of the picture's height: letters and the marks of a line chart are shorter.
+    """
     wide = _stacked([rectangle for rectangle in rectangles if rectangle.width >= 5])
     best: Bars | None = None
     for base in sorted({bar.y2 for bar in wide}):
@@ -84,7 +87,8 @@ def _standing(rectangles: list[Rectangle]) -> Bars | None:
             alike = sorted(bar for bar in on_base if abs(bar.width - width) <= max(_NEAR, 0.1 * width))
             apart = all(left.x2 <= right.x1 + _NEAR for left, right in itertools.pairwise(alike))
             found = Bars(base, alike)
-            if len(alike) >= 2 and apart and (best is None or found.area > best.area):
+            long = max(bar.height for bar in alike) >= 0.1 * height
+            if len(alike) >= 2 and long and apart and (best is None or found.area > best.area):
                 best = found
     return best
 

@@ -14,8 +14,10 @@ Pixels = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 """Shape (height, width)."""
 
-_SAME = 14
-"""Colours that differ by no more than this in any channel are one colour; JPEG noise on fills stays below it."""
+_SAME = 30
+"""Colours that differ by no more than this in any channel are one colour; JPEG noise stays below it."""
+_BELONGS = 40
+"""A pixel further than this from every colour is of none, for example on a soft edge."""
 _MOST_COLOURS = 24
 
 
@@ -97,20 +99,37 @@ def solid_rectangles(pixels: Pixels, page: Pixels) -> list[Rectangle]:
     """Areas of one colour that fill a rectangle, without those of the page's or a plot area's pale (or dark) ground."""
     rectangles: list[Rectangle] = []
     light = page.min() >= 128
-    for colour in main_colours(pixels, least=max(12, pixels.shape[0] * pixels.shape[1] // 5000)):
+    colours = main_colours(pixels, least=max(12, pixels.shape[0] * pixels.shape[1] // 5000))
+    nearest = np.full(pixels.shape[:2], -1)
+    least = np.full(pixels.shape[:2], _BELONGS + 1, dtype=np.int16)
+    for index, colour in enumerate(colours):
+        away = distance(pixels, colour)
+        closer = away < least
+        nearest[closer] = index
+        least[closer] = away[closer]
+    for index, colour in enumerate(colours):
         ground = colour.min() >= 222 if light else colour.max() <= 60
-        if ground or np.abs(colour - page).max() <= _SAME:
-            continue
-        labels, _ = ndimage.label(distance(pixels, colour) <= _SAME)
-        for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            if min(height, width) < 2 or max(height, width) < 5:
-                continue
-            # Lettering on a bar leaves holes.
-            part = ndimage.binary_fill_holes(labels[rows, columns] == index)
-            if part.mean() >= 0.85:
-                rectangles.append(Rectangle(columns.start, rows.start, columns.stop, rows.stop))
+        if not ground and np.abs(colour - page).max() > _SAME:
+            labels, _ = ndimage.label(nearest == index)
+            for place, part in enumerate(ndimage.find_objects(labels), start=1):
+                found = _rectangle(labels[part] == place, part[1].start, part[0].start)
+                if found is not None:
+                    rectangles.append(found)
     return rectangles
+
+
+def _rectangle(part: Mask, x: int, y: int) -> Rectangle | None:
+    """The rectangle that a connected part fills, None where it has another shape; its first pixel is at (x, y)."""
+    if min(part.shape) < 2 or max(part.shape) < 5 or part.mean() < 0.4:
+        return None
+    # Lettering on a bar leaves holes, noise on its rim leaves fringes.
+    part = ndimage.binary_fill_holes(part)
+    rows, columns = np.flatnonzero(part.mean(axis=1) >= 0.5), np.flatnonzero(part.mean(axis=0) >= 0.5)
+    if min(rows.size, columns.size) < 2 or max(rows.size, columns.size) < 5:
+        return None
+    if part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < 0.85:
+        return None
+    return Rectangle(x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
 
 
 def long_runs(mask: Mask, length: int, axis: int) -> Mask:
