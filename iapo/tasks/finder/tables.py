@@ -18,7 +18,7 @@ HEADER = "header"
 
 _INK = 50
 """Least contrast of lettering."""
-_FAINT = 5
+_FAINT = 10
 """Least difference of a fill or rule from its neighbour."""
 
 
