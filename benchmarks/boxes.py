@@ -61,7 +61,9 @@ def compressed(image: Image.Image, quality: int) -> Image.Image:
 def measure(family: str, count: int, size: int, seed: int, jpeg: int) -> dict[str, float | int | str]:
     """Counts of one family and size."""
     row: dict[str, float | int | str] = {"family": family, "size": size, "pictures": count}
-    totals = dict.fromkeys(("columns_right", "columns_found", "columns_true", "rows_right", "rows_found", "rows_true"), 0)
+    totals = dict.fromkeys(
+        ("columns_right", "columns_found", "columns_true", "rows_right", "rows_found", "rows_true"), 0
+    )
     whole, none, seconds = 0, 0, 0.0
     for sample in generate(family, count, seed=seed, size=size, split="validation"):
         image = compressed(sample.image, jpeg) if jpeg else sample.image
@@ -107,7 +109,11 @@ def main() -> None:
         for size in arguments.sizes:
             row = measure(family, arguments.count, size, arguments.seed, arguments.jpeg)
             rows.append(row)
-            cells = [share(row[f"{axis}_right"], row[f"{axis}_{of}"]) for axis in ("columns", "rows") for of in ("found", "true")]
+            cells = [
+                share(row[f"{axis}_right"], row[f"{axis}_{of}"])
+                for axis in ("columns", "rows")
+                for of in ("found", "true")
+            ]
             count = row["pictures"]
             table.add_row(
                 family, str(size), str(count), *cells, share(row["whole"], count), str(row["none"]), f"{row['ms']:.0f}"

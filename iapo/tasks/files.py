@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iapo.tasks.rows import SUFFIXES, stem_of
 
-QUARANTINE = ".quarantine.jsonl"
+QUARANTINE = ".damaged.jsonl"
 """How the names of files end that list damaged rows; they are no data."""
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}

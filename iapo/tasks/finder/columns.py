@@ -47,7 +47,8 @@ class Column:
             "middle": [text.middle for text in self.texts],
             "right": [text.end for text in self.texts],
         }[align]
-        return float(np.mean(np.abs(np.array(values) - np.median(values))))
+        places = np.array(values, dtype=float)
+        return float(np.mean(np.abs(places - np.median(places))))
 
 
 def column_edges(columns: list[Column], em: float, outer: tuple[float, float] | None) -> list[float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -139,9 +139,9 @@ def long_runs(mask: Mask, length: int, axis: int) -> Mask:
     return ndimage.maximum_filter1d(eroded, length, axis=axis, mode="constant", origin=-1 if length % 2 == 0 else 0) > 0
 
 
-def spans(flags: NDArray[np.bool_], gap: int = 0) -> list[Span]:
-    """The runs of true values; runs that stand `gap` or less apart count as one."""
-    padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
+def spans(flags: ArrayLike, gap: int = 0) -> list[Span]:
+    """The runs of true values along one axis; runs that stand `gap` or less apart count as one."""
+    padded = np.concatenate([[False], np.asarray(flags), [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(padded))
     found: list[Span] = []
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):

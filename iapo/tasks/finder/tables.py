@@ -23,7 +23,7 @@ _FAINT = 10
 
 
 class _Frame(NamedTuple):
-    """The area that rules and fills take, in pixels; the picture's middle part where there are none."""
+    """The area that rules and fills take, in pixels."""
 
     x1: int
     x2: int
@@ -82,8 +82,8 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
 
 
 def _frame(pixels: Pixels, page: Pixels) -> _Frame | None:
-    """Where rules and fills are."""
-    height, width = pixels.shape[:2]
+    """Where rules and fills are; None where there are none."""
+    width = pixels.shape[1]
     other = distance(pixels, page) > _FAINT
     # Lettering breaks a fill's runs, but not between the lines.
     runs = long_runs(other, max(24, width // 5), axis=1)
@@ -223,9 +223,7 @@ def _texts(part: Mask, em: float) -> list[Span]:
     return [span for span in spans(part.any(axis=0), gap=round(0.87 * em)) if span.length >= 2]
 
 
-def _without_captions(
-    rows: list[_Row], edges: list[float], frame: _Frame | None
-) -> tuple[list[_Row], list[float]]:
+def _without_captions(rows: list[_Row], edges: list[float], frame: _Frame | None) -> tuple[list[_Row], list[float]]:
     """Drops rows of a single piece of text, or of none, at the top and at the bottom.
 
     A caption of several pieces is known by standing above a frame of several rows.
