@@ -161,12 +161,25 @@ def _repeated_key(value: Any) -> str | None:
     return next((key for key in map(_repeated_key, inner) if key is not None), None)
 
 
+def _broken_text(value: Any) -> bool:
+    """Whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
+    if isinstance(value, str):
+        return any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else False
+    if isinstance(value, dict):
+        return any(_broken_text(key) or _broken_text(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(map(_broken_text, value))
+
+
 def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | Damage:
     if not isinstance(value, dict):
         return Damage(number, key, f"the row is of type {type(value).__name__} and not a JSON object", path.name)
     twice = _repeated_key(value)
     if twice is not None:
         return Damage(number, key, f"the key {twice!r} stands twice in one JSON object", path.name)
+    if _broken_text(key) or _broken_text(value):
+        return Damage(
+            number, key, "the row holds half of a surrogate pair, such as \\ud800, which is no text", path.name
+        )
     return Row(number, without_solution(value), path.name, path.parent, key)
 
 

@@ -88,9 +88,22 @@ def _standing(rectangles: list[Rectangle], height: int) -> Bars | None:
             apart = all(left.x2 <= right.x1 + _NEAR for left, right in itertools.pairwise(alike))
             found = Bars(base, alike)
             long = max(bar.height for bar in alike) >= 0.1 * height
-            if len(alike) >= 2 and long and apart and (best is None or found.area > best.area):
+            if (
+                len(alike) >= 2
+                and long
+                and apart
+                and not _one_block(alike)
+                and (best is None or found.area > best.area)
+            ):
                 best = found
     return best
+
+
+def _one_block(bars: list[Rectangle]) -> bool:
+    """Whether they touch and are of one length, as stripes and the steps of a colour scale are."""
+    heights = [bar.height for bar in bars]
+    touching = all(right.x1 - left.x2 <= _NEAR for left, right in itertools.pairwise(bars))
+    return touching and max(heights) - min(heights) <= _NEAR
 
 
 def _stacked(rectangles: list[Rectangle]) -> list[Rectangle]:
@@ -111,7 +124,8 @@ def _groups(bars: list[Rectangle]) -> list[list[Rectangle]]:
     """Bars by slot: one each, or several where they stand in groups of one size."""
     gaps = [max(0, right.x1 - left.x2) for left, right in itertools.pairwise(bars)]
     alone = [[bar] for bar in bars]
-    if len(gaps) < 3 or max(gaps) < 2.5 * min(gaps) + 4:
+    close = 0.35 * float(np.median([bar.width for bar in bars]))
+    if len(gaps) < 3 or min(gaps) > close or max(gaps) < 2.5 * min(gaps) + 4:
         return alone
     cut = (max(gaps) + min(gaps)) / 2
     groups = [[bars[0]]]

@@ -39,8 +39,9 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     """Finds the boxes of a bar chart or of a table, from the picture alone.
 
     Nothing is read, so that the names are places. A chart's bars are `1`, `2`, ... from the left, lying bars from the
-    top, with a box on either axis as in `iapo.tasks.synthetic`. A table's rows are `header`, `1`, `2`, ... from the top,
-    its columns `1`, `2`, ... from the left without the left-most one, which holds the rows' names and is never masked.
+    top, with a box on either axis as in `iapo.tasks.synthetic`. A table's rows are `header`, `1`, `2`, ... from the
+    top, its columns `1`, `2`, ... from the left without the left-most one, which holds the rows' names and is never
+    masked.
 
     Args:
         image: The picture, any Pillow mode; it is not changed.
