@@ -7,7 +7,6 @@ the empty places that a table of structs has for other rows' names.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,8 @@ SPILL = 0.05
 
 # Numbers up to here are fractions, though those above 1 are outside; no box in pixels lies within two pixels.
 _FRACTION = 2.0
+
+_FAR = 1e12
 
 
 def named_boxes(value: Any, names: Any, what: str, size: tuple[int, int]) -> dict[str, Box]:
@@ -62,6 +63,9 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
             return _zipped(list(zip(*(value[edge] for edge in EDGES), strict=True)), names, what)
         return {name: box for name, box in value.items() if not _nothing(box) and (name, box) != ("x1", "none")}
     if isinstance(value, list):
+        if value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+            # Arrow's maps come as pairs.
+            return _by_name(dict(value), names, what)
         return _zipped(value, names, what)
     raise RowError(f"the {what} boxes are of type {type(value).__name__}; they must be a map or a list")
 
@@ -101,24 +105,22 @@ def _numbers(box: Any, name: str, what: str) -> Box:
     for edge, number in zip(EDGES, box, strict=True):
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise RowError(f"{edge} of the box of {what} {name!r} is of type {type(number).__name__}, not a number")
-        if not math.isfinite(number):
-            raise RowError(f"{edge} of the box of {what} {name!r} is {number}; it must be finite")
+        # Compared and not converted, since an integer of JSON may be too long for a float.
+        if not -_FAR < number < _FAR:
+            raise RowError(f"{edge} of the box of {what} {name!r} is {str(number)[:20]}; it must be finite")
     x1, y1, x2, y2 = (float(number) for number in box)
     return x1, y1, x2, y2
 
 
 def _inside(box: Box, scale: Sequence[int], name: str, what: str, size: tuple[int, int]) -> Box:
     shown = tuple(round(number, 4) for number in box)
-    if box[0] >= box[2] or box[1] >= box[3]:
-        side = "width" if box[0] >= box[2] else "height"
-        raise RowError(f"the box of {what} {name!r} has no {side}: {shown}")
-    pixels = [number * factor for number, factor in zip(box, scale, strict=True)]
-    for low, high, length in ((pixels[0], pixels[2], size[0]), (pixels[1], pixels[3], size[1])):
+    x1, y1, x2, y2 = (number * factor for number, factor in zip(box, scale, strict=True))
+    if x1 >= x2 or y1 >= y2:
+        raise RowError(f"the box of {what} {name!r} has no {'width' if x1 >= x2 else 'height'}: {shown}")
+    for low, high, length in ((x1, x2, size[0]), (y1, y2, size[1])):
         if low < -SPILL * length or high > (1 + SPILL) * length or low >= length or high <= 0:
             raise RowError(
                 f"the box of {what} {name!r}, {shown}, lies outside of the picture of {size[0]} x {size[1]} pixels; "
                 "its boxes may be meant for another size or in other units"
             )
-    x1, x2 = (min(max(pixels[index], 0.0), float(size[0])) for index in (0, 2))
-    y1, y2 = (min(max(pixels[index], 0.0), float(size[1])) for index in (1, 3))
-    return x1, y1, x2, y2
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from iapo.records import Sample
@@ -69,7 +70,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     else:
         columns, rows = open_hub(_hub_id(source), split)
         known = known or format_of(columns, str(source))
-    return _samples(rows, known.read, str(source), split)
+    return _samples(rows, known, str(source), split)
 
 
 def _detect_files(files: list[Path]) -> Format:
@@ -92,10 +93,9 @@ def _hub_id(source: str | Path) -> str:
     return str(source)
 
 
-def _samples(
-    rows: Iterator[Row | Damage], read: Callable[[Row], Sample], source: str, split: str | None
-) -> Iterator[Sample | Damage]:
+def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: str | None) -> Iterator[Sample | Damage]:
     first_rows: dict[bytes, str] = {}
+    questions: Counter[bytes] = Counter()
     others: set[str] = set()
     for ordinal, row in enumerate(rows, start=1):
         if isinstance(row, Damage):
@@ -106,22 +106,30 @@ def _samples(
             others.add(told)
             continue
         try:
-            sample = read(dataclasses.replace(row, ordinal=ordinal))
+            sample = known.read(dataclasses.replace(row, ordinal=ordinal))
         except RowError as error:
             yield Damage(row.number, _id(row), str(error), row.file)
             continue
-        # Ids are kept as digests, so that long ones need no more memory than short ones.
-        key = hashlib.blake2b(sample.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        where = f"row {row.number} of {row.file}"
+        key = _digest(sample.id, sample.question if known.figure_ids else "")
         if key in first_rows:
             yield Damage(row.number, sample.id, f"the id was already used in {first_rows[key]}", row.file)
             continue
-        first_rows[key] = where
+        first_rows[key] = f"row {row.number} of {row.file}"
+        if known.figure_ids:
+            figure = _digest(sample.id)
+            questions[figure] += 1
+            if questions[figure] > 1:
+                sample = dataclasses.replace(sample, id=f"{sample.id}#{questions[figure]}")
         yield sample
     if not first_rows and others:
         raise ValueError(
             f"no row of {source} belongs to the split {split!r}; its rows have {', '.join(sorted(others))}"
         )
+
+
+def _digest(*texts: str) -> bytes:
+    """What is kept of an id, so that long ones need no more memory than short ones."""
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _id(row: Row) -> str | None:

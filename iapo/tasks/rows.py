@@ -173,7 +173,10 @@ def _broken_text(value: Any) -> bool:
 def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | Damage:
     if not isinstance(value, dict):
         return Damage(number, key, f"the row is of type {type(value).__name__} and not a JSON object", path.name)
-    twice = _repeated_key(value)
+    try:
+        twice = _repeated_key(value)
+    except RecursionError:
+        return Damage(number, key, "the row is nested too deeply", path.name)
     if twice is not None:
         return Damage(number, key, f"the key {twice!r} stands twice in one JSON object", path.name)
     if _broken_text(key) or _broken_text(value):
@@ -193,13 +196,12 @@ def _read_lines(path: Path) -> Iterator[Row | Damage]:
             if not line.strip():
                 continue
             try:
-                value = json.loads(_text(line, number == 1), object_pairs_hook=_object)
+                row = _row(number, json.loads(_text(line, number == 1), object_pairs_hook=_object), path)
             except UnicodeDecodeError as error:
-                yield Damage(number, None, f"the line is not UTF-8: {error.reason} at byte {error.start}", path.name)
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield Damage(number, None, f"the line is not JSON: {_first_line(error)}", path.name)
-            else:
-                yield _row(number, value, path)
+                row = Damage(number, None, f"the line is not UTF-8: {error.reason} at byte {error.start}", path.name)
+            except (ValueError, RecursionError) as error:
+                row = Damage(number, None, f"the line is not JSON: {_first_line(error)}", path.name)
+            yield row
 
 
 def _read_json(path: Path) -> Iterator[Row | Damage]:
@@ -207,7 +209,7 @@ def _read_json(path: Path) -> Iterator[Row | Damage]:
         value = json.loads(_text(path.read_bytes(), True), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         yield Damage(0, None, f"the file is not UTF-8: {error.reason} at byte {error.start}", path.name)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         yield Damage(0, None, f"the file is not JSON: {_first_line(error)}", path.name)
     else:
         if isinstance(value, dict):

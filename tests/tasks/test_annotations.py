@@ -28,6 +28,7 @@ def edges(box: Any) -> dict[str, Any]:
         ([edges(A), edges(B)], ["A", "B"]),
         ([list(A), list(B)], ["A", "B"]),
         ({edge: [a, b] for edge, a, b in zip(("x1", "y1", "x2", "y2"), A, B, strict=True)}, ["A", "B"]),
+        ([("A", edges(A)), ("B", edges(B))], None),
         ({"A": edges([0.05, 0.2, 0.25, 0.9]), "B": edges([0.3, 0.2, 0.5, 0.9])}, None),
     ],
 )
@@ -92,6 +93,8 @@ def test_a_little_over_the_border_is_cut_off(box: Any, cut: Any):
         ({"A": (60, 10, 50, 90)}, None, "has no width"),
         ({"A": (10, 90, 50, 10)}, None, "has no height"),
         ({"A": (10, math.nan, 50, 10)}, None, "y1 of the box of column 'A' is nan"),
+        ({"A": (10, 10, 10**400, 90)}, None, "x2 of the box of column 'A' is "),
+        ({"A": (10, 10, 50, -(10**400))}, None, "must be finite"),
         ({"A": (10, 10, 50, True)}, None, "y2 of the box of column 'A' is of type bool"),
         ({"A": edges(A), "B": edges([0.3, 0.2, 0.5, 0.9])}, None, "mix units: 'B' has fractions .* 'A' has pixels"),
         ("none", None, "the column boxes are of type str"),

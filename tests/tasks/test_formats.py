@@ -133,6 +133,17 @@ def test_boxes_of_a_resized_picture_are_refused(tmp_path: Path):
     assert all(isinstance(item, Damage) and "in other units" in item.reason for item in items)
 
 
+def test_several_questions_about_one_figure(tmp_path: Path):
+    layout = LAYOUTS["vtool-json"]
+    rows = layout.rows(layout.samples())
+    for number, row in enumerate(rows):
+        row["figure_id"], row["query"] = "f", f"question {number % 3}?"
+    *samples, damage = load(layout.write(rows, layout.path(tmp_path)))
+    assert [one.id for one in samples if isinstance(one, Sample)] == ["f", "f#2", "f#3"]
+    assert isinstance(damage, Damage)
+    assert (damage.id, damage.reason) == ("f", "the id was already used in row 1 of vtool-json.parquet")
+
+
 def test_ids_and_question_types(tmp_path: Path):
     assert [one.id for one in loaded(LAYOUTS["charxiv-subfigures"], tmp_path)] == [
         made.id for made in LAYOUTS["charxiv-subfigures"].samples()
@@ -147,7 +158,10 @@ def test_the_smallest_line_of_your_own(tmp_path: Path):
     layout = LAYOUTS["own"]
     layout.make(tmp_path)
     path = tmp_path / "mine.jsonl"
-    path.write_bytes("\ufeff".encode() + json.dumps({"image": "pictures/1.png", "question": "?", "answer": 4}).encode())
+    # As macOS names screenshots, with a narrow no-break space.
+    name = "pictures/Bildschirmfoto 9.41\u202fPM ü.png"
+    (tmp_path / "pictures/1.png").rename(tmp_path / name)
+    path.write_bytes("\ufeff".encode() + json.dumps({"image": name, "question": "?", "answer": 4}).encode())
     (one,) = strict(load(path))
     assert (one.id, one.answers, one.kind, one.axis, one.source) == ("mine-1", ("4",), "chart", None, "own/mine")
     assert not one.column_boxes

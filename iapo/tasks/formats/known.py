@@ -20,19 +20,21 @@ class Format:
         matches: Whether a file with these columns is of it.
         read: Makes a sample of a row, or raises `RowError`.
         columns: What tells it, for messages.
+        figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
     """
 
     name: str
     matches: Callable[[frozenset[str]], bool]
     read: Callable[[Row], Sample]
     columns: str
+    figure_ids: bool = False
 
 
 FORMATS = {
     one.name: one
     for one in (
         Format(parquet.NAME, parquet.matches, parquet.read, "what `iapo.tasks.parquet` writes"),
-        Format(vtool.NAME, vtool.matches, vtool.read, "metadata, figure_id, query, answer, images"),
+        Format(vtool.NAME, vtool.matches, vtool.read, "metadata, figure_id, query, answer, images", True),
         Format(refocus.COT_NAME, refocus.matches_cot, refocus.read_cot, "conversations, answer"),
         Format(refocus.HUB_NAME, refocus.matches_hub, refocus.read_hub, "image, question, answer, x_values_bbox"),
         Format(refocus.BOXES_NAME, refocus.matches_boxes, refocus.read_boxes, "figure_path, answer, x_bboxes"),

@@ -61,7 +61,7 @@ def _metadata(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RowError(f"the metadata are not JSON: {error}") from error
     if value is None:
         return {}
