@@ -12,7 +12,7 @@ from pathlib import Path
 from iapo.data.terminal import expected_rows, progress
 from iapo.records import Sample
 from iapo.tasks.damage import Damage, quarantine, strict
-from iapo.tasks.files import QUARANTINE
+from iapo.tasks.files import DAMAGED
 from iapo.tasks.finder import add_boxes
 from iapo.tasks.loading import load
 from iapo.tasks.parquet import write_rows
@@ -66,7 +66,7 @@ def convert(
         ValueError: If a file would be overwritten, the data cannot be read, no row of it loads, or a row is damaged
             and `refuse_damage` is set.
     """
-    aside = out.with_name(out.name + QUARANTINE)
+    aside = out.with_name(out.name + DAMAGED)
     _check_free(out, aside)
     done = Converted()
     items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))

@@ -164,7 +164,7 @@ def _repeated_key(value: Any) -> str | None:
 def _broken_text(value: Any) -> bool:
     """Whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
     if isinstance(value, str):
-        return any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else False
+        return not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
     if isinstance(value, dict):
         return any(_broken_text(key) or _broken_text(inner) for key, inner in value.items())
     return isinstance(value, list) and any(map(_broken_text, value))
@@ -174,12 +174,12 @@ def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | D
     if not isinstance(value, dict):
         return Damage(number, key, f"the row is of type {type(value).__name__} and not a JSON object", path.name)
     try:
-        twice = _repeated_key(value)
+        twice, broken = _repeated_key(value), _broken_text(key) or _broken_text(value)
     except RecursionError:
         return Damage(number, key, "the row is nested too deeply", path.name)
     if twice is not None:
         return Damage(number, key, f"the key {twice!r} stands twice in one JSON object", path.name)
-    if _broken_text(key) or _broken_text(value):
+    if broken:
         return Damage(
             number, key, "the row holds half of a surrogate pair, such as \\ud800, which is no text", path.name
         )

@@ -51,6 +51,8 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
     page = page_colour(pixels)
     frame = _frame(pixels, page)
     ink = _lettering(pixels, frame)
+    if frame is not None and _stands_beside(ink, frame):
+        frame = None
     y_marks = _marks(pixels, frame) if frame else []
     x_rules = _upright_rules(pixels, page, frame) if frame else []
     bands = _bands(ink, frame)
@@ -109,6 +111,13 @@ def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
     rules = long_runs(ink, max(24, width // 12), axis=1) | long_runs(ink, max(24, height // 8), axis=0)
     # A rule's soft edges are no lettering either.
     return np.asarray(ink & ~ndimage.binary_dilation(rules, np.ones((3, 3))), dtype=np.bool_)
+
+
+def _stands_beside(ink: Mask, frame: _Frame) -> bool:
+    """Whether lettering goes on beside the frame, which then is a part of the table, such as filled row names."""
+    rows = ink[frame.y1 : frame.y2]
+    beside = np.concatenate([rows[:, : max(0, frame.x1 - 4)], rows[:, frame.x2 + 4 :]], axis=1)
+    return int(beside.any(axis=1).sum()) >= 4
 
 
 def _marks(pixels: Pixels, frame: _Frame) -> list[int]:
