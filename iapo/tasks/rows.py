@@ -107,7 +107,8 @@ def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _read_parquet(path: Path) -> Iterator[Row | Damage]:
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # Buffered ahead, all row groups would stay in memory to the end.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             names = [name for name in file.schema_arrow.names if name not in SOLUTION_COLUMNS]
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 for fields in _unpacked(batch):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from own import DAMAGED, MIXED, row, write
 
 from iapo.data.convert import convert, make
 from iapo.records import Sample
 from iapo.tasks.loading import detect, load, strict
+from iapo.tasks.rows import read_rows
 from iapo.tasks.synthetic import generate
 
 
@@ -84,6 +88,17 @@ def test_finds_boxes_where_there_are_none(tmp_path: Path):
     plain = convert(str(source), tmp_path / "plain.parquet")
     assert (plain.boxed, plain.boxless.total()) == (0, 0)
     assert not [sample for sample in strict(load(tmp_path / "plain.parquet")) if sample.id == "bare" and sample.axis]
+
+
+def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path):
+    path = tmp_path / "large.parquet"
+    with pq.ParquetWriter(path, pa.schema([("id", pa.string()), ("image", pa.binary())]), compression="none") as writer:
+        for group in range(20):
+            rows = [{"id": f"{group}-{index}", "image": os.urandom(100_000)} for index in range(5)]
+            writer.write_table(pa.Table.from_pylist(rows))
+    before = pa.total_allocated_bytes()
+    most = max(pa.total_allocated_bytes() - before for _ in read_rows(path))
+    assert most < path.stat().st_size / 5
 
 
 def test_make_writes_what_generate_yields(tmp_path: Path):
