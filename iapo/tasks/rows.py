@@ -18,8 +18,10 @@ from iapo.tasks.damage import Damage
 SUFFIXES = (".parquet", ".jsonl", ".json")
 """The kinds of files that hold rows."""
 
-SOLUTION_COLUMNS = frozenset({"thoughts", "edited_image", "focus_areas_bbox", "focus_areas"})
-"""Columns that give the solution away; they are never read."""
+SOLUTION_COLUMNS = frozenset(
+    {"thoughts", "edited_image", "focus_areas_bbox", "focus_areas", "text_html_table", "text_markdown_table"}
+)
+"""Columns that give the solution away, steps to it or the table as text; they are never read."""
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 _BATCH = 16
