@@ -93,12 +93,12 @@ def test_finds_boxes_where_there_are_none(tmp_path: Path):
 def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path):
     path = tmp_path / "large.parquet"
     with pq.ParquetWriter(path, pa.schema([("id", pa.string()), ("image", pa.binary())]), compression="none") as writer:
-        for group in range(20):
+        for group in range(40):
             rows = [{"id": f"{group}-{index}", "image": os.urandom(100_000)} for index in range(5)]
             writer.write_table(pa.Table.from_pylist(rows))
     before = pa.total_allocated_bytes()
     most = max(pa.total_allocated_bytes() - before for _ in read_rows(path))
-    assert most < path.stat().st_size / 5
+    assert most < path.stat().st_size / 4
 
 
 def test_make_writes_what_generate_yields(tmp_path: Path):
