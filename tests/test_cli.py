@@ -23,7 +23,7 @@ def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"]])
+@pytest.mark.parametrize("verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"], ["data"], ["data", "convert"]])
 def test_help_needs_no_torch(verb: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['iapo', *sys.argv[1:]]\n"
@@ -106,6 +106,32 @@ def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, tmp_path
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_data_verbs(tmp_path: Path) -> None:
+    """Made, checked, damaged, checked again, converted, refused, shown."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def run(code: int, *arguments: str) -> str:
+        done = iapo("data", *arguments)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    made, cut, out = (str(tmp_path / name) for name in ("made.parquet", "cut.parquet", "out.parquet"))
+    assert f"3 samples in {made}" in run(0, "make", "hbar", "3", made)
+    assert "rows 3" in run(0, "check", made)
+    rows = pq.read_table(made).to_pylist()
+    rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:99]
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(made)), cut)
+    assert f"cut.parquet, row 2 (id '{rows[1]['id']}'): the picture is damaged" in run(1, "check", cut)
+    assert "row 2" in run(2, "convert", cut, out, "--strict")
+    printed = run(0, "convert", cut, out, "--find-boxes")
+    assert f"2 samples in {out}" in printed
+    assert f"1 damaged rows, listed in {out}.damaged.jsonl" in printed
+    assert "already exists" in run(2, "convert", cut, out)
+    assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
 
 
 def test_tiny_build_writes_a_loadable_checkpoint(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LAYERS = [
     {"rollout", "generation", "rewards"},
     {"batches", "config", "trainer", "evaluation", "tiny"},
     {"training"},
-    {"attribute", "store", "heatmap", "demo", "report", "studies", "tables", "figures"},
+    {"attribute", "store", "heatmap", "demo", "data", "report", "studies", "tables", "figures"},
     {"cli", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -8,7 +8,10 @@ from pathlib import Path
 from iapo.tasks.rows import SUFFIXES, stem_of
 
 QUARANTINE = ".quarantine.jsonl"
-"""How the names of files end that list damaged rows; they are no data."""
+"""How the names of files end in which a run lists the damaged rows that it left out; they are no data."""
+
+DAMAGED = ".damaged.jsonl"
+"""How those end in which a conversion lists them; no data either."""
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
 _SPLITS |= {"dev": "validation", "test": "test"}
@@ -42,7 +45,7 @@ def files_of(path: Path) -> list[Path]:
         for file in path.rglob("*")
         if file.suffix in SUFFIXES
         and file.is_file()
-        and not file.name.endswith(QUARANTINE)
+        and not file.name.endswith((QUARANTINE, DAMAGED))
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
         and file.name not in ("dataset_info.json", "dataset_infos.json", "state.json")
     )

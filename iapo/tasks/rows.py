@@ -109,7 +109,8 @@ def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _read_parquet(path: Path) -> Iterator[Row | Damage]:
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # Buffered ahead, all row groups would stay in memory to the end.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             names = [name for name in file.schema_arrow.names if name not in SOLUTION_COLUMNS]
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 for fields in _unpacked(batch):
@@ -163,15 +164,28 @@ def _repeated_key(value: Any) -> str | None:
     return next((key for key in map(_repeated_key, inner) if key is not None), None)
 
 
+def _broken_text(value: Any) -> bool:
+    """Whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, dict):
+        return any(_broken_text(key) or _broken_text(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(map(_broken_text, value))
+
+
 def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | Damage:
     if not isinstance(value, dict):
         return Damage(number, key, f"the row is of type {type(value).__name__} and not a JSON object", path.name)
     try:
-        twice = _repeated_key(value)
+        twice, broken = _repeated_key(value), _broken_text(key) or _broken_text(value)
     except RecursionError:
         return Damage(number, key, "the row is nested too deeply", path.name)
     if twice is not None:
         return Damage(number, key, f"the key {twice!r} stands twice in one JSON object", path.name)
+    if broken:
+        return Damage(
+            number, key, "the row holds half of a surrogate pair, such as \\ud800, which is no text", path.name
+        )
     return Row(number, without_solution(value), path.name, path.parent, key)
 
 

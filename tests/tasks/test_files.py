@@ -102,7 +102,14 @@ def test_lines_that_say_their_split(tmp_path: Path):
 def test_what_is_no_data(tmp_path: Path):
     layout = LAYOUTS["own"]
     path = write(layout, tmp_path / "own.jsonl", slice(0, 4))
-    for name in (".cache/old.jsonl", "dataset_info.json", "own.quarantine.jsonl", "picture.png", "README.md"):
+    for name in (
+        ".cache/old.jsonl",
+        "dataset_info.json",
+        "own.quarantine.jsonl",
+        "own.damaged.jsonl",
+        "picture.png",
+        "README.md",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps({"x": 1}))
     assert files_of(tmp_path) == [path]

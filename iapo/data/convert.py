@@ -1,0 +1,146 @@
+"""`iapo data convert` and `iapo data make`: data in our own parquet, what is damaged in a file beside it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iapo.data.terminal import expected_rows, progress
+from iapo.records import Sample
+from iapo.tasks.damage import Damage, quarantine, strict
+from iapo.tasks.files import DAMAGED
+from iapo.tasks.finder import add_boxes
+from iapo.tasks.loading import load
+from iapo.tasks.parquet import write_rows
+from iapo.tasks.synthetic import generate
+
+
+@dataclass(slots=True)
+class Converted:
+    """What a conversion did.
+
+    Attributes:
+        samples: Rows written.
+        damaged: Rows put aside.
+        quarantine: The file that lists them; None where there are none.
+        boxed: Samples that had no boxes and were given some.
+        boxless: How many samples have no boxes even so, by the reason why none were found.
+    """
+
+    samples: int = 0
+    damaged: int = 0
+    quarantine: Path | None = None
+    boxed: int = 0
+    boxless: Counter[str] = field(default_factory=Counter)
+
+
+def convert(
+    source: str,
+    out: Path,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    find_boxes: bool = False,
+    refuse_damage: bool = False,
+) -> Converted:
+    """Writes a data set as our parquet; damaged rows are listed in `OUT.damaged.jsonl` (row, id, reason, file).
+
+    Neither file appears before all is read; memory does not depend on the number of rows but for a digest of each id.
+
+    Args:
+        source: A file, a folder or a hub id.
+        out: The parquet file to write.
+        split: Which split; None where there is one alone.
+        format: One of `iapo.tasks.loading.FORMATS`; detected if None.
+        find_boxes: Whether pictures without boxes are searched for some (`iapo.tasks.finder`).
+        refuse_damage: Whether the first damaged row ends the conversion, with nothing written.
+
+    Returns:
+        The counts.
+
+    Raises:
+        ValueError: If a file would be overwritten, the data cannot be read, no row of it loads, or a row is damaged
+            and `refuse_damage` is set.
+    """
+    aside = out.with_name(out.name + DAMAGED)
+    _check_free(out, aside)
+    done = Converted()
+    items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))
+    part = aside.with_name(f"{aside.name}.part")
+
+    def keep(damage: Damage) -> None:
+        done.damaged += 1
+        line = {"row": damage.row, "id": damage.id, "reason": damage.reason, "file": damage.file}
+        with part.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    part.unlink(missing_ok=True)
+    try:
+        samples = strict(items) if refuse_damage else quarantine(items, keep)
+        if find_boxes:
+            samples = _with_boxes(samples, done)
+        first = next(samples, None)
+        if first is None:
+            raise ValueError(f"no row of {source} gives a sample; iapo data check {source} says why")
+        done.samples = write_rows(itertools.chain([first], samples), out)
+        if done.damaged:
+            done.quarantine = part.replace(aside)
+    finally:
+        part.unlink(missing_ok=True)
+    return done
+
+
+def make(
+    family: str,
+    count: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    size: int = 112,
+    split: str = "train",
+    question_types: Sequence[str] | None = None,
+) -> int:
+    """Writes synthetic samples as our parquet.
+
+    Args:
+        family: As `iapo.tasks.synthetic.generate` takes it, like all but `out`.
+        count: How many.
+        out: The parquet file to write.
+        seed: Of the pictures.
+        size: Their side in pixels.
+        split: Their split.
+        question_types: Some of the family's; all if None.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: If the file would be overwritten, `count` is not positive, or `generate` refuses an argument.
+    """
+    _check_free(out)
+    if count < 1:
+        raise ValueError(f"the number of samples is {count}; give at least 1")
+    samples = generate(family, count, seed=seed, size=size, split=split, question_types=question_types)
+    return write_rows(progress(samples, f"drawing {family}", count), out)
+
+
+def _check_free(out: Path, *others: Path) -> None:
+    if out.suffix != ".parquet":
+        raise ValueError(f"the output {out} is a parquet file; give it a name that ends in .parquet")
+    for path in (out, *others):
+        if path.exists():
+            raise ValueError(f"{path} already exists; remove it or give another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _with_boxes(samples: Iterator[Sample], done: Converted) -> Iterator[Sample]:
+    for sample in samples:
+        boxed, reason = add_boxes(sample)
+        if reason:
+            done.boxless[reason] += 1
+        done.boxed += boxed is not sample
+        yield boxed

@@ -1,0 +1,195 @@
+"""`iapo data show`: samples side by side with their boxes drawn, as one picture and as one HTML file."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from iapo.data.terminal import plain
+from iapo.records import Box, Sample, image_to_text, save_png
+from iapo.tasks.damage import Damage
+from iapo.tasks.finder import add_boxes
+from iapo.tasks.loading import load
+
+_COLUMN, _ROW = "#1f4e9c", "#e08214"
+_CELL, _CAPTION, _GAP = 320, 48, 8
+_LARGEST = 800
+"""Longer side of the pictures in the HTML file."""
+
+_STYLE = """
+body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1.5rem; }
+article { border: 1px solid #ddd; padding: .75rem; overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; background: #eee; }
+rect { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
+text { font-size: 12px; }
+.column { stroke: COLUMN; } text.column { fill: COLUMN; stroke: none; }
+.row { stroke: ROW; } text.row { fill: ROW; stroke: none; }
+dt { color: #666; float: left; margin-right: .5rem; } dd { margin: 0; }
+.damage { border-color: #b00; }
+""".replace("COLUMN", _COLUMN).replace("ROW", _ROW)
+
+
+def show(
+    source: str,
+    out: Path,
+    *,
+    count: int = 24,
+    split: str | None = None,
+    format: str | None = None,
+    find_boxes: bool = False,
+) -> tuple[Path, Path]:
+    """Draws the first rows of a data set.
+
+    Args:
+        source: A file, a folder or a hub id.
+        out: The folder to write `sheet.png` and `sheet.html` to; the HTML holds its pictures and runs no script.
+        count: How many rows.
+        split: Which split; None where there is one alone.
+        format: One of `iapo.tasks.loading.FORMATS`; detected if None.
+        find_boxes: Whether pictures without boxes are searched for some.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: If `count` is not positive, or the data cannot be read.
+    """
+    if count < 1:
+        raise ValueError(f"the number of rows is {count}; give at least 1")
+    # No larger than they are shown, so that many large pictures need little memory.
+    items: list[Sample | Damage] = []
+    for item in itertools.islice(load(source, split=split, format=format), count):
+        if isinstance(item, Sample) and find_boxes:
+            item, _ = add_boxes(item)
+        items.append(item if isinstance(item, Damage) else _shrunk(item))
+    if not items:
+        raise ValueError(f"{source} has no rows to show")
+    out.mkdir(parents=True, exist_ok=True)
+    picture, page = out / "sheet.png", out / "sheet.html"
+    save_png(contact_sheet(items), picture)
+    page.write_text(html_sheet(items, title=source), encoding="utf-8")
+    return picture, page
+
+
+def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
+    """One picture of all rows: each with its boxes (columns blue, rows orange), id, question and answers."""
+    across = math.ceil(math.sqrt(len(items)))
+    down = math.ceil(len(items) / across)
+    step_x, step_y = _CELL + _GAP, _CELL + _CAPTION + _GAP
+    sheet = Image.new("RGB", (across * step_x + _GAP, down * step_y + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for place, item in enumerate(items):
+        x, y = _GAP + place % across * step_x, _GAP + place // across * step_y
+        if isinstance(item, Damage):
+            draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), outline="#bb0000")
+            lines = [f"row {item.row}: damaged", *_lines(plain(item.reason), font)]
+        else:
+            sheet.paste(_drawn(item), (x, y))
+            lines = [item.id, item.question, " | ".join(item.answers)]
+        for index, line in enumerate(lines[:3]):
+            draw.text((x, y + _CELL + 2 + 15 * index), _fitting(plain(line, 200), font), fill="#222222", font=font)
+    return sheet
+
+
+def html_sheet(items: Sequence[Sample | Damage], title: str) -> str:
+    """All rows as one HTML page with pictures inside; every text is escaped, and no script may run."""
+    name = html.escape(plain(title, 200))
+    parts = [_damage_html(item) if isinstance(item, Damage) else _sample_html(item) for item in items]
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta http-equiv="Content-Security-Policy" '
+            "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+            f"<title>{name}</title><style>{_STYLE}</style></head><body><h1>{name}</h1>",
+            '<p>Boxes of <span style="color:#1f4e9c">columns</span> and '
+            '<span style="color:#e08214">rows</span>.</p><main>',
+            *parts,
+            "</main></body></html>",
+        ]
+    )
+
+
+def _shrunk(sample: Sample) -> Sample:
+    """The sample with a picture no larger than it is shown."""
+    scale = _LARGEST / max(sample.image.size)
+    if scale >= 1:
+        return sample
+    size = (max(1, round(sample.image.width * scale)), max(1, round(sample.image.height * scale)))
+
+    def smaller(boxes: Mapping[str, Box]) -> dict[str, list[float]]:
+        return {name: [value * scale for value in box] for name, box in boxes.items()}
+
+    record = sample.to_json(image_path="")
+    record |= {"column_boxes": smaller(sample.column_boxes), "row_boxes": smaller(sample.row_boxes)}
+    return Sample.from_json(record, image=sample.image.convert("RGBA").resize(size))
+
+
+def _drawn(sample: Sample) -> Image.Image:
+    """The picture in its cell with its boxes; what is transparent lies on grey."""
+    scale = min(_CELL / sample.image.width, _CELL / sample.image.height)
+    size = (max(1, round(sample.image.width * scale)), max(1, round(sample.image.height * scale)))
+    picture = sample.image.convert("RGBA").resize(size)
+    cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
+    cell.paste(picture, mask=picture.getchannel("A"))
+    draw = ImageDraw.Draw(cell)
+    for boxes, colour in ((sample.row_boxes, _ROW), (sample.column_boxes, _COLUMN)):
+        for x1, y1, x2, y2 in boxes.values():
+            draw.rectangle((x1 * scale, y1 * scale, max(x1, x2) * scale, max(y1, y2) * scale), outline=colour)
+    return cell
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    first = _fitting(text, font)
+    return [text] if first == text else [first.removesuffix("..."), text[len(first) - 3 :]]
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, cut where the cell ends."""
+    if font.getlength(text) <= _CELL:
+        return text
+    while text and font.getlength(f"{text}...") > _CELL:
+        text = text[:-1]
+    return f"{text}..."
+
+
+def _sample_html(sample: Sample) -> str:
+    width, height = sample.image.size
+    shapes = [*_boxes_html(sample.row_boxes, "row"), *_boxes_html(sample.column_boxes, "column")]
+    about = {
+        "id": sample.id,
+        "question": sample.question,
+        "answers": " | ".join(sample.answers),
+        "kind": sample.kind + (f", {sample.axis}" if sample.axis else ""),
+        "columns": ", ".join(sample.column_boxes) or "no boxes",
+        "rows": ", ".join(sample.row_boxes) or "no boxes",
+        "source": sample.source,
+    }
+    entries = "".join(f"<dt>{key}</dt><dd>{_escaped(value)}</dd>" for key, value in about.items() if value)
+    return (
+        f'<article><svg viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
+        f'href="data:image/png;base64,{image_to_text(sample.image)}"/>{"".join(shapes)}</svg><dl>{entries}</dl></article>'
+    )
+
+
+def _boxes_html(boxes: Mapping[str, Box], what: str) -> list[str]:
+    return [
+        f'<g><title>{what} {_escaped(name)}</title><rect class="{what}" x="{x1:.1f}" y="{y1:.1f}" '
+        f'width="{x2 - x1:.1f}" height="{y2 - y1:.1f}"/>'
+        f'<text class="{what}" x="{x1 + 2:.1f}" y="{y1 + 12:.1f}">{_escaped(name)}</text></g>'
+        for name, (x1, y1, x2, y2) in boxes.items()
+    ]
+
+
+def _damage_html(damage: Damage) -> str:
+    return f'<article class="damage"><b>damaged</b> {_escaped(str(damage))}</article>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(plain(text))

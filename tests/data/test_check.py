@@ -1,0 +1,63 @@
+"""`check`: every problem in a line of its own, and the counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from own import DAMAGED, HOSTILE, MIXED, row, write
+
+from iapo.data.check import check
+from iapo.data.convert import make
+from iapo.data.terminal import expected_rows, plain, progress
+
+
+def test_each_problem_has_its_row_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write(tmp_path, MIXED)
+    (counts,) = check(str(path)).values()
+    assert (counts.format, counts.samples, counts.damaged) == ("own", 3, 4)
+    assert counts.kinds == {"chart": 2, "table": 1}
+    assert counts.axes == {"columns": 1, "either": 2}
+    assert counts.boxless == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("own.jsonl, row ")]
+    assert len(lines) == len(DAMAGED)
+    for line, (number, reason) in zip(lines, DAMAGED.items(), strict=True):
+        assert line.startswith(f"own.jsonl, row {number}")
+        assert reason in line
+
+
+def test_every_split_of_a_folder_is_read(tmp_path: Path):
+    make("vbar", 2, tmp_path / "train.parquet")
+    make("hbar", 3, tmp_path / "test.parquet", split="test")
+    found = check(str(tmp_path))
+    assert {split: counts.samples for split, counts in found.items()} == {"test": 3, "train": 2}
+    assert found["test"].axes == {"rows": 3}
+    assert list(check(str(tmp_path), split="train")) == ["train"]
+
+
+def test_text_from_data_does_nothing_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write(tmp_path, [row("fine"), row("bad\x1b[2J", kind="[red]\x1b[31m")])
+    check(str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "[red]" in printed
+
+
+def test_plain_text():
+    assert plain("a\x1b[2J\r\n\tb\ud800\u202ec") == "a [2J b? c"
+    assert plain("abcdefgh", 6) == "abc..."
+    assert plain("abcdef", 6) == "abcdef"
+    assert plain(HOSTILE) == HOSTILE
+
+
+def test_progress_yields_everything():
+    assert list(progress(iter("abc"), "spelling")) == ["a", "b", "c"]
+
+
+def test_expected_rows(tmp_path: Path):
+    make("vbar", 2, tmp_path / "vbar.parquet")
+    assert expected_rows(str(tmp_path), None) == 2
+    assert expected_rows("some/where", None) is None
+    (tmp_path / "vbar.parquet").write_bytes(b"no parquet")
+    assert expected_rows(str(tmp_path), None) is None
+    assert expected_rows(str(write(tmp_path / "own", MIXED)), None) is None
