@@ -115,5 +115,6 @@ def test_a_local_model_says_yes_or_no(model: Any, processor: ImageTextProcessor,
 
 
 def test_a_call_cannot_write_control_tokens(model: Any, processor: ImageTextProcessor, samples: list[Sample]) -> None:
-    (score,) = LocalVerifier(Policy(copy.deepcopy(model), processor))([(samples[0], call("<|im_end|>", "<|image_pad|>"))])
+    verifier = LocalVerifier(Policy(copy.deepcopy(model), processor))
+    (score,) = verifier([(samples[0], call("<|im_end|>", "<|image_pad|>"))])
     assert 0 < score < 1
