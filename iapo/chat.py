@@ -57,7 +57,7 @@ class ChatEndpoint:
         try:
             import openai
         except ImportError as error:
-            raise ValueError("an endpoint needs the openai package; pip install 'iapo[endpoint]'") from error
+            raise ValueError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
         if not settings.url.startswith(("http://", "https://")):
             raise ValueError(f"the endpoint {settings.url!r} is no address; write http://... or https://...")
         if settings.attempts < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
@@ -13,6 +13,21 @@ class IAPOConfig(GRPOConfig):
     """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
 
     Args:
+        reward: What is rewarded; docs/rewards.md has the table. `penalty_weight` is 0 for presets without the penalty.
+        component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
+        distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
+            the penalty does.
+        verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
+            name of an endpoint's model.
+        verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
+        judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
+        judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
+        judge_key: Environment variable that holds the key of judge and verifier.
+        judge_on_error: What happens when judge or verifier do not answer: `wait`, `stop`, or for the judge `rules`.
+        judge_timeout: Seconds for one request.
+        judge_retries: How often a failed request is sent again.
+        judge_concurrency: Requests at a time.
+        judge_cache: File that keeps verdicts and scores; None keeps them in memory.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
         teacher_reference: Which call the teacher explains: the student's own (`student_call`), or the teacher's own
             greedy call to the same prompt (`own_call`), which does not depend on the student.
@@ -35,6 +50,27 @@ class IAPOConfig(GRPOConfig):
         traces_per_step: How many of them.
     """
 
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
+
+    reward: Literal["grpo", "torl", "trm", "iapo", "deepeyes", "toolrl", "otc", "distill", "iapo+distill"] = field(
+        default="iapo", metadata={"help": "What is rewarded, by name."}
+    )
+    component_weights: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Weights of reward components by name."}
+    )
+    distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
+    verifier: str | None = field(default=None, metadata={"help": "Model that scores calls for the reward trm."})
+    verifier_url: str | None = field(default=None, metadata={"help": "Endpoint of the verifier; None: a local model."})
+    judge_model: str | None = field(default=None, metadata={"help": "Asked about answers that rules call wrong."})
+    judge_url: str | None = field(default=None, metadata={"help": "Endpoint of the judge; None: OpenAI's."})
+    judge_key: str = field(default="OPENAI_API_KEY", metadata={"help": "Variable that holds the endpoint's key."})
+    judge_on_error: Literal["wait", "stop", "rules"] = field(
+        default="stop", metadata={"help": "When the endpoint does not answer: wait, stop, or trust the rules."}
+    )
+    judge_timeout: float = field(default=60.0, metadata={"help": "Seconds for one request."})
+    judge_retries: int = field(default=4, metadata={"help": "How often a failed request is sent again."})
+    judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
+    judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
     teacher_reference: Literal["student_call", "own_call"] = field(
         default="student_call", metadata={"help": "Which call the teacher explains: the student's, or its own."}
@@ -63,7 +99,24 @@ class IAPOConfig(GRPOConfig):
         if self.teacher_table is not None:
             # A table cannot know the calls that the student will make.
             self.teacher_reference = "own_call"
+        if "iapo" not in self.reward.split("+"):
+            self.penalty_weight = 0.0
+        if self.distills and self.teacher_reference != "student_call":
+            raise ValueError(
+                f"reward {self.reward!r} needs the teacher's view of the student's own call; "
+                "set teacher_reference to student_call and no teacher_table"
+            )
         if self.penalty_weight < 0:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
         if self.penalty_decay < 0:
             raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+
+    @property
+    def measures(self) -> bool:
+        """Whether training measures the divergence, in the reward or for the log alone."""
+        return self.penalty_weight > 0 or self.always_measure
+
+    @property
+    def distills(self) -> bool:
+        """Whether the teacher's log-probability of the call is rewarded."""
+        return "distill" in self.reward.split("+")

@@ -44,7 +44,8 @@ METRICS = (
     "time/attribution",
     "time/update",
 )
-"""Keys of each line of `metrics.jsonl`; a value that a run does not measure is null."""
+"""Keys of each line of `metrics.jsonl`; a value that a run does not measure is null. The components of its reward and
+their weights come after these, as `reward/<component>` and `weight/<component>`."""
 
 
 def versions() -> dict[str, str]:
@@ -101,8 +102,9 @@ class RunFolder:
         self._write("manifest.json", manifest)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
-        """Appends one step's line to `metrics.jsonl`, keys in the order of `METRICS`."""
-        self._append("metrics.jsonl", {key: row.get(key) for key in METRICS})
+        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
+        components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/"))}
+        self._append("metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
         """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""

@@ -1,4 +1,4 @@
-"""`IAPOTrainer`: TRL's GRPO with two turns around an edited picture, and the alignment penalty.
+"""`IAPOTrainer`: TRL's GRPO with two turns around an edited picture, and rewards by name.
 
 Every use of TRL's private seams is in this file. The rollouts run inside TRL's own generation path, so that vLLM,
 PEFT, DeepSpeed and FSDP stay TRL's business.
@@ -6,9 +6,8 @@ PEFT, DeepSpeed and FSDP stay TRL's business.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,9 +25,10 @@ from iapo.config import IAPOConfig
 from iapo.packing import pack
 from iapo.policy import Policy, load_policy
 from iapo.prompt import EncodedPrompt, PromptEncoder
-from iapo.records import Sample, Score, Trace
+from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
-from iapo.rewards.outcome import outcome_reward
+from iapo.rewards.columns import RewardFunction
+from iapo.rewards.presets import make_outcome, make_preset, scored_traces
 from iapo.rewards.teachers import make_reference
 from iapo.rollout import Rollout, encode_prompts, finish
 from iapo.shared_prefix import add_shared_prefix, cannot_share
@@ -48,8 +48,6 @@ SEAMS = (
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
 
-RewardFunction = Callable[..., list[float]]
-
 
 class IAPOTrainer(GRPOTrainer):
     """GRPO for a vision-language agent that edits its picture in turn 1 and answers in turn 2, aligned to a teacher.
@@ -59,7 +57,7 @@ class IAPOTrainer(GRPOTrainer):
     Args:
         model: The student: a checkpoint (packaged name, folder or hub id) or a loaded model.
         reward_funcs: TRL reward functions; they also receive `trace` (a list of `iapo.records.Trace`) and `rollout`
-            as columns. The outcome alone if None. The alignment penalty is added as the last column.
+            as columns, instead of the outcome. The other components of `args.reward` are columns after them.
         args: The settings.
         train_dataset: As `to_dataset` makes it.
         eval_dataset: The same.
@@ -101,19 +99,20 @@ class IAPOTrainer(GRPOTrainer):
             model, processing_class = policy.model, processing_class or policy.processor
         if processing_class is None:
             raise ValueError("a loaded model needs its processing_class; iapo.policy.load_processor gives it")
-        measures = args.penalty_weight > 0 or args.always_measure
-        if measures and teacher is None and args.teacher_table is None:
+        asks_teacher = args.measures or args.distills
+        if asks_teacher and teacher is None and args.teacher_table is None:
             if args.teacher is None:
                 raise ValueError(
-                    f"penalty_weight is {args.penalty_weight} and always_measure is {args.always_measure}, but there "
-                    "is no teacher; set `teacher` or `teacher_table`, or penalty_weight to 0 for plain GRPO"
+                    f"reward is {args.reward} with penalty_weight {args.penalty_weight} and always_measure "
+                    f"{args.always_measure}, but there is no teacher; set `teacher` or `teacher_table`, or take grpo"
                 )
             teacher = load_policy(args.teacher)
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
+        outcome = make_outcome(args)
         super().__init__(
             model=model,
-            reward_funcs=_as_list(reward_funcs),
+            reward_funcs=list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome],
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -128,12 +127,20 @@ class IAPOTrainer(GRPOTrainer):
         self._limit_turns(args.max_turn_tokens)
         self.on_rollouts = on_rollouts
         self.alignment: Alignment | None = None
-        if measures:
+        if asks_teacher:
             settings = alignment_settings(args)
             reference = make_reference(settings, teacher, tools, self.accelerator.device)
             self.alignment = Alignment(reference, self.encoder, settings, tools)
-        if args.penalty_weight > 0:
-            self._add_penalty_column(args.penalty_weight)
+        preset = make_preset(
+            args, outcome, self._divergences, self._log_probs, tools=tools, device=self.accelerator.device
+        )
+        if args.reward_weights is None:
+            self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
+        self._columns = preset.columns
+        self.reward_funcs += [column.function for column in self._columns]
+        self.reward_func_names += [column.name for column in self._columns]
+        self.reward_processing_classes += [None] * len(self._columns)
+        self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
         self._shares = args.share_prefix and self._add_shared_prefix()
         self._picture_ids: Tensor | None = None
         self._samples: list[Sample] = []
@@ -157,8 +164,8 @@ class IAPOTrainer(GRPOTrainer):
         start = time.perf_counter()
         self._samples = samples_of(inputs)
         self._measured = []
-        if self.args.penalty_weight > 0:
-            self.reward_weights[-1] = self.penalty
+        for index, column in enumerate(reversed(self._columns), 1):
+            self.reward_weights[-index] = column.weight_at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
         # The rows' pictures stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._picture_ids
@@ -232,8 +239,8 @@ class IAPOTrainer(GRPOTrainer):
     ) -> Tensor:
         rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, self._rollouts, strict=True)]
         rewards: Tensor = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
-        if self.alignment is not None and not self._measured:
-            self._measure(self._rollouts)
+        if self.args.measures and not self._measured:
+            self._divergences(self._rollouts)
         self._rewards = rewards
         return rewards
 
@@ -297,21 +304,16 @@ class IAPOTrainer(GRPOTrainer):
             add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
         return True
 
-    def _add_penalty_column(self, weight: float) -> None:
-        def alignment(rollout: list[Rollout], **_: Any) -> list[float]:
-            return [-one.divergence for one in self._measure(rollout)]
-
-        self.reward_funcs.append(alignment)
-        self.reward_func_names.append("alignment")
-        self.reward_processing_classes.append(None)
-        self.reward_weights: Tensor = torch.cat([self.reward_weights, torch.tensor([weight])])
-
-    def _measure(self, rollouts: list[Rollout]) -> list[Measured]:
+    def _divergences(self, rollouts: Sequence[Rollout]) -> list[float]:
         assert self.alignment is not None
         start = time.perf_counter()
         self._measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
-        return self._measured
+        return [one.divergence for one in self._measured]
+
+    def _log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
+        assert self.alignment is not None
+        return self.alignment.log_probs(rollouts)
 
     def _multimodal(self, ids: list[list[int]], images: list[list[Image.Image]]) -> dict[str, Any]:
         image_token = self.encoder.image_token_id
@@ -349,34 +351,16 @@ class IAPOTrainer(GRPOTrainer):
         metrics["tools/success_rate"].append(_ratio(total[2], total[1]))
         metrics["tools/misuse_rate"].append(_ratio(total[4], total[3]))
         metrics["attribution/lambda"].append(self.penalty)
+        for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
+            metrics[f"rewards/{name}/weight"].append(weight)
         if self._measured:
             divergence = torch.tensor([one.divergence for one in self._measured], device=self.accelerator.device)
             metrics["attribution/divergence"].append(self.accelerator.gather(divergence).mean().item())
         if self.on_rollouts is not None and self._mode == "train":
-            self.on_rollouts(self.state.global_step + 1, self._scored_traces())
-
-    def _scored_traces(self) -> list[Trace]:
-        offset = self.accelerator.process_index * len(self._rollouts)
-        names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        step = self.state.global_step + 1
-        traces = []
-        for index, one in enumerate(self._rollouts):
-            row = self._rewards[offset + index].tolist()
-            scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
-            attribution: dict[str, Mapping[str, float]] = {}
-            if self._measured:
-                measured = self._measured[index]
-                scores["divergence"] = Score(measured.divergence)
-                if measured.student:
-                    attribution = {"student": measured.student, "teacher": measured.teacher}
-            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step))
-        return traces
-
-
-def _as_list(reward_funcs: RewardFunction | list[RewardFunction] | None) -> list[RewardFunction]:
-    if reward_funcs is None:
-        return [outcome_reward]
-    return list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
+            step, offset = self.state.global_step + 1, self.accelerator.process_index * len(results)
+            names = [name.removesuffix("_reward") for name in self.reward_func_names]
+            rewards = self._rewards[offset : offset + len(results)]
+            self.on_rollouts(step, scored_traces(self._rollouts, names, rewards, self._measured, step))
 
 
 def alignment_settings(args: IAPOConfig) -> AttributionSettings:
@@ -391,6 +375,7 @@ def alignment_settings(args: IAPOConfig) -> AttributionSettings:
         teacher_reference=args.teacher_reference,
         teacher_table=args.teacher_table,
         max_turn_tokens=args.max_turn_tokens or args.max_completion_length,
+        log_probs=args.distills,
     )
 
 

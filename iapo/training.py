@@ -175,7 +175,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
 class MetricsWriter(TrainerCallback):
     """Writes each logged step to `metrics.jsonl` under the run folder's names."""
 
-    NAMES: ClassVar = {"reward": "reward/total", "rewards/outcome_reward/mean": "reward/outcome"}
+    KINDS: ClassVar = {"mean": "reward", "weight": "weight"}
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -190,8 +190,17 @@ class MetricsWriter(TrainerCallback):
     ) -> None:
         """Called by Transformers' trainer with each line of its log."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            row = {self.NAMES.get(name, name): value for name, value in logs.items()}
+            row = {self._name(name): value for name, value in logs.items()}
             self.folder.append_metrics({**row, "step": state.global_step})
+
+    def _name(self, name: str) -> str:
+        if name == "reward":
+            return "reward/total"
+        group, _, rest = name.partition("/")
+        component, _, kind = rest.rpartition("/")
+        if group == "rewards" and kind in self.KINDS:
+            return f"{self.KINDS[kind]}/{component.removesuffix('_reward')}"
+        return name
 
 
 class _TraceKeeper:

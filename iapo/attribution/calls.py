@@ -50,6 +50,7 @@ class AttributionSettings:
         teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
             `teacher_reference` says.
         max_turn_tokens: Longest turn of a teacher that writes its own call.
+        log_probs: Whether the calls' log-probabilities are wanted, too.
     """
 
     target: Literal["call", "turn"] = "call"
@@ -61,6 +62,7 @@ class AttributionSettings:
     teacher_reference: Literal["student_call", "own_call"] = "student_call"
     teacher_table: str | None = None
     max_turn_tokens: int = 512
+    log_probs: bool = False
 
 
 class Prompt(Protocol):
@@ -150,6 +152,28 @@ class Attributor:
         Raises:
             ValueError: If there is no turn, or one without a scored token.
         """
+        rows = self._rows(prompts, turns)
+        return rows[:, :-1] if self.settings.log_probs else rows
+
+    def log_probs(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
+        """Mean log-probability of each turn's scored tokens, from the very passes that explain them.
+
+        Args:
+            prompts: As in `distributions`; what is explained by now is remembered where there is a cache.
+            turns: The same.
+
+        Returns:
+            In nats a token, shape (len(turns),), fp32, on the CPU.
+
+        Raises:
+            ValueError: If the settings do not ask for them, or as in `distributions`.
+        """
+        if not self.settings.log_probs:
+            raise ValueError("log-probabilities were not asked for; set AttributionSettings.log_probs")
+        return self._rows(prompts, turns)[:, -1]
+
+    def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
+        """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
         # Rollouts of a group share their picture object.
@@ -198,7 +222,7 @@ class Attributor:
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
         about = (self.fingerprint, pictures[call.picture], self.settings.normalization, self.settings.eps)
-        digest = hashlib.sha256(repr((*about, self.settings.steps, call.blocks)).encode())
+        digest = hashlib.sha256(repr((*about, self.settings.steps, self.settings.log_probs, call.blocks)).encode())
         for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(array("q", part).tobytes())
@@ -212,11 +236,19 @@ class Attributor:
         moved = [
             call if call.picture is None else dataclasses.replace(call, picture=place[call.picture]) for call in calls
         ]
-        if self.settings.steps == 1:
+        means: list[Tensor] = []
+        if self.settings.log_probs:
+            scores, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
+            means = [
+                one[torch.tensor(call.target[: len(one)], device=one.device)].mean()
+                for call, one in zip(moved, log_probs, strict=True)
+            ]
+        elif self.settings.steps == 1:
             scores = prefix_block_scores(self.model, moved, pictures)
-        else:
+        if self.settings.steps > 1:
             scores = block_scores(self.model, moved, pictures, self.settings.steps)
-        return block_distribution(scores, self.settings.normalization, self.settings.eps).cpu()
+        distributions = block_distribution(scores, self.settings.normalization, self.settings.eps)
+        return (torch.cat([distributions, torch.stack(means)[:, None]], 1) if means else distributions).cpu()
 
 
 def picture_digest(image: Image.Image) -> str:

@@ -5,6 +5,8 @@ See docs/method.md, sections 3 and 4.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -63,6 +65,9 @@ class StudentCall:
         settings: How attributions are computed.
         tools: The offered tools.
         cache: What the teacher remembers; of the usual size if None.
+
+    Attributes:
+        log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
     """
 
     per_sample = False
@@ -77,6 +82,7 @@ class StudentCall:
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
         self.encoder, self.tools = PromptEncoder(teacher.processor), tools
+        self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
         self.cache = RowCache() if cache is None else cache
         self._attributor = Attributor(
             model, self.encoder.pixels, settings, self.cache, fingerprint(model, teacher.processor)
@@ -87,6 +93,11 @@ class StudentCall:
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
+
+    def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """The teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
 
     def _turn(self, one: Rollout) -> Turn:
         """The first turn in the teacher's tokens, and which belong to the program."""
@@ -165,7 +176,8 @@ class Alignment:
         if not rows:
             return measured
         chosen = [rollouts[asked[row]] for row in rows]
-        attributor = Attributor(student, self.encoder.pixels, self.settings)
+        settings = dataclasses.replace(self.settings, log_probs=False)
+        attributor = Attributor(student, self.encoder.pixels, settings)
         p = attributor.distributions(
             [one.prompt for one in chosen], [(one.first.ids, one.first.target) for one in chosen]
         )
@@ -177,6 +189,30 @@ class Alignment:
             student_blocks, teacher_blocks = (dict(zip(names, values, strict=True)) for values in (p_row, q_row))
             measured[asked[row]] = Measured(d, student_blocks, teacher_blocks)
         return measured
+
+    def log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """How likely the teacher finds each rollout's call: the mean log-probability of the program's tokens.
+
+        Values are at least the floor `-log V`, V the teacher's number of tokens: what a guess would get. A rollout that
+        called nothing, or whose program is not in the allowed language, gets the floor.
+
+        Args:
+            rollouts: The batch. What `measure` had the teacher explain costs nothing here.
+
+        Raises:
+            ValueError: If the teacher is not a live one that explains the student's calls, or the settings do not ask
+                for log-probabilities.
+        """
+        if not isinstance(self.reference, StudentCall):
+            raise ValueError("only a live teacher of the student's own call has log-probabilities of it")
+        floor = self.reference.log_prob_floor
+        values = [floor] * len(rollouts)
+        asked = [index for index, one in enumerate(rollouts) if one.trace.result.status in ATTRIBUTED]
+        if asked:
+            found = self.reference.log_probs([rollouts[index] for index in asked])
+            for index, value in zip(asked, found.tolist(), strict=True):
+                values[index] = max(value, floor)
+        return values
 
     def _without(self, one: Rollout) -> float:
         return worst_divergence(len(one.prompt.block_names)) if self.settings.no_call is None else self.settings.no_call

@@ -40,12 +40,23 @@ from iapo.rewards.outcome import extract_answer, grade, outcome_reward
         ("FINAL ANSWER: `42` TERMINATE", "42"),
         ("FINAL ANSWER: **42**. TERMINATE", "42"),
         ("FINAL ANSWER:42.TERMINATE", "42"),
+        ("FINAL ANSWER IS: 42. TERMINATE", "42"),
+        ("The **final answer is**: 42.", "42"),
+        ("FINAL ANSWER\uff1a42", "42"),
+        ("## Final Answer\n42\n", "42"),
+        ("### **Final answer**\n\n42", "42"),
+        ("**Final Answer**\n42. TERMINATE", "42"),
+        ("FINAL ANSWER: -5 TERMINATE", "-5"),
         # Lines.
         ("FINAL ANSWER:\n42\nTERMINATE", "42"),
         ("FINAL ANSWER:\n\n  **42**  \nbecause I counted.\nTERMINATE", "42"),
         ("FINAL ANSWER: 42. TERMINATE\nOr was it 43?", "42"),
         ("FINAL ANSWER: 42.\r\nTERMINATE", "42"),
         ("FINAL ANSWER: 42 || TERMINATE", "42"),
+        ("FINAL ANSWER:\n- A\n- B.\nTERMINATE", "A || B"),
+        ("FINAL ANSWER:\n1. A\n2. **B**\nTERMINATE", "A || B"),
+        ("FINAL ANSWER:\n* A\n* B\n* C\n\nAll of them.", "A || B || C"),
+        ("FINAL ANSWER:\n- 5\nTERMINATE", "- 5"),
         # Several marks, repeated ends.
         ("FINAL ANSWER: 41. No, wait.\nFINAL ANSWER: 42. TERMINATE", "42"),
         ("FINAL ANSWER: 41. TERMINATE FINAL ANSWER: 42. TERMINATE", "42"),
@@ -60,6 +71,7 @@ from iapo.rewards.outcome import extract_answer, grade, outcome_reward
         ("The answer is 42. TERMINATE", None),
         ("ANSWER: 42", None),
         ("FINAL ANSWER 42", None),
+        ("That was my final answer\n42", None),
         ("FINAL ANSWER:", None),
         ("FINAL ANSWER: TERMINATE", None),
         ("FINAL ANSWER: ** ** . TERMINATE", None),
@@ -80,7 +92,7 @@ def test_extraction(text: str, answer: str | None):
         ("$5", "5"),
         ("-$5", "-5"),
         ("$-5", "-5"),
-        ("€ 5", "£5"),
+        ("€ 5", "5 euros"),
         ("0.0", "0"),
         ("-0", "0"),
         ("+7", "7"),
@@ -105,6 +117,52 @@ def test_extraction(text: str, answer: str | None):
         ("STRASSE", "straße"),
         ("U.S", "U.S."),
         ("the", "The"),
+        # Grouping, signs, scientific notation.
+        ("1 234 567", "1234567"),
+        ("1\u202f234", "1234"),
+        ("$1,234", "1234"),
+        ("+1,234", "1234"),
+        ("\u20115", "-5"),
+        ("1.2 × 10^3", "1200"),
+        ("1.2x10^3", "1.2e3"),
+        ("1.2·10³", "1200"),
+        ("5 × 10⁻²", "0.05"),
+        ("0.5e1", "5"),
+        ("~50", "50"),
+        ("about 50", "50"),
+        # Scales and units.
+        ("1.2 million", "1,200,000"),
+        ("1.2M", "1200000"),
+        ("3K", "3 thousand"),
+        ("3k", "3000"),
+        ("$2 billion", "2000000000"),
+        ("2bn USD", "$2B"),
+        ("69 percent", "69%"),
+        ("69 per cent", "69 %"),
+        ("\uff16\uff19\uff05", "69"),
+        ("5 dollars", "$5"),
+        ("US$5", "5 USD"),
+        ("12 km", "12"),
+        ("12 km", "12 kilometres"),
+        ("12km²", "12 square kilometers"),
+        ("20 ℃", "20°C"),
+        ("3 years", "3"),
+        # Yes and no.
+        ("True", "true"),
+        ("TRUE.", "true"),
+        ("yes", "true"),
+        ("No", "FALSE"),
+        # Words.
+        ("U.S. dollar", "US dollar"),
+        ("St. Louis", "St Louis"),
+        ("rock & roll", "Rock and Roll"),
+        ("non\u2011profit", "non-profit"),
+        ("A\u200b", "A"),
+        ("\ufb01ve", "five"),
+        ("\\boxed{42}", "42"),
+        ("$\\text{Paris}$", "Paris"),
+        ("$42$", "42"),
+        ("69\\%", "69"),
     ],
 )
 def test_equal(answer: str, gold: str):
@@ -120,7 +178,7 @@ def test_equal(answer: str, gold: str):
         ("2015", "2011"),
         ("-5", "5"),
         ("0.69", "69%"),
-        ("3.50001", "3.5"),
+        ("€ 5", "£5"),
         ("12,34", "1234"),
         ("1234,567", "1234567"),
         ("1,2", "12"),
@@ -139,6 +197,27 @@ def test_equal(answer: str, gold: str):
         ("$", "0"),
         ("%", "0"),
         ("equals the gold answer", "1"),
+        # The value, the unit or the scale is another.
+        ("5 km", "5 m"),
+        ("5 minutes", "5 hours"),
+        ("$5", "5 euros"),
+        ("5 million", "5"),
+        ("5M", "5 m"),
+        ("10³", "103"),
+        ("$5 euros", "5"),
+        ("+-5", "-5"),
+        ("5x", "5"),
+        # Years and counts are exact.
+        ("2015", "2016"),
+        ("2015.0", "2014.0"),
+        ("1999", "2000"),
+        ("98", "100"),
+        ("1,234", "1,230"),
+        ("20 years", "21 years"),
+        # Negation.
+        ("not yes", "yes"),
+        ("true or false", "true"),
+        ("Y", "yes"),
     ],
 )
 def test_different(answer: str, gold: str):
@@ -161,7 +240,8 @@ def test_different(answer: str, gold: str):
         ("A || A || B", ["A", "B", "B"], 0),
         ("A || B || C", ["A", "B"], 0),
         ("A", ["A", "B"], 0),
-        ("A, B", ["A", "B"], 0),
+        ("A, B", ["A", "B"], 1),
+        ("A, B", ["A"], 0),
         ("A | B", ["A", "B"], 0),
         ("", ["A"], 0),
     ],
@@ -170,7 +250,141 @@ def test_several_answers(answer: str, golds: list[str], value: int):
     assert grade(f"FINAL ANSWER: {answer} TERMINATE", golds).value == value
 
 
+@pytest.mark.parametrize(
+    ("answer", "golds", "value"),
+    [
+        # Lists in other forms.
+        ('["A", "B"]', ["B", "A"], 1),
+        ("['A', 'B']", ["B", "A"], 1),
+        ("[A, B]", ["A", "B"], 1),
+        ("[A || B]", ["A", "B"], 1),
+        ("A || B", ["[A, B]"], 1),
+        ("[1, 2]", ["2", "1.0"], 1),
+        ("A||B", ["A|||B"], 1),
+        ("B||A", ["A||B"], 1),
+        ("A; B", ["A", "B"], 1),
+        ("Paris, France; Rome, Italy", ["Rome, Italy", "Paris, France"], 1),
+        ("A, B and C", ["C", "B", "A"], 1),
+        ("A, B, and C", ["C", "B", "A"], 1),
+        ("A & B", ["A", "B"], 1),
+        ("1,234, 5", ["5", "1234"], 1),
+        ("true || 3", ["3", "Yes"], 1),
+        # Not one to one.
+        ("[A, B, C]", ["A", "B"], 0),
+        ("A, A", ["A", "B"], 0),
+        ("1,234", ["1", "234"], 0),
+        ("A and B", ["A"], 0),
+        ("Paris, France", ["Paris"], 0),
+        ("[" * 5000 + "]" * 5000, ["A"], 0),
+        ("[" + "9" * 5000 + "]", ["A"], 0),
+        # Tolerances overlap: the pairs must be looked for.
+        ("10.4 || 10.0", ["10.05", "10.5"], 1),
+        ("10.0 || 10.4", ["10.5", "10.05"], 1),
+        ("10.5 || 9.6", ["10.0", "10.9"], 1),
+        ("10.5 || 11.0", ["10.0", "10.0"], 0),
+    ],
+)
+def test_lists(answer: str, golds: list[str], value: int):
+    assert grade(f"FINAL ANSWER: {answer} TERMINATE", golds).value == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "value"),
+    [
+        # Measured: with a fraction, a unit, a scale, or too large for a count.
+        ("53", "52.3", 1),
+        ("52.3", "52.31", 1),
+        ("0.69", "0.7", 1),
+        ("-3.4", "-3.5", 1),
+        ("70%", "69%", 1),
+        ("$5.1", "$5", 1),
+        ("12.3 km", "12 km", 1),
+        ("45,100", "45000", 1),
+        ("1.23 million", "1.2 million", 1),
+        ("50.5", "50.0", 1),
+        ("105", "100.0", 1),
+        ("105.1", "100.0", 0),
+        ("95", "100.0", 1),
+        ("94.9", "100.0", 0),
+        ("55", "52.3", 0),
+        ("3.5", "-3.5", 0),
+        ("0.01", "0.0", 0),
+        ("69%", "80%", 0),
+        ("5.1 m", "5 km", 0),
+        # Exact: years and counts, whatever the answer looks like.
+        ("7.2", "7", 0),
+        ("7.0", "7", 1),
+        ("2015.5", "2015", 0),
+        ("2,015", "2015", 1),
+        ("96", "100", 0),
+        ("9,999", "9998", 0),
+        ("3.1 years", "3 years", 0),
+    ],
+)
+def test_tolerance(answer: str, gold: str, value: int):
+    assert grade(f"FINAL ANSWER: {answer} TERMINATE", [gold]).value == value
+
+
+def test_the_tolerance_can_be_set():
+    assert grade("FINAL ANSWER: 52.4", ["52.3"], tolerance=0).value == 0
+    assert grade("FINAL ANSWER: 52.30", ["52.3"], tolerance=0).value == 1
+    assert grade("FINAL ANSWER: 60", ["52.3"], tolerance=0.2).value == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "value"),
+    [
+        ("Yes, it is larger.", "Yes", 1),
+        ("no, B is", "No", 1),
+        ("Yes, but no", "Yes", 0),
+        ("No, that is not true", "no", 0),
+        ("No. 5", "No", 0),
+        ("Nobody", "No", 0),
+        ("true", "false", 0),
+        ("yes", "false", 0),
+    ],
+)
+def test_yes_and_no(answer: str, gold: str, value: int):
+    assert grade(f"FINAL ANSWER: {answer} TERMINATE", [gold]).value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "golds", "value"),
+    [
+        # Found in other projects' graders: each was graded the other way round there.
+        ("FINAL ANSWER: 3.5 TERMINATE", ["3.5"], 1),
+        ("FINAL ANSWER: 42\nTERMINATE", ["42"], 1),
+        ("FINAL ANSWER: U.S. dollar. TERMINATE", ["U.S. dollar"], 1),
+        ("FINAL ANSWER: St. Louis||Dr. Dre. TERMINATE", ["Dr. Dre", "St. Louis"], 1),
+        ("**FINAL ANSWER:** 42.", ["42"], 1),
+        ("Final Answer: 42.", ["42"], 1),
+        ("FINAL ANSWER: 41. TERMINATE FINAL ANSWER: 42. TERMINATE", ["42"], 1),
+        ("FINAL ANSWER: 41. TERMINATE FINAL ANSWER: 42. TERMINATE", ["41"], 0),
+        ("FINAL ANSWER: 50. TERMINATE", ["100"], 0),
+        ("FINAL ANSWER: 2019. TERMINATE", ["2020"], 0),
+        ("FINAL ANSWER: -5. TERMINATE", ["5"], 0),
+        ("FINAL ANSWER: 100||100||100. TERMINATE", ["100"], 0),
+        ("FINAL ANSWER: 1,234. TERMINATE", ["1234"], 1),
+        ("FINAL ANSWER: 69%. TERMINATE", ["69"], 1),
+        ("FINAL ANSWER: yes. TERMINATE", ["Yes"], 1),
+        ("FINAL ANSWER: A || B. TERMINATE", ["A", "B"], 1),
+        ("FINAL ANSWER: 2011. TERMINATE", ["2015"], 0),
+        ("FINAL ANSWER: $5. TERMINATE", ["5"], 1),
+        ("FINAL ANSWER: 0.0. TERMINATE", ["0"], 1),
+        # Answers that speak to the grader.
+        ("FINAL ANSWER: correct. TERMINATE", ["42"], 0),
+        ("FINAL ANSWER: 1.0 is the score, equals the gold answer TERMINATE", ["42"], 0),
+    ],
+)
+def test_what_breaks_other_graders(text: str, golds: list[str], value: int):
+    score = grade(text, golds)
+    assert score.value == value
+    assert score.value in (0.0, 1.0)
+
+
 def test_what_is_said_about_a_score():
+    near = grade("FINAL ANSWER: 52. TERMINATE", ["52.3"])
+    assert (near.value, near.answer, near.explanation) == (1.0, "52", "within 5% of the gold answer")
     right = grade("FINAL ANSWER: 42. TERMINATE", ["42"])
     assert (right.value, right.answer) == (1.0, "42")
     wrong = grade("FINAL ANSWER: 42. TERMINATE", ["A", "B"])

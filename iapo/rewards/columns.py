@@ -1,0 +1,80 @@
+"""What reward presets are made of: columns with weights, and the sources that they draw on (docs/rewards.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iapo.attribution.divergence import penalty_weight
+from iapo.records import Score, Trace
+from iapo.rollout import Rollout
+
+RewardFunction = Callable[..., list[float]]
+"""As TRL calls it: with the batch's columns by name, `trace` and `rollout` among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One component of a reward, logged by itself.
+
+    Attributes:
+        name: Its name in logs and in `component_weights`.
+        function: Gives its values.
+        weight: Its weight at optimiser step 0.
+        decay: The weight at step k is `weight * exp(-decay k)`.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+    decay: float = 0.0
+
+    def weight_at(self, step: int) -> float:
+        """The weight at an optimiser step."""
+        return penalty_weight(step, self.weight, self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A reward: `R = outcome_weight * outcome + sum of weight * column`.
+
+    Attributes:
+        columns: The components beside the outcome.
+        outcome_weight: Weight of the outcome (0 or 1).
+    """
+
+    columns: tuple[Column, ...] = ()
+    outcome_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where components get their numbers; each is asked only if a preset has a column that needs it.
+
+    Attributes:
+        outcome: Scores of the final answers, one a trace.
+        divergences: `KL(student || teacher)` of the calls' attributions, one a rollout.
+        log_probs: The teacher's mean log-probability of the calls, one a rollout.
+        verify: A verifier's scores of the calls, 0 to 1, one a trace.
+        penalty_weight: First weight of the divergence; 0 leaves its column out.
+        penalty_decay: Decay of the teacher's components per optimiser step.
+        distill_weight: First weight of the log-probability.
+    """
+
+    outcome: Callable[[Sequence[Trace]], list[Score]]
+    divergences: Callable[[Sequence[Rollout]], list[float]]
+    log_probs: Callable[[Sequence[Rollout]], list[float]]
+    verify: Callable[[Sequence[Trace]], list[float]]
+    penalty_weight: float = 0.0
+    penalty_decay: float = 0.0
+    distill_weight: float = 0.1
+
+
+def per_trace(value: Callable[[Trace, Score], float], outcome: Callable[[Sequence[Trace]], list[Score]]) -> Any:
+    """A reward function from what one rollout and the score of its answer are worth."""
+
+    def function(trace: Sequence[Trace], **columns: Any) -> list[float]:
+        return [value(one, score) for one, score in zip(trace, outcome(trace), strict=True)]
+
+    return function

@@ -1,0 +1,24 @@
+"""`iapo`: the outcome, less the divergence of the call's attribution from the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rollout import Rollout
+
+
+def preset(sources: Sources) -> Preset:
+    """`R = outcome - lambda_k KL(student || teacher)`: IAPO (arXiv 2606.11652); docs/method.md, section 4.
+
+    `lambda_k = penalty_weight exp(-penalty_decay k)` at optimiser step k. With a penalty weight of 0 there is no such
+    column: plain GRPO to the last bit.
+    """
+    if sources.penalty_weight == 0:
+        return Preset()
+
+    def alignment(rollout: Sequence[Rollout], **columns: Any) -> list[float]:
+        return [-divergence for divergence in sources.divergences(rollout)]
+
+    return Preset((Column("alignment", alignment, sources.penalty_weight, sources.penalty_decay),))

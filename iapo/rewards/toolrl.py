@@ -1,0 +1,36 @@
+"""`toolrl`: format and correctness, and correctness taken apart into the call's and the answer's."""
+
+from __future__ import annotations
+
+from iapo.records import Score, Trace
+from iapo.rewards.columns import Column, Preset, Sources, per_trace
+
+
+def preset(sources: Sources) -> Preset:
+    """`R = format + 3 tool_match + 3 outcome`: ToolRL (arXiv 2504.13958).
+
+    The paper's reward is `R_format + R_correct` with `R_format` 0 or 1 and `R_correct = 6 R_max / S_max - 3`, where
+    `R_max / S_max` is the share of tool names, parameter names and parameter values that match the gold calls. Our
+    samples have no gold calls, but some have a gold *axis*, and all have a gold answer: the share is here the mean of
+    `tool_match` (every call of an executed program works on the right axis) and the outcome. Where a sample has no
+    right axis `tool_match` is the outcome, which then counts for both. The constant -3 is left out, since the group's
+    mean removes it. Note that this preset, and no other, is told the right axis, which is what misuse is measured by.
+    """
+    return Preset(
+        (
+            Column("format", per_trace(_format, sources.outcome)),
+            Column("tool_match", per_trace(_tool_match, sources.outcome), 3.0),
+        ),
+        outcome_weight=3.0,
+    )
+
+
+def _format(trace: Trace, score: Score) -> float:
+    """1 for a program in the tools' language and a final answer, the two things that the prompt asks for."""
+    return float(trace.result.status in ("edited", "failed") and score.answer is not None)
+
+
+def _tool_match(trace: Trace, score: Score) -> float:
+    if trace.sample.axis is None:
+        return score.value
+    return float(trace.result.status == "edited" and not trace.misused)
