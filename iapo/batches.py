@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import datasets
 import torch
 from datasets import Dataset
 from PIL import Image
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from iapo.records import Sample, image_digest
 from iapo.rollout import Rollout
+from iapo.tasks.pictures import encode_picture
 
 
 def to_dataset(samples: Sequence[Sample]) -> Dataset:
@@ -24,13 +26,15 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
     Returns:
         Columns `prompt` (the question as a chat message, for logs), `image`, and `sample` (the rest, as JSON).
     """
-    return Dataset.from_dict(
+    rows = Dataset.from_dict(
         {
             "prompt": [[{"role": "user", "content": sample.question}] for sample in samples],
-            "image": [sample.image for sample in samples],
+            # Encoded here, since the library would compress a JPEG once more, and the pixels would be others.
+            "image": [{"bytes": encode_picture(sample.image), "path": None} for sample in samples],
             "sample": [json.dumps(sample.to_json(image_path="")) for sample in samples],
         }
     )
+    return rows.cast_column("image", datasets.Image())
 
 
 def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:

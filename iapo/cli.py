@@ -91,8 +91,8 @@ def attribute(
 def evaluate(
     model: Annotated[str, typer.Option(help="A packaged name, a folder, a hub id, or the endpoint's model.")],
     out: Annotated[Path, typer.Option(help="The run folder; an evaluation that was stopped there goes on.")],
-    sets: Annotated[str, typer.Option(help="Test sets, with commas between.")] = "vbar,hbar",
-    samples: Annotated[int, typer.Option(help="How many of each set.")] = 100,
+    sets: Annotated[str, typer.Option(help="Test sets, with commas between (docs/comparing.md).")] = "vbar,hbar",
+    samples: Annotated[int, typer.Option(help="How many of each set; 0: all of it.")] = 100,
     data_seed: Annotated[int, typer.Option(help="Of synthetic pictures.")] = 0,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     size: Annotated[int, typer.Option(help="Longer side of synthetic pictures, 112 to 1000 pixels.")] = 112,

@@ -127,7 +127,8 @@ def split_list(text: str) -> tuple[str, ...]:
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
     """`run_evaluation` with a progress bar on standard error."""
-    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats, desc="rollouts") as bar:
+    # The size of a whole source is not known before it is read.
+    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
         return run_evaluation(plan, out, progress=bar.update)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class RunFolder:
         self.path = path
         (path / "pictures").mkdir(parents=True, exist_ok=True)
 
-    def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, str]) -> None:
+    def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
         """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit."""
         manifest = {"config": config, "versions": versions(), "seeds": seeds, "data": data, "commit": commit()}
         self._write("manifest.json", manifest)
@@ -116,6 +117,10 @@ class RunFolder:
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Writes `evaluation.json`."""
         self._write("evaluation.json", evaluation)
+
+    def quarantine(self, part: str) -> Callable[[Any], None]:
+        """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
+        return lambda damage: self._append(f"{part}.quarantine.jsonl", dataclasses.asdict(damage))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads `metrics.jsonl`."""

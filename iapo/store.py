@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from iapo.policy import load_policy
 from iapo.rewards.teachers import attribute_samples
 from iapo.trainer import alignment_settings
-from iapo.training import chart_samples, parse
+from iapo.training import parse, run_samples
 
 
 def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | None, split: str) -> None:
@@ -41,9 +41,9 @@ def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | 
         torch.set_num_threads(arguments.threads)
     samples = []
     if split != "test":
-        samples += chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
+        samples += run_samples(arguments, "train")
     if split != "train":
-        samples += chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
+        samples += run_samples(arguments, "test")
     # As long as the student's turns may be.
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -24,8 +26,15 @@ from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment
 from iapo.rewards.teachers import StoredCalls, make_reference
 from iapo.runs import RunFolder, data_hash
+from iapo.tasks.leakage import leaks
+from iapo.tasks.loading import Damage, load, quarantine, strict
+from iapo.tasks.pictures import reopen
 from iapo.tasks.synthetic import BAR_FAMILIES, generate
 from iapo.trainer import IAPOTrainer, alignment_settings
+
+logger = logging.getLogger(__name__)
+
+Part = Literal["train", "test"]
 
 CONFIGS = Path(__file__).parent / "configs"
 """Where the packaged YAML files lie."""
@@ -42,7 +51,15 @@ class RunArguments:
         picture_size: Longer side of the pictures in pixels.
         train_samples: Training charts.
         charts_seed: Of the training charts.
-        eval_samples: Held-out charts, the same for every run of one `eval_seed`; 0 evaluates nothing.
+        data: A file, a folder or a hub id to train on instead of synthetic pictures (docs/data.md).
+        data_split: Its split to train on.
+        data_samples: How many of its samples, the first ones; 0 takes all.
+        data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
+            (`quarantine`).
+        eval_data: What is evaluated on; `data` if not given.
+        eval_split: Its split to evaluate on.
+        eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
+            evaluates nothing.
         eval_seed: Of the held-out charts and of the sampling on them.
         eval_temperature: 0 is greedy.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
@@ -55,6 +72,14 @@ class RunArguments:
     picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
     charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
+    data: str | None = field(default=None, metadata={"help": "File, folder or hub id to train on."})
+    data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
+    data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
+    data_damage: Literal["strict", "quarantine"] = field(
+        default="strict", metadata={"help": "A damaged row ends the run, or is listed and left out."}
+    )
+    eval_data: str | None = field(default=None, metadata={"help": "What is evaluated on; the training data's."})
+    eval_split: str = field(default="test", metadata={"help": "Split of the data to evaluate on."})
     eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
     eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
     eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
@@ -123,6 +148,57 @@ def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) ->
     return [column[index] for index in range(max(shares, default=0)) for column in columns if index < len(column)]
 
 
+def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
+    """The samples that a run trains on, or is evaluated on.
+
+    Args:
+        arguments: The data, or the synthetic families.
+        part: `train` or `test`.
+        keep: Called with each damaged row that is left out, with `data_damage: quarantine`.
+
+    Raises:
+        ValueError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
+    """
+    testing = part == "test"
+    source = (arguments.eval_data or arguments.data) if testing else arguments.data
+    if source is None:
+        if testing:
+            return chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
+        return chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
+    if testing and not arguments.eval_samples:
+        return []
+    split = arguments.eval_split if testing else arguments.data_split
+    rows = load(source, split=split)
+    samples = strict(rows) if arguments.data_damage == "strict" else quarantine(rows, keep or (lambda damage: None))
+    found = list(islice(samples, (arguments.eval_samples if testing else arguments.data_samples) or None))
+    if not found:
+        raise ValueError(f"{source} has no sample of the split {split!r} that loads")
+    return found
+
+
+def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, int]:
+    """Counts the test samples whose picture stands in the training set: the same pixels (`exact`), or alike (`near`).
+
+    Raises:
+        ValueError: If a test sample is a training sample.
+    """
+    ids = {(sample.source, sample.id) for sample in train}
+    both = next((sample for sample in test if (sample.source, sample.id) in ids), None)
+    if both is not None:
+        raise ValueError(
+            f"sample {both.id!r} of {both.source} is trained and evaluated on; give eval_data or another eval_split, "
+            "or set eval_samples to 0"
+        )
+    found = leaks(map(_fresh, train), map(_fresh, test))
+    exact = sum(leak.exact for leak in found)
+    return {"exact": exact, "near": len(found) - exact}
+
+
+def _fresh(sample: Sample) -> Sample:
+    """The sample without its picture's pixels, so that looking at all of them does not keep all of them."""
+    return dataclasses.replace(sample, image=reopen(sample.image))
+
+
 def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
 
@@ -137,13 +213,22 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         raise ValueError(f"{folder.path} already holds a run; choose another output_dir or remove it")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    train_samples = chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
-    test_samples = chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
+    train_samples = run_samples(arguments, "train", folder.quarantine("train"))
+    test_samples = run_samples(arguments, "test", folder.quarantine("test"))
+    shared = None
+    if arguments.data is not None:
+        shared = shared_pictures(train_samples, test_samples)
+        if any(shared.values()):
+            logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     policy = load_policy(arguments.model)
     folder.write_manifest(
         {"run": dataclasses.asdict(arguments), "training": settings.to_dict()},
         seeds={"training": settings.seed, "charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
-        data={"train": data_hash(train_samples), "test": data_hash(test_samples)},
+        data={
+            "train": data_hash(map(_fresh, train_samples)),
+            "test": data_hash(map(_fresh, test_samples)),
+            **({} if shared is None else {"shared_pictures": shared}),
+        },
     )
     teacher = None
     if settings.teacher_table is not None:
