@@ -147,6 +147,35 @@ def evaluate(
     Console().print(evaluation_table(evaluate_with_progress(plan, out)))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def compare(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Holds all runs; a comparison that was stopped there goes on.")],
+    preset: Annotated[str, typer.Option(help="smoke or full; what is given beside it counts instead.")] = "smoke",
+    methods: Annotated[str | None, typer.Option(help="Rewards by name, with commas between.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of the trainings, with commas between.")] = None,
+    config: Annotated[str | None, typer.Option(help="What all runs share: a YAML file or a packaged name.")] = None,
+    reference: Annotated[str | None, typer.Option(help="The method that differences are taken to.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many of each test set.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the evaluation; 0 is greedy.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Rollouts of each test sample.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER, a finished iapo evaluate, as a row.")] = None,
+    together: Annotated[int, typer.Option(help="Runs at a time, 1 or 2.")] = 2,
+) -> None:
+    """Train methods with several seeds from one start under equal budgets, and write Table 1.
+
+    Any setting of the training can be given by a flag of its name and holds for all runs. For example:
+    iapo compare --out runs/mine --methods grpo,iapo --seeds 0,1,2 --max_steps 40
+    """
+    from iapo.compare import compare, describe
+
+    given = {"methods": methods, "seeds": seeds, "config": config, "reference": reference, "sets": sets}
+    given |= {"samples": samples, "temperature": temperature, "repeats": repeats}
+    comparison, rows = describe(preset, given, context.args, row or [])
+    compare(comparison, out, together=together, more_rows=rows)
+
+
 @teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def teacher_attribute(
     context: typer.Context,
@@ -181,15 +210,20 @@ def tiny_build(
 def main() -> None:
     """Runs the command line.
 
-    A refused input is one sentence on standard error and exit code 2, an endpoint that fails one and exit code 3.
+    A refused input is one sentence on standard error and exit code 2, an endpoint that fails one and exit code 3. A
+    process that fails is the end of its log and exit code 1.
     """
     from iapo.chat import EndpointError
+    from iapo.jobs import JobError
 
     try:
         app()
     except EndpointError as error:
         sys.stderr.write(f"iapo: {error}\n")
         raise SystemExit(3) from error
+    except JobError as error:
+        sys.stderr.write(f"iapo: {error}\n")
+        raise SystemExit(1) from error
     except ValueError as error:
         # What the package refuses is a ValueError with a sentence meant for people.
         sys.stderr.write(f"iapo: {error}\n")

@@ -83,14 +83,20 @@ def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate
     return Estimate(float(successes.sum() / total), float(low), float(high), total)
 
 
-def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000) -> Estimate:
+def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:
     """The unweighted mean of test sets, with a bootstrap interval over the samples of each.
+
+    Where all outcomes are right or all wrong the interval is Wilson's for as many trials as there are samples.
 
     Args:
         outcomes: For each set, for each repeat, the outcome of each sample.
         resamples: How many bootstrap draws; seeded.
+        shares: Whether outcomes are shares and not, for example, differences.
     """
     sets = [np.asarray(one).mean(0) for one in outcomes]
+    values = np.concatenate(sets)
+    if shares and (np.all(values == 0) or np.all(values == 1)):
+        return proportion((values == 1).tolist())
     rng = np.random.default_rng(0)
     draws = np.zeros(resamples)
     for one in sets:
