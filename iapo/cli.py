@@ -170,7 +170,13 @@ def compare(
     """
     from iapo.compare import compare, describe
 
-    given = {"methods": methods, "seeds": seeds, "config": config, "reference": reference, "sets": sets}
+    given: dict[str, object] = {
+        "methods": methods,
+        "seeds": seeds,
+        "config": config,
+        "reference": reference,
+        "sets": sets,
+    }
     given |= {"samples": samples, "temperature": temperature, "repeats": repeats}
     comparison, rows = describe(preset, given, context.args, row or [])
     compare(comparison, out, together=together, more_rows=rows)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -226,3 +229,24 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(compare_job, "run", never)
     run_job(folder)
+
+
+def test_the_command(tmp_path: Path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "iapo", "compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]
+    command += ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "16", "--samples", "2"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "average - grpo" in done.stdout
+    found = json.loads((out / "table1.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["start", "teacher", "grpo", "otc"]
+    hashes = [json.loads((out / m / "seed-0" / "manifest.json").read_text())["data"] for m in ("grpo", "otc")]
+    assert hashes[0] == hashes[1]
+    # All is there: nothing runs, and a setting that differs is one sentence.
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert json.loads((out / "table1.json").read_text()) == found
+    done = subprocess.run([*command, "--samples", "3"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another plan" in done.stderr

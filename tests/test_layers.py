@@ -30,6 +30,7 @@ LAYERS = [
         "demo",
         "compare",
         "compare_job",
+        "table_one",
         "jobs",
         "report",
         "studies",
