@@ -94,6 +94,101 @@ def attribute(
     )
 
 
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="A packaged name, a folder, a hub id, or the endpoint's model.")],
+    out: Annotated[Path, typer.Option(help="The run folder; an evaluation that was stopped there goes on.")],
+    sets: Annotated[str, typer.Option(help="Test sets, with commas between (docs/comparing.md).")] = "vbar,hbar",
+    samples: Annotated[int, typer.Option(help="How many of each set; 0: all of it.")] = 100,
+    data_seed: Annotated[int, typer.Option(help="Of synthetic pictures.")] = 0,
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    size: Annotated[int, typer.Option(help="Longer side of synthetic pictures, 112 to 1000 pixels.")] = 112,
+    question_types: Annotated[str, typer.Option(help="Of synthetic pictures, with commas between; all if empty.")] = "",
+    tools: Annotated[bool, typer.Option(help="Offer the six tools, or have the answer in one turn.")] = True,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus where it samples.")] = 1.0,
+    repeats: Annotated[int, typer.Option(help="Rollouts of each sample, where it samples.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    max_turn_tokens: Annotated[int, typer.Option(help="Longest turn in tokens.")] = 512,
+    batch_size: Annotated[int, typer.Option(help="Rollouts generated at once.")] = 64,
+    device: Annotated[str | None, typer.Option(help="Where the model runs; the CPU if not given.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
+    length_parameter: Annotated[
+        str, typer.Option(help="What it calls the longest turn: max_tokens or max_completion_tokens.")
+    ] = "max_tokens",
+    concurrency: Annotated[int, typer.Option(help="Samples under way at once at an endpoint.")] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds until a request to it counts as failed.")] = 120.0,
+) -> None:
+    """Measure a policy on test sets: accuracy, tool calls, intervals.
+
+    For example: iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
+    """
+    from rich.console import Console
+
+    from iapo.evaluate import evaluate_with_progress, make_plan
+    from iapo.tables import evaluation_table
+
+    plan = make_plan(
+        model,
+        sets,
+        count=samples,
+        data_seed=data_seed,
+        split=split,
+        size=size,
+        question_types=question_types,
+        tools=tools,
+        temperature=temperature,
+        top_p=top_p,
+        repeats=repeats,
+        seed=seed,
+        max_turn_tokens=max_turn_tokens,
+        batch_size=batch_size,
+        device=device,
+        endpoint=endpoint,
+        key_variable=key_variable,
+        length_parameter=length_parameter,
+        concurrency=concurrency,
+        timeout=timeout,
+    )
+    Console().print(evaluation_table(evaluate_with_progress(plan, out)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def compare(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Holds all runs; a comparison that was stopped there goes on.")],
+    preset: Annotated[str, typer.Option(help="smoke or full; what is given beside it counts instead.")] = "smoke",
+    methods: Annotated[str | None, typer.Option(help="Rewards by name, with commas between.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of the trainings, with commas between.")] = None,
+    config: Annotated[str | None, typer.Option(help="What all runs share: a YAML file or a packaged name.")] = None,
+    reference: Annotated[str | None, typer.Option(help="The method that differences are taken to.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many of each test set.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the evaluation; 0 is greedy.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Rollouts of each test sample.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER, a finished iapo evaluate, as a row.")] = None,
+    together: Annotated[int, typer.Option(help="Runs at a time, 1 or 2.")] = 2,
+) -> None:
+    """Train methods with several seeds from one start under equal budgets, and write Table 1.
+
+    Any setting of the training can be given by a flag of its name and holds for all runs. For example:
+    iapo compare --out runs/mine --methods grpo,iapo --seeds 0,1,2 --max_steps 40
+    """
+    from iapo.compare import compare, describe
+
+    given: dict[str, object] = {
+        "methods": methods,
+        "seeds": seeds,
+        "config": config,
+        "reference": reference,
+        "sets": sets,
+    }
+    given |= {"samples": samples, "temperature": temperature, "repeats": repeats}
+    comparison, rows = describe(preset, given, context.args, row or [])
+    compare(comparison, out, together=together, more_rows=rows)
+
+
 @teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def teacher_attribute(
     context: typer.Context,
@@ -196,9 +291,22 @@ def data_make(
 
 
 def main() -> None:
-    """Runs the command line; a refused input is one sentence on standard error and exit code 2."""
+    """Runs the command line.
+
+    A refused input is one sentence on standard error and exit code 2, an endpoint that fails one and exit code 3. A
+    process that fails is the end of its log and exit code 1.
+    """
+    from iapo.chat import EndpointError
+    from iapo.jobs import JobError
+
     try:
         app()
+    except EndpointError as error:
+        sys.stderr.write(f"iapo: {error}\n")
+        raise SystemExit(3) from error
+    except JobError as error:
+        sys.stderr.write(f"iapo: {error}\n")
+        raise SystemExit(1) from error
     except ValueError as error:
         # What the package refuses is a ValueError with a sentence meant for people.
         sys.stderr.write(f"iapo: {error}\n")

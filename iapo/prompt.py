@@ -27,6 +27,10 @@ INSTRUCTIONS = (
     "You answer questions about charts and tables. First write a Python code block that calls the tools on image_1 "
     "and ends in display(...). You then see the edited picture. End with FINAL ANSWER: your answer. TERMINATE."
 )
+INSTRUCTIONS_WITHOUT_TOOLS = (
+    "You answer questions about charts and tables. Look at the picture, reason, and end with FINAL ANSWER: your "
+    "answer. TERMINATE."
+)
 OBSERVATION_EDITED = "OBSERVATION: the edited picture is shown. Answer the question now."
 OBSERVATION_ERROR = "OBSERVATION: {error} Answer the question now."
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from iapo.prompt import EncodedPrompt, PromptEncoder, build_blocks
+from iapo.prompt import INSTRUCTIONS_WITHOUT_TOOLS, EncodedPrompt, PromptEncoder, build_blocks
 from iapo.records import Sample, ToolResult, Trace
 from iapo.tools import TOOLS, ToolDefinition, execute
 
@@ -165,3 +165,11 @@ def rollout(
     prompts = encode_prompts(samples, encoder, tools)
     turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     return finish(samples, prompts, turn_1, encoder, generate, tools=tools, max_completion=max_completion)
+
+
+def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
+    """One turn without any tool for a batch of samples; what looks like a program in it stays text."""
+    prompts = [encoder.encode(build_blocks(sample, {}, INSTRUCTIONS_WITHOUT_TOOLS)) for sample in samples]
+    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]
+    return [Trace(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]

@@ -16,7 +16,19 @@ from PIL import Image
 
 from iapo.records import Sample, Trace, image_digest, save_png
 
-PACKAGES = ("iapo", "torch", "transformers", "trl", "accelerate", "datasets", "peft", "vllm", "pillow", "numpy")
+PACKAGES = (
+    "iapo",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "peft",
+    "vllm",
+    "openai",
+    "pillow",
+    "numpy",
+)
 
 METRICS = (
     "step",

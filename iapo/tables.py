@@ -53,3 +53,21 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
         change = folder.read_evaluation()["after_minus_before"]["outcome"]
         lines.append(f"{name} - before, accuracy, paired: {estimate_text(change)}")
     return lines
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
+    """One row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the values."""
+    settings = evaluation["settings"]
+    generation = settings["endpoint"] or settings["generation"]
+    how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"
+    tools = "with tools" if settings["tools"] else "without tools"
+    times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
+    table = Table(title=f"{evaluation['model']}, {tools}, {how}{times}; 95% intervals")
+    measures = list(MEASURES)[:4]
+    for heading in ("", "samples", *(MEASURES[key] for key in measures)):
+        table.add_column(heading)
+    for name, row in evaluation["sets"].items():
+        table.add_row(name, str(row["samples"]), *(estimate_text(row[key]) for key in measures))
+    if len(evaluation["sets"]) > 1:
+        table.add_row("average", "", estimate_text(evaluation["average"]))
+    return table

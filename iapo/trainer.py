@@ -45,6 +45,7 @@ SEAMS = (
     "_tool_call_loop",
     "_compute_loss",
     "_get_per_token_logps_and_entropies",
+    "_load_from_checkpoint",
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
 
@@ -287,6 +288,16 @@ class IAPOTrainer(GRPOTrainer):
             if compute_entropy:
                 entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.model if model is None else model
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(target, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
+        # does not translate the names: it finds no weight, warns, and trains on from the start.
+        saved = load_policy(resume_from_checkpoint, dtype=target.dtype).model
+        target.load_state_dict(saved.state_dict())
 
     def _add_shared_prefix(self) -> bool:
         """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""

@@ -19,11 +19,25 @@ FILES = {
 # From low to high; a module may import its own layer and those below it.
 LAYERS = [
     {"records"},
-    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix"},
+    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix", "chat"},
     {"rollout", "generation", "rewards"},
-    {"batches", "config", "trainer", "evaluation", "tiny"},
-    {"training"},
-    {"attribute", "store", "heatmap", "demo", "data", "report", "studies", "tables", "figures"},
+    {"batches", "config", "trainer", "evaluation", "repeats", "solvers", "tiny"},
+    {"training", "evaluate"},
+    {
+        "attribute",
+        "store",
+        "heatmap",
+        "demo",
+        "data",
+        "compare",
+        "compare_job",
+        "table_one",
+        "jobs",
+        "report",
+        "studies",
+        "tables",
+        "figures",
+    },
     {"cli", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -1,0 +1,20 @@
+"""A tool of your own beside the standard six, used in training."""
+
+from PIL import ImageOps
+
+from iapo import TOOLS, IAPOConfig, IAPOTrainer, define, to_dataset
+from iapo.tasks.synthetic import generate
+
+
+def invert_columns(image, names, boxes):
+    """Invert the colours of the named columns."""
+    edited = image.convert("RGB")
+    for box in (tuple(map(int, boxes[name])) for name in names if name in boxes):
+        edited.paste(ImageOps.invert(edited.crop(box)), box)
+    return edited
+
+
+tools = {**TOOLS, "invert_columns": define(invert_columns, axis="columns", style="highlight")}
+args = IAPOConfig("runs/own-tool", reward="grpo", max_steps=1, max_turn_tokens=24, use_cpu=True, bf16=False)
+charts = to_dataset(list(generate("vbar", 16, seed=0)))
+IAPOTrainer("tiny-student", args=args, train_dataset=charts, tools=tools).train()
