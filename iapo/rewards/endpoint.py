@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from iapo.chat import EndpointError
+
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts at most."""
 
 logger = logging.getLogger(__name__)
-
-
-class EndpointError(RuntimeError):
-    """An endpoint gave no usable reply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ import pytest
 from endpoint_server import Reply, Server, serve
 from PIL import Image
 
+from iapo.chat import EndpointError
 from iapo.records import Sample, Score, ToolResult, Trace
-from iapo.rewards.endpoint import EndpointError, EndpointSettings
+from iapo.rewards.endpoint import EndpointSettings
 from iapo.rewards.judge import LONGEST_ANSWER, Judge
 from iapo.rewards.outcome import Outcome
 

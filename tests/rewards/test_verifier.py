@@ -14,10 +14,11 @@ import torch
 from endpoint_server import serve
 from PIL import Image
 
+from iapo.chat import EndpointError
 from iapo.policy import ImageTextProcessor, Policy
 from iapo.prompt import PromptEncoder
 from iapo.records import Sample, ToolCall, ToolResult, Trace
-from iapo.rewards.endpoint import EndpointError, EndpointSettings
+from iapo.rewards.endpoint import EndpointSettings
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores, call_text
 from iapo.tools import TOOLS
 
