@@ -1,4 +1,4 @@
-"""Calls to explain, for the attribution's tests."""
+"""Calls for tests: as texts, and as what an attribution explains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 from iapo.attribution.gradient import CallInput
 from iapo.prompt import Block, PromptEncoder
+
+
+def call_text(tool: str, name: str, axis: str) -> str:
+    """A first turn that calls one tool."""
+    return f'```python\ndisplay({tool}(image_1, ["{name}"], {axis}_bbox))\n```'
 
 
 def make_call(

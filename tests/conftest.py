@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from calls import call_text
 from transformers import PreTrainedModel
 
 from iapo.policy import ImageTextProcessor, Policy, load_policy
@@ -38,11 +39,6 @@ def corpus() -> Iterator[str]:
 
 
 FAMILIES = ("vbar", "hbar")
-
-
-def call_text(tool: str, name: str, axis: str) -> str:
-    """A first turn that calls one tool."""
-    return f'```python\ndisplay({tool}(image_1, ["{name}"], {axis}_bbox))\n```'
 
 
 @pytest.fixture(scope="session")

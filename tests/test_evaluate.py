@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import call_text
 from chat_server import ChatServer, pictures, serve, text
-from conftest import call_text
 
 from iapo.chat import EndpointError, EndpointSettings
 from iapo.evaluate import EvaluationPlan, run_evaluation
