@@ -83,7 +83,6 @@ def build_blocks(
     sample: Sample,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     instructions: str = INSTRUCTIONS,
-    list_names: bool = False,
 ) -> tuple[Block, ...]:
     """Lays out the standard prompt: instructions, picture, one block per tool definition, question.
 
@@ -91,18 +90,19 @@ def build_blocks(
         sample: The question and picture.
         tools: The offered tools, one block each, in this order.
         instructions: What the agent is told, as the system message.
-        list_names: Whether a second context block lists the names that `columns_bbox` and `rows_bbox` hold, for
-            pictures whose names cannot be read off.
 
     Returns:
-        The blocks, in prompt order; the first is the system message, the others are the user's.
+        The blocks, in prompt order; the first is the system message, the others are the user's. Where the sample says
+        `list_names` and tools are offered, the query names what `columns_bbox` and `rows_bbox` hold; it is no block of
+        its own, so that all prompts with the same tools have the same number of blocks.
     """
     blocks = [Block("context", "context", instructions), Block("image", "image_1", image=sample.image)]
     blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in tools.items()]
-    if list_names:
-        text = f"columns_bbox: {', '.join(sample.column_boxes)}\nrows_bbox: {', '.join(sample.row_boxes)}\n"
-        blocks.append(Block("context", "names", text))
-    blocks.append(Block("query", "query", f"QUESTION: {sample.question}"))
+    question = f"QUESTION: {sample.question}"
+    if sample.list_names and tools:
+        names = (f"columns_bbox: {', '.join(sample.column_boxes)}", f"rows_bbox: {', '.join(sample.row_boxes)}")
+        question = "\n".join((*names, question))
+    blocks.append(Block("query", "query", question))
     return tuple(blocks)
 
 

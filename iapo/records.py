@@ -98,6 +98,7 @@ class Sample:
             or neither is, in which case no call on it counts as misuse.
         source: The data set, for example `synthetic/vbar`.
         question_type: What is asked (`value`, `largest`, ...), empty where unknown.
+        list_names: Whether prompts list the names of the boxes, for pictures from which they cannot be read off.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Sample:
     axis: Axis | None = None
     source: str = ""
     question_type: str = ""
+    list_names: bool = False
 
     def __post_init__(self) -> None:
         if not self.answers:
@@ -136,6 +138,7 @@ class Sample:
             "axis": self.axis,
             "source": self.source,
             "question_type": self.question_type,
+            "list_names": self.list_names,
         }
 
     @classmethod
@@ -164,6 +167,7 @@ class Sample:
             axis=data["axis"],
             source=data["source"],
             question_type=data["question_type"],
+            list_names=data.get("list_names", False),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -161,12 +162,17 @@ def test_the_standard_prompt(encoder: PromptEncoder, samples: list[Sample]):
 
 def test_fewer_tools_and_listed_names(samples: list[Sample]):
     offered = {name: tool for name, tool in TOOLS.items() if tool.axis == "rows"}
-    blocks = build_blocks(samples[0], offered, instructions="Go.", list_names=True)
+    sample = dataclasses.replace(samples[0], list_names=True)
+    blocks = build_blocks(sample, offered, instructions="Go.")
     assert [block.name for block in blocks if block.type == "tool"] == [f"tool:{name}" for name in offered]
-    names = next(block for block in blocks if block.name == "names")
-    assert names.type == "context"
-    assert names.text.splitlines()[0] == f"columns_bbox: {', '.join(samples[0].column_boxes)}"
-    assert names.text.splitlines()[1] == f"rows_bbox: {', '.join(samples[0].row_boxes)}"
+    assert blocks[-1].text.splitlines() == [
+        f"columns_bbox: {', '.join(sample.column_boxes)}",
+        f"rows_bbox: {', '.join(sample.row_boxes)}",
+        f"QUESTION: {sample.question}",
+    ]
+    assert len(blocks) == len(build_blocks(samples[0], offered))
+    # Without tools there is nothing to name.
+    assert build_blocks(sample, {})[-1].text == f"QUESTION: {sample.question}"
 
 
 @pytest.mark.parametrize("token", CONTROL)

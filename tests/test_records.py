@@ -31,6 +31,7 @@ def a_sample(**changes: Any) -> Sample:
         "axis": "rows",
         "source": "synthetic/vbar",
         "question_type": "value",
+        "list_names": True,
     }
     return Sample(**{**fields, **changes})
 

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("axis", pa.string()),
         ("source", pa.string()),
         ("question_type", pa.string()),
+        ("list_names", pa.bool_()),
     ],
     metadata={"iapo": "samples 1"},
 )
@@ -118,6 +119,7 @@ def read(row: Row) -> Sample:
         axis=axis,
         source=fields.get("source") or "",
         question_type=fields.get("question_type") or "",
+        list_names=bool(fields.get("list_names")),
     )
 
 

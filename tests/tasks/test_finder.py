@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from iapo.prompt import build_blocks
 from iapo.records import Box, Sample
 from iapo.tasks.finder import add_boxes, find_boxes
 from iapo.tasks.finder.pixels import Span, long_runs, spans, to_pixels
@@ -181,6 +182,7 @@ def test_tools_work_on_found_boxes_by_number():
     boxed, reason = add_boxes(sample)
     assert not reason
     assert boxed.axis == "columns"
+    assert "columns_bbox: 1, 2, 3\n" in build_blocks(boxed)[-1].text
     result = execute('```python\ndisplay(focus_on_columns_with_mask(image_1, ["2"], columns_bbox))\n```', boxed)
     assert result.status == "edited"
     assert result.image is not None

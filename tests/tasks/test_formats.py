@@ -166,3 +166,14 @@ def test_the_smallest_line_of_your_own(tmp_path: Path):
     assert (one.id, one.answers, one.kind, one.axis, one.source) == ("mine-1", ("4",), "chart", None, "own/mine")
     assert not one.column_boxes
     assert not one.row_boxes
+
+
+def test_whether_names_are_listed(tmp_path: Path):
+    LAYOUTS["own"].make(tmp_path)
+    path = tmp_path / "mine.jsonl"
+    line = {"image": "pictures/1.png", "question": "?", "answer": 4}
+    path.write_text("\n".join(json.dumps({**line, "list_names": listed}) for listed in (True, False, None, 1)))
+    *samples, damage = load(path)
+    assert [one.list_names for one in samples if isinstance(one, Sample)] == [True, False, False]
+    assert isinstance(damage, Damage)
+    assert damage.reason == "the field 'list_names' is 1; use true or false"

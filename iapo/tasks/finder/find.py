@@ -83,8 +83,8 @@ def add_boxes(sample: Sample) -> tuple[Sample, str]:
         sample: Any sample.
 
     Returns:
-        The sample itself where it has boxes already or none are found, otherwise one with the boxes and their axis;
-        and why none were found, empty where there are some.
+        The sample itself where it has boxes already or none are found, otherwise one with the boxes and their axis
+        that has prompts list their names; and why none were found, empty where there are some.
     """
     if sample.column_boxes or sample.row_boxes:
         return sample, ""
@@ -92,7 +92,10 @@ def add_boxes(sample: Sample) -> tuple[Sample, str]:
     if found.reason:
         return sample, found.reason
     axis = sample.axis or found.axis
-    return replace(sample, column_boxes=found.column_boxes, row_boxes=found.row_boxes, axis=axis), ""
+    found_sample = replace(
+        sample, column_boxes=found.column_boxes, row_boxes=found.row_boxes, axis=axis, list_names=True
+    )
+    return found_sample, ""
 
 
 def _within(boxes: Mapping[str, Box], size: tuple[int, int], scale: float) -> dict[str, Box]:

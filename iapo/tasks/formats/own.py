@@ -13,7 +13,6 @@ from iapo.tasks.pictures import read_picture
 from iapo.tasks.rows import Row
 
 NAME = "own"
-
 FIELDS = {
     "image": "path of the picture, from the file's folder",
     "question": "the question",
@@ -24,6 +23,7 @@ FIELDS = {
     "kind": "chart or table; chart if not given",
     "axis": "columns or rows: the axis along which the picture is cleanly divisible; null if both are or neither is",
     "question_type": "what is asked, a name of your own",
+    "list_names": "true if the names cannot be read off the picture, so that prompts list them; false if not given",
     "split": "the split that the line belongs to",
 }
 """The fields of a line and what they hold; the first three must be there."""
@@ -65,6 +65,7 @@ def read(row: Row) -> Sample:
         axis=None if axis is None else "columns" if axis == "columns" else "rows",
         source=f"own/{row.stem}",
         question_type=question_type,
+        list_names=_flag(fields, "list_names"),
     )
 
 
@@ -73,6 +74,13 @@ def _choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> s
     if value is not None and value not in choices:
         raise RowError(f"the field {name!r} is {value!r}; use {' or '.join(choices)}")
     return value
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RowError(f"the field {name!r} is {value!r}; use true or false")
+    return bool(value)
 
 
 def _boxes(fields: Mapping[str, Any], name: str, what: str, size: tuple[int, int]) -> Any:
