@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from iapo.attribution.calls import Attributor
 from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.policy import ImageTextProcessor, Policy
@@ -274,3 +276,80 @@ def test_the_teacher_is_frozen_and_the_student_left_alone(
     assert student.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in student.parameters())
     assert measured[0].divergence == pytest.approx(larger.measure(model, varied)[0].divergence, abs=1e-6)
+
+
+def wanted(teacher: PreTrainedModel, processor: ImageTextProcessor, encoder: PromptEncoder, **more: Any) -> Alignment:
+    settings = AttributionSettings(log_probs=True, **more)
+    return Alignment(Policy(copy.deepcopy(teacher), processor), encoder, settings)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_log_probs_against_the_definition(
+    model: PreTrainedModel,
+    other_model: PreTrainedModel,
+    processor: ImageTextProcessor,
+    encoder: PromptEncoder,
+    varied: list[Rollout],
+    steps: int,
+):
+    """The teacher's mean log-probability of the program's tokens; a guess's where there is none."""
+    alignment = wanted(other_model, processor, encoder, steps=steps)
+    assert alignment.reference.log_prob_floor == pytest.approx(-math.log(len(encoder.tokenizer)))
+    # An untrained teacher finds most calls less likely than a guess.
+    alignment.reference.log_prob_floor = floor = -8.0
+    found = alignment.log_probs(varied)
+    for index, (one, value) in enumerate(zip(varied, found, strict=True)):
+        if index not in CALLED:
+            assert value == pytest.approx(floor)
+            continue
+        ids = torch.tensor([one.prompt.ids + one.first.ids])
+        with torch.no_grad():
+            logits = other_model(
+                input_ids=ids,
+                mm_token_type_ids=(ids == encoder.image_token_id).long(),
+                **encoder.pixels([one.trace.sample.image]),
+            ).logits[0]
+        start = len(one.prompt.ids) - 1
+        places = [start + place for place, scored in enumerate(one.first.target) if scored]
+        tokens = [token for token, scored in zip(one.first.ids, one.first.target, strict=True) if scored]
+        mean = logits.log_softmax(-1)[places, tokens].mean().item()
+        assert floor < mean
+        assert value == pytest.approx(mean, abs=1e-4)
+    assert found[0] == found[3]
+    assert len({round(found[index], 5) for index in CALLED}) == 5
+    # Nobody called anything: the teacher is not asked.
+    assert alignment.log_probs([varied[1]]) == [floor]
+
+
+def test_log_probs_come_with_the_explanation(
+    model: PreTrainedModel,
+    other_model: PreTrainedModel,
+    processor: ImageTextProcessor,
+    encoder: PromptEncoder,
+    varied: list[Rollout],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """What was measured costs no second pass, and the divergences are the same with them as without."""
+    alignment = wanted(other_model, processor, encoder)
+    measured = alignment.measure(model, varied)
+    monkeypatch.setattr(Attributor, "_attribute", lambda *args: pytest.fail("a second pass"))
+    log_probs = alignment.log_probs(varied)
+    monkeypatch.undo()
+    assert log_probs == wanted(other_model, processor, encoder).log_probs(varied)
+    plain = Alignment(Policy(copy.deepcopy(other_model), processor), encoder)
+    for one, other in zip(measured, plain.measure(model, varied), strict=True):
+        assert one.divergence == pytest.approx(other.divergence, abs=1e-5)
+        assert dict(one.teacher) == pytest.approx(dict(other.teacher), abs=1e-5)
+
+
+def test_log_probs_never_fall_below_a_guess(
+    other_model: PreTrainedModel, processor: ImageTextProcessor, encoder: PromptEncoder, varied: list[Rollout]
+):
+    alignment = wanted(other_model, processor, encoder)
+    alignment.reference.log_prob_floor = -1.0
+    assert alignment.log_probs(varied) == [-1.0] * len(varied)
+
+
+def test_log_probs_must_be_asked_for(larger: Alignment, varied: list[Rollout]):
+    with pytest.raises(ValueError, match="log-probabilities were not asked for"):
+        larger.log_probs(varied)
