@@ -183,7 +183,7 @@ def run_comparison(
 
 
 def seconds_per_step(comparison: Comparison, out: Path) -> dict[str, float]:
-    """Each method's mean time of an optimiser step in seconds, over its runs whose times are known."""
+    """Each method's mean time of an optimiser step in seconds, loading of models and data included."""
     found: dict[str, float] = {}
     for method in comparison.methods:
         times = [
@@ -203,7 +203,9 @@ def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapp
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))
     if steps := seconds_per_step(comparison, out):
-        console.print("Seconds a step: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items()))
+        console.print(
+            "Seconds a step, loading included: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items())
+        )
     console.print(f"Table: {out}/table1.txt, .csv, .tex, .json")
 
 
