@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
     with Progress(*columns) as progress:
         tasks = {job.name: progress.add_task(f"{job.name}: waiting", total=job.steps, start=False) for job in jobs}
         waiting = list(jobs)
+        # Ended from outside, this process ends the others too; main thread only, as signals are.
+        before = signal.signal(signal.SIGTERM, _end)
         running: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = []
         try:
             while waiting or running:
@@ -73,6 +76,7 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                     progress.update(tasks[job.name], completed=done, description=text)
                 time.sleep(0.5)
         finally:
+            signal.signal(signal.SIGTERM, before)
             for _, process, log in running:
                 process.terminate()
                 process.wait()
@@ -82,6 +86,10 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
 def count_lines(path: Path) -> int:
     """The lines of a file, 0 where there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(143)
 
 
 def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -59,3 +61,22 @@ def test_lines_are_counted(tmp_path: Path):
     assert count_lines(tmp_path / "none") == 0
     (tmp_path / "some").write_text("a\nb\nhalf")
     assert count_lines(tmp_path / "some") == 2
+
+
+def test_ended_from_outside_it_ends_its_processes(tmp_path: Path):
+    """A child that outlived its parent would write into the folder of the run that goes on."""
+    child = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(60)"
+    parent = (
+        "import pathlib, sys\nfrom iapo.jobs import Job, run_jobs\n"
+        f"command = [sys.executable, '-c', {child!r}, sys.argv[1] + '/pid']\n"
+        "log = pathlib.Path(sys.argv[1]) / 'log.txt'\n"
+        "run_jobs([Job('one', lambda threads: command, log, 1, lambda: 0, lambda done: 'at work')], 1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path)], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
