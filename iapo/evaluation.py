@@ -16,7 +16,7 @@ from iapo.prompt import PromptEncoder
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment
 from iapo.rewards.outcome import grade
-from iapo.rollout import rollout
+from iapo.rollout import Generate, rollout
 from iapo.tools import TOOLS, ToolDefinition
 
 
@@ -79,14 +79,7 @@ def evaluate(
         One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
     """
     set_seed(settings.seed)
-    encoder = PromptEncoder(policy.processor)
-    generate = make_generate(
-        policy,
-        encoder,
-        max_new_tokens=settings.max_turn_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-    )
+    encoder, generate = make_generator(policy, settings)
     traces: list[Trace] = []
     for start in range(0, len(samples), settings.batch_size):
         rollouts = rollout(samples[start : start + settings.batch_size], encoder, generate, tools=tools)
@@ -101,6 +94,19 @@ def evaluate(
             traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions))
         progress(len(rollouts))
     return traces
+
+
+def make_generator(policy: Policy, settings: EvaluationSettings) -> tuple[PromptEncoder, Generate]:
+    """A policy's encoder, and its `generate` as the settings want it."""
+    encoder = PromptEncoder(policy.processor)
+    generate = make_generate(
+        policy,
+        encoder,
+        max_new_tokens=settings.max_turn_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+    return encoder, generate
 
 
 def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:

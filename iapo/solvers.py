@@ -10,15 +10,13 @@ from typing import Any
 from transformers import set_seed
 
 from iapo.chat import ChatEndpoint
-from iapo.evaluation import EvaluationSettings, evaluate
-from iapo.generation import make_generate
+from iapo.evaluation import EvaluationSettings, evaluate, make_generator
 from iapo.policy import Policy
 from iapo.prompt import (
     INSTRUCTIONS,
     INSTRUCTIONS_WITHOUT_TOOLS,
     OBSERVATION_EDITED,
     OBSERVATION_ERROR,
-    PromptEncoder,
     build_blocks,
     to_messages,
 )
@@ -42,23 +40,20 @@ def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[st
         settings: How it generates; `seed` and `batch_size` come from the call.
         tools: The offered tools; none: one turn with the answer.
     """
-    encoder = PromptEncoder(policy.processor)
-    generate = make_generate(
-        policy,
-        encoder,
-        max_new_tokens=settings.max_turn_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-    )
 
-    def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
-        if tools:
-            one_batch = dataclasses.replace(settings, seed=seed, batch_size=max(1, len(samples)))
-            return iter(evaluate(policy, samples, one_batch, tools=tools))
+    def with_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        one_batch = dataclasses.replace(settings, seed=seed, batch_size=max(1, len(samples)))
+        return iter(evaluate(policy, samples, one_batch, tools=tools))
+
+    if tools:
+        return with_tools
+    encoder, generate = make_generator(policy, settings)
+
+    def without_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         set_seed(seed)
         return map(_graded, answer(samples, encoder, generate))
 
-    return solve
+    return without_tools
 
 
 def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str, ToolDefinition] = TOOLS) -> Solver:

@@ -137,10 +137,10 @@ class Endpoint:
             try:
                 for future in as_completed(futures):
                     self._keep(futures[future], future)
-            except BaseException:
+            finally:
+                # After a failure nothing more is asked; what is under way is waited for.
                 down.set()
                 pool.shutdown(cancel_futures=True)
-                raise
         return [self._cache.get(key) for key in keys]
 
     def _keep(self, key: str, future: Future[dict[str, Any] | None]) -> None:
