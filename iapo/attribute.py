@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +19,7 @@ from iapo.attribution.calls import ATTRIBUTED, AttributionSettings, Turn
 from iapo.attribution.divergence import block_distribution, kl_divergence, worst_divergence
 from iapo.attribution.gradient import CallInput, Pictures, block_scores, call_log_probs
 from iapo.attribution.occlusion import occlusion_scores
-from iapo.attribution.tokens import patch_map, token_scores
+from iapo.attribution.tokens import picture_shares, token_scores
 from iapo.generation import make_generate
 from iapo.heatmap import Panel, plot_call
 from iapo.policy import Policy, load_policy
@@ -214,7 +213,6 @@ def explain(
         scores = block_scores(policy.model, [call], pictures, steps)[0].cpu()
     settings = AttributionSettings()
     shares = block_distribution(scores, settings.normalization, settings.eps)
-    unit = tokens.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
     merge = encoder.processor.image_processor.merge_size
     texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
     return Explanation(
@@ -226,7 +224,7 @@ def explain(
             {"text": text, "block": prompt.block_names[block], "score": score}
             for text, block, score in zip(texts, prompt.block_of, tokens.tolist(), strict=True)
         ],
-        patches=patch_map(tokens / unit, prompt.ids, encoder.image_token_id, pictures.grid_thw[0], merge),
+        patches=picture_shares(tokens, prompt.ids, encoder.image_token_id, pictures.grid_thw[0], merge),
     )
 
 

@@ -111,6 +111,10 @@ class IAPOConfig(GRPOConfig):
         if self.penalty_decay < 0:
             raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
 
+    def traces_at(self, step: int) -> int:
+        """How many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""
+        return self.traces_per_step if self.trace_every and (step - 1) % self.trace_every == 0 else 0
+
     @property
     def measures(self) -> bool:
         """Whether training measures the divergence, in the reward or for the log alone."""

@@ -13,8 +13,8 @@ from transformers import set_seed
 from iapo.generation import make_generate
 from iapo.policy import Policy
 from iapo.prompt import PromptEncoder
-from iapo.records import Sample, Score, Trace
-from iapo.rewards.alignment import Alignment
+from iapo.records import Grid, Sample, Score, Trace
+from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.outcome import grade
 from iapo.rollout import Generate, rollout
 from iapo.tools import TOOLS, ToolDefinition
@@ -64,6 +64,7 @@ def evaluate(
     alignment: Alignment | None = None,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
+    patches: int = 0,
 ) -> list[Trace]:
     """Rolls a policy out once on each sample and grades it.
 
@@ -74,6 +75,7 @@ def evaluate(
         alignment: Measures each call's divergence to a teacher, if given.
         tools: The offered tools.
         progress: Called with the number of new samples done.
+        patches: Of how many samples, from the first, the attribution of the picture's tokens is kept as well.
 
     Returns:
         One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
@@ -83,15 +85,20 @@ def evaluate(
     traces: list[Trace] = []
     for start in range(0, len(samples), settings.batch_size):
         rollouts = rollout(samples[start : start + settings.batch_size], encoder, generate, tools=tools)
-        measured = [None] * len(rollouts) if alignment is None else alignment.measure(policy.model, rollouts)
+        measured: Sequence[Measured | None] = [None] * len(rollouts)
+        if alignment is not None:
+            all_measured = alignment.measure(policy.model, rollouts)
+            measured = alignment.add_patches(policy.model, rollouts, all_measured, max(0, patches - start))
         for one, attribution in zip(rollouts, measured, strict=True):
             scores = {"outcome": grade(one.trace.final_text, one.trace.sample.answers)}
             distributions: dict[str, Mapping[str, float]] = {}
+            grids: Mapping[str, Grid] = {}
             if attribution is not None:
+                grids = attribution.patches
                 scores["divergence"] = Score(attribution.divergence)
                 if attribution.student:
                     distributions = {"student": attribution.student, "teacher": attribution.teacher}
-            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions))
+            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions, patches=grids))
         progress(len(rollouts))
     return traces
 

@@ -20,6 +20,9 @@ Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
 Status = Literal["edited", "no_call", "refused", "failed"]
 
+Grid = tuple[tuple[float, ...], ...]
+"""Numbers laid out as a picture lies, the top row first; all rows are of one length."""
+
 Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the picture, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
@@ -277,7 +280,10 @@ class Trace:
         scores: Reward components by name, for example `outcome`, `divergence`.
         attribution: Block distributions by whose they are (`student`, `teacher`), each a map from block name to
             probability; empty where the rollout has no attribution.
-        step: The optimiser step in which it was sampled; None outside training.
+        step: Of a training rollout, the optimiser step in which it was sampled, from 1; of a held-out rollout that a
+            training run keeps, the number of steps that its policy had taken, 0 before training; else None.
+        patches: By whose they are (`student`, `teacher`), the signed share of each of the picture's tokens in the
+            attribution (`iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
     """
 
     sample: Sample
@@ -287,6 +293,7 @@ class Trace:
     scores: Mapping[str, Score] = field(default_factory=dict)
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     step: int | None = None
+    patches: Mapping[str, Grid] = field(default_factory=dict)
 
     @property
     def final_text(self) -> str:
@@ -308,6 +315,7 @@ class Trace:
             "scores": {name: score.to_json() for name, score in self.scores.items()},
             "attribution": {who: dict(blocks) for who, blocks in self.attribution.items()},
             "step": self.step,
+            "patches": {who: [list(row) for row in grid] for who, grid in self.patches.items()},
         }
 
     @classmethod
@@ -320,4 +328,6 @@ class Trace:
             scores={name: Score.from_json(score) for name, score in data["scores"].items()},
             attribution=data["attribution"],
             step=data["step"],
+            # Runs of earlier versions have none.
+            patches={who: tuple(map(tuple, grid)) for who, grid in data.get("patches", {}).items()},
         )

@@ -110,9 +110,12 @@ class RunFolder:
     def append_traces(self, traces: Iterable[Trace]) -> None:
         """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
         for trace in traces:
-            original = self._picture(trace.sample.image)
-            edited = None if trace.result.image is None else self._picture(trace.result.image)
-            self._append("traces.jsonl", trace.to_json(original, edited))
+            self._append("traces.jsonl", self._packed(trace))
+
+    def write_held_out(self, traces: Iterable[Trace]) -> None:
+        """Writes `held-out.jsonl`: rollouts on held-out samples, with `step` 0 before training and the last after."""
+        text = "".join(json.dumps(self._packed(trace)) + "\n" for trace in traces)
+        self._replace("held-out.jsonl", text)
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Writes `evaluation.json`."""
@@ -136,6 +139,11 @@ class RunFolder:
         evaluation: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text())
         return evaluation
 
+    def _packed(self, trace: Trace) -> dict[str, Any]:
+        original = self._picture(trace.sample.image)
+        edited = None if trace.result.image is None else self._picture(trace.result.image)
+        return trace.to_json(original, edited)
+
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"
         if not (self.path / relative).exists():
@@ -143,9 +151,12 @@ class RunFolder:
         return relative
 
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        self._replace(name, json.dumps(data, indent=2) + "\n")
+
+    def _replace(self, name: str, text: str) -> None:
         # Written beside and renamed, so that a stopped run never leaves half a file.
         temporary = self.path / f"{name}.part"
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        temporary.write_text(text)
         temporary.replace(self.path / name)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:

@@ -371,6 +371,9 @@ class IAPOTrainer(GRPOTrainer):
             step, offset = self.state.global_step + 1, self.accelerator.process_index * len(results)
             names = [name.removesuffix("_reward") for name in self.reward_func_names]
             rewards = self._rewards[offset : offset + len(results)]
+            if self.alignment is not None and self._measured:
+                student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
+                self._measured = self.alignment.add_patches(student, self._rollouts, self._measured, count)
             self.on_rollouts(step, scored_traces(self._rollouts, names, rewards, self._measured, step))
 
 

@@ -62,6 +62,7 @@ class RunArguments:
             evaluates nothing.
         eval_seed: Of the held-out charts and of the sampling on them.
         eval_temperature: 0 is greedy.
+        eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
         threads: Threads of torch; 0 leaves it to torch.
     """
@@ -83,6 +84,7 @@ class RunArguments:
     eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
     eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
     eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
+    eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
     eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
@@ -202,8 +204,8 @@ def _fresh(sample: Sample) -> Sample:
 def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
 
-    The folder is `settings.output_dir`: `manifest.json`, `metrics.jsonl`, `traces.jsonl`, `evaluation.json`, and
-    the trained policy in `policy/`.
+    The folder is `settings.output_dir`: `manifest.json`, `metrics.jsonl`, `traces.jsonl`, `held-out.jsonl`,
+    `evaluation.json`, and the trained policy in `policy/`.
 
     Raises:
         ValueError: If the run folder already holds a run.
@@ -253,7 +255,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     trainer.save_model(str(folder.path / "policy"))
     if trainer.accelerator.is_main_process:
         policy.processor.save_pretrained(folder.path / "policy")
-        evaluator.write(folder, before, evaluator.traces("after"))
+        evaluator.write(folder, before, evaluator.traces("after"), trainer.state.global_step)
     return folder
 
 
@@ -292,11 +294,11 @@ class _TraceKeeper:
     """Saves some traces of some steps."""
 
     def __init__(self, folder: RunFolder, settings: IAPOConfig) -> None:
-        self.folder, self.every, self.count = folder, settings.trace_every, settings.traces_per_step
+        self.folder, self.settings = folder, settings
 
     def __call__(self, step: int, traces: list[Trace]) -> None:
-        if self.every and (step - 1) % self.every == 0 and _is_main():
-            self.folder.append_traces(traces[: self.count])
+        if (count := self.settings.traces_at(step)) and _is_main():
+            self.folder.append_traces(traces[:count])
 
 
 class _Evaluator:
@@ -318,7 +320,7 @@ class _Evaluator:
             top_p=settings.top_p,
             seed=arguments.eval_seed,
         )
-        self.quiet = settings.disable_tqdm
+        self.quiet, self.kept = settings.disable_tqdm, arguments.eval_traces
         compared = alignment_settings(settings)
         if arguments.eval_teacher is not None:
             compared = dataclasses.replace(compared, teacher_table=None)
@@ -335,11 +337,20 @@ class _Evaluator:
         if not self.samples:
             return []
         with tqdm(total=len(self.samples), desc=f"evaluating {when}", disable=self.quiet) as bar:
-            return evaluate(self.policy, self.samples, self.settings, alignment=self.alignment, progress=bar.update)
+            return evaluate(
+                self.policy,
+                self.samples,
+                self.settings,
+                alignment=self.alignment,
+                progress=bar.update,
+                patches=self.kept,
+            )
 
-    def write(self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace]) -> None:
+    def write(self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int) -> None:
         if not self.samples:
             return
+        kept = [(0, before[: self.kept]), (steps, after[: self.kept])]
+        folder.write_held_out(dataclasses.replace(one, step=step) for step, some in kept for one in some)
         differences = {"outcome": dataclasses.asdict(paired_difference(after, before))}
         folder.write_evaluation(
             {

@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from iapo.attribution.divergence import Normalization, block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
+from iapo.attribution.tokens import all_token_scores, picture_shares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -172,6 +175,29 @@ class Attributor:
             raise ValueError("log-probabilities were not asked for; set AttributionSettings.log_probs")
         return self._rows(prompts, turns)[:, -1]
 
+    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
+        """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
+
+        Args:
+            prompts: As in `distributions`.
+            turns: The same.
+
+        Returns:
+            One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
+        """
+        place = {key: index for index, key in enumerate({id(prompt.images[0]): None for prompt in prompts})}
+        images = list({id(prompt.images[0]): prompt.images[0] for prompt in prompts}.values())
+        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        grids: list[NDArray[np.float32]] = []
+        for start in range(0, len(calls), self.settings.batch_size):
+            some, pictures = self._with_pictures(calls[start : start + self.settings.batch_size], images)
+            found = all_token_scores(self.model, some, pictures, self.settings.steps)
+            for call, scores in zip(some, found, strict=True):
+                config = self.model.config
+                grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
+                grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
+        return grids
+
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
@@ -228,14 +254,20 @@ class Attributor:
             digest.update(array("q", part).tobytes())
         return digest.hexdigest()
 
-    def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:
+    def _with_pictures(
+        self, calls: Sequence[CallInput], images: Sequence[Image.Image]
+    ) -> tuple[list[CallInput], Pictures]:
+        """The pictures that calls use, and the calls with their pictures' places among them."""
         used = sorted({call.picture for call in calls if call.picture is not None})
         place = {old: new for new, old in enumerate(used)}
         pixels = self.pixels([images[index] for index in used])
-        pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
         moved = [
             call if call.picture is None else dataclasses.replace(call, picture=place[call.picture]) for call in calls
         ]
+        return moved, Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
+
+    def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:
+        moved, pictures = self._with_pictures(calls, images)
         means: list[Tensor] = []
         if self.settings.log_probs:
             scores, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.prefix import prefix_block_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,9 +33,57 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
     Raises:
         ValueError: If `steps` is below 1.
     """
-    # Each token as a block of its own.
-    length = len(call.prompt_ids)
-    return block_scores(model, [replace(call, block_of=range(length), blocks=length)], pictures, steps)[0]
+    return block_scores(model, _by_token([call]), pictures, steps)[0]
+
+
+def all_token_scores(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, steps: int = 1
+) -> list[Tensor]:
+    """`token_scores` of many calls at once; prompts that calls share run once where `steps` is 1.
+
+    Args:
+        model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters are left as they are.
+        calls: What to explain.
+        pictures: The pictures that `CallInput.picture` refers to.
+        steps: As in `block_scores`.
+
+    Returns:
+        One tensor a call, shape (P,) of its own prompt, fp32, on the model's device.
+
+    Raises:
+        ValueError: If there is no call, or `steps` is below 1.
+    """
+    split = _by_token(calls)
+    scores = prefix_block_scores(model, split, pictures) if steps == 1 else block_scores(model, split, pictures, steps)
+    return [row[: len(call.prompt_ids)] for row, call in zip(scores, calls, strict=True)]
+
+
+def _by_token(calls: Sequence[CallInput]) -> list[CallInput]:
+    """The calls with each prompt token as a block of its own; calls of a batch must have the same number of blocks."""
+    most = max((len(call.prompt_ids) for call in calls), default=0)
+    return [replace(call, block_of=range(len(call.prompt_ids)), blocks=most) for call in calls]
+
+
+def picture_shares(
+    scores: Tensor, prompt_ids: Sequence[int], image_token: int, grid_thw: Tensor | Sequence[int], merge: int
+) -> NDArray[np.float32]:
+    """Signed shares of a picture's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models compare.
+
+    Args:
+        scores: The score of each prompt token, shape (P,).
+        prompt_ids: As in `patch_map`.
+        image_token: The same.
+        grid_thw: The same.
+        merge: The same.
+
+    Returns:
+        Shape (height / merge, width / merge), as in `patch_map`; their absolute values sum to the picture's part.
+
+    Raises:
+        ValueError: As in `patch_map`.
+    """
+    unit = scores.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
+    return patch_map(scores / unit, prompt_ids, image_token, grid_thw, merge)
 
 
 def patch_map(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -17,7 +17,8 @@ from iapo.attribution.calls import ATTRIBUTED, AttributionSettings, Attributor, 
 from iapo.attribution.divergence import kl_divergence, worst_divergence
 from iapo.attribution.teacher import fingerprint
 from iapo.policy import Policy
-from iapo.prompt import PromptEncoder
+from iapo.prompt import EncodedPrompt, PromptEncoder
+from iapo.records import Grid
 from iapo.rollout import Rollout, encode_prompts
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -35,11 +36,13 @@ class Measured:
         divergence: `KL(student || teacher)` in nats, or the value for a rollout without attribution.
         student: Block distribution by block name; empty where student or teacher have none.
         teacher: The same of the teacher.
+        patches: Signed shares of the picture's tokens by whose they are, where they were asked for.
     """
 
     divergence: float
     student: Mapping[str, float]
     teacher: Mapping[str, float]
+    patches: Mapping[str, Grid] = field(default_factory=dict)
 
 
 class Reference(Protocol):
@@ -98,6 +101,11 @@ class StudentCall:
         """The teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
+
+    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
+        """The teacher's signed shares of the tokens that each rollout's picture has in the teacher's prompt."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return _grids(self._attributor, prompts, [self._turn(one) for one in rollouts])
 
     def _turn(self, one: Rollout) -> Turn:
         """The first turn in the teacher's tokens, and which belong to the program."""
@@ -190,6 +198,35 @@ class Alignment:
             measured[asked[row]] = Measured(d, student_blocks, teacher_blocks)
         return measured
 
+    def add_patches(
+        self, student: PreTrainedModel, rollouts: Sequence[Rollout], measured: Sequence[Measured], count: int
+    ) -> list[Measured]:
+        """What was measured, with the shares of the picture's tokens for the first rollouts that have an attribution.
+
+        A teacher that explains its own calls has no shares of the student's; then only the student's are there.
+
+        Args:
+            student: The student as it was in `measure`.
+            rollouts: The batch.
+            measured: What `measure` gave for it.
+            count: How many rollouts, from the first; the others stay as they are. Each costs about as much as another
+                attribution of its call.
+        """
+        rows = [index for index, one in enumerate(measured[:count]) if one.student]
+        found = list(measured)
+        if not rows:
+            return found
+        chosen = [rollouts[index] for index in rows]
+        attributor = Attributor(student, self.encoder.pixels, self.settings)
+        turns = [(one.first.ids, one.first.target) for one in chosen]
+        grids = {"student": _grids(attributor, [one.prompt for one in chosen], turns)}
+        if isinstance(self.reference, StudentCall):
+            grids["teacher"] = self.reference.patches(chosen)
+        for place, index in enumerate(rows):
+            patches = {who: grid[place] for who, grid in grids.items()}
+            found[index] = dataclasses.replace(found[index], patches=patches)
+        return found
+
     def log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
         """How likely the teacher finds each rollout's call: the mean log-probability of the program's tokens.
 
@@ -216,3 +253,11 @@ class Alignment:
 
     def _without(self, one: Rollout) -> float:
         return worst_divergence(len(one.prompt.block_names)) if self.settings.no_call is None else self.settings.no_call
+
+
+def _grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
+    """Shares to three digits, which is all that a heat map shows."""
+    return [
+        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
+        for grid in attributor.patches(prompts, turns)
+    ]

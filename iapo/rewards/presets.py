@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iapo.policy import load_policy
-from iapo.records import Score, Trace
+from iapo.records import Grid, Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Sources
@@ -135,11 +135,14 @@ def scored_traces(
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
         scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
         attribution: dict[str, Mapping[str, float]] = {}
+        patches: Mapping[str, Grid] = {}
         if measured:
             scores["divergence"] = Score(measured[index].divergence)
+            patches = measured[index].patches
             if measured[index].student:
                 attribution = {"student": measured[index].student, "teacher": measured[index].teacher}
-        traces.append(dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step))
+        found = dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step, patches=patches)
+        traces.append(found)
     return traces
 
 
