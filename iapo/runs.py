@@ -134,6 +134,11 @@ class RunFolder:
         lines = (self.path / "traces.jsonl").read_text().splitlines()
         return [Trace.from_json(json.loads(line), self.path) for line in lines]
 
+    def read_held_out(self) -> list[Trace]:
+        """Reads `held-out.jsonl` with its pictures."""
+        lines = (self.path / "held-out.jsonl").read_text().splitlines()
+        return [Trace.from_json(json.loads(line), self.path) for line in lines]
+
     def read_evaluation(self) -> dict[str, Any]:
         """Reads `evaluation.json`."""
         evaluation: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text())

@@ -77,6 +77,12 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert traces
     assert all(trace.result.status in STATUSES for trace in traces)
     assert any(trace.result.image is not None and trace.turn_2 for trace in traces)
+    held_out = folder.read_held_out()
+    assert [trace.step for trace in held_out] == [0] * 32 + [2] * 32
+    assert [trace.sample.id for trace in held_out[:32]] == [trace.sample.id for trace in held_out[32:]]
+    for trace in (*traces, *held_out):
+        assert bool(trace.patches) == bool(trace.attribution)
+    assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
     assert evaluation["samples"] >= 500
     assert evaluation["before"]["accuracy"]["count"] == evaluation["samples"]

@@ -70,6 +70,7 @@ def trace(result: ToolResult, turn_2: str | None) -> Trace:
         scores={"outcome": Score(1.0, "3.5", "equals the gold answer"), "divergence": Score(0.1 + 0.2)},
         attribution={"student": {"query": 0.25, "tool:x": 0.75}, "teacher": {"query": 1 / 3, "tool:x": 2 / 3}},
         step=12,
+        patches={"student": ((0.012, -0.3), (0.0, 1.5e-05)), "teacher": ((0.5, 0.25, -0.125),)},
     )
 
 
@@ -105,6 +106,14 @@ def test_trace_through_json(result: ToolResult, turn_2: str | None):
     again = Trace.from_json(through_json(one.to_json()))
     assert plain(again) == plain(one)
     assert plain(ToolResult.from_json(through_json(result.to_json()))) == plain(result)
+
+
+def test_traces_of_earlier_versions_have_no_patches():
+    data = through_json(trace(ToolResult("no_call"), None).to_json())
+    del data["patches"]
+    again = Trace.from_json(data)
+    assert again.patches == {}
+    assert again.step == 12
 
 
 def test_trace_with_its_pictures_elsewhere(tmp_path: Path):

@@ -70,6 +70,18 @@ def test_traces_with_pictures(tmp_path: Path):
         assert pathless[0] == pathless[1]
 
 
+def test_held_out_rollouts_are_written_anew(tmp_path: Path):
+    run = RunFolder(tmp_path)
+    ends = [dataclasses.replace(edited(a_sample(), picture(seed)), step=step) for seed, step in ((2, 0), (3, 80))]
+    run.write_held_out(ends)
+    run.write_held_out(iter(ends))
+    assert [(one.step, one.result.image.tobytes()) for one in run.read_held_out()] == [
+        (0, picture(2).tobytes()),
+        (80, picture(3).tobytes()),
+    ]
+    assert not (tmp_path / "traces.jsonl").exists()
+
+
 def test_a_moved_folder_still_reads(tmp_path: Path):
     RunFolder(tmp_path / "a").append_traces([edited(a_sample(), picture(2))])
     (tmp_path / "a").rename(tmp_path / "b")

@@ -120,6 +120,29 @@ def test_penalty_enters_the_reward(tmp_path: Path, model: Any, other_model: Any,
     assert [trace.result.status for trace in seen] == ["edited", "edited", "failed", "no_call"]
     assert [trace.misused for trace in seen] == [False, True, False, False]
     assert trainer.reward_func_names == ["outcome_reward", "alignment"]
+    # Step 3 is none whose rollouts are saved, and only those have the shares of the picture's tokens.
+    assert not any(trace.patches for trace in seen)
+
+
+def test_saved_rollouts_have_patches(tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list):
+    seen: list[Trace] = []
+    trainer = scripted(
+        tmp_path,
+        model,
+        processor,
+        charts,
+        teacher=Policy(other_model, processor),
+        penalty_weight=0.3,
+        trace_every=2,
+        traces_per_step=2,
+        on_rollouts=lambda step, traces: seen.extend(traces),
+    )
+    trainer.state.global_step = 2
+    batch(trainer, charts)
+    assert [sorted(trace.patches) for trace in seen] == [["student", "teacher"]] * 2 + [[]] * 2
+    for trace in seen[:2]:
+        for grid in trace.patches.values():
+            assert 0 < sum(abs(share) for row in grid for share in row) < 1
 
 
 def test_loss_covers_what_the_model_wrote(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:

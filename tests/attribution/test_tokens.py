@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
-from iapo.attribution.tokens import patch_map, token_scores
+from iapo.attribution.tokens import all_token_scores, patch_map, picture_shares, token_scores
 from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Sample
 
@@ -37,6 +37,34 @@ def test_tokens_sum_to_blocks(
     expected = block_scores(model, [call], pictures, steps)[0]
     torch.testing.assert_close(sums, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert tokens.abs().min() > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_many_calls_at_once(model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample], steps: int) -> None:
+    """Prompts of different lengths, and several calls to one of them."""
+    prompts = [encoder.encode(build_blocks(sample)) for sample in (samples[0], samples[2])]
+    longer = encoder.encode((*build_blocks(samples[0]), Block("query", "more", "QUESTION: and of all the others?")))
+    pixels = encoder.pixels([samples[0].image, samples[2].image])
+    pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
+    texts = [PROGRAM, PROGRAM.replace("rows", "columns"), PROGRAM.replace("draw", "mask")]
+    turns = [encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    asked = [(prompts[0], turns[0], 0), (prompts[0], turns[1], 0), (prompts[1], turns[2], 1), (longer, turns[0], 0)]
+    calls = [
+        CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), turn, [True] * len(turn), picture)
+        for prompt, turn, picture in asked
+    ]
+    found = all_token_scores(model, calls, pictures, steps)
+    for call, scores in zip(calls, found, strict=True):
+        expected = token_scores(model, call, pictures, steps)
+        torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
+
+
+def test_shares_are_of_the_whole_prompt(encoder: PromptEncoder) -> None:
+    """The picture's four tokens among eight: their part is what their scores have of all, with their signs."""
+    scores = torch.tensor([3.0, 1.0, -1.0, 0.0, 2.0, -3.0, 0.0, 0.0])
+    shares = picture_shares(scores, [1, 7, 7, 7, 7, 1, 1, 1], 7, [1, 4, 4], MERGE)
+    assert shares.tolist() == pytest.approx(np.array([[0.1, -0.1], [0.0, 0.2]]))
+    assert picture_shares(torch.zeros(4), [7] * 4, 7, [1, 4, 4], MERGE).tolist() == [[0, 0], [0, 0]]
 
 
 def test_patches_of_a_wide_picture(model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample]) -> None:

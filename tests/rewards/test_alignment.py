@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from iapo.attribute import explain
 from iapo.attribution.calls import Attributor
 from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
@@ -19,6 +22,7 @@ from iapo.policy import ImageTextProcessor, Policy
 from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
+from iapo.rewards.teachers import make_reference
 from iapo.rollout import Rollout, encode_prompts, finish
 from iapo.tools import TOOLS
 
@@ -126,6 +130,37 @@ def test_rollouts_without_a_call_get_the_worst(same: Alignment, model: PreTraine
             if one.trace.result.status in ("no_call", "refused"):
                 assert measured == Measured(WORST, {}, {})
     assert same.measure(model, []) == []
+
+
+def test_patches_of_the_first_rollouts(
+    larger: Alignment, other_model: PreTrainedModel, model: PreTrainedModel, varied: list[Rollout]
+):
+    """The shares that `iapo attribute` shows, for those of the first five that have an attribution."""
+    measured = larger.measure(model, varied)
+    found = larger.add_patches(model, varied, measured, 5)
+    assert [bool(one.patches) for one in found] == [True, False, True, True, True, False, False, False]
+    assert found[0].patches == found[3].patches
+    assert [dataclasses.replace(one, patches={}) for one in found] == measured
+    assert larger.add_patches(model, varied, measured, 0) == measured
+    for who, reader in (("student", model), ("teacher", other_model)):
+        policy = Policy(reader, larger.encoder.processor)
+        first = varied[2].first
+        one = explain(who, policy, larger.encoder, varied[2].prompt, (first.ids, first.target))
+        grid = found[2].patches[who]
+        assert np.array(grid) == pytest.approx(one.patches, rel=6e-3, abs=1e-7)
+        assert np.abs(grid).max() > 0.01
+        assert all(share == float(f"{share:.3g}") for row in grid for share in row)
+
+
+def test_a_teachers_own_calls_have_no_patches(
+    model: PreTrainedModel, other_model: PreTrainedModel, encoder: PromptEncoder, varied: list[Rollout]
+):
+    teacher = Policy(copy.deepcopy(other_model), encoder.processor)
+    settings = AttributionSettings(teacher_reference="own_call", max_turn_tokens=4)
+    alignment = Alignment(make_reference(settings, teacher), encoder, settings)
+    row = Measured(0.5, {"query": 1.0}, {"query": 1.0})
+    (found,) = alignment.add_patches(model, varied[:1], [row], 1)
+    assert list(found.patches) == ["student"]
 
 
 @pytest.mark.parametrize("value", [0.0, 7.5])
