@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from transformers import set_seed
 
+from iapo.estimates import Estimate, mean, proportion
 from iapo.generation import make_generate
 from iapo.policy import Policy
 from iapo.prompt import PromptEncoder
@@ -18,23 +18,6 @@ from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.outcome import grade
 from iapo.rollout import Generate, rollout
 from iapo.tools import TOOLS, ToolDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its 95% interval.
-
-    Attributes:
-        value: The mean; None where nothing was counted.
-        low: Lower end.
-        high: Upper end.
-        count: Over how many rollouts.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,26 +146,3 @@ def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
         names = list(found[0]) if found else []
         means[who] = {name: float(np.mean([blocks[name] for blocks in found])) for name in names}
     return means
-
-
-def proportion(outcomes: Sequence[bool]) -> Estimate:
-    """A share with its Wilson interval."""
-    if not outcomes:
-        return Estimate(None, None, None, 0)
-    interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
-    return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
-
-
-def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
-    """A mean with its percentile bootstrap interval; the resampling is seeded."""
-    if not values:
-        return Estimate(None, None, None, 0)
-    array = np.asarray(values)
-    if np.ptp(array) == 0:
-        # All equal: nothing to resample.
-        return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
-    result = stats.bootstrap(
-        (array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0), batch=200
-    )
-    interval = result.confidence_interval
-    return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from iapo.evaluation import Estimate, proportion, summarize
+from iapo.estimates import Estimate, proportion
+from iapo.evaluation import summarize
 from iapo.records import Trace
 
 Counts = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from iapo.evaluation import Estimate
+from iapo.estimates import Estimate
 from iapo.repeats import average
 
 AVERAGE = "average"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_evaluation import ROWS, trace
 
-from iapo.evaluation import Estimate, proportion, summarize
+from iapo.estimates import Estimate, proportion
+from iapo.evaluation import summarize
 from iapo.repeats import average, ratio, summarize_repeats
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iapo.evaluation import mean, proportion
+from iapo.estimates import mean, proportion
 from iapo.table_one import Row, csv_table, latex_table, read_row, table_one, write_table
 
 DATA = {"vbar": "a", "h_bar": "b"}

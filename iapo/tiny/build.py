@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from iapo.evaluation import Estimate, EvaluationSettings, evaluate, proportion, summarize
+from iapo.estimates import Estimate, proportion
+from iapo.evaluation import EvaluationSettings, evaluate, summarize
 from iapo.generation import make_generate
 from iapo.policy import Policy
 from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
