@@ -95,6 +95,28 @@ def attribute(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold some.")],
+    out: Annotated[Path | None, typer.Option(help="The page; report.html in the folder if not given.")] = None,
+    pictures: Annotated[str, typer.Option(help="embed (in the page) or folder (beside it).")] = "embed",
+    max_traces: Annotated[int, typer.Option(help="Traces at most, evenly from all runs; 0: all.")] = 2000,
+    open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write one HTML page about runs: configurations, results, curves and a browser of traces (docs/report.md).
+
+    For example: iapo report runs/demo
+    """
+    from iapo.data.terminal import say
+    from iapo.report.command import describe, open_report, write_report
+
+    written = write_report(runs, out, pictures=pictures, max_traces=max_traces)
+    for line in describe(written):
+        say(line)
+    if open:
+        open_report(written.path)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="A packaged name, a folder, a hub id, or the endpoint's model.")],
     out: Annotated[Path, typer.Option(help="The run folder; an evaluation that was stopped there goes on.")],

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from iapo.figures import plot_attribution, plot_training
 from iapo.jobs import Job, count_lines, run_jobs
+from iapo.report.command import describe, write_report
 from iapo.runs import RunFolder
 from iapo.tables import comparison_table, difference_lines
 
@@ -52,6 +53,8 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
         plot_attribution(folders, parent / "attribution.png"),
     ):
         console.print(f"Plot: {path}")
+    for line in describe(write_report([parent])):
+        console.print(line, soft_wrap=True)
     console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)")
 
 

@@ -1,0 +1,1 @@
+"""`iapo report`: one HTML file from run folders (docs/report.md). No torch here."""

@@ -1,0 +1,144 @@
+"""What `iapo report` does."""
+
+from __future__ import annotations
+
+import datetime
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from iapo.report.curves import case_studies, charts, group_runs
+from iapo.report.pictures import Mode, Pictures
+from iapo.report.read import find_runs, walk_notes
+from iapo.report.render import GENERATOR, render
+from iapo.report.tables import MEASURES, comparison, configuration, measures, paired, provenance
+from iapo.report.traces import browse
+from iapo.runs import versions
+
+NAME = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A written report.
+
+    Attributes:
+        path: The page.
+        runs: How many runs it shows.
+        shown: How many traces.
+        total: How many traces there are.
+        size: Bytes of the page, without pictures beside it.
+    """
+
+    path: Path
+    runs: int
+    shown: int
+    total: int
+    size: int
+
+
+def write_report(
+    folders: Sequence[Path], out: Path | None = None, *, pictures: str = "embed", max_traces: int = 2000
+) -> Written:
+    """Writes one HTML page about runs.
+
+    Args:
+        folders: Run folders, or folders that hold some.
+        out: The page; `report.html` in a single folder, or in the current one if there are several, if None.
+        pictures: `embed`, or `folder` for a folder `<name>_files` beside the page.
+        max_traces: How many traces at most, evenly from all runs; 0 for all.
+
+    Raises:
+        ValueError: If an argument cannot be, a folder holds no run, a file in one is damaged, or `out` is something
+            else than an earlier report.
+    """
+    modes = get_args(Mode)
+    if pictures not in modes:
+        raise ValueError(f"pictures is {pictures!r}; use {' or '.join(modes)}")
+    if max_traces < 0:
+        raise ValueError(f"max_traces is {max_traces}; give the most that are wanted, or 0 for all")
+    if not folders:
+        raise ValueError("there is nothing to report; give at least one run folder")
+    found = find_runs(folders)
+    path = out or (folders[0] if len(folders) == 1 else Path()) / NAME
+    _check_target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = Pictures("embed" if pictures == "embed" else "folder", path.with_name(f"{path.stem}_files"))
+    browsed = browse(found.runs, store, max_traces)
+    groups = group_runs(found.runs)
+    others = [run for run in found.runs if not run.trained]
+    notes = list(walk_notes(found))
+    if len(browsed.traces) < browsed.total:
+        notes.append(
+            f"This page holds {len(browsed.traces):,} of {browsed.total:,} traces, evenly from all files of traces "
+            "(iapo report --max-traces; 0 takes all)."
+        )
+    if browsed.without_patches:
+        notes.append(
+            f"{browsed.without_patches:,} traces have no shares of the picture's tokens, so no heat map: they were "
+            "kept by an earlier version."
+        )
+    if store.missing:
+        notes.append(f"{store.missing:,} pictures that traces name are not in their run folder, and are not shown.")
+    own = versions()
+    text = render(
+        {
+            "title": ", ".join(dict.fromkeys(folder.resolve().name for folder in folders)),
+            "notes": notes,
+            "written": f"{datetime.date.today():%d %B %Y}".lstrip("0"),
+            "version": own.get("iapo", ""),
+            "runs": [{"name": run.name, "method": run.method, "trained": run.trained} for run in found.runs],
+            "configuration": configuration(groups, others),
+            "provenance": provenance(groups, others),
+            "headings": [heading for heading, _ in MEASURES.values()],
+            "measures": measures(found.runs),
+            "paired": paired(found.runs),
+            "comparisons": [comparison(name, table) for name, table in found.comparisons.items()],
+            "banded": any(len(group.runs) > 1 for group in groups),
+            "total": browsed.total,
+            "shown": len(browsed.traces),
+            "has_curves": any(run.metrics for run in found.runs),
+            "has_studies": any(run.case_study is not None for run in found.runs),
+        },
+        {
+            "curve-data": {"charts": charts(groups), "studies": case_studies(found.runs)},
+            "trace-data": {
+                "runs": [{"name": run.name, "method": run.method} for run in found.runs],
+                "samples": browsed.samples,
+                "blocks": browsed.blocks,
+                "traces": browsed.traces,
+                "total": browsed.total,
+            },
+            "picture-data": store.addresses,
+        },
+    )
+    content = text.encode("utf-8")
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content))
+
+
+def describe(written: Written) -> list[str]:
+    """What is said about a written report, line by line."""
+    traces = f"{written.shown:,}" if written.shown == written.total else f"{written.shown:,} of {written.total:,}"
+    lines = [f"Report: {written.path} ({written.runs} runs, {traces} traces, {written.size / 1e6:.1f} MB)"]
+    if written.shown < written.total:
+        lines.append("Not all traces are in it; --max-traces 0 takes all.")
+    return lines
+
+
+def open_report(path: Path) -> None:
+    """Shows a report in the browser."""
+    webbrowser.open(path.resolve().as_uri())
+
+
+def _check_target(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of the page, for example {path / NAME}")
+    if path.exists():
+        with path.open("rb") as file:
+            if f'content="{GENERATOR}'.encode() not in file.read(4096):
+                raise ValueError(f"{path} exists and is no report; choose another --out or remove it")

@@ -1,0 +1,45 @@
+"""How the report's tables write numbers down, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MINUS = "\u2212"
+
+
+def cell(estimate: Mapping[str, Any] | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
+    """A table's cell: an estimate in percent or as it is.
+
+    Args:
+        estimate: `value`, `low`, `high` and `count`; None, or with a value of None, is a dash.
+        unit: `share` is written in percent with one digit, everything else with three.
+        signed: Whether a plus is written.
+
+    Returns:
+        `value` and `interval`, which is empty where there is none.
+    """
+    if estimate is None or estimate.get("value") is None:
+        return {"value": "\u2013", "interval": ""}
+    ends = [number(end, unit, signed=signed) for key in ("low", "high") if (end := estimate.get(key)) is not None]
+    interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
+    return {"value": number(estimate["value"], unit, signed=signed), "interval": interval}
+
+
+def number(value: float, unit: str = "share", *, signed: bool = False) -> str:
+    """One number; a rounded nothing has no sign."""
+    text = f"{100 * value:.1f}" if unit == "share" else f"{value:.3f}"
+    if not text.strip("-0."):
+        return text.lstrip("-")
+    return ("+" if signed and value > 0 else "") + text.replace("-", MINUS)
+
+
+def setting(value: Any) -> str:
+    """A setting of a configuration."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(setting, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

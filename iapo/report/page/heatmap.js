@@ -1,0 +1,83 @@
+// The signed shares of a picture's tokens over the picture: red where they speak for the call, blue against it.
+
+const LEVELS = 127;
+const RAMP = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]];
+const choice = { who: "student", opacity: 0.7 };
+
+function sharesOf(grid) {
+  const bytes = Uint8Array.from(atob(grid.data), (character) => character.charCodeAt(0));
+  return Array.from(new Int8Array(bytes.buffer), (level) => (level / LEVELS) * grid.most);
+}
+
+// `part` runs from -1 to 1.
+function rampColour(part) {
+  const place = ((part + 1) / 2) * (RAMP.length - 1);
+  const below = Math.min(RAMP.length - 2, Math.floor(place));
+  return RAMP[below].map((from, channel) => Math.round(from + (RAMP[below + 1][channel] - from) * (place - below)));
+}
+
+function paintGrid(canvas, grid, limit) {
+  canvas.width = grid.columns;
+  canvas.height = grid.rows;
+  const pixels = new ImageData(grid.columns, grid.rows);
+  sharesOf(grid).forEach((share, place) => {
+    const part = limit ? share / limit : 0;
+    // What hardly counts lets the picture through.
+    pixels.data.set([...rampColour(part), 255 * (0.15 + 0.85 * Math.sqrt(Math.abs(part)))], 4 * place);
+  });
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+// Puts the map over a picture's frame; returns the controls that stand below it.
+function makeHeat(frame, patches) {
+  const names = ["student", "teacher"].filter((who) => patches[who]);
+  const limit = Math.max(...names.map((who) => patches[who].most));
+  const canvas = element("canvas", { id: "heat", role: "img" });
+  const reading = element("p", { class: "reading" });
+  const current = () => (names.includes(choice.who) ? choice.who : names[0]);
+  const show = () => {
+    const who = choice.who === "none" ? null : current();
+    canvas.hidden = who === null;
+    if (who === null) {
+      reading.textContent = "";
+      return;
+    }
+    const grid = patches[who];
+    paintGrid(canvas, grid, limit);
+    canvas.style.opacity = choice.opacity;
+    const all = `${who}: the picture\u2019s ${grid.rows} \u00d7 ${grid.columns} tokens hold ${percent(grid.sum)} of all absolute token scores`;
+    canvas.setAttribute("aria-label", `Heat map, ${all}`);
+    reading.textContent = `${all}.`;
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    const grid = patches[current()];
+    const column = Math.min(grid.columns - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * grid.columns)));
+    const row = Math.min(grid.rows - 1, Math.max(0, Math.floor((event.offsetY / canvas.clientHeight) * grid.rows)));
+    reading.textContent = `${current()}, row ${row + 1}, column ${column + 1}: ${percent(sharesOf(grid)[row * grid.columns + column], 2, true)}`;
+  });
+  canvas.addEventListener("pointerleave", show);
+  frame.append(canvas);
+  const radio = (who) => {
+    const input = element("input", { type: "radio", name: "heat", value: who, checked: who === (choice.who === "none" ? "none" : current()) });
+    input.addEventListener("change", () => {
+      choice.who = who;
+      show();
+    });
+    return element("label", {}, input, who);
+  };
+  const slider = element("input", { type: "range", id: "opacity", min: "0", max: "1", step: "0.05", value: String(choice.opacity) });
+  slider.addEventListener("input", () => {
+    choice.opacity = Number(slider.value);
+    canvas.style.opacity = choice.opacity;
+  });
+  const ends = [number(-100 * limit, 1), number(100 * limit, 1, true)].map((text) => element("span", { text: `${text}\u2009%` }));
+  show();
+  return element(
+    "div",
+    { class: "heat" },
+    element("fieldset", {}, element("legend", { text: "Heat map" }), ...names.map(radio), radio("none")),
+    element("label", {}, "Opacity", slider),
+    element("div", { class: "scale" }, ends[0], element("span", { class: "ramp" }), ends[1]),
+    reading,
+  );
+}

@@ -1,0 +1,74 @@
+"""The report's pictures: each distinct one once, inside the page or in a folder beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+Mode = Literal["embed", "folder"]
+
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+
+
+class Pictures:
+    """Collects pictures and says by which address the page shows them.
+
+    Args:
+        mode: `embed` gives data URIs, `folder` writes files.
+        folder: Where files are written; its name is the first part of their addresses.
+
+    Attributes:
+        addresses: The address of each distinct picture.
+        missing: How many pictures could not be read.
+    """
+
+    def __init__(self, mode: Mode, folder: Path) -> None:
+        self.mode, self.folder = mode, folder
+        self.addresses: list[str] = []
+        self.missing = 0
+        self._places: dict[str, int] = {}
+        self._files: dict[Path, int | None] = {}
+
+    def add(self, data: Mapping[str, str] | None, root: Path) -> int | None:
+        """The place among `addresses` of a picture as a trace names it.
+
+        Args:
+            data: `{"path": ...}`, relative to the run folder, or `{"png": base64}`; None where there is no picture.
+            root: The run folder; what lies outside of it is not shown.
+
+        Returns:
+            The place; None where there is no picture, or it cannot be read.
+        """
+        if data is None:
+            return None
+        if "png" in data:
+            return self._keep(base64.b64decode(data["png"]))
+        path = (root / data.get("path", "")).resolve()
+        if path not in self._files:
+            inside = path.is_relative_to(root.resolve()) and path.is_file()
+            self._files[path] = self._keep(path.read_bytes()) if inside else self._keep(b"")
+        elif self._files[path] is None:
+            self.missing += 1
+        return self._files[path]
+
+    def _keep(self, content: bytes) -> int | None:
+        kind = next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
+        if kind is None:
+            self.missing += 1
+            return None
+        digest = hashlib.sha256(content).hexdigest()[:20]
+        if digest not in self._places:
+            self._places[digest] = len(self.addresses)
+            self.addresses.append(self._address(content, kind, digest))
+        return self._places[digest]
+
+    def _address(self, content: bytes, kind: str, digest: str) -> str:
+        if self.mode == "embed":
+            return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{digest}.{kind}"
+        (self.folder / name).write_bytes(content)
+        return f"{self.folder.name}/{name}"

@@ -1,0 +1,234 @@
+"""Reads run folders as they are: finished, still going, or of an earlier version. Nothing is written into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Part = Literal["training", "held-out"]
+
+TRACE_FILES: Mapping[str, Part] = {"traces.jsonl": "training", "held-out.jsonl": "held-out"}
+"""Which file of a training run holds which rollouts; all rollouts of an `iapo evaluate` are held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """One file of traces.
+
+    Attributes:
+        path: The file.
+        part: What its rollouts are.
+        prefix: A letter that tells the run's trace files apart in links.
+        lines: Its whole lines.
+    """
+
+    path: Path
+    part: Part
+    prefix: str
+    lines: Sequence[bytes] = field(repr=False)
+
+    def read(self, index: int) -> dict[str, Any]:
+        """One trace as JSON data.
+
+        Raises:
+            ValueError: If the line is not a trace.
+        """
+        return _record(self.path, index, self.lines[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        name: Unique among the report's runs.
+        path: The folder.
+        method: What it was rewarded for (`iapo`, `grpo`, ...), or the evaluated model.
+        trained: Whether it is a training, and not an evaluation alone.
+        config: The resolved configuration, as the manifest has it.
+        manifest: All of the manifest.
+        metrics: The lines of `metrics.jsonl`.
+        traces: Its files of traces.
+        evaluations: What `evaluation.json` holds, of the run itself and of an `evaluation` folder in it.
+        case_study: What `case-study.json` holds.
+        notes: What is missing or not whole, one sentence each.
+    """
+
+    name: str
+    path: Path
+    method: str
+    trained: bool
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    traces: Sequence[TraceFile]
+    evaluations: Sequence[Mapping[str, Any]]
+    case_study: Mapping[str, Any] | None
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the given folders hold.
+
+    Attributes:
+        runs: The runs, in order.
+        comparisons: What `table1.json` holds, by the name of the `iapo compare` folder.
+        notes: What concerns no single run.
+    """
+
+    runs: Sequence[Run]
+    comparisons: Mapping[str, Mapping[str, Any]]
+    notes: Sequence[str]
+
+
+def find_runs(folders: Sequence[Path]) -> Found:
+    """Reads run folders, and all run folders in a folder that is none itself.
+
+    Args:
+        folders: Run folders, parents of some, or folders of `iapo compare`.
+
+    Raises:
+        ValueError: If a folder does not exist, holds no run, or a file in it is damaged.
+    """
+    places: list[tuple[str, Path]] = []
+    comparisons: dict[str, Mapping[str, Any]] = {}
+    notes: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder; give run folders, or a folder that holds some")
+        label = folder.resolve().name
+        if (folder / "manifest.json").is_file():
+            places.append((label, folder))
+            continue
+        inner = [path.parent for path in sorted(folder.rglob("manifest.json")) if not _inside_run(path.parent, folder)]
+        if not inner:
+            raise ValueError(
+                f"{folder} holds no run: there is no manifest.json in it or below; give the folder of a run"
+            )
+        several = f"{label}/" if len(folders) > 1 else ""
+        places += [(several + _relative(path, folder), path) for path in inner]
+        if (folder / "table1.json").is_file():
+            comparisons[label] = _read_json(folder / "table1.json")
+        elif (folder / "comparison.json").is_file():
+            notes.append(f"The comparison {label} is not finished; it has no table yet.")
+    names = _unique([name for name, _ in places])
+    runs = [_read_run(name, path) for name, (_, path) in zip(names, places, strict=True)]
+    return Found(runs, comparisons, notes)
+
+
+def _inside_run(path: Path, top: Path) -> bool:
+    """Whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
+    return any((parent / "manifest.json").is_file() for parent in path.parents if parent.is_relative_to(top))
+
+
+def _relative(path: Path, top: Path) -> str:
+    """The path below `top`; the evaluation of what was not trained goes by the name of the folder around it."""
+    parts = path.relative_to(top).parts
+    return "/".join(parts[:-1] if len(parts) > 1 and parts[-1] == "evaluation" else parts)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        number, one = 2, name
+        while one in found:
+            one, number = f"{name} ({number})", number + 1
+        found.append(one)
+    return found
+
+
+def _read_run(name: str, path: Path) -> Run:
+    notes: list[str] = []
+    manifest = _read_json(path / "manifest.json")
+    config = manifest.get("config")
+    if not isinstance(config, dict) or not config.keys() & {"training", "evaluation"}:
+        raise ValueError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
+    trained = "training" in config
+    metrics = [
+        _record(path / "metrics.jsonl", index, line)
+        for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
+    ]
+    files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
+    if not trained:
+        files = [(path / "traces.jsonl", "held-out", "e")]
+    elif (path / "evaluation" / "manifest.json").is_file():
+        files.append((path / "evaluation" / "traces.jsonl", "held-out", "e"))
+    traces = [
+        TraceFile(file, part, prefix, lines) for file, part, prefix in files if (lines := _whole_lines(file, notes))
+    ]
+    evaluations = [
+        _read_json(file)
+        for file in (path / "evaluation.json", path / "evaluation" / "evaluation.json")
+        if file.is_file()
+    ]
+    study = path / "case-study.json"
+    if trained and not metrics:
+        notes.append("has no metrics.jsonl yet, so it has no curves")
+    if not evaluations:
+        notes.append("has no evaluation.json: it has not ended, or evaluated nothing")
+    if not traces:
+        notes.append("kept no traces")
+    return Run(
+        name=name,
+        path=path,
+        method=_method(config),
+        trained=trained,
+        config=config,
+        manifest=manifest,
+        metrics=metrics,
+        traces=traces,
+        evaluations=evaluations,
+        case_study=_read_json(study) if study.is_file() else None,
+        notes=notes,
+    )
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    if "training" not in config:
+        return str(config["evaluation"].get("model", "evaluation"))
+    training = config["training"]
+    reward = str(training.get("reward", "iapo"))
+    # With the weight 0 the reward `iapo` is the outcome alone.
+    return "grpo" if reward == "iapo" and training.get("penalty_weight") == 0 else reward
+
+
+def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
+    """A file's lines; half a line at its end is left out and noted."""
+    if not path.is_file():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest.strip():
+        notes.append(f"is still being written, or was stopped: half a line at the end of {path.name} is left out")
+    return [line for line in lines if line.strip()]
+
+
+def _record(path: Path, index: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
+    return record
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no record; restore it or give another folder")
+    return found
+
+
+def walk_notes(found: Found) -> Iterator[str]:
+    """All notes as sentences, each with its run."""
+    yield from found.notes
+    for run in found.runs:
+        for note in run.notes:
+            yield f"{run.name} {note}."

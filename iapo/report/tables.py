@@ -1,0 +1,202 @@
+"""The report's tables: what was run, and Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from iapo.report.curves import APART, Group
+from iapo.report.numbers import cell, setting
+from iapo.report.read import Run
+
+MEASURES = {
+    "accuracy": ("accuracy", "share"),
+    "call_ratio": ("call ratio", "share"),
+    "call_success": ("call success", "share"),
+    "misuse": ("misuse", "share"),
+    "divergence": ("divergence", "nats"),
+}
+"""Columns of Table 1: key in `evaluation.json` -> heading and unit."""
+
+_SECRET = ("hub_token", "push_to_hub_token")
+_SHORT_LISTS = 6
+
+
+def configuration(groups: Sequence[Group], others: Sequence[Run]) -> dict[str, Any]:
+    """How the configurations differ, and what they share.
+
+    Args:
+        groups: The trainings; those of a group differ in their seed alone and have one column.
+        others: Evaluations, a column each.
+
+    Returns:
+        `columns` (names), `differing` (rows of a setting's name and its value in each column; empty of one column),
+        and `shared` (pairs of a name and a value).
+    """
+    columns = [(group.label, _flat(group.runs[0].config)) for group in groups]
+    columns += [(run.name, _flat(run.config)) for run in others]
+    keys = list(dict.fromkeys(key for _, settings in columns for key in settings))
+    differing, shared = [], []
+    for key in keys:
+        values = [setting(settings[key]) if key in settings else "\u2013" for _, settings in columns]
+        if len(set(values)) > 1:
+            differing.append({"name": key, "values": values})
+        else:
+            shared.append({"name": key, "value": values[0]})
+    return {"columns": [name for name, _ in columns], "differing": differing, "shared": shared}
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        # `run` and `training` are one list of settings to whoever wrote the YAML file.
+        name = f"{above}.{key}" if above not in ("", "run", "training", "evaluation") else key
+        if isinstance(value, dict) and value:
+            found |= _flat(value, name)
+        elif key not in APART and key not in _SECRET:
+            found[name] = value
+    return found
+
+
+def provenance(groups: Sequence[Group], others: Sequence[Run]) -> list[dict[str, Any]]:
+    """Seeds, steps, commit, versions and data of the runs: rows of a name and a value for each column.
+
+    A value that all columns share stands once, in `same`.
+    """
+    columns = [list(group.runs) for group in groups] + [[run] for run in others]
+    rows: list[tuple[str, list[str]]] = [
+        ("runs", [", ".join(run.name for run in runs) for runs in columns]),
+        ("training seeds", [_seeds(runs) for runs in columns]),
+        ("steps logged", [_distinct(str(len(run.metrics)) for run in runs if run.trained) for runs in columns]),
+        ("commit", [_distinct(_commit(run) for run in runs) for runs in columns]),
+    ]
+    for part in ("versions", "data"):
+        keys = dict.fromkeys(key for runs in columns for run in runs for key in run.manifest.get(part) or {})
+        for key in keys:
+            values = [_distinct(_short((run.manifest.get(part) or {}).get(key)) for run in runs) for runs in columns]
+            rows.append((f"data: {key}" if part == "data" else key, values))
+    return [{"name": name, "values": values, "same": len(set(values)) == 1} for name, values in rows]
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    seeds = [str((run.manifest.get("seeds") or {}).get("training", "\u2013")) for run in runs]
+    if len(seeds) > _SHORT_LISTS:
+        return f"{', '.join(seeds[:_SHORT_LISTS])}, \u2026 ({len(seeds)} in all)"
+    return ", ".join(seeds)
+
+
+def _distinct(values: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(values)) or "\u2013"
+
+
+def _commit(run: Run) -> str:
+    head, plus, changes = str(run.manifest.get("commit") or "unknown").partition("+")
+    return head[:12] + plus + changes
+
+
+def _short(value: Any) -> str:
+    """A version, or the beginning of a hash."""
+    text = setting(value) if not isinstance(value, dict) else ", ".join(f"{key} {one}" for key, one in value.items())
+    return text[:12] if len(text) == 64 else text
+
+
+def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Rows of Table 1: what each run measured, before and after training or set by set.
+
+    Rows before training that say the same of several runs, which start from one policy, stand once.
+
+    Returns:
+        Rows with `run`, `what`, `samples`, `cells` (one for each of `MEASURES`) and `change`, the paired difference
+        to the row before training.
+    """
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        for evaluation in run.evaluations:
+            rows += list(_rows(run, evaluation))
+    starts = [row for row in rows if row["what"] == "before"]
+    if len(starts) > 1 and all(row["cells"] == starts[0]["cells"] for row in starts):
+        rest = [row for row in rows if row["what"] != "before"]
+        return [{**starts[0], "run": "all runs"}, *rest]
+    return rows
+
+
+def _rows(run: Run, evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "sets" in evaluation:
+        for name, one in evaluation["sets"].items():
+            yield {"run": run.name, "what": name, "samples": one.get("samples"), "cells": _cells(one), "change": None}
+        return
+    for when in ("before", "after"):
+        if when in evaluation:
+            change = evaluation.get("after_minus_before", {}).get("outcome") if when == "after" else None
+            yield {
+                "run": run.name,
+                "what": when,
+                "samples": evaluation.get("samples"),
+                "cells": _cells(evaluation[when]),
+                "change": None if change is None else cell(change, signed=True),
+            }
+
+
+def _cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [cell(found.get(key), unit) for key, (_, unit) in MEASURES.items()]
+
+
+def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Paired differences of the accuracy after training, sample by sample, of runs with one test set to the first.
+
+    Returns:
+        Rows with `run`, `reference` and the difference's `cell`; a 95% bootstrap interval over samples.
+    """
+    # It takes a second to load scipy, and most reports are of one run.
+    by_data: dict[str, list[tuple[Run, list[float]]]] = {}
+    for run in runs:
+        outcomes = [one["outcomes"]["after"] for one in run.evaluations if "after" in one.get("outcomes", {})]
+        test = (run.manifest.get("data") or {}).get("test")
+        if outcomes and test:
+            by_data.setdefault(test, []).append((run, outcomes[0]))
+    rows = []
+    for same in by_data.values():
+        reference, base = same[_reference([run for run, _ in same])]
+        for run, outcomes in same:
+            if run is reference or len(outcomes) != len(base):
+                continue
+            from iapo.estimates import mean
+
+            found = mean([one - other for one, other in zip(outcomes, base, strict=True)])
+            estimate = {"value": found.value, "low": found.low, "high": found.high}
+            rows.append({"run": run.name, "reference": reference.name, "cell": cell(estimate, signed=True)})
+    return rows
+
+
+def _reference(runs: Sequence[Run]) -> int:
+    """Plain GRPO where there is one, else the first."""
+    return next((place for place, run in enumerate(runs) if run.method == "grpo"), 0)
+
+
+def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Table 1 of an `iapo compare` folder, as its `table1.json` has it.
+
+    Raises:
+        ValueError: If it is no such table.
+    """
+    try:
+        headings = [*found["sets"], "average"]
+        rows = [
+            {
+                "name": row["name"],
+                "seeds": str(row["seeds"] or "\u2013"),
+                "cells": [_marked(row["accuracy"][key]) for key in headings],
+                "difference": None if row["difference"] is None else _marked(row["difference"]["average"], signed=True),
+            }
+            for row in found["rows"]
+        ]
+        return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"table1.json of {name} is damaged ({error!r}); run iapo compare on its folder again"
+        ) from error
+
+
+def _marked(estimate: Mapping[str, Any], *, signed: bool = False) -> dict[str, str]:
+    found = cell(estimate, signed=signed)
+    return found | {"interval": found["interval"] + ("*" if estimate.get("over") == "samples" else "")}
