@@ -64,9 +64,9 @@ def charts(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """The charts' data; a chart for which no run has a number is left out.
 
     Returns:
-        For each chart `key`, `title`, `unit`, `about`, `steps` and `series`: per group `label`, `runs` (how many), `mean` and,
-        of several runs, `low` and `high` (the lowest and the highest run), each a list with None where a run has no
-        value.
+        For each chart `key`, `title`, `unit`, `about`, `steps` and `series`: per group `label`, `runs` (how many),
+        `mean` and, of several runs, `low` and `high` (the lowest and the highest run), each a list with None where a
+        run has no value.
     """
     found = []
     for key, (title, unit, about) in CURVES.items():

@@ -1,0 +1,353 @@
+"""The report in a browser, from disk: what it shows, what it asks for, whom it can be used by."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from report_runs import HOSTILE, make_run, make_trace
+
+from iapo.report.command import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+CONTRAST = """() => {
+  const channel = (value) => (value /= 255, value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parse = (text) => {
+    const found = text.match(/[\\d.]+/g).map(Number);
+    return found.length === 3 ? [...found, 1] : found;
+  };
+  const over = (top, below) => [0, 1, 2].map((place) => top[place] * top[3] + below[place] * (1 - top[3]));
+  const backgroundOf = (node) => {
+    const layers = [];
+    for (let one = node; one; one = one.parentElement) layers.push(parse(getComputedStyle(one).backgroundColor));
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  let texts = 0;
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || ["SCRIPT", "STYLE", "NOSCRIPT", "OPTION"].includes(node.tagName)) continue;
+    if (!node.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (node.closest("button:disabled")) continue;
+    const style = getComputedStyle(node);
+    const background = backgroundOf(node);
+    const [a, b] = [light(over(parse(style.color), background)), light(background)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    texts += 1;
+    if (ratio < (large ? 3 : 4.5)) found.push([ratio.toFixed(2), node.className, walker.currentNode.data.trim()]);
+  }
+  return { texts, found };
+}"""
+
+
+def find_browser() -> str | None:
+    return os.environ.get("IAPO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+pytestmark = pytest.mark.skipif(
+    find_browser() is None, reason="no Chromium: none of " + ", ".join(NAMES) + " on PATH; set IAPO_BROWSER"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods, a case study, traces of every status, and a question that would break a careless page."""
+    root = tmp_path_factory.mktemp("runs") / "both"
+    traces = [make_trace(number, step=1 + number // 8) for number in range(40)]
+    odd = [
+        make_trace(100, question=HOSTILE),
+        make_trace(101, status="refused", question=HOSTILE),
+        make_trace(102, status="no_call"),
+        make_trace(103, status="failed"),
+        make_trace(104, patches=False),
+    ]
+    held_out = [make_trace(number, step=step) for step in (0, 20) for number in range(200, 206)]
+    make_run(root / "grpo", traces, penalty_weight=0.0)
+    make_run(root / "iapo", odd, shift=0.05, held_out=held_out, study=True)
+    return write_report([root], root / "report.html").path
+
+
+class Watched:
+    """A page with what it said and asked for."""
+
+    def __init__(self, page: playwright.Page, path: Path) -> None:
+        self.page, self.path = page, path
+        self.problems: list[str] = []
+        page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("request", self._asked)
+
+    def _asked(self, request: playwright.Request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            self.problems.append(f"request: {request.url}")
+
+    def open(self, hash: str = "") -> playwright.Page:
+        self.page.goto(self.path.as_uri() + hash)
+        self.page.wait_for_selector("#detail *")
+        return self.page
+
+
+@pytest.fixture
+def watched(browser: playwright.Browser, report: Path) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    one = Watched(context.new_page(), report)
+    yield one
+    context.close()
+    assert one.problems == []
+
+
+def count(page: playwright.Page) -> int:
+    return int(re.match(r"[\d,]+", page.inner_text("#count"))[0].replace(",", ""))
+
+
+def until(page: playwright.Page, condition: str) -> None:
+    """Waits until a condition holds. The page's security policy refuses Playwright's own waiting, as it should."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"it never holds that {condition}")
+
+
+def test_sections_and_charts(watched: Watched):
+    page = watched.open()
+    assert page.locator("#charts .chart").count() == 6
+    assert page.locator("#studies .chart").count() == 2
+    assert page.locator("#charts canvas").first.evaluate("(one) => one.getContext('2d') && one.width") > 100
+    # Something is drawn: pixels that are not transparent.
+    drawn = "(one) => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((v) => v > 0)"
+    assert page.locator("#charts canvas").first.evaluate(drawn)
+    assert "grpo 70.0" in page.locator("#charts .plot").first.get_attribute("aria-label")
+    page.click("#legend button >> nth=0")
+    assert "grpo" not in page.locator("#charts .plot").first.get_attribute("aria-label")
+    page.select_option("#smoothing", "1")
+    assert "iapo 75.0" in page.locator("#charts .plot").first.get_attribute("aria-label")
+
+
+def test_filters_and_search(watched: Watched):
+    page = watched.open()
+    assert count(page) == 57
+    expected = {
+        "run": ("iapo", 17),
+        "part": ("before", 6),
+        "family": ("synthetic/vbar", 29),
+        "outcome": ("wrong", 28),
+        "misuse": ("misuse", 18),
+        "status": ("refused", 1),
+    }
+    for name, (value, number) in expected.items():
+        page.select_option(f"#{name}", value)
+        assert count(page) == number, name
+        page.click("#clear")
+        assert count(page) == 57
+    page.fill("#query", "COLUMNS_bbox vbar-4")
+    # Numbers 4 and, with the wrong tools, none: 6 and 12 are misused.
+    assert count(page) == 1
+    assert page.inner_text("#detail h3") == "value of E4?"
+    page.fill("#query", "no such words")
+    assert count(page) == 0
+    assert "No trace fits" in page.inner_text("#detail")
+
+
+def test_a_trace_in_full(watched: Watched):
+    page = watched.open("#trace=grpo%3At1")
+    text = page.inner_text("#detail")
+    for part in ("value of A0?", "synthetic/vbar", "misuse", "FINAL ANSWER: 0", "gold", "alignment", "called"):
+        assert part in text
+    # The offsets of the program count characters, of which the first is two halves in JavaScript.
+    assert page.inner_text("#detail mark").startswith("display(")
+    assert page.inner_text("#detail mark").endswith("rows_bbox))")
+    assert page.locator("#detail .bar-row").count() == 10
+    assert page.inner_text("#detail table tr:last-child td:last-child") == "0.975"
+    page.click("#traces .list .row >> nth=3")
+    assert page.inner_text("#detail h3") == "value of D3?"
+    page.goto(watched.path.as_uri() + "#trace=iapo%3At2")
+    assert "was refused" in page.inner_text("#detail")
+    assert "line 1:" in page.inner_text("#detail .error")
+    page.goto(watched.path.as_uri() + "#trace=iapo%3At5")
+    assert "No heat map" in page.inner_text("#detail")
+
+
+def test_heat_map(watched: Watched):
+    page = watched.open("#trace=grpo%3At1")
+    heat = page.locator("#heat")
+    size = "(one) => [one.width, one.height, one.clientWidth > 100]"
+    assert heat.evaluate(size) == [3, 2, True]
+    # Read from a copy: Chromium warns of canvases that are read often.
+    pixels = """(one) => {
+      const copy = new OffscreenCanvas(3, 2).getContext("2d", { willReadFrequently: true });
+      copy.drawImage(one, 0, 0);
+      return Array.from(copy.getImageData(0, 0, 3, 2).data);
+    }"""
+    student = heat.evaluate(pixels)
+    # One scale for both models: the teacher's 0.4 is the end of it, the student's -0.2 half of the other end.
+    assert student[4] < student[6]
+    page.check("input[value=teacher]")
+    teacher = heat.evaluate(pixels)
+    assert teacher[4:8] == [178, 24, 43, 255]
+    assert student != teacher
+    page.focus("#opacity")
+    page.keyboard.press("Home")
+    assert heat.evaluate("(one) => getComputedStyle(one).opacity") == "0"
+    page.keyboard.press("End")
+    assert heat.evaluate("(one) => getComputedStyle(one).opacity") == "1"
+    box = heat.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    assert "row 1, column 2: +40.00" in page.inner_text(".heat .reading")
+    page.check("input[value=none]")
+    assert heat.is_hidden()
+
+
+def test_links_restore_and_back_works(watched: Watched):
+    page = watched.open("#trace=iapo%3Ah3&run=iapo&part=before&q=value")
+    assert count(page) == 6
+    assert page.input_value("#part") == "before"
+    assert page.inner_text("#detail h3") == "value of C202?"
+    assert page.get_attribute("[aria-selected=true]", "id") == "row-2"
+    page.click(".row >> nth=4")
+    assert page.inner_text("#detail h3") == "value of E204?"
+    link = page.get_attribute("#permalink", "href")
+    assert link == "#" + page.evaluate("location.hash.slice(1)")
+    page.go_back()
+    assert page.inner_text("#detail h3") == "value of C202?"
+    page.go_forward()
+    assert page.inner_text("#detail h3") == "value of E204?"
+    # A section's own link leaves the browser as it is.
+    page.click("nav a[href='#curves']")
+    assert page.inner_text("#detail h3") == "value of E204?"
+    page.goto("about:blank")
+    watched.open(link)
+    assert page.inner_text("#detail h3") == "value of E204?"
+    assert count(page) == 6
+    page.goto("about:blank")
+    watched.open("#trace=iapo%3At999")
+    assert "not in this page" in page.inner_text("#count")
+
+
+def test_keyboard(watched: Watched):
+    page = watched.open()
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        if reached[-1] == "list":
+            break
+    for wanted in ("Skip to the report", "Traces", "theme", "smoothing", "query", "run", "status", "clear", "list"):
+        assert wanted in reached
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#detail h3") == "value of C2?"
+    assert page.get_attribute("#list", "aria-activedescendant") == "row-2"
+    page.keyboard.press("End")
+    assert page.inner_text("#detail h3") == "value of F205?"
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "detail"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "next"
+    page.keyboard.press("Enter")
+    assert page.inner_text("#detail h3") == "value of B1?"
+    assert page.evaluate("document.activeElement.id") == "next"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(watched: Watched, scheme: str):
+    page = watched.page
+    page.emulate_media(color_scheme=scheme)
+    for hash in ("#trace=grpo%3At1", "#trace=iapo%3At2", "#trace=iapo%3At5"):
+        page.goto("about:blank")
+        watched.open(hash)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        found = page.evaluate(CONTRAST)
+        assert found["texts"] > 150
+        assert found["found"] == []
+
+
+def test_theme_switch(watched: Watched):
+    page = watched.open()
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.click("#theme")
+    assert page.evaluate(background) == light
+    page.click("#theme")
+    assert page.inner_text("#theme") == "Theme: dark"
+    dark = page.evaluate(background)
+    assert dark != light
+    page.emulate_media(color_scheme="dark")
+    page.click("#theme")
+    assert page.inner_text("#theme") == "Theme: automatic"
+    assert page.evaluate(background) == dark
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_narrow_screens(watched: Watched, width: int):
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 740})
+    for hash in ("", "#trace=iapo%3At1", "#trace=iapo%3At2"):
+        page.goto("about:blank")
+        watched.open(hash)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click(".row >> nth=1")
+    until(page, "Math.abs(document.getElementById('detail').getBoundingClientRect().top) < 200")
+
+
+def test_hostile_texts_are_texts(watched: Watched):
+    page = watched.open("#trace=iapo%3At1")
+    shown = page.evaluate("document.querySelector('#detail h3').textContent")
+    # A lone half of a pair cannot be shown; all else is what it was.
+    assert shown.replace("\ufffd", "\ud800") == HOSTILE
+    assert page.evaluate("window.broken") is None
+    assert page.locator("#detail img[src=x]").count() == 0
+    page.goto(watched.path.as_uri() + f"#trace={quote('</script><img src=x onerror=window.broken=1>')}&q=%3Cb%3E")
+    until(page, "document.getElementById('count').textContent.includes('not in this page')")
+    assert page.evaluate("window.broken") is None
+
+
+def test_two_thousand_traces(browser: playwright.Browser, tmp_path: Path):
+    make_run(tmp_path / "run", [make_trace(number, step=1 + number // 100) for number in range(2000)])
+    written = write_report([tmp_path / "run"], tmp_path / "report.html", pictures="folder")
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    watched = Watched(context.new_page(), written.path)
+    page = watched.open()
+    assert count(page) == 2000
+    assert page.locator(".row").count() < 40
+    page.evaluate("document.getElementById('list').scrollTop = 1e6")
+    page.wait_for_selector("#row-1999")
+    assert page.locator(".row").count() < 40
+    assert page.locator(".row img").evaluate_all("(all) => all.every((one) => one.src.includes('report_files/'))")
+    until(page, "[...document.querySelectorAll('#detail img')].every((one) => one.naturalWidth === 96)")
+    page.fill("#query", "vbar-1998")
+    assert count(page) == 1
+    assert page.inner_text("#detail h3") == "value of G1998?"
+    assert watched.problems == []
+    context.close()
