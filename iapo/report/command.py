@@ -114,7 +114,8 @@ def write_report(
             "picture-data": store.addresses,
         },
     )
-    content = text.encode("utf-8")
+    # A lone surrogate, which a configuration may hold, has no encoding but a name.
+    content = text.encode("utf-8", "xmlcharrefreplace")
     temporary = path.with_name(f"{path.name}.part")
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -138,7 +138,7 @@ class Browser {
     this.draw();
     if (asked.has("trace") && wanted === undefined) this.count.textContent += "; the trace of the address is not in this page";
     this.reveal();
-    if (first && hash.includes("=")) document.getElementById("traces").scrollIntoView({ behavior: "instant" });
+    if (first && hash.includes("=")) (this.narrow() && wanted !== undefined ? this.detail : document.getElementById("traces")).scrollIntoView({ behavior: "instant" });
   }
 
   choose(place, { push = true, enter = false } = {}) {
@@ -149,8 +149,13 @@ class Browser {
     this.reveal();
     if (enter) {
       this.detail.focus({ preventScroll: true });
-      if (this.list.offsetWidth > 0.7 * document.getElementById("traces").offsetWidth) this.detail.scrollIntoView();
+      if (this.narrow()) this.detail.scrollIntoView();
     }
+  }
+
+  // Whether the detail stands below the list.
+  narrow() {
+    return this.list.offsetWidth > 0.7 * document.getElementById("traces").offsetWidth;
   }
 
   step(by) {
