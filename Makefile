@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test lint browser
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,7 +18,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## Train the tiny student with GRPO and with IAPO, and compare them (5 to 8 minutes on two cores)
 	$(BIN)/iapo demo
 
-test: setup  ## Run the tests
+# Chromium is no Python package. Where it is missing and cannot be had, the report's browser tests are skipped, and say so.
+browser:  ## See to a Chromium for the report's browser tests (Debian's, as root)
+	@if [ -n "$$IAPO_BROWSER" ]; then :; \
+	elif (command -v chromium || command -v chromium-browser || command -v google-chrome) >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing Chromium for the browser tests ..."; \
+		{ timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 480 \
+			apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
+		|| echo "Chromium could not be installed; the browser tests will be skipped."; \
+	else echo "No Chromium; the browser tests will be skipped. Install chromium, or name one with IAPO_BROWSER=PATH."; fi
+
+test: setup browser  ## Run the tests
 	$(BIN)/python -m pytest
 
 lint: setup  ## Check style and types

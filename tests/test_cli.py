@@ -77,6 +77,9 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert traces
     assert all(trace.result.status in STATUSES for trace in traces)
     assert any(trace.result.image is not None and trace.turn_2 for trace in traces)
+    report = demo[0] / "report.html"
+    assert report.read_text().startswith("<!doctype html>")
+    assert str(report) in "".join(demo[1].split())
     held_out = folder.read_held_out()
     assert [trace.step for trace in held_out] == [0] * 32 + [2] * 32
     assert [trace.sample.id for trace in held_out[:32]] == [trace.sample.id for trace in held_out[32:]]

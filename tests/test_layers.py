@@ -143,6 +143,7 @@ def test_trl_is_reached_in_one_place(name: str, only: str):
 def test_light_modules_stay_light():
     """These must load in an instant, and where torch is not wanted, such as in a report; one process for all."""
     modules = ["iapo.records", "iapo.runs", "iapo.tools", "iapo.tasks.synthetic", "iapo.tasks.loading", "iapo.cli"]
+    modules.append("iapo.report.command")
     code = "\n".join(
         [
             "import importlib, sys",

@@ -281,9 +281,7 @@ def test_json_cannot_leave_its_script():
 
 
 def test_hostile_texts_stay_data(tmp_path: Path):
-    path = tmp_path / "</script><img src=x>"
     make_run(tmp_path / "run", [make_trace(1, question=HOSTILE)], note=HOSTILE, **{"</td><script>1": 3})
-    assert not path.exists()
     written = write_report([tmp_path / "run"])
     parsed = Scripts(written.path.read_text(encoding="utf-8"))
     assert data_of(written.path)["trace-data"]["samples"][0]["question"] == HOSTILE
@@ -299,7 +297,7 @@ def test_one_file_without_addresses(tmp_path: Path):
     text = written.path.read_text(encoding="utf-8")
     assert written.size == len(text.encode()) < 200_000
     assert not re.search(r"""(src|href)=["']?(https?:|//)|@import|url\(""", text)
-    assert re.search(r"default-src 'none'", text)
+    assert "default-src &#39;none&#39;" in text
     assert data_of(written.path)["curve-data"]["studies"][0]["points"][0]["wrong_tools"] is None
     beside = write_report([tmp_path / "run"], tmp_path / "page" / "one.html", pictures="folder")
     assert beside.size < written.size
