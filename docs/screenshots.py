@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--trace", default="iapo:h41", help="the trace that is shown")
     given = parser.parse_args()
     shots = [
-        ("report-overview", "light", 1120, ""),
-        ("report-trace", "light", 1180, f"#trace={given.trace.replace(':', '%3A')}"),
+        ("report-overview", "light", 1400, ""),
+        ("report-trace", "light", 1100, f"#trace={given.trace.replace(':', '%3A')}"),
         ("report-dark", "dark", 860, "#curves"),
     ]
     IMAGES.mkdir(exist_ok=True)
@@ -49,16 +49,15 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
         for name, scheme, height, place in shots:
             page = browser.new_page(viewport={"width": WIDTH, "height": height}, color_scheme=scheme)
+            page.set_default_timeout(120_000)
             page.goto(page_path.as_uri() + place)
             page.wait_for_selector("#detail *")
             page.evaluate("document.fonts.ready")
             page.wait_for_timeout(500)
             target = IMAGES / f"{name}.png"
             page.screenshot(path=target)
-            # A page has few colours; 256 of them make the files a third as large.
             with Image.open(target) as shot:
-                few = shot.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            few.save(target, optimize=True)
+                shot.convert("RGB").save(target, optimize=True)
             print(f"{target} {target.stat().st_size / 1000:.0f} kB")
             page.close()
         browser.close()

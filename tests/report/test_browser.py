@@ -101,6 +101,8 @@ class Watched:
 
     def __init__(self, page: playwright.Page, path: Path) -> None:
         self.page, self.path = page, path
+        # A busy machine is slow, and that is no fault of the page.
+        page.set_default_timeout(120_000)
         self.problems: list[str] = []
         page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
@@ -131,7 +133,7 @@ def count(page: playwright.Page) -> int:
 
 def until(page: playwright.Page, condition: str) -> None:
     """Waits until a condition holds. The page's security policy refuses Playwright's own waiting, as it should."""
-    for _ in range(200):
+    for _ in range(2000):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)
