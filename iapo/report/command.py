@@ -94,7 +94,8 @@ def write_report(
             "provenance": provenance(groups, others),
             "headings": [heading for heading, _ in MEASURES.values()],
             "measures": measures(found.runs),
-            "paired": paired(found.runs),
+            # Of several seeds no one run stands for the others.
+            "paired": paired([group.runs[0] for group in groups if len(group.runs) == 1]),
             "comparisons": [comparison(name, table) for name, table in found.comparisons.items()],
             "banded": any(len(group.runs) > 1 for group in groups),
             "total": browsed.total,

@@ -139,6 +139,12 @@ def test_numbers():
     ]
 
 
+def test_no_seed_stands_for_its_method(seeds: Path):
+    text = " ".join(Scripts(write_report([seeds]).path.read_text(encoding="utf-8")).words)
+    assert "Table 1" in text
+    assert "Paired differences" not in text
+
+
 def test_a_comparisons_own_table(seeds: Path):
     one = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 3, "over": "seeds"}
     star = one | {"over": "samples"}
