@@ -21,7 +21,7 @@ LAYERS = [
     {"records"},
     {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix", "chat"},
     {"rollout", "generation", "rewards"},
-    {"batches", "config", "trainer", "evaluation", "repeats", "solvers", "tiny"},
+    {"batches", "config", "trainer", "evaluation", "case_study", "repeats", "solvers", "tiny"},
     {"training", "evaluate"},
     {
         "attribute",
