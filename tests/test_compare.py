@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from iapo import compare_job
-from iapo.compare import COMPARISONS, Comparison, describe, run_comparison, seconds_per_step
+from iapo.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.compare_job import last_checkpoint, plan_from_json, rewind, run_job
 from iapo.evaluate import EvaluationPlan
 from iapo.evaluation import EvaluationSettings
@@ -24,6 +24,7 @@ from iapo.rewards.presets import PRESETS
 from iapo.runs import RunFolder
 from iapo.tasks.sources import SourceSettings
 from iapo.training import MetricsWriter, parse
+from iapo.trials import seconds_per_step
 
 SMALL = Comparison(methods=("grpo", "iapo"), seeds=(0, 1), samples=4)
 
@@ -75,7 +76,7 @@ def test_runs_have_equal_budgets(tmp_path: Path):
     assert rows["iapo"]["difference"]["average"]["value"] == 0.5
     for end in ("txt", "csv", "tex", "json"):
         assert (tmp_path / f"table1.{end}").stat().st_size
-    assert seconds_per_step(SMALL, tmp_path) == {"grpo": 2, "iapo": 2}
+    assert seconds_per_step(SMALL.trials, SMALL, tmp_path) == {"grpo": 2, "iapo": 2}
 
 
 def test_what_is_finished_is_kept(tmp_path: Path):

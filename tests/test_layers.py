@@ -31,6 +31,7 @@ LAYERS = [
         "data",
         "compare",
         "compare_job",
+        "trials",
         "table_one",
         "jobs",
         "report",
