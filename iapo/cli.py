@@ -231,6 +231,29 @@ def study_curves(
     study_curves(runs, out, smooth=smooth)
 
 
+@study.command("ablate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def study_ablate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Holds all runs; an ablation that was stopped there goes on.")],
+    preset: Annotated[str, typer.Option(help="smoke or full.")] = "smoke",
+    file: Annotated[str | None, typer.Option(help="A YAML file of your own (docs/studies.md), instead.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Some of its groups, with commas between.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of the trainings, with commas between.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many of each test set.")] = None,
+    together: Annotated[int, typer.Option(help="Runs at a time, 1 or 2.")] = 2,
+) -> None:
+    """Train variants under equal budgets: teachers (Table 2), coefficient and decay (Table 3), our own choices.
+
+    Any setting of the training can be given by a flag of its name and holds for all variants. For example:
+    iapo study ablate --preset full --groups penalty --seeds 0,1 --out runs/penalty
+    """
+    from iapo.studies.ablate import ablate
+
+    given: dict[str, object] = {"groups": groups, "seeds": seeds, "sets": sets, "samples": samples}
+    ablate(file or preset, given, context.args, out, together=together)
+
+
 @teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def teacher_attribute(
     context: typer.Context,
