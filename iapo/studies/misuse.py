@@ -145,8 +145,8 @@ def misuse_csv(found: Mapping[str, Mapping[str, Any]]) -> str:
     writer.writerow(["run", "policy", "step", "samples", "measure", *ENDS])
     for label, study in found.items():
         rows = [("student", point["step"], point["samples"], point) for point in study["points"]]
-        if study["teacher"] is not None:
-            rows.append(("teacher", "", study["settings"]["samples"], study["teacher"]))
+        if study["teacher"] is not None and study["points"]:
+            rows.append(("teacher", "", study["points"][0]["samples"], study["teacher"]))
         for who, step, samples, values in rows:
             for name in MEASURES:
                 one = values.get(name)
@@ -165,7 +165,10 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
         for point in study["points"]:
             values = (estimate_text(point[name] or nothing) for name in MEASURES)
             table.add_row(label, str(point["step"]), str(point["samples"]), *values)
-        if study["teacher"] is not None:
-            values = (estimate_text(study["teacher"][name] or nothing) for name in MEASURES)
-            table.add_row(f"teacher of {label}", "", str(study["settings"]["samples"]), *values)
+    levels = {json.dumps(study["teacher"]): label for label, study in reversed(found.items()) if study["teacher"]}
+    table.add_section()
+    for level, label in reversed(levels.items()):
+        # Runs on the same pictures have the same level.
+        values = (estimate_text(json.loads(level)[name] or nothing) for name in MEASURES)
+        table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)
     return table

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from iapo.figures import COLOURS, GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 
+_OWN = "the teacher's own calls"
 # Colours that no one of the first five runs has.
 _TOOLS = {"right_tools": ("right tools", COLOURS[6], "o"), "wrong_tools": ("wrong tools", COLOURS[5], "s")}
 
@@ -29,7 +32,8 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
     panels = 1 + len(found)
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    figure = new_figure(0.4 + 3.3 * columns, 0.5 + 2.9 * rows)
+    figure = new_figure(0.4 + 3.5 * columns, 0.6 + 2.9 * rows)
+    figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in every[panels:]:
         axes.remove()
@@ -48,7 +52,7 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
             level = (study["teacher"] or {}).get(name)
             if level is not None:
                 _level(axes, level, colour, f"{words}, teacher")
-        axes.set(title=f"Attribution: {label}", ylabel="mean share of a tool's block")
+        axes.set(title=f"Attribution: {label}", ylabel="mean share of a block")
     # One scale, so that runs can be compared by eye.
     top = max((axes.dataLim.ymax for axes in rest), default=1)
     for axes in rest:
@@ -58,19 +62,27 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
         plain_axes(axes)
     samples = sorted({point["samples"] for study in found.values() for point in study["points"]})
     number = " to ".join(str(one) for one in dict.fromkeys((samples[0], samples[-1]))) if samples else "no"
-    drawn = [axes.get_legend_handles_labels() for axes in every[:2]]
-    handles = {label: handle for some in drawn for handle, label in zip(*some, strict=True)}
+    _legend(figure, every[0], every[1:2], f"{number} clearly divisible pictures; bands: 95% intervals; dotted: {_OWN}")
+    return save_figure(figure, stem)
+
+
+def _legend(figure: Figure, first: Axes, second: Sequence[Axes], title: str) -> None:
+    """One legend under all panels: the runs in its left columns, the tools in its right ones."""
+    runs = list(zip(*first.get_legend_handles_labels(), strict=True))
+    tools = [entry for axes in second for entry in zip(*axes.get_legend_handles_labels(), strict=True)]
+    rows = 2 if len(runs) <= 4 else 4
+    runs += [(Line2D([], [], linestyle="none"), "")] * (-len(runs) % rows)
+    handles, labels = zip(*runs, *tools, strict=True)
     figure.legend(
-        list(handles.values()),
-        list(handles),
+        handles,
+        labels,
         loc="outside lower center",
-        ncols=min(len(handles), 4 if columns > 2 else 3),
+        ncols=-(-len(labels) // rows),
         frameon=False,
         fontsize=9,
-        title=f"{number} clearly divisible pictures; bands: 95% intervals; dotted: the teacher's own calls",
-        title_fontsize=8.5,
+        title=title,
+        title_fontsize=9,
     )
-    return save_figure(figure, stem)
 
 
 def _line(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, **style: Any) -> None:
