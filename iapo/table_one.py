@@ -139,7 +139,7 @@ def text_table(found: Mapping[str, Any]) -> Table:
     table = Table(title=title)
     headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     group = ""
     for row in found["rows"]:
         if row["group"] != group:

@@ -62,14 +62,16 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
         plain_axes(axes)
     samples = sorted({point["samples"] for study in found.values() for point in study["points"]})
     number = " to ".join(str(one) for one in dict.fromkeys((samples[0], samples[-1]))) if samples else "no"
-    _legend(figure, every[0], every[1:2], f"{number} clearly divisible pictures; bands: 95% intervals; dotted: {_OWN}")
+    _legend(figure, first, rest, f"{number} clearly divisible pictures; bands: 95% intervals; dotted: {_OWN}")
     return save_figure(figure, stem)
 
 
-def _legend(figure: Figure, first: Axes, second: Sequence[Axes], title: str) -> None:
+def _legend(figure: Figure, first: Axes, panels: Sequence[Axes], title: str) -> None:
     """One legend under all panels: the runs in its left columns, the tools in its right ones."""
     runs = list(zip(*first.get_legend_handles_labels(), strict=True))
-    tools = [entry for axes in second for entry in zip(*axes.get_legend_handles_labels(), strict=True)]
+    drawn = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    # By name right tools come before wrong ones, and both before their teacher's.
+    tools = [(handle, label) for label, handle in sorted(drawn.items())]
     rows = 2 if len(runs) <= 4 else 4
     runs += [(Line2D([], [], linestyle="none"), "")] * (-len(runs) % rows)
     handles, labels = zip(*runs, *tools, strict=True)
