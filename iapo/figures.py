@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from iapo.runs import RunFolder
@@ -31,9 +32,9 @@ def line_style(index: int) -> dict[str, str]:
     }
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
+    """An empty figure of so many inches, with gaps of that share of a panel between its panels."""
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
     FigureCanvasAgg(figure)
     return figure
 

@@ -165,9 +165,12 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
         for point in study["points"]:
             values = (estimate_text(point[name] or nothing) for name in MEASURES)
             table.add_row(label, str(point["step"]), str(point["samples"]), *values)
-    levels = {json.dumps(study["teacher"]): label for label, study in reversed(found.items()) if study["teacher"]}
+    levels: dict[str, str] = {}
+    for label, study in found.items():
+        if study["teacher"]:
+            levels.setdefault(json.dumps(study["teacher"]), label)
     table.add_section()
-    for level, label in reversed(levels.items()):
+    for level, label in levels.items():
         # Runs on the same pictures have the same level.
         values = (estimate_text(json.loads(level)[name] or nothing) for name in MEASURES)
         table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)

@@ -32,8 +32,7 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
     panels = 1 + len(found)
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    figure = new_figure(0.4 + 3.5 * columns, 0.6 + 2.9 * rows)
-    figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
+    figure = new_figure(0.4 + 3.5 * columns, 0.6 + 2.9 * rows, gap=0.06)
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in every[panels:]:
         axes.remove()
