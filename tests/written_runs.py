@@ -18,6 +18,12 @@ def write_run(path: Path, misuse: Sequence[float | None], *, seed: int = 0, **se
     (path / "manifest.json").write_text(json.dumps(manifest))
     for step, value in enumerate(misuse, 1):
         folder.append_metrics(
-            {"step": step, "tools/misuse_rate": value, "tools/call_ratio": 1.0, "reward/outcome": 1.0}
+            {
+                "step": step,
+                "tools/misuse_rate": value,
+                "tools/call_ratio": 1.0,
+                "reward/outcome": 1.0,
+                "attribution/lambda": 0.1,
+            }
         )
     return folder

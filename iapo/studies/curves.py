@@ -29,12 +29,14 @@ class Panel:
         title: Over its panel.
         unit: Beside its axis.
         share: Whether it is a share, shown in percent.
+        smoothed: Whether it is measured, and so is smoothed where that is asked for.
     """
 
     key: str
     title: str
     unit: str
     share: bool = False
+    smoothed: bool = True
 
 
 PANELS = (
@@ -43,7 +45,7 @@ PANELS = (
     Panel("tools/misuse_rate", "Misuse", "share of executed calls", share=True),
     Panel("reward/outcome", "Outcome", "mean reward"),
     Panel("attribution/divergence", "Divergence", "nats"),
-    Panel("attribution/lambda", "Penalty weight", "$\\lambda$ (reward a nat)"),
+    Panel("attribution/lambda", "Penalty weight", "$\\lambda$ (reward a nat)", smoothed=False),
 )
 
 
@@ -59,6 +61,7 @@ class Curve:
         low: The lowest run's value, shape (n,).
         high: The highest run's.
         runs: How many runs have a value, shape (n,).
+        window: Steps of the running mean; 1: none.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Curve:
     low: Values
     high: Values
     runs: npt.NDArray[np.int64]
+    window: int = 1
 
 
 def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None:
@@ -88,7 +92,7 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None
     out = common_folder(runs, out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "curves.csv"
-    path.write_text(curves_csv(make_curves(groups, smooth), smooth))
+    path.write_text(curves_csv(make_curves(groups, smooth)))
     for written in (path, *plot_curves(groups, out / "curves", smooth=smooth)):
         Console().print(str(written), soft_wrap=True)
 
@@ -110,7 +114,8 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
                 for place, step in enumerate(steps.tolist()):
                     if step in of_step and of_step[step].get(panel.key) is not None:
                         values[index, place] = of_step[step][panel.key]
-            values = np.stack([running_mean(row, smooth) for row in values])
+            window = smooth if panel.smoothed else 1
+            values = np.stack([running_mean(row, window) for row in values])
             there = ~np.isnan(values)
             count = there.sum(0)
             mean = np.where(there, values, 0).sum(0) / np.where(count, count, 1)
@@ -125,6 +130,7 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
                     np.where(none, np.nan, low),
                     np.where(none, np.nan, high),
                     count,
+                    window,
                 )
             )
     return curves
@@ -144,7 +150,7 @@ def running_mean(values: Values, width: int) -> Values:
     return np.where(there, sums / np.where(counts, counts, 1), np.nan)
 
 
-def curves_csv(curves: Sequence[Curve], smooth: int) -> str:
+def curves_csv(curves: Sequence[Curve]) -> str:
     """One line a method, measure and step, as drawn."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -152,7 +158,9 @@ def curves_csv(curves: Sequence[Curve], smooth: int) -> str:
     for curve in curves:
         for step, *values, runs in zip(curve.steps, curve.mean, curve.low, curve.high, curve.runs, strict=True):
             if runs:
-                writer.writerow([curve.name, curve.key, int(step), *(f"{one:.9g}" for one in values), runs, smooth])
+                writer.writerow(
+                    [curve.name, curve.key, int(step), *(f"{one:.9g}" for one in values), runs, curve.window]
+                )
     return file.getvalue()
 
 
@@ -170,7 +178,7 @@ def plot_curves(
     Returns:
         The files.
     """
-    figure = new_figure(10.2, 5.9)
+    figure = new_figure(10.4, 5.9, gap=0.05)
     panels = dict(zip((panel.key for panel in PANELS), figure.subplots(2, 3).flat, strict=True))
     styles = {name: line_style(index) for index, name in enumerate(groups)}
     if smooth > 1:

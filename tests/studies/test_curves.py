@@ -53,7 +53,9 @@ def test_files(tmp_path: Path) -> None:
         ("iapo", "1", "1"),
     ]
     assert float(chosen[0]["mean"]) == pytest.approx(0.3)
-    assert {row["running_mean_steps"] for row in rows} == {"3"}
+    # The penalty's weight is a setting, and no measurement.
+    assert {row["running_mean_steps"] for row in rows if row["measure"] != "attribution/lambda"} == {"3"}
+    assert {row["running_mean_steps"] for row in rows if row["measure"] == "attribution/lambda"} == {"1"}
     drawn = (tmp_path / "curves.svg").read_text()
     for words in ("mean of 1 to 2 seeds; bands: lowest to highest seed", "running mean over 3 steps", "not measured"):
         assert f"<!-- {words}" in drawn or words in drawn
