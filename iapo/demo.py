@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from iapo.figures import plot_attribution, plot_training
+from iapo.figures import plot_attribution
 from iapo.jobs import Job, count_lines, run_jobs
 from iapo.report.command import describe, write_report
 from iapo.runs import RunFolder
+from iapo.studies.curves import plot_curves
 from iapo.tables import comparison_table, difference_lines
 
 METHODS = {"GRPO": "grpo", "IAPO": "iapo"}
@@ -49,8 +50,8 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
     for line in difference_lines(folders):
         console.print(line)
     for path in (
-        plot_training(folders, parent / "training.png"),
-        plot_attribution(folders, parent / "attribution.png"),
+        *plot_curves({name: [folder] for name, folder in folders.items()}, parent / "training", svg=False),
+        plot_attribution(folders, parent / "attribution"),
     ):
         console.print(f"Plot: {path}")
     for line in describe(write_report([parent])):

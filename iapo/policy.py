@@ -59,13 +59,14 @@ def load_processor(name: str) -> ProcessorMixin:
     return ImageTextProcessor.from_pretrained(resolve(name))
 
 
-def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> Policy:
-    """Loads a vision-language model and its processor.
+def find_checkpoint(name: str) -> str:
+    """Says where a checkpoint is, reading its configuration alone.
 
     Args:
         name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id.
-        dtype: The weights' type in memory; packaged files are stored in bf16.
-        device: Where to put the model; the CPU if None.
+
+    Returns:
+        Its folder, or the hub id.
 
     Raises:
         ValueError: If there is no such checkpoint (the message names what is packaged), or it is of another model type.
@@ -81,6 +82,21 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         raise ValueError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
     if config.model_type not in MODEL_TYPES:
         raise ValueError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
+    return path
+
+
+def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> Policy:
+    """Loads a vision-language model and its processor.
+
+    Args:
+        name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id.
+        dtype: The weights' type in memory; packaged files are stored in bf16.
+        device: Where to put the model; the CPU if None.
+
+    Raises:
+        ValueError: As `find_checkpoint`.
+    """
+    path = find_checkpoint(name)
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
     if device is not None:
         model.to(torch.device(device))

@@ -1,4 +1,4 @@
-"""Table 1: accuracy of methods over seeds with intervals, and paired differences to a reference; text, CSV, LaTeX."""
+"""Tables of accuracy over seeds with intervals, and paired differences to a reference, as Table 1; text, CSV, LaTeX."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
 from iapo.estimates import Estimate
@@ -35,11 +36,13 @@ class Row:
         name: Its name.
         runs: The outcomes of each run, by training seed; what is not trained here has the one seed None.
         data: SHA-256 of each test set.
+        group: What stands over its rows; empty in a table without groups.
     """
 
     name: str
     runs: Mapping[int | None, Outcomes]
     data: Mapping[str, str]
+    group: str = ""
 
 
 def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,)) -> Row:
@@ -70,7 +73,7 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
     return Row(name, runs, data)
 
 
-def table_one(rows: Sequence[Row], reference: str) -> dict[str, Any]:
+def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
     """The table as data.
 
     With two seeds or more an interval is Student's t over the seeds: it says where the mean of many such trainings on
@@ -80,10 +83,12 @@ def table_one(rows: Sequence[Row], reference: str) -> dict[str, Any]:
     Args:
         rows: The rows, in order.
         reference: Name of the row that differences are taken to, seed by seed on the same samples.
+        group: The group that this row is in.
 
     Returns:
-        `sets`, `reference`, and `rows`, each with `name`, `seeds` (how many; 0 where nothing is trained), `accuracy`
-        and `difference` (None where there is no common seed), both by test set and `average`.
+        `sets`, `reference`, and `rows`, each with `group`, `name`, `seeds` (how many; 0 where nothing is trained),
+        `accuracy` and `difference` (None where there is no common seed, or the runs are the reference's own), both by
+        test set and `average`.
 
     Raises:
         ValueError: If the rows are not on the same samples.
@@ -91,14 +96,16 @@ def table_one(rows: Sequence[Row], reference: str) -> dict[str, Any]:
     for row in rows[1:]:
         if row.data != rows[0].data:
             raise ValueError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
-    (base,) = (row for row in rows if row.name == reference)
+    base = next(row for row in rows if (row.name, row.group) == (reference, group))
     written = []
     for row in rows:
         seeds = sum(seed is not None for seed in row.runs)
-        common = [seed for seed in row.runs if seed in base.runs and seed is not None and row is not base]
+        own = row.runs is base.runs
+        common = [seed for seed in row.runs if seed in base.runs and seed is not None and not own]
         differences = [{key: row.runs[seed][key] - base.runs[seed][key] for key in row.data} for seed in common]
         written.append(
             {
+                "group": row.group,
                 "name": row.name,
                 "seeds": seeds,
                 "accuracy": _columns(list(row.runs.values())),
@@ -130,9 +137,15 @@ def text_table(found: Mapping[str, Any]) -> Table:
     """The table for a terminal, in percent."""
     title = f"Accuracy in percent, 95% intervals; differences to {found['reference']}, paired by seed"
     table = Table(title=title)
-    for heading in ("", "seeds", *_headings(found), f"average - {found['reference']}"):
-        table.add_column(heading)
+    headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    group = ""
     for row in found["rows"]:
+        if row["group"] != group:
+            group = row["group"]
+            table.add_section()
+            table.add_row(Text(group, style="italic"))
         accuracies = [_percent(row["accuracy"][key]) for key in _headings(found)]
         difference = "" if row["difference"] is None else _percent(row["difference"][AVERAGE], "+")
         table.add_row(row["name"], str(row["seeds"] or "-"), *accuracies, difference)
@@ -151,7 +164,11 @@ def latex_table(found: Mapping[str, Any]) -> str:
         " & ".join(["", "seeds", *map(_escape, headings), f"$-$ {_escape(found['reference'])}"]) + r" \\",
         r"\hline",
     ]
+    group = ""
     for row in found["rows"]:
+        if row["group"] != group:
+            group = row["group"]
+            lines += [r"\hline", rf"\multicolumn{{{len(headings) + 3}}}{{l}}{{\emph{{{_escape(group)}}}}} \\"]
         cells = [_escape(row["name"]), str(row["seeds"] or "--")]
         cells += [_latex(row["accuracy"][key]) for key in headings]
         cells.append("" if row["difference"] is None else _latex(row["difference"][AVERAGE], "+"))
@@ -164,24 +181,28 @@ def csv_table(found: Mapping[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     ends = ("value", "low", "high", "over")
-    writer.writerow(["row", "seeds", "set", *(f"{what}_{end}" for what in ("accuracy", "difference") for end in ends)])
+    grouped = any(row["group"] for row in found["rows"])
+    heads = ["group", "row"] if grouped else ["row"]
+    writer.writerow([*heads, "seeds", "set", *(f"{what}_{end}" for what in ("accuracy", "difference") for end in ends)])
     for row in found["rows"]:
         for key in _headings(found):
             cells = [row["accuracy"][key][end] for end in ends]
             cells += ["" if row["difference"] is None else row["difference"][key][end] for end in ends]
-            writer.writerow([row["name"], row["seeds"], key, *cells])
+            writer.writerow(
+                [*(row[head] for head in (["group", "name"] if grouped else ["name"])), row["seeds"], key, *cells]
+            )
     return file.getvalue()
 
 
-def write_table(found: Mapping[str, Any], folder: Path) -> None:
-    """Writes `table1.txt`, `table1.csv`, `table1.tex` and `table1.json`."""
+def write_table(found: Mapping[str, Any], folder: Path, name: str = "table1") -> None:
+    """Writes `NAME.txt`, `NAME.csv`, `NAME.tex` and `NAME.json`."""
     console = Console(file=io.StringIO(), width=60 + 30 * (len(found["sets"]) + 2))
     console.print(text_table(found))
     assert isinstance(console.file, io.StringIO)
-    (folder / "table1.txt").write_text(console.file.getvalue())
-    (folder / "table1.csv").write_text(csv_table(found))
-    (folder / "table1.tex").write_text(latex_table(found))
-    (folder / "table1.json").write_text(json.dumps(found, indent=2) + "\n")
+    (folder / f"{name}.txt").write_text(console.file.getvalue())
+    (folder / f"{name}.csv").write_text(csv_table(found))
+    (folder / f"{name}.tex").write_text(latex_table(found))
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _headings(found: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import TrlParser
 
 from iapo.batches import to_dataset
+from iapo.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.config import IAPOConfig
 from iapo.evaluation import EvaluationSettings, evaluate, mean_attribution, paired_difference, summarize
 from iapo.policy import Policy, load_policy
@@ -64,6 +65,8 @@ class RunArguments:
         eval_temperature: 0 is greedy.
         eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
+        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none.
+        case_study_samples: How many clearly divisible held-out pictures it has.
         threads: Threads of torch; 0 leaves it to torch.
     """
 
@@ -86,6 +89,8 @@ class RunArguments:
     eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
     eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
     eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
+    case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
+    case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
 
@@ -241,6 +246,10 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     elif settings.teacher is not None:
         teacher = load_policy(settings.teacher)
     evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
+    callbacks: list[TrainerCallback] = [MetricsWriter(folder)]
+    if arguments.case_study_steps:
+        plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict())
+        callbacks.append(CaseStudyCallback(folder.path, arguments.case_study_steps, plan, policy, evaluator.teacher))
     before = evaluator.traces("before")
     trainer = IAPOTrainer(
         model=policy.model,
@@ -249,7 +258,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         processing_class=policy.processor,
         teacher=teacher,
         on_rollouts=_TraceKeeper(folder, settings),
-        callbacks=[MetricsWriter(folder)],
+        callbacks=callbacks,
     )
     trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
     trainer.save_model(str(folder.path / "policy"))
@@ -326,6 +335,7 @@ class _Evaluator:
             compared = dataclasses.replace(compared, teacher_table=None)
             if teacher is None or arguments.eval_teacher != settings.teacher:
                 teacher = load_policy(arguments.eval_teacher)
+        self.teacher = teacher
         self.alignment = None
         if teacher is not None or compared.teacher_table is not None:
             reference = make_reference(compared, teacher)

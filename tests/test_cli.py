@@ -23,7 +23,9 @@ def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"], ["data"], ["data", "convert"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"], ["data"], ["data", "convert"], ["study", "ablate"]]
+)
 def test_help_needs_no_torch(verb: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['iapo', *sys.argv[1:]]\n"

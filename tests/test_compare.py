@@ -7,47 +7,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended import Pretended
 from safetensors.torch import load_file
 
 from iapo import compare_job
-from iapo.compare import COMPARISONS, Comparison, describe, run_comparison, seconds_per_step
+from iapo.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.compare_job import last_checkpoint, plan_from_json, rewind, run_job
 from iapo.evaluate import EvaluationPlan
 from iapo.evaluation import EvaluationSettings
-from iapo.jobs import Job, JobError
+from iapo.jobs import JobError
 from iapo.rewards.presets import PRESETS
 from iapo.runs import RunFolder
 from iapo.tasks.sources import SourceSettings
 from iapo.training import MetricsWriter, parse
+from iapo.trials import seconds_per_step
 
 SMALL = Comparison(methods=("grpo", "iapo"), seeds=(0, 1), samples=4)
-
-
-class Pretended:
-    """Stands for the processes: writes an evaluation, and keeps what each was told."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.orders: dict[str, dict[str, Any]] = {}
-        self.fail_at = fail_at
-
-    def __call__(self, jobs: Sequence[Job], together: int) -> None:
-        for job in jobs:
-            if len(self.orders) == self.fail_at:
-                raise JobError("stopped")
-            job.command(1)
-            folder = job.log.parent
-            order = json.loads((folder / "job.json").read_text())
-            self.orders[job.name] = order
-            good = "iapo" in str(folder.parent.name)
-            sets = {name: {"data": name, "outcomes": [[1.0, float(good)]]} for name in order["plan"]["sets"]}
-            (folder / "evaluation").mkdir(parents=True)
-            (folder / "evaluation" / "evaluation.json").write_text(json.dumps({"sets": sets}))
-            (folder / "times.json").write_text(json.dumps({"training": 6.0, "steps": 3, "evaluation": 1.0}))
 
 
 def test_runs_have_equal_budgets(tmp_path: Path):
@@ -75,7 +54,7 @@ def test_runs_have_equal_budgets(tmp_path: Path):
     assert rows["iapo"]["difference"]["average"]["value"] == 0.5
     for end in ("txt", "csv", "tex", "json"):
         assert (tmp_path / f"table1.{end}").stat().st_size
-    assert seconds_per_step(SMALL, tmp_path) == {"grpo": 2, "iapo": 2}
+    assert seconds_per_step(SMALL.trials, SMALL, tmp_path) == {"grpo": 2, "iapo": 2}
 
 
 def test_what_is_finished_is_kept(tmp_path: Path):

@@ -21,7 +21,7 @@ LAYERS = [
     {"records"},
     {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix", "chat"},
     {"rollout", "generation", "rewards"},
-    {"batches", "config", "trainer", "estimates", "evaluation", "repeats", "solvers", "tiny"},
+    {"batches", "config", "trainer", "estimates", "evaluation", "case_study", "repeats", "solvers", "tiny"},
     {"training", "evaluate"},
     {
         "attribute",
@@ -31,6 +31,7 @@ LAYERS = [
         "data",
         "compare",
         "compare_job",
+        "trials",
         "table_one",
         "jobs",
         "report",

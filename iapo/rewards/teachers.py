@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,8 +21,55 @@ from iapo.generation import make_generate
 from iapo.policy import Policy
 from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Sample
-from iapo.rollout import Rollout, encode_prompts, read_first_turn
+from iapo.rollout import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
 from iapo.tools import TOOLS, ToolDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedTurn:
+    """A model's own first turn to a sample.
+
+    Attributes:
+        first: The turn, read and executed.
+        block_names: Names of the prompt's blocks.
+        distribution: Of the call over the blocks, in their order; None without a call that has an attribution.
+    """
+
+    first: FirstTurn
+    block_names: tuple[str, ...]
+    distribution: tuple[float, ...] | None
+
+
+def explained_turns(
+    samples: Sequence[Sample],
+    encoder: PromptEncoder,
+    generate: Generate,
+    attributor: Attributor,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+) -> list[ExplainedTurn]:
+    """Has a model write its own first turn to each sample of a batch, and explains the calls.
+
+    Args:
+        samples: The batch.
+        encoder: The model's encoder.
+        generate: Writes the turns.
+        attributor: Explains the calls; of the same model.
+        tools: The offered tools.
+    """
+    prompts = encode_prompts(samples, encoder, tools)
+    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
+    called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
+    found: dict[int, tuple[float, ...]] = {}
+    if called:
+        explained = attributor.distributions(
+            [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
+        )
+        found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
+    return [
+        ExplainedTurn(first, tuple(prompt.block_names), found.get(index))
+        for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True))
+    ]
 
 
 class OwnCall:
@@ -68,27 +116,16 @@ class OwnCall:
         return [known[key] for key in keys]
 
     def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
-        prompts = encode_prompts(samples, self.encoder, self.tools)
-        turns = self._generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
-        firsts = [
-            read_first_turn(ids, sample, self.encoder, self.tools) for ids, sample in zip(turns, samples, strict=True)
-        ]
-        called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
-        found: dict[int, tuple[float, ...]] = {}
-        if called:
-            explained = self._attributor.distributions(
-                [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
-            )
-            found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
+        turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)
         return [
             TeacherRow(
                 name,
-                prompts[index].block_names,
-                found.get(index),
-                firsts[index].text if index in found else None,
+                turn.block_names,
+                turn.distribution,
+                None if turn.distribution is None else turn.first.text,
                 digest,
             )
-            for index, (name, digest) in enumerate(keys)
+            for (name, digest), turn in zip(keys, turns, strict=True)
         ]
 
 

@@ -1,0 +1,1 @@
+"""Studies of runs that are there: the case study, training curves, ablations."""

@@ -1,0 +1,123 @@
+"""Which run folders a study is about, and what their runs are called."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Settings, by how their names begin, in which runs of one method may differ: seeds, places, what is kept and measured.
+_OWN = (
+    *("seed", "data_seed", "eval_", "output_dir", "run_name", "resume_from", "threads", "save_", "logging_", "trace"),
+    *("case_study_", "report_to", "disable_tqdm"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        name: Its method: what was given with it, else the folder's own name, or its parent's where it is a
+            `seed-SEED`.
+        path: The folder.
+        manifest: Its manifest.
+    """
+
+    name: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return int(self.manifest["seeds"]["training"])
+
+    @property
+    def label(self) -> str:
+        """Method and seed."""
+        return f"{self.name}, seed {self.seed}"
+
+
+def find_runs(words: Sequence[str]) -> list[Run]:
+    """The runs that words name.
+
+    Args:
+        words: `FOLDER` or `NAME=FOLDER`; a folder that is no run but holds some, as those of `iapo demo`, `iapo
+            compare` and `iapo study ablate` do, stands for all of them.
+
+    Raises:
+        ValueError: If a folder holds no run of `iapo train`, or one is named twice.
+    """
+    found: list[Run] = []
+    for word in words:
+        # A folder's name may hold an equals sign, too.
+        name, _, folder = ("", "", word) if Path(word).exists() or "=" not in word else word.partition("=")
+        paths = _runs_in(Path(folder))
+        if not paths:
+            raise ValueError(f"{folder} holds no run; give a run folder of iapo train, or a folder of such")
+        found += [Run(name or _name(path), path, _manifest(path)) for path in paths]
+    places = [run.path.resolve() for run in found]
+    if twice := next((path for index, path in enumerate(places) if path in places[:index]), None):
+        raise ValueError(f"{twice} is given twice; name each run once")
+    return found
+
+
+def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of one method together, in the order in which they came.
+
+    Raises:
+        ValueError: If two of one name differ in more than the seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.name, []).append(run)
+    for name, some in groups.items():
+        first = _settings(some[0])
+        for run in some[1:]:
+            for key, value in _settings(run).items():
+                if first.get(key) != value:
+                    raise ValueError(
+                        f"{some[0].path} and {run.path} are both called {name!r} but differ in {key}; "
+                        "name them apart with NAME=FOLDER"
+                    )
+            if run.seed in [other.seed for other in some if other is not run]:
+                raise ValueError(f"{run.path} repeats seed {run.seed} of {name!r}; name them apart with NAME=FOLDER")
+    return groups
+
+
+def common_folder(runs: Sequence[Run], out: Path | None) -> Path:
+    """Where a study is written: `out`, else the run's folder, else the nearest folder that holds all runs."""
+    return out or Path(os.path.commonpath([run.path.resolve() for run in runs]))
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    for pattern in (".", "*", "*/*", "*/*/*"):
+        if found := sorted(path.parent for path in folder.glob(f"{pattern}/manifest.json") if _is_run(path.parent)):
+            return found
+    return []
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "metrics.jsonl").exists() and "training" in _manifest(folder)["config"]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return found
+
+
+def _name(path: Path) -> str:
+    path = path.resolve()
+    return path.parent.name if path.name.startswith("seed-") else path.name
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What runs of one method share."""
+    config = run.manifest["config"]
+    return {
+        key: value for part in ("run", "training") for key, value in config[part].items() if not key.startswith(_OWN)
+    }

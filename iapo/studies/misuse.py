@@ -1,0 +1,177 @@
+"""What `iapo study misuse` does: the case study of finished or running trainings from their checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
+
+from iapo.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
+from iapo.policy import load_policy
+from iapo.records import Sample
+from iapo.studies.folders import Run, common_folder, find_runs
+from iapo.studies.misuse_figure import plot_misuse
+from iapo.tables import estimate_text
+
+ENDS = ("value", "low", "high", "count")
+
+
+def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None) -> None:
+    """`run_misuse` for the terminal: prints a table and where things lie.
+
+    Args:
+        words: Run folders (`iapo.studies.folders.find_runs`).
+        out: Where `misuse.csv`, `.svg` and `.png` are written; the run's folder, or the runs' common one, if None.
+        changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's.
+        device: Where the policies run; the CPU if None.
+    """
+    runs = find_runs(words)
+    out = common_folder(runs, out)
+    # One bar a policy is enough.
+    disable_progress_bar()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def begin(what: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(what, total=total)
+            return lambda done: bar.advance(task, done)
+
+        found = run_misuse(runs, changes, begin=begin, device=device)
+    console.print(misuse_table(found))
+    for path in write_misuse(found, out):
+        console.print(str(path), soft_wrap=True)
+
+
+def run_misuse(
+    runs: Sequence[Run],
+    changes: Mapping[str, Any],
+    *,
+    begin: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None,
+    device: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measures each run's start, checkpoints and final policy, where that is not done yet.
+
+    Args:
+        runs: The runs.
+        changes: As in `study_misuse`.
+        begin: Called with what is measured and the number of samples; what it returns is called with each number done.
+        device: Where the policies run.
+
+    Returns:
+        What each run's `case-study.json` holds, by the run's label.
+
+    Raises:
+        ValueError: If a run's pictures cannot be had, or its case study was made with other settings.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    levels: dict[str, Any] = {}
+    for run in runs:
+        plan = plan_of(run, changes)
+        samples = plan.read_samples()
+        settings = plan.to_json(samples)
+        file = CaseStudyFile(run.path / FILE, settings)
+
+        def measure(what: str, checkpoint: str, plan: CaseStudyPlan = plan, some: Sequence[Sample] = samples) -> Any:
+            return observe(load_policy(checkpoint, device=device), some, plan, progress=begin(what, len(some)))
+
+        if file.data["teacher"] is None and plan.teacher is not None:
+            # Runs on the same pictures share their teacher's level.
+            key = json.dumps(settings)
+            if key not in levels:
+                levels[key] = summarize_case(measure(f"teacher {plan.teacher}", plan.teacher))
+            file.set_teacher(levels[key])
+        for step, checkpoint in policies(run).items():
+            if step not in file.steps:
+                file.add(step, measure(f"{run.label}, step {step}", checkpoint))
+        found[run.label] = file.data
+    return found
+
+
+def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
+    """The run's own plan with changes; `data` and `families` exclude each other."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "data" in given and "families" in given:
+        raise ValueError("data and families are both given; take one of them")
+    plan = CaseStudyPlan.of_run(run.manifest["config"]["run"], run.manifest["config"]["training"])
+    if "temperature" in given:
+        generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
+        plan = dataclasses.replace(plan, generation=generation)
+    if "families" in given and plan.data is not None:
+        given = {"split": "test", **given, "data": None}
+    return dataclasses.replace(plan, **given)
+
+
+def policies(run: Run) -> dict[int, str]:
+    """The run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
+    found = {0: run.manifest["config"]["run"]["model"]}
+    for path in run.path.glob("checkpoint-*"):
+        # The trainer writes its state last.
+        if (path / "trainer_state.json").exists():
+            found[int(path.name.rpartition("-")[2])] = str(path)
+    if (run.path / "policy" / "config.json").exists():
+        rows = (run.path / "metrics.jsonl").read_text().splitlines()
+        logged = max((json.loads(row)["step"] for row in rows), default=0)
+        found.setdefault(max(logged, *found), str(run.path / "policy"))
+    return dict(sorted(found.items()))
+
+
+def write_misuse(found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path]:
+    """Writes `misuse.csv`, `misuse.svg` and `misuse.png`.
+
+    Args:
+        found: Case studies by label.
+        out: The folder; created where it does not exist.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "misuse.csv"
+    path.write_text(misuse_csv(found))
+    return [path, *plot_misuse(found, out / "misuse")]
+
+
+def misuse_csv(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a run, point and measure; the teacher's lines have no step."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "policy", "step", "samples", "measure", *ENDS])
+    for label, study in found.items():
+        rows = [("student", point["step"], point["samples"], point) for point in study["points"]]
+        if study["teacher"] is not None and study["points"]:
+            rows.append(("teacher", "", study["points"][0]["samples"], study["teacher"]))
+        for who, step, samples, values in rows:
+            for name in MEASURES:
+                one = values.get(name)
+                writer.writerow([label, who, step, samples, name, *(("",) * 4 if one is None else map(one.get, ENDS))])
+    return file.getvalue()
+
+
+def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One line a point for the terminal, with 95% intervals."""
+    table = Table(title="Case study on clearly divisible pictures; 95% intervals")
+    for heading in ("", "step", "samples", "misuse", "right tools", "wrong tools"):
+        table.add_column(heading)
+    nothing = {"value": None}
+    for label, study in found.items():
+        table.add_section()
+        for point in study["points"]:
+            values = (estimate_text(point[name] or nothing) for name in MEASURES)
+            table.add_row(label, str(point["step"]), str(point["samples"]), *values)
+    levels: dict[str, str] = {}
+    for label, study in found.items():
+        if study["teacher"]:
+            levels.setdefault(json.dumps(study["teacher"]), label)
+    table.add_section()
+    for level, label in levels.items():
+        # Runs on the same pictures have the same level.
+        values = (estimate_text(json.loads(level)[name] or nothing) for name in MEASURES)
+        table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)
+    return table

@@ -1,0 +1,31 @@
+"""Stands for the processes of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from iapo.jobs import Job, JobError
+
+
+class Pretended:
+    """Stands for the processes: writes an evaluation, and keeps what each was told."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.fail_at = fail_at
+
+    def __call__(self, jobs: Sequence[Job], together: int) -> None:
+        for job in jobs:
+            if len(self.orders) == self.fail_at:
+                raise JobError("stopped")
+            job.command(1)
+            folder = job.log.parent
+            order = json.loads((folder / "job.json").read_text())
+            self.orders[job.name] = order
+            good = "iapo" in str(folder.parent.name)
+            sets = {name: {"data": name, "outcomes": [[1.0, float(good)]]} for name in order["plan"]["sets"]}
+            (folder / "evaluation").mkdir(parents=True)
+            (folder / "evaluation" / "evaluation.json").write_text(json.dumps({"sets": sets}))
+            (folder / "times.json").write_text(json.dumps({"training": 6.0, "steps": 3, "evaluation": 1.0}))
