@@ -1,11 +1,15 @@
-"""Live logging: each tracker gets the numbers of `metrics.jsonl` under their names, and pictures; training is the same."""
+"""Live logging: each tracker gets the numbers of `metrics.jsonl` and pictures; training is the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
+import io
 import json
 import sqlite3
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +70,6 @@ def events(folder: Path) -> Any:
 
 
 def picture_of(event: Any) -> Image.Image:
-    import io
-
     return Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")
 
 
@@ -162,7 +164,12 @@ def test_wandb(
     folder = Path(wandb.run.dir).parent
     wandb.finish()
     (file,) = folder.glob("run-*.wandb")
-    records = read_wandb(file)
+    # W&B's own process writes the file.
+    for _ in range(200):
+        records = read_wandb(file)
+        if any(record.HasField("exit") for record in records):
+            break
+        time.sleep(0.1)
     history = [
         {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
         for record in records
@@ -171,31 +178,45 @@ def test_wandb(
     for row in numbers(tmp_path):
         (line,) = (line for line in history if line.get("step") == row["step"] and "loss" in line)
         assert {name: line[name] for name in row} == row
-    tables = {line["step"]: line["traces"] for line in history if "traces" in line}
-    assert list(tables) == [1, 3]
-    (path, *_) = folder.rglob(Path(tables[1]["path"]).name)
-    table = json.loads(path.read_text())
+    assert [line["step"] for line in history if "traces/path" in line] == [1, 3]
+    # The table is an artifact with its pictures.
+    tables = [record.artifact.manifest.contents for record in records if record.HasField("artifact")]
+    files = {entry.path: Path(entry.local_path) for entry in tables[0]}
+    assert len(tables) == 2
+    table = json.loads(files.pop("traces.table.json").read_text())
     assert table["columns"] == list(COLUMNS + PICTURES)
     assert len(table["data"]) == 3
     first, third = (dict(zip(table["columns"], table["data"][index], strict=True)) for index in (0, 2))
     assert "focus_on_columns_with_mask" in first["program"]
-    assert all(first[name]["_type"] == "image-file" for name in PICTURES)
     assert third["edited"] is None
+    original, edited = (Image.open(files[first[name]["path"]]) for name in ("original", "edited"))
+    assert original.tobytes() in {chart.image.convert("RGB").tobytes() for chart in charts}
+    assert edited.tobytes() != original.tobytes()
+    assert first["attribution"]["path"] in files
     axes = [record.metric.step_metric for record in records if record.metric.glob_name == "*"]
     assert axes[-1] == "step"
 
 
 def read_wandb(file: Path) -> list[Any]:
-    """The records of an offline run."""
+    """The records of an offline run: protocol buffers in a log of blocks of 32 KiB, in one part or several."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store, records = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        records.append(record)
+    data, place, parts, records = file.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        if place + 7 + length > len(data):
+            break
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        # 1: the whole record; 2, 3, 4: its first part, a middle one, the last one.
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
     return records
 
 
