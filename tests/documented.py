@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Block:
         """Its commands of `iapo`, `make` and `python`, continuation lines joined and comments left out."""
         if self.language not in SHELLS:
             return []
-        lines = re.sub(r"\\\n\s*", " ", self.text).splitlines()
+        lines = re.sub(r"\s*\\\n\s*", " ", self.text).splitlines()
         found = (re.match(r"(?:\$ )?((?:iapo|make|python) .*?)(?:\s+#.*)?$", line) for line in lines)
         return [match[1] for match in found if match]
 
@@ -97,9 +98,11 @@ def run_python(words: Sequence[str]) -> tuple[int, str]:
     module = words[0] == "-m"
     name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
     output, code, before = io.StringIO(), 0, sys.argv
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), warnings.catch_warnings():
         try:
             sys.argv = [name, *arguments]
+            # A module that the test's process has imported already is run anew.
+            warnings.simplefilter("ignore", RuntimeWarning)
             (runpy.run_module if module else runpy.run_path)(name, run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
