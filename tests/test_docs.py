@@ -88,7 +88,7 @@ RULES = (
     Rule(
         r"^python benchmarks/attribution.py",
         "minutes",
-        "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast reference",
+        "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast",
     ),
     Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
     Rule(
