@@ -20,7 +20,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from iapo.attribution.calls import AttributionSettings, Attributor
-from iapo.evaluation import Estimate, EvaluationSettings, make_generator, mean, proportion
+from iapo.estimates import Estimate, mean, proportion
+from iapo.evaluation import EvaluationSettings, make_generator
 from iapo.policy import Policy
 from iapo.records import Axis, Sample, ToolResult
 from iapo.rewards.teachers import explained_turns

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
+
+TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
+"""What `iapo.live` can report to; each is also the name of its package."""
 
 
 @dataclass
@@ -48,6 +52,8 @@ class IAPOConfig(GRPOConfig):
             and the observation between them.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: How many of them.
+        report_traces: How many of the same steps' rollouts are shown, pictures and all, in the trackers of `report_to`;
+            0 shows none. docs/logging.md.
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
@@ -93,9 +99,16 @@ class IAPOConfig(GRPOConfig):
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
+    report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for tracker in TRACKERS.intersection(self.report_to or ()):
+            if importlib.util.find_spec(tracker) is None:
+                raise ValueError(
+                    f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
+                    "`pip install iapo[logging]`"
+                )
         if self.teacher_table is not None:
             # A table cannot know the calls that the student will make.
             self.teacher_reference = "own_call"
@@ -106,6 +119,8 @@ class IAPOConfig(GRPOConfig):
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
+        if self.report_traces < 0:
+            raise ValueError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:
             raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
         if self.penalty_decay < 0:

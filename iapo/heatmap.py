@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +88,37 @@ def plot_call(
     bar = top.colorbar(ScalarMappable(Normalize(-limit, limit), _MAP), cax=place)
     bar.set_label(heat_label, fontsize=9)
     bar.ax.yaxis.set_major_formatter(lambda value, _: _signed(value, 0 if limit > 0.05 else 2))
-    _bars(bottom.subplots(), panels, blocks, called, label)
+    _bars(bottom.subplots(), [(panel.name, panel.shares) for panel in panels], blocks, called, label)
     figure.savefig(path, dpi=120)
     return path
+
+
+def draw_blocks(
+    shares: Mapping[str, Mapping[str, float]],
+    *,
+    called: Sequence[str] = (),
+    label: str = "share of the attribution",
+) -> Image.Image:
+    """Draws block distributions as bars side by side.
+
+    Args:
+        shares: By whose they are, each a map from block name to share; all of the same blocks.
+        called: Blocks of the tools that the call uses; they are set in bold type.
+        label: What the bars show.
+
+    Raises:
+        ValueError: If there is no distribution, or they are of different blocks.
+    """
+    if not shares:
+        raise ValueError("no attribution to draw")
+    blocks = list(next(iter(shares.values())))
+    if any(list(one) != blocks for one in shares.values()):
+        raise ValueError("the distributions that are drawn together must be of the same blocks")
+    figure = Figure(figsize=(7.5, 0.9 + 0.4 * len(blocks)), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    _bars(figure.subplots(), [(name, list(one.values())) for name, one in shares.items()], blocks, called, label)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _heat(axes: Axes, image: Image.Image, panel: Panel, limit: float) -> None:
@@ -118,23 +146,25 @@ def _signed(share: float, digits: int) -> str:
     return text if text.strip("+-0.%") else "0"
 
 
-def _bars(axes: Axes, panels: Sequence[Panel], blocks: Sequence[str], called: Sequence[str], label: str) -> None:
-    width = 0.8 / len(panels)
-    for index, panel in enumerate(panels):
-        places = np.arange(len(blocks)) + (index - (len(panels) - 1) / 2) * width
-        bars = axes.barh(places, panel.shares, width, label=panel.name, color=_COLOURS[index % len(_COLOURS)])
-        axes.bar_label(bars, [f"{share:.1%}" for share in panel.shares], fontsize=8, padding=3)
+def _bars(
+    axes: Axes, shares: Sequence[tuple[str, Sequence[float]]], blocks: Sequence[str], called: Sequence[str], label: str
+) -> None:
+    width = 0.8 / len(shares)
+    for index, (name, values) in enumerate(shares):
+        places = np.arange(len(blocks)) + (index - (len(shares) - 1) / 2) * width
+        bars = axes.barh(places, values, width, label=name, color=_COLOURS[index % len(_COLOURS)])
+        axes.bar_label(bars, [f"{value:.1%}" for value in values], fontsize=8, padding=3)
     axes.set_yticks(range(len(blocks)), [name + (" (called)" if name in called else "") for name in blocks])
     for text, name in zip(axes.get_yticklabels(), blocks, strict=True):
         text.set(fontsize=9, fontweight="bold" if name in called else "normal", parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.12 * max(max(panel.shares) for panel in panels))
+    axes.set_xlim(0, 1.12 * max(max(values) for _, values in shares))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(panels), fontsize=9, frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shares), fontsize=9, frameon=False)
 
 
 def _broken(text: str, width: int = 100, most: int = 3) -> list[str]:

@@ -48,6 +48,20 @@ METRICS = (
 """Keys of each line of `metrics.jsonl`; a value that a run does not measure is null. The components of its reward and
 their weights come after these, as `reward/<component>` and `weight/<component>`."""
 
+COMPONENTS = {"mean": "reward", "weight": "weight"}
+"""What a trainer logs of a component, as `rewards/<component>/<this>` -> the first part of its name here."""
+
+
+def metric_name(name: str) -> str:
+    """The run folder's name of a number that a trainer logs; its own where the folder has none."""
+    if name == "reward":
+        return "reward/total"
+    group, _, rest = name.partition("/")
+    component, _, kind = rest.rpartition("/")
+    if group == "rewards" and kind in COMPONENTS:
+        return f"{COMPONENTS[kind]}/{component.removesuffix('_reward')}"
+    return name
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that matter to a run."""

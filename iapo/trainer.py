@@ -22,6 +22,7 @@ from trl import GRPOTrainer
 from iapo.attribution.divergence import penalty_weight
 from iapo.batches import join_logprobs, messages, picture_ids, samples_of
 from iapo.config import IAPOConfig
+from iapo.live import report_live
 from iapo.packing import pack
 from iapo.policy import Policy, load_policy
 from iapo.prompt import EncodedPrompt, PromptEncoder
@@ -126,7 +127,7 @@ class IAPOTrainer(GRPOTrainer):
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
         self._limit_turns(args.max_turn_tokens)
-        self.on_rollouts = on_rollouts
+        self.on_rollouts = report_live(self, on_rollouts)
         self.alignment: Alignment | None = None
         if asks_teacher:
             settings = alignment_settings(args)

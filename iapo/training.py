@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -26,7 +26,7 @@ from iapo.prompt import PromptEncoder
 from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment
 from iapo.rewards.teachers import StoredCalls, make_reference
-from iapo.runs import RunFolder, data_hash
+from iapo.runs import RunFolder, data_hash, metric_name
 from iapo.tasks.leakage import leaks
 from iapo.tasks.loading import Damage, load, quarantine, strict
 from iapo.tasks.pictures import reopen
@@ -271,8 +271,6 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
 class MetricsWriter(TrainerCallback):
     """Writes each logged step to `metrics.jsonl` under the run folder's names."""
 
-    KINDS: ClassVar = {"mean": "reward", "weight": "weight"}
-
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
@@ -286,17 +284,8 @@ class MetricsWriter(TrainerCallback):
     ) -> None:
         """Called by Transformers' trainer with each line of its log."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            row = {self._name(name): value for name, value in logs.items()}
+            row = {metric_name(name): value for name, value in logs.items()}
             self.folder.append_metrics({**row, "step": state.global_step})
-
-    def _name(self, name: str) -> str:
-        if name == "reward":
-            return "reward/total"
-        group, _, rest = name.partition("/")
-        component, _, kind = rest.rpartition("/")
-        if group == "rewards" and kind in self.KINDS:
-            return f"{self.KINDS[kind]}/{component.removesuffix('_reward')}"
-        return name
 
 
 class _TraceKeeper:

@@ -20,7 +20,8 @@ from iapo import case_study
 from iapo.attribution.calls import AttributionSettings, Attributor
 from iapo.case_study import FILE, MEASURES, CaseStudyCallback, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.data.convert import make
-from iapo.evaluation import EvaluationSettings, mean, proportion
+from iapo.estimates import mean, proportion
+from iapo.evaluation import EvaluationSettings
 from iapo.policy import Policy
 from iapo.prompt import PromptEncoder
 from iapo.records import Sample

@@ -19,14 +19,13 @@ FILES = {
 # From low to high; a module may import its own layer and those below it.
 LAYERS = [
     {"records"},
-    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix", "chat"},
+    {"attribution", "tasks", "tools", "prompt", "policy", "runs", "packing", "shared_prefix", "chat", "heatmap"},
     {"rollout", "generation", "rewards"},
-    {"batches", "config", "trainer", "estimates", "evaluation", "case_study", "repeats", "solvers", "tiny"},
+    {"batches", "config", "live", "trainer", "estimates", "evaluation", "case_study", "repeats", "solvers", "tiny"},
     {"training", "evaluate"},
     {
         "attribute",
         "store",
-        "heatmap",
         "demo",
         "data",
         "compare",

@@ -1,0 +1,280 @@
+"""Every command and example in the documents runs, shrunk as one table says; links and paths lead somewhere.
+
+`make` is checked by its recipes alone. Commands of `iapo` and `python` run in this process, and so do those that
+they start, each with the code that it would run. `pip`, `tensorboard` and other programs are not run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import runpy
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import chat_server
+import pytest
+import torch
+import typer
+import yaml
+from doc_data import SMALL, lay_out
+from documented import DOCUMENTS, ROOT, Block, CommandError, blocks, prose, run, run_python, without_processes
+from PIL import Image
+
+from iapo.cli import app
+from iapo.tasks.loading import load, strict
+
+ENDPOINT = "https://api.openai.com/v1"
+FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
+
+
+def _few_measurements(patch: pytest.MonkeyPatch) -> None:
+    from iapo.tiny import build, command
+
+    patch.setattr(build, "measure", functools.partial(build.measure, count=2))
+    patch.setattr(command, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(1))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a documented command or example is shrunk, or what stands in for what it needs.
+
+    Attributes:
+        pattern: Found in the commands that it is for.
+        why: The reason.
+        more: What is put behind them; a later option counts.
+        changes: What is put in the place of parts of them; `SERVER` is a listening server's address.
+        patch: Changes a part of the package.
+    """
+
+    pattern: str
+    why: str
+    more: str = ""
+    changes: tuple[tuple[str, str], ...] = ()
+    patch: Callable[[pytest.MonkeyPatch], None] | None = None
+
+
+RULES = (
+    Rule(r"^iapo train .*--list-settings", "as it stands"),
+    Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
+    Rule(r"^iapo train ", "80 steps take minutes", FEW),
+    Rule(
+        r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
+    ),
+    Rule(
+        r"^iapo compare ",
+        "hundreds of steps take minutes to hours",
+        f"--methods grpo,iapo --seeds 0 --sets vbar --samples 2 {FEW}",
+    ),
+    Rule(r"^iapo evaluate .*--endpoint", "no network", "--samples 2", ((ENDPOINT, "SERVER"),)),
+    Rule(
+        r"^iapo evaluate .*@hub",
+        "no network, and hundreds of questions",
+        "--samples 2",
+        (("vwtq@hub", "vwtq@data/tables"), ("runs/mine/policy", "runs/policies/mine")),
+    ),
+    Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
+    Rule(r"^iapo tiny build ", "40 minutes", "--scale 0.001", patch=_few_measurements),
+    Rule(r"^iapo data make ", "seconds; the file is there from the line above", "", (("1000 OUT", "4 made"),)),
+    Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
+    Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
+    Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
+    Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
+    Rule(
+        r"^python benchmarks/attribution.py",
+        "minutes",
+        "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast",
+    ),
+    Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
+    Rule(
+        r'IAPOConfig\("runs/mine"',
+        "96 steps",
+        changes=((r"256, seed", "8, seed"), (r'"runs/mine"', r"\g<0>, max_steps=1")),
+    ),
+    Rule(r'IAPOConfig\("runs/own"', "100 steps", changes=(("max_steps=100", "max_steps=1"),)),
+    Rule(
+        r'load_benchmark\("vwtq"',
+        "the test set has 4 questions here",
+        changes=((r'"refocus/data"\)\)\)', '"refocus/data", any_size=True)))'),),
+    ),
+)
+"""The first rule whose pattern is found counts; what has none runs as it stands."""
+
+COMMANDS = [command for path in DOCUMENTS.values() for block in blocks(path) for command in block.commands]
+EXAMPLES = [block.text for path in DOCUMENTS.values() for block in blocks(path) if block.language == "python"]
+
+
+def rule_of(text: str) -> Rule | None:
+    return next((rule for rule in RULES if re.search(rule.pattern, text)), None)
+
+
+def shrunk(text: str, server: str) -> str:
+    """What is run of a command or an example."""
+    if (rule := rule_of(text)) is None:
+        return text
+    for old, new in rule.changes:
+        text = re.sub(old, new, text)
+    return (f"{text} {rule.more}" if rule.more else text).replace("SERVER", server)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with chat_server.serve(lambda request: "FINAL ANSWER: 3. TERMINATE") as found:
+        yield found.url
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    """Commands choose their own number of torch's threads; the tests behind these keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
+    lay_out(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize(
+    "document",
+    [name for name, path in DOCUMENTS.items() if any(one.commands or one.language == "python" for one in blocks(path))],
+)
+def test_documents_run(
+    document: str, server: str, laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document's commands and examples in order, in one folder; the examples share their names."""
+    folder = tmp_path / "here"
+    shutil.copytree(laid_out, folder)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("COLUMNS", "160")
+    names: dict[str, Any] = {"train_samples": []}
+    for block in blocks(DOCUMENTS[document]):
+        for command in block.commands:
+            if not command.startswith("make "):
+                with monkeypatch.context() as patch, without_processes(patch):
+                    if (rule := rule_of(command)) and rule.patch:
+                        rule.patch(patch)
+                    run(shrunk(command, server))
+        if block.language == "python":
+            # As many empty lines before it as in the document, so that a traceback says where.
+            Path("example.py").write_text("\n" * (block.line - 1) + shrunk(block.text, ""))
+            names |= runpy.run_path("example.py", init_globals=names)
+
+
+def test_the_table_and_the_documents_agree() -> None:
+    """A rule for no command, or a change of what no longer stands there, is out of date."""
+    found = {text: rule_of(text) for text in [*COMMANDS, *EXAMPLES]}
+    assert [rule.pattern for rule in RULES if rule not in found.values()] == []
+    for rule in RULES:
+        texts = [text for text, its in found.items() if its == rule]
+        for old, _ in rule.changes:
+            assert any(re.search(old, text) for text in texts), (rule.pattern, old)
+    assert COMMANDS
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("command", sorted({command for command in COMMANDS if command.startswith("make ")}))
+def test_make_has_a_recipe(command: str) -> None:
+    """There is one, and its commands of `iapo` exist; it is not run, being this very suite or minutes of training."""
+    text = (ROOT / "Makefile").read_text()
+    (recipe,) = re.findall(rf"^{command.removeprefix('make ')}:.*\n((?:\t.*\n?)+)", text, re.MULTILINE)
+    for command in re.findall(r"\$\(BIN\)/(iapo .*)", recipe):
+        run(f"{command} --help")
+
+
+def test_yaml_examples_are_configurations(tmp_path: Path) -> None:
+    from iapo.training import parse
+
+    found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "yaml"]
+    assert found
+    for block in found:
+        file = tmp_path / "one.yaml"
+        file.write_text(yaml.safe_dump({"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}) + block.text)
+        parse(str(file))
+
+
+def test_json_examples_are_rows_of_own_data(tmp_path: Path) -> None:
+    found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "json"]
+    assert found
+    for number, block in enumerate(found):
+        folder = tmp_path / str(number)
+        picture = folder / json.loads(block.text)["image"]
+        picture.parent.mkdir(parents=True)
+        Image.new("RGB", (400, 320)).save(picture)
+        (folder / "train.jsonl").write_text(block.text)
+        assert len(list(strict(load(folder)))) == 1
+
+
+def inline(path: Path) -> list[str]:
+    """Commands of `iapo` in running text."""
+    return [code for code in re.findall(r"`(iapo [^`]+)`", prose(path)) if "..." not in code]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_the_text_exist(document: str) -> None:
+    """Their verbs and options do; they are not run."""
+    from iapo.config import IAPOConfig
+    from iapo.training import RunArguments
+
+    settings = {field.name for holder in (RunArguments, IAPOConfig) for field in fields(holder)}
+    for code in inline(DOCUMENTS[document]):
+        command: Any = typer.main.get_command(app)
+        words = code.split()[1:]
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, f"{document}: `{code}`"
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        for word in words:
+            if word.startswith("--"):
+                extra = command.context_settings.get("allow_extra_args") and word[2:] in settings
+                assert word in known or extra, f"{document}: `{code}` has an unknown option {word}"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md"])
+def test_links_and_paths_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    text = prose(path)
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        assert re.match(r"https?://", link) or (path.parent / link).exists(), f"{document} links to {link}"
+    for code in re.findall(r"`([^`\s]+)`", text):
+        # Names with an ending, from the root or bare, that the repository could have.
+        if re.match(r"(iapo|docs|tests|examples|benchmarks)/[\w./-]*$", code) or re.match(r"[\w-]+\.(md|toml)$", code):
+            assert (ROOT / code).exists(), f"{document} names {code}"
+
+
+def block(text: str, language: str = "") -> Block:
+    return Block(language, 1, text)
+
+
+def test_commands_are_found() -> None:
+    """What the tests above stand on."""
+    text = "$ iapo data check x   # why\noutput\nmake demo    # so\npython a.py \\\n    --b c\nFOO=1 iapo x\npython\n"
+    assert block(text).commands == ["iapo data check x", "make demo", "python a.py --b c"]
+    assert block(text, "yaml").commands == []
+    assert rule_of("iapo train --config x --list-settings") is RULES[0]
+    assert rule_of("iapo tiny") is None
+
+
+@pytest.mark.parametrize(
+    "command", ["iapo train --config nothing", "iapo nothing", "python fails.py", "python exits.py"]
+)
+def test_a_command_that_fails_is_found(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fails.py").write_text("raise ValueError('no')")
+    Path("exits.py").write_text("raise SystemExit('no')")
+    with pytest.raises((CommandError, ValueError)):
+        run(command)
+    Path("says.py").write_text("import sys\nprint(*sys.argv[1:])")
+    assert run_python(["says.py", "a", "b"]) == (0, "a b\n")
