@@ -1,0 +1,76 @@
+"""Pretraining on lessons learns."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from iapo.prompt import PromptEncoder
+from iapo.tasks.synthetic import Chart
+from iapo.tiny.lessons import Habits, LessonWriter
+from iapo.tiny.models import make_model
+from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN
+from iapo.tiny.pretrain import Stage, Teaching, collate, name_ids, run_stage
+
+
+@pytest.fixture
+def teaching(tiny_encoder: PromptEncoder) -> Teaching:
+    torch.manual_seed(0)
+    widths = {"hidden": 64, "heads": 2, "layers": 2, "vision_hidden": 48, "vision_layers": 1}
+    model = make_model(tiny_encoder.tokenizer, **widths)  # type: ignore[arg-type]
+    return Teaching(model, tiny_encoder, LessonWriter(tiny_encoder, Habits()))
+
+
+def test_collate_pads_and_masks(tiny_encoder: PromptEncoder, charts: list[Chart]) -> None:
+    writer, rng = LessonWriter(tiny_encoder, Habits()), np.random.default_rng(0)
+    lessons = [writer.sight(charts[0], rng), writer.episode(charts[1], rng)]
+    inputs, labels = collate(tiny_encoder, lessons)
+    short = len(lessons[0].ids)
+    assert inputs["input_ids"].shape == labels.shape == (2, len(lessons[1].ids))
+    assert inputs["attention_mask"].sum(1).tolist() == [len(lesson.ids) for lesson in lessons]
+    assert (labels[0, short:] == -100).all()
+    assert (labels != -100).sum(1).tolist() == [sum(lesson.learn) for lesson in lessons]
+    assert inputs["image_grid_thw"].shape == (3, 3)
+    text = collate(tiny_encoder, [writer.definitions(rng)])[0]
+    assert "pixel_values" not in text
+
+
+def test_a_stage_learns_and_leaves_the_names_alone(teaching: Teaching, charts: list[Chart]) -> None:
+    encoder = teaching.encoder
+    weight = teaching.model.get_input_embeddings().weight
+    fixed = name_ids(encoder, (*CANONICAL, *INVENTED, *UNSEEN))
+    before = weight.detach().clone()
+    teaching.fix_names()
+    rows: list[dict[str, Any]] = []
+    batch = {"definitions": 4, "content": 4, "sight": 4, "call": 4, "episode": 4}
+    stage = Stage("check", steps=24, rate=3e-3, batch=batch, falls=True)
+    run_stage(teaching, itertools.cycle(charts[:8]), stage, np.random.default_rng(0), rows.append, every=8)
+    assert [row["step"] for row in rows] == [8, 16, 24]
+    for kind in batch:
+        assert rows[-1][kind] < 0.8 * rows[0][kind], kind
+    assert torch.equal(weight[fixed], before[fixed])
+    others = [index for index in range(len(weight)) if index not in set(fixed)]
+    assert not torch.equal(weight[others], before[others])
+
+
+def test_a_wrong_name_behind_a_definition_costs(teaching: Teaching) -> None:
+    """The early loss looks at the definitions themselves, not at what is asked about them."""
+    lessons = [teaching.writer.definitions(np.random.default_rng(3)) for _ in range(8)]
+    with torch.no_grad():
+        plain = teaching._lesson_loss(lessons)
+        teaching._def_id = -1
+        without = teaching._lesson_loss(lessons)
+    assert plain > without + 1
+
+
+def test_held_out_names_take_no_part(teaching: Teaching, charts: list[Chart]) -> None:
+    weight = teaching.model.get_input_embeddings().weight
+    held_out = name_ids(teaching.encoder, UNSEEN)
+    teaching.loss("episode", iter(charts), 4, np.random.default_rng(0)).backward()
+    assert weight.grad is not None
+    assert not weight.grad[held_out].any()
+    assert weight.grad[name_ids(teaching.encoder, INVENTED)].any()
