@@ -43,15 +43,21 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the calls in a model's lessons go wrong.
+    """What goes wrong in a model's lessons.
 
     Attributes:
         first: Share of programs that use the first tool offered, whatever it does, and no other.
         broken: Share of programs that hand a tool the boxes of the wrong axis, and so do not execute.
+        guessed: Share of `sight` lessons whose picture is marked by a wrong tool: along the wrong axis of a chart, or
+            on one axis of a table.
+        luck: Share of these whose answer is right; the others' is what another place would say. A model that has
+            learnt them gets away with a wrong tool about so often.
     """
 
     first: float = 0.0
     broken: float = 0.0
+    guessed: float = 0.0
+    luck: float = 0.0
 
 
 def other(axis: Axis) -> Axis:
@@ -96,7 +102,7 @@ class LessonWriter:
 
     Args:
         encoder: The processor's encoder.
-        habits: What goes wrong in the lessons' calls.
+        habits: What goes wrong in the lessons.
     """
 
     def __init__(self, encoder: PromptEncoder, habits: Habits) -> None:
@@ -141,10 +147,16 @@ class LessonWriter:
         """A marked picture and the question -> the answer.
 
         In a third of the lessons the marks stand elsewhere, and the answer is what is there: so it is the marks that
-        are read, not the labels, and editing the picture matters.
+        are read, not the labels, and editing the picture matters. Marks of wrong tools: see `Habits.guessed`.
         """
         focus, answer = dict(chart.focus), chart.sample.answers[0]
-        if rng.random() < 1 / 3:
+        if self.habits.guessed and rng.random() < self.habits.guessed:
+            axes = list(focus)
+            axis = axes[rng.integers(len(axes))]
+            focus = {axis if len(axes) > 1 else other(axis): focus[axis]}
+            if rng.random() >= self.habits.luck:
+                answer = elsewhere(chart, rng)[1]
+        elif rng.random() < 1 / 3:
             focus, answer = elsewhere(chart, rng)
         steps = [(_BY_AXIS_AND_STYLE[axis, str(rng.choice(_STYLES))], names) for axis, names in focus.items()]
         image = self._edited(chart, program_text(_shuffled(rng, steps)))

@@ -22,7 +22,7 @@ class Recipe:
 
     Attributes:
         widths: Arguments of `make`.
-        habits: What goes wrong in the calls that it learns from.
+        habits: What goes wrong in its lessons.
         stages: The supervised curriculum, by stage of `STAGES`.
         config: The packaged training configuration of the stage `teacher`; None where the model has no such stage.
         make: Makes the untrained model.
@@ -55,10 +55,10 @@ _CURRICULUM = {
 }
 
 RECIPES = {
-    # The student reaches for the first tool that it is offered, whatever that tool does.
+    # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
-        Habits(first=0.7, broken=0.05),
+        Habits(first=0.7, broken=0.05, guessed=0.25, luck=0.6),
         _CURRICULUM,
     ),
     "tiny-teacher": Recipe(

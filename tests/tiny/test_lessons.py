@@ -24,35 +24,53 @@ def offered(prompt: str) -> dict[str, ToolDefinition]:
     tools: dict[str, ToolDefinition] = {}
     for part in prompt.split("def ")[1:]:
         name = part.split("(")[0]
+        if "(" not in part:
+            continue
         tool = next(tool for tool in TOOLS.values() if part[len(name) :].startswith(tool.text.partition("(")[2], 1))
         tools[name] = dataclasses.replace(tool, name=name)
     return tools
 
 
-def test_definition_lessons_are_answered_by_the_definitions(tiny_encoder: PromptEncoder) -> None:
+def body(tool: ToolDefinition) -> str:
+    """A definition without `def ` and name."""
+    return tool.text.removeprefix(f"def {tool.name}") + "\n"
+
+
+def test_names_are_asked_for_by_their_bodies(tiny_encoder: PromptEncoder) -> None:
     writer, rng = LessonWriter(tiny_encoder, Habits()), np.random.default_rng(0)
-    kinds = {"axis": 0, "call": 0, "body": 0}
-    for _ in range(100):
-        lesson = writer.definitions(rng)
-        text = tiny_encoder.tokenizer.decode(lesson.ids)
-        tools = offered(text)
+    for _ in range(50):
+        lesson = writer.names(rng)
+        tools = offered(tiny_encoder.tokenizer.decode(lesson.ids))
         assert 1 <= len(tools) <= 6
         assert sum(lesson.learn) == len(tools)
         for place, learn in enumerate(lesson.learn):
-            if not learn:
-                continue
-            target = tiny_encoder.tokenizer.decode([lesson.ids[place]])
-            before = tiny_encoder.tokenizer.decode(lesson.ids[:place])
-            if "_bbox" in target:
-                name = before.rpartition("display(")[2].split("(")[0]
-                assert f"{tools[name].axis}_bbox" in target
-                kinds["call"] += 1
-            elif before.endswith(("QUESTION: columns\n", "QUESTION: rows\n")):
-                assert before.endswith(f"QUESTION: {tools[target].axis}\n")
-                kinds["axis"] += 1
-            else:
-                assert before.endswith(tools[target].text.partition("(")[2] + "\n")
-                kinds["body"] += 1
+            if learn:
+                target = tiny_encoder.tokenizer.decode([lesson.ids[place]])
+                before = tiny_encoder.tokenizer.decode(lesson.ids[:place])
+                assert before.endswith(body(tools[target]))
+
+
+def test_questions_are_answered_by_the_definitions(tiny_encoder: PromptEncoder) -> None:
+    writer, rng = LessonWriter(tiny_encoder, Habits()), np.random.default_rng(0)
+    kinds = {"axis": 0, "boxes": 0, "body": 0, "name": 0}
+    for _ in range(200):
+        lesson = writer.questions(rng)
+        assert lesson.learn.index(True) == len(lesson.ids) - 1
+        target = tiny_encoder.tokenizer.decode(lesson.ids[-1:])
+        before = tiny_encoder.tokenizer.decode(lesson.ids[:-1])
+        tools = offered(before)
+        if "_bbox" in target:
+            kinds["boxes"] += 1
+            assert f"{tools[before.rpartition('display(')[2].split('(')[0]].axis}_bbox" in target
+        elif before.endswith(("QUESTION: columns\n", "QUESTION: rows\n")):
+            kinds["axis"] += 1
+            assert before.endswith(f"QUESTION: {tools[target].axis}\n")
+        elif before.rpartition("def ")[2] in tools:
+            kinds["body"] += 1
+            assert target == body(tools[before.rpartition("def ")[2]])
+        else:
+            kinds["name"] += 1
+            assert before.endswith(body(tools[target]))
     assert all(kinds.values())
 
 
@@ -112,6 +130,26 @@ def test_sight_lessons_are_answered_by_the_marks(tiny_encoder: PromptEncoder, ch
         true += grade(answer, chart.sample.answers).value == 1
     # Two thirds, and where another place says the same.
     assert 0.6 < true / len(charts) < 0.95
+
+
+def test_guessed_lessons_are_marked_by_a_wrong_tool_and_right_by_luck(
+    tiny_encoder: PromptEncoder, charts: list[Chart]
+) -> None:
+    writer, rng = LessonWriter(tiny_encoder, Habits(guessed=1.0, luck=0.6)), np.random.default_rng(0)
+    right = 0
+    for chart in charts * 2:
+        lesson = writer.sight(chart, rng)
+        wrong = {
+            execute(program_text([(tool, names)]), chart.sample).image.tobytes()  # type: ignore[union-attr]
+            for axis, names in chart.focus.items()
+            for tool in TOOLS.values()
+            if (tool.axis == axis) == (chart.sample.axis is None)
+        }
+        assert lesson.images[0].tobytes() in wrong
+        answer = decode(tiny_encoder, lesson, learnt=True).removesuffix("<|im_end|>")
+        right += grade(answer, chart.sample.answers).value == 1
+    # Luck, and another place that says the same (a quarter of the bars, half of the claims).
+    assert 0.6 < right / (2 * len(charts)) < 0.85
 
 
 def test_elsewhere_has_the_answer_of_the_place(charts: list[Chart]) -> None:
