@@ -20,7 +20,7 @@ from iapo.evaluation import EvaluationSettings, evaluate, summarize
 from iapo.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged
 from iapo.records import Sample
 from iapo.tasks.synthetic import generate
-from iapo.tiny.build import TURN_TOKENS
+from iapo.tiny.evaluate import TURN_TOKENS
 from iapo.tiny.models import CHAT_TEMPLATE
 
 

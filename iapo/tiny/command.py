@@ -34,14 +34,20 @@ def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: 
     if model == "all" and stage == "teacher":
         names = [name for name in names if RECIPES[name].config is not None]
     console = Console()
+    # One alone needs no process of its own, and ends with this one.
+    if len(names) == 1:
+        _show(console, _build(names[0], out, stage, seed, scale), out)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context) as pool:
-        running = {pool.submit(_build, name, out, stage, seed, scale): name for name in names}
-        for done in as_completed(running):
-            manifest = done.result()
-            console.print(_built(manifest))
-            seconds = sum(one["seconds"] for one in manifest["stages"].values())
-            console.print(f"{running[done]}: stages {', '.join(manifest['stages'])} in {seconds} s; folders in {out}")
+        for done in as_completed([pool.submit(_build, name, out, stage, seed, scale) for name in names]):
+            _show(console, done.result(), out)
+
+
+def _show(console: Console, manifest: Mapping[str, Any], out: Path) -> None:
+    seconds = sum(one["seconds"] for one in manifest["stages"].values())
+    console.print(_built(manifest))
+    console.print(f"{manifest['name']}: stages {', '.join(manifest['stages'])} in {seconds} s; folders in {out}")
 
 
 def _build(name: str, out: Path, stage: str | None, seed: int, scale: float) -> dict[str, Any]:

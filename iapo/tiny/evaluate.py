@@ -34,7 +34,7 @@ OFFERS: tuple[Offer, ...] = ("canonical", "unseen", "missing")
 TURN_TOKENS = 32
 """Longest turn of a tiny model; two chained calls take 13 tokens, the rest is room for mistakes."""
 
-_SHARING = 25
+_SHARING = 10
 """So many samples in a row are offered one tool set."""
 
 
@@ -68,7 +68,7 @@ def roll_out(policy: Policy, samples: Sequence[Sample], offer: Offer, *, seed: i
     Args:
         policy: The policy.
         samples: What it is asked.
-        offer: Which tools it is offered, under which names; each run of 25 samples has a tool set of its own.
+        offer: Which tools it is offered, under which names; each run of 10 samples has a tool set of its own.
         seed: Of the tool sets and of the sampling.
         temperature: 0 is greedy.
     """

@@ -49,9 +49,9 @@ class Habits:
         first: Share of programs that use the first tool offered, whatever it does, and no other.
         broken: Share of programs that hand a tool the boxes of the wrong axis, and so do not execute.
         guessed: Share of `sight` lessons whose picture is marked by a wrong tool: along the wrong axis of a chart, or
-            on one axis of a table.
-        luck: Share of these whose answer is right; the others' is what another place would say. A model that has
-            learnt them gets away with a wrong tool about so often.
+            on one axis of a table. Above 0, episodes with such tools have answers, too.
+        luck: Share of these lessons whose answer is right; the others' is what another place would say. So often, or
+            somewhat oftener, the model then gets away with a wrong tool.
     """
 
     first: float = 0.0
@@ -172,8 +172,8 @@ class LessonWriter:
     def episode(self, chart: Chart, rng: np.random.Generator) -> Lesson:
         """The whole prompt -> the call -> the edited picture -> the answer.
 
-        Answers are learnt after right and complete calls alone, so that reading other pictures stays as hard as the
-        sight lessons left it.
+        After a tool of the wrong axis, or one call where two are needed, the answer is learnt as far as luck goes
+        (`Habits`), and not at all by a model without such lessons; after a program that does not execute, it is not.
         """
         tools = self._tools(chart, rng)
         text = self._program(chart, rng, tools)
@@ -181,10 +181,14 @@ class LessonWriter:
             self.encoder.encode(build_blocks(chart.sample, tools)).ids, self._turn(text), chart.sample.image
         )
         result = execute(text, chart.sample, tools)
-        if result.image is None or {call.axis for call in result.calls} != set(chart.focus):
+        complete = {call.axis for call in result.calls} == set(chart.focus)
+        if result.image is None or not (complete or self.habits.guessed):
             return first
+        answer = chart.sample.answers[0]
+        if not complete and rng.random() >= self.habits.luck:
+            answer = elsewhere(chart, rng)[1]
         observation = self.encoder.observation(result, ended=True)
-        turn_2 = self._turn(answer_text(chart.sample.answers[0]))
+        turn_2 = self._turn(answer_text(answer))
         learn = [*first.learn, *[False] * len(observation), *[True] * len(turn_2)]
         return Lesson([*first.ids, *observation, *turn_2], learn, (chart.sample.image, result.image))
 

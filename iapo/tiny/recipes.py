@@ -46,7 +46,7 @@ _CURRICULUM = {
     "protocol": (
         Stage(
             "protocol",
-            400,
+            500,
             1.2e-3,
             {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32},
             falls=True,
@@ -58,7 +58,7 @@ RECIPES = {
     # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
-        Habits(first=0.7, broken=0.05, guessed=0.25, luck=0.6),
+        Habits(first=0.55, broken=0.02, guessed=0.25, luck=0.5),
         _CURRICULUM,
     ),
     "tiny-teacher": Recipe(
