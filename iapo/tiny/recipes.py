@@ -58,7 +58,7 @@ RECIPES = {
     # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
-        Habits(first=0.55, broken=0.02, guessed=0.25, luck=0.5),
+        Habits(first=0.65, broken=0.05, guessed=0.25, luck=0.3),
         _CURRICULUM,
     ),
     "tiny-teacher": Recipe(
