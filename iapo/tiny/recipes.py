@@ -37,40 +37,35 @@ class Recipe:
     processor: Callable[[PreTrainedTokenizerFast], ImageTextProcessor] = make_processor
 
 
-_CURRICULUM = {
-    "sight": (
-        Stage("names", 150, 2e-3, {"names": 45, "questions": 67}),
-        Stage("questions", 200, 2e-3, {"names": 6, "questions": 106}),
-        Stage("sight", 150, 1.5e-3, {"questions": 24, "content": 30, "sight": 40}),
-    ),
-    "protocol": (
-        Stage(
-            "protocol",
-            500,
-            1.2e-3,
-            {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32},
-            falls=True,
+def _curriculum(protocol_steps: int) -> dict[str, tuple[Stage, ...]]:
+    whole = {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32}
+    return {
+        "sight": (
+            Stage("names", 150, 2e-3, {"names": 45, "questions": 67}),
+            Stage("questions", 200, 2e-3, {"names": 6, "questions": 106}),
+            Stage("sight", 150, 1.5e-3, {"questions": 24, "content": 30, "sight": 40}),
         ),
-    ),
-}
+        "protocol": (Stage("protocol", protocol_steps, 1.2e-3, whole, falls=True),),
+    }
+
 
 RECIPES = {
     # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
         Habits(first=0.65, broken=0.05, guessed=0.25, luck=0.3),
-        _CURRICULUM,
+        _curriculum(500),
     ),
     "tiny-teacher": Recipe(
         {"hidden": 160, "layers": 6, "heads": 4, "vision_hidden": 96, "vision_layers": 2},
         Habits(first=0.2, broken=0.03),
-        _CURRICULUM,
+        _curriculum(400),
         config="tiny-teacher",
     ),
     "tiny-qwen3-vl-teacher": Recipe(
         {"hidden": 96, "layers": 3, "heads": 3, "vision_hidden": 48, "vision_layers": 2, "mlp": 2},
         Habits(first=0.2, broken=0.03),
-        _CURRICULUM,
+        _curriculum(400),
         config="tiny-teacher",
         make=make_qwen3_model,
         processor=make_qwen3_processor,
