@@ -37,6 +37,7 @@ class Stage:
         steps: Optimiser steps.
         rate: Learning rate; it rises for 50 steps and stays.
         falls: Whether it falls over the last 40% of the stage.
+        settled: Whether calls settle on one style of tools; see `LessonWriter`.
         batch: How many of each kind of lesson a step has: `names`, `questions`, `content`, `sight`, `call`, `episode`.
     """
 
@@ -45,6 +46,7 @@ class Stage:
     rate: float
     batch: Mapping[str, int]
     falls: bool = False
+    settled: bool = False
 
 
 class Teaching:
@@ -175,6 +177,7 @@ def run_stage(
         every: Steps between log lines.
     """
     model = teaching.model
+    teaching.writer.settled = stage.settled
     optimizer = torch.optim.AdamW(
         [
             {"params": [one for one in model.parameters() if one.ndim > 1 and one is not model.lm_head.weight]},

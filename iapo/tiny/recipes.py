@@ -45,7 +45,10 @@ def _curriculum(protocol_steps: int) -> dict[str, tuple[Stage, ...]]:
             Stage("questions", 200, 2e-3, {"names": 6, "questions": 106}),
             Stage("sight", 150, 1.5e-3, {"questions": 24, "content": 30, "sight": 40}),
         ),
-        "protocol": (Stage("protocol", protocol_steps, 1.2e-3, whole, falls=True),),
+        "protocol": (
+            Stage("protocol", protocol_steps, 1.2e-3, whole, falls=True),
+            Stage("settled", 200, 1.2e-3, whole, falls=True, settled=True),
+        ),
     }
 
 
