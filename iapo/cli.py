@@ -8,26 +8,23 @@ from typing import Annotated
 
 import typer
 
+from iapo.data import verbs as data_verbs
+from iapo.studies import verbs as study_verbs
+from iapo.tiny import verbs as tiny_verbs
+
 app = typer.Typer(
     help="Teach small vision-language models to use tools (IAPO).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tiny = typer.Typer(help="The packaged tiny models.", no_args_is_help=True)
-app.add_typer(tiny, name="tiny")
+app.add_typer(tiny_verbs.app, name="tiny")
 teacher = typer.Typer(help="What a teacher is asked once, so that training need not load it.", no_args_is_help=True)
 app.add_typer(teacher, name="teacher")
-data = typer.Typer(help="Data sets: check, convert and look at them, make synthetic ones.", no_args_is_help=True)
-app.add_typer(data, name="data")
-study = typer.Typer(help="Studies of training runs: the paper's figures and ablations.", no_args_is_help=True)
-app.add_typer(study, name="study")
+app.add_typer(data_verbs.app, name="data")
+app.add_typer(study_verbs.app, name="study")
 
-Source = Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a hub id.")]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or NAME=FOLDER; or a folder of runs.")]
-Split = Annotated[str | None, typer.Option(help="Which split; needed where there are several.")]
-Format = Annotated[str | None, typer.Option(help="The data's format; detected if not given.")]
-FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search pictures without boxes for some.")]
 
 
 @app.command()
@@ -214,68 +211,6 @@ def compare(
     compare(comparison, out, together=together, more_rows=rows)
 
 
-@study.command("misuse")
-def study_misuse(
-    runs: Runs,
-    out: Annotated[Path | None, typer.Option(help="For misuse.csv, .svg and .png; the runs' folder.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Clearly divisible pictures; else the run's number, 256.")] = None,
-    data: Annotated[str | None, typer.Option(help="File, folder or hub id; else the run's held-out data.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of the data or the synthetic pictures.")] = None,
-    families: Annotated[str | None, typer.Option(help="Synthetic families, with commas between.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher's checkpoint; the run's own.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy; the run's eval_temperature.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where the policies run; the CPU if not given.")] = None,
-) -> None:
-    """Misused calls, and the attribution of right and wrong tools, at a run's checkpoints (the paper's Fig. 3).
-
-    For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
-    """
-    from iapo.evaluate import split_list
-    from iapo.studies.misuse import study_misuse
-
-    changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher}
-    changes |= {"families": None if families is None else split_list(families), "temperature": temperature}
-    study_misuse(runs, out, changes, device=device)
-
-
-@study.command("curves")
-def study_curves(
-    runs: Runs,
-    out: Annotated[Path | None, typer.Option(help="For curves.csv, .svg and .png; the runs' folder.")] = None,
-    smooth: Annotated[int, typer.Option(help="Steps of a running mean, an odd number; 1: none.")] = 1,
-) -> None:
-    """Calls, success, misuse, outcome, divergence and penalty per step; seeds of one method together (Fig. 4).
-
-    For example: iapo study curves runs/full --smooth 5
-    """
-    from iapo.studies.curves import study_curves
-
-    study_curves(runs, out, smooth=smooth)
-
-
-@study.command("ablate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def study_ablate(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Holds all runs; an ablation that was stopped there goes on.")],
-    preset: Annotated[str, typer.Option(help="smoke or full.")] = "smoke",
-    file: Annotated[str | None, typer.Option(help="A YAML file of your own (docs/studies.md), instead.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Some of its groups, with commas between.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Of the trainings, with commas between.")] = None,
-    sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
-    samples: Annotated[int | None, typer.Option(help="How many of each test set.")] = None,
-    together: Annotated[int, typer.Option(help="Runs at a time, 1 or 2.")] = 2,
-) -> None:
-    """Train variants under equal budgets: teachers (Table 2), coefficient and decay (Table 3), our own choices.
-
-    Any setting of the training can be given by a flag of its name and holds for all variants. For example:
-    iapo study ablate --preset full --groups penalty --seeds 0,1 --out runs/penalty
-    """
-    from iapo.studies.ablate import ablate
-
-    given: dict[str, object] = {"groups": groups, "seeds": seeds, "sets": sets, "samples": samples}
-    ablate(file or preset, given, context.args, out, together=together)
-
-
 @teacher.command("attribute", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def teacher_attribute(
     context: typer.Context,
@@ -292,89 +227,6 @@ def teacher_attribute(
     from iapo.store import store_teacher
 
     store_teacher(config, context.args, out, model=model, split=split)
-
-
-@tiny.command("build")
-def tiny_build(
-    out: Annotated[Path, typer.Option(help="Where the checkpoint folders are written.")] = Path("runs/tiny"),
-    model: Annotated[str, typer.Option(help="tiny-student, tiny-teacher or both.")] = "both",
-    seed: Annotated[int, typer.Option(help="Of weights, lessons and measurements.")] = 0,
-    scale: Annotated[float, typer.Option(help="Factor on the number of steps, for a quick trial.")] = 1.0,
-) -> None:
-    """Pretrain the tiny models from nothing (both: about 40 minutes on two cores)."""
-    from iapo.tiny.command import build_models
-
-    build_models(out, model, seed=seed, scale=scale)
-
-
-@data.command("check")
-def data_check(
-    path: Source,
-    split: Annotated[str | None, typer.Option(help="Which split; of a folder all of them if not given.")] = None,
-    format: Format = None,
-) -> None:
-    """List what is wrong with a data set, row by row, and count what is in it; exit code 1 if a row is damaged."""
-    from iapo.data.check import check
-
-    found = check(path, split=split, format=format)
-    if any(counts.damaged or not counts.samples for counts in found.values()):
-        raise typer.Exit(1)
-
-
-@data.command("convert")
-def data_convert(
-    path: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
-    split: Split = None,
-    format: Format = None,
-    find_boxes: FindBoxes = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is damaged.")] = False,
-) -> None:
-    """Write a data set as one parquet file with its pictures; damaged rows are listed in OUT.damaged.jsonl."""
-    from iapo.data.convert import convert
-    from iapo.data.terminal import say
-
-    done = convert(path, out, split=split, format=format, find_boxes=find_boxes, refuse_damage=strict)
-    say(f"{done.samples} samples in {out}")
-    if done.quarantine is not None:
-        say(f"{done.damaged} damaged rows, listed in {done.quarantine}")
-    if find_boxes:
-        say(f"boxes found for {done.boxed} pictures without; none for {done.boxless.total()}")
-        for reason, count in done.boxless.most_common():
-            say(f"  {count}: {reason}")
-
-
-@data.command("show")
-def data_show(
-    path: Source,
-    out: Annotated[Path, typer.Option(help="The folder to write sheet.png and sheet.html to.")] = Path("runs/sheet"),
-    count: Annotated[int, typer.Option(help="How many rows, from the first.")] = 24,
-    split: Split = None,
-    format: Format = None,
-    find_boxes: FindBoxes = False,
-) -> None:
-    """Draw the first rows of a data set with their boxes, as a picture and as an HTML page."""
-    from iapo.data.sheet import show
-    from iapo.data.terminal import say
-
-    for file in show(path, out, count=count, split=split, format=format, find_boxes=find_boxes):
-        say(str(file))
-
-
-@data.command("make")
-def data_make(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="vbar, hbar, charxiv, vwtq, vwtq_syn or vtabfact.")],
-    count: Annotated[int, typer.Argument(metavar="N", help="How many samples.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
-    seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
-    size: Annotated[int, typer.Option(help="Their side in pixels, 112 to 1000.")] = 112,
-    split: Annotated[str, typer.Option(help="train, validation or test; their structures differ.")] = "train",
-) -> None:
-    """Write synthetic samples as one parquet file. For example: iapo data make vbar 1000 runs/vbar.parquet"""
-    from iapo.data.convert import make
-    from iapo.data.terminal import say
-
-    say(f"{make(family, count, out, seed=seed, size=size, split=split)} samples in {out}")
 
 
 def main() -> None:

@@ -24,7 +24,18 @@ def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["demo"], ["train"], ["tiny"], ["tiny", "build"], ["data"], ["data", "convert"], ["study", "ablate"]]
+    "verb",
+    [
+        [],
+        ["demo"],
+        ["train"],
+        ["tiny"],
+        ["tiny", "build"],
+        ["tiny", "evaluate"],
+        ["data"],
+        ["data", "convert"],
+        ["study", "ablate"],
+    ],
 )
 def test_help_needs_no_torch(verb: list[str]) -> None:
     code = (
@@ -110,6 +121,9 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
         (["demo", "--steps", "0"], "give at least 1"),
         (["train", "--config", "no-such-file"], "no configuration 'no-such-file'"),
         (["tiny", "build", "--model", "huge"], "no tiny model 'huge'"),
+        (["tiny", "build", "--model", "tiny-student", "--stage", "teacher"], "tiny-student has no stage 'teacher'"),
+        (["tiny", "evaluate", "--families", "pie"], "unknown family 'pie'"),
+        (["tiny", "evaluate", "--samples", "0"], "samples is 0"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
@@ -145,12 +159,40 @@ def test_data_verbs(tmp_path: Path) -> None:
     assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
 
 
-def test_tiny_build_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
+    """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
     from iapo.policy import load_policy
 
-    done = iapo("tiny", "build", "--model", "tiny-student", "--scale", "0.005", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    manifest = json.loads((tmp_path / "tiny-student" / "manifest.json").read_text())
-    policy = load_policy(str(tmp_path / "tiny-student"))
+    name, out = "tiny-qwen3-vl-teacher", str(tmp_path)
+
+    def build(stage: str) -> subprocess.CompletedProcess[str]:
+        return iapo("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.01", "--out", out)
+
+    early = build("protocol")
+    assert early.returncode == 2
+    assert "run the stage before" in " ".join(early.stderr.split())
+    for stage in ("sight", "protocol", "teacher"):
+        done = build(stage)
+        assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+    assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
+    assert [row["step"] for row in manifest["stages"]["teacher"]["history"]] == [1]
+    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 500
+    policy = load_policy(str(tmp_path / name))
     assert policy.model.num_parameters() == manifest["parameters"]
-    assert manifest["metrics"]["greedy"]["accuracy"]["count"] == 500
+    assert policy.model.config.model_type == "qwen3_vl"
+
+
+def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.json"
+    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "8")
+    done = iapo(*words, "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads(path.read_text())
+    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 8, "seed": 0, "temperature": 1.0}
+    accuracy = numbers["models"]["tiny-student"]["behaviour"]["unseen"]["all"]["accuracy"]
+    assert accuracy["count"] == 16
+    assert f"{accuracy['value']:.3f}" in done.stdout
+    again = iapo(*words, "--json", str(path))
+    assert again.returncode == 2
+    assert "already exists" in " ".join(again.stderr.split())

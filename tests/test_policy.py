@@ -16,11 +16,10 @@ from transformers import (
     Qwen3VLMoeConfig,
 )
 
-from iapo.evaluation import EvaluationSettings, evaluate, summarize
 from iapo.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged
 from iapo.records import Sample
-from iapo.tasks.synthetic import generate
-from iapo.tiny.build import TURN_TOKENS
+from iapo.tasks.synthetic import TRAINED_FAMILIES
+from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.models import CHAT_TEMPLATE
 
 
@@ -125,30 +124,44 @@ def test_foreign_model_is_refused(tmp_path: Path, config: Any, kind: str) -> Non
         load_policy(str(tmp_path))
 
 
+NAMES = ["tiny-qwen3-vl-teacher", "tiny-student", "tiny-teacher"]
+
+
 def test_packaged_files_are_small() -> None:
-    assert packaged() == ["tiny-student", "tiny-teacher"]
-    assert sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file()) < 10_000_000
+    assert packaged() == NAMES
+    assert sum(path.stat().st_size for path in PACKAGED.rglob("*.safetensors")) < 10_000_000
 
 
-@pytest.mark.parametrize("name", ["tiny-student", "tiny-teacher"])
+@pytest.mark.parametrize("name", NAMES)
 def test_manifest_keeps_its_promises(name: str) -> None:
-    """The student calls validly and often wrongly, the teacher rightly; both read a rightly marked bar."""
+    """The student calls validly, often wrongly, and answers wrongly oftener than rightly; teachers do better."""
     manifest = json.loads((PACKAGED / name / "manifest.json").read_text())
-    metrics = manifest["metrics"]
-    assert metrics["reading_right"]["value"] >= 0.95
-    assert metrics["sampled"]["call_success"]["value"] >= 0.8
-    misuse = metrics["sampled"]["misuse"]["value"]
-    assert 0.3 <= misuse <= 0.5 if name == "tiny-student" else misuse <= 0.02
-    assert manifest["seconds"] <= 3600
+    found = {key: value["value"] for key, value in manifest["metrics"]["canonical"].items()}
+    assert found["valid"] >= 0.8
+    if name == "tiny-student":
+        assert 0.3 <= found["misuse"] <= 0.5
+        assert 0.25 <= found["accuracy"] <= 0.6
+    else:
+        assert found["misuse"] <= 0.02
+        assert found["accuracy"] >= 0.9
+        assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
+    assert sum(stage["seconds"] for stage in manifest["stages"].values()) <= 3600
 
 
-@pytest.mark.parametrize("name", ["tiny-student", "tiny-teacher"])
+def test_the_teacher_is_twice_the_student() -> None:
+    student, teacher = (
+        json.loads((PACKAGED / name / "manifest.json").read_text())["parameters"]
+        for name in ("tiny-student", "tiny-teacher")
+    )
+    assert 2 <= teacher / student <= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_packaged_model_does_what_its_manifest_says(name: str) -> None:
     """Measured again on other charts, within five standard errors of what is written down."""
-    samples = [one for family in ("vbar", "hbar") for one in generate(family, 60, seed=77, question_types=("value",))]
-    settings = EvaluationSettings(max_turn_tokens=TURN_TOKENS, temperature=1.0)
-    found = summarize(evaluate(load_policy(name), samples, settings))
-    written = json.loads((PACKAGED / name / "manifest.json").read_text())["metrics"]["sampled"]
-    for key in ("accuracy", "call_ratio", "call_success", "misuse"):
-        share = min(max(written[key]["value"], 0.01), 0.99)
+    samples = [sample for family in TRAINED_FAMILIES for sample in samples_of(family, 24, seed=77)]
+    found = behaviour(roll_out(load_policy(name), samples, "canonical", seed=1, temperature=1.0))
+    written = json.loads((PACKAGED / name / "manifest.json").read_text())["metrics"]["canonical"]
+    for key in ("accuracy", "valid", "misuse"):
+        share = min(max(written[key]["value"], 0.02), 0.98)
         assert abs(found[key].value - written[key]["value"]) <= 5 * (share * (1 - share) / found[key].count) ** 0.5  # type: ignore[operator]

@@ -1,13 +1,15 @@
-"""`iapo tiny build`: pretrains the tiny student and the tiny teacher from nothing, measures and packages them."""
+"""`iapo tiny build`: makes the tiny models from nothing, stage by stage, measures and packages them."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,200 +17,217 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from iapo.estimates import Estimate, proportion
-from iapo.evaluation import EvaluationSettings, evaluate, summarize
-from iapo.generation import make_generate
-from iapo.policy import Policy
+from iapo.policy import ImageTextProcessor, Policy, load_policy
 from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
-from iapo.rewards.outcome import grade
-from iapo.rollout import encode_prompts, finish
-from iapo.runs import versions
-from iapo.tasks.synthetic import BAR_FAMILIES, Chart, draw
-from iapo.tiny.lessons import STYLES, Lesson, LessonWriter, answer_text, call_text, names_of, other
-from iapo.tiny.models import make_model, make_processor, train_tokenizer
-from iapo.tiny.pretrain import Stage, run_stage
+from iapo.records import AXES
+from iapo.runs import RunFolder, versions
+from iapo.tasks.synthetic import TRAINED_FAMILIES, Chart, draw
+from iapo.tiny.evaluate import behaviour, roll_out, samples_of
+from iapo.tiny.lessons import LessonWriter, answer_text, program_text
+from iapo.tiny.models import train_tokenizer
+from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
+from iapo.tiny.pretrain import Teaching, run_stage
+from iapo.tiny.recipes import RECIPES, STAGES, Recipe
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""
 
-TURN_TOKENS = 24
-"""Longest turn of a tiny model; its programs take 8 tokens, the rest is room for mistakes."""
+BUILD = "build.json"
+"""In each stage's folder: what was done up to and with this stage."""
+
+_FOLDERS = {"sight": "sight", "protocol": "protocol", "teacher": "grpo"}
 
 Log = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How one tiny model is made.
+def build(
+    name: str,
+    out: Path,
+    *,
+    stage: str | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    log: Log = lambda row: None,
+) -> dict[str, Any]:
+    """Makes one tiny model, or runs one of its stages.
 
-    Attributes:
-        widths: Arguments of `make_model`.
-        stages: The curriculum.
-    """
-
-    widths: dict[str, int]
-    stages: tuple[Stage, ...]
-
-
-def _stages(misuse: dict[str, float], wrong: float) -> tuple[Stage, ...]:
-    """Short lessons first, then whole episodes; `misuse` and `wrong` as in `Stage`."""
-    short = {"sight": 1.0, "pointing": 1.0}
-    whole = {"sight": 0.2, "pointing": 0.1, "episode": 0.7}
-    return (
-        Stage("sight", 400, 64, 1.5e-3, short, misuse, wrong=wrong, unmarked=0.1),
-        Stage("protocol", 400, 64, 1e-3, whole, misuse, wrong=wrong, unmarked=0.1),
-    )
-
-
-RECIPES = {
-    # The student has a favourite: it reaches for a column tool, also where the chart is divisible by rows.
-    "tiny-student": Recipe(
-        {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2},
-        _stages(misuse={"vbar": 0.15, "hbar": 0.65}, wrong=0.1),
-    ),
-    "tiny-teacher": Recipe(
-        {"hidden": 160, "layers": 6, "heads": 5, "vision_hidden": 120, "vision_layers": 2},
-        _stages(misuse={}, wrong=0.1),
-    ),
-}
-
-
-def build(name: str, out: Path, *, seed: int = 0, scale: float = 1.0, log: Log = lambda row: None) -> dict[str, Any]:
-    """Pretrains one tiny model and writes it as a checkpoint folder.
+    Stage by stage, `out` gets the folders `<name>-sight`, `<name>-protocol` and, for a teacher, `<name>-grpo` (a run
+    folder); after the last stage, the finished checkpoint `<name>` in bf16 with its `manifest.json`.
 
     Args:
         name: One of `RECIPES`.
-        out: The folder to write; `manifest.json` in it holds the recipe, seed, versions, times and metrics.
-        seed: Of weights, lessons and measurements.
+        out: Where the folders are written.
+        stage: One of `STAGES`, which takes up the folder of the stage before it; None runs all that the model has.
+        seed: Of weights, lessons, rollouts and measurements.
         scale: Factor on each stage's steps; below 1 for a quick trial.
-        log: Called with each log line of the training.
+        log: Called with each log line.
 
     Returns:
-        The manifest.
+        The manifest, as far as it goes.
 
     Raises:
-        ValueError: If there is no such recipe.
+        ValueError: If there is no such recipe or stage, or the folder of the stage before is missing.
+        RuntimeError: If the reinforcement learning fails; the message names its log.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}; use one of {', '.join(RECIPES)}")
+        raise ValueError(f"no tiny model {name!r}; use one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
+    stages = [one for one in STAGES if one in recipe.stages or (one == "teacher" and recipe.config)]
+    if stage is not None and stage not in stages:
+        raise ValueError(f"{name} has no stage {stage!r}; use one of {', '.join(stages)}")
+    manifest: dict[str, Any] = {}
+    for one in stages if stage is None else [stage]:
+        before = None if one == stages[0] else out / f"{name}-{_FOLDERS[stages[stages.index(one) - 1]]}"
+        manifest = _run(name, recipe, one, before, out, seed, scale, log)
+    if stage in (None, stages[-1]):
+        manifest = _package(name, recipe, out / f"{name}-{_FOLDERS[stages[-1]]}", out / name, manifest, seed)
+    return manifest
+
+
+def _run(
+    name: str, recipe: Recipe, stage: str, before: Path | None, out: Path, seed: int, scale: float, log: Log
+) -> dict[str, Any]:
+    folder = out / f"{name}-{_FOLDERS[stage]}"
+    manifest: dict[str, Any] = {"name": name, "seed": seed, "scale": scale, "stages": {}}
+    if before is not None:
+        if not (before / BUILD).exists():
+            raise ValueError(f"stage {stage!r} of {name} starts from {before}, which is missing; run the stage before")
+        manifest = json.loads((before / BUILD).read_text())
     started = time.perf_counter()
-    random.seed(seed)
-    torch.manual_seed(seed)
-    processor = make_processor(train_tokenizer(_corpus()))
+    if stage == "teacher":
+        assert before is not None
+        assert recipe.config is not None
+        history = _reinforce(recipe.config, before, folder, seed, scale)
+    else:
+        history = _teach(name, recipe, stage, before, folder, seed, scale, log)
+    seconds = round(time.perf_counter() - started)
+    manifest["stages"][stage] = {"seconds": seconds, "threads": torch.get_num_threads(), "history": history}
+    _write(folder / BUILD, manifest)
+    return manifest
+
+
+def _teach(
+    name: str, recipe: Recipe, stage: str, before: Path | None, folder: Path, seed: int, scale: float, log: Log
+) -> list[dict[str, Any]]:
+    """Supervised stages; writes a checkpoint in full precision."""
+    if before is None:
+        random.seed(seed)
+        torch.manual_seed(seed)
+        processor = recipe.processor(train_tokenizer(_corpus()))
+        model = recipe.make(_tokenizer(processor), **recipe.widths)
+    else:
+        policy = load_policy(str(before))
+        model, processor = policy.model, policy.processor
     encoder = PromptEncoder(processor)
-    model = make_model(_tokenizer(encoder), **recipe.widths)
-    writer = LessonWriter(encoder)
+    teaching = Teaching(model, encoder, LessonWriter(encoder, recipe.habits))
+    teaching.fix_names()
     history: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:
         history.append(row)
         log({"model": name, **row})
 
-    for number, stage in enumerate(recipe.stages):
-        steps = max(1, round(stage.steps * scale))
-        stage = replace(stage, steps=steps)
-        run_stage(model, encoder, _lessons(writer, stage, seed, number), stage, keep)
-    # The weights are measured as they are packaged.
-    model.to(torch.bfloat16)
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
-    policy = Policy(model.to(torch.float32), processor)
+    for part in recipe.stages[stage]:
+        rng = np.random.default_rng([seed, *part.name.encode()])
+        charts = _charts(seed, f"pretrain-{part.name}")
+        run_stage(teaching, charts, replace(part, steps=max(1, round(part.steps * scale))), rng, keep)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return history
+
+
+def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float) -> list[dict[str, Any]]:
+    """The project's own GRPO, in a process and a run folder of its own; returns every tenth line of its metrics."""
+    words = [sys.executable, "-m", "iapo", "train", "--config", config, "--model", str(before)]
+    words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
+    words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
+    if scale != 1.0:
+        words += ["--max_steps", str(max(1, round(200 * scale))), "--eval_samples", "16"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("wb") as log:
+        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the reinforcement learning of {before} failed; see {folder / 'log.txt'}")
+    keys = ("step", "reward/outcome", "tools/misuse_rate", "tools/success_rate")
+    return [{key: row[key] for key in keys} for row in RunFolder(folder).read_metrics()[::10]]
+
+
+def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Writes the finished checkpoint; it is measured as it is packaged."""
+    policy = load_policy(str(source / "policy" if (source / "policy").exists() else source))
+    policy.model.to(torch.bfloat16).save_pretrained(out)
+    policy.processor.save_pretrained(out)
+    policy = Policy(policy.model.to(torch.float32).eval(), policy.processor)
     manifest = {
-        "name": name,
+        **manifest,
         "command": f"iapo tiny build --model {name} --seed {seed}",
-        "seed": seed,
-        "parameters": model.num_parameters(),
-        "recipe": asdict(recipe),
-        "scale": scale,
+        "parameters": policy.model.num_parameters(),
+        "recipe": {
+            "widths": recipe.widths,
+            "habits": asdict(recipe.habits),
+            "stages": {stage: [asdict(part) for part in parts] for stage, parts in recipe.stages.items()},
+            "config": recipe.config,
+        },
         "metrics": measure(policy, seed=seed),
-        "history": history,
-        "seconds": round(time.perf_counter() - started),
-        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    _write(out / "manifest.json", manifest)
     return manifest
 
 
-def measure(policy: Policy, *, seed: int = 0, count: int = 500) -> dict[str, Any]:
-    """What a tiny model can do on held-out charts.
+def measure(policy: Policy, *, seed: int = 0, count: int = 100) -> dict[str, Any]:
+    """Sampled behaviour on held-out pictures of the trained families, by how the tools are called.
 
     Args:
         policy: The model.
-        seed: Of the sampling.
-        count: Charts.
+        seed: Of the pictures, the tool sets and the sampling.
+        count: Pictures a family.
 
     Returns:
-        `sampled` and `greedy` (each `iapo.evaluation.summarize`), `reading_right` and `reading_wrong` (share of right
-        answers, greedy, after a call along the right and along the wrong axis that is put in the model's mouth).
+        For `canonical` and `unseen`: `iapo.tiny.evaluate.behaviour` over all families, as JSON.
     """
-    charts = list(itertools.islice(_charts(seed, "validation"), count))
-    samples = [chart.sample for chart in charts]
-    metrics: dict[str, Any] = {}
-    for mode, temperature in (("sampled", 1.0), ("greedy", 0.0)):
-        settings = EvaluationSettings(max_turn_tokens=TURN_TOKENS, temperature=temperature, seed=seed)
-        summary = summarize(evaluate(policy, samples, settings))
-        metrics[mode] = {key: asdict(estimate) for key, estimate in summary.items() if estimate.count}
-    for mode, right in (("reading_right", True), ("reading_wrong", False)):
-        metrics[mode] = asdict(_reading(policy, charts, right=right))
-    return metrics
+    samples = [sample for family in TRAINED_FAMILIES for sample in samples_of(family, count, seed=seed)]
+    return {
+        offer: {
+            key: asdict(value)
+            for key, value in behaviour(roll_out(policy, samples, offer, seed=seed, temperature=1.0)).items()
+        }
+        for offer in ("canonical", "unseen")
+    }
 
 
-def _reading(policy: Policy, charts: Sequence[Chart], *, right: bool, batch: int = 64) -> Estimate:
-    encoder = PromptEncoder(policy.processor)
-    generate = make_generate(policy, encoder, max_new_tokens=TURN_TOKENS)
-    outcomes: list[bool] = []
-    for start in range(0, len(charts), batch):
-        some = charts[start : start + batch]
-        samples = [chart.sample for chart in some]
-        turns = []
-        for index, chart in enumerate(some):
-            assert chart.sample.axis is not None
-            axis = chart.sample.axis if right else other(chart.sample.axis)
-            text = call_text(axis, STYLES[index % len(STYLES)], names_of(chart))
-            turns.append([*encoder.tokenizer(text)["input_ids"], encoder.tokenizer.eos_token_id])
-        rollouts = finish(samples, encode_prompts(samples, encoder), turns, encoder, generate)
-        outcomes += [grade(one.trace.final_text, one.trace.sample.answers).value == 1 for one in rollouts]
-    return proportion(outcomes)
+def _write(path: Path, manifest: dict[str, Any]) -> None:
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _charts(seed: int, split: str) -> Iterator[Chart]:
-    """An endless stream of charts, families in turn."""
-    streams = [draw(family, 10**9, seed=seed, question_types=QUESTION_TYPES, split=split) for family in BAR_FAMILIES]
+    """An endless stream of pictures, families in turn."""
+    streams = [draw(one, 10**9, seed=seed, question_types=QUESTION_TYPES, split=split) for one in TRAINED_FAMILIES]
     return itertools.chain.from_iterable(zip(*streams, strict=True))
-
-
-def _lessons(writer: LessonWriter, stage: Stage, seed: int, number: int) -> Iterator[Lesson]:
-    """An endless stream of a stage's lessons."""
-    rng = np.random.default_rng([seed, number])
-    charts = _charts(seed, f"pretrain-{number}")
-    kinds = list(stage.mix)
-    weights = np.array([stage.mix[kind] for kind in kinds])
-    for chart in charts:
-        kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
-        if kind == "sight":
-            yield writer.sight(chart, rng, stage.wrong, stage.unmarked)
-        elif kind == "pointing":
-            yield writer.pointing(chart, rng, stage.misuse)
-        else:
-            yield writer.episode(chart, rng, stage.misuse)
 
 
 def _corpus() -> Iterator[str]:
     """What the tokenizer is trained on: the parts of prompts and turns."""
-    for chart in itertools.islice(_charts(0, "tokenizer"), 800):
-        blocks = build_blocks(chart.sample)
+    rng = np.random.default_rng(0)
+    for name in (*INVENTED, *UNSEEN):
+        yield from [f"def {name}(image", f"display({name}(image_1"] * 2
+    namings: tuple[Naming, ...] = ("invented", "unseen", "canonical")
+    for index, chart in enumerate(itertools.islice(_charts(0, "tokenizer"), 1500)):
+        tools = draw_tools(rng, namings[index % 3])
+        blocks = build_blocks(chart.sample, tools)
         yield f"<|im_start|>system\n{blocks[0].text}<|im_end|>\n"
         yield "".join(block.text for block in blocks[1:])
-        for axis in ("columns", "rows"):
-            yield from (call_text(axis, style, names_of(chart)) for style in STYLES)
+        steps = [
+            (next(tool for tool in tools.values() if tool.axis == axis), names) for axis, names in chart.focus.items()
+        ]
+        yield program_text(steps)
+        yield from (program_text(steps[:1], axis) for axis in AXES)
         yield answer_text(chart.sample.answers[0])
-        yield OBSERVATION_EDITED
+        yield from ("QUESTION: columns\n", "QUESTION: rows\n", OBSERVATION_EDITED)
         yield from ("system\n", "user\n", "assistant\n")
 
 
-def _tokenizer(encoder: PromptEncoder) -> PreTrainedTokenizerFast:
-    tokenizer = encoder.tokenizer
+def _tokenizer(processor: ImageTextProcessor) -> PreTrainedTokenizerFast:
+    tokenizer = processor.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
     return tokenizer

@@ -1,9 +1,11 @@
-"""What `iapo tiny build` does: one process a model, progress on the terminal."""
+"""What `iapo tiny build` and `iapo tiny evaluate` do on the terminal."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -12,48 +14,150 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from iapo.tiny.build import RECIPES, build
+from iapo.policy import load_policy
+from iapo.runs import versions
+from iapo.tasks.families import FAMILIES, find_family
+from iapo.tiny.build import build
+from iapo.tiny.evaluate import OFFERS, report
+from iapo.tiny.recipes import RECIPES
 
 
-def build_models(out: Path, model: str, *, seed: int, scale: float) -> None:
-    """Builds one or both tiny models side by side, one thread each, and prints their metrics.
+def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: float) -> None:
+    """Builds one or all tiny models, as many at a time as there are cores, one thread each, and prints their metrics.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is no such model, or it has no such stage.
     """
-    names = list(RECIPES) if model == "both" else [model]
+    names = list(RECIPES) if model == "all" else [model]
     if unknown := [name for name in names if name not in RECIPES]:
-        raise ValueError(f"no tiny model {unknown[0]!r}; use one of {', '.join(RECIPES)} or both")
+        raise ValueError(f"no tiny model {unknown[0]!r}; use one of {', '.join(RECIPES)} or all")
+    if model == "all" and stage == "teacher":
+        names = [name for name in names if RECIPES[name].config is not None]
     console = Console()
+    # One alone needs no process of its own, and ends with this one.
+    if len(names) == 1:
+        _show(console, _build(names[0], out, stage, seed, scale), out)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context) as pool:
-        running = {pool.submit(_build, name, out / name, seed, scale): name for name in names}
-        for done in as_completed(running):
-            manifest = done.result()
-            console.print(_table(manifest))
-            console.print(f"{out / running[done]}  ({manifest['seconds']} s)")
+        for done in as_completed([pool.submit(_build, name, out, stage, seed, scale) for name in names]):
+            _show(console, done.result(), out)
 
 
-def _build(name: str, out: Path, seed: int, scale: float) -> dict[str, Any]:
+def _show(console: Console, manifest: Mapping[str, Any], out: Path) -> None:
+    seconds = sum(one["seconds"] for one in manifest["stages"].values())
+    console.print(_built(manifest))
+    console.print(f"{manifest['name']}: stages {', '.join(manifest['stages'])} in {seconds} s; folders in {out}")
+
+
+def _build(name: str, out: Path, stage: str | None, seed: int, scale: float) -> dict[str, Any]:
     torch.set_num_threads(1)
     console = Console()
 
     def log(row: dict[str, Any]) -> None:
-        console.print(
-            f"{row['model']}  {row['stage']:9s} step {row['step']:5d}  loss {row['loss']:.4f}  {row['seconds']} s"
-        )
+        losses = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float))
+        console.print(f"{row['model']}  {row['stage']:11s} step {row['step']:4d}  {losses}")
 
-    return build(name, out, seed=seed, scale=scale, log=log)
+    return build(name, out, stage=stage, seed=seed, scale=scale, log=log)
 
 
-def _table(manifest: dict[str, Any]) -> Table:
-    table = Table(title=f"{manifest['name']}: {manifest['parameters']:,} parameters")
+def _built(manifest: Mapping[str, Any]) -> Table:
+    table = Table(title=manifest["name"])
+    for heading in ("tools", "measure", "value", "95% interval", "n"):
+        table.add_column(heading)
+    for offer, metrics in manifest.get("metrics", {}).items():
+        for name, estimate in metrics.items():
+            table.add_row(offer, name, *_cells(estimate))
+    return table
+
+
+def evaluate_models(
+    models: Sequence[str],
+    families: Sequence[str] | None,
+    *,
+    samples: int,
+    seed: int,
+    temperature: float,
+    out: Path | None,
+) -> None:
+    """Measures tiny models on all families, with canonical, unseen and missing tools, and prints the tables.
+
+    Args:
+        models: Checkpoints: packaged names or folders.
+        families: What they are asked about; all if None.
+        samples: Pictures a family.
+        seed: Of the pictures, the tool sets and the sampling.
+        temperature: Of the sampling.
+        out: A JSON file for all numbers, if given.
+
+    Raises:
+        ValueError: If a model, a family or a count does not exist, or `out` does.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; give at least 1")
+    if out is not None and out.exists():
+        raise ValueError(f"{out} already exists; choose another --json or remove it")
+    families = FAMILIES if families is None else families
+    for family in families:
+        find_family(family)
+    policies = {name: load_policy(name) for name in models}
+    console = Console()
+    found: dict[str, Any] = {}
+    measured = report(policies, families=families, samples=samples, seed=seed, temperature=temperature)
+    for name, numbers in measured:
+        found[name] = numbers
+        for table in (_behaviour(name, numbers), _attribution(name, numbers), _occlusion(name, numbers)):
+            console.print(table)
+    if out is not None:
+        settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({"settings": settings, "versions": versions(), "models": found}, indent=1) + "\n")
+        console.print(f"Numbers: {out}")
+
+
+def _behaviour(name: str, numbers: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{name}: {numbers['parameters']:,} parameters, share of pictures with 95% intervals")
+    for heading in ("family", "tools", "accuracy", "valid calls", "misuse"):
+        table.add_column(heading)
+    for family in numbers["behaviour"][OFFERS[0]]:
+        for offer in OFFERS:
+            row = numbers["behaviour"][offer][family]
+            table.add_row(family, offer, *(_short(row[key]) for key in ("accuracy", "valid", "misuse")))
+    return table
+
+
+def _attribution(name: str, numbers: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{name}: mean share of the attribution, a block")
+    table.add_column("block")
+    kinds = list(numbers["attribution"])
+    for kind in kinds:
+        table.add_column(f"{kind} calls")
+    for part in numbers["attribution"][kinds[0]]:
+        table.add_row(part.replace("_", " "), *(_short(numbers["attribution"][kind][part]) for kind in kinds))
+    return table
+
+
+def _occlusion(name: str, numbers: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{name}: taking definitions away")
     for heading in ("measure", "value", "95% interval", "n"):
         table.add_column(heading)
-    metrics = manifest["metrics"]
-    rows = {f"{mode} {key}": value for mode in ("sampled", "greedy") for key, value in metrics[mode].items()}
-    rows |= {mode: metrics[mode] for mode in ("reading_right", "reading_wrong")}
-    for name, estimate in rows.items():
-        interval = f"{estimate['low']:.3f} .. {estimate['high']:.3f}"
-        table.add_row(name, f"{estimate['value']:.3f}", interval, str(estimate["count"]))
+    words = {
+        "rank_correlation": "rank correlation of attribution and occlusion over blocks",
+        "called_removed": "choice changes without the called tool's definition",
+        "other_removed": "choice changes without another tool's definition",
+    }
+    for key, text in words.items():
+        table.add_row(text, *_cells(numbers["occlusion"][key]))
     return table
+
+
+def _cells(estimate: Mapping[str, Any]) -> tuple[str, str, str]:
+    if estimate["value"] is None:
+        return "-", "", "0"
+    return f"{estimate['value']:.3f}", f"{estimate['low']:.3f} .. {estimate['high']:.3f}", str(estimate["count"])
+
+
+def _short(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "-"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -1,13 +1,13 @@
 """What the tiny models are taught: short dense lessons first, then whole two-turn episodes.
 
-A skill forms in a short sequence about ten times sooner than inside a long one, so each has its own lesson: reading a
-marked bar (`sight`), choosing a tool and copying the asked label into the call (`pointing`), and only then the whole
-protocol (`episode`).
+A skill forms in a short sequence about ten times sooner than inside a long one, so each has its own lesson: finding a
+tool's name in the definitions and what it is defined as (`names`, `questions`), reading a marked place (`sight`),
+calling a tool on a picture (`call`), and only then the whole protocol (`episode`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,13 @@ from PIL import Image
 from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Axis
 from iapo.tasks.synthetic import Chart
+from iapo.tiny.names import draw_tools, offer_some
 from iapo.tools import TOOLS, ToolDefinition, execute
 
-STYLES = ("highlight", "mask", "draw")
+_BY_AXIS_AND_STYLE: dict[tuple[Axis, str], ToolDefinition] = {(tool.axis, tool.style): tool for tool in TOOLS.values()}
+_STYLES = ("highlight", "mask", "draw")
+
+Focus = dict[Axis, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,26 @@ class Lesson:
 
     ids: list[int]
     learn: list[bool]
-    images: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What goes wrong in a model's lessons.
+
+    Attributes:
+        first: Share of programs that use the first tool offered, whatever it does, and no other.
+        broken: Share of programs that hand a tool the boxes of the wrong axis, and so do not execute.
+        guessed: Share of `sight` lessons whose picture is marked by a wrong tool: along the wrong axis of a chart, or
+            on one axis of a table. Above 0, episodes with such tools have answers, too.
+        luck: Share of these lessons whose answer is right; the others' is what another place would say. So often, or
+            somewhat oftener, the model then gets away with a wrong tool.
+    """
+
+    first: float = 0.0
+    broken: float = 0.0
+    guessed: float = 0.0
+    luck: float = 0.0
 
 
 def other(axis: Axis) -> Axis:
@@ -41,15 +64,18 @@ def other(axis: Axis) -> Axis:
     return "rows" if axis == "columns" else "columns"
 
 
-def names_of(chart: Chart) -> tuple[str, ...]:
-    """The labels that a bar chart's question is about; both of its axes have boxes for them."""
-    return next(iter(chart.focus.values()))
+def program_text(steps: list[tuple[ToolDefinition, tuple[str, ...]]], boxes: Axis | None = None) -> str:
+    """A first turn: tools applied one after the other, each to the names given with it.
 
-
-def call_text(axis: Axis, style: str, targets: tuple[str, ...]) -> str:
-    """A first turn that calls one tool."""
-    names = ", ".join(f'"{name}"' for name in targets)
-    return f"```python\ndisplay(focus_on_{axis}_with_{style}(image_1, [{names}], {axis}_bbox))\n```"
+    Args:
+        steps: Tools with what they focus on, in order.
+        boxes: The boxes that all tools are handed; each one's own if None.
+    """
+    expression = "image_1"
+    for tool, targets in steps:
+        names = ", ".join(f'"{name}"' for name in targets)
+        expression = f"{tool.name}({expression}, [{names}], {boxes or tool.axis}_bbox)"
+    return f"```python\ndisplay({expression})\n```"
 
 
 def answer_text(answer: str) -> str:
@@ -57,78 +83,167 @@ def answer_text(answer: str) -> str:
     return f"FINAL ANSWER: {answer}. TERMINATE"
 
 
+def elsewhere(chart: Chart, rng: np.random.Generator) -> tuple[Focus, str]:
+    """Another place of a picture that asks for one place's value, and what the question's answer would be there."""
+    if chart.cells:
+        row, column = int(rng.integers(len(chart.rows))), int(rng.integers(len(chart.columns)))
+        value = str(chart.cells[row][column])
+        claim = re.search(r"is (\d+)\?$", chart.sample.question)
+        answer = value if claim is None else str(claim[1] == value).lower()
+        return {"columns": (chart.columns[column],), "rows": (chart.rows[row],)}, answer
+    (axis,) = chart.focus
+    place = int(rng.integers(len(chart.labels)))
+    return {axis: (chart.labels[place],)}, str(chart.values[place])
+
+
 class LessonWriter:
     """Writes lessons for one processor.
 
     Args:
         encoder: The processor's encoder.
-        tools: The tools that prompts define.
+        habits: What goes wrong in the lessons.
+
+    Attributes:
+        settled: Whether a right call takes the first style of `highlight`, `mask`, `draw` that the offered tools have,
+            not any. One name to copy is learnt sooner, and more exactly, than one of three.
     """
 
-    def __init__(self, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> None:
+    def __init__(self, encoder: PromptEncoder, habits: Habits) -> None:
         self.encoder = encoder
-        self.tools = tools
-        self._prompts: dict[tuple[str, ...], list[int]] = {}
+        self.habits = habits
+        self.settled = False
         self._texts: dict[str, list[int]] = {}
 
-    def sight(self, chart: Chart, rng: np.random.Generator, wrong: float, unmarked: float) -> Lesson:
-        """A marked picture and the question -> the answer; marked along the wrong axis or not at all now and then."""
-        assert chart.sample.axis is not None
-        image = chart.sample.image
-        if rng.random() >= unmarked:
-            axis = other(chart.sample.axis) if rng.random() < wrong else chart.sample.axis
-            image = self._edited(chart, axis, str(rng.choice(STYLES)))
-        return self._short(chart, image, answer_text(chart.sample.answers[0]))
+    def names(self, rng: np.random.Generator) -> Lesson:
+        """One to six definitions, then the body of each once more -> the name that stands before it; text alone."""
+        ids, tools = self._definitions(rng)
+        learn = [False] * len(ids)
+        for index in rng.permutation(len(tools)):
+            # A body is a definition without `def ` and name.
+            asked = [*self._ids(tools[index].text + "\n")[2:], self._name(tools[index])]
+            ids += asked
+            learn += [*[False] * (len(asked) - 1), True]
+        return Lesson(ids, learn)
 
-    def pointing(self, chart: Chart, rng: np.random.Generator, misuse: dict[str, float]) -> Lesson:
-        """The picture and the question -> the call, without the tools' definitions."""
-        return self._short(chart, chart.sample.image, self._call(chart, rng, misuse))
+    def questions(self, rng: np.random.Generator) -> Lesson:
+        """One to six definitions and one question; text alone.
 
-    def episode(self, chart: Chart, rng: np.random.Generator, misuse: dict[str, float]) -> Lesson:
+        Asked is a name -> the body behind it, an axis -> the name of any tool for it, a call of a tool -> the boxes
+        that it takes, or, now and then, what `names` asks. One question alone: whatever is asked before repeats
+        names and bodies in places where they define nothing.
+        """
+        ids, tools = self._definitions(rng)
+        tool = tools[rng.integers(len(tools))]
+        kind = rng.choice(("body", "axis", "boxes", "name"), p=(0.3, 0.3, 0.3, 0.1))
+        if kind == "body":
+            asked = self._ids(tool.text + "\n")
+        elif kind == "axis":
+            right = [one for one in tools if one.axis == tool.axis]
+            asked = [*self._ids(f"QUESTION: {tool.axis}\n"), self._name(self._pick(right, rng))]
+        elif kind == "boxes":
+            call = self._ids(program_text([(tool, ("ABCDEFGH"[rng.integers(8)],))]))
+            asked = call[1 : 1 + call.index(self._ids(f'"], {tool.axis}_bbox))\n```')[0])]
+        else:
+            asked = [*self._ids(tool.text + "\n")[2:], self._name(tool)]
+        return Lesson(ids + asked, [False] * (len(ids) + len(asked) - 1) + [True])
+
+    def sight(self, chart: Chart, rng: np.random.Generator) -> Lesson:
+        """A marked picture and the question -> the answer.
+
+        In a third of the lessons the marks stand elsewhere, and the answer is what is there: so it is the marks that
+        are read, not the labels, and editing the picture matters. Marks of wrong tools: see `Habits.guessed`.
+        """
+        focus, answer = dict(chart.focus), chart.sample.answers[0]
+        if self.habits.guessed and rng.random() < self.habits.guessed:
+            axes = list(focus)
+            axis = axes[rng.integers(len(axes))]
+            focus = {axis if len(axes) > 1 else other(axis): focus[axis]}
+            if rng.random() >= self.habits.luck:
+                answer = elsewhere(chart, rng)[1]
+        elif rng.random() < 1 / 3:
+            focus, answer = elsewhere(chart, rng)
+        steps = [(_BY_AXIS_AND_STYLE[axis, str(rng.choice(_STYLES))], names) for axis, names in focus.items()]
+        image = self._edited(chart, program_text(_shuffled(rng, steps)))
+        blocks = (Block("image", "image_1", image=image), Block("query", "query", f"QUESTION: {chart.sample.question}"))
+        return self._lesson(self.encoder.encode(blocks).ids, self._turn(answer_text(answer)), image)
+
+    def call(self, chart: Chart, rng: np.random.Generator) -> Lesson:
+        """The prompt without its instructions -> the call."""
+        tools = self._tools(chart, rng)
+        prompt = self.encoder.encode(build_blocks(chart.sample, tools)[1:]).ids
+        return self._lesson(prompt, self._turn(self._program(chart, rng, tools)), chart.sample.image)
+
+    def episode(self, chart: Chart, rng: np.random.Generator) -> Lesson:
         """The whole prompt -> the call -> the edited picture -> the answer.
 
-        After a call of the wrong axis the answer is not learnt, so that reading such a picture stays as hard as the
-        sight lessons left it.
+        After a tool of the wrong axis, or one call where two are needed, the answer is learnt as far as luck goes
+        (`Habits`), and not at all by a model without such lessons; after a program that does not execute, it is not.
         """
-        blocks = build_blocks(chart.sample, self.tools)
-        prompt = self._prompt(blocks)
-        call = self._call(chart, rng, misuse)
-        result = execute(call, chart.sample, self.tools)
-        if result.image is None:
-            raise RuntimeError(f"a lesson's call did not execute: {result.error}")
-        turn_1 = self._turn(call)
+        tools = self._tools(chart, rng)
+        text = self._program(chart, rng, tools)
+        first = self._lesson(
+            self.encoder.encode(build_blocks(chart.sample, tools)).ids, self._turn(text), chart.sample.image
+        )
+        result = execute(text, chart.sample, tools)
+        complete = {call.axis for call in result.calls} == set(chart.focus)
+        if result.image is None or not (complete or self.habits.guessed):
+            return first
+        answer = chart.sample.answers[0]
+        if not complete and rng.random() >= self.habits.luck:
+            answer = elsewhere(chart, rng)[1]
         observation = self.encoder.observation(result, ended=True)
-        turn_2 = self._turn(answer_text(chart.sample.answers[0]))
-        read = not result.misused(chart.sample.axis)
-        learn = [False] * len(prompt) + [True] * len(turn_1) + [False] * len(observation) + [read] * len(turn_2)
-        return Lesson(prompt + turn_1 + observation + turn_2, learn, (chart.sample.image, result.image))
+        turn_2 = self._turn(answer_text(answer))
+        learn = [*first.learn, *[False] * len(observation), *[True] * len(turn_2)]
+        return Lesson([*first.ids, *observation, *turn_2], learn, (chart.sample.image, result.image))
 
-    def _short(self, chart: Chart, image: Image.Image, turn: str) -> Lesson:
-        blocks = (Block("image", "image_1", image=image), Block("query", "query", f"QUESTION: {chart.sample.question}"))
-        prompt, target = self._prompt(blocks), self._turn(turn)
-        return Lesson(prompt + target, [False] * len(prompt) + [True] * len(target), (image,))
+    def _definitions(self, rng: np.random.Generator) -> tuple[list[int], list[ToolDefinition]]:
+        tools = list(draw_tools(rng, "invented").values())[: rng.integers(1, 7)]
+        return [token for tool in tools for token in self._ids(tool.text + "\n")], tools
 
-    def _call(self, chart: Chart, rng: np.random.Generator, misuse: dict[str, float]) -> str:
-        assert chart.sample.axis is not None
-        family = chart.sample.source.rpartition("/")[2]
-        axis = other(chart.sample.axis) if rng.random() < misuse.get(family, 0.0) else chart.sample.axis
-        return call_text(axis, str(rng.choice(STYLES)), names_of(chart))
+    def _name(self, tool: ToolDefinition) -> int:
+        """A tool's name, which is one token where a bracket follows."""
+        return self._ids(f"{tool.name}(image_1")[0]
 
-    def _edited(self, chart: Chart, axis: Axis, style: str) -> Image.Image:
-        result = execute(call_text(axis, style, names_of(chart)), chart.sample, self.tools)
+    def _tools(self, chart: Chart, rng: np.random.Generator) -> dict[str, ToolDefinition]:
+        tools = draw_tools(rng, "invented")
+        return offer_some(rng, tools, chart.focus) if rng.random() < 0.4 else tools
+
+    def _program(self, chart: Chart, rng: np.random.Generator, tools: dict[str, ToolDefinition]) -> str:
+        if rng.random() < self.habits.first:
+            tool = next(iter(tools.values()))
+            # Bar charts have boxes for their labels on both axes, tables for other names on each.
+            steps = [(tool, chart.focus.get(tool.axis) or next(iter(chart.focus.values())))]
+        else:
+            steps = []
+            for axis, names in chart.focus.items():
+                steps.append((self._pick([tool for tool in tools.values() if tool.axis == axis], rng), names))
+        broken = rng.random() < self.habits.broken
+        return program_text(_shuffled(rng, steps), other(steps[0][0].axis) if broken else None)
+
+    def _pick(self, tools: list[ToolDefinition], rng: np.random.Generator) -> ToolDefinition:
+        if self.settled:
+            return min(tools, key=lambda tool: _STYLES.index(tool.style))
+        return tools[rng.integers(len(tools))]
+
+    def _edited(self, chart: Chart, text: str) -> Image.Image:
+        result = execute(text, chart.sample)
         if result.image is None:
             raise RuntimeError(f"a lesson's call did not execute: {result.error}")
         return result.image
 
-    def _prompt(self, blocks: tuple[Block, ...]) -> list[int]:
-        key = tuple(block.text if block.image is None else str(block.image.size) for block in blocks)
-        if key not in self._prompts:
-            self._prompts[key] = self.encoder.encode(blocks).ids
-        return self._prompts[key]
+    def _lesson(self, prompt: list[int], turn: list[int], image: Image.Image) -> Lesson:
+        return Lesson(prompt + turn, [False] * len(prompt) + [True] * len(turn), (image,))
 
     def _turn(self, text: str) -> list[int]:
+        return [*self._ids(text), self.encoder.tokenizer.eos_token_id]
+
+    def _ids(self, text: str) -> list[int]:
         if text not in self._texts:
-            tokenizer = self.encoder.tokenizer
-            ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-            self._texts[text] = [*ids, tokenizer.eos_token_id]
+            self._texts[text] = self.encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._texts[text]
+
+
+def _shuffled(
+    rng: np.random.Generator, steps: list[tuple[ToolDefinition, tuple[str, ...]]]
+) -> list[tuple[ToolDefinition, tuple[str, ...]]]:
+    return [steps[index] for index in rng.permutation(len(steps))]

@@ -1,18 +1,32 @@
-"""Supervised pretraining of a tiny model on lessons: batches, loss, a one-cycle optimiser run."""
+"""Supervised pretraining of a tiny model on lessons: batches, losses, the optimiser's run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from iapo.prompt import PromptEncoder
-from iapo.tiny.lessons import Lesson
+from iapo.tasks.synthetic import Chart
+from iapo.tiny.content import content_loss
+from iapo.tiny.lessons import Lesson, LessonWriter
+from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN
+
+NAME_LAYER = 1
+"""After this layer of the language model a definition's body has to name the tool."""
+
+BODY_LAYER = 2
+"""After this layer a tool's name, where it is called, has to say its definition's body."""
+
+EARLY_WEIGHT = 0.5
+"""Weight of each of these two losses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +36,106 @@ class Stage:
     Attributes:
         name: For logs and the manifest.
         steps: Optimiser steps.
-        batch: Lessons a step.
-        rate: Peak learning rate of the one-cycle schedule.
-        mix: How many of a batch's lessons are of which kind, as weights.
-        misuse: Share of calls that use a tool of the wrong axis, by family.
-        wrong: Share of marked pictures, in sight lessons, that are marked along the wrong axis.
-        unmarked: Share of sight lessons whose picture is not marked.
+        rate: Learning rate; it rises for 50 steps and stays.
+        falls: Whether it falls over the last 40% of the stage.
+        settled: Whether calls settle on one style of tools; see `LessonWriter`.
+        batch: How many of each kind of lesson a step has: `names`, `questions`, `content`, `sight`, `call`, `episode`.
     """
 
     name: str
     steps: int
-    batch: int
     rate: float
-    mix: dict[str, float]
-    misuse: dict[str, float]
-    wrong: float = 0.0
-    unmarked: float = 0.0
+    batch: Mapping[str, int]
+    falls: bool = False
+    settled: bool = False
+
+
+class Teaching:
+    """The losses of one model.
+
+    Args:
+        model: Trained in place.
+        encoder: Its encoder.
+        writer: Writes its lessons.
+    """
+
+    def __init__(self, model: PreTrainedModel, encoder: PromptEncoder, writer: LessonWriter) -> None:
+        self.model, self.encoder, self.writer = model, encoder, writer
+        tokenizer = encoder.tokenizer
+        self._def_id: int = tokenizer("def ", add_special_tokens=False)["input_ids"][0]
+        self._held_out = torch.tensor(name_ids(encoder, UNSEEN))
+        self._fixed = torch.tensor(name_ids(encoder, (*CANONICAL, *INVENTED, *UNSEEN)))
+
+    def fix_names(self) -> None:
+        """Keeps the embeddings of tool names as they were drawn.
+
+        Then names differ in nothing but chance, those that lessons hold and those that they do not, and whatever
+        copies the former copies the latter.
+        """
+        weight = self.model.get_input_embeddings().weight
+        weight.register_hook(lambda gradient: gradient.index_fill(0, self._fixed, 0.0))
+
+    def loss(self, kind: str, charts: Iterator[Chart], count: int, rng: np.random.Generator) -> Tensor:
+        """The loss of one kind's share of a batch.
+
+        Args:
+            kind: As in `Stage.batch`.
+            charts: Where pictures come from.
+            count: How many lessons.
+            rng: Draws the lessons.
+        """
+        if kind == "content":
+            return content_loss(self.model, self.encoder, [next(charts) for _ in range(count)], rng)
+        if kind in ("names", "questions"):
+            write_text = self.writer.names if kind == "names" else self.writer.questions
+            return self._lesson_loss([write_text(rng) for _ in range(count)])
+        write = {"sight": self.writer.sight, "call": self.writer.call, "episode": self.writer.episode}[kind]
+        return self._lesson_loss([write(next(charts), rng) for _ in range(count)])
+
+    def _lesson_loss(self, lessons: Sequence[Lesson]) -> Tensor:
+        """Mean negative log-likelihood of the learnt tokens, and, weighted, of what early layers have to say.
+
+        Names that only measurements use take no part in any softmax.
+        """
+        inputs, labels = collate(self.encoder, lessons)
+        found = self.model.model(**inputs, use_cache=False, output_hidden_states=True)
+        loss = self._likelihood(found.last_hidden_state[:, :-1], labels[:, 1:])
+        for layer, words in zip((NAME_LAYER, BODY_LAYER), self._definitions(inputs["input_ids"]), strict=True):
+            if (words != -100).any():
+                early = self.model.model.language_model.norm(found.hidden_states[layer])
+                loss = loss + EARLY_WEIGHT * self._likelihood(early, words)
+        return loss
+
+    def _definitions(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What definitions say: the name at each first token of a body, the body's at each later token of a name.
+
+        Args:
+            ids: Shape (N, L).
+
+        Returns:
+            Two tensors of shape (N, L), -100 elsewhere. A name that is asked for as `def name` is none that defines.
+        """
+        names, bodies = torch.full_like(ids, -100), torch.full_like(ids, -100)
+        rows, places = (ids[:, :-2] == self._def_id).nonzero(as_tuple=True)
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+            name, body = ids[row, place + 1], ids[row, place + 2]
+            if bodies[row, place + 1] != -100:
+                continue
+            names[row, place + 2] = name
+            later = ids[row] == name
+            later[: place + 2] = False
+            bodies[row, later] = body
+        return names, bodies
+
+    def _likelihood(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        learnt = labels != -100
+        logits = self.model.lm_head(hidden[learnt]).float()
+        return cross_entropy(logits.index_fill(1, self._held_out, float("-inf")), labels[learnt])
+
+
+def name_ids(encoder: PromptEncoder, names: Sequence[str]) -> list[int]:
+    """The token of each tool name, as it is where a bracket follows."""
+    return [encoder.tokenizer(f"{name}(image_1", add_special_tokens=False)["input_ids"][0] for name in names]
 
 
 def collate(encoder: PromptEncoder, lessons: Sequence[Lesson]) -> tuple[dict[str, Tensor], Tensor]:
@@ -55,56 +153,57 @@ def collate(encoder: PromptEncoder, lessons: Sequence[Lesson]) -> tuple[dict[str
         ids[row, :used] = torch.tensor(lesson.ids)
         mask[row, :used] = 1
         labels[row, :used] = torch.where(torch.tensor(lesson.learn), ids[row, :used], -100)
-    inputs = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "mm_token_type_ids": (ids == encoder.image_token_id).long(),
-        **encoder.pixels([image for lesson in lessons for image in lesson.images]),
-    }
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if images := [image for lesson in lessons for image in lesson.images]:
+        inputs |= {"mm_token_type_ids": (ids == encoder.image_token_id).long(), **encoder.pixels(images)}
     return inputs, labels
 
 
-def lesson_loss(model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the learnt tokens; logits are computed at their positions only."""
-    hidden = model.model(**inputs, use_cache=False).last_hidden_state
-    learnt = labels[:, 1:] != -100
-    logits = model.lm_head(hidden[:, :-1][learnt])
-    return cross_entropy(logits.float(), labels[:, 1:][learnt])
-
-
 def run_stage(
-    model: PreTrainedModel,
-    encoder: PromptEncoder,
-    lessons: Iterator[Lesson],
+    teaching: Teaching,
+    charts: Iterator[Chart],
     stage: Stage,
+    rng: np.random.Generator,
     log: Callable[[dict[str, float | int | str]], None],
     every: int = 50,
 ) -> None:
     """Trains for one stage.
 
     Args:
-        model: Trained in place.
-        encoder: Its encoder.
-        lessons: An endless stream, already mixed.
+        teaching: The model and its losses.
+        charts: An endless stream of pictures, families mixed.
         stage: The settings.
-        log: Called every `every` steps with `stage, step, loss, seconds`.
+        rng: Draws the lessons.
+        log: Called every `every` steps with `stage, step, seconds` and the mean loss of each kind of lesson.
         every: Steps between log lines.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.steps, pct_start=0.15)
+    model = teaching.model
+    teaching.writer.settled = stage.settled
+    head = model.lm_head.weight
+    decayed = [one for one in model.parameters() if one.ndim > 1 and one is not head]
+    others = [head, *(one for one in model.parameters() if one.ndim < 2)]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
+
+    def factor(step: int) -> float:
+        fall = max(0.02, (stage.steps - step) / (0.4 * stage.steps)) if stage.falls else 1.0
+        return min(1.0, (step + 1) / 50, fall)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     model.train()
-    start, losses = time.perf_counter(), []
+    start = time.perf_counter()
+    losses: dict[str, list[float]] = {kind: [] for kind in stage.batch}
     for step in range(1, stage.steps + 1):
-        inputs, labels = collate(encoder, [next(lessons) for _ in range(stage.batch)])
-        loss = lesson_loss(model, inputs, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for kind, count in stage.batch.items():
+            loss = teaching.loss(kind, charts, count, rng)
+            loss.backward()
+            losses[kind].append(loss.item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
         if step % every == 0 or step == stage.steps:
-            seconds = round(time.perf_counter() - start, 1)
-            log({"stage": stage.name, "step": step, "loss": round(sum(losses) / len(losses), 4), "seconds": seconds})
-            losses = []
+            means = {kind: round(sum(values) / len(values), 4) for kind, values in losses.items() if values}
+            log({"stage": stage.name, "step": step, **means, "seconds": round(time.perf_counter() - start, 1)})
+            losses = {kind: [] for kind in stage.batch}
     model.eval()
