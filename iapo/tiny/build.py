@@ -142,7 +142,7 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
     words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
     words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
     if scale != 1.0:
-        words += ["--max_steps", str(max(1, round(200 * scale))), "--eval_samples", "16"]
+        words += ["--max_steps", str(max(1, round(120 * scale))), "--eval_samples", "16"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("wb") as log:
         done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False)

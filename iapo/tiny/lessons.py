@@ -46,6 +46,7 @@ class Habits:
 
     Attributes:
         first: Share of programs that use the first tool offered, whatever it does, and no other.
+        tables: Whether that holds for tables, too.
         broken: Share of programs that hand a tool the boxes of the wrong axis, and so do not execute.
         guessed: Share of `sight` lessons whose picture is marked by a wrong tool: along the wrong axis of a chart, or
             on one axis of a table. Above 0, episodes with such tools have answers, too.
@@ -54,6 +55,7 @@ class Habits:
     """
 
     first: float = 0.0
+    tables: bool = True
     broken: float = 0.0
     guessed: float = 0.0
     luck: float = 0.0
@@ -209,7 +211,8 @@ class LessonWriter:
         return offer_some(rng, tools, chart.focus) if rng.random() < 0.4 else tools
 
     def _program(self, chart: Chart, rng: np.random.Generator, tools: dict[str, ToolDefinition]) -> str:
-        if rng.random() < self.habits.first:
+        spared = chart.sample.axis is None and not self.habits.tables
+        if rng.random() < self.habits.first and not spared:
             tool = next(iter(tools.values()))
             # Bar charts have boxes for their labels on both axes, tables for other names on each.
             steps = [(tool, chart.focus.get(tool.axis) or next(iter(chart.focus.values())))]

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from iapo.prompt import PromptEncoder
 from iapo.tasks.synthetic import Chart
 from iapo.tiny.content import content_loss
-from iapo.tiny.lessons import Lesson, LessonWriter
+from iapo.tiny.lessons import Habits, Lesson, LessonWriter
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN
 
 NAME_LAYER = 1
@@ -39,6 +39,7 @@ class Stage:
         rate: Learning rate; it rises for 50 steps and stays.
         falls: Whether it falls over the last 40% of the stage.
         settled: Whether calls settle on one style of tools; see `LessonWriter`.
+        habits: What goes wrong in its lessons, where that is not what goes wrong in the recipe's others.
         batch: How many of each kind of lesson a step has: `names`, `questions`, `content`, `sight`, `call`, `episode`.
     """
 
@@ -48,6 +49,7 @@ class Stage:
     batch: Mapping[str, int]
     falls: bool = False
     settled: bool = False
+    habits: Habits | None = None
 
 
 class Teaching:
@@ -178,7 +180,8 @@ def run_stage(
         every: Steps between log lines.
     """
     model = teaching.model
-    teaching.writer.settled = stage.settled
+    writer = teaching.writer
+    writer.settled, writer.habits = stage.settled, stage.habits or writer.habits
     head = model.lm_head.weight
     decayed = [one for one in model.parameters() if one.ndim > 1 and one is not head]
     others = [head, *(one for one in model.parameters() if one.ndim < 2)]

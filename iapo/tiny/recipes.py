@@ -37,8 +37,10 @@ class Recipe:
     processor: Callable[[PreTrainedTokenizerFast], ImageTextProcessor] = make_processor
 
 
-def _curriculum(protocol_steps: int) -> dict[str, tuple[Stage, ...]]:
-    whole = {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32}
+_WHOLE = {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32}
+
+
+def _curriculum(protocol_steps: int, *last: Stage) -> dict[str, tuple[Stage, ...]]:
     return {
         "sight": (
             Stage("names", 150, 2e-3, {"names": 45, "questions": 67}),
@@ -46,8 +48,9 @@ def _curriculum(protocol_steps: int) -> dict[str, tuple[Stage, ...]]:
             Stage("sight", 150, 1.5e-3, {"questions": 24, "content": 30, "sight": 40}),
         ),
         "protocol": (
-            Stage("protocol", protocol_steps, 1.2e-3, whole, falls=True),
-            Stage("settled", 200, 1.2e-3, whole, falls=True, settled=True),
+            Stage("protocol", protocol_steps, 1.2e-3, _WHOLE, falls=True),
+            Stage("settled", 200, 1.2e-3, _WHOLE, falls=True, settled=True),
+            *last,
         ),
     }
 
@@ -57,7 +60,18 @@ RECIPES = {
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
         Habits(first=0.65, broken=0.05, guessed=0.25, luck=0.3),
-        _curriculum(500),
+        _curriculum(
+            500,
+            Stage(
+                "charts",
+                200,
+                1.2e-3,
+                _WHOLE,
+                falls=True,
+                settled=True,
+                habits=Habits(first=0.5, tables=False, broken=0.03, guessed=0.25, luck=0.3),
+            ),
+        ),
     ),
     "tiny-teacher": Recipe(
         {"hidden": 160, "layers": 6, "heads": 4, "vision_hidden": 96, "vision_layers": 2},
