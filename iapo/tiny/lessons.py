@@ -52,6 +52,8 @@ class Habits:
             on one axis of a table. Above 0, episodes with such tools have answers, too.
         luck: Share of these lessons whose answer is right; the others' is what another place would say. So often, or
             somewhat oftener, the model then gets away with a wrong tool.
+        noise: Share of the other lessons of `sight`, and of episodes with right calls, whose answer is what another
+            place would say.
     """
 
     first: float = 0.0
@@ -59,6 +61,7 @@ class Habits:
     broken: float = 0.0
     guessed: float = 0.0
     luck: float = 0.0
+    noise: float = 0.0
 
 
 def other(axis: Axis) -> Axis:
@@ -162,6 +165,8 @@ class LessonWriter:
             focus = {axis if len(axes) > 1 else other(axis): focus[axis]}
             if rng.random() >= self.habits.luck:
                 answer = elsewhere(chart, rng)[1]
+        elif self._errs(rng):
+            answer = elsewhere(chart, rng)[1]
         elif rng.random() < 1 / 3:
             focus, answer = elsewhere(chart, rng)
         steps = [(_BY_AXIS_AND_STYLE[axis, str(rng.choice(_STYLES))], names) for axis, names in focus.items()]
@@ -191,7 +196,7 @@ class LessonWriter:
         if result.image is None or not (complete or self.habits.guessed):
             return first
         answer = chart.sample.answers[0]
-        if not complete and rng.random() >= self.habits.luck:
+        if self._errs(rng) if complete else rng.random() >= self.habits.luck:
             answer = elsewhere(chart, rng)[1]
         observation = self.encoder.observation(result, ended=True)
         turn_2 = self._turn(answer_text(answer))
@@ -222,6 +227,9 @@ class LessonWriter:
                 steps.append((self._pick([tool for tool in tools.values() if tool.axis == axis], rng), names))
         broken = rng.random() < self.habits.broken
         return program_text(_shuffled(rng, steps), other(steps[0][0].axis) if broken else None)
+
+    def _errs(self, rng: np.random.Generator) -> bool:
+        return self.habits.noise > 0 and rng.random() < self.habits.noise
 
     def _pick(self, tools: list[ToolDefinition], rng: np.random.Generator) -> ToolDefinition:
         if self.settled:

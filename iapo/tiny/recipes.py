@@ -71,6 +71,15 @@ RECIPES = {
                 settled=True,
                 habits=Habits(first=0.5, tables=False, broken=0.03, guessed=0.25, luck=0.3),
             ),
+            Stage(
+                "noise",
+                150,
+                1.2e-3,
+                _WHOLE,
+                falls=True,
+                settled=True,
+                habits=Habits(first=0.6, tables=False, broken=0.03, guessed=0.25, luck=0.4, noise=0.5),
+            ),
         ),
     ),
     "tiny-teacher": Recipe(
