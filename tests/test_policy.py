@@ -140,7 +140,7 @@ def test_manifest_keeps_its_promises(name: str) -> None:
     assert found["valid"] >= 0.8
     if name == "tiny-student":
         assert 0.3 <= found["misuse"] <= 0.5
-        assert 0.25 <= found["accuracy"] <= 0.8
+        assert 0.25 <= found["accuracy"] <= 0.6
     else:
         assert found["misuse"] <= 0.02
         assert found["accuracy"] >= 0.9
