@@ -157,6 +157,9 @@ def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[
     policy = load_policy(str(source / "policy" if (source / "policy").exists() else source))
     policy.model.to(torch.bfloat16).save_pretrained(out)
     policy.processor.save_pretrained(out)
+    tokenizer = out / "tokenizer.json"
+    # Written for people by default, at twice the size.
+    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()), separators=(",", ":")))
     policy = Policy(policy.model.to(torch.float32).eval(), policy.processor)
     manifest = {
         **manifest,
