@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
+from documented import DOCUMENTS, blocks
 from fixtures.layouts import charxiv_subset, samples_of, tablevqa, vtool_charts, write_map, write_parquet
+from report_runs import make_run, make_trace
 
 from iapo.records import Sample
 from iapo.tasks.synthetic import generate
-from iapo.training import CONFIGS
+from iapo.training import CONFIGS, parse
 
+CHECKPOINTS = CONFIGS.parent / "checkpoints"
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16, "eval_samples": 2, "disable_tqdm": True}
+RUNS = {
+    "runs/demo": {"grpo": ("grpo", 0), "iapo": ("iapo", 0)},
+    "runs/full": {"grpo/seed-0": ("grpo", 0), "grpo/seed-1": ("grpo", 1), "iapo/seed-0": ("iapo", 0)},
+    "runs/mine": {".": ("iapo", 0)},
+    "runs/other": {".": ("iapo", 1)},
+    "runs/grpo": {".": ("grpo", 0)},
+    "runs/iapo": {".": ("iapo", 0)},
+}
+"""Folders that the documents take as given: the runs in each, with their reward and seed."""
 
 
 def write_own(samples: list[Sample], folder: Path, split: str) -> None:
@@ -48,7 +62,35 @@ def lay_out(folder: Path) -> None:
     write_parquet(vtool_charts(test), folder / "test_full.parquet")
     write_parquet(tablevqa(samples_of("vwtq")), folder / "refocus/data/vwtq-00000-of-00001.parquet")
     write_parquet(vtool_charts(samples_of("hbar")), folder / "refocus/data/chartQA_h_bar_wbb.parquet")
-    settings = yaml.safe_load((CONFIGS / "demo-iapo.yaml").read_text()) | SMALL
+    small = {
+        config: yaml.safe_load((CONFIGS / f"{config}.yaml").read_text()) | SMALL
+        for config in ("demo-iapo", "tiny-teacher")
+    }
+    (folder / "small-tiny-teacher.yaml").write_text(yaml.safe_dump(small["tiny-teacher"]))
     for name in ("mine", "my-run"):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings | {"output_dir": f"runs/{name}"}))
-    shutil.copytree(Path(CONFIGS).parent / "checkpoints/tiny-student", folder / "runs/policies/mine")
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(small["demo-iapo"] | {"output_dir": f"runs/{name}"}))
+    (ablation,) = (one.text for one in blocks(DOCUMENTS["docs/studies.md"]) if one.language == "yaml")
+    (folder / "my-ablation.yaml").write_text(ablation)
+    shutil.copytree(CHECKPOINTS / "tiny-student", folder / "runs/policies/mine")
+    shutil.copytree(CHECKPOINTS / "tiny-teacher", folder / "runs/teacher-grpo/policy")
+
+
+def give_runs(words: Iterable[str]) -> None:
+    """Writes the runs of those words that are keys of `RUNS`, where no command before has made them."""
+    for word in words:
+        if word in RUNS and not Path(word).exists():
+            for name, (reward, seed) in RUNS[word].items():
+                write_finished(Path(word) / name, reward, seed)
+
+
+def write_finished(path: Path, reward: str, seed: int) -> None:
+    """A finished run of 20 steps: invented numbers, a real configuration, and the packaged student as its policies."""
+    traces = [make_trace(number, step=10) for number in range(6)]
+    make_run(path, traces, seed=seed, held_out=[make_trace(number, step=None) for number in range(4)])
+    run, training = parse(f"demo-{reward}", ["--output_dir", str(path), "--seed", str(seed)])
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config"] = {"run": dataclasses.asdict(run), "training": training.to_dict()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(CHECKPOINTS / "tiny-student", path / "checkpoint-10")
+    (path / "checkpoint-10/trainer_state.json").touch()
+    (path / "policy").symlink_to("checkpoint-10")

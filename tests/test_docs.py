@@ -6,10 +6,12 @@ they start, each with the code that it would run. `pip`, `tensorboard` and other
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 import runpy
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,7 @@ import pytest
 import torch
 import typer
 import yaml
-from doc_data import SMALL, lay_out
+from doc_data import SMALL, give_runs, lay_out
 from documented import DOCUMENTS, ROOT, Block, CommandError, blocks, prose, run, run_python, without_processes
 from PIL import Image
 
@@ -33,11 +35,32 @@ ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 
 
-def _few_measurements(patch: pytest.MonkeyPatch) -> None:
+def _small_lessons(patch: pytest.MonkeyPatch) -> None:
+    """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured."""
     from iapo.tiny import build, command
 
-    patch.setattr(build, "measure", functools.partial(build.measure, count=2))
+    for name, recipe in list(build.RECIPES.items()):
+        stages = {
+            stage: tuple(dataclasses.replace(part, batch=dict.fromkeys(part.batch, 1)) for part in parts)
+            for stage, parts in recipe.stages.items()
+        }
+        config = recipe.config and f"small-{recipe.config}.yaml"
+        patch.setitem(build.RECIPES, name, dataclasses.replace(recipe, stages=stages, config=config))
+    patch.setattr(build, "measure", functools.partial(build.measure, count=1))
     patch.setattr(command, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(1))
+
+
+def _two_variants(patch: pytest.MonkeyPatch) -> None:
+    """All are parsed and looked up; the reference and one more are trained."""
+    from iapo.studies import ablate
+
+    def read(*words: Any) -> Any:
+        ablation = read_ablation(*words)
+        ablate.check_variants(ablation)
+        return dataclasses.replace(ablation, variants=ablation.variants[:2])
+
+    read_ablation = ablate.read_ablation
+    patch.setattr(ablate, "read_ablation", read)
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,7 @@ class Rule:
         more: What is put behind them; a later option counts.
         changes: What is put in the place of parts of them; `SERVER` is a listening server's address.
         patch: Changes a part of the package.
+        runs: Whether it reads run folders; those that no command has made are laid out (`doc_data.RUNS`).
     """
 
     pattern: str
@@ -57,11 +81,14 @@ class Rule:
     more: str = ""
     changes: tuple[tuple[str, str], ...] = ()
     patch: Callable[[pytest.MonkeyPatch], None] | None = None
+    runs: bool = False
 
 
 RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
+    Rule(r"^iapo train .*--case_study_steps", "120 steps take minutes", f"{FEW} --case_study_samples 2"),
+    Rule(r"^iapo train .*--save_steps", "40 steps take a minute", f"{FEW} --save_steps 1"),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
     Rule(
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
@@ -79,7 +106,18 @@ RULES = (
         (("vwtq@hub", "vwtq@data/tables"), ("runs/mine/policy", "runs/policies/mine")),
     ),
     Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
-    Rule(r"^iapo tiny build ", "40 minutes", "--scale 0.001", patch=_few_measurements),
+    Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
+    Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
+    Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),
+    Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
+    Rule(
+        r"^iapo study ablate ",
+        "minutes to hours",
+        f"--seeds 0 --sets vbar --samples 2 {FEW}",
+        patch=_two_variants,
+    ),
+    Rule(r"^iapo tiny build ", "40 minutes", "--scale 0.001", patch=_small_lessons),
+    Rule(r"^iapo tiny evaluate ", "minutes", "--samples 2 --families vbar,vwtq"),
     Rule(r"^iapo data make ", "seconds; the file is there from the line above", "", (("1000 OUT", "4 made"),)),
     Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
     Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
@@ -164,9 +202,12 @@ def test_documents_run(
         for command in block.commands:
             if not command.startswith("make "):
                 with monkeypatch.context() as patch, without_processes(patch):
-                    if (rule := rule_of(command)) and rule.patch:
+                    rule, small = rule_of(command), shrunk(command, server)
+                    if rule and rule.patch:
                         rule.patch(patch)
-                    run(shrunk(command, server))
+                    if rule and rule.runs:
+                        give_runs(shlex.split(small))
+                    run(small)
         if block.language == "python":
             # As many empty lines before it as in the document, so that a traceback says where.
             Path("example.py").write_text("\n" * (block.line - 1) + shrunk(block.text, ""))
@@ -194,15 +235,24 @@ def test_make_has_a_recipe(command: str) -> None:
         run(f"{command} --help")
 
 
-def test_yaml_examples_are_configurations(tmp_path: Path) -> None:
+def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a training, or, where they have groups, of an ablation."""
+    from iapo.studies.ablations import check_variants, read_ablation
     from iapo.training import parse
 
+    monkeypatch.chdir(laid_out)
     found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "yaml"]
-    assert found
+    ablations = [block for block in found if "groups" in yaml.safe_load(block.text)]
+    assert ablations
+    assert len(found) > len(ablations)
+    file = tmp_path / "one.yaml"
     for block in found:
-        file = tmp_path / "one.yaml"
-        file.write_text(yaml.safe_dump({"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}) + block.text)
-        parse(str(file))
+        if block in ablations:
+            file.write_text(block.text)
+            check_variants(read_ablation(str(file)))
+        else:
+            file.write_text(yaml.safe_dump({"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}) + block.text)
+            parse(str(file))
 
 
 def test_json_examples_are_rows_of_own_data(tmp_path: Path) -> None:
