@@ -78,7 +78,7 @@ RECIPES = {
                 _WHOLE,
                 falls=True,
                 settled=True,
-                habits=Habits(first=0.6, tables=False, broken=0.03, guessed=0.4, luck=1.0, noise=0.5),
+                habits=Habits(first=0.6, tables=False, broken=0.03, guessed=0.25, luck=0.4, noise=0.5),
             ),
         ),
     ),
