@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "groups": {
         "rewards": {"title": "Reward", "variants": {"iapo": {}, "grpo": {"reward": "grpo"}}},
         "penalty": {"grid": {"penalty_weight": [0.1, 1.0], "penalty_decay": [0.01, 0.1]}},
-        "choices": {"variants": {"softmax": {"attribution_normalization": "softmax"}}},
+        "choices": {"variants": {"magnitude": {"attribution_normalization": "magnitude"}}},
     },
 }
 
@@ -45,7 +45,7 @@ def test_equal_trainings_run_once(tmp_path: Path) -> None:
     found = run_ablation(read_ablation(write(tmp_path / "a.yaml")), tmp_path / "out", run=told)
     names = ["rewards/iapo", "rewards/grpo"]
     names += [f"penalty/penalty_weight={w}, penalty_decay={d}" for w, d in ((0.1, 0.1), (1.0, 0.01), (1.0, 0.1))]
-    names += ["choices/softmax"]
+    names += ["choices/magnitude"]
     # 0.1 and 0.01 are the defaults, and so the reference's own training.
     assert list(told.orders) == ["start", "teacher", *(f"{name}, seed {seed}" for seed in (0, 1) for name in names)]
     flags = told.orders["penalty/penalty_weight=1.0, penalty_decay=0.1, seed 1"]["flags"]
@@ -58,14 +58,14 @@ def test_equal_trainings_run_once(tmp_path: Path) -> None:
         ("Reward", "iapo"),
         ("Reward", "grpo"),
         *(("penalty", f"penalty_weight={w}, penalty_decay={d}") for w in (0.1, 1.0) for d in (0.01, 0.1)),
-        ("choices", "softmax"),
+        ("choices", "magnitude"),
     ]
     rows = {row["name"]: row for row in found["rows"]}
     shared = rows["penalty_weight=0.1, penalty_decay=0.01"]
     assert shared["accuracy"] == rows["iapo"]["accuracy"]
     # The pretended accuracy of iapo is 1, all else has 1/2.
     assert shared["difference"] is rows["iapo"]["difference"] is None
-    assert rows["softmax"]["difference"]["average"]["value"] == -0.5
+    assert rows["magnitude"]["difference"]["average"]["value"] == -0.5
     again = Pretended()
     assert run_ablation(read_ablation(str(tmp_path / "a.yaml")), tmp_path / "out", run=again) == found
     assert again.orders == {}
@@ -155,7 +155,7 @@ def test_what_is_no_ablation(tmp_path: Path) -> None:
 
 def test_some_groups(tmp_path: Path) -> None:
     ablation = read_ablation(write(tmp_path / "a.yaml"), {"seeds": (4,)}, ["--max_steps", "9"], ["choices"])
-    assert [one.key for one in ablation.variants] == ["rewards/iapo", "choices/softmax"]
+    assert [one.key for one in ablation.variants] == ["rewards/iapo", "choices/magnitude"]
     assert ablation.budget.seeds == (4,)
     assert parse("compare", ablation.budget.flags)[1].max_steps == 9
     with pytest.raises(ValueError, match="no group 'nothing'"):
@@ -168,7 +168,7 @@ def test_packaged_ablations(path: Path) -> None:
     ablation = read_ablation(path.stem)
     trials = check_variants(ablation)
     assert trials["penalty/penalty_weight=0.1, penalty_decay=0.01"] is trials[ablation.reference]
-    assert trials["teachers/tiny-teacher"] is trials[ablation.reference]
+    assert trials["teachers/after GRPO"] is trials[ablation.reference]
     assert trials["rewards/grpo"] is not trials[ablation.reference]
     assert set(ablation.titles) == {"rewards", "teachers", "penalty", "choices"}
 
