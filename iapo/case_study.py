@@ -76,6 +76,8 @@ class CaseStudyPlan:
     def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
         """The plan that a run's configuration gives: its held-out pictures, its way of sampling, its attribution.
 
+        Scores become shares by `magnitude`, also where the training takes a softmax.
+
         Args:
             run: `iapo.training.RunArguments` as a dict, as in the manifest.
             training: `IAPOConfig.to_dict()`, as in the manifest.
@@ -98,7 +100,8 @@ class CaseStudyPlan:
             ),
             attribution=AttributionSettings(
                 target=training["attribution_target"],
-                normalization=training["attribution_normalization"],
+                # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
+                normalization="magnitude",
                 eps=training["attribution_eps"],
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
