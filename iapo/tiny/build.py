@@ -24,7 +24,7 @@ from iapo.runs import RunFolder, versions
 from iapo.tasks.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, program_text
-from iapo.tiny.models import train_tokenizer
+from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
@@ -115,6 +115,7 @@ def _teach(
         torch.manual_seed(seed)
         processor = recipe.processor(train_tokenizer(_corpus()))
         model = recipe.make(_tokenizer(processor), **recipe.widths)
+        start_with_lookups(model)
     else:
         policy = load_policy(str(before))
         model, processor = policy.model, policy.processor

@@ -138,7 +138,6 @@ def make_model(
         **_shared_config(tokenizer, hidden),
     )
     model = Qwen2_5_VLForConditionalGeneration(config).to(torch.float32)
-    _initialize(model)
     _set_generation(model, tokenizer)
     return model
 
@@ -180,9 +179,36 @@ def make_qwen3_model(
         **_shared_config(tokenizer, hidden),
     )
     model = Qwen3VLForConditionalGeneration(config).to(torch.float32)
-    _initialize(model)
     _set_generation(model, tokenizer)
     return model
+
+
+@torch.no_grad()
+def start_with_lookups(model: PreTrainedModel) -> None:
+    """Gives an untrained model weights from which looking something up in the prompt forms in a few hundred steps.
+
+    Embeddings have unit variance, and the final norm starts small enough for logits of unit variance. From the second
+    layer on a query is the key of the same content, so that attention starts at like tokens; in all layers the output
+    projection undoes the value projection, so that what is attended to is passed on as it is (after the "mimetic
+    initialization" of Trockman and Kolter, arXiv 2305.09828). Without it a name was copied from a definition, if at
+    all, after thousands of steps, and never one that training had not shown.
+
+    Args:
+        model: Of `make_model` or `make_qwen3_model`; changed in place. Seed torch before.
+    """
+    language_model = model.model.language_model
+    width = language_model.embed_tokens.embedding_dim
+    language_model.embed_tokens.weight.normal_(0, 1)
+    language_model.norm.weight.fill_(width**-0.5)
+    for number, layer in enumerate(language_model.layers):
+        attention = layer.self_attn
+        if number > 0:
+            alike = torch.nn.init.orthogonal_(torch.empty(width, width))
+            attention.q_proj.weight.copy_(alike)
+            attention.k_proj.weight.copy_(alike)
+        passed_on = torch.nn.init.orthogonal_(torch.empty(width, width))
+        attention.v_proj.weight.copy_(passed_on)
+        attention.o_proj.weight.copy_(passed_on.T)
 
 
 def _text_config(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, heads: int, mlp: int) -> dict[str, Any]:
@@ -240,31 +266,6 @@ def _scale(width: int) -> float:
     question into the call does not form; with this scale it does, within the first stage of the curriculum.
     """
     return float(width**-0.5)
-
-
-@torch.no_grad()
-def _initialize(model: PreTrainedModel) -> None:
-    """Weights from which looking something up in the prompt forms within a few hundred steps.
-
-    Embeddings have unit variance, and the final norm starts small enough for logits of unit variance. From the second
-    layer on a query is the key of the same content, so that attention starts at like tokens; in all layers the output
-    projection undoes the value projection, so that what is attended to is passed on as it is (after the "mimetic
-    initialization" of Trockman and Kolter, arXiv 2305.09828). Without it a name was copied from a definition, if at
-    all, after thousands of steps, and never one that training had not shown.
-    """
-    language_model = model.model.language_model
-    width = language_model.embed_tokens.embedding_dim
-    language_model.embed_tokens.weight.normal_(0, 1)
-    language_model.norm.weight.fill_(width**-0.5)
-    for number, layer in enumerate(language_model.layers):
-        attention = layer.self_attn
-        if number > 0:
-            alike = torch.nn.init.orthogonal_(torch.empty(width, width))
-            attention.q_proj.weight.copy_(alike)
-            attention.k_proj.weight.copy_(alike)
-        passed_on = torch.nn.init.orthogonal_(torch.empty(width, width))
-        attention.v_proj.weight.copy_(passed_on)
-        attention.o_proj.weight.copy_(passed_on.T)
 
 
 def _set_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -9,7 +9,7 @@ import torch
 from iapo.prompt import PromptEncoder
 from iapo.tasks.synthetic import Chart
 from iapo.tiny.content import SIDE, content, content_loss, marked
-from iapo.tiny.models import make_model
+from iapo.tiny.models import make_model, start_with_lookups
 
 
 def test_every_name_and_value_stands_where_its_box_is(charts: list[Chart]) -> None:
@@ -41,6 +41,7 @@ def test_the_loss_falls_as_the_tower_learns_to_read(tiny_encoder: PromptEncoder,
     torch.manual_seed(0)
     widths = {"hidden": 64, "heads": 2, "layers": 1, "vision_hidden": 48, "vision_layers": 1}
     model = make_model(tiny_encoder.tokenizer, **widths)  # type: ignore[arg-type]
+    start_with_lookups(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):

@@ -12,7 +12,7 @@ import torch
 from iapo.prompt import PromptEncoder
 from iapo.tasks.synthetic import Chart
 from iapo.tiny.lessons import Habits, LessonWriter, program_text
-from iapo.tiny.models import make_model
+from iapo.tiny.models import make_model, start_with_lookups
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN, draw_tools
 from iapo.tiny.pretrain import Stage, Teaching, collate, name_ids, run_stage
 
@@ -22,6 +22,7 @@ def teaching(tiny_encoder: PromptEncoder) -> Teaching:
     torch.manual_seed(0)
     widths = {"hidden": 64, "heads": 2, "layers": 2, "vision_hidden": 48, "vision_layers": 1}
     model = make_model(tiny_encoder.tokenizer, **widths)  # type: ignore[arg-type]
+    start_with_lookups(model)
     return Teaching(model, tiny_encoder, LessonWriter(tiny_encoder, Habits()))
 
 
