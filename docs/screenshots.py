@@ -36,7 +36,7 @@ def main() -> None:
     """Writes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="a finished demo, for example runs/demo")
-    parser.add_argument("--trace", default="iapo:h41", help="the trace that is shown")
+    parser.add_argument("--trace", default="iapo:h20", help="the trace that is shown")
     given = parser.parse_args()
     shots = [
         ("report-overview", "light", 1400, ""),
