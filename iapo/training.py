@@ -65,7 +65,8 @@ class RunArguments:
         eval_temperature: 0 is greedy.
         eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
-        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none.
+        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none, nor does
+            a run that evaluates nothing (`eval_samples: 0`).
         case_study_samples: How many clearly divisible held-out pictures it has.
         threads: Threads of torch; 0 leaves it to torch.
     """
@@ -247,7 +248,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         teacher = load_policy(settings.teacher)
     evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
     callbacks: list[TrainerCallback] = [MetricsWriter(folder)]
-    if arguments.case_study_steps:
+    if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict())
         callbacks.append(CaseStudyCallback(folder.path, arguments.case_study_steps, plan, policy, evaluator.teacher))
     before = evaluator.traces("before")

@@ -303,7 +303,7 @@ def test_a_stored_qwen3_teacher(
 
     monkeypatch.setattr("iapo.rewards.teachers.make_generate", writes)
     out = tmp_path / "teacher.parquet"
-    flags = ["--train_samples", "1", "--threads", "0"]
+    flags = ["--train_samples", "1", "--threads", "0", "--attribution_normalization", "magnitude"]
     store_teacher("demo-iapo", flags, out, model=str(tmp_path / "teacher"), split="train")
     assert [type(model).__name__ for model in written] == ["Qwen3VLForConditionalGeneration"]
     assert TeacherTable.read(out).fingerprint == fingerprint(qwen3_model, qwen3_processor)
@@ -432,7 +432,7 @@ def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_verb_writes_the_table(student: Policy, encoder: PromptEncoder, tmp_path: Path):
     out = tmp_path / "new" / "teacher.parquet"
     flags = ["--model", "tiny-student", "--split", "both", "--train_samples", "3", "--eval_samples", "2"]
-    done = iapo("--out", str(out), *flags)
+    done = iapo("--out", str(out), *flags, "--attribution_normalization", "magnitude")
     assert done.returncode == 0, done.stderr
     assert "5 samples, 0 of them without a call" in done.stdout
     settings = AttributionSettings(teacher_table=str(out), max_turn_tokens=24)
