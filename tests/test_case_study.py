@@ -177,7 +177,7 @@ def train(folder: Path, *more: str) -> RunFolder:
 
 def test_a_training_does_not_notice(tmp_path: Path) -> None:
     """Equal to the last bit; and the checkpoints give what was measured within the training."""
-    plain = train(tmp_path / "plain")
+    plain = train(tmp_path / "plain", "--case_study_steps", "0")
     studied = train(tmp_path / "studied", "--case_study_steps", "1")
     weights, others = (load_file(one.path / "policy" / "model.safetensors") for one in (plain, studied))
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
