@@ -72,7 +72,8 @@ def lay_out(folder: Path) -> None:
     (ablation,) = (one.text for one in blocks(DOCUMENTS["docs/studies.md"]) if one.language == "yaml")
     (folder / "my-ablation.yaml").write_text(ablation)
     shutil.copytree(CHECKPOINTS / "tiny-student", folder / "runs/policies/mine")
-    shutil.copytree(CHECKPOINTS / "tiny-teacher", folder / "runs/teacher-grpo/policy")
+    for teacher in ("tiny-teacher", "tiny-qwen3-vl-teacher"):
+        shutil.copytree(CHECKPOINTS / teacher, folder / f"runs/tiny/{teacher}-protocol")
 
 
 def give_runs(words: Iterable[str]) -> None:
