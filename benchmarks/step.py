@@ -84,6 +84,7 @@ def child(variant: str, steps: int, size: int, table: str) -> None:
                 beta=0.01,
                 share_prefix=variant != "trl",
                 attribution_batch_size=64,
+                attribution_normalization="softmax",
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
