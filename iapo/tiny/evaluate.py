@@ -218,14 +218,14 @@ def report(
         seed: Of the pictures, the tool sets and the sampling.
         temperature: Of the sampling; what is removed is measured greedily.
     """
+    pictures = {family: samples_of(family, samples, seed=seed) for family in families}
     for name, policy in policies.items():
         behaviours: dict[str, dict[str, Any]] = {}
         everything: list[Done] = []
         for offer in OFFERS:
             behaviours[offer] = {}
             together: list[Done] = []
-            for family in families:
-                asked = samples_of(family, samples, seed=seed)
+            for family, asked in pictures.items():
                 done = roll_out(policy, asked, offer, seed=seed, temperature=temperature)
                 behaviours[offer][family] = _plain(behaviour(done))
                 together += done
@@ -233,9 +233,9 @@ def report(
             if offer != "missing":
                 everything += together
         probes = everything[:: max(1, len(everything) // 100)]
-        asked = [one.rollout.trace.sample for one in probes]
+        probed = [one.rollout.trace.sample for one in probes]
         with torch.no_grad():
-            greedy = roll_out(policy, asked, "canonical", seed=seed, temperature=0.0)
+            greedy = roll_out(policy, probed, "canonical", seed=seed, temperature=0.0)
             removed = removals(policy, greedy)
         yield (
             name,

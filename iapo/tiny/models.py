@@ -190,8 +190,8 @@ def start_with_lookups(model: PreTrainedModel) -> None:
     Embeddings have unit variance, and the final norm starts small enough for logits of unit variance. From the second
     layer on a query is the key of the same content, so that attention starts at like tokens; in all layers the output
     projection undoes the value projection, so that what is attended to is passed on as it is (after the "mimetic
-    initialization" of Trockman and Kolter, arXiv 2305.09828). Without it a name was copied from a definition, if at
-    all, after thousands of steps, and never one that training had not shown.
+    initialization" of Trockman and Kolter, arXiv 2305.09828). Without it, look-ups took twice the steps to form, and
+    names that training had not shown were hardly ever right.
 
     Args:
         model: Of `make_model` or `make_qwen3_model`; changed in place. Seed torch before.

@@ -56,7 +56,7 @@ def _curriculum(protocol_steps: int, *last: Stage) -> dict[str, tuple[Stage, ...
 
 
 RECIPES = {
-    # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
+    # The student reaches for the first tool that it is offered, whatever that tool does, and answers poorly.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
         Habits(first=0.65, broken=0.05, guessed=0.25, luck=0.3),
