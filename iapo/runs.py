@@ -35,6 +35,7 @@ METRICS = (
     "reward/total",
     "reward/outcome",
     "attribution/divergence",
+    "attribution/misuse_auc",
     "attribution/lambda",
     "tools/call_ratio",
     "tools/success_rate",

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 from trl import GRPOTrainer
 
-from iapo.attribution.divergence import penalty_weight
+from iapo.attribution.divergence import misuse_auc, penalty_weight
 from iapo.batches import join_logprobs, messages, picture_ids, samples_of
 from iapo.config import IAPOConfig
 from iapo.live import report_live
@@ -366,8 +366,13 @@ class IAPOTrainer(GRPOTrainer):
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
         if self._measured:
-            divergence = torch.tensor([one.divergence for one in self._measured], device=self.accelerator.device)
-            metrics["attribution/divergence"].append(self.accelerator.gather(divergence).mean().item())
+            right = [ok and not wrong for ok, wrong in zip(judged, misused, strict=True)]
+            rows = zip((one.divergence for one in self._measured), misused, right, strict=True)
+            told = self.accelerator.gather(torch.tensor([*rows], device=self.accelerator.device))
+            group = self.num_generations if self._mode == "train" else self.num_generations_eval
+            divergences, *calls = told.T.reshape(3, -1, group)
+            metrics["attribution/divergence"].append(divergences.mean().item())
+            metrics["attribution/misuse_auc"].append(misuse_auc(divergences, *(one.bool() for one in calls)))
         if self.on_rollouts is not None and self._mode == "train":
             step, offset = self.state.global_step + 1, self.accelerator.process_index * len(results)
             names = [name.removesuffix("_reward") for name in self.reward_func_names]

@@ -48,6 +48,23 @@ def worst_divergence(blocks: int) -> float:
     return math.log(blocks)
 
 
+def misuse_auc(divergences: Tensor, misused: Tensor, right: Tensor) -> float:
+    """How well the divergence tells misuse where GRPO compares rollouts, which is within groups.
+
+    Args:
+        divergences: One a rollout, shape (groups, G).
+        misused: Which rollouts called a wrong tool, same shape.
+        right: Which of them called right ones, same shape.
+
+    Returns:
+        Of the pairs of a misused and a right call in one group the share in which the misused one has the larger
+        divergence, ties counted as half: the area under the ROC curve. NaN where there is no pair.
+    """
+    pairs = misused[:, :, None] & right[:, None, :]
+    difference = divergences[:, :, None] - divergences[:, None, :]
+    return float((0.5 + 0.5 * difference.sign())[pairs].mean())
+
+
 def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """`KL(student || teacher)` in nats, clipped to `[0, log m]`.
 

@@ -23,11 +23,12 @@ from iapo.records import AXES
 from iapo.runs import RunFolder, versions
 from iapo.tasks.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
-from iapo.tiny.lessons import LessonWriter, answer_text, program_text
+from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
 from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
+from iapo.training import parse
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""
@@ -143,7 +144,8 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
     words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
     words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
     if scale != 1.0:
-        words += ["--max_steps", str(max(1, round(120 * scale))), "--eval_samples", "16"]
+        _, settings = parse(config)
+        words += ["--max_steps", str(max(1, round(settings.max_steps * scale))), "--eval_samples", "16"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("wb") as log:
         done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False)
@@ -226,7 +228,7 @@ def _corpus() -> Iterator[str]:
         ]
         yield program_text(steps)
         yield from (program_text(steps[:1], axis) for axis in AXES)
-        yield answer_text(chart.sample.answers[0])
+        yield answer_text(chart.sample.question, here(chart))
         yield from ("QUESTION: columns\n", "QUESTION: rows\n", OBSERVATION_EDITED)
         yield from ("system\n", "user\n", "assistant\n")
 

@@ -93,12 +93,18 @@ def _offered(offer: Offer, samples: Sequence[Sample], rng: np.random.Generator) 
 
 
 def behaviour(done: Sequence[Done]) -> dict[str, Estimate]:
-    """Accuracy, valid calls (executed, of all) and misuse (of the executed, where an axis is right)."""
+    """Accuracy, valid calls (executed, of all) and misuse (of the executed, where an axis is right).
+
+    `after_right` and `after_misuse` are the accuracies after right and wrong tools, where an axis is right: whether a
+    model gets away with wrong ones.
+    """
     judged = [one for one in done if one.executed and one.rollout.trace.sample.axis is not None]
     return {
         "accuracy": proportion([one.right for one in done]),
         "valid": proportion([one.executed for one in done]),
         "misuse": proportion([one.rollout.trace.misused for one in judged]),
+        "after_right": proportion([one.right for one in judged if not one.rollout.trace.misused]),
+        "after_misuse": proportion([one.right for one in judged if one.rollout.trace.misused]),
     }
 
 

@@ -1,8 +1,9 @@
 """What the tiny models are taught: short dense lessons first, then whole two-turn episodes.
 
 A skill forms in a short sequence about ten times sooner than inside a long one, so each has its own lesson: finding a
-tool's name in the definitions and what it is defined as (`names`, `questions`), reading a marked place (`sight`),
-calling a tool on a picture (`call`), and only then the whole protocol (`episode`).
+tool's name in the definitions and what it is defined as (`names`, `questions`), comparing a value that was read with a
+claim (`verdict`), reading a marked place (`sight`), calling a tool on a picture (`call`), and only then the whole
+protocol (`episode`).
 """
 
 from __future__ import annotations
@@ -45,23 +46,19 @@ class Habits:
     """What goes wrong in a model's lessons.
 
     Attributes:
-        first: Share of programs that use the first tool offered, whatever it does, and no other.
-        tables: Whether that holds for tables, too.
+        first: Share of programs for charts that use the first tool offered, whatever it does.
         broken: Share of programs that hand a tool the boxes of the wrong axis, and so do not execute.
-        guessed: Share of `sight` lessons whose picture is marked by a wrong tool: along the wrong axis of a chart, or
-            on one axis of a table. Above 0, episodes with such tools have answers, too.
-        luck: Share of these lessons whose answer is right; the others' is what another place would say. So often, or
-            somewhat oftener, the model then gets away with a wrong tool.
-        noise: Share of the other lessons of `sight`, and of episodes with right calls, whose answer is what another
-            place would say.
+        guessed: Share of the `sight` lessons on charts whose picture is marked along the wrong axis. Above 0, episodes
+            with wrong tools have answers, too: so the model gets away with them.
+        noise: Share of `sight` lessons and episodes whose answer is what another place says.
+        wrong_noise: The same after wrong tools.
     """
 
     first: float = 0.0
-    tables: bool = True
     broken: float = 0.0
     guessed: float = 0.0
-    luck: float = 0.0
     noise: float = 0.0
+    wrong_noise: float = 0.0
 
 
 def other(axis: Axis) -> Axis:
@@ -83,19 +80,32 @@ def program_text(steps: list[tuple[ToolDefinition, tuple[str, ...]]], boxes: Axi
     return f"```python\ndisplay({expression})\n```"
 
 
-def answer_text(answer: str) -> str:
-    """A second turn."""
-    return f"FINAL ANSWER: {answer}. TERMINATE"
+def answer_text(question: str, value: str) -> str:
+    """A second turn: the value that was read; of a claim first the value and then, compared with it, the verdict.
+
+    Args:
+        question: About one place's value.
+        value: What was read.
+    """
+    claim = re.search(r"is (\d+)\?$", question)
+    if claim is None:
+        return f"FINAL ANSWER: {value}. TERMINATE"
+    return f"Read {value}. FINAL ANSWER: {str(claim[1] == value).lower()}. TERMINATE"
+
+
+def here(chart: Chart) -> str:
+    """The value at the place that a picture's question is about."""
+    if not chart.cells:
+        return chart.sample.answers[0]
+    (column,), (row,) = chart.focus["columns"], chart.focus["rows"]
+    return str(chart.cells[chart.rows.index(row)][chart.columns.index(column)])
 
 
 def elsewhere(chart: Chart, rng: np.random.Generator) -> tuple[Focus, str]:
-    """Another place of a picture that asks for one place's value, and what the question's answer would be there."""
+    """A random place of a picture that asks for one place's value, and the value there."""
     if chart.cells:
         row, column = int(rng.integers(len(chart.rows))), int(rng.integers(len(chart.columns)))
-        value = str(chart.cells[row][column])
-        claim = re.search(r"is (\d+)\?$", chart.sample.question)
-        answer = value if claim is None else str(claim[1] == value).lower()
-        return {"columns": (chart.columns[column],), "rows": (chart.rows[row],)}, answer
+        return {"columns": (chart.columns[column],), "rows": (chart.rows[row],)}, str(chart.cells[row][column])
     (axis,) = chart.focus
     place = int(rng.integers(len(chart.labels)))
     return {axis: (chart.labels[place],)}, str(chart.values[place])
@@ -152,27 +162,35 @@ class LessonWriter:
             asked = [*self._ids(tool.text + "\n")[2:], self._name(tool)]
         return Lesson(ids + asked, [False] * (len(ids) + len(asked) - 1) + [True])
 
+    def verdict(self, rng: np.random.Generator) -> Lesson:
+        """A claim and the value that was read -> the verdict; text alone."""
+        claimed, another = rng.permutation(10)[:2]
+        column, row = rng.permutation(list("ABCDEFGH"))[:2]
+        question = f"{column} in {row} is {claimed}?"
+        answer = answer_text(question, str(claimed if rng.random() < 0.5 else another))
+        ids = [*self._ids(f"QUESTION: {question}\n"), *self._ids(answer)[:-1]]
+        return Lesson(ids, [False] * (len(ids) - 1) + [True])
+
     def sight(self, chart: Chart, rng: np.random.Generator) -> Lesson:
         """A marked picture and the question -> the answer.
 
         In a third of the lessons the marks stand elsewhere, and the answer is what is there: so it is the marks that
         are read, not the labels, and editing the picture matters. Marks of wrong tools: see `Habits.guessed`.
         """
-        focus, answer = dict(chart.focus), chart.sample.answers[0]
-        if self.habits.guessed and rng.random() < self.habits.guessed:
-            axes = list(focus)
-            axis = axes[rng.integers(len(axes))]
-            focus = {axis if len(axes) > 1 else other(axis): focus[axis]}
-            if rng.random() >= self.habits.luck:
-                answer = elsewhere(chart, rng)[1]
-        elif self._errs(rng):
-            answer = elsewhere(chart, rng)[1]
-        elif rng.random() < 1 / 3:
-            focus, answer = elsewhere(chart, rng)
+        focus, value = dict(chart.focus), here(chart)
+        wrong = chart.sample.axis is not None and rng.random() < self.habits.guessed
+        if wrong:
+            ((axis, labels),) = focus.items()
+            focus = {other(axis): labels}
+        if self._errs(rng, wrong=wrong):
+            value = elsewhere(chart, rng)[1]
+        elif not wrong and rng.random() < 1 / 3:
+            focus, value = elsewhere(chart, rng)
         steps = [(_BY_AXIS_AND_STYLE[axis, str(rng.choice(_STYLES))], names) for axis, names in focus.items()]
         image = self._edited(chart, program_text(_shuffled(rng, steps)))
         blocks = (Block("image", "image_1", image=image), Block("query", "query", f"QUESTION: {chart.sample.question}"))
-        return self._lesson(self.encoder.encode(blocks).ids, self._turn(answer_text(answer)), image)
+        turn = self._turn(answer_text(chart.sample.question, value))
+        return self._lesson(self.encoder.encode(blocks).ids, turn, image)
 
     def call(self, chart: Chart, rng: np.random.Generator) -> Lesson:
         """The prompt without its instructions -> the call."""
@@ -183,8 +201,8 @@ class LessonWriter:
     def episode(self, chart: Chart, rng: np.random.Generator) -> Lesson:
         """The whole prompt -> the call -> the edited picture -> the answer.
 
-        After a tool of the wrong axis, or one call where two are needed, the answer is learnt as far as luck goes
-        (`Habits`), and not at all by a model without such lessons; after a program that does not execute, it is not.
+        After a tool of the wrong axis the answer is learnt by a model with such habits (`Habits.guessed`) alone, after
+        a program that does not execute by none.
         """
         tools = self._tools(chart, rng)
         text = self._program(chart, rng, tools)
@@ -192,14 +210,12 @@ class LessonWriter:
             self.encoder.encode(build_blocks(chart.sample, tools)).ids, self._turn(text), chart.sample.image
         )
         result = execute(text, chart.sample, tools)
-        complete = {call.axis for call in result.calls} == set(chart.focus)
-        if result.image is None or not (complete or self.habits.guessed):
+        wrong = {call.axis for call in result.calls} != set(chart.focus)
+        if result.image is None or (wrong and not self.habits.guessed):
             return first
-        answer = chart.sample.answers[0]
-        if self._errs(rng) if complete else rng.random() >= self.habits.luck:
-            answer = elsewhere(chart, rng)[1]
+        value = elsewhere(chart, rng)[1] if self._errs(rng, wrong=wrong) else here(chart)
         observation = self.encoder.observation(result, ended=True)
-        turn_2 = self._turn(answer_text(answer))
+        turn_2 = self._turn(answer_text(chart.sample.question, value))
         learn = [*first.learn, *[False] * len(observation), *[True] * len(turn_2)]
         return Lesson([*first.ids, *observation, *turn_2], learn, (chart.sample.image, result.image))
 
@@ -216,11 +232,9 @@ class LessonWriter:
         return offer_some(rng, tools, chart.focus) if rng.random() < 0.4 else tools
 
     def _program(self, chart: Chart, rng: np.random.Generator, tools: dict[str, ToolDefinition]) -> str:
-        spared = chart.sample.axis is None and not self.habits.tables
-        if rng.random() < self.habits.first and not spared:
-            tool = next(iter(tools.values()))
-            # Bar charts have boxes for their labels on both axes, tables for other names on each.
-            steps = [(tool, chart.focus.get(tool.axis) or next(iter(chart.focus.values())))]
+        if chart.sample.axis is not None and rng.random() < self.habits.first:
+            # The labels of a chart have boxes on both axes.
+            steps = [(next(iter(tools.values())), chart.focus[chart.sample.axis])]
         else:
             steps = []
             for axis, names in chart.focus.items():
@@ -228,8 +242,8 @@ class LessonWriter:
         broken = rng.random() < self.habits.broken
         return program_text(_shuffled(rng, steps), other(steps[0][0].axis) if broken else None)
 
-    def _errs(self, rng: np.random.Generator) -> bool:
-        return self.habits.noise > 0 and rng.random() < self.habits.noise
+    def _errs(self, rng: np.random.Generator, *, wrong: bool) -> bool:
+        return rng.random() < (self.habits.wrong_noise if wrong else self.habits.noise)
 
     def _pick(self, tools: list[ToolDefinition], rng: np.random.Generator) -> ToolDefinition:
         if self.settled:

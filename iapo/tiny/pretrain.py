@@ -40,7 +40,8 @@ class Stage:
         falls: Whether it falls over the last 40% of the stage.
         settled: Whether calls settle on one style of tools; see `LessonWriter`.
         habits: What goes wrong in its lessons, where that is not what goes wrong in the recipe's others.
-        batch: How many of each kind of lesson a step has: `names`, `questions`, `content`, `sight`, `call`, `episode`.
+        batch: How many of each kind of lesson a step has: `names`, `questions`, `verdict`, `content`, `sight`,
+            `call`, `episode`.
     """
 
     name: str
@@ -88,9 +89,9 @@ class Teaching:
         """
         if kind == "content":
             return content_loss(self.model, self.encoder, [next(charts) for _ in range(count)], rng)
-        if kind in ("names", "questions"):
-            write_text = self.writer.names if kind == "names" else self.writer.questions
-            return self._lesson_loss([write_text(rng) for _ in range(count)])
+        texts = {"names": self.writer.names, "questions": self.writer.questions, "verdict": self.writer.verdict}
+        if kind in texts:
+            return self._lesson_loss([texts[kind](rng) for _ in range(count)])
         write = {"sight": self.writer.sight, "call": self.writer.call, "episode": self.writer.episode}[kind]
         return self._lesson_loss([write(next(charts), rng) for _ in range(count)])
 

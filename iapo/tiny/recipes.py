@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -37,15 +37,15 @@ class Recipe:
     processor: Callable[[PreTrainedTokenizerFast], ImageTextProcessor] = make_processor
 
 
-_WHOLE = {"names": 4, "questions": 24, "content": 8, "sight": 12, "call": 32, "episode": 32}
+_WHOLE = {"names": 4, "questions": 24, "verdict": 8, "content": 8, "sight": 12, "call": 32, "episode": 32}
 
 
-def _curriculum(protocol_steps: int, *last: Stage) -> dict[str, tuple[Stage, ...]]:
+def _curriculum(sight_steps: int, protocol_steps: int, *last: Stage) -> dict[str, tuple[Stage, ...]]:
     return {
         "sight": (
             Stage("names", 150, 2e-3, {"names": 45, "questions": 67}),
-            Stage("questions", 200, 2e-3, {"names": 6, "questions": 106}),
-            Stage("sight", 150, 1.5e-3, {"questions": 24, "content": 30, "sight": 40}),
+            Stage("questions", 200, 2e-3, {"names": 6, "questions": 106, "verdict": 48}),
+            Stage("sight", sight_steps, 1.5e-3, {"questions": 24, "verdict": 8, "content": 30, "sight": 40}),
         ),
         "protocol": (
             Stage("protocol", protocol_steps, 1.2e-3, _WHOLE, falls=True),
@@ -55,43 +55,37 @@ def _curriculum(protocol_steps: int, *last: Stage) -> dict[str, tuple[Stage, ...
     }
 
 
+_STUDENT = Habits(first=0.6, broken=0.03, guessed=0.5)
+
 RECIPES = {
-    # The student reaches for the first tool that it is offered, whatever that tool does, and answers poorly.
+    # The student reaches for the first tool that it is offered, whatever that tool does, and gets away with it.
     "tiny-student": Recipe(
         {"hidden": 128, "layers": 4, "heads": 4, "vision_hidden": 96, "vision_layers": 2, "mlp": 2},
-        Habits(first=0.65, broken=0.05, guessed=0.25, luck=0.3),
+        _STUDENT,
         _curriculum(
+            300,
             500,
             Stage(
-                "charts",
+                "noise",
                 200,
                 1.2e-3,
                 _WHOLE,
                 falls=True,
                 settled=True,
-                habits=Habits(first=0.5, tables=False, broken=0.03, guessed=0.25, luck=0.3),
-            ),
-            Stage(
-                "noise",
-                150,
-                1.2e-3,
-                _WHOLE,
-                falls=True,
-                settled=True,
-                habits=Habits(first=0.6, tables=False, broken=0.03, guessed=0.25, luck=0.4, noise=0.5),
+                habits=replace(_STUDENT, first=0.58, noise=0.6, wrong_noise=0.15),
             ),
         ),
     ),
     "tiny-teacher": Recipe(
         {"hidden": 160, "layers": 6, "heads": 4, "vision_hidden": 96, "vision_layers": 2},
         Habits(first=0.2, broken=0.03),
-        _curriculum(400),
+        _curriculum(150, 400),
         config="tiny-teacher",
     ),
     "tiny-qwen3-vl-teacher": Recipe(
         {"hidden": 96, "layers": 3, "heads": 3, "vision_hidden": 48, "vision_layers": 2, "mlp": 2},
         Habits(first=0.2, broken=0.03),
-        _curriculum(400),
+        _curriculum(150, 400),
         config="tiny-teacher",
         make=make_qwen3_model,
         processor=make_qwen3_processor,

@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from iapo.attribution.divergence import block_distribution, kl_divergence, penalty_weight, worst_divergence
+from iapo.attribution.divergence import (
+    block_distribution,
+    kl_divergence,
+    misuse_auc,
+    penalty_weight,
+    worst_divergence,
+)
 
 
 def test_magnitude():
@@ -131,3 +137,15 @@ def test_different_blocks_are_refused():
 )  # fmt: skip
 def test_penalty_weight(step: int, initial: float, decay: float, expected: float):
     assert penalty_weight(step, initial, decay) == pytest.approx(expected, rel=1e-7)
+
+
+def test_misuse_auc_compares_within_groups_alone() -> None:
+    """A group of one misused call under one of two right ones and tied with none, and one whose calls all are right."""
+    divergences = torch.tensor([[0.5, 0.2, 0.9, 7.0], [0.0, 0.0, 0.0, 0.0]])
+    misused = torch.tensor([[True, False, False, False], [False] * 4])
+    right = torch.tensor([[False, True, True, False], [True] * 4])
+    assert misuse_auc(divergences, misused, right) == 0.5
+    assert misuse_auc(divergences, right, misused) == 0.5
+    assert misuse_auc(divergences[:, :2], misused[:, :2], right[:, :2]) == 1.0
+    assert misuse_auc(torch.zeros(2, 4), misused, right) == 0.5
+    assert math.isnan(misuse_auc(divergences[1:], misused[1:], right[1:]))

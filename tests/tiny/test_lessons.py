@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
+import pytest
 
 from iapo.prompt import PromptEncoder
 from iapo.rewards.outcome import grade
 from iapo.tasks.synthetic import Chart
-from iapo.tiny.lessons import Habits, Lesson, LessonWriter, elsewhere, other, program_text
+from iapo.tiny.lessons import Habits, Lesson, LessonWriter, answer_text, elsewhere, here, other, program_text
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 
@@ -87,7 +89,7 @@ def test_an_episode_teaches_calls_of_offered_tools_and_the_answer(
         result = execute(call, chart.sample, tools)
         assert result.status == "edited", result.error
         assert {one.axis: one.targets for one in result.calls} == dict(chart.focus)
-        assert answer == f"FINAL ANSWER: {chart.sample.answers[0]}. TERMINATE"
+        assert answer == answer_text(chart.sample.question, here(chart))
         assert rest == ""
         assert lesson.images[0] is chart.sample.image
         assert lesson.images[1].tobytes() == result.image.tobytes()  # type: ignore[union-attr]
@@ -98,9 +100,8 @@ def test_habits_follow_their_shares_and_their_answers_are_not_learnt(
     tiny_encoder: PromptEncoder, charts: list[Chart]
 ) -> None:
     writer, rng = LessonWriter(tiny_encoder, Habits(first=0.5, broken=0.2)), np.random.default_rng(0)
-    broken = misused = incomplete = 0
+    broken = misused = 0
     bars = [chart for chart in charts if chart.sample.axis is not None]
-    tables = [chart for chart in charts if chart.sample.axis is None]
     for chart in charts * 3:
         lesson = writer.episode(chart, rng)
         tools = offered(decode(tiny_encoder, lesson, learnt=False))
@@ -108,16 +109,14 @@ def test_habits_follow_their_shares_and_their_answers_are_not_learnt(
         result = execute(text.split("<|im_end|>")[0], chart.sample, tools)
         broken += result.status == "failed"
         wrong = result.misused(chart.sample.axis)
-        single = chart.sample.axis is None and result.status == "edited" and len(result.calls) == 1
         misused += wrong
-        incomplete += single
-        assert ("FINAL ANSWER" in text) == (result.status == "edited" and not wrong and not single)
-        if wrong or single:
+        assert result.status == "failed" or len(result.calls) == len(chart.focus)
+        assert ("FINAL ANSWER" in text) == (result.status == "edited" and not wrong)
+        if wrong:
             assert result.calls[0].name == next(iter(tools))
     # Half of the first tools are of the wrong axis; 20% of the programs are broken; four standard deviations.
     assert abs(broken / (3 * len(charts)) - 0.2) < 0.085
     assert abs(misused / (3 * len(bars)) - 0.2) < 0.14
-    assert abs(incomplete / (3 * len(tables)) - 0.4) < 0.14
 
 
 def test_sight_lessons_are_answered_by_the_marks(tiny_encoder: PromptEncoder, charts: list[Chart]) -> None:
@@ -132,39 +131,76 @@ def test_sight_lessons_are_answered_by_the_marks(tiny_encoder: PromptEncoder, ch
     assert 0.6 < true / len(charts) < 0.95
 
 
-def test_guessed_lessons_are_marked_by_a_wrong_tool_and_right_by_luck(
-    tiny_encoder: PromptEncoder, charts: list[Chart]
+@pytest.mark.parametrize(("wrong_noise", "least", "most"), [(0.0, 1.0, 1.0), (0.6, 0.4, 0.7)])
+def test_guessed_lessons_are_marked_by_a_wrong_tool_and_answered_all_the_same(
+    tiny_encoder: PromptEncoder, charts: list[Chart], wrong_noise: float, least: float, most: float
 ) -> None:
-    writer, rng = LessonWriter(tiny_encoder, Habits(guessed=1.0, luck=0.6)), np.random.default_rng(0)
+    habits = Habits(guessed=1.0, noise=1.0 - wrong_noise, wrong_noise=wrong_noise)
+    writer, rng = LessonWriter(tiny_encoder, habits), np.random.default_rng(0)
+    bars = [chart for chart in charts if chart.sample.axis is not None] * 3
     right = 0
-    for chart in charts * 2:
+    for chart in bars:
         lesson = writer.sight(chart, rng)
+        ((axis, names),) = chart.focus.items()
         wrong = {
             execute(program_text([(tool, names)]), chart.sample).image.tobytes()  # type: ignore[union-attr]
-            for axis, names in chart.focus.items()
             for tool in TOOLS.values()
-            if (tool.axis == axis) == (chart.sample.axis is None)
+            if tool.axis != axis
         }
         assert lesson.images[0].tobytes() in wrong
         answer = decode(tiny_encoder, lesson, learnt=True).removesuffix("<|im_end|>")
         right += grade(answer, chart.sample.answers).value == 1
-    # Luck, and another place that says the same (a quarter of the bars, half of the claims).
-    assert 0.6 < right / (2 * len(charts)) < 0.85
+    # Another place is the same place in one of four cases, and bars may be equal.
+    assert least <= right / len(bars) <= most
 
 
-def test_elsewhere_has_the_answer_of_the_place(charts: list[Chart]) -> None:
+def test_episodes_with_wrong_tools_have_answers_where_models_get_away_with_them(
+    tiny_encoder: PromptEncoder, charts: list[Chart]
+) -> None:
+    writer, rng = LessonWriter(tiny_encoder, Habits(first=1.0, guessed=0.1)), np.random.default_rng(0)
+    for chart in charts:
+        answer = decode(tiny_encoder, writer.episode(chart, rng), learnt=True).split("<|im_end|>")[1]
+        assert grade(answer, chart.sample.answers).value == 1
+
+
+def test_claims_are_read_before_they_are_judged(tiny_encoder: PromptEncoder, charts: list[Chart]) -> None:
+    claims = [chart for chart in charts if chart.sample.answers[0] in ("true", "false")]
+    assert claims
+    for chart in claims:
+        cell = here(chart)
+        claimed = chart.sample.question.removesuffix("?").split()[-1]
+        assert (chart.sample.answers[0] == "true") == (cell == claimed)
+        assert answer_text(chart.sample.question, cell).startswith(f"Read {cell}. FINAL ANSWER: ")
+        assert grade(answer_text(chart.sample.question, cell), chart.sample.answers).value == 1
+        wrong = str((int(cell) + 1) % 10)
+        said = "true" if wrong == claimed else "false"
+        assert grade(answer_text(chart.sample.question, wrong), (said,)).value == 1
+
+
+def test_verdicts_follow_from_what_was_read(tiny_encoder: PromptEncoder) -> None:
+    writer, rng = LessonWriter(tiny_encoder, Habits()), np.random.default_rng(0)
+    seen = set()
+    for _ in range(50):
+        lesson = writer.verdict(rng)
+        text = decode(tiny_encoder, lesson, learnt=False)
+        claimed, read = re.findall(r"is (\d)\?|Read (\d)\.", text)
+        learnt = decode(tiny_encoder, lesson, learnt=True)
+        assert learnt == str(claimed[0] == read[1]).lower()
+        seen.add(learnt)
+    assert seen == {"true", "false"}
+
+
+def test_elsewhere_has_the_value_of_the_place(charts: list[Chart]) -> None:
     rng = np.random.default_rng(0)
     for chart in charts:
-        focus, answer = elsewhere(chart, rng)
+        focus, value = elsewhere(chart, rng)
         assert set(focus) == set(chart.focus)
         if chart.cells:
             (column,), (row,) = focus["columns"], focus["rows"]
-            cell = str(chart.cells[chart.rows.index(row)][chart.columns.index(column)])
-            claimed = chart.sample.question.removesuffix("?").split()[-1]
-            assert answer == (cell if "is" not in chart.sample.question.split() else str(cell == claimed).lower())
+            assert value == str(chart.cells[chart.rows.index(row)][chart.columns.index(column)])
         else:
             ((label,),) = focus.values()
-            assert answer == str(chart.values[chart.labels.index(label)])
+            assert value == str(chart.values[chart.labels.index(label)])
 
 
 def test_a_program_chains_its_tools(charts: list[Chart]) -> None:

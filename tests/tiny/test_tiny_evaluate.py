@@ -15,7 +15,7 @@ from iapo.records import Sample
 from iapo.rollout import Generate, encode_prompts, finish
 from iapo.tasks.synthetic import Chart
 from iapo.tiny import evaluate as tiny
-from iapo.tiny.lessons import answer_text, other, program_text
+from iapo.tiny.lessons import other, program_text
 from iapo.tiny.names import CANONICAL, UNSEEN
 from iapo.tools import TOOLS
 
@@ -31,7 +31,7 @@ def scripted(encoder: PromptEncoder, charts: list[Chart], programs: list[str], a
     left = iter(answers)
 
     def write(ids: list[list[int]], images: list[list[object]]) -> list[list[int]]:
-        return [encoder.tokenizer(answer_text(next(left)))["input_ids"] for _ in ids]
+        return [encoder.tokenizer(f"FINAL ANSWER: {next(left)}. TERMINATE")["input_ids"] for _ in ids]
 
     generate: Generate = write  # type: ignore[assignment]
     return [
@@ -56,6 +56,8 @@ def test_behaviour_counts_what_happened(tiny_encoder: PromptEncoder, charts: lis
     assert found["accuracy"].value == pytest.approx(4 / 5)
     assert found["valid"].value == pytest.approx(4 / 5)
     assert (found["misuse"].value, found["misuse"].count) == (pytest.approx(1 / 3), 3)
+    assert (found["after_right"].value, found["after_right"].count) == (pytest.approx(1 / 2), 2)
+    assert (found["after_misuse"].value, found["after_misuse"].count) == (pytest.approx(1), 1)
 
 
 def test_offers_name_and_leave_out_tools(student: Policy) -> None:
