@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
 
+from iapo.estimates import mean
 from iapo.runs import RunFolder
 
 MEASURES = {
@@ -47,11 +49,15 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
 
 
 def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
-    """The paired change of accuracy of each run against the start, one line a run."""
+    """The paired changes of accuracy, one line each: of each run against the start, of the others against the first."""
+    evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     lines = []
-    for name, folder in folders.items():
-        change = folder.read_evaluation()["after_minus_before"]["outcome"]
-        lines.append(f"{name} - before, accuracy, paired: {estimate_text(change)}")
+    for name, one in evaluations.items():
+        lines.append(f"{name} - before, accuracy, paired: {estimate_text(one['after_minus_before']['outcome'])}")
+    (first, reference), *others = ((name, one["outcomes"]["after"]) for name, one in evaluations.items())
+    for name, outcomes in others:
+        change = mean([after - before for after, before in zip(outcomes, reference, strict=True)])
+        lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(dataclasses.asdict(change))}")
     return lines
 
 

@@ -87,7 +87,6 @@ class Rule:
 RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
-    Rule(r"^iapo train .*--save_steps", "40 steps take a minute", f"{FEW} --save_steps 1 --case_study_samples 2"),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
     Rule(
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)

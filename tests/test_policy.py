@@ -134,16 +134,17 @@ def test_packaged_files_are_small() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_manifest_keeps_its_promises(name: str) -> None:
-    """The student calls validly, often wrongly, and answers half of the questions; teachers do better."""
+    """The student calls validly, often wrongly, and gets away with it; teachers do better."""
     manifest = json.loads((PACKAGED / name / "manifest.json").read_text())
     found = {key: value["value"] for key, value in manifest["metrics"]["canonical"].items()}
     assert found["valid"] >= 0.8
     if name == "tiny-student":
         assert 0.3 <= found["misuse"] <= 0.5
         assert 0.25 <= found["accuracy"] <= 0.6
+        assert found["after_misuse"] > found["after_right"] - 0.15
     else:
         assert found["misuse"] <= 0.02
-        assert found["accuracy"] >= (0.9 if name == "tiny-teacher" else 0.88)
+        assert found["accuracy"] >= 0.9
         assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
     assert sum(stage["seconds"] for stage in manifest["stages"].values()) <= 3600
 
