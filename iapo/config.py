@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
+
+CONFIGS = Path(__file__).parent / "configs"
+"""Where the packaged YAML files lie."""
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.live` can report to; each is also the name of its package."""
@@ -139,3 +143,16 @@ class IAPOConfig(GRPOConfig):
     def distills(self) -> bool:
         """Whether the teacher's log-probability of the call is rewarded."""
         return "distill" in self.reward.split("+")
+
+
+def find_config(name: str) -> Path:
+    """Finds a YAML file by path, or a packaged one by name.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    for path in (Path(name), CONFIGS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    raise ValueError(f"no configuration {name!r}: neither a file nor one of {known}")

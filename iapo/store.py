@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from iapo.attribution_config import alignment_settings
 from iapo.policy import load_policy
 from iapo.rewards.teachers import attribute_samples
-from iapo.trainer import alignment_settings
 from iapo.training import parse, run_samples
 
 

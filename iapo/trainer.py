@@ -20,6 +20,7 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import misuse_auc, penalty_weight
+from iapo.attribution_config import alignment_settings
 from iapo.batches import join_logprobs, messages, picture_ids, samples_of
 from iapo.config import IAPOConfig
 from iapo.live import report_live
@@ -27,7 +28,7 @@ from iapo.packing import pack
 from iapo.policy import Policy, load_policy
 from iapo.prompt import EncodedPrompt, PromptEncoder
 from iapo.records import Sample, Trace
-from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
+from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
 from iapo.rewards.teachers import make_reference
@@ -381,22 +382,6 @@ class IAPOTrainer(GRPOTrainer):
                 student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
                 self._measured = self.alignment.add_patches(student, self._rollouts, self._measured, count)
             self.on_rollouts(step, scored_traces(self._rollouts, names, rewards, self._measured, step))
-
-
-def alignment_settings(args: IAPOConfig) -> AttributionSettings:
-    """The part of the configuration that says how attributions are computed and compared."""
-    return AttributionSettings(
-        target=args.attribution_target,
-        normalization=args.attribution_normalization,
-        eps=args.attribution_eps,
-        steps=args.attribution_steps,
-        no_call=args.no_call_divergence,
-        batch_size=args.attribution_batch_size,
-        teacher_reference=args.teacher_reference,
-        teacher_table=args.teacher_table,
-        max_turn_tokens=args.max_turn_tokens or args.max_completion_length,
-        log_probs=args.distills,
-    )
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import TrlParser
 
+from iapo.attribution_config import alignment_settings
 from iapo.batches import to_dataset
 from iapo.case_study import CaseStudyCallback, CaseStudyPlan
-from iapo.config import IAPOConfig
+from iapo.config import IAPOConfig, find_config
 from iapo.evaluation import EvaluationSettings, evaluate, mean_attribution, paired_difference, summarize
 from iapo.policy import Policy, load_policy
 from iapo.prompt import PromptEncoder
@@ -31,14 +32,11 @@ from iapo.tasks.leakage import leaks
 from iapo.tasks.loading import Damage, load, quarantine, strict
 from iapo.tasks.pictures import reopen
 from iapo.tasks.synthetic import BAR_FAMILIES, generate
-from iapo.trainer import IAPOTrainer, alignment_settings
+from iapo.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
 
 Part = Literal["train", "test"]
-
-CONFIGS = Path(__file__).parent / "configs"
-"""Where the packaged YAML files lie."""
 
 
 @dataclass
@@ -93,19 +91,6 @@ class RunArguments:
     case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
     case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
-
-
-def find_config(name: str) -> Path:
-    """Finds a YAML file by path, or a packaged one by name.
-
-    Raises:
-        ValueError: If there is neither.
-    """
-    for path in (Path(name), CONFIGS / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise ValueError(f"no configuration {name!r}: neither a file nor one of {known}")
 
 
 def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:

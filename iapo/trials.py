@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from iapo.compare_job import JOB, TIMES
+from iapo.config import find_config
 from iapo.evaluate import EvaluationPlan, split_list
 from iapo.evaluation import EvaluationSettings
 from iapo.jobs import Job, count_lines, run_jobs
 from iapo.table_one import Row, read_row
 from iapo.tasks.sources import SourceSettings
-from iapo.training import find_config, parse
+from iapo.training import parse
 
 TAKEN = ("--output_dir", "--seed", "--resume_from_checkpoint", "--threads")
 """Settings of a training that trials set themselves."""

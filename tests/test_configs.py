@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from iapo.config import CONFIGS, find_config
 from iapo.demo import METHODS, STEPS
-from iapo.training import CONFIGS, chart_samples, find_config, parse
+from iapo.training import chart_samples, parse
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 

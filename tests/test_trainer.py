@@ -291,7 +291,13 @@ def test_zero_weight_is_plain_grpo_to_the_last_bit(
     def trained(name: str, teacher: Policy | None) -> dict[str, torch.Tensor]:
         trainer = IAPOTrainer(
             copy.deepcopy(student.model),
-            args=settings(tmp_path / name, max_steps=2, beta=0.01, always_measure=teacher is not None),
+            args=settings(
+                tmp_path / name,
+                max_steps=2,
+                beta=0.01,
+                always_measure=teacher is not None,
+                per_device_train_batch_size=16,
+            ),
             train_dataset=to_dataset(charts),
             processing_class=student.processor,
             teacher=teacher,

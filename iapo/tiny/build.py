@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from transformers import PreTrainedTokenizerFast
 
+from iapo.config import find_config
 from iapo.policy import ImageTextProcessor, Policy, load_policy
 from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.records import AXES
@@ -28,7 +30,6 @@ from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
-from iapo.training import parse
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""
@@ -144,8 +145,8 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
     words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
     words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
     if scale != 1.0:
-        _, settings = parse(config)
-        words += ["--max_steps", str(max(1, round(settings.max_steps * scale))), "--eval_samples", "16"]
+        settings = yaml.safe_load(find_config(config).read_text())
+        words += ["--max_steps", str(max(1, round(settings["max_steps"] * scale))), "--eval_samples", "16"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("wb") as log:
         done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False)
