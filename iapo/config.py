@@ -145,14 +145,24 @@ class IAPOConfig(GRPOConfig):
         return "distill" in self.reward.split("+")
 
 
-def find_config(name: str) -> Path:
+def find_yaml(name: str, folder: Path, kind: str) -> Path:
     """Finds a YAML file by path, or a packaged one by name.
+
+    Args:
+        name: The path or the name.
+        folder: Where the packaged ones lie.
+        kind: What it is called in the error.
 
     Raises:
         ValueError: If there is neither.
     """
-    for path in (Path(name), CONFIGS / f"{name}.yaml"):
+    for path in (Path(name), folder / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise ValueError(f"no configuration {name!r}: neither a file nor one of {known}")
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ValueError(f"no {kind} {name!r}: neither a file nor one of {known}")
+
+
+def find_config(name: str) -> Path:
+    """`find_yaml` of a training's configuration."""
+    return find_yaml(name, CONFIGS, "configuration")

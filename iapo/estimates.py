@@ -47,3 +47,8 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     )
     interval = result.confidence_interval
     return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))
+
+
+def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """The mean of paired differences, `values` less `others`, with its interval."""
+    return mean([one - other for one, other in zip(values, others, strict=True)])

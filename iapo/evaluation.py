@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import set_seed
 
-from iapo.estimates import Estimate, mean, proportion
+from iapo.estimates import Estimate, mean, mean_difference, proportion
 from iapo.generation import make_generate
 from iapo.policy import Policy
 from iapo.prompt import PromptEncoder
@@ -134,8 +134,7 @@ def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: st
     """
     if [trace.sample.id for trace in after] != [trace.sample.id for trace in before]:
         raise ValueError("paired evaluations must cover the same samples in the same order")
-    pairs = zip(after, before, strict=True)
-    return mean([one.scores[score].value - other.scores[score].value for one, other in pairs])
+    return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
 
 
 def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from iapo.estimates import mean
+from iapo.estimates import mean_difference
 from iapo.runs import RunFolder
 
 MEASURES = {
@@ -56,8 +56,8 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
         lines.append(f"{name} - before, accuracy, paired: {estimate_text(one['after_minus_before']['outcome'])}")
     (first, reference), *others = ((name, one["outcomes"]["after"]) for name, one in evaluations.items())
     for name, outcomes in others:
-        change = mean([after - before for after, before in zip(outcomes, reference, strict=True)])
-        lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(dataclasses.asdict(change))}")
+        change = dataclasses.asdict(mean_difference(outcomes, reference))
+        lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(change)}")
     return lines
 
 

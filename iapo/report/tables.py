@@ -160,9 +160,9 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for run, outcomes in same:
             if run is reference or len(outcomes) != len(base):
                 continue
-            from iapo.estimates import mean
+            from iapo.estimates import mean_difference
 
-            found = mean([one - other for one, other in zip(outcomes, base, strict=True)])
+            found = mean_difference(outcomes, base)
             estimate = {"value": found.value, "low": found.low, "high": found.high}
             rows.append({"run": run.name, "reference": reference.name, "cell": cell(estimate, signed=True)})
     return rows

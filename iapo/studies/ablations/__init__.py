@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from iapo.config import IAPOConfig
+from iapo.config import IAPOConfig, find_yaml
 from iapo.policy import find_checkpoint
 from iapo.training import RunArguments, parse
 from iapo.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
@@ -70,16 +70,8 @@ class Ablation:
 
 
 def find_ablation(name: str) -> Path:
-    """Finds a YAML file by path, or a packaged one by name.
-
-    Raises:
-        ValueError: If there is neither.
-    """
-    for path in (Path(name), FOLDER / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-    raise ValueError(f"no ablation {name!r}: neither a file nor one of {known}")
+    """`iapo.config.find_yaml` of an ablation."""
+    return find_yaml(name, FOLDER, "ablation")
 
 
 def read_ablation(
