@@ -22,9 +22,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from iapo.data.boxes import find_boxes
+from iapo.data.synthetic import generate
 from iapo.records import Box
-from iapo.tasks.finder import find_boxes
-from iapo.tasks.synthetic import generate
 
 FAMILIES = ("vbar", "hbar", "vwtq", "vwtq_syn", "charxiv")
 OVERLAP = 0.7

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from iapo.data.pictures import encode_picture
+from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.tasks.pictures import encode_picture
-from iapo.tasks.synthetic import generate
 
 SOURCES = ("vtool", "own")
 PICTURES = 100

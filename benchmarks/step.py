@@ -33,7 +33,7 @@ def child(variant: str, steps: int, size: int, table: str) -> None:
     import torch
 
     from iapo import IAPOConfig, IAPOTrainer, load_policy, to_dataset
-    from iapo.tasks.synthetic import generate
+    from iapo.data.synthetic import generate
 
     torch.set_num_threads(1)
     parts: dict[str, list[float]] = {"step": [], "rollout": [], "update": []}

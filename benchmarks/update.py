@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from trl.trainer.utils import add_fused_lm_head
 
-from iapo.packing import pack
-from iapo.shared_prefix import add_shared_prefix
+from iapo.training.packing import pack
+from iapo.training.shared_prefix import add_shared_prefix
 
 GROUP, PICTURE, VOCABULARY, HIDDEN, IMAGE = 8, 250, 2048, 512, 5
 

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
-from iapo.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
-from iapo.policy import PACKAGED
+from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
+from iapo.rollout.policy import PACKAGED
 
 STEM = Path(__file__).parent / "images" / "tiny-learning"
 MODELS = ("tiny-student", "tiny-teacher", "tiny-qwen3-vl-teacher")

@@ -4,10 +4,10 @@ import json
 
 from iapo import IAPOConfig, IAPOTrainer
 
-from iapo.batches import to_dataset
-from iapo.policy import load_policy
-from iapo.rewards.outcome import grade
-from iapo.tasks.synthetic import generate
+from iapo.training.batches import to_dataset
+from iapo.rollout.policy import load_policy
+from iapo.grading.outcome import grade
+from iapo.data.synthetic import generate
 
 SETTINGS = {
     "output_dir": "runs/example",

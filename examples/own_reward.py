@@ -1,8 +1,8 @@
 """A reward of your own: right answers count, and a call of the wrong axis costs a quarter."""
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
-from iapo.rewards.outcome import outcome_reward
-from iapo.tasks.synthetic import generate
+from iapo.data.synthetic import generate
+from iapo.grading.outcome import outcome_reward
 
 
 def right_axis(trace, **columns):

@@ -3,7 +3,7 @@
 from PIL import ImageOps
 
 from iapo import TOOLS, IAPOConfig, IAPOTrainer, define, to_dataset
-from iapo.tasks.synthetic import generate
+from iapo.data.synthetic import generate
 
 
 def invert_columns(image, names, boxes):

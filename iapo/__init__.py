@@ -9,22 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iapo.batches import to_dataset
-    from iapo.config import IAPOConfig
-    from iapo.evaluation import EvaluationSettings, evaluate, summarize
-    from iapo.policy import Policy, load_policy, load_processor
+    from iapo.evaluation.local import EvaluationSettings, evaluate
+    from iapo.evaluation.measures import summarize
     from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
+    from iapo.rollout.policy import Policy, load_policy, load_processor
     from iapo.tools import TOOLS, ToolDefinition, ToolError, define, execute
-    from iapo.trainer import IAPOTrainer
+    from iapo.training.batches import to_dataset
+    from iapo.training.config import IAPOConfig
+    from iapo.training.trainer import IAPOTrainer
 
 _HOMES = {
-    "iapo.config": ("IAPOConfig",),
-    "iapo.evaluation": ("EvaluationSettings", "evaluate", "summarize"),
-    "iapo.policy": ("Policy", "load_policy", "load_processor"),
+    "iapo.training.config": ("IAPOConfig",),
+    "iapo.evaluation.local": ("EvaluationSettings", "evaluate"),
+    "iapo.evaluation.measures": ("summarize",),
+    "iapo.rollout.policy": ("Policy", "load_policy", "load_processor"),
     "iapo.records": ("Sample", "Score", "ToolCall", "ToolResult", "Trace"),
     "iapo.tools": ("TOOLS", "ToolDefinition", "ToolError", "define", "execute"),
-    "iapo.batches": ("to_dataset",),
-    "iapo.trainer": ("IAPOTrainer",),
+    "iapo.training.batches": ("to_dataset",),
+    "iapo.training.trainer": ("IAPOTrainer",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

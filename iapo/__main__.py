@@ -1,5 +1,5 @@
 """`python -m iapo`."""
 
-from iapo.cli import main
+from iapo.cli.main import main
 
 main()

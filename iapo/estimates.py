@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
@@ -52,3 +54,57 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
     """The mean of paired differences, `values` less `others`, with its interval."""
     return mean([one - other for one, other in zip(values, others, strict=True)])
+
+
+Counts = npt.NDArray[np.int64]
+"""One number a sample."""
+
+
+def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
+    """A share over samples that count several times each, with its percentile bootstrap interval over samples.
+
+    Where all or none succeeded the interval is Wilson's for as many trials as there are samples.
+
+    Args:
+        successes: For each sample how often it succeeded; shape (samples,).
+        counted: For each sample how often it was tried; shape (samples,).
+        resamples: How many bootstrap draws; seeded.
+    """
+    total = int(counted.sum())
+    if not total:
+        return Estimate(None, None, None, 0)
+    if successes.sum() in (0, total):
+        # Nothing varies between draws, yet little is known from few samples: each of them counts as one.
+        return dataclasses.replace(proportion([bool(successes.sum())] * int((counted > 0).sum())), count=total)
+    rng = np.random.default_rng(0)
+    samples = len(counted)
+    shares = []
+    # In parts, so that large test sets do not need one large table of draws.
+    for _ in range(0, resamples, 200):
+        drawn = rng.integers(samples, size=(200, samples))
+        tried = counted[drawn].sum(1)
+        shares.append((successes[drawn].sum(1) / np.where(tried, tried, 1))[tried > 0])
+    low, high = np.quantile(np.concatenate(shares), [0.025, 0.975])
+    return Estimate(float(successes.sum() / total), float(low), float(high), total)
+
+
+def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:
+    """The unweighted mean of test sets, with a bootstrap interval over the samples of each.
+
+    Where all outcomes are right or all wrong the interval is Wilson's for as many trials as there are samples.
+
+    Args:
+        outcomes: For each set, for each repeat, the outcome of each sample.
+        resamples: How many bootstrap draws; seeded.
+        shares: Whether outcomes are shares and not, for example, differences.
+    """
+    sets = [np.asarray(one).mean(0) for one in outcomes]
+    values = np.concatenate(sets)
+    if shares and (np.all(values == 0) or np.all(values == 1)):
+        return proportion((values == 1).tolist())
+    rng = np.random.default_rng(0)
+    draws = np.zeros(resamples)
+    for one in sets:
+        draws += [one[rng.integers(len(one), size=len(one))].mean() for _ in range(resamples)]
+    low, high = np.quantile(draws / len(sets), [0.025, 0.975])
+    return Estimate(float(np.mean([one.mean() for one in sets])), float(low), float(high), sum(map(len, sets)))

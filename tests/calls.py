@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iapo.attribution.gradient import CallInput
-from iapo.prompt import Block, PromptEncoder
+from iapo.rollout.prompt import Block, PromptEncoder
 
 
 def call_text(tool: str, name: str, axis: str) -> str:

@@ -10,10 +10,10 @@ import torch
 from calls import call_text
 from transformers import PreTrainedModel
 
-from iapo.policy import ImageTextProcessor, Policy, load_policy
-from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
+from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.tasks.synthetic import generate
+from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
+from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
 
 

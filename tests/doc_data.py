@@ -13,10 +13,10 @@ from documented import DOCUMENTS, blocks
 from fixtures.layouts import charxiv_subset, samples_of, tablevqa, vtool_charts, write_map, write_parquet
 from report_runs import make_run, make_trace
 
-from iapo.config import CONFIGS
+from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.tasks.synthetic import generate
-from iapo.training import parse
+from iapo.training.config import CONFIGS
+from iapo.training.run import parse
 
 CHECKPOINTS = CONFIGS.parent / "checkpoints"
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16, "eval_samples": 2, "disable_tqdm": True}

@@ -80,7 +80,7 @@ def run(command: str) -> str:
     """
     program, *words = shlex.split(command)
     if program == "iapo":
-        from iapo.cli import app
+        from iapo.cli.main import app
 
         done = CliRunner().invoke(app, words)
         if done.exit_code:

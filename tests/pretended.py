@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from iapo.jobs import Job, JobError
+from iapo.experiments.processes import Job, JobError
 
 
 class Pretended:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iapo.batches import to_dataset
-from iapo.config import IAPOConfig
 from iapo.records import Sample
-from iapo.trainer import IAPOTrainer
+from iapo.training.batches import to_dataset
+from iapo.training.config import IAPOConfig
+from iapo.training.trainer import IAPOTrainer
 
 COLUMNS = "```python\ndisplay(focus_on_columns_with_mask(image_1, {names}, columns_bbox))\n```"
 ROWS = "```python\ndisplay(focus_on_rows_with_draw(image_1, {names}, rows_bbox))\n```"

@@ -28,8 +28,8 @@ from doc_data import SMALL, give_runs, lay_out
 from documented import DOCUMENTS, ROOT, Block, CommandError, blocks, prose, run, run_python, without_processes
 from PIL import Image
 
-from iapo.cli import app
-from iapo.tasks.loading import load, strict
+from iapo.cli.main import app
+from iapo.data.loading import load, strict
 
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
@@ -52,7 +52,7 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
 
 def _two_variants(patch: pytest.MonkeyPatch) -> None:
     """All are parsed and looked up; the reference and one more are trained."""
-    from iapo.studies import ablate
+    from iapo.experiments import ablate
 
     def read(*words: Any) -> Any:
         ablation = read_ablation(*words)
@@ -235,8 +235,8 @@ def test_make_has_a_recipe(command: str) -> None:
 
 def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a training, or, where they have groups, of an ablation."""
-    from iapo.studies.ablations import check_variants, read_ablation
-    from iapo.training import parse
+    from iapo.experiments.ablations import check_variants, read_ablation
+    from iapo.training.run import parse
 
     monkeypatch.chdir(laid_out)
     found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "yaml"]
@@ -273,8 +273,8 @@ def inline(path: Path) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_in_the_text_exist(document: str) -> None:
     """Their verbs and options do; they are not run."""
-    from iapo.config import IAPOConfig
-    from iapo.training import RunArguments
+    from iapo.training.config import IAPOConfig
+    from iapo.training.run import RunArguments
 
     settings = {field.name for holder in (RunArguments, IAPOConfig) for field in fields(holder)}
     for code in inline(DOCUMENTS[document]):

@@ -38,7 +38,7 @@ def test_grpo_scripts_train(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_stock_scripts_reward_is_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("stock_grpo.py", tmp_path, monkeypatch)
-    from iapo.batches import to_dataset
+    from iapo.training.batches import to_dataset
 
     rows = list(to_dataset(found["charts"][:2]))
     said = [f"FINAL ANSWER: {found['charts'][0].answers[0]}. TERMINATE", "FINAL ANSWER: none. TERMINATE"]
@@ -48,7 +48,7 @@ def test_the_stock_scripts_reward_is_the_outcome(tmp_path: Path, monkeypatch: py
 
 def test_own_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("own_tool.py", tmp_path, monkeypatch)
-    from iapo.tasks.synthetic import generate
+    from iapo.data.synthetic import generate
     from iapo.tools import execute
 
     (chart,) = generate("vbar", 1, seed=3)

@@ -7,8 +7,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from iapo.attribution.divergence import Normalization, block_distribution
+from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
+from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import all_token_scores, picture_shares
 
 if TYPE_CHECKING:
@@ -37,39 +37,8 @@ Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
 """Pictures -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (pictures, 3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttributionSettings:
-    """How calls are attributed and compared.
-
-    Attributes:
-        target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
-        normalization: How block scores become a distribution.
-        eps: Weight of the uniform distribution in it.
-        steps: 1 is gradient x embedding; more are midpoints of the integrated path.
-        no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
-        batch_size: Calls in one forward pass.
-        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or its own greedy call
-            to the same prompt (`own_call`).
-        teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
-            `teacher_reference` says.
-        max_turn_tokens: Longest turn of a teacher that writes its own call.
-        log_probs: Whether the calls' log-probabilities are wanted, too.
-    """
-
-    target: Literal["call", "turn"] = "call"
-    normalization: Normalization = "magnitude"
-    eps: float = 0.01
-    steps: int = 1
-    no_call: float | None = None
-    batch_size: int = 32
-    teacher_reference: Literal["student_call", "own_call"] = "student_call"
-    teacher_table: str | None = None
-    max_turn_tokens: int = 512
-    log_probs: bool = False
-
-
 class Prompt(Protocol):
-    """What is needed of an encoded prompt; see `iapo.prompt.EncodedPrompt`."""
+    """What is needed of an encoded prompt; see `iapo.rollout.prompt.EncodedPrompt`."""
 
     @property
     def ids(self) -> Sequence[int]:

@@ -1,1 +1,1 @@
-"""What is done with whole data sets: check them, convert them, look at them, make synthetic ones."""
+"""Data sets: read from disk and the hub, checked, converted, drawn; the embedded ones; boxes from pictures."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from iapo.data.terminal import expected_rows, plain, progress, say
-from iapo.tasks.files import files_of, split_of
-from iapo.tasks.loading import Damage, detect, load
+from iapo.data.files import expected_rows, files_of, split_of
+from iapo.data.loading import Damage, detect, load
+from iapo.display.terminal import plain, progress, say
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Counts:
     """What one split holds.
 
     Attributes:
-        format: As `iapo.tasks.loading` names it.
+        format: As `iapo.data.loading` names it.
         samples: Rows that load.
         damaged: Rows that do not.
         kinds: Samples by `chart` and `table`.
@@ -41,7 +41,7 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
     Args:
         source: A file, a folder or a hub id.
         split: Which split; of a local folder all of them if None.
-        format: One of `iapo.tasks.loading.FORMATS`; detected if None.
+        format: One of `iapo.data.loading.FORMATS`; detected if None.
 
     Returns:
         The counts of each split.

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iapo.data.terminal import expected_rows, progress
+from iapo.data.boxes import add_boxes
+from iapo.data.damage import Damage, quarantine, strict
+from iapo.data.files import DAMAGED, expected_rows
+from iapo.data.formats.parquet import write_rows
+from iapo.data.loading import load
+from iapo.data.synthetic import generate
+from iapo.display.terminal import progress
 from iapo.records import Sample
-from iapo.tasks.damage import Damage, quarantine, strict
-from iapo.tasks.files import DAMAGED
-from iapo.tasks.finder import add_boxes
-from iapo.tasks.loading import load
-from iapo.tasks.parquet import write_rows
-from iapo.tasks.synthetic import generate
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ def convert(
         source: A file, a folder or a hub id.
         out: The parquet file to write.
         split: Which split; None where there is one alone.
-        format: One of `iapo.tasks.loading.FORMATS`; detected if None.
-        find_boxes: Whether pictures without boxes are searched for some (`iapo.tasks.finder`).
+        format: One of `iapo.data.loading.FORMATS`; detected if None.
+        find_boxes: Whether pictures without boxes are searched for some (`iapo.data.boxes`).
         refuse_damage: Whether the first damaged row ends the conversion, with nothing written.
 
     Returns:
@@ -107,7 +107,7 @@ def make(
     """Writes synthetic samples as our parquet.
 
     Args:
-        family: As `iapo.tasks.synthetic.generate` takes it, like all but `out`.
+        family: As `iapo.data.synthetic.generate` takes it, like all but `out`.
         count: How many.
         out: The parquet file to write.
         seed: Of the pictures.

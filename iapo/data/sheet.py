@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from iapo.data.terminal import plain
+from iapo.data.boxes import add_boxes
+from iapo.data.damage import Damage
+from iapo.data.loading import load
+from iapo.display.terminal import plain
 from iapo.records import Box, Sample, image_to_text, save_png
-from iapo.tasks.damage import Damage
-from iapo.tasks.finder import add_boxes
-from iapo.tasks.loading import load
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
 _CELL, _CAPTION, _GAP = 320, 48, 8
@@ -51,7 +51,7 @@ def show(
         out: The folder to write `sheet.png` and `sheet.html` to; the HTML holds its pictures and runs no script.
         count: How many rows.
         split: Which split; None where there is one alone.
-        format: One of `iapo.tasks.loading.FORMATS`; detected if None.
+        format: One of `iapo.data.loading.FORMATS`; detected if None.
         find_boxes: Whether pictures without boxes are searched for some.
 
     Returns:

@@ -6,20 +6,18 @@ See docs/method.md, sections 3 and 4.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from iapo.attribution.calls import ATTRIBUTED, AttributionSettings, Attributor, RowCache, Turn
+from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.divergence import kl_divergence, worst_divergence
-from iapo.attribution.teacher import fingerprint
-from iapo.policy import Policy
-from iapo.prompt import EncodedPrompt, PromptEncoder
+from iapo.attribution.settings import AttributionSettings
 from iapo.records import Grid
-from iapo.rollout import Rollout, encode_prompts
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.turns import Rollout
+from iapo.teachers.references import Reference, StudentCall, _grids
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
@@ -45,88 +43,12 @@ class Measured:
     patches: Mapping[str, Grid] = field(default_factory=dict)
 
 
-class Reference(Protocol):
-    """Where the teacher's distributions come from.
-
-    Attributes:
-        per_sample: Whether they depend on the sample alone. If so they are asked for rollouts without a call as well,
-            and the teacher may have none for a sample.
-    """
-
-    per_sample: bool
-
-    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """The teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
-
-
-class StudentCall:
-    """The live teacher explains the student's own calls; what it explained before, it remembers.
-
-    Args:
-        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
-        encoder: The student's encoder.
-        settings: How attributions are computed.
-        tools: The offered tools.
-        cache: What the teacher remembers; of the usual size if None.
-
-    Attributes:
-        log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
-    """
-
-    per_sample = False
-
-    def __init__(
-        self,
-        teacher: Policy,
-        encoder: PromptEncoder,
-        settings: AttributionSettings,
-        tools: Mapping[str, ToolDefinition] = TOOLS,
-        cache: RowCache | None = None,
-    ) -> None:
-        model = teacher.model.eval().requires_grad_(False)
-        self.encoder, self.tools = PromptEncoder(teacher.processor), tools
-        self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
-        self.cache = RowCache() if cache is None else cache
-        self._attributor = Attributor(
-            model, self.encoder.pixels, settings, self.cache, fingerprint(model, teacher.processor)
-        )
-        # With one vocabulary the teacher reads the very tokens that the student sampled.
-        self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
-
-    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
-
-    def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """The teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
-
-    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
-        """The teacher's signed shares of the tokens that each rollout's picture has in the teacher's prompt."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return _grids(self._attributor, prompts, [self._turn(one) for one in rollouts])
-
-    def _turn(self, one: Rollout) -> Turn:
-        """The first turn in the teacher's tokens, and which belong to the program."""
-        if self._same_tokens:
-            return one.first.ids, one.first.target
-        span = one.trace.result.span
-        assert span is not None
-        # Nothing that a model wrote may turn into a control token of another model.
-        encoding = self.encoder.tokenizer(
-            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
-        )
-        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
-        return encoding["input_ids"], target
-
-
 class Alignment:
     """Measures rollouts against a teacher.
 
     Args:
         teacher: A live teacher, which then explains the student's own calls, or where else its distributions come
-            from (`iapo.rewards.teachers.make_reference`).
+            from (`iapo.teachers.references.make_reference`).
         encoder: The student's encoder.
         settings: How attributions are computed and compared.
         tools: The offered tools.
@@ -253,11 +175,3 @@ class Alignment:
 
     def _without(self, one: Rollout) -> float:
         return worst_divergence(len(one.prompt.block_names)) if self.settings.no_call is None else self.settings.no_call
-
-
-def _grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
-    """Shares to three digits, which is all that a heat map shows."""
-    return [
-        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
-        for grid in attributor.patches(prompts, turns)
-    ]

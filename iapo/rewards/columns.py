@@ -8,7 +8,7 @@ from typing import Any
 
 from iapo.attribution.divergence import penalty_weight
 from iapo.records import Score, Trace
-from iapo.rollout import Rollout
+from iapo.rollout.turns import Rollout
 
 RewardFunction = Callable[..., list[float]]
 """As TRL calls it: with the batch's columns by name, `trace` and `rollout` among them."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iapo.rewards.columns import Column, Preset, Sources
-from iapo.rollout import Rollout
+from iapo.rollout.turns import Rollout
 
 
 def preset(sources: Sources) -> Preset:

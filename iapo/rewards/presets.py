@@ -9,16 +9,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from iapo.policy import load_policy
+from iapo.endpoints.questions import EndpointSettings
+from iapo.grading.judge import Judge
+from iapo.grading.outcome import Outcome
 from iapo.records import Grid, Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Sources
-from iapo.rewards.endpoint import EndpointSettings
-from iapo.rewards.judge import Judge
-from iapo.rewards.outcome import Outcome
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
-from iapo.rollout import Rollout
+from iapo.rollout.policy import load_policy
+from iapo.rollout.turns import Rollout
 from iapo.tools import TOOLS, ToolDefinition
 
 
@@ -41,7 +41,7 @@ PRESETS: Mapping[str, Callable[[Sources], Preset]] = {
 
 
 class RewardArguments(Protocol):
-    """The part of `iapo.config.IAPOConfig` that says what is rewarded."""
+    """The part of `iapo.training.config.IAPOConfig` that says what is rewarded."""
 
     reward: str
     component_weights: dict[str, float] | None

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from iapo.policy import Policy
-from iapo.prompt import Block, PromptEncoder
+from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
-from iapo.rewards.endpoint import Endpoint, EndpointSettings, Question
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import Block, PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition
 
 Verifier = Callable[[Sample, Sequence[ToolCall]], list[float]]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib.ticker import PercentFormatter
 from rich.console import Console
 
-from iapo.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
+from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.runs import RunFolder
 from iapo.studies.folders import by_name, common_folder, find_runs
 

@@ -15,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
-from iapo.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
-from iapo.policy import load_policy
+from iapo.display.tables import estimate_text
 from iapo.records import Sample
+from iapo.rollout.policy import load_policy
+from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.studies.folders import Run, common_folder, find_runs
 from iapo.studies.misuse_figure import plot_misuse
-from iapo.tables import estimate_text
 
 ENDS = ("value", "low", "high", "count")
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from iapo.figures import COLOURS, GREY, line_style, new_figure, plain_axes, save_figure, step_axis
+from iapo.display.figures import COLOURS, GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 
 _OWN = "the teacher's own calls"
 # Colours that no one of the first five runs has.

@@ -18,18 +18,18 @@ import torch
 import yaml
 from transformers import PreTrainedTokenizerFast
 
-from iapo.config import find_config
-from iapo.policy import ImageTextProcessor, Policy, load_policy
-from iapo.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
+from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.records import AXES
+from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
+from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.runs import RunFolder, versions
-from iapo.tasks.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
 from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
+from iapo.training.config import find_config
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from iapo.policy import load_policy
+from iapo.data.synthetic.families import FAMILIES, find_family
+from iapo.rollout.policy import load_policy
 from iapo.runs import versions
-from iapo.tasks.families import FAMILIES, find_family
 from iapo.tiny.build import build
 from iapo.tiny.evaluate import OFFERS, report
 from iapo.tiny.recipes import RECIPES

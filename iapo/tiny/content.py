@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from iapo.prompt import PromptEncoder
-from iapo.tasks.synthetic import Chart
+from iapo.data.synthetic import Chart
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.lessons import program_text
 from iapo.tools import TOOLS, execute
 

@@ -13,17 +13,18 @@ import torch
 from scipy import stats
 from transformers import set_seed
 
-from iapo.attribution.calls import ATTRIBUTED, AttributionSettings, Attributor
+from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.occlusion import occlusion_scores
+from iapo.attribution.settings import AttributionSettings
+from iapo.data.synthetic import FAMILIES, generate
 from iapo.estimates import Estimate, mean, proportion
-from iapo.evaluation import EvaluationSettings, make_generator
-from iapo.policy import Policy
-from iapo.prompt import PromptEncoder
+from iapo.evaluation.local import EvaluationSettings, make_generator
+from iapo.grading.outcome import grade
 from iapo.records import Sample
-from iapo.rewards.outcome import grade
-from iapo.rollout import Generate, Rollout, rollout
-from iapo.tasks.synthetic import FAMILIES, generate
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.turns import Generate, Rollout, rollout
 from iapo.tiny.names import draw_tools, offer_some
 from iapo.tools import TOOLS, ToolDefinition
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from iapo.prompt import Block, PromptEncoder, build_blocks
+from iapo.data.synthetic import Chart
 from iapo.records import Axis
-from iapo.tasks.synthetic import Chart
+from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 from iapo.tiny.names import draw_tools, offer_some
 from iapo.tools import TOOLS, ToolDefinition, execute
 

@@ -17,7 +17,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from iapo.policy import ImageTextProcessor
+from iapo.rollout.policy import ImageTextProcessor
 from iapo.tiny.names import NAME_PATTERN
 
 SPECIAL = (

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from iapo.prompt import PromptEncoder
-from iapo.tasks.synthetic import Chart
+from iapo.data.synthetic import Chart
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.content import content_loss
 from iapo.tiny.lessons import Habits, Lesson, LessonWriter
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN

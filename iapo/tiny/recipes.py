@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from iapo.policy import ImageTextProcessor
+from iapo.rollout.policy import ImageTextProcessor
 from iapo.tiny.lessons import Habits
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor
 from iapo.tiny.pretrain import Stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedModel
 
-from iapo.prompt import PromptEncoder
+from iapo.rollout.prompt import PromptEncoder
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,7 @@ import math
 import pytest
 import torch
 
-from iapo.attribution.divergence import (
-    block_distribution,
-    kl_divergence,
-    misuse_auc,
-    penalty_weight,
-    worst_divergence,
-)
+from iapo.attribution.divergence import block_distribution, kl_divergence, misuse_auc, penalty_weight, worst_divergence
 
 
 def test_magnitude():

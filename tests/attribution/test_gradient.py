@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, _Batch, block_scores, call_log_probs
-from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Sample
+from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 
 CALL = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
 THOUGHT = "I want to see row B.\n"

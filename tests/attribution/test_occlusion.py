@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, _Batch, call_log_probs
 from iapo.attribution.occlusion import occlusion_scores, without_block
-from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
+from iapo.rollout.prompt import PromptEncoder, build_blocks
 
 PROGRAM = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
 THOUGHT = "I want to see row B.\n"

@@ -20,8 +20,8 @@ from transformers.cache_utils import DynamicLayer
 from iapo.attribution import clusters, prefix
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
-from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
+from iapo.rollout.prompt import PromptEncoder, build_blocks
 
 CALL = '```python\ndisplay(focus_on_{axis}_with_{style}(image_1, ["{name}"], {axis}_bbox))\n```'
 THOUGHTS = ("", "I want to see row B.\n", "Let me look: the question asks for a single bar, so I hide the others.\n")

@@ -18,9 +18,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
 from iapo.attribution import prefix, tangent
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
-from iapo.prompt import PromptEncoder, build_blocks
 from iapo.records import Sample
-from iapo.shared_prefix import add_shared_prefix
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.training.shared_prefix import add_shared_prefix
 
 
 def _norm(self: Qwen2_5_VLRMSNorm | Qwen3VLTextRMSNorm, x: Tensor) -> Tensor:

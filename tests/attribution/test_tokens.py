@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.tokens import all_token_scores, patch_map, picture_shares, token_scores
-from iapo.prompt import Block, PromptEncoder, build_blocks
 from iapo.records import Sample
+from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 
 PROGRAM = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
 MERGE = 2

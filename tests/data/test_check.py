@@ -9,7 +9,8 @@ from own import DAMAGED, HOSTILE, MIXED, row, write
 
 from iapo.data.check import check
 from iapo.data.convert import make
-from iapo.data.terminal import expected_rows, plain, progress
+from iapo.data.files import expected_rows
+from iapo.display.terminal import plain, progress
 
 
 def test_each_problem_has_its_row_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,10 +12,10 @@ import pytest
 from own import DAMAGED, MIXED, row, write
 
 from iapo.data.convert import convert, make
+from iapo.data.loading import detect, load, strict
+from iapo.data.rows import read_rows
+from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.tasks.loading import detect, load, strict
-from iapo.tasks.rows import read_rows
-from iapo.tasks.synthetic import generate
 
 
 def records(path: Path) -> list[dict[str, object]]:

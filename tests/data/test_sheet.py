@@ -10,9 +10,9 @@ import pytest
 from own import ESCAPES, HOSTILE, MIXED, bars, row, write
 from PIL import Image
 
+from iapo.data.damage import Damage
 from iapo.data.sheet import contact_sheet, html_sheet, show
 from iapo.records import Sample
-from iapo.tasks.damage import Damage
 
 
 class Elements(HTMLParser):

@@ -14,16 +14,17 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from iapo.attribute import explain
 from iapo.attribution.calls import Attributor
 from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
-from iapo.policy import ImageTextProcessor, Policy
-from iapo.prompt import PromptEncoder, build_blocks
+from iapo.attribution.settings import AttributionSettings
 from iapo.records import Sample
-from iapo.rewards.alignment import Alignment, AttributionSettings, Measured
-from iapo.rewards.teachers import make_reference
-from iapo.rollout import Rollout, encode_prompts, finish
+from iapo.rewards.alignment import Alignment, Measured
+from iapo.rollout.policy import ImageTextProcessor, Policy
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.turns import Rollout, encode_prompts, finish
+from iapo.studies.attribute import explain
+from iapo.teachers.references import make_reference
 from iapo.tools import TOOLS
 
 BLOCKS = ["context", "image_1", *(f"tool:{name}" for name in TOOLS), "query"]

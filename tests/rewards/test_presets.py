@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from iapo.grading.outcome import Outcome
 from iapo.records import Axis, Sample, ToolCall, ToolResult, Trace
 from iapo.rewards.columns import Column, Preset
 from iapo.rewards.otc import tool_efficiency
-from iapo.rewards.outcome import Outcome
 from iapo.rewards.presets import PRESETS, make_outcome, make_preset
 
 PICTURE = Image.new("RGB", (2, 2))

@@ -14,12 +14,12 @@ import torch
 from endpoint_server import serve
 from PIL import Image
 
-from iapo.chat import EndpointError
-from iapo.policy import ImageTextProcessor, Policy
-from iapo.prompt import PromptEncoder
+from iapo.endpoints.chat import EndpointError
+from iapo.endpoints.questions import EndpointSettings
 from iapo.records import Sample, ToolCall, ToolResult, Trace
-from iapo.rewards.endpoint import EndpointSettings
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores, call_text
+from iapo.rollout.policy import ImageTextProcessor, Policy
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tools import TOOLS
 
 PICTURE = Image.new("RGB", (2, 2), "red")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from iapo.case_study import CaseStudyPlan
 from iapo.data.convert import make
 from iapo.runs import RunFolder
 from iapo.studies import misuse
+from iapo.studies.case_study import CaseStudyPlan
 from iapo.studies.folders import Run, find_runs
 from iapo.studies.misuse import misuse_csv, misuse_table, plan_of, policies, run_misuse, write_misuse
-from iapo.training import parse
+from iapo.training.run import parse
 
 
 def saved_run(path: Path, *checkpoints: int, steps: int = 0, **more: Any) -> Run:

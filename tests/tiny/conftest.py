@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from iapo.policy import load_processor
-from iapo.prompt import PromptEncoder
-from iapo.tasks.synthetic import TRAINED_FAMILIES, Chart, draw
+from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
+from iapo.rollout.policy import load_processor
+from iapo.rollout.prompt import PromptEncoder
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from iapo.prompt import PromptEncoder
-from iapo.tasks.synthetic import Chart
+from iapo.data.synthetic import Chart
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.content import SIDE, content, content_loss, marked
 from iapo.tiny.models import make_model, start_with_lookups
 

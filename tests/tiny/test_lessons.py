@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from iapo.prompt import PromptEncoder
-from iapo.rewards.outcome import grade
-from iapo.tasks.synthetic import Chart
+from iapo.data.synthetic import Chart
+from iapo.grading.outcome import grade
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.lessons import Habits, Lesson, LessonWriter, answer_text, elsewhere, here, other, program_text
 from iapo.tools import TOOLS, ToolDefinition, execute
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from iapo.prompt import PromptEncoder
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.models import make_model, make_qwen3_model, start_with_lookups
 
 WIDTHS = {"hidden": 64, "heads": 2, "layers": 2, "vision_hidden": 48, "vision_layers": 1, "mlp": 2}

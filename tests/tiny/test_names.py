@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from iapo.prompt import PromptEncoder
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.names import CANONICAL, INVENTED, NAME_PATTERN, UNSEEN, draw_tools, offer_some
 from iapo.tiny.pretrain import name_ids
 from iapo.tools import TOOLS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from iapo.prompt import PromptEncoder
-from iapo.tasks.synthetic import Chart
+from iapo.data.synthetic import Chart
+from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.lessons import Habits, LessonWriter, program_text
 from iapo.tiny.models import make_model, start_with_lookups
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN, draw_tools

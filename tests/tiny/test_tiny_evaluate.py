@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from iapo.policy import Policy, load_policy
-from iapo.prompt import PromptEncoder
+from iapo.data.synthetic import Chart
 from iapo.records import Sample
-from iapo.rollout import Generate, encode_prompts, finish
-from iapo.tasks.synthetic import Chart
+from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.turns import Generate, encode_prompts, finish
 from iapo.tiny import evaluate as tiny
 from iapo.tiny.lessons import other, program_text
 from iapo.tiny.names import CANONICAL, UNSEEN

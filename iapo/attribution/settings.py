@@ -1,0 +1,74 @@
+"""How tool calls are attributed and compared, and what a training's configuration says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from iapo.attribution.divergence import Normalization
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionSettings:
+    """How calls are attributed and compared.
+
+    Attributes:
+        target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
+        normalization: How block scores become a distribution.
+        eps: Weight of the uniform distribution in it.
+        steps: 1 is gradient x embedding; more are midpoints of the integrated path.
+        no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
+        batch_size: Calls in one forward pass.
+        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or its own greedy call
+            to the same prompt (`own_call`).
+        teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
+            `teacher_reference` says.
+        max_turn_tokens: Longest turn of a teacher that writes its own call.
+        log_probs: Whether the calls' log-probabilities are wanted, too.
+    """
+
+    target: Literal["call", "turn"] = "call"
+    normalization: Normalization = "magnitude"
+    eps: float = 0.01
+    steps: int = 1
+    no_call: float | None = None
+    batch_size: int = 32
+    teacher_reference: Literal["student_call", "own_call"] = "student_call"
+    teacher_table: str | None = None
+    max_turn_tokens: int = 512
+    log_probs: bool = False
+
+
+class AttributionArguments(Protocol):
+    """The part of `iapo.training.config.IAPOConfig` that says how calls are attributed."""
+
+    attribution_target: Literal["call", "turn"]
+    attribution_normalization: Normalization
+    attribution_eps: float
+    attribution_steps: int
+    no_call_divergence: float | None
+    attribution_batch_size: int
+    teacher_reference: Literal["student_call", "own_call"]
+    teacher_table: str | None
+    max_turn_tokens: int | None
+    max_completion_length: int
+
+    @property
+    def distills(self) -> bool:
+        """Whether the teacher's log-probability of the call is rewarded."""
+
+
+def alignment_settings(args: AttributionArguments) -> AttributionSettings:
+    """The part of the configuration that says how attributions are computed and compared."""
+    return AttributionSettings(
+        target=args.attribution_target,
+        normalization=args.attribution_normalization,
+        eps=args.attribution_eps,
+        steps=args.attribution_steps,
+        no_call=args.no_call_divergence,
+        batch_size=args.attribution_batch_size,
+        teacher_reference=args.teacher_reference,
+        teacher_table=args.teacher_table,
+        max_turn_tokens=args.max_turn_tokens or args.max_completion_length,
+        log_probs=args.distills,
+    )

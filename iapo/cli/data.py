@@ -1,0 +1,85 @@
+"""The command line of `iapo data`. Heavy imports stay inside the verbs, so that `iapo --help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Data sets: check, convert and look at them, make synthetic ones.", no_args_is_help=True)
+
+Source = Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a hub id.")]
+Split = Annotated[str | None, typer.Option(help="Which split; needed where there are several.")]
+Format = Annotated[str | None, typer.Option(help="The data's format; detected if not given.")]
+FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search pictures without boxes for some.")]
+
+
+@app.command("check")
+def data_check(
+    path: Source,
+    split: Annotated[str | None, typer.Option(help="Which split; of a folder all of them if not given.")] = None,
+    format: Format = None,
+) -> None:
+    """List what is wrong with a data set, row by row, and count what is in it; exit code 1 if a row is damaged."""
+    from iapo.data.check import check
+
+    found = check(path, split=split, format=format)
+    if any(counts.damaged or not counts.samples for counts in found.values()):
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def data_convert(
+    path: Source,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
+    split: Split = None,
+    format: Format = None,
+    find_boxes: FindBoxes = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is damaged.")] = False,
+) -> None:
+    """Write a data set as one parquet file with its pictures; damaged rows are listed in OUT.damaged.jsonl."""
+    from iapo.data.convert import convert
+    from iapo.display.terminal import say
+
+    done = convert(path, out, split=split, format=format, find_boxes=find_boxes, refuse_damage=strict)
+    say(f"{done.samples} samples in {out}")
+    if done.quarantine is not None:
+        say(f"{done.damaged} damaged rows, listed in {done.quarantine}")
+    if find_boxes:
+        say(f"boxes found for {done.boxed} pictures without; none for {done.boxless.total()}")
+        for reason, count in done.boxless.most_common():
+            say(f"  {count}: {reason}")
+
+
+@app.command("show")
+def data_show(
+    path: Source,
+    out: Annotated[Path, typer.Option(help="The folder to write sheet.png and sheet.html to.")] = Path("runs/sheet"),
+    count: Annotated[int, typer.Option(help="How many rows, from the first.")] = 24,
+    split: Split = None,
+    format: Format = None,
+    find_boxes: FindBoxes = False,
+) -> None:
+    """Draw the first rows of a data set with their boxes, as a picture and as an HTML page."""
+    from iapo.data.sheet import show
+    from iapo.display.terminal import say
+
+    for file in show(path, out, count=count, split=split, format=format, find_boxes=find_boxes):
+        say(str(file))
+
+
+@app.command("make")
+def data_make(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="vbar, hbar, charxiv, vwtq, vwtq_syn or vtabfact.")],
+    count: Annotated[int, typer.Argument(metavar="N", help="How many samples.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
+    seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
+    size: Annotated[int, typer.Option(help="Their side in pixels, 112 to 1000.")] = 112,
+    split: Annotated[str, typer.Option(help="train, validation or test; their structures differ.")] = "train",
+) -> None:
+    """Write synthetic samples as one parquet file. For example: iapo data make vbar 1000 runs/vbar.parquet"""
+    from iapo.data.convert import make
+    from iapo.display.terminal import say
+
+    say(f"{make(family, count, out, seed=seed, size=size, split=split)} samples in {out}")

@@ -1,0 +1,5 @@
+"""Finds column and row boxes in pictures that come without, from the picture alone (docs/boxes.md)."""
+
+from iapo.data.boxes.find import FoundBoxes, add_boxes, find_boxes
+
+__all__ = ["FoundBoxes", "add_boxes", "find_boxes"]

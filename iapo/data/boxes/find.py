@@ -1,0 +1,109 @@
+"""Boxes of a picture that comes without, and a sample that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from iapo.data.boxes.bars import find_bars
+from iapo.data.boxes.pixels import to_pixels
+from iapo.data.boxes.tables import find_table
+from iapo.records import Axis, Box, Kind, Sample
+
+_LARGEST = 1600
+"""Larger pictures are searched at this size: their longer side in pixels."""
+_SMALLEST = 48
+"""In smaller ones lettering cannot be told from lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBoxes:
+    """What was found in a picture.
+
+    Attributes:
+        column_boxes: By name, in pixels; empty where nothing was found.
+        row_boxes: By name, in pixels; empty where nothing was found.
+        axis: The axis along which a chart is cleanly divisible; None for tables and where nothing was found.
+        reason: Why nothing was found, one sentence; empty where something was.
+    """
+
+    column_boxes: Mapping[str, Box] = field(default_factory=dict)
+    row_boxes: Mapping[str, Box] = field(default_factory=dict)
+    axis: Axis | None = None
+    reason: str = ""
+
+
+def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
+    """Finds the boxes of a bar chart or of a table, from the picture alone.
+
+    Nothing is read, so that the names are places. A chart's bars are `1`, `2`, ... from the left, lying bars from the
+    top, with a box on either axis as in `iapo.data.synthetic`. A table's rows are `header`, `1`, `2`, ... from the
+    top, its columns `1`, `2`, ... from the left without the left-most one, which holds the rows' names and is never
+    masked.
+
+    Args:
+        image: The picture, any Pillow mode; it is not changed.
+        kind: What it shows.
+
+    Returns:
+        The boxes, within the picture, or none with the reason.
+
+    Raises:
+        ValueError: If `kind` is neither `chart` nor `table`.
+    """
+    if kind not in ("chart", "table"):
+        raise ValueError(f"kind is {kind!r}; boxes are found for 'chart' or 'table'")
+    if min(image.size) < _SMALLEST:
+        return FoundBoxes(reason=f"the picture has {image.width} x {image.height} pixels, too few to find boxes in")
+    scale = max(1.0, max(image.size) / _LARGEST)
+    smaller = image
+    if scale > 1:
+        smaller = image.convert("RGBA").resize((round(image.width / scale), round(image.height / scale)))
+    pixels = to_pixels(smaller)
+    axis: Axis | None = None
+    if kind == "chart":
+        bars = find_bars(pixels)
+        if bars is None:
+            return FoundBoxes(reason="there are no two bars of one width on one base line")
+        axis, columns, rows = bars
+    else:
+        table = find_table(pixels)
+        if table is None:
+            return FoundBoxes(reason="there are no two rows and two columns of text")
+        columns, rows = table
+    return FoundBoxes(_within(columns, image.size, scale), _within(rows, image.size, scale), axis)
+
+
+def add_boxes(sample: Sample) -> tuple[Sample, str]:
+    """A sample with found boxes, where it has none.
+
+    Args:
+        sample: Any sample.
+
+    Returns:
+        The sample itself where it has boxes already or none are found, otherwise one with the boxes and their axis
+        that has prompts list their names; and why none were found, empty where there are some.
+    """
+    if sample.column_boxes or sample.row_boxes:
+        return sample, ""
+    found = find_boxes(sample.image, sample.kind)
+    if found.reason:
+        return sample, found.reason
+    axis = sample.axis or found.axis
+    found_sample = replace(
+        sample, column_boxes=found.column_boxes, row_boxes=found.row_boxes, axis=axis, list_names=True
+    )
+    return found_sample, ""
+
+
+def _within(boxes: Mapping[str, Box], size: tuple[int, int], scale: float) -> dict[str, Box]:
+    """Scaled and clipped to the picture; boxes that lie outside of it are dropped."""
+    clipped = {}
+    for name, box in boxes.items():
+        x1, y1, x2, y2 = (max(0.0, round(value * scale, 1)) for value in box)
+        inside = (x1, y1, min(x2, float(size[0])), min(y2, float(size[1])))
+        if inside[0] < inside[2] and inside[1] < inside[3]:
+            clipped[name] = inside
+    return clipped

@@ -1,0 +1,61 @@
+"""What cannot be loaded is said and kept, never dropped: a `Damage` stands in the place of a row's sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from iapo.records import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Why a row gives no sample.
+
+    Attributes:
+        row: Number of the row in its file or stream, from 1; the line's number in a JSONL file. 0 where a file cannot
+            be read at all.
+        id: The row's id, where it could be read.
+        reason: One sentence: what is wrong, and where.
+        file: The file's name, or the hub id and split.
+    """
+
+    row: int
+    id: str | None
+    reason: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        named = "" if self.id is None else f" (id {self.id!r})"
+        where = f"{self.file}, " if self.file else ""
+        return f"{where}row {self.row}{named}: {self.reason}" if self.row else f"{where or 'file, '}{self.reason}"
+
+
+class RowError(ValueError):
+    """A row that cannot become a sample; the message is the reason, one sentence."""
+
+
+def strict(items: Iterable[Sample | Damage]) -> Iterator[Sample]:
+    """Yields the samples and raises at the first damage.
+
+    Raises:
+        ValueError: At a damage, with its file, row, id and reason.
+    """
+    for item in items:
+        if isinstance(item, Damage):
+            raise ValueError(str(item))
+        yield item
+
+
+def quarantine(items: Iterable[Sample | Damage], keep: Callable[[Damage], object]) -> Iterator[Sample]:
+    """Yields the samples and hands each damage over.
+
+    Args:
+        items: What `iapo.data.loading.load` yields.
+        keep: Called with each damage, for example a list's `append`.
+    """
+    for item in items:
+        if isinstance(item, Damage):
+            keep(item)
+        else:
+            yield item

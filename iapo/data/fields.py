@@ -1,0 +1,77 @@
+"""Single fields of a row, checked: texts, answers, ids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from iapo.data.damage import RowError
+
+JOINED = "|||"
+"""Between the answers of one question in VTool-R1's and ReFocus's charts."""
+
+LISTED = "|"
+"""Between them in TableVQA-Bench, once or several times in a row, as in the WikiTableQuestions that it comes from."""
+
+
+def text_of(fields: Mapping[str, Any], *names: str) -> str:
+    """The first of these fields that is there, without space around it.
+
+    Raises:
+        RowError: If none of them is there, or it is no text, or an empty one.
+    """
+    name = next((name for name in names if fields.get(name) is not None), None)
+    if name is None:
+        raise RowError(f"the field {names[0]!r} is missing")
+    value = fields[name]
+    if not isinstance(value, str):
+        raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must be text")
+    if not value.strip():
+        raise RowError(f"the field {name!r} is empty")
+    return value.strip()
+
+
+def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOINED) -> tuple[str, ...]:
+    """The answers of a row: a text, several joined by a separator, a number, or a list of these.
+
+    Args:
+        fields: The row.
+        name: The field with the answer.
+        separator: `JOINED`, `LISTED`, or None where a text is one answer whatever it holds.
+
+    Raises:
+        RowError: If there is none, or one of them is no answer.
+    """
+    value = fields.get(name)
+    if value is None or value == []:
+        raise RowError(f"the answer is missing: there is nothing in the field {name!r}")
+    if isinstance(value, str) and separator is not None and separator in value:
+        value = [part for part in value.split(separator) if separator == JOINED or part]
+    return tuple(_answer(part, name) for part in (value if isinstance(value, list) else [value]))
+
+
+def _answer(value: Any, name: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError(f"the answer in the field {name!r} is {value}; it must be finite")
+    if isinstance(value, (int, float)):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError(f"an answer in the field {name!r} is of type {type(value).__name__}; it must be text")
+    if not value.strip():
+        raise RowError(f"the answer is missing: the field {name!r} holds an empty text")
+    return value.strip()
+
+
+def id_of(fields: Mapping[str, Any], name: str) -> str:
+    """The row's id, a text or a whole number.
+
+    Raises:
+        RowError: If it is missing or something else.
+    """
+    value = fields.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_of(fields, name)

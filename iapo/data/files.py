@@ -1,0 +1,106 @@
+"""Which files of a folder hold rows, and to which split each belongs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iapo.data.rows import SUFFIXES, stem_of
+
+QUARANTINE = ".quarantine.jsonl"
+"""How the names of files end in which a run lists the damaged rows that it left out; they are no data."""
+
+DAMAGED = ".damaged.jsonl"
+"""How those end in which a conversion lists them; no data either."""
+
+_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
+_SPLITS |= {"dev": "validation", "test": "test"}
+
+
+def canonical(split: str) -> str:
+    """A split's name, `val`, `valid` and `dev` written as `validation`."""
+    return _SPLITS.get(split, split)
+
+
+def split_of(path: Path) -> str:
+    """The split that a file's name tells, `train`, `validation` or `test`; else its name without ending.
+
+    For example `train` for `train_full.parquet` and `vwtq_syn` for `vwtq_syn-00000-of-00001.parquet`.
+    """
+    stem = stem_of(path.name)
+    found = {_SPLITS[word] for word in re.split(r"[-_. ]", stem) if word in _SPLITS}
+    return found.pop() if len(found) == 1 else stem
+
+
+def files_of(path: Path) -> list[Path]:
+    """The data files of a folder and the folders in it, in the order of their names; of a file, itself.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if path.is_file():
+        return [path]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in SUFFIXES
+        and file.is_file()
+        and not file.name.endswith((QUARANTINE, DAMAGED))
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.name not in ("dataset_info.json", "dataset_infos.json", "state.json")
+    )
+    if not found:
+        raise ValueError(f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}")
+    return found
+
+
+def choose(path: Path, split: str | None) -> list[Path]:
+    """The files of a split.
+
+    Args:
+        path: A file or a folder.
+        split: A split, or the name of a file without its ending; None where there is one split alone.
+
+    Raises:
+        ValueError: If there is no such split, or None is given and there are several.
+    """
+    files = files_of(path)
+    if path.is_file():
+        told = split_of(path)
+        if split is not None and told in _SPLITS.values() and canonical(split) not in (told, stem_of(path.name)):
+            raise ValueError(f"{path} holds the split {told!r} by its name, not {split!r}")
+        return files
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(split_of(file), []).append(file)
+    if split is None:
+        if len(by_split) > 1:
+            raise ValueError(f"the folder {path} has the splits {', '.join(by_split)}; give one of them")
+        return files
+    named = [file for file in files if stem_of(file.name) == split]
+    chosen = named or by_split.get(canonical(split), [])
+    if not chosen and len(by_split) == 1 and not set(by_split) & set(_SPLITS.values()):
+        # One file for all splits; its rows say to which each belongs.
+        return files
+    if not chosen:
+        raise ValueError(f"the folder {path} has no split {split!r}; it has {', '.join(by_split)}")
+    return chosen
+
+
+def expected_rows(source: str, split: str | None) -> int | None:
+    """How many rows local parquet files say that they hold; None for other data, which has to be read to know."""
+    if not Path(source).exists():
+        return None
+    total = 0
+    for file in choose(Path(source), split):
+        if file.suffix != ".parquet":
+            return None
+        try:
+            total += int(pq.read_metadata(file).num_rows)
+        except (pa.ArrowException, OSError):
+            # The loader says what is wrong with it.
+            return None
+    return total

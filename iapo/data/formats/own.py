@@ -1,0 +1,90 @@
+"""Your own data: a folder of pictures and a JSONL file, one question a line (docs/data.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from iapo.data.annotations import named_boxes
+from iapo.data.damage import RowError
+from iapo.data.fields import answers_of, id_of, text_of
+from iapo.data.pictures import read_picture
+from iapo.data.rows import Row
+from iapo.records import Sample
+
+NAME = "own"
+FIELDS = {
+    "image": "path of the picture, from the file's folder",
+    "question": "the question",
+    "answer": "the answer: a text or a number; or a list, if all of them are asked for",
+    "id": "unique; the file's name and the line's number if not given",
+    "column_boxes": "map from each column's name to [x1, y1, x2, y2]",
+    "row_boxes": "map from each row's name to [x1, y1, x2, y2]",
+    "kind": "chart or table; chart if not given",
+    "axis": "columns or rows: the axis along which the picture is cleanly divisible; null if both are or neither is",
+    "question_type": "what is asked, a name of your own",
+    "list_names": "true if the names cannot be read off the picture, so that prompts list them; false if not given",
+    "split": "the split that the line belongs to",
+}
+"""The fields of a line and what they hold; the first three must be there."""
+
+REQUIRED = ("image", "question", "answer")
+
+
+def matches(columns: frozenset[str]) -> bool:
+    """Whether a file with these columns is of this format; those with more columns are asked first."""
+    return {"image", "question"} <= columns
+
+
+def read(row: Row) -> Sample:
+    """Makes a sample of a line.
+
+    Raises:
+        RowError: If the line does not follow the schema.
+    """
+    fields = row.fields
+    unknown = [name for name in fields if name not in FIELDS]
+    if unknown:
+        raise RowError(f"the field {unknown[0]!r} is unknown; the fields are {', '.join(FIELDS)}")
+    missing = [name for name in REQUIRED if fields.get(name) is None]
+    if missing:
+        raise RowError(f"the field {missing[0]!r} is missing; {', '.join(REQUIRED)} must be there")
+    kind = _choice(fields, "kind", ("chart", "table")) or "chart"
+    axis = _choice(fields, "axis", ("columns", "rows"))
+    question, answers = text_of(fields, "question"), answers_of(fields, "answer", None)
+    question_type = text_of(fields, "question_type") if fields.get("question_type") is not None else ""
+    image = read_picture(fields["image"], row.folder, inside=True)
+    return Sample(
+        id=id_of(fields, "id") if fields.get("id") is not None else f"{row.stem}-{row.number}",
+        image=image,
+        question=question,
+        answers=answers,
+        column_boxes=_boxes(fields, "column_boxes", "column", image.size),
+        row_boxes=_boxes(fields, "row_boxes", "row", image.size),
+        kind="table" if kind == "table" else "chart",
+        axis=None if axis is None else "columns" if axis == "columns" else "rows",
+        source=f"own/{row.stem}",
+        question_type=question_type,
+        list_names=_flag(fields, "list_names"),
+    )
+
+
+def _choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str | None:
+    value = fields.get(name)
+    if value is not None and value not in choices:
+        raise RowError(f"the field {name!r} is {value!r}; use {' or '.join(choices)}")
+    return value
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RowError(f"the field {name!r} is {value!r}; use true or false")
+    return bool(value)
+
+
+def _boxes(fields: Mapping[str, Any], name: str, what: str, size: tuple[int, int]) -> Any:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must map names to boxes")
+    return named_boxes(value, None, what, size)

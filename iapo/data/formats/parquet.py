@@ -1,0 +1,140 @@
+"""Our own parquet: samples with their pictures as PNG or JPEG bytes, in row groups; constant memory both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iapo.data.annotations import named_boxes
+from iapo.data.damage import Damage, RowError
+from iapo.data.fields import answers_of, id_of, text_of
+from iapo.data.pictures import encode_picture, read_picture
+from iapo.data.rows import Row
+from iapo.data.rows import read_rows as read_raw
+from iapo.records import AXES, Box, Sample
+
+NAME = "iapo"
+
+_BOXES = pa.list_(pa.struct([("name", pa.string()), *((edge, pa.float64()) for edge in ("x1", "y1", "x2", "y2"))]))
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        # As the hub's data sets have pictures, so that `datasets` shows them too.
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("question", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("column_boxes", _BOXES),
+        ("row_boxes", _BOXES),
+        ("kind", pa.string()),
+        ("axis", pa.string()),
+        ("source", pa.string()),
+        ("question_type", pa.string()),
+        ("list_names", pa.bool_()),
+    ],
+    metadata={"iapo": "samples 1"},
+)
+"""The columns; boxes are in pixels."""
+
+
+def matches(columns: frozenset[str]) -> bool:
+    """Whether a file with these columns is of this format."""
+    return columns >= frozenset(SCHEMA.names)
+
+
+def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) -> int:
+    """Writes samples; a picture that was read from PNG or JPEG keeps its bytes, any other becomes PNG.
+
+    The file appears under its name when it is complete.
+
+    Args:
+        samples: The samples; read once, a row group in memory at a time.
+        path: The file.
+        row_group: Samples in a row group.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: If `row_group` is not positive.
+    """
+    if row_group < 1:
+        raise ValueError(f"row_group is {row_group}; give at least 1")
+    part = path.with_name(f"{path.name}.part")
+    count = 0
+    try:
+        with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+            group: list[dict[str, Any]] = []
+            for sample in samples:
+                group.append(_packed(sample))
+                count += 1
+                if len(group) == row_group:
+                    writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=row_group)
+                    group = []
+            if group:
+                writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=row_group)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def read_rows(path: Path) -> Iterator[Sample | Damage]:
+    """Yields what `write_rows` wrote, or the damage in its place."""
+    for row in read_raw(path):
+        if isinstance(row, Damage):
+            yield row
+            continue
+        try:
+            yield read(row)
+        except RowError as error:
+            found = row.fields.get("id")
+            yield Damage(row.number, found if isinstance(found, str) else None, str(error), row.file)
+
+
+def read(row: Row) -> Sample:
+    """Makes a sample of a row.
+
+    Raises:
+        RowError: If the row is damaged.
+    """
+    fields = row.fields
+    axis, kind = fields.get("axis"), fields.get("kind")
+    if axis is not None and axis not in AXES:
+        raise RowError(f"the field 'axis' is {axis!r}; use columns, rows or null")
+    if kind not in ("chart", "table"):
+        raise RowError(f"the field 'kind' is {kind!r}; use chart or table")
+    image = read_picture(fields.get("image"), row.folder)
+    return Sample(
+        id=id_of(fields, "id"),
+        image=image,
+        question=text_of(fields, "question"),
+        answers=answers_of(fields, "answers", None),
+        column_boxes=_unpacked(fields.get("column_boxes"), "column", image.size),
+        row_boxes=_unpacked(fields.get("row_boxes"), "row", image.size),
+        kind=kind,
+        axis=axis,
+        source=fields.get("source") or "",
+        question_type=fields.get("question_type") or "",
+        list_names=bool(fields.get("list_names")),
+    )
+
+
+def _packed(sample: Sample) -> dict[str, Any]:
+    record = sample.to_json(image_path="")
+    for name in ("column_boxes", "row_boxes"):
+        record[name] = [
+            {"name": key, "x1": x1, "y1": y1, "x2": x2, "y2": y2} for key, (x1, y1, x2, y2) in record[name].items()
+        ]
+    return {**record, "image": {"bytes": encode_picture(sample.image), "path": None}}
+
+
+def _unpacked(value: Any, what: str, size: tuple[int, int]) -> dict[str, Box]:
+    if value is None:
+        return {}
+    if not isinstance(value, list) or not all(isinstance(box, dict) for box in value):
+        raise RowError(f"the {what} boxes must be a list of structs")
+    return named_boxes(value, [box.get("name") for box in value], what, size)

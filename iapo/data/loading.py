@@ -1,0 +1,139 @@
+"""The one door to data: a file, a folder or a hub id in any known format -> samples, and damage where there is none.
+
+Everything streams but a JSON file, which is read as a whole. Of the rows gone by a digest of their ids stays in memory,
+some 200 bytes a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from iapo.data.damage import Damage, RowError, quarantine, strict
+from iapo.data.files import canonical, choose, files_of
+from iapo.data.formats.known import FORMATS, Format, find_format, format_of
+from iapo.data.hub import open_hub
+from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
+from iapo.records import Sample
+
+__all__ = ["FORMATS", "Damage", "detect", "load", "quarantine", "strict"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def detect(source: str | Path, *, split: str | None = None) -> str:
+    """Tells the format of data by its columns.
+
+    Args:
+        source: A file, a folder or a hub id. A folder is told by the first of its files that can be read.
+        split: For a folder or a hub id; any of a folder's if None.
+
+    Returns:
+        One of `FORMATS`.
+
+    Raises:
+        ValueError: If there is no such data, it cannot be read, or its columns are of no known format.
+    """
+    path = Path(source)
+    if path.exists():
+        return _detect_files(choose(path, split) if split is not None else files_of(path)).name
+    columns, _ = open_hub(_hub_id(source), split)
+    return format_of(columns, str(source)).name
+
+
+def load(source: str | Path, *, split: str | None = None, format: str | None = None) -> Iterator[Sample | Damage]:
+    """Yields a sample for each row, or the damage that stands in its place.
+
+    Args:
+        source: A file, a folder or a hub id (`owner/name`).
+        split: Which split; None where there is one alone. In a folder a split is told by the files' names
+            (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells.
+        format: One of `FORMATS`; found by `detect` if None.
+
+    Returns:
+        Samples and damage in the order of the rows.
+
+    Raises:
+        ValueError: At the call: if there is no such data or split, or the format cannot be told.
+    """
+    known = None if format is None else find_format(format)
+    path = Path(source)
+    rows: Iterator[Row | Damage]
+    if path.exists():
+        files = choose(path, split)
+        known = known or _detect_files(files)
+        rows = (row for file in files for row in read_rows(file))
+    else:
+        columns, rows = open_hub(_hub_id(source), split)
+        known = known or format_of(columns, str(source))
+    return _samples(rows, known, str(source), split)
+
+
+def _detect_files(files: list[Path]) -> Format:
+    reasons = []
+    for file in files:
+        try:
+            columns = columns_of(file)
+        except ValueError as error:
+            reasons.append(error)
+        else:
+            return format_of(columns, str(file))
+    raise reasons[0]
+
+
+def _hub_id(source: str | Path) -> str:
+    if Path(source).suffix in SUFFIXES:
+        raise ValueError(f"there is no file {str(source)!r}")
+    if not _HUB_ID.fullmatch(str(source)):
+        raise ValueError(f"there is no file or folder {str(source)!r}, and it is no hub id such as 'owner/name' either")
+    return str(source)
+
+
+def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: str | None) -> Iterator[Sample | Damage]:
+    first_rows: dict[bytes, str] = {}
+    questions: Counter[bytes] = Counter()
+    others: set[str] = set()
+    for ordinal, row in enumerate(rows, start=1):
+        if isinstance(row, Damage):
+            yield row
+            continue
+        told = row.fields.get("split")
+        if split is not None and isinstance(told, str) and canonical(told) != canonical(split):
+            others.add(told)
+            continue
+        try:
+            sample = known.read(dataclasses.replace(row, ordinal=ordinal))
+        except RowError as error:
+            yield Damage(row.number, _id(row), str(error), row.file)
+            continue
+        key = _digest(sample.id, sample.question if known.figure_ids else "")
+        if key in first_rows:
+            yield Damage(row.number, sample.id, f"the id was already used in {first_rows[key]}", row.file)
+            continue
+        first_rows[key] = f"row {row.number} of {row.file}"
+        if known.figure_ids:
+            figure = _digest(sample.id)
+            questions[figure] += 1
+            if questions[figure] > 1:
+                sample = dataclasses.replace(sample, id=f"{sample.id}#{questions[figure]}")
+        yield sample
+    if not first_rows and others:
+        raise ValueError(
+            f"no row of {source} belongs to the split {split!r}; its rows have {', '.join(sorted(others))}"
+        )
+
+
+def _digest(*texts: str) -> bytes:
+    """What is kept of an id, so that long ones need no more memory than short ones."""
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _id(row: Row) -> str | None:
+    for value in (row.key, row.fields.get("id"), row.fields.get("figure_id"), row.fields.get("qa_id")):
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            return str(value)
+    return None

@@ -1,0 +1,107 @@
+"""Pictures as data sets carry them: encoded bytes, a path, or both in a dict."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from iapo.data.damage import RowError
+from iapo.records import save_png
+
+_KEPT = ("PNG", "JPEG")
+_ATTRIBUTE = "_iapo_encoded"
+_LONGEST = 200
+
+
+def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
+    """Decodes a picture completely, so that a truncated one is found now, and opens it anew.
+
+    What is returned holds its encoded bytes until its pixels are asked for, so that a long list of samples needs little
+    memory.
+
+    Args:
+        value: Encoded bytes; a path; or a dict with `bytes` or `path`, as the hub's data sets have it.
+        folder: Where relative paths start from; the two folders above it are searched as well, since the paths in
+            ReFocus files start from the folder of its code.
+        inside: Whether the path must lie in `folder` itself.
+
+    Raises:
+        RowError: If there is no picture, or it cannot be decoded.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, (bytes, bytearray)):
+        return _decode(bytes(value), "the picture")
+    if isinstance(value, str) and value.strip():
+        shown = repr(value if len(value) <= _LONGEST else value[:_LONGEST] + "...")
+        try:
+            return _decode(_find(value, shown, folder, inside).read_bytes(), f"picture {shown}")
+        except OSError as error:
+            raise RowError(f"picture {shown} cannot be read: {error.strerror}") from error
+    if value is None or value in ("", b""):
+        raise RowError("there is no picture")
+    raise RowError(f"the picture is of type {type(value).__name__}; it must be encoded bytes or a path")
+
+
+def encode_picture(image: Image.Image) -> bytes:
+    """The file that a picture was read from, if it was PNG or JPEG, else a PNG of it.
+
+    A picture that was changed in place after `read_picture` must be copied first.
+    """
+    encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
+    if encoded is not None:
+        return encoded
+    buffer = io.BytesIO()
+    save_png(image, buffer)
+    return buffer.getvalue()
+
+
+def reopen(image: Image.Image) -> Image.Image:
+    """The picture without its pixels in memory, where `read_picture` made it; else itself."""
+    encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
+    return image if encoded is None else _open(encoded)
+
+
+def _open(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    if image.format in _KEPT:
+        # Copies and conversions are new objects without it, so it cannot outlive the pixels that it encodes.
+        setattr(image, _ATTRIBUTE, data)
+    return image
+
+
+def _find(path: str, shown: str, folder: Path | None, inside: bool) -> Path:
+    if folder is None:
+        raise RowError(f"picture {shown} is a path, and this source carries no files")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in path):
+        raise RowError(f"the picture's path {shown} holds what no path can hold")
+    if inside:
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise RowError(f"picture {shown} lies outside of the data's folder; move it there")
+        roots = [folder]
+    else:
+        roots = [folder, folder.absolute().parent, folder.absolute().parent.parent]
+    found = next((root / path for root in roots if (root / path).is_file()), None)
+    if found is None:
+        above = "" if inside else ", nor in the two folders above it"
+        raise RowError(f"there is no picture {shown} in {folder}{above}")
+    return found
+
+
+def _decode(data: bytes, what: str) -> Image.Image:
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except Image.DecompressionBombError as error:
+        raise RowError(f"{what} is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise RowError(f"{what} is in no known picture format") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise RowError(
+            f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
+        ) from error
+    return _open(data)

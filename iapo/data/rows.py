@@ -1,0 +1,230 @@
+"""Rows of parquet, JSONL and JSON files, one at a time, as plain dicts without what gives a solution away."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iapo.data.damage import Damage
+
+SUFFIXES = (".parquet", ".jsonl", ".json")
+"""The kinds of files that hold rows."""
+
+SOLUTION_COLUMNS = frozenset(
+    {"thoughts", "edited_image", "focus_areas_bbox", "focus_areas", "text_html_table", "text_markdown_table"}
+)
+"""Columns that give the solution away, steps to it or the table as text; they are never read."""
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
+_BATCH = 16
+_PEEK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it lies on disk.
+
+    Attributes:
+        number: From 1; the line's number in a JSONL file.
+        fields: Its columns, without `SOLUTION_COLUMNS`.
+        file: The file's name, or the hub id and split.
+        folder: Where picture paths start from; None on the hub.
+        key: Its key, in a JSON file that is a map from id to row.
+        ordinal: Its number in its split, from 1, over all the files that the split has.
+    """
+
+    number: int
+    fields: Mapping[str, Any]
+    file: str
+    folder: Path | None = None
+    key: str | None = None
+    ordinal: int = 0
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending and without its number as one of many; on the hub the split."""
+        return stem_of(self.file)
+
+
+def stem_of(file: str) -> str:
+    """A file's name without its ending and without its number as one of many, `-00000-of-00002`."""
+    path = Path(file)
+    return _SHARD.sub("", path.stem if path.suffix in SUFFIXES else path.name)
+
+
+def read_rows(path: Path) -> Iterator[Row | Damage]:
+    """Yields the rows of a file in its order; a JSON file is held in memory, the others are not.
+
+    Raises:
+        ValueError: If the file's name ends in none of `SUFFIXES`.
+    """
+    readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
+    return readers[path.suffix](path)
+
+
+def columns_of(path: Path) -> frozenset[str]:
+    """The columns of a file: of its schema, or of its first readable rows; without `SOLUTION_COLUMNS`.
+
+    Raises:
+        ValueError: If the file cannot be read, or has no rows to tell.
+    """
+    if path.suffix == ".parquet":
+        try:
+            return frozenset(pq.read_schema(path).names) - SOLUTION_COLUMNS
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
+    names: set[str] = set()
+    reasons = []
+    for row in islice(read_rows(path), _PEEK):
+        if isinstance(row, Damage):
+            reasons.append(row.reason)
+        else:
+            names |= row.fields.keys()
+    if not names:
+        raise ValueError(f"{path} has no readable row" + (f": {reasons[0]}" if reasons else "; it is empty"))
+    return frozenset(names)
+
+
+def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what gives its solution away; of conversations only the pictures stay."""
+    kept = {name: value for name, value in fields.items() if name not in SOLUTION_COLUMNS}
+    turns = kept.get("conversations")
+    if isinstance(turns, list):
+        kept["conversations"] = [
+            {"images": turn.get("images")} if isinstance(turn, Mapping) else None for turn in turns[:1]
+        ]
+    return kept
+
+
+def _read_parquet(path: Path) -> Iterator[Row | Damage]:
+    number = 0
+    try:
+        # Buffered ahead, all row groups would stay in memory to the end.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            names = [name for name in file.schema_arrow.names if name not in SOLUTION_COLUMNS]
+            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+                for fields in _unpacked(batch):
+                    number += 1
+                    if isinstance(fields, str):
+                        yield Damage(number, None, fields, path.name)
+                    else:
+                        yield Row(number, without_solution(fields), path.name, path.parent)
+    except (pa.ArrowException, OSError) as error:
+        reason = f"the file cannot be read as parquet{' from here on' if number else ''}: {_first_line(error)}"
+        yield Damage(number + 1 if number else 0, None, reason, path.name)
+
+
+def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except UnicodeDecodeError:
+        # One bad text spoils the whole batch, so the rows are taken one by one.
+        return [_unpacked_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
+    return rows
+
+
+def _unpacked_row(batch: pa.RecordBatch) -> dict[str, Any] | str:
+    fields: dict[str, Any] = {}
+    for name in batch.schema.names:
+        try:
+            fields[name] = batch.column(name).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            return f"column {name!r} holds text that is not UTF-8 ({error.reason})"
+    return fields
+
+
+class _Repeated(dict[str, Any]):
+    """A JSON object in which a key stands twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    return plain if len(plain) == len(pairs) else _Repeated(pairs)
+
+
+def _repeated_key(value: Any) -> str | None:
+    if isinstance(value, _Repeated):
+        names = [name for name, _ in value.pairs]
+        return next(name for name in names if names.count(name) > 1)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((key for key in map(_repeated_key, inner) if key is not None), None)
+
+
+def _broken_text(value: Any) -> bool:
+    """Whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, dict):
+        return any(_broken_text(key) or _broken_text(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(map(_broken_text, value))
+
+
+def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | Damage:
+    if not isinstance(value, dict):
+        return Damage(number, key, f"the row is of type {type(value).__name__} and not a JSON object", path.name)
+    try:
+        twice, broken = _repeated_key(value), _broken_text(key) or _broken_text(value)
+    except RecursionError:
+        return Damage(number, key, "the row is nested too deeply", path.name)
+    if twice is not None:
+        return Damage(number, key, f"the key {twice!r} stands twice in one JSON object", path.name)
+    if broken:
+        return Damage(
+            number, key, "the row holds half of a surrogate pair, such as \\ud800, which is no text", path.name
+        )
+    return Row(number, without_solution(value), path.name, path.parent, key)
+
+
+def _text(data: bytes, first: bool) -> str:
+    return data.decode("utf-8-sig" if first else "utf-8")
+
+
+def _read_lines(path: Path) -> Iterator[Row | Damage]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = _row(number, json.loads(_text(line, number == 1), object_pairs_hook=_object), path)
+            except UnicodeDecodeError as error:
+                row = Damage(number, None, f"the line is not UTF-8: {error.reason} at byte {error.start}", path.name)
+            except (ValueError, RecursionError) as error:
+                row = Damage(number, None, f"the line is not JSON: {_first_line(error)}", path.name)
+            yield row
+
+
+def _read_json(path: Path) -> Iterator[Row | Damage]:
+    try:
+        value = json.loads(_text(path.read_bytes(), True), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        yield Damage(0, None, f"the file is not UTF-8: {error.reason} at byte {error.start}", path.name)
+    except (ValueError, RecursionError) as error:
+        yield Damage(0, None, f"the file is not JSON: {_first_line(error)}", path.name)
+    else:
+        if isinstance(value, dict):
+            pairs = value.pairs if isinstance(value, _Repeated) else list(value.items())
+            for number, (key, fields) in enumerate(pairs, start=1):
+                yield _row(number, fields, path, key)
+        elif isinstance(value, list):
+            for number, fields in enumerate(value, start=1):
+                yield _row(number, fields, path)
+        else:
+            yield Damage(0, None, "the file holds neither a list of rows nor a map from id to row", path.name)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,1 @@
+"""What commands print and plot: text, tables, figures, heat maps."""

@@ -1,0 +1,1 @@
+"""A policy on test sets: traces, grades, measures with intervals."""

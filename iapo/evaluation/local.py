@@ -1,0 +1,97 @@
+"""Traces and scores of a policy on samples, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import set_seed
+
+from iapo.grading.outcome import grade
+from iapo.records import Grid, Sample, Score, Trace
+from iapo.rewards.alignment import Alignment, Measured
+from iapo.rollout.generation import make_generate
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.turns import Generate, rollout
+from iapo.tools import TOOLS, ToolDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """How a policy is evaluated; written down with the result.
+
+    Attributes:
+        max_turn_tokens: Longest turn in tokens.
+        temperature: 0 is greedy.
+        top_p: Nucleus where it samples.
+        seed: Of the sampling.
+        batch_size: Rollouts generated at once.
+    """
+
+    max_turn_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 64
+
+
+def evaluate(
+    policy: Policy,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    *,
+    alignment: Alignment | None = None,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    progress: Callable[[int], None] = lambda done: None,
+    patches: int = 0,
+) -> list[Trace]:
+    """Rolls a policy out once on each sample and grades it.
+
+    Args:
+        policy: The policy.
+        samples: The test set.
+        settings: How it generates.
+        alignment: Measures each call's divergence to a teacher, if given.
+        tools: The offered tools.
+        progress: Called with the number of new samples done.
+        patches: Of how many samples, from the first, the attribution of the picture's tokens is kept as well.
+
+    Returns:
+        One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
+    """
+    set_seed(settings.seed)
+    encoder, generate = make_generator(policy, settings)
+    traces: list[Trace] = []
+    for start in range(0, len(samples), settings.batch_size):
+        rollouts = rollout(samples[start : start + settings.batch_size], encoder, generate, tools=tools)
+        measured: Sequence[Measured | None] = [None] * len(rollouts)
+        if alignment is not None:
+            all_measured = alignment.measure(policy.model, rollouts)
+            measured = alignment.add_patches(policy.model, rollouts, all_measured, max(0, patches - start))
+        for one, attribution in zip(rollouts, measured, strict=True):
+            scores = {"outcome": grade(one.trace.final_text, one.trace.sample.answers)}
+            distributions: dict[str, Mapping[str, float]] = {}
+            grids: Mapping[str, Grid] = {}
+            if attribution is not None:
+                grids = attribution.patches
+                scores["divergence"] = Score(attribution.divergence)
+                if attribution.student:
+                    distributions = {"student": attribution.student, "teacher": attribution.teacher}
+            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions, patches=grids))
+        progress(len(rollouts))
+    return traces
+
+
+def make_generator(policy: Policy, settings: EvaluationSettings) -> tuple[PromptEncoder, Generate]:
+    """A policy's encoder, and its `generate` as the settings want it."""
+    encoder = PromptEncoder(policy.processor)
+    generate = make_generate(
+        policy,
+        encoder,
+        max_new_tokens=settings.max_turn_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+    return encoder, generate

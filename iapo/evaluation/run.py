@@ -1,0 +1,310 @@
+"""What `iapo evaluate` does: a policy on test sets, resumable, with intervals and a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from iapo.data.sources import SourceSettings, read_source
+from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
+from iapo.estimates import average
+from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.measures import summarize_repeats
+from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
+from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.rollout.policy import load_policy
+from iapo.runs import RunFolder, data_hash
+from iapo.tools import TOOLS
+
+TRACES = "traces.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """What is evaluated on what, and how; written down in full.
+
+    Attributes:
+        model: A checkpoint (packaged name, folder or hub id), or the model's name at the endpoint.
+        sets: Names of test sets (`iapo.data.sources`).
+        source: Which of their samples.
+        tools: Whether the six tools are offered; else the model answers in one turn.
+        repeats: How often each sample is rolled out; more than one only makes sense where it samples.
+        generation: How it generates; `seed` is that of the sampling.
+        endpoint: The endpoint, if the model is behind one; it generates as these settings say.
+        concurrency: Samples under way at once at an endpoint.
+        device: Where a checkpoint runs; the CPU if None.
+    """
+
+    model: str
+    sets: tuple[str, ...]
+    source: SourceSettings = field(default_factory=SourceSettings)
+    tools: bool = True
+    repeats: int = 1
+    generation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    endpoint: EndpointSettings | None = None
+    concurrency: int = 8
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sets or len(set(self.sets)) < len(self.sets):
+            raise ValueError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
+        for name in ("repeats", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+        if self.generation.batch_size < 1:
+            raise ValueError(f"batch_size is {self.generation.batch_size}; give at least 1")
+        if self.repeats > 1 and self.generation.temperature == 0:
+            raise ValueError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+
+
+def make_plan(
+    model: str,
+    sets: str,
+    *,
+    count: int,
+    data_seed: int,
+    split: str,
+    size: int,
+    question_types: str,
+    tools: bool,
+    temperature: float,
+    top_p: float,
+    repeats: int,
+    seed: int,
+    max_turn_tokens: int,
+    batch_size: int,
+    device: str | None,
+    endpoint: str | None,
+    key_variable: str,
+    length_parameter: str,
+    concurrency: int,
+    timeout: float,
+) -> EvaluationPlan:
+    """The plan that the command line's options describe; lists have commas between.
+
+    Raises:
+        ValueError: If an option cannot be.
+    """
+    if length_parameter not in ("max_tokens", "max_completion_tokens"):
+        raise ValueError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
+    if temperature < 0:
+        raise ValueError(f"temperature is {temperature}; it must not be negative")
+    asked = None
+    if endpoint is not None:
+        asked = EndpointSettings(
+            url=endpoint,
+            model=model,
+            key_variable=key_variable,
+            temperature=temperature,
+            top_p=top_p,
+            max_turn_tokens=max_turn_tokens,
+            length_parameter="max_tokens" if length_parameter == "max_tokens" else "max_completion_tokens",
+            timeout=timeout,
+        )
+    return EvaluationPlan(
+        model=model,
+        sets=split_list(sets),
+        source=SourceSettings(count, data_seed, split, size, split_list(question_types)),
+        tools=tools,
+        repeats=repeats,
+        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size),
+        endpoint=asked,
+        concurrency=concurrency,
+        device=device,
+    )
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas between."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
+    """`run_evaluation` with a progress bar on standard error."""
+    # The size of a whole source is not known before it is read.
+    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
+        return run_evaluation(plan, out, progress=bar.update)
+
+
+def run_evaluation(
+    plan: EvaluationPlan,
+    out: Path,
+    *,
+    solver: Solver | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Evaluates, or goes on with an evaluation that was stopped, and writes the run folder.
+
+    The folder holds `manifest.json` (the plan), `traces.jsonl` (appended as rollouts end) and `evaluation.json`.
+    A stopped evaluation that is run again ends with the same result as one that was never stopped.
+
+    Args:
+        plan: What and how.
+        out: The run folder.
+        solver: Gives the traces; made from the plan if None.
+        progress: Called with the number of new rollouts, also of those that were there already.
+
+    Returns:
+        What `evaluation.json` holds.
+
+    Raises:
+        ValueError: If the folder holds something else, or another evaluation.
+        iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
+    """
+    samples = {name: read_source(name, plan.source) for name in plan.sets}
+    hashes = {name: data_hash(some) for name, some in samples.items()}
+    folder = _open(plan, hashes, out)
+    solver = solver or _solver(plan)
+    traces = _read(folder.path / TRACES, plan, samples)
+    _cut(folder.path / TRACES, len(traces))
+    progress(len(traces))
+    for batch in _batches(plan, samples):
+        if batch.start + len(batch.samples) <= len(traces):
+            continue
+        # Only an endpoint's batch can be half there; a local one is sampled as a whole.
+        rest = batch.samples[len(traces) - batch.start :]
+        for trace in solver(rest, batch.seed):
+            folder.append_traces([trace])
+            traces.append(_without_edit(trace))
+            progress(1)
+    evaluation = _evaluation(plan, samples, hashes, traces)
+    folder.write_evaluation(evaluation)
+    return evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    start: int
+    samples: Sequence[Sample]
+    seed: int
+
+
+def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[_Batch]:
+    """All rollouts in order: set by set, repeat by repeat; each batch has a seed of its own.
+
+    A set's seeds do not depend on the other sets, so that sets can be evaluated together or apart.
+    """
+    size, start, batches = plan.generation.batch_size, 0, []
+    for some in samples.values():
+        for repeat in range(plan.repeats):
+            for first in range(0, len(some), size):
+                part = some[first : first + size]
+                seed = np.random.SeedSequence([plan.generation.seed, repeat, first]).generate_state(1)[0]
+                batches.append(_Batch(start, part, int(seed)))
+                start += len(part)
+    return batches
+
+
+def _solver(plan: EvaluationPlan) -> Solver:
+    tools = TOOLS if plan.tools else {}
+    if plan.endpoint is not None:
+        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools)
+    return local_solver(load_policy(plan.model, device=plan.device), plan.generation, tools)
+
+
+def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFolder:
+    path = out / "manifest.json"
+    config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan)}
+    # As JSON gives it back.
+    wanted = json.loads(json.dumps({"config": config, "data": dict(hashes)}))
+    if path.exists():
+        found = json.loads(path.read_text())
+        if "evaluation" not in found["config"]:
+            raise ValueError(f"{out} holds another kind of run; choose another --out")
+        if difference := _first_difference({key: found[key] for key in wanted}, wanted):
+            raise ValueError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
+    elif (out / TRACES).exists():
+        raise ValueError(f"{out} holds traces but no manifest; choose another --out")
+    folder = RunFolder(out)
+    if not path.exists():
+        folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
+    return folder
+
+
+def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
+    """Sizes and times of a checkpoint folder's weights: enough to notice that it was written anew."""
+    folder = Path(plan.model)
+    if plan.endpoint is not None or not folder.is_dir():
+        return None
+    stats = {file.name: file.stat() for file in sorted(folder.glob("*.safetensors"))}
+    return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
+        f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
+    }
+
+
+def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            if inner := _first_difference(found.get(key), wanted.get(key), f"{where}.{key}".lstrip(".")):
+                return inner
+        return None
+    return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
+
+
+def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[Trace]:
+    """The finished rollouts; of a local batch that was cut off, none."""
+    if not path.exists():
+        return []
+    # What follows the last line end is half a line.
+    lines = path.read_text().split("\n")[:-1]
+    whole = len(lines)
+    if plan.endpoint is None:
+        whole = max([0, *(end for one in _batches(plan, samples) if (end := one.start + len(one.samples)) <= whole)])
+    order = [sample for batch in _batches(plan, samples) for sample in batch.samples]
+    if whole > len(order):
+        raise ValueError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
+    return [_reread(json.loads(line), sample) for line, sample in zip(lines, order[:whole], strict=False)]
+
+
+def _reread(data: dict[str, Any], sample: Sample) -> Trace:
+    data["result"]["image"] = None
+    scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
+    return Trace(sample, data["turn_1"], ToolResult.from_json(data["result"]), data["turn_2"], scores)
+
+
+def _without_edit(trace: Trace) -> Trace:
+    """The sums need no edited pictures, and they are many."""
+    return dataclasses.replace(trace, result=dataclasses.replace(trace.result, image=None))
+
+
+def _cut(path: Path, count: int) -> None:
+    if not path.exists():
+        return
+    text = path.read_text()
+    kept = "".join(line + "\n" for line in text.split("\n")[:count])
+    if kept != text:
+        temporary = path.with_suffix(".part")
+        temporary.write_text(kept)
+        temporary.replace(path)
+
+
+def _evaluation(
+    plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]], hashes: Mapping[str, str], traces: Sequence[Trace]
+) -> dict[str, Any]:
+    sets: dict[str, Any] = {}
+    start = 0
+    for name, some in samples.items():
+        repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
+        start += plan.repeats * len(some)
+        outcomes = [[trace.scores["outcome"].value for trace in one] for one in repeats]
+        summary = summarize_repeats(repeats)
+        sets[name] = {
+            "samples": len(some),
+            "data": hashes[name],
+            **{measure: dataclasses.asdict(estimate) for measure, estimate in summary.items()},
+            # One list a repeat, in the order of the samples.
+            "outcomes": outcomes,
+        }
+    return {
+        "model": plan.model,
+        "settings": dataclasses.asdict(plan),
+        "sets": sets,
+        "average": dataclasses.asdict(average([one["outcomes"] for one in sets.values()])),
+    }

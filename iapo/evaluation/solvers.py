@@ -1,0 +1,106 @@
+"""What is evaluated: something that turns samples into graded traces, be it a model in memory or an endpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from transformers import set_seed
+
+from iapo.endpoints.chat import ChatEndpoint
+from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
+from iapo.grading.outcome import grade
+from iapo.records import Sample, ToolResult, Trace
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import (
+    INSTRUCTIONS,
+    INSTRUCTIONS_WITHOUT_TOOLS,
+    OBSERVATION_EDITED,
+    OBSERVATION_ERROR,
+    build_blocks,
+    to_messages,
+)
+from iapo.rollout.turns import answer
+from iapo.tools import TOOLS, ToolDefinition, execute
+
+Solver = Callable[[Sequence[Sample], int], Iterator[Trace]]
+"""`(samples, seed)` -> their graded traces, in order, each as soon as it and those before it are there."""
+
+Chat = Callable[[Sequence[Mapping[str, Any]]], str]
+"""Chat messages, as `iapo.rollout.prompt.to_messages` makes them -> the model's next turn."""
+
+
+def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[str, ToolDefinition] = TOOLS) -> Solver:
+    """Solves with a model in memory; all samples of a call are one batch.
+
+    Args:
+        policy: The model.
+        settings: How it generates; `seed` and `batch_size` come from the call.
+        tools: The offered tools; none: one turn with the answer.
+    """
+
+    def with_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        one_batch = dataclasses.replace(settings, seed=seed, batch_size=max(1, len(samples)))
+        return iter(evaluate(policy, samples, one_batch, tools=tools))
+
+    if tools:
+        return with_tools
+    encoder, generate = make_generator(policy, settings)
+
+    def without_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        set_seed(seed)
+        return map(_graded, answer(samples, encoder, generate))
+
+    return without_tools
+
+
+def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str, ToolDefinition] = TOOLS) -> Solver:
+    """Solves with an endpoint, several samples at a time; tool programs are carried out here.
+
+    Args:
+        endpoint: The endpoint; its failure ends the solving with `iapo.endpoints.chat.EndpointError`.
+        concurrency: How many samples are under way at once.
+        tools: The offered tools; none: one turn with the answer.
+    """
+
+    def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        with ThreadPoolExecutor(concurrency) as pool:
+            futures = [pool.submit(solve_by_chat, endpoint, sample, tools) for sample in samples]
+            try:
+                for future in futures:
+                    yield future.result()
+            finally:
+                # After a failure nothing more is asked; what is under way is waited for.
+                for future in futures:
+                    future.cancel()
+
+    return solve
+
+
+def solve_by_chat(chat: Chat, sample: Sample, tools: Mapping[str, ToolDefinition] = TOOLS) -> Trace:
+    """One graded rollout with a chat model; the same prompt and observation that a model in memory gets.
+
+    Args:
+        chat: Gives the next turn.
+        sample: The question and picture.
+        tools: The offered tools; none: one turn with the answer.
+    """
+    blocks = build_blocks(sample, tools, INSTRUCTIONS if tools else INSTRUCTIONS_WITHOUT_TOOLS)
+    messages = to_messages(blocks)
+    turn_1, turn_2 = chat(messages), None
+    result = execute(turn_1, sample, tools) if tools else ToolResult("no_call")
+    if result.status != "no_call":
+        observation: list[dict[str, Any]] = [{"type": "text", "text": OBSERVATION_EDITED}]
+        if result.image is not None:
+            observation.insert(0, {"type": "image", "image": result.image})
+        else:
+            observation[0]["text"] = OBSERVATION_ERROR.replace("{error}", result.error or "")
+        messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
+        turn_2 = chat(messages)
+    return _graded(Trace(sample, turn_1, result, turn_2))
+
+
+def _graded(trace: Trace) -> Trace:
+    return dataclasses.replace(trace, scores={"outcome": grade(trace.final_text, trace.sample.answers)})

@@ -1,0 +1,205 @@
+"""Ablations as data: YAML files that name variants of one training in groups."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
+from iapo.rollout.policy import find_checkpoint
+from iapo.training.config import CONFIGS, IAPOConfig, find_yaml
+from iapo.training.run import RunArguments, parse
+
+FOLDER = CONFIGS / "ablations"
+"""Where the packaged files lie."""
+
+_NAME = re.compile(r"[\w][\w .,=+-]*")
+
+_FIELDS = {field.name for field in dataclasses.fields(Budget)} - {"flags"}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        group: Its group.
+        name: Its name there.
+        settings: In what it differs from what all share.
+    """
+
+    group: str
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Group and name, and the folder of its runs."""
+        return f"{self.group}/{self.name}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Its settings as `iapo train` takes them."""
+        return as_flags(self.settings, f"variant {self.key!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """An ablation.
+
+    Attributes:
+        budget: What all variants share.
+        titles: Groups by name, in order, with what stands over their rows.
+        variants: The rows, in order.
+        reference: Key of the variant that differences are taken to.
+    """
+
+    budget: Budget
+    titles: Mapping[str, str]
+    variants: tuple[Variant, ...]
+    reference: str
+
+
+def find_ablation(name: str) -> Path:
+    """`iapo.training.config.find_yaml` of an ablation."""
+    return find_yaml(name, FOLDER, "ablation")
+
+
+def read_ablation(
+    name: str, changes: Mapping[str, Any] | None = None, flags: Sequence[str] = (), groups: Sequence[str] | None = None
+) -> Ablation:
+    """Reads an ablation.
+
+    Args:
+        name: A YAML file, or the name of a packaged one.
+        changes: Fields of `Budget` that replace the file's.
+        flags: Settings for all variants, after the file's own.
+        groups: Which groups; all if None. The reference comes along.
+
+    Raises:
+        ValueError: If the file is not as docs/studies.md has it.
+    """
+    path = find_ablation(name)
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no ablation; it needs groups and a reference")
+    known = {*_FIELDS, "settings", "reference", "groups"}
+    if unknown := [key for key in data if key not in known]:
+        raise ValueError(f"{path} has an unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")
+    if not isinstance(data.get("groups"), dict) or "reference" not in data:
+        raise ValueError(f"{path} needs groups, and a reference, GROUP/VARIANT")
+    variants = [one for group, content in data["groups"].items() for one in _variants(path, str(group), content)]
+    titles = {str(group): str(content.get("title", group)) for group, content in data["groups"].items()}
+    keys = [one.key for one in variants]
+    once("variants", keys)
+    reference = str(data["reference"])
+    if reference not in keys:
+        raise ValueError(f"{path}: the reference {reference!r} is no variant; use one of {', '.join(keys)}")
+    if groups is not None:
+        once("groups", groups)
+        if missing := [group for group in groups if group not in titles]:
+            raise ValueError(f"no group {missing[0]!r} in {path}; use some of {', '.join(titles)}")
+        variants = [one for one in variants if one.group in groups or one.key == reference]
+    own = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in _FIELDS}
+    shared = as_flags(data.get("settings", {}), f"{path}: settings")
+    budget = Budget(**{**own, **(changes or {}), "flags": (*shared, *flags)})
+    return Ablation(budget, titles, tuple(variants), reference)
+
+
+def _variants(path: Path, group: str, content: Any) -> list[Variant]:
+    """A group's variants: those that are named, and the points of its grid."""
+    if group in (START, TEACHER) or not _NAME.fullmatch(group):
+        raise ValueError(f"{path}: a group cannot be called {group!r}; give it another name")
+    if not isinstance(content, dict) or content.keys() - {"title", "variants", "grid"}:
+        raise ValueError(f"{path}: group {group!r} may have title, variants and grid, and nothing else")
+    named = {str(name): settings or {} for name, settings in (content.get("variants") or {}).items()}
+    grid = content.get("grid") or {}
+    if grid:
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            named[", ".join(f"{key}={value}" for key, value in point.items())] = point
+    for name, settings in named.items():
+        if not _NAME.fullmatch(name) or not isinstance(settings, dict):
+            raise ValueError(f"{path}: variant {name!r} needs a plain name, and settings as a mapping")
+    return [Variant(group, name, settings) for name, settings in named.items()]
+
+
+def as_flags(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Settings as flags of `iapo train`.
+
+    Args:
+        settings: Values by name; lists become several words.
+        where: What an error names.
+
+    Raises:
+        ValueError: If a value cannot be a flag, or the ablation sets it itself.
+    """
+    flags: list[str] = []
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, (str, int, float)) for one in values):
+            raise ValueError(f"{where}: {name} is {value!r}; give a number, a text, true or false, or a list of such")
+        flags += [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]
+    refuse_taken(flags, TAKEN)
+    return tuple(flags)
+
+
+def check_variants(ablation: Ablation) -> dict[str, Trial]:
+    """Parses each variant before anything runs, and finds those that are the same training.
+
+    Returns:
+        By the variants' keys the training behind each: equal settings, written out or by default, are trained once,
+        under the first key.
+
+    Raises:
+        ValueError: If a setting is unknown or cannot be, or a checkpoint is missing.
+    """
+    trials: dict[str, Trial] = {}
+    distinct: list[tuple[dict[str, Any], Trial]] = []
+    checked: set[str] = set()
+    start = _parse(ablation.budget, (), "the shared settings")[0].model
+    for variant in ablation.variants:
+        arguments, settings = _parse(ablation.budget, variant.flags, f"variant {variant.key!r}")
+        if arguments.model != start:
+            raise ValueError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
+        wanted = [arguments.model, settings.teacher]
+        wanted += [settings.verifier if settings.verifier_url is None and settings.reward == "trm" else None]
+        for name in wanted:
+            if name is not None and name not in checked:
+                try:
+                    find_checkpoint(name)
+                except ValueError as error:
+                    raise ValueError(f"variant {variant.key!r}: {error}") from error
+                checked.add(name)
+        written = dataclasses.asdict(arguments) | settings.to_dict()
+        trial = next((trial for other, trial in distinct if other == written), None)
+        if trial is None:
+            trial = Trial(variant.key, variant.flags)
+            distinct.append((written, trial))
+        trials[variant.key] = trial
+    return trials
+
+
+def _parse(budget: Budget, flags: Sequence[str], where: str) -> tuple[RunArguments, IAPOConfig]:
+    said = io.StringIO()
+    try:
+        # The parser prints its whole usage before it exits.
+        with contextlib.redirect_stderr(said):
+            return parse(budget.config, (*budget.flags, *flags))
+    except SystemExit as error:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise ValueError(f"{where}: {reason}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,0 +1,133 @@
+"""What `iapo compare` does: methods x seeds from one start under equal budgets, and Table 1 of the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from iapo.experiments.processes import Job, run_jobs
+from iapo.experiments.table_one import read_row, table_one, text_table, write_table
+from iapo.experiments.trials import (
+    START,
+    TAKEN,
+    TEACHER,
+    Budget,
+    Trial,
+    once,
+    read_lists,
+    refuse_taken,
+    run_trials,
+    seconds_per_step,
+)
+from iapo.rewards.presets import PRESETS as REWARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Budget):
+    """What is compared, beside what all runs share.
+
+    Attributes:
+        methods: Rewards by name (`iapo.rewards.presets.PRESETS`).
+        reference: The method that the others are compared with.
+    """
+
+    methods: tuple[str, ...] = tuple(REWARDS)
+    reference: str = "grpo"
+
+    def __post_init__(self) -> None:
+        once("methods", self.methods)
+        once("seeds", self.seeds)
+        for method in self.methods:
+            if method not in REWARDS:
+                raise ValueError(f"no method {method!r}; use some of {', '.join(REWARDS)}")
+        if self.reference not in self.methods:
+            raise ValueError(f"the reference {self.reference!r} is none of the methods {', '.join(self.methods)}")
+        refuse_taken(self.flags, (*TAKEN, "--reward"))
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trainings: one a method."""
+        return [Trial(method, ("--reward", method)) for method in self.methods]
+
+
+COMPARISONS = {
+    "smoke": Comparison(seeds=(0, 1), flags=("--max_steps", "3"), samples=32),
+    "full": Comparison(seeds=(0, 1, 2, 3, 4)),
+}
+"""By name: does every method run at all, and the comparison in the tiny world that says something."""
+
+
+def describe(
+    preset: str, given: Mapping[str, Any], flags: Sequence[str], rows: Sequence[str]
+) -> tuple[Comparison, dict[str, Path]]:
+    """The comparison that the command line's options describe, and its further rows.
+
+    Args:
+        preset: One of `COMPARISONS`.
+        given: Fields of `Comparison` that replace the preset's, unless None; lists have commas between.
+        flags: Settings for all runs, after the preset's own.
+        rows: `NAME=FOLDER`.
+
+    Raises:
+        ValueError: If an option cannot be.
+    """
+    if preset not in COMPARISONS:
+        raise ValueError(f"no comparison {preset!r}; use one of {', '.join(COMPARISONS)}")
+    changes = read_lists(given)
+    base = COMPARISONS[preset]
+    more = dict(row.partition("=")[::2] for row in rows)
+    if not all(more.values()):
+        raise ValueError(f"a row is NAME=FOLDER, not {next(row for row in rows if not row.partition('=')[2])!r}")
+    comparison = dataclasses.replace(base, **changes, flags=(*base.flags, *flags))
+    return comparison, {name: Path(folder) for name, folder in more.items()}
+
+
+def run_comparison(
+    comparison: Comparison,
+    out: Path,
+    *,
+    together: int = 2,
+    more_rows: Mapping[str, Path] | None = None,
+    run: Callable[[Sequence[Job], int], None] = run_jobs,
+) -> dict[str, Any]:
+    """Runs what is not there yet (`iapo.experiments.trials.run_trials`), and writes `table1.txt`, `.csv`, `.tex` and
+    `.json`.
+
+    Args:
+        comparison: What is compared.
+        out: Holds the comparison; one folder a run, `METHOD/seed-SEED`.
+        together: How many runs at a time, two at most.
+        more_rows: Finished `iapo evaluate` folders on the same test sets by the name of their row.
+        run: Runs the jobs.
+
+    Returns:
+        What `table1.json` holds.
+
+    Raises:
+        ValueError: If the folder holds a comparison with other settings, or a further row has other test sets.
+        iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
+    """
+    measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
+    rows = [measured[name] for name in (START, TEACHER) if name in measured]
+    rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
+    rows += [measured[method] for method in comparison.methods]
+    found = table_one(rows, comparison.reference)
+    write_table(found, out)
+    return found
+
+
+def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> None:
+    """`run_comparison` for the terminal: prints the table and where things lie."""
+    console = Console()
+    found = run_comparison(comparison, out, together=together, more_rows=more_rows)
+    console.print(text_table(found))
+    if steps := seconds_per_step(comparison.trials, comparison, out):
+        console.print(
+            "Seconds a step, loading included: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items())
+        )
+    console.print(f"Table: {out}/table1.txt, .csv, .tex, .json")

@@ -1,0 +1,86 @@
+"""`iapo demo`: the same tiny student trained with GRPO and with IAPO, side by side, and compared."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from iapo.display.figures import plot_attribution
+from iapo.display.tables import comparison_table, difference_lines
+from iapo.experiments.processes import Job, count_lines, run_jobs
+from iapo.report.command import describe, write_report
+from iapo.runs import RunFolder
+from iapo.studies.curves import plot_curves
+
+METHODS = {"GRPO": "grpo", "IAPO": "iapo"}
+"""The demo's runs: name in the table -> run folder; `demo-<folder>` is its packaged configuration."""
+
+STEPS = 80
+"""Optimiser steps of each run, as in the packaged configurations."""
+
+
+def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
+    """Trains both runs, one process each, and prints the comparison.
+
+    Args:
+        out: Parent of the run folders; the first free of `runs/demo`, `runs/demo-2`, ... if None.
+        steps: Optimiser steps of each run; the demo's own number if None.
+        seed: Of data order, sampling and evaluation.
+
+    Raises:
+        ValueError: If `out` already holds runs, or `steps` is not positive.
+        iapo.experiments.processes.JobError: If a run fails; the message ends with the last lines of its log.
+    """
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}; give at least 1")
+    parent = _parent(out)
+    console = Console()
+    console.print(f"Tiny student, tiny teacher, bar charts. Run folders: {parent}/{{{','.join(METHODS.values())}}}")
+    started = time.perf_counter()
+    folders = {name: RunFolder(parent / folder) for name, folder in METHODS.items()}
+    count = STEPS if steps is None else steps
+    jobs = [_job(name, folder, count, seed, custom=steps is not None) for name, folder in folders.items()]
+    run_jobs(jobs, min(len(jobs), os.cpu_count() or 1))
+    console.print(comparison_table(folders))
+    for line in difference_lines(folders):
+        console.print(line)
+    for path in (
+        *plot_curves({name: [folder] for name, folder in folders.items()}, parent / "training", svg=False),
+        plot_attribution(folders, parent / "attribution"),
+    ):
+        console.print(f"Plot: {path}")
+    for line in describe(write_report([parent])):
+        console.print(line, soft_wrap=True)
+    console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)")
+
+
+def _parent(out: Path | None) -> Path:
+    if out is None:
+        candidates = (Path("runs/demo" if number == 1 else f"runs/demo-{number}") for number in itertools.count(1))
+        return next(path for path in candidates if not path.exists())
+    taken = [out / folder for folder in METHODS.values() if (out / folder).exists()]
+    if taken:
+        raise ValueError(f"{taken[0]} already exists; choose another --out or remove it")
+    return out
+
+
+def _job(name: str, folder: RunFolder, steps: int, seed: int, *, custom: bool) -> Job:
+    def command(threads: int) -> list[str]:
+        words = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{METHODS[name]}"]
+        words += ["--output_dir", str(folder.path), "--threads", str(threads), "--disable_tqdm", "true"]
+        words += ["--seed", str(seed), "--eval_seed", str(seed)]
+        return words + (["--max_steps", str(steps)] if custom else [])
+
+    return Job(
+        name,
+        command,
+        log=folder.path / "log.txt",
+        steps=steps,
+        done=lambda: count_lines(folder.path / "metrics.jsonl"),
+        phase=lambda done: "evaluating the start" if not done else "training" if done < steps else "evaluating",
+    )

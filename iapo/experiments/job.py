@@ -1,0 +1,91 @@
+"""One process of a comparison: trains as `job.json` says, goes on where it was stopped, and measures the policy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iapo.data.sources import SourceSettings
+from iapo.endpoints.chat import EndpointSettings
+from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.experiments.processes import count_lines
+from iapo.training.run import parse, run
+
+JOB, TRAINED, TIMES = "job.json", "trained", "times.json"
+"""What a job's folder holds: its orders, a mark that training ended, and how long the last process took."""
+
+
+def run_job(folder: Path) -> None:
+    """Trains where training is asked for and not done, then evaluates.
+
+    Args:
+        folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
+            `flags` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
+    """
+    job = json.loads((folder / JOB).read_text())
+    torch.set_num_threads(job["threads"])
+    times: dict[str, float] = {}
+    if job["config"] is not None and not (folder / TRAINED).exists():
+        checkpoint = last_checkpoint(folder)
+        before = checkpoint[1] if checkpoint else 0
+        rewind(folder, before)
+        flags = [*job["flags"], *(("--resume_from_checkpoint", str(checkpoint[0])) if checkpoint else ())]
+        started = time.perf_counter()
+        run(*parse(job["config"], flags))
+        steps = count_lines(folder / "metrics.jsonl") - before
+        times |= {"training": time.perf_counter() - started, "steps": steps}
+        (folder / TRAINED).touch()
+        for old in folder.glob("checkpoint-*"):
+            shutil.rmtree(old)
+    started = time.perf_counter()
+    run_evaluation(plan_from_json(job["plan"]), folder / "evaluation")
+    times["evaluation"] = time.perf_counter() - started
+    (folder / TIMES).write_text(json.dumps(times))
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The latest whole checkpoint of a run and its step; None where there is none."""
+    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    # The trainer writes its state last.
+    whole = [step for step, path in found.items() if (path / "trainer_state.json").exists()]
+    return (found[max(whole)], max(whole)) if whole else None
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Drops what a run logged after a step, so that going on from there logs nothing twice."""
+    for name in ("metrics.jsonl", "traces.jsonl"):
+        path = folder / name
+        if not path.exists():
+            continue
+        # What follows the last line end is half a line.
+        lines = path.read_text().split("\n")[:-1]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        if kept:
+            path.write_text("\n".join(kept) + "\n")
+        else:
+            path.unlink()
+
+
+def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:
+    """The plan that `dataclasses.asdict` made a dict of."""
+    return EvaluationPlan(
+        **{
+            **data,
+            "sets": tuple(data["sets"]),
+            "source": SourceSettings(**{**data["source"], "question_types": tuple(data["source"]["question_types"])}),
+            "generation": EvaluationSettings(**data["generation"]),
+            "endpoint": None if data["endpoint"] is None else EndpointSettings(**data["endpoint"]),
+        }
+    )
+
+
+if __name__ == "__main__":
+    run_job(Path(sys.argv[1]))

@@ -1,0 +1,227 @@
+"""Tables of accuracy over seeds with intervals, and paired differences to a reference, as Table 1; text, CSV, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy import stats
+
+from iapo.estimates import Estimate, average
+
+AVERAGE = "average"
+"""Name of the column with the unweighted mean of the test sets."""
+
+Outcomes = Mapping[str, npt.NDArray[np.float64]]
+"""One run's outcomes by test set; for each sample the mean over its repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row's measurements.
+
+    Attributes:
+        name: Its name.
+        runs: The outcomes of each run, by training seed; what is not trained here has the one seed None.
+        data: SHA-256 of each test set.
+        group: What stands over its rows; empty in a table without groups.
+    """
+
+    name: str
+    runs: Mapping[int | None, Outcomes]
+    data: Mapping[str, str]
+    group: str = ""
+
+
+def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,)) -> Row:
+    """Reads the evaluations of a row's runs.
+
+    Args:
+        name: Of the row.
+        folders: Folders of `iapo evaluate`, one a seed.
+        seeds: The training seeds.
+
+    Raises:
+        ValueError: If an evaluation is missing, or not on the same test sets as the first.
+    """
+    runs: dict[int | None, Outcomes] = {}
+    data: dict[str, str] = {}
+    for folder, seed in zip(folders, seeds, strict=True):
+        path = folder / "evaluation.json"
+        if not path.exists():
+            raise ValueError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
+        sets = json.loads(path.read_text()).get("sets")
+        if sets is None:
+            raise ValueError(f"{path} was not written by iapo evaluate")
+        hashes = {key: one["data"] for key, one in sets.items()}
+        if data and hashes != data:
+            raise ValueError(f"{folder} was evaluated on other samples than the runs before it")
+        data = hashes
+        runs[seed] = {key: np.asarray(one["outcomes"], dtype=np.float64).mean(0) for key, one in sets.items()}
+    return Row(name, runs, data)
+
+
+def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
+    """The table as data.
+
+    With two seeds or more an interval is Student's t over the seeds: it says where the mean of many such trainings on
+    these samples may lie. With one run, or where the seeds do not differ at all, it is a bootstrap over samples, and
+    says nothing about how trainings differ. `over` tells which.
+
+    Args:
+        rows: The rows, in order.
+        reference: Name of the row that differences are taken to, seed by seed on the same samples.
+        group: The group that this row is in.
+
+    Returns:
+        `sets`, `reference`, and `rows`, each with `group`, `name`, `seeds` (how many; 0 where nothing is trained),
+        `accuracy` and `difference` (None where there is no common seed, or the runs are the reference's own), both by
+        test set and `average`.
+
+    Raises:
+        ValueError: If the rows are not on the same samples.
+    """
+    for row in rows[1:]:
+        if row.data != rows[0].data:
+            raise ValueError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
+    base = next(row for row in rows if (row.name, row.group) == (reference, group))
+    written = []
+    for row in rows:
+        seeds = sum(seed is not None for seed in row.runs)
+        own = row.runs is base.runs
+        common = [seed for seed in row.runs if seed in base.runs and seed is not None and not own]
+        differences = [{key: row.runs[seed][key] - base.runs[seed][key] for key in row.data} for seed in common]
+        written.append(
+            {
+                "group": row.group,
+                "name": row.name,
+                "seeds": seeds,
+                "accuracy": _columns(list(row.runs.values())),
+                "difference": _columns(differences, shares=False) if differences else None,
+            }
+        )
+    return {"sets": list(rows[0].data), "reference": reference, "rows": written}
+
+
+def _columns(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, dict[str, Any]]:
+    columns = {key: _estimate([{key: run[key]} for run in runs], shares) for key in runs[0]}
+    return columns | {AVERAGE: _estimate(runs, shares)}
+
+
+def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
+    """The mean over runs of the unweighted mean over sets, with its interval."""
+    values = np.array([np.mean([one.mean() for one in run.values()]) for run in runs])
+    if len(values) > 1 and np.ptp(values) > 0:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        value = float(values.mean())
+        # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.
+        low, high = max(0.0 if shares else -1.0, value - half), min(1.0, value + half)
+        return {**dataclasses.asdict(Estimate(value, float(low), float(high), len(values))), "over": "seeds"}
+    over_samples = average([[run[key].tolist() for run in runs] for key in runs[0]], shares=shares)
+    return {**dataclasses.asdict(over_samples), "over": "samples"}
+
+
+def text_table(found: Mapping[str, Any]) -> Table:
+    """The table for a terminal, in percent."""
+    title = f"Accuracy in percent, 95% intervals; differences to {found['reference']}, paired by seed"
+    table = Table(title=title)
+    headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    group = ""
+    for row in found["rows"]:
+        if row["group"] != group:
+            group = row["group"]
+            table.add_section()
+            table.add_row(Text(group, style="italic"))
+        accuracies = [_percent(row["accuracy"][key]) for key in _headings(found)]
+        difference = "" if row["difference"] is None else _percent(row["difference"][AVERAGE], "+")
+        table.add_row(row["name"], str(row["seeds"] or "-"), *accuracies, difference)
+    if any(_over_samples(row) for row in found["rows"]):
+        table.caption = "*: one run, or equal runs; the interval is over samples and tells nothing about seeds"
+    return table
+
+
+def latex_table(found: Mapping[str, Any]) -> str:
+    """The table as a LaTeX `tabular`, which needs no package."""
+    headings = _headings(found)
+    lines = [
+        r"% Accuracy in percent with 95% intervals; the last column is the paired difference to the reference.",
+        r"\begin{tabular}{lr" + "l" * (len(headings) + 1) + "}",
+        r"\hline",
+        " & ".join(["", "seeds", *map(_escape, headings), f"$-$ {_escape(found['reference'])}"]) + r" \\",
+        r"\hline",
+    ]
+    group = ""
+    for row in found["rows"]:
+        if row["group"] != group:
+            group = row["group"]
+            lines += [r"\hline", rf"\multicolumn{{{len(headings) + 3}}}{{l}}{{\emph{{{_escape(group)}}}}} \\"]
+        cells = [_escape(row["name"]), str(row["seeds"] or "--")]
+        cells += [_latex(row["accuracy"][key]) for key in headings]
+        cells.append("" if row["difference"] is None else _latex(row["difference"][AVERAGE], "+"))
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
+
+
+def csv_table(found: Mapping[str, Any]) -> str:
+    """The table as CSV, one line a row and column; shares, not percent."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    ends = ("value", "low", "high", "over")
+    grouped = any(row["group"] for row in found["rows"])
+    heads = ["group", "row"] if grouped else ["row"]
+    writer.writerow([*heads, "seeds", "set", *(f"{what}_{end}" for what in ("accuracy", "difference") for end in ends)])
+    for row in found["rows"]:
+        for key in _headings(found):
+            cells = [row["accuracy"][key][end] for end in ends]
+            cells += ["" if row["difference"] is None else row["difference"][key][end] for end in ends]
+            writer.writerow(
+                [*(row[head] for head in (["group", "name"] if grouped else ["name"])), row["seeds"], key, *cells]
+            )
+    return file.getvalue()
+
+
+def write_table(found: Mapping[str, Any], folder: Path, name: str = "table1") -> None:
+    """Writes `NAME.txt`, `NAME.csv`, `NAME.tex` and `NAME.json`."""
+    console = Console(file=io.StringIO(), width=60 + 30 * (len(found["sets"]) + 2))
+    console.print(text_table(found))
+    assert isinstance(console.file, io.StringIO)
+    (folder / f"{name}.txt").write_text(console.file.getvalue())
+    (folder / f"{name}.csv").write_text(csv_table(found))
+    (folder / f"{name}.tex").write_text(latex_table(found))
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _headings(found: Mapping[str, Any]) -> list[str]:
+    return [*found["sets"], AVERAGE]
+
+
+def _over_samples(row: Mapping[str, Any]) -> bool:
+    return any(one["over"] == "samples" for one in row["accuracy"].values())
+
+
+def _percent(one: Mapping[str, Any], sign: str = "") -> str:
+    star = "*" if one["over"] == "samples" else ""
+    value, low, high = (f"{100 * one[end]:{sign}.1f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]{star}"
+
+
+def _latex(one: Mapping[str, Any], sign: str = "") -> str:
+    value, _, interval = _percent(one, sign).partition(" ")
+    return f"${value}$ {{\\scriptsize {interval}}}"
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{one}" if one in "_&%#${}" else one for one in text)

@@ -1,0 +1,239 @@
+"""Trainings of several kinds with several seeds from one start, under equal budgets: run, resumed, measured alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iapo.data.sources import SourceSettings
+from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.run import EvaluationPlan, split_list
+from iapo.experiments.job import JOB, TIMES
+from iapo.experiments.processes import Job, count_lines, run_jobs
+from iapo.experiments.table_one import Row, read_row
+from iapo.training.config import find_config
+from iapo.training.run import parse
+
+TAKEN = ("--output_dir", "--seed", "--resume_from_checkpoint", "--threads")
+"""Settings of a training that trials set themselves."""
+
+START, TEACHER = "start", "teacher"
+"""Rows beside the trials, measured once: the policy that all runs start from, and the teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One kind of training.
+
+    Attributes:
+        name: Its row's, and of the folder of its runs.
+        flags: Its own settings, as `iapo train` takes them.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What all trials share.
+
+    Attributes:
+        seeds: Of the trainings; each trial runs once with each.
+        config: Configuration that all runs share: a YAML file, or the name of a packaged one.
+        flags: More of its settings, as `iapo train` takes them, for all runs alike.
+        sets: Test sets (`iapo.data.sources`).
+        samples: How many of each.
+        data_seed: Of synthetic test pictures.
+        temperature: Of the evaluation; 0 is greedy.
+        repeats: Rollouts of each test sample.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    config: str = "compare"
+    flags: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ("vbar", "hbar")
+    samples: int = 500
+    data_seed: int = 0
+    temperature: float = 1.0
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        once("seeds", self.seeds)
+        refuse_taken(self.flags, TAKEN)
+
+
+def once(what: str, some: Sequence[object]) -> None:
+    """Refuses an empty list, and one that names something twice."""
+    if not some or len(set(some)) < len(some):
+        raise ValueError(f"{what} are {', '.join(map(str, some)) or 'none'}; name each one once, and at least one")
+
+
+def refuse_taken(flags: Sequence[str], taken: Sequence[str]) -> None:
+    """Refuses flags that are set otherwise."""
+    for flag in flags:
+        if flag.partition("=")[0] in taken:
+            raise ValueError(f"{flag} is set by the comparison itself; remove it")
+
+
+def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command line's options change: those that are not None, lists with commas between taken apart.
+
+    Raises:
+        ValueError: If a seed is no whole number.
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    for name in ("methods", "groups", "seeds", "sets"):
+        if name in changes:
+            changes[name] = split_list(changes[name])
+    if "seeds" in changes:
+        if not all(seed.isdigit() for seed in changes["seeds"]):
+            raise ValueError(f"seeds are {', '.join(changes['seeds'])}; give whole numbers from 0")
+        changes["seeds"] = tuple(map(int, changes["seeds"]))
+    return changes
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    budget: Budget,
+    out: Path,
+    *,
+    together: int = 2,
+    run: Callable[[Sequence[Job], int], None] = run_jobs,
+) -> dict[str, Row]:
+    """Runs what is not there yet.
+
+    A run is kept once it is evaluated; one that was stopped goes on from its last checkpoint, or starts again. Trials
+    and seeds may be added later; other settings need another folder.
+
+    Args:
+        trials: What is trained.
+        budget: What they share.
+        out: Holds all; one folder a run, `TRIAL/seed-SEED`.
+        together: How many runs at a time, two at most, on one thread each where there are two cores.
+        run: Runs the jobs.
+
+    Returns:
+        The measurements by name: `start`, `teacher` where the shared configuration has one, and each trial.
+
+    Raises:
+        ValueError: If the folder holds trials with other settings.
+        iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
+    """
+    if together not in (1, 2):
+        raise ValueError(f"together is {together}; run one or two at a time")
+    arguments, settings = parse(budget.config, budget.flags)
+    plan = EvaluationPlan(
+        model=arguments.model,
+        sets=budget.sets,
+        source=SourceSettings(
+            budget.samples,
+            budget.data_seed,
+            size=arguments.picture_size,
+            question_types=tuple(arguments.question_types),
+        ),
+        repeats=budget.repeats,
+        generation=EvaluationSettings(
+            settings.max_turn_tokens or settings.max_completion_length,
+            temperature=budget.temperature,
+            top_p=settings.top_p,
+        ),
+    )
+    _remember(trials, budget, plan, out)
+    jobs = [_job(START, out / START, plan, None, (), 0)]
+    if settings.teacher is not None:
+        teacher = dataclasses.replace(plan, model=settings.teacher)
+        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, (), 0))
+    # Seed by seed, so that unfinished trials have whole seeds.
+    for seed in budget.seeds:
+        for trial in trials:
+            folder = out / trial.name / f"seed-{seed}"
+            flags = (*budget.flags, *trial.flags, "--seed", str(seed), "--output_dir", str(folder))
+            trained = dataclasses.replace(plan, model=str(folder / "policy"))
+            steps = parse(budget.config, flags)[1].max_steps
+            jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, flags, steps))
+    run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
+    rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}
+    for trial in trials:
+        folders = [out / trial.name / f"seed-{seed}" / "evaluation" for seed in budget.seeds]
+        rows[trial.name] = read_row(trial.name, folders, budget.seeds)
+    return rows
+
+
+def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict[str, float]:
+    """Each trial's mean time of an optimiser step in seconds, loading of models and data included."""
+    found: dict[str, float] = {}
+    for trial in trials:
+        times = [
+            json.loads(path.read_text())
+            for seed in budget.seeds
+            if (path := out / trial.name / f"seed-{seed}" / TIMES).exists()
+        ]
+        steps = sum(one.get("steps", 0) for one in times)
+        if steps:
+            found[trial.name] = sum(one.get("training", 0) for one in times) / steps
+    return found
+
+
+def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
+    text = find_config(budget.config).read_text()
+    now: dict[str, Any] = {
+        "flags": list(budget.flags),
+        "config": budget.config,
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+    }
+    own = {trial.name: list(trial.flags) for trial in trials}
+    path = out / "comparison.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        differing = [name for name in now if found.get(name) != now[name]]
+        if differing:
+            raise ValueError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
+        known = found.get("trials", {})
+        changed = [name for name, flags in own.items() if known.get(name, flags) != flags]
+        if changed:
+            raise ValueError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
+        own = known | own
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no comparison; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**now, "trials": own}, indent=2) + "\n")
+
+
+def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flags: Sequence[str], steps: int) -> Job:
+    rollouts = len(plan.sets) * plan.source.count * plan.repeats
+
+    def command(threads: int) -> list[str]:
+        order = {
+            "threads": threads,
+            "config": config,
+            "flags": [*flags, "--threads", str(threads)],
+            "plan": dataclasses.asdict(plan),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JOB).write_text(json.dumps(order, indent=2) + "\n")
+        return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
+
+    def done() -> int:
+        return count_lines(folder / "metrics.jsonl") + count_lines(folder / "evaluation" / "traces.jsonl")
+
+    return Job(
+        name,
+        command,
+        log=folder / "log.txt",
+        steps=steps + rollouts,
+        done=done,
+        phase=lambda count: "training" if count < steps else "evaluating",
+    )
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "evaluation" / "evaluation.json").exists()

@@ -1,0 +1,1 @@
+"""Two turns of a policy around a tool: prompt, generation, records."""

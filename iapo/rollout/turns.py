@@ -1,0 +1,175 @@
+"""Two turns around an injected `generate` (docs/method.md, section 2); a bad rollout is data, not a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from iapo.records import Sample, ToolResult, Trace
+from iapo.rollout.prompt import INSTRUCTIONS_WITHOUT_TOOLS, EncodedPrompt, PromptEncoder, build_blocks
+from iapo.tools import TOOLS, ToolDefinition, execute
+
+Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
+"""Continues each row of token ids, given the row's pictures in order; returns the new ids, end token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTurn:
+    """A first turn, read and executed.
+
+    Attributes:
+        ids: Its token ids.
+        text: Its text, without special tokens.
+        result: What came of its program.
+        target: Which of its tokens belong to the program, hence to the attribution target; all False without one.
+    """
+
+    ids: list[int]
+    text: str
+    result: ToolResult
+    target: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A finished rollout: the record, and the tokens behind it.
+
+    Attributes:
+        trace: The record.
+        prompt: The encoded prompt.
+        first: The first turn.
+        completion_ids: All after the prompt: turn 1, observation, turn 2.
+        model_written: For each completion token, whether the model wrote it (it did not write the observation).
+        images: The pictures of the whole sequence, in order.
+        edits: The pictures that tools made.
+    """
+
+    trace: Trace
+    prompt: EncodedPrompt
+    first: FirstTurn
+    completion_ids: list[int]
+    model_written: list[bool]
+    images: list[Image.Image]
+    edits: list[Image.Image]
+
+
+def encode_prompts(
+    samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
+) -> list[EncodedPrompt]:
+    """Encodes the samples' standard prompts; one object that comes several times (a group) is encoded once."""
+    cache: dict[int, EncodedPrompt] = {}
+    for sample in samples:
+        if id(sample) not in cache:
+            cache[id(sample)] = encoder.encode(build_blocks(sample, tools))
+    return [cache[id(sample)] for sample in samples]
+
+
+def read_first_turn(
+    ids: Sequence[int], sample: Sample, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
+) -> FirstTurn:
+    """Decodes a first turn, runs its program and marks the program's tokens."""
+    text, ends = encoder.offsets(ids)
+    result = execute(text, sample, tools)
+    target = [False] * len(ids)
+    if result.span is not None:
+        special = set(encoder.tokenizer.all_special_ids)
+        start = 0
+        for index, end in enumerate(ends):
+            # A token belongs to the program if it shares a character with it.
+            if end > start:
+                target[index] = start < result.span[1] and end > result.span[0]
+            elif index and ids[index] not in special:
+                # The further bytes of a character that takes several tokens.
+                target[index] = target[index - 1]
+            start = end
+    return FirstTurn(list(ids), text, result, target)
+
+
+def finish(
+    samples: Sequence[Sample],
+    prompts: Sequence[EncodedPrompt],
+    turn_1: Sequence[Sequence[int]],
+    encoder: PromptEncoder,
+    generate: Generate,
+    *,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    max_completion: int | None = None,
+) -> list[Rollout]:
+    """Runs the tools that first turns call, and has the second turns written.
+
+    Args:
+        samples: One a rollout.
+        prompts: Their encoded prompts.
+        turn_1: The first turns' token ids.
+        encoder: The policy's encoder.
+        generate: Writes the second turns.
+        tools: The offered tools.
+        max_completion: The longest completion in tokens, observation included. A rollout whose observation does not
+            fit ends after turn 1, without an edit's picture in its sequence; a second turn is cut to fit.
+
+    Returns:
+        The rollouts, in order.
+    """
+    firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turn_1, samples, strict=True)]
+    observations: dict[int, list[int]] = {}
+    for index, first in enumerate(firsts):
+        if first.result.status == "no_call":
+            continue
+        ended = bool(first.ids) and first.ids[-1] == encoder.tokenizer.eos_token_id
+        observation = encoder.observation(first.result, ended=ended)
+        if max_completion is None or len(first.ids) + len(observation) < max_completion:
+            observations[index] = observation
+    images = [list(prompt.images) for prompt in prompts]
+    edits: list[list[Image.Image]] = [[] for _ in prompts]
+    for index in observations:
+        if (edited := firsts[index].result.image) is not None:
+            edits[index].append(edited)
+    rows = list(observations)
+    continued = (
+        generate(
+            [prompts[index].ids + firsts[index].ids + observations[index] for index in rows],
+            [images[index] + edits[index] for index in rows],
+        )
+        if rows
+        else []
+    )
+    second = dict(zip(rows, continued, strict=True))
+    rollouts = []
+    for index, (sample, prompt, first) in enumerate(zip(samples, prompts, firsts, strict=True)):
+        ids, written = list(first.ids), [True] * len(first.ids)
+        turn_2 = None
+        if index in observations:
+            room = None if max_completion is None else max_completion - len(ids) - len(observations[index])
+            new = second[index][:room]
+            ids += observations[index] + new
+            written += [False] * len(observations[index]) + [True] * len(new)
+            turn_2 = encoder.tokenizer.decode(new, skip_special_tokens=True)
+        trace = Trace(sample=sample, turn_1=first.text, result=first.result, turn_2=turn_2)
+        rollouts.append(
+            Rollout(trace, prompt, first, ids, written, images=images[index] + edits[index], edits=edits[index])
+        )
+    return rollouts
+
+
+def rollout(
+    samples: Sequence[Sample],
+    encoder: PromptEncoder,
+    generate: Generate,
+    *,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    max_completion: int | None = None,
+) -> list[Rollout]:
+    """Both turns for a batch of samples; see `finish` for the arguments."""
+    prompts = encode_prompts(samples, encoder, tools)
+    turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    return finish(samples, prompts, turn_1, encoder, generate, tools=tools, max_completion=max_completion)
+
+
+def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
+    """One turn without any tool for a batch of samples; what looks like a program in it stays text."""
+    prompts = [encoder.encode(build_blocks(sample, {}, INSTRUCTIONS_WITHOUT_TOOLS)) for sample in samples]
+    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]
+    return [Trace(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]

@@ -1,0 +1,352 @@
+"""The paper's case study (Fig. 3): on clearly divisible pictures, misused calls and where the calls come from.
+
+A policy writes first turns alone; their programs are carried out and their calls attributed. See docs/studies.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from iapo.attribution.calls import Attributor
+from iapo.attribution.settings import AttributionSettings
+from iapo.data.loading import load, quarantine, strict
+from iapo.data.synthetic import generate
+from iapo.data.synthetic.families import find_family
+from iapo.estimates import Estimate, mean, proportion
+from iapo.evaluation.local import EvaluationSettings, make_generator
+from iapo.records import Axis, Sample, ToolResult
+from iapo.rollout.policy import Policy
+from iapo.runs import data_hash
+from iapo.teachers.references import explained_turns
+from iapo.tools import TOOLS, ToolDefinition
+
+FILE = "case-study.json"
+"""Where a run folder keeps its case study."""
+
+MEASURES = ("misuse", "right_tools", "wrong_tools")
+"""What is measured of a policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseStudyPlan:
+    """Which pictures, and how policies are measured on them.
+
+    Attributes:
+        samples: How many, the first clearly divisible ones.
+        families: Synthetic families; those without a right axis are left out.
+        question_types: What is asked about them; empty: all.
+        size: Their longer side in pixels.
+        seed: Of the synthetic pictures.
+        data: A file, a folder or a hub id instead of synthetic pictures.
+        split: Of the data or the synthetic pictures.
+        leave_out_damage: Whether damaged rows of the data are left out; else they are refused.
+        generation: How turns are written.
+        attribution: How calls are attributed; target, normalisation, eps, steps and batch size count.
+        teacher: Checkpoint of the teacher; None where there is none to load.
+    """
+
+    samples: int = 256
+    families: tuple[str, ...] = ()
+    question_types: tuple[str, ...] = ()
+    size: int = 112
+    seed: int = 0
+    data: str | None = None
+    split: str = "test"
+    leave_out_damage: bool = False
+    generation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    attribution: AttributionSettings = field(default_factory=AttributionSettings)
+    teacher: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"a case study of {self.samples} samples shows nothing; give at least 1")
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
+        """The plan that a run's configuration gives: its held-out pictures, its way of sampling, its attribution.
+
+        Scores become shares by `magnitude`, also where the training takes a softmax.
+
+        Args:
+            run: `iapo.training.run.RunArguments` as a dict, as in the manifest.
+            training: `IAPOConfig.to_dict()`, as in the manifest.
+        """
+        data = run["eval_data"] or run["data"]
+        return cls(
+            samples=run.get("case_study_samples", 256),
+            families=tuple(run["families"]),
+            question_types=tuple(run["question_types"]),
+            size=run["picture_size"],
+            seed=run["eval_seed"],
+            data=data,
+            split="test" if data is None else run["eval_split"],
+            leave_out_damage=run["data_damage"] == "quarantine",
+            generation=EvaluationSettings(
+                training["max_turn_tokens"] or training["max_completion_length"],
+                run["eval_temperature"],
+                training["top_p"],
+                run["eval_seed"],
+            ),
+            attribution=AttributionSettings(
+                target=training["attribution_target"],
+                # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
+                normalization="magnitude",
+                eps=training["attribution_eps"],
+                steps=training["attribution_steps"],
+                batch_size=training["attribution_batch_size"],
+            ),
+            teacher=run["eval_teacher"] or training["teacher"],
+        )
+
+    def read_samples(self) -> list[Sample]:
+        """The first samples that have one right axis, families in turn.
+
+        Raises:
+            ValueError: If there is none, or the data cannot be loaded.
+        """
+        if self.data is None:
+            return list(islice(self._pictures(), self.samples))
+        rows = load(self.data, split=self.split)
+        whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
+        found = list(islice((one for one in whole if one.axis is not None), self.samples))
+        if not found:
+            raise ValueError(f"{self.data} has no picture of the split {self.split!r} with one right axis")
+        return found
+
+    def _pictures(self) -> Iterator[Sample]:
+        families = [name for name in self.families if find_family(name).axis is not None]
+        if not families:
+            given = ", ".join(self.families) or "none"
+            raise ValueError(f"the families ({given}) have no right axis; take some of vbar, hbar and charxiv")
+        streams = [
+            generate(
+                name,
+                self.samples,
+                seed=self.seed,
+                size=self.size,
+                question_types=self.question_types or None,
+                split=self.split,
+            )
+            for name in families
+        ]
+        return (sample for group in zip(*streams, strict=True) for sample in group)
+
+    def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """What a result depends on, as JSON gives it back; with the hash of the samples."""
+        attribution = {name: getattr(self.attribution, name) for name in ("target", "normalization", "eps", "steps")}
+        written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
+        found: dict[str, Any] = json.loads(json.dumps(written))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One first turn.
+
+    Attributes:
+        axis: The picture's right axis.
+        result: What came of the turn's program.
+        right_tools: Mean share of the call's attribution on a block of the right axis' tools; None without a call.
+        wrong_tools: The same of the other axis' tools.
+    """
+
+    axis: Axis
+    result: ToolResult
+    right_tools: float | None
+    wrong_tools: float | None
+
+
+def observe(
+    policy: Policy,
+    samples: Sequence[Sample],
+    plan: CaseStudyPlan,
+    *,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Observed]:
+    """Has a policy write a first turn to each sample; torch's, numpy's and Python's random states stay as they are.
+
+    Args:
+        policy: The policy, as it is now.
+        samples: Samples that have one right axis.
+        plan: How turns are written and attributed.
+        tools: The offered tools.
+        progress: Called with the number of new samples done.
+    """
+    found: list[Observed] = []
+    size = plan.generation.batch_size
+    with _same_randomness():
+        set_seed(plan.generation.seed)
+        encoder, generate = make_generator(policy, plan.generation)
+        attributor = Attributor(policy.model, encoder.pixels, plan.attribution)
+        for start in range(0, len(samples), size):
+            some = samples[start : start + size]
+            for sample, turn in zip(some, explained_turns(some, encoder, generate, attributor, tools), strict=True):
+                assert sample.axis is not None
+                shares = dict(zip(turn.block_names, turn.distribution or (), strict=False))
+                on: dict[bool, list[float]] = {True: [], False: []}
+                for tool in tools.values():
+                    if f"tool:{tool.name}" in shares:
+                        on[tool.axis == sample.axis].append(shares[f"tool:{tool.name}"])
+                right, wrong = (float(np.mean(on[is_right])) if on[is_right] else None for is_right in (True, False))
+                found.append(Observed(sample.axis, turn.first.result, right, wrong))
+            progress(len(some))
+    return found
+
+
+def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
+    """The share of misused calls, and the mean attribution of right and wrong tools.
+
+    Returns:
+        By name in `MEASURES`: `value`, `low`, `high`, `count`, or None where nothing was counted. Misuse is counted
+        among the programs that executed and has a Wilson interval; the others are means over the calls that have an
+        attribution, with bootstrap intervals.
+    """
+    executed = [one for one in observed if one.result.status == "edited"]
+    shares = {
+        name: [value for one in observed if (value := getattr(one, name)) is not None]
+        for name in ("right_tools", "wrong_tools")
+    }
+    misuse = proportion([one.result.misused(one.axis) for one in executed])
+    return {"misuse": _interval(misuse), **{name: _interval(mean(values)) for name, values in shares.items()}}
+
+
+def _interval(estimate: Estimate) -> dict[str, Any] | None:
+    return dataclasses.asdict(estimate) if estimate.count else None
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    python, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+
+
+class CaseStudyFile:
+    """A run's `case-study.json`: written whole after each point, so that a stopped study goes on where it was.
+
+    Args:
+        path: The file; it need not exist yet.
+        settings: What the points depend on (`CaseStudyPlan.to_json`).
+
+    Raises:
+        ValueError: If the file holds a study with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self._data: dict[str, Any] = {"points": [], "teacher": None, "settings": dict(settings)}
+        if path.exists():
+            found = json.loads(path.read_text())
+            for name, value in settings.items():
+                if found["settings"].get(name) != value:
+                    there = found["settings"].get(name)
+                    raise ValueError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
+            self._data = found
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are measured."""
+        return [point["step"] for point in self._data["points"]]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the file holds."""
+        return self._data
+
+    def add(self, step: int, observed: Sequence[Observed]) -> None:
+        """Adds the policy after a step."""
+        point = {"step": step, "samples": len(observed), **summarize_case(observed)}
+        points = [one for one in self._data["points"] if one["step"] != step]
+        self._data["points"] = sorted([*points, point], key=lambda one: int(one["step"]))
+        self._write()
+
+    def set_teacher(self, level: Mapping[str, Any]) -> None:
+        """Sets the teacher's level, as `summarize_case` gives it."""
+        self._data["teacher"] = dict(level)
+        self._write()
+
+    def drop_after(self, step: int) -> None:
+        """Drops what was measured after a step from which a training goes on."""
+        kept = [one for one in self._data["points"] if one["step"] <= step]
+        if kept != self._data["points"]:
+            self._data["points"] = kept
+            self._write()
+
+    def _write(self) -> None:
+        temporary = self.path.with_name(self.path.name + ".part")
+        temporary.write_text(json.dumps(self._data, indent=2) + "\n")
+        temporary.replace(self.path)
+
+
+class CaseStudyCallback(TrainerCallback):
+    """Measures the policy within its training: before it, after every n-th step, and at its end.
+
+    It draws no random number of the training's. One process measures; with sharded parameters none could.
+
+    Args:
+        folder: The run folder.
+        every: Measure after every so many optimiser steps.
+        plan: Which pictures, and how.
+        policy: The policy that is trained.
+        teacher: The teacher, if there is one in memory.
+
+    Raises:
+        ValueError: If there are no such pictures, or the folder holds a case study with other settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        plan: CaseStudyPlan,
+        policy: Policy,
+        teacher: Policy | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"a case study every {every} steps cannot be; give at least 1, or 0 for none")
+        self.every, self.plan, self.policy, self.teacher = every, plan, policy, teacher
+        self._samples = plan.read_samples()
+        self._file = CaseStudyFile(folder / FILE, plan.to_json(self._samples))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by Transformers' trainer before the first step, also where a training goes on."""
+        if not state.is_world_process_zero:
+            return
+        self._file.drop_after(state.global_step)
+        if self._file.data["teacher"] is None and self.teacher is not None:
+            self._file.set_teacher(summarize_case(observe(self.teacher, self._samples, self.plan)))
+        self._measure(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called by Transformers' trainer after each optimiser step."""
+        if state.global_step % self.every == 0:
+            self._measure(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by Transformers' trainer after the last step."""
+        self._measure(state)
+
+    def _measure(self, state: TrainerState) -> None:
+        if state.is_world_process_zero and state.global_step not in self._file.steps:
+            self._file.add(state.global_step, observe(self.policy, self._samples, self.plan))

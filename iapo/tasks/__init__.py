@@ -1,1 +1,0 @@
-"""Tasks: questions about pictures, with the boxes that the tools need."""

@@ -1,5 +1,0 @@
-"""Finds column and row boxes in pictures that come without, from the picture alone (docs/boxes.md)."""
-
-from iapo.tasks.finder.find import FoundBoxes, add_boxes, find_boxes
-
-__all__ = ["FoundBoxes", "add_boxes", "find_boxes"]

@@ -1,0 +1,1 @@
+"""Whose attributions students are compared with: live teachers and stored ones."""

@@ -1,0 +1,342 @@
+"""The teacher's own calls as what students are compared with: live, or stored in a table (docs/method.md, section 4).
+
+They depend on the sample alone, so that each is explained once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, RowCache, Turn, picture_digest
+from iapo.attribution.settings import AttributionSettings
+from iapo.records import Grid, Sample
+from iapo.rollout.generation import make_generate
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
+from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
+from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint
+from iapo.tools import TOOLS, ToolDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedTurn:
+    """A model's own first turn to a sample.
+
+    Attributes:
+        first: The turn, read and executed.
+        block_names: Names of the prompt's blocks.
+        distribution: Of the call over the blocks, in their order; None without a call that has an attribution.
+    """
+
+    first: FirstTurn
+    block_names: tuple[str, ...]
+    distribution: tuple[float, ...] | None
+
+
+def explained_turns(
+    samples: Sequence[Sample],
+    encoder: PromptEncoder,
+    generate: Generate,
+    attributor: Attributor,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+) -> list[ExplainedTurn]:
+    """Has a model write its own first turn to each sample of a batch, and explains the calls.
+
+    Args:
+        samples: The batch.
+        encoder: The model's encoder.
+        generate: Writes the turns.
+        attributor: Explains the calls; of the same model.
+        tools: The offered tools.
+    """
+    prompts = encode_prompts(samples, encoder, tools)
+    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
+    called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
+    found: dict[int, tuple[float, ...]] = {}
+    if called:
+        explained = attributor.distributions(
+            [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
+        )
+        found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
+    return [
+        ExplainedTurn(first, tuple(prompt.block_names), found.get(index))
+        for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True))
+    ]
+
+
+class OwnCall:
+    """The live teacher writes its own call to a sample, greedily and without the student, and explains it once.
+
+    Args:
+        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
+        settings: How attributions are computed, and how long the teacher's turn may be.
+        tools: The offered tools.
+        cache_rows: How many samples' rows are remembered; the oldest is forgotten first.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self,
+        teacher: Policy,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        cache_rows: int = CACHE_ROWS,
+    ) -> None:
+        model = teacher.model.eval().requires_grad_(False)
+        self.settings, self.tools, self.cache_rows = settings, tools, cache_rows
+        self.encoder = PromptEncoder(teacher.processor)
+        self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
+        self._attributor = Attributor(model, self.encoder.pixels, settings)
+        self._rows: dict[tuple[str, str], TeacherRow] = {}
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        return _stack(self.explain([one.trace.sample for one in rollouts]))
+
+    def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
+        """The teacher's own call to each sample, explained; computed where it is not known yet."""
+        keys = [(sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools)]
+        known = {key: self._rows[key] for key in keys if key in self._rows}
+        missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
+        order = list(missing)
+        for start in range(0, len(order), self.settings.batch_size):
+            some = order[start : start + self.settings.batch_size]
+            known.update(zip(some, self._explain([missing[key] for key in some], some), strict=True))
+        self._rows.update(known)
+        while len(self._rows) > self.cache_rows:
+            del self._rows[next(iter(self._rows))]
+        return [known[key] for key in keys]
+
+    def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
+        turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)
+        return [
+            TeacherRow(
+                name,
+                turn.block_names,
+                turn.distribution,
+                None if turn.distribution is None else turn.first.text,
+                digest,
+            )
+            for (name, digest), turn in zip(keys, turns, strict=True)
+        ]
+
+
+class StoredCalls:
+    """The teacher's own calls from a table; no teacher is loaded.
+
+    Args:
+        table: The table.
+        settings: The run's attribution settings.
+        tools: The offered tools.
+
+    Raises:
+        ValueError: If the table was made with other attribution settings.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self, table: TeacherTable, settings: AttributionSettings, tools: Mapping[str, ToolDefinition] = TOOLS
+    ) -> None:
+        table.check_settings(settings)
+        self.table, self.tools = table, tools
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        return _stack(self.find([one.trace.sample for one in rollouts]))
+
+    def find(self, samples: Sequence[Sample]) -> list[TeacherRow]:
+        """The rows of samples; before a training, this also says whether the table fits it.
+
+        Raises:
+            ValueError: If a sample has no row, or its row is of another prompt.
+        """
+        return [
+            self.table.find(sample_name(sample), names, digest)
+            for sample, (names, digest) in _with_prompts(samples, self.tools)
+        ]
+
+    def covers(self, samples: Sequence[Sample]) -> bool:
+        """Whether every sample has a row, of whatever prompt."""
+        return all(sample_name(sample) in self.table.rows for sample in samples)
+
+
+def make_reference(
+    settings: AttributionSettings,
+    teacher: Policy | None,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    device: torch.device | None = None,
+) -> Policy | OwnCall | StoredCalls:
+    """What `iapo.rewards.alignment.Alignment` measures against, as the settings say.
+
+    Args:
+        settings: With `teacher_table`, the table is read and no teacher is needed.
+        teacher: The loaded teacher; not used with a table.
+        tools: The offered tools.
+        device: Where the teacher is moved to; it stays where it is if None.
+
+    Returns:
+        The teacher itself where it explains the student's calls, else its own calls.
+
+    Raises:
+        ValueError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
+    """
+    if settings.teacher_table is not None:
+        return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
+    if teacher is None:
+        raise ValueError("there is no teacher to compare with; set `teacher` or `teacher_table`")
+    if device is not None:
+        teacher.model.to(device)
+    return OwnCall(teacher, settings, tools) if settings.teacher_reference == "own_call" else teacher
+
+
+def attribute_samples(
+    teacher: Policy,
+    samples: Sequence[Sample],
+    settings: AttributionSettings,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> TeacherTable:
+    """Has a teacher explain its own call to every sample.
+
+    Args:
+        teacher: The teacher.
+        samples: The samples.
+        settings: How attributions are computed, and how long the teacher's turn may be.
+        tools: The offered tools.
+        progress: Called with the number of new samples done.
+
+    Raises:
+        ValueError: If two different samples have one source and id.
+    """
+    own = OwnCall(teacher, settings, tools)
+    rows: list[TeacherRow] = []
+    for start in range(0, len(samples), settings.batch_size):
+        some = samples[start : start + settings.batch_size]
+        rows += own.explain(some)
+        progress(len(some))
+    return TeacherTable.of(rows, fingerprint(teacher.model, teacher.processor), settings)
+
+
+def sample_name(sample: Sample) -> str:
+    """Source and id, which together tell a sample apart."""
+    return f"{sample.source}/{sample.id}"
+
+
+def prompt_digest(blocks: Sequence[Block]) -> str:
+    """SHA-256 of a prompt's blocks: their types, names, texts and pictures."""
+    parts = [
+        (block.type, block.name, block.text, None if block.image is None else picture_digest(block.image))
+        for block in blocks
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _with_prompts(
+    samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+) -> list[tuple[Sample, tuple[tuple[str, ...], str]]]:
+    """Each sample with the block names and the digest of its prompt; the rollouts of a group share one sample."""
+    known: dict[int, tuple[tuple[str, ...], str]] = {}
+    for sample in samples:
+        if id(sample) not in known:
+            blocks = build_blocks(sample, tools)
+            known[id(sample)] = tuple(block.name for block in blocks), prompt_digest(blocks)
+    return [(sample, known[id(sample)]) for sample in samples]
+
+
+def _stack(rows: Sequence[TeacherRow]) -> Tensor:
+    """Distributions, shape (n, m); NaN where the teacher made no call."""
+    return torch.tensor([row.distribution or (math.nan,) * len(row.block_names) for row in rows])
+
+
+class Reference(Protocol):
+    """Where the teacher's distributions come from.
+
+    Attributes:
+        per_sample: Whether they depend on the sample alone. If so they are asked for rollouts without a call as well,
+            and the teacher may have none for a sample.
+    """
+
+    per_sample: bool
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """The teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
+
+
+class StudentCall:
+    """The live teacher explains the student's own calls; what it explained before, it remembers.
+
+    Args:
+        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
+        encoder: The student's encoder.
+        settings: How attributions are computed.
+        tools: The offered tools.
+        cache: What the teacher remembers; of the usual size if None.
+
+    Attributes:
+        log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
+    """
+
+    per_sample = False
+
+    def __init__(
+        self,
+        teacher: Policy,
+        encoder: PromptEncoder,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        cache: RowCache | None = None,
+    ) -> None:
+        model = teacher.model.eval().requires_grad_(False)
+        self.encoder, self.tools = PromptEncoder(teacher.processor), tools
+        self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
+        self.cache = RowCache() if cache is None else cache
+        self._attributor = Attributor(
+            model, self.encoder.pixels, settings, self.cache, fingerprint(model, teacher.processor)
+        )
+        # With one vocabulary the teacher reads the very tokens that the student sampled.
+        self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
+
+    def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """The teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
+
+    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
+        """The teacher's signed shares of the tokens that each rollout's picture has in the teacher's prompt."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return _grids(self._attributor, prompts, [self._turn(one) for one in rollouts])
+
+    def _turn(self, one: Rollout) -> Turn:
+        """The first turn in the teacher's tokens, and which belong to the program."""
+        if self._same_tokens:
+            return one.first.ids, one.first.target
+        span = one.trace.result.span
+        assert span is not None
+        # Nothing that a model wrote may turn into a control token of another model.
+        encoding = self.encoder.tokenizer(
+            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
+        )
+        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
+        return encoding["input_ids"], target
+
+
+def _grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
+    """Shares to three digits, which is all that a heat map shows."""
+    return [
+        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
+        for grid in attributor.patches(prompts, turns)
+    ]

@@ -1,0 +1,208 @@
+"""The stored teacher: a table of its block distributions, one row a sample (docs/method.md, section 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from iapo.attribution.settings import AttributionSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+COMPARED = ("target", "normalization", "eps", "steps")
+"""Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
+
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("block_names", pa.list_(pa.string())),
+        ("distribution", pa.list_(pa.float32())),
+        ("call", pa.string()),
+        ("fingerprint", pa.string()),
+        ("prompt", pa.string()),
+    ]
+)
+"""Columns of the file; the attribution settings are JSON in the schema's metadata."""
+
+_METADATA = b"iapo_teacher"
+_AGAIN = "make the table again with `iapo teacher attribute`"
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRow:
+    """The teacher's explanation of its own call to one sample.
+
+    Attributes:
+        sample: Source and id of the sample.
+        block_names: Names of the prompt's blocks, length m.
+        distribution: Their probabilities, length m; None where the teacher made no call that has an attribution.
+        call: The teacher's first turn; None where `distribution` is.
+        prompt: Digest of the prompt's blocks, texts and picture.
+    """
+
+    sample: str
+    block_names: tuple[str, ...]
+    distribution: tuple[float, ...] | None
+    call: str | None
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTable:
+    """Rows by sample, with what they were made by.
+
+    Attributes:
+        rows: The rows by `TeacherRow.sample`.
+        fingerprint: Of the teacher; see `fingerprint`.
+        settings: The attribution settings named in `COMPARED`.
+        name: What errors call the table: its path.
+    """
+
+    rows: Mapping[str, TeacherRow]
+    fingerprint: str
+    settings: Mapping[str, Any]
+    name: str = "the teacher table"
+
+    @classmethod
+    def of(cls, rows: Sequence[TeacherRow], fingerprint: str, settings: AttributionSettings) -> Self:
+        """Collects rows; a row that comes twice is taken once.
+
+        Raises:
+            ValueError: If two different rows are of one sample.
+        """
+        by_sample: dict[str, TeacherRow] = {}
+        for row in rows:
+            if by_sample.setdefault(row.sample, row).prompt != row.prompt:
+                raise ValueError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
+        return cls(by_sample, fingerprint, {name: getattr(settings, name) for name in COMPARED})
+
+    def write(self, path: Path) -> None:
+        """Writes the table as parquet; a stopped run leaves no half a file under this name."""
+        rows = [
+            {
+                "sample": row.sample,
+                "block_names": list(row.block_names),
+                "distribution": None if row.distribution is None else list(row.distribution),
+                "call": row.call,
+                "fingerprint": self.fingerprint,
+                "prompt": row.prompt,
+            }
+            for row in self.rows.values()
+        ]
+        schema = SCHEMA.with_metadata({_METADATA: json.dumps(dict(self.settings)).encode()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.part")
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads what `write` wrote.
+
+        Raises:
+            ValueError: If there is no such file, it is damaged or not such a table, or a row is not a distribution;
+                the message names the file, and the sample where one is at fault.
+        """
+        try:
+            # A path alone would also be taken for a folder of parts.
+            with path.open("rb") as file:
+                table = pq.read_table(file)
+        except OSError as error:
+            raise ValueError(f"cannot read the teacher table {path} ({error}); {_AGAIN}") from error
+        except pa.ArrowException as error:
+            raise ValueError(f"{path} is damaged or not a parquet file ({error}); {_AGAIN}") from error
+        metadata = (table.schema.metadata or {}).get(_METADATA)
+        if metadata is None or not table.schema.remove_metadata().equals(SCHEMA):
+            raise ValueError(f"{path} is not a teacher table of this version; {_AGAIN}")
+        rows: dict[str, TeacherRow] = {}
+        for record in table.to_pylist():
+            row = _checked(record, path)
+            if row.sample in rows:
+                raise ValueError(f"{path} has two rows for sample {row.sample!r}; {_AGAIN}")
+            rows[row.sample] = row
+        teachers = set(table.column("fingerprint").to_pylist())
+        if len(teachers) > 1:
+            raise ValueError(f"{path} holds rows of {len(teachers)} different teachers; {_AGAIN}")
+        return cls(rows, str(next(iter(teachers), "")), json.loads(metadata), str(path))
+
+    def check_settings(self, settings: AttributionSettings) -> None:
+        """Compares the table's attribution settings with a run's.
+
+        Raises:
+            ValueError: If one differs; the message names it.
+        """
+        for name in COMPARED:
+            stored, wanted = self.settings.get(name), getattr(settings, name)
+            if stored != wanted:
+                raise ValueError(
+                    f"{self.name} was made with attribution_{name} {stored!r}, but the run has {wanted!r}; set "
+                    f"attribution_{name} to {stored!r}, or {_AGAIN} and the run's configuration"
+                )
+
+    def find(self, sample: str, block_names: Sequence[str], prompt: str) -> TeacherRow:
+        """The row of a sample.
+
+        Args:
+            sample: Source and id.
+            block_names: The blocks of the run's prompt.
+            prompt: The digest of the run's prompt.
+
+        Raises:
+            ValueError: If the sample has no row, or the row is of another prompt.
+        """
+        row = self.rows.get(sample)
+        if row is None:
+            raise ValueError(
+                f"{self.name} has no row for sample {sample!r}; {_AGAIN}, the run's configuration and the sample's "
+                "split (--split train, test or both)"
+            )
+        if row.block_names != tuple(block_names):
+            raise ValueError(
+                f"{self.name}: the row of sample {sample!r} has the blocks {', '.join(row.block_names)}, but the run's "
+                f"prompt has {', '.join(block_names)}; offer the same tools in the same order, or {_AGAIN}"
+            )
+        if row.prompt != prompt:
+            raise ValueError(
+                f"{self.name}: the row of sample {sample!r} was made for another picture, question or wording of the "
+                f"prompt; use the configuration that the table was made with, or {_AGAIN}"
+            )
+        return row
+
+
+def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:
+    name, blocks, values = record["sample"], record["block_names"], record["distribution"]
+    sound = bool(name) and bool(blocks) and None not in (record["prompt"], record["fingerprint"])
+    if values is None:
+        sound = sound and record["call"] is None
+    else:
+        sound = sound and record["call"] is not None and len(values) == len(blocks or ())
+        # A probability of 0 would make divergences infinite; none is stored, since the uniform part is mixed in.
+        sound = sound and all(value is not None and 0 < value <= 1 for value in values)
+        sound = sound and math.isclose(sum(values), 1, abs_tol=1e-4)
+    if not sound:
+        raise ValueError(f"{path}: the row of sample {name!r} is damaged; {_AGAIN}")
+    return TeacherRow(name, tuple(blocks), None if values is None else tuple(values), record["call"], record["prompt"])
+
+
+def fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> str:
+    """SHA-256 of what a model's attributions depend on: its weights as they are in memory, and its processor."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    tokenizer = json.loads(processor.tokenizer.backend_tokenizer.to_str())
+    # The last use of a tokenizer leaves its padding and truncation behind.
+    rules = {name: rule for name, rule in tokenizer.items() if name not in ("padding", "truncation")}
+    digest.update(json.dumps(rules, sort_keys=True).encode())
+    digest.update(f"{processor.chat_template}\n{processor.image_processor.to_json_string()}".encode())
+    return digest.hexdigest()

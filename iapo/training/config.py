@@ -1,0 +1,169 @@
+"""`IAPOConfig`: TRL's `GRPOConfig` and what IAPO adds to it."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from trl import GRPOConfig
+
+CONFIGS = Path(str(resources.files("iapo"))) / "configs"
+"""Where the packaged YAML files lie."""
+
+TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
+"""What `iapo.training.trackers` can report to; each is also the name of its package."""
+
+
+@dataclass
+class IAPOConfig(GRPOConfig):
+    """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
+
+    Args:
+        reward: What is rewarded; docs/rewards.md has the table. `penalty_weight` is 0 for presets without the penalty.
+        component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
+        distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
+            the penalty does.
+        verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
+            name of an endpoint's model.
+        verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
+        judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
+        judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
+        judge_key: Environment variable that holds the key of judge and verifier.
+        judge_on_error: What happens when judge or verifier do not answer: `wait`, `stop`, or for the judge `rules`.
+        judge_timeout: Seconds for one request.
+        judge_retries: How often a failed request is sent again.
+        judge_concurrency: Requests at a time.
+        judge_cache: File that keeps verdicts and scores; None keeps them in memory.
+        teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
+        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or the teacher's own
+            greedy call to the same prompt (`own_call`), which does not depend on the student.
+        teacher_table: File that `iapo teacher attribute` wrote, with the teacher's own calls to the training samples;
+            then no teacher is loaded, and `teacher_reference` is `own_call`.
+        penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
+        penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
+        attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
+        attribution_normalization: How block scores become a distribution.
+        attribution_eps: Weight of the uniform distribution in it.
+        attribution_steps: 1 is gradient x embedding; more are points of the integrated path.
+        no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
+        attribution_batch_size: Calls in one forward pass of the attribution.
+        always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
+        share_prefix: Run each prompt, call, edited picture and answer that rows of a batch share once in generation,
+            log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
+        max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
+            and the observation between them.
+        trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
+        traces_per_step: How many of them.
+        report_traces: How many of the same steps' rollouts are shown, pictures and all, in the trackers of `report_to`;
+            0 shows none. docs/logging.md.
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
+
+    reward: Literal["grpo", "torl", "trm", "iapo", "deepeyes", "toolrl", "otc", "distill", "iapo+distill"] = field(
+        default="iapo", metadata={"help": "What is rewarded, by name."}
+    )
+    component_weights: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Weights of reward components by name."}
+    )
+    distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
+    verifier: str | None = field(default=None, metadata={"help": "Model that scores calls for the reward trm."})
+    verifier_url: str | None = field(default=None, metadata={"help": "Endpoint of the verifier; None: a local model."})
+    judge_model: str | None = field(default=None, metadata={"help": "Asked about answers that rules call wrong."})
+    judge_url: str | None = field(default=None, metadata={"help": "Endpoint of the judge; None: OpenAI's."})
+    judge_key: str = field(default="OPENAI_API_KEY", metadata={"help": "Variable that holds the endpoint's key."})
+    judge_on_error: Literal["wait", "stop", "rules"] = field(
+        default="stop", metadata={"help": "When the endpoint does not answer: wait, stop, or trust the rules."}
+    )
+    judge_timeout: float = field(default=60.0, metadata={"help": "Seconds for one request."})
+    judge_retries: int = field(default=4, metadata={"help": "How often a failed request is sent again."})
+    judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
+    judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
+    teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
+    teacher_reference: Literal["student_call", "own_call"] = field(
+        default="student_call", metadata={"help": "Which call the teacher explains: the student's, or its own."}
+    )
+    teacher_table: str | None = field(
+        default=None, metadata={"help": "Stored own calls of the teacher, instead of loading it."}
+    )
+    penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
+    penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
+    attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
+    attribution_normalization: Literal["magnitude", "softmax"] = field(
+        default="magnitude", metadata={"help": "How block scores become a distribution."}
+    )
+    attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
+    attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
+    no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
+    attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
+    always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
+    share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
+    max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
+    trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
+    traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
+    report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for tracker in TRACKERS.intersection(self.report_to or ()):
+            if importlib.util.find_spec(tracker) is None:
+                raise ValueError(
+                    f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
+                    "`pip install iapo[logging]`"
+                )
+        if self.teacher_table is not None:
+            # A table cannot know the calls that the student will make.
+            self.teacher_reference = "own_call"
+        if "iapo" not in self.reward.split("+"):
+            self.penalty_weight = 0.0
+        if self.distills and self.teacher_reference != "student_call":
+            raise ValueError(
+                f"reward {self.reward!r} needs the teacher's view of the student's own call; "
+                "set teacher_reference to student_call and no teacher_table"
+            )
+        if self.report_traces < 0:
+            raise ValueError(f"report_traces is {self.report_traces}; it must not be negative")
+        if self.penalty_weight < 0:
+            raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
+        if self.penalty_decay < 0:
+            raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+
+    def traces_at(self, step: int) -> int:
+        """How many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""
+        return self.traces_per_step if self.trace_every and (step - 1) % self.trace_every == 0 else 0
+
+    @property
+    def measures(self) -> bool:
+        """Whether training measures the divergence, in the reward or for the log alone."""
+        return self.penalty_weight > 0 or self.always_measure
+
+    @property
+    def distills(self) -> bool:
+        """Whether the teacher's log-probability of the call is rewarded."""
+        return "distill" in self.reward.split("+")
+
+
+def find_yaml(name: str, folder: Path, kind: str) -> Path:
+    """Finds a YAML file by path, or a packaged one by name.
+
+    Args:
+        name: The path or the name.
+        folder: Where the packaged ones lie.
+        kind: What it is called in the error.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ValueError(f"no {kind} {name!r}: neither a file nor one of {known}")
+
+
+def find_config(name: str) -> Path:
+    """`find_yaml` of a training's configuration."""
+    return find_yaml(name, CONFIGS, "configuration")

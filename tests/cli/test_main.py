@@ -1,0 +1,198 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iapo.records import STATUSES
+from iapo.runs import METRICS, RunFolder
+
+
+def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "iapo", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        [],
+        ["demo"],
+        ["train"],
+        ["tiny"],
+        ["tiny", "build"],
+        ["tiny", "evaluate"],
+        ["data"],
+        ["data", "convert"],
+        ["study", "ablate"],
+    ],
+)
+def test_help_needs_no_torch(verb: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['iapo', *sys.argv[1:]]\n"
+        "from iapo.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code in (0, None), end.code\n"
+        "assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *verb, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("demo")
+    done = iapo("demo", "--steps", "2", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
+
+
+def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
+    out, printed = demo
+    for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
+        assert heading in printed
+    assert str(out) in printed.replace("\n", "")
+    for plot in ("training.png", "attribution.png"):
+        assert (out / plot).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("method", ["grpo", "iapo"])
+def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
+    folder = RunFolder(demo[0] / method)
+    metrics = folder.read_metrics()
+    assert [row["step"] for row in metrics] == [1, 2]
+    components = ["outcome"] if method == "grpo" else ["outcome", "alignment"]
+    expected = {*METRICS, *(f"{part}/{name}" for part in ("reward", "weight") for name in components)}
+    assert all(set(row) == expected for row in metrics)
+    assert all(row[key] is not None for row in metrics for key in METRICS if key != "attribution/misuse_auc")
+    weights = [row["attribution/lambda"] for row in metrics]
+    # The weight decays from its first value at step 0.
+    assert weights == pytest.approx([0.0, 0.0] if method == "grpo" else [0.1, 0.1 * 2.718281828**-0.01], rel=1e-3)
+    for row in metrics:
+        penalty = row["attribution/lambda"] * row["attribution/divergence"]
+        assert row["reward/total"] == pytest.approx(row["reward/outcome"] - penalty, abs=1e-3)
+    manifest = json.loads((folder.path / "manifest.json").read_text())
+    assert manifest["seeds"] == {"training": 0, "charts": 0, "evaluation": 0}
+    assert manifest["versions"]["trl"].startswith("1.16")
+    assert manifest["config"]["run"]["model"] == "tiny-student"
+    traces = folder.read_traces()
+    assert traces
+    assert all(trace.result.status in STATUSES for trace in traces)
+    assert any(trace.result.image is not None and trace.turn_2 for trace in traces)
+    report = demo[0] / "report.html"
+    assert report.read_text().startswith("<!doctype html>")
+    assert str(report) in "".join(demo[1].split())
+    held_out = folder.read_held_out()
+    assert [trace.step for trace in held_out] == [0] * 32 + [2] * 32
+    assert [trace.sample.id for trace in held_out[:32]] == [trace.sample.id for trace in held_out[32:]]
+    for trace in (*traces, *held_out):
+        assert bool(trace.patches) == bool(trace.attribution)
+    assert any(trace.patches for trace in held_out)
+    evaluation = folder.read_evaluation()
+    assert evaluation["samples"] >= 500
+    assert evaluation["before"]["accuracy"]["count"] == evaluation["samples"]
+
+
+def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
+    first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
+    assert first["before"] == second["before"]
+
+
+def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
+    done = iapo("demo", "--steps", "1", "--out", str(demo[0]))
+    assert done.returncode == 2
+    assert "already exists" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["demo", "--steps", "0"], "give at least 1"),
+        (["train", "--config", "no-such-file"], "no configuration 'no-such-file'"),
+        (["tiny", "build", "--model", "huge"], "no tiny model 'huge'"),
+        (["tiny", "build", "--model", "tiny-student", "--stage", "teacher"], "tiny-student has no stage 'teacher'"),
+        (["tiny", "evaluate", "--families", "pie"], "unknown family 'pie'"),
+        (["tiny", "evaluate", "--samples", "0"], "samples is 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_data_verbs(tmp_path: Path) -> None:
+    """Made, checked, damaged, checked again, converted, refused, shown."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def run(code: int, *arguments: str) -> str:
+        done = iapo("data", *arguments)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    made, cut, out = (str(tmp_path / name) for name in ("made.parquet", "cut.parquet", "out.parquet"))
+    assert f"3 samples in {made}" in run(0, "make", "hbar", "3", made)
+    assert "rows 3" in run(0, "check", made)
+    rows = pq.read_table(made).to_pylist()
+    rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:99]
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(made)), cut)
+    assert f"cut.parquet, row 2 (id '{rows[1]['id']}'): the picture is damaged" in run(1, "check", cut)
+    assert "row 2" in run(2, "convert", cut, out, "--strict")
+    printed = run(0, "convert", cut, out, "--find-boxes")
+    assert f"2 samples in {out}" in printed
+    assert f"1 damaged rows, listed in {out}.damaged.jsonl" in printed
+    assert "already exists" in run(2, "convert", cut, out)
+    assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
+
+
+def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
+    """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
+    from iapo.rollout.policy import load_policy
+
+    name, out = "tiny-qwen3-vl-teacher", str(tmp_path)
+
+    def build(stage: str) -> subprocess.CompletedProcess[str]:
+        return iapo("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.01", "--out", out)
+
+    early = build("protocol")
+    assert early.returncode == 2
+    assert "run the stage before" in " ".join(early.stderr.split())
+    for stage in ("sight", "protocol", "teacher"):
+        done = build(stage)
+        assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+    assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
+    assert [row["step"] for row in manifest["stages"]["teacher"]["history"]] == [1]
+    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 500
+    policy = load_policy(str(tmp_path / name))
+    assert policy.model.num_parameters() == manifest["parameters"]
+    assert policy.model.config.model_type == "qwen3_vl"
+
+
+def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.json"
+    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "8")
+    done = iapo(*words, "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads(path.read_text())
+    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 8, "seed": 0, "temperature": 1.0}
+    accuracy = numbers["models"]["tiny-student"]["behaviour"]["unseen"]["all"]["accuracy"]
+    assert accuracy["count"] == 16
+    assert f"{accuracy['value']:.3f}" in done.stdout
+    again = iapo(*words, "--json", str(path))
+    assert again.returncode == 2
+    assert "already exists" in " ".join(again.stderr.split())

@@ -1,0 +1,109 @@
+"""Boxes in all their spellings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from iapo.data.annotations import named_boxes
+from iapo.data.damage import RowError
+
+SIZE = (200, 100)
+A, B = (10.0, 20.0, 50.0, 90.0), (60.0, 20.0, 100.0, 90.0)
+
+
+def edges(box: Any) -> dict[str, Any]:
+    return dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"A": edges(A), "B": edges(B)}, None),
+        ({"A": list(A), "B": list(B)}, None),
+        ({"A": edges(A), "other row": None, "B": edges(B), "x1": "none"}, None),
+        ({"A": edges(A), "other row": edges([None] * 4), "B": edges(B)}, None),
+        ([edges(A), edges(B)], ["A", "B"]),
+        ([list(A), list(B)], ["A", "B"]),
+        ({edge: [a, b] for edge, a, b in zip(("x1", "y1", "x2", "y2"), A, B, strict=True)}, ["A", "B"]),
+        ([("A", edges(A)), ("B", edges(B))], None),
+        ({"A": edges([0.05, 0.2, 0.25, 0.9]), "B": edges([0.3, 0.2, 0.5, 0.9])}, None),
+    ],
+)
+def test_every_spelling(value: Any, names: Any):
+    boxes = named_boxes(value, names, "column", SIZE)
+    assert list(boxes) == ["A", "B"]
+    assert boxes["A"] == pytest.approx(A)
+    assert boxes["B"] == pytest.approx(B)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (None, None),
+        ({}, None),
+        ({"x1": "none"}, None),
+        ({"A": None, "B": None, "x1": "none"}, None),
+        ({"A": None, "x1": None}, None),
+        ([], []),
+        ([], ["A"]),
+        ([edges(A)], []),
+        ({"x1": [], "y1": [], "x2": [], "y2": []}, []),
+    ],
+)
+def test_no_boxes(value: Any, names: Any):
+    assert named_boxes(value, names, "row", SIZE) == {}
+
+
+def test_a_label_may_be_called_x1():
+    assert named_boxes({"x1": edges(A)}, None, "column", SIZE) == {"x1": A}
+
+
+def test_names_that_stand_twice_get_numbers():
+    boxes = named_boxes([list(A), list(B), list(A), list(B)], ["2001", "2001", "2001 (2)", "2001"], "row", SIZE)
+    assert list(boxes) == ["2001", "2001 (2)", "2001 (2) (2)", "2001 (3)"]
+    assert boxes["2001 (3)"] == B
+
+
+@pytest.mark.parametrize(
+    ("box", "cut"),
+    [
+        ((-5, 10, 50, 104), (0, 10, 50, 100)),
+        ((150, 10, 210, 90), (150, 10, 200, 90)),
+        ((-0.01, 0.1, 0.5, 1.05), (0, 10, 100, 100)),
+        ((0, 0, 1, 1), (0, 0, 200, 100)),
+        ((0, 0, 200, 100), (0, 0, 200, 100)),
+    ],
+)
+def test_a_little_over_the_border_is_cut_off(box: Any, cut: Any):
+    assert named_boxes({"A": box}, None, "column", SIZE)["A"] == pytest.approx(cut)
+
+
+@pytest.mark.parametrize(
+    ("value", "names", "reason"),
+    [
+        ({"A": (10, 10, 211, 90)}, None, r"'A', \(10.0, 10.0, 211.0, 90.0\), lies outside of the picture of 200 x 100"),
+        ({"A": (200, 10, 205, 90)}, None, "lies outside"),
+        ({"A": (-9, 10, 0, 90)}, None, "lies outside"),
+        ({"A": (0.1, 0.1, 1.2, 0.9)}, None, "lies outside"),
+        ({"A": (400, 300, 500, 400)}, None, "another size or in other units"),
+        ({"A": (50, 10, 50, 90)}, None, "has no width"),
+        ({"A": (60, 10, 50, 90)}, None, "has no width"),
+        ({"A": (10, 90, 50, 10)}, None, "has no height"),
+        ({"A": (10, math.nan, 50, 10)}, None, "y1 of the box of column 'A' is nan"),
+        ({"A": (10, 10, 10**400, 90)}, None, "x2 of the box of column 'A' is "),
+        ({"A": (10, 10, 50, -(10**400))}, None, "must be finite"),
+        ({"A": (10, 10, 50, True)}, None, "y2 of the box of column 'A' is of type bool"),
+        ({"A": edges(A), "B": edges([0.3, 0.2, 0.5, 0.9])}, None, "mix units: 'B' has fractions .* 'A' has pixels"),
+        ("none", None, "the column boxes are of type str"),
+        ([list(A)], ["A", "B"], "there are 2 column names and 1 column boxes"),
+        ([list(A)], "A", "the names of the column boxes are of type str"),
+        ({"x1": [1], "y1": [1, 2], "x2": [3], "y2": [4]}, ["A"], "lists of different lengths"),
+        ({"A": b"1234"}, None, "is of type bytes"),
+    ],
+)
+def test_what_is_no_box(value: Any, names: Any, reason: str):
+    with pytest.raises(RowError, match=reason):
+        named_boxes(value, names, "column", SIZE)

@@ -1,0 +1,116 @@
+"""Folders: which files are data, and to which split they belong."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from fixtures.layouts import LAYOUTS, Layout
+
+from iapo.data.files import choose, files_of, split_of
+from iapo.data.loading import Damage, detect, load, strict
+
+
+def write(layout: Layout, path: Path, rows: slice) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return layout.write(layout.rows(layout.samples())[rows], path)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train_full.parquet", "train"),
+        ("val_full.parquet", "validation"),
+        ("table_test.parquet", "test"),
+        ("test-00000-of-00002.parquet", "test"),
+        ("test-00001-of-00002-0123456789abcdef.parquet", "test"),
+        ("vwtq_syn-00000-of-00001.parquet", "vwtq_syn"),
+        ("chartQA_h_bar_wbb.json", "chartQA_h_bar_wbb"),
+        ("contest.jsonl", "contest"),
+        ("train_vs_test.jsonl", "train_vs_test"),
+    ],
+)
+def test_split_of(name: str, split: str):
+    assert split_of(Path(name)) == split
+
+
+def test_vtool_folder(tmp_path: Path):
+    charts, tables = LAYOUTS["vtool-json"], LAYOUTS["vtool-table"]
+    write(charts, tmp_path / "train_full.parquet", slice(0, 2))
+    write(charts, tmp_path / "test_full.parquet", slice(2, 3))
+    write(tables, tmp_path / "table_train.parquet", slice(0, 4))
+    assert [one.kind for one in strict(load(tmp_path, split="train"))] == ["table"] * 4 + ["chart"] * 2
+    assert [one.kind for one in strict(load(tmp_path, split="train_full"))] == ["chart"] * 2
+    assert [one.kind for one in strict(load(tmp_path, split="test"))] == ["chart"]
+    assert detect(tmp_path) == "vtool"
+    with pytest.raises(ValueError, match=r"has the splits train, test; give one of them"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"has no split 'validation'; it has train, test"):
+        load(tmp_path, split="validation")
+
+
+def test_shards_are_one_split(tmp_path: Path):
+    """Rows without ids are numbered over all shards, as on the hub."""
+    layout = LAYOUTS["chartqa"]
+    write(layout, tmp_path / "data/test-00000-of-00002.parquet", slice(0, 1))
+    write(layout, tmp_path / "data/test-00001-of-00002.parquet", slice(1, 4))
+    assert [one.id for one in strict(load(tmp_path))] == ["test-1", "test-2", "test-3", "test-4"]
+
+
+def test_a_broken_shard_is_damage(tmp_path: Path):
+    layout = LAYOUTS["chartqa"]
+    write(layout, tmp_path / "test-00001-of-00002.parquet", slice(1, 4))
+    (tmp_path / "test-00000-of-00002.parquet").write_bytes(b"PAR1")
+    first, *others = load(tmp_path)
+    assert isinstance(first, Damage)
+    assert first.file == "test-00000-of-00002.parquet"
+    assert not any(isinstance(item, Damage) for item in others)
+    assert len(others) == 3
+
+
+def test_ids_are_unique_over_all_files(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    write(layout, tmp_path / "a_train.jsonl", slice(0, 2))
+    write(layout, tmp_path / "b_train.jsonl", slice(1, 3))
+    assert [str(item) for item in load(tmp_path) if isinstance(item, Damage)] == [
+        "b_train.jsonl, row 1 (id 'hbar-train-3-0'): the id was already used in row 2 of a_train.jsonl"
+    ]
+
+
+def test_a_file_of_another_split(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    path = write(layout, tmp_path / "test.jsonl", slice(0, 2))
+    assert len(list(load(path, split="test"))) == 2
+    with pytest.raises(ValueError, match=r"test\.jsonl holds the split 'test' by its name, not 'train'"):
+        load(path, split="train")
+    other = write(layout, tmp_path / "charts.jsonl", slice(0, 2))
+    assert len(list(load(other, split="train"))) == 2
+
+
+def test_lines_that_say_their_split(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    rows = copy.deepcopy(layout.rows(layout.samples()))
+    for row, split in zip(rows, ("train", "dev", "train", "test"), strict=True):
+        row["split"] = split
+    layout.write(rows, tmp_path / "charts.jsonl")
+    assert [len(list(load(tmp_path, split=split))) for split in ("train", "validation", "test")] == [2, 1, 1]
+    assert len(list(load(tmp_path))) == 4
+
+
+def test_what_is_no_data(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    path = write(layout, tmp_path / "own.jsonl", slice(0, 4))
+    for name in (
+        ".cache/old.jsonl",
+        "dataset_info.json",
+        "own.quarantine.jsonl",
+        "own.damaged.jsonl",
+        "picture.png",
+        "README.md",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"x": 1}))
+    assert files_of(tmp_path) == [path]
+    assert choose(tmp_path, "train") == [path]

@@ -1,0 +1,258 @@
+"""`iapo evaluate`: resumable, refuses other settings, and gives an endpoint what a model in memory gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calls import call_text
+from chat_server import ChatServer, pictures, serve, text
+
+from iapo.data.sources import SourceSettings, read_source
+from iapo.endpoints.chat import EndpointError, EndpointSettings
+from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.evaluation.solvers import Solver, local_solver
+from iapo.records import Sample, Trace
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import OBSERVATION_EDITED, build_blocks
+from iapo.runs import RunFolder
+from iapo.tools import TOOLS, execute
+
+SOURCE = SourceSettings(count=5, question_types=("value",))
+SAMPLED = EvaluationSettings(max_turn_tokens=24, temperature=1.0, batch_size=2)
+PLAN = EvaluationPlan("tiny-student", ("vbar", "hbar"), SOURCE, repeats=2, generation=SAMPLED)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stopping(solver: Solver, after: int) -> Solver:
+    """Fails when it is asked for one trace more."""
+    left = after
+
+    def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        nonlocal left
+        for trace in solver(samples, seed):
+            if not left:
+                raise StoppedError
+            left -= 1
+            yield trace
+
+    return solve
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    run_evaluation(PLAN, out)
+    return out
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "traces.jsonl").read_text().splitlines()]
+
+
+def test_what_is_written(whole: Path):
+    evaluation = json.loads((whole / "evaluation.json").read_text())
+    assert evaluation["settings"]["generation"]["temperature"] == 1.0
+    traces = RunFolder(whole).read_traces()
+    assert len(traces) == 2 * 2 * 5
+    start = 0
+    for name in ("vbar", "hbar"):
+        row = evaluation["sets"][name]
+        some = traces[start : start + 10]
+        start += 10
+        assert [trace.sample.id for trace in some] == [sample.id for sample in read_source(name, SOURCE)] * 2
+        outcomes = [trace.scores["outcome"].value for trace in some]
+        assert row["outcomes"] == [outcomes[:5], outcomes[5:]]
+        assert row["accuracy"]["value"] == pytest.approx(sum(outcomes) / 10)
+        assert row["call_ratio"]["value"] == sum(trace.result.status != "no_call" for trace in some) / 10
+        assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
+    accuracies = [evaluation["sets"][name]["accuracy"]["value"] for name in ("vbar", "hbar")]
+    assert evaluation["average"]["value"] == pytest.approx(sum(accuracies) / 2)
+    # The repeats are not the same rollouts again.
+    assert [trace.turn_1 + str(trace.turn_2) for trace in traces[10:15]] != [
+        trace.turn_1 + str(trace.turn_2) for trace in traces[15:20]
+    ]
+
+
+@pytest.mark.parametrize("after", [0, 3, 7, 19])
+def test_a_stopped_evaluation_goes_on_to_the_same_end(whole: Path, tmp_path: Path, student: Policy, after: int):
+    solver = local_solver(student, SAMPLED)
+    with pytest.raises(StoppedError):
+        run_evaluation(PLAN, tmp_path, solver=stopping(solver, after))
+    assert not (tmp_path / "evaluation.json").exists()
+    with (tmp_path / "traces.jsonl").open("a") as file:
+        file.write('{"sample": {"id": "half a li')
+    calls: list[int] = []
+
+    def counting(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        calls.append(len(samples))
+        return solver(samples, seed)
+
+    run_evaluation(PLAN, tmp_path, solver=counting)
+    assert lines(tmp_path) == lines(whole)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == json.loads((whole / "evaluation.json").read_text())
+    # Batches of 2, 2 and 1 a set and repeat; of the finished ones none runs again.
+    assert sum(calls) == {0: 20, 3: 18, 7: 13, 19: 1}[after]
+
+
+def test_a_finished_evaluation_is_not_run_again(whole: Path):
+    def never(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+        raise AssertionError
+
+    before = (whole / "evaluation.json").read_text()
+    run_evaluation(PLAN, whole, solver=never)
+    assert (whole / "evaluation.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": "tiny-teacher"}, "model"),
+        ({"tools": False}, "tools"),
+        ({"repeats": 3}, "repeats"),
+        ({"sets": ("vbar",)}, "sets"),
+        ({"generation": dataclasses.replace(SAMPLED, temperature=0.5)}, "temperature"),
+        ({"source": dataclasses.replace(SOURCE, seed=1)}, "seed"),
+    ],
+)
+def test_other_settings_are_refused(whole: Path, change: dict[str, Any], named: str):
+    with pytest.raises(ValueError, match=f"other settings .*({named})"):
+        run_evaluation(dataclasses.replace(PLAN, **change), whole)
+
+
+def test_another_run_is_refused(tmp_path: Path):
+    RunFolder(tmp_path).write_manifest({"run": {}}, {}, {})
+    with pytest.raises(ValueError, match="another kind of run"):
+        run_evaluation(PLAN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"sets": ()}, "at least one"),
+        ({"sets": ("vbar", "vbar")}, "name each one once"),
+        ({"repeats": 0}, "repeats is 0"),
+        ({"generation": EvaluationSettings()}, "greedy repeats"),
+    ],
+)
+def test_bad_plans_are_refused(change: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(PLAN, **change)
+
+
+def test_an_unknown_test_set_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="test set 'nothing' is no family"):
+        run_evaluation(dataclasses.replace(PLAN, sets=("nothing",)), tmp_path)
+
+
+def test_without_tools(tmp_path: Path):
+    plan = EvaluationPlan("tiny-student", ("vbar",), SOURCE, tools=False, generation=EvaluationSettings(12))
+    row = run_evaluation(plan, tmp_path)["sets"]["vbar"]
+    assert row["call_ratio"]["value"] == 0
+    assert all(trace.turn_2 is None and trace.result.status == "no_call" for trace in RunFolder(tmp_path).read_traces())
+
+
+# Endpoints
+
+
+CHARTS = [sample for name in ("vbar", "hbar") for sample in read_source(name, SOURCE)]
+
+
+def solving(request: dict[str, Any]) -> str:
+    """Calls the right tool, then reads the answer off the charts that the test knows."""
+    (picture,) = pictures(request["messages"][1])
+    (sample,) = (one for one in CHARTS if one.image.tobytes() == picture.tobytes())
+    if len(request["messages"]) == 2:
+        return call_text(f"focus_on_{sample.axis}_with_draw", sample.question.split()[-1].rstrip("?"), str(sample.axis))
+    return f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with serve(solving) as running:
+        yield running
+
+
+def endpoint_plan(server: ChatServer, **more: Any) -> EvaluationPlan:
+    endpoint = EndpointSettings(server.url, "big", attempts=1)
+    return EvaluationPlan("big", ("vbar",), SOURCE, endpoint=endpoint, **{"concurrency": 2, **more})
+
+
+def test_an_endpoint_is_asked_twice_with_pictures(server: ChatServer, tmp_path: Path):
+    evaluation = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)
+    samples = read_source("vbar", SOURCE)
+    assert len(server.requests) == 10
+    for first, second, sample in zip(server.requests[::2], server.requests[1::2], samples, strict=True):
+        blocks = build_blocks(sample)
+        system, user = first["messages"]
+        assert text(system) == blocks[0].text
+        assert text(user) == "".join(block.text for block in blocks[1:])
+        assert [picture.tobytes() for picture in pictures(user)] == [sample.image.tobytes()]
+        assert second["messages"][:2] == first["messages"]
+        assistant, observation = second["messages"][2:]
+        assert assistant["role"] == "assistant"
+        # The program ran here, on the picture of the sample.
+        edited = execute(assistant["content"], sample, TOOLS).image
+        assert [picture.tobytes() for picture in pictures(observation)] == [edited.tobytes()]
+        assert text(observation) == OBSERVATION_EDITED
+    row = evaluation["sets"]["vbar"]
+    assert [row[name]["value"] for name in ("accuracy", "call_ratio", "call_success", "misuse")] == [1, 1, 1, 0]
+    assert evaluation["settings"]["endpoint"]["url"] == server.url
+
+
+def test_a_failed_program_is_observed(server: ChatServer, tmp_path: Path):
+    server.reply = lambda request: call_text("focus_on_columns_with_draw", "nowhere", "columns")
+    row = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)["sets"]["vbar"]
+    observation = server.requests[1]["messages"][3]
+    assert not pictures(observation)
+    assert "nowhere" in text(observation)
+    assert (row["call_success"]["value"], row["accuracy"]["value"]) == (0, 0)
+
+
+def test_an_endpoint_without_tools_is_asked_once(server: ChatServer, tmp_path: Path):
+    server.reply = lambda request: call_text("focus_on_columns_with_draw", "A", "columns")
+    run_evaluation(endpoint_plan(server, tools=False), tmp_path)
+    assert len(server.requests) == 5
+    assert not any("focus_on" in text(message) for request in server.requests for message in request["messages"])
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: ChatServer, tmp_path: Path, concurrency: int):
+    plan = endpoint_plan(server, concurrency=concurrency)
+    server.faults = [None] * 7 + [500] * 100
+    with pytest.raises(EndpointError, match="run the same command again"):
+        run_evaluation(plan, tmp_path)
+    kept = lines(tmp_path)
+    assert len(kept) == 3 or concurrency > 1
+    assert len(kept) < 5
+    assert all(line["scores"]["outcome"]["value"] == 1 for line in kept)
+    assert not (tmp_path / "evaluation.json").exists()
+    server.faults, server.requests = [], []
+    evaluation = run_evaluation(plan, tmp_path)
+    assert evaluation["sets"]["vbar"]["accuracy"]["value"] == 1
+    assert len(server.requests) == 2 * (5 - len(kept))
+
+
+def test_the_command(server: ChatServer, tmp_path: Path):
+    command = [sys.executable, "-m", "iapo", "evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
+    command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]
+    server.faults = [404]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "HTTP 404" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"big, with tools, greedy", done.stdout)
+    assert "1.000" in done.stdout

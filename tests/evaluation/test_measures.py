@@ -1,0 +1,60 @@
+"""Intervals where each sample was rolled out several times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_evaluation import ROWS, trace
+
+from iapo.estimates import Estimate, average, proportion, ratio
+from iapo.evaluation.measures import summarize, summarize_repeats
+
+
+def test_one_repeat_has_wilson_intervals():
+    one = [trace("a", 1), trace("b", 0), trace("c", 1, "no_call")]
+    found = summarize_repeats([one])
+    assert found == {name: summarize(one)[name] for name in found}
+    assert found["accuracy"] == proportion([True, False, True])
+
+
+def test_repeats_are_counted_by_hand():
+    first = [trace("a", 1, call=ROWS), trace("b", 0, "failed"), trace("c", 1, "no_call")]
+    second = [trace("a", 0), trace("b", 0, "edited"), trace("c", 1, "no_call")]
+    found = summarize_repeats([first, second])
+    assert {name: (one.value, one.count) for name, one in found.items()} == {
+        "accuracy": (3 / 6, 6),
+        "call_ratio": (4 / 6, 6),
+        "call_success": (3 / 4, 4),
+        "misuse": (1 / 3, 3),
+    }
+
+
+def test_rollouts_on_one_sample_are_not_independent():
+    """Ten equal repeats of two hundred samples tell as much as one."""
+    once = [trace(str(index), index % 2) for index in range(200)]
+    low = proportion([index % 2 == 1 for index in range(200)]).low
+    found = summarize_repeats([once] * 10)["accuracy"]
+    assert found.value == 0.5
+    assert found.count == 2000
+    assert found.low == pytest.approx(low, abs=0.02)
+    assert found.low < proportion([True, False] * 1000).low - 0.03
+
+
+def test_all_right_is_not_certain():
+    found = ratio(np.full(10, 3), np.full(10, 3))
+    assert (found.value, found.high, found.count) == (1, 1, 30)
+    assert found.low == proportion([True] * 10).low
+    assert ratio(np.zeros(4, int), np.zeros(4, int)) == Estimate(None, None, None, 0)
+
+
+def test_repeats_of_other_samples_are_refused():
+    with pytest.raises(ValueError, match="the same samples"):
+        summarize_repeats([[trace("a", 1)], [trace("b", 1)]])
+
+
+def test_the_average_weighs_sets_alike():
+    found = average([[[1.0] * 100], [[0.0, 1.0], [0.0, 0.0]]])
+    assert found.value == pytest.approx((1 + 0.25) / 2)
+    assert found.count == 102
+    # The small set alone varies: 0, 1/4 or 1/2.
+    assert (found.low, found.high) == (0.5, 0.75)

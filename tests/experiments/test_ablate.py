@@ -1,0 +1,194 @@
+"""Ablations: read from YAML, checked before anything runs, equal trainings run once, one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pretended import Pretended
+
+from iapo.experiments.ablate import run_ablation
+from iapo.experiments.ablations import FOLDER, check_variants, read_ablation
+from iapo.rollout.policy import find_checkpoint
+from iapo.training.run import parse
+
+SMALL: dict[str, Any] = {
+    "settings": {"reward": "iapo", "max_steps": 1},
+    "seeds": [0, 1],
+    "samples": 4,
+    "reference": "rewards/iapo",
+    "groups": {
+        "rewards": {"title": "Reward", "variants": {"iapo": {}, "grpo": {"reward": "grpo"}}},
+        "penalty": {"grid": {"penalty_weight": [0.1, 1.0], "penalty_decay": [0.01, 0.1]}},
+        "choices": {"variants": {"magnitude": {"attribution_normalization": "magnitude"}}},
+    },
+}
+
+
+def write(path: Path, **changes: Any) -> str:
+    path.write_text(yaml.safe_dump({**SMALL, **changes}, sort_keys=False))
+    return str(path)
+
+
+def with_variant(path: Path, **settings: Any) -> str:
+    return write(path, groups={**SMALL["groups"], "more": {"variants": {"one": settings}}})
+
+
+def test_equal_trainings_run_once(tmp_path: Path) -> None:
+    told = Pretended()
+    found = run_ablation(read_ablation(write(tmp_path / "a.yaml")), tmp_path / "out", run=told)
+    names = ["rewards/iapo", "rewards/grpo"]
+    names += [f"penalty/penalty_weight={w}, penalty_decay={d}" for w, d in ((0.1, 0.1), (1.0, 0.01), (1.0, 0.1))]
+    names += ["choices/magnitude"]
+    # 0.1 and 0.01 are the defaults, and so the reference's own training.
+    assert list(told.orders) == ["start", "teacher", *(f"{name}, seed {seed}" for seed in (0, 1) for name in names)]
+    flags = told.orders["penalty/penalty_weight=1.0, penalty_decay=0.1, seed 1"]["flags"]
+    settings = parse("compare", flags)[1]
+    assert (settings.penalty_weight, settings.penalty_decay, settings.seed, settings.max_steps) == (1.0, 0.1, 1, 1)
+    assert settings.output_dir == str(tmp_path / "out" / "penalty" / "penalty_weight=1.0, penalty_decay=0.1" / "seed-1")
+    assert [(row["group"], row["name"]) for row in found["rows"]] == [
+        ("", "start"),
+        ("", "teacher"),
+        ("Reward", "iapo"),
+        ("Reward", "grpo"),
+        *(("penalty", f"penalty_weight={w}, penalty_decay={d}") for w in (0.1, 1.0) for d in (0.01, 0.1)),
+        ("choices", "magnitude"),
+    ]
+    rows = {row["name"]: row for row in found["rows"]}
+    shared = rows["penalty_weight=0.1, penalty_decay=0.01"]
+    assert shared["accuracy"] == rows["iapo"]["accuracy"]
+    # The pretended accuracy of iapo is 1, all else has 1/2.
+    assert shared["difference"] is rows["iapo"]["difference"] is None
+    assert rows["magnitude"]["difference"]["average"]["value"] == -0.5
+    again = Pretended()
+    assert run_ablation(read_ablation(str(tmp_path / "a.yaml")), tmp_path / "out", run=again) == found
+    assert again.orders == {}
+
+
+def test_all_forms_have_the_groups(tmp_path: Path) -> None:
+    found = run_ablation(read_ablation(write(tmp_path / "a.yaml")), tmp_path / "out", run=Pretended())
+    out = tmp_path / "out"
+    assert json.loads((out / "ablation.json").read_text()) == found
+    rows = list(csv.DictReader((out / "ablation.csv").open()))
+    assert {row["group"] for row in rows} == {"", "Reward", "penalty", "choices"}
+    assert len(rows) == 3 * len(found["rows"])
+    latex = (out / "ablation.tex").read_text()
+    assert r"\multicolumn{6}{l}{\emph{Reward}} \\" in latex
+    assert latex.count(r"\emph") == 3
+    lines = [line.split("│")[1].strip() for line in (out / "ablation.txt").read_text().splitlines() if "│" in line]
+    assert lines.index("Reward") < lines.index("iapo") < lines.index("grpo") < lines.index("penalty")
+
+
+def test_a_variant_that_changed_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_ablation(read_ablation(write(tmp_path / "a.yaml")), out, run=Pretended())
+    # Another one may come.
+    more = Pretended()
+    run_ablation(read_ablation(with_variant(tmp_path / "a.yaml", penalty_weight=0.2)), out, run=more)
+    assert list(more.orders) == ["more/one, seed 0", "more/one, seed 1"]
+    changed = read_ablation(with_variant(tmp_path / "a.yaml", penalty_weight=0.3))
+    with pytest.raises(ValueError, match="holds 'more/one' with other settings"):
+        run_ablation(changed, out, run=Pretended())
+    with pytest.raises(ValueError, match="another flags"):
+        run_ablation(read_ablation(write(tmp_path / "a.yaml", settings={"max_steps": 2})), out, run=Pretended())
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"teacher": "teacher-7b"}, r"variant 'more/one': no checkpoint 'teacher-7b': neither packaged \(tiny-"),
+        ({"teacher": "runs/teacher/policy"}, "no checkpoint 'runs/teacher/policy'"),
+        ({"reward": "trm", "verifier": "nobody"}, "no checkpoint 'nobody'"),
+        ({"penalty_wieght": 1}, "variant 'more/one': .*penalty_wieght"),
+        ({"penalty_weight": -1}, "variant 'more/one': penalty_weight is -1"),
+        ({"attribution_target": "word"}, "variant 'more/one': argument --attribution_target.*: invalid choice: 'word'"),
+        ({"model": "tiny-teacher"}, "all variants start from one"),
+        ({"seed": 3}, "--seed is set by the comparison itself"),
+        ({"teacher": None}, "teacher is None; give a number, a text"),
+    ],
+)
+def test_bad_variants_are_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], sentence: str
+) -> None:
+    told = Pretended()
+    with pytest.raises(ValueError, match=sentence) as refused:
+        run_ablation(read_ablation(with_variant(tmp_path / "a.yaml", **settings)), tmp_path / "out", run=told)
+    assert "\n" not in str(refused.value)
+    assert told.orders == {}
+    assert not (tmp_path / "out").exists()
+    # No usage is printed before the sentence.
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"reference": "rewards/torl"}, "the reference 'rewards/torl' is no variant; use one of rewards/iapo"),
+        ({"groups": {"start": {"variants": {"a": {}}}}}, "a group cannot be called 'start'"),
+        ({"groups": {"a": {"rows": {}}}}, "may have title, variants and grid"),
+        ({"groups": {"a": {"variants": {"b/c": {}}}}}, "variant 'b/c' needs a plain name"),
+        ({"groups": {"a": {"variants": {"b": 3}}}}, "variant 'b' needs a plain name, and settings"),
+        ({"stepz": 3}, "unknown key 'stepz'"),
+        ({"seeds": [1, 1]}, "name each one once"),
+        ({"groups": None}, "needs groups, and a reference"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        read_ablation(write(tmp_path / "a.yaml", **changes))
+
+
+def test_what_is_no_ablation(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no ablation 'huge': neither a file nor one of full, smoke"):
+        read_ablation("huge")
+    for text, sentence in (("[1, 2]", "holds no ablation"), ("a: [", "is not YAML")):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(ValueError, match=sentence):
+            read_ablation(str(tmp_path / "a.yaml"))
+
+
+def test_some_groups(tmp_path: Path) -> None:
+    ablation = read_ablation(write(tmp_path / "a.yaml"), {"seeds": (4,)}, ["--max_steps", "9"], ["choices"])
+    assert [one.key for one in ablation.variants] == ["rewards/iapo", "choices/magnitude"]
+    assert ablation.budget.seeds == (4,)
+    assert parse("compare", ablation.budget.flags)[1].max_steps == 9
+    with pytest.raises(ValueError, match="no group 'nothing'"):
+        read_ablation(str(tmp_path / "a.yaml"), groups=["nothing"])
+
+
+@pytest.mark.parametrize("path", FOLDER.glob("*.yaml"), ids=lambda path: path.stem)
+def test_packaged_ablations(path: Path) -> None:
+    """They run with what is packaged."""
+    ablation = read_ablation(path.stem)
+    trials = check_variants(ablation)
+    assert trials["penalty/penalty_weight=0.1, penalty_decay=0.01"] is trials[ablation.reference]
+    assert trials["teachers/after GRPO"] is trials[ablation.reference]
+    assert trials["rewards/grpo"] is not trials[ablation.reference]
+    assert set(ablation.titles) == {"rewards", "teachers", "penalty", "choices"}
+
+
+def test_find_checkpoint() -> None:
+    assert Path(find_checkpoint("tiny-student")).is_dir()
+    with pytest.raises(ValueError, match="no checkpoint 'nobody'"):
+        find_checkpoint("nobody")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    groups = {"rewards": {"variants": {"iapo": {}, "torl": {"reward": "torl"}}}}
+    shared = {"reward": "iapo", "max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16}
+    file = write(tmp_path / "a.yaml", seeds=[0], samples=2, settings=shared, groups=groups)
+    command = [sys.executable, "-m", "iapo", "study", "ablate", "--file", file, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ablation.txt" in done.stdout
+    rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["start", "teacher", "iapo", "torl"]
+    done = subprocess.run([*command, "--preset", "huge", "--file", "huge"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no ablation 'huge'" in done.stderr

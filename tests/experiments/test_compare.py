@@ -1,0 +1,231 @@
+"""`iapo compare`: equal budgets, what is there is kept, a stopped run goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretended import Pretended
+from safetensors.torch import load_file
+
+from iapo.data.sources import SourceSettings
+from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.run import EvaluationPlan
+from iapo.experiments import job as compare_job
+from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
+from iapo.experiments.job import last_checkpoint, plan_from_json, rewind, run_job
+from iapo.experiments.processes import JobError
+from iapo.experiments.trials import seconds_per_step
+from iapo.rewards.presets import PRESETS
+from iapo.runs import RunFolder
+from iapo.training.run import MetricsWriter, parse
+
+SMALL = Comparison(methods=("grpo", "iapo"), seeds=(0, 1), samples=4)
+
+
+def test_runs_have_equal_budgets(tmp_path: Path):
+    told = Pretended()
+    found = run_comparison(SMALL, tmp_path, run=told)
+    assert list(told.orders) == ["start", "teacher", *(f"{m}, seed {s}" for s in (0, 1) for m in ("grpo", "iapo"))]
+    settings = {}
+    for name, order in told.orders.items():
+        if order["config"] is not None:
+            arguments, training = parse(order["config"], order["flags"])
+            settings[name] = dataclasses.asdict(arguments) | training.to_dict()
+    first = settings["grpo, seed 0"]
+    for name, other in settings.items():
+        differing = {key for key in first if first[key] != other[key]}
+        # GRPO has no penalty; all else that differs is the run's own name.
+        assert differing <= {"reward", "penalty_weight", "seed", "output_dir"}, name
+    assert settings["iapo, seed 1"]["seed"] == 1
+    plans = [{**order["plan"], "model": ""} for order in told.orders.values()]
+    assert all(plan == plans[0] for plan in plans)
+    models = [order["plan"]["model"] for order in told.orders.values()]
+    assert models[:2] == ["tiny-student", "tiny-teacher"]
+    assert models[2:] == [str(tmp_path / m / f"seed-{s}" / "policy") for s in (0, 1) for m in ("grpo", "iapo")]
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["start", "teacher", "grpo", "iapo"]
+    assert rows["iapo"]["difference"]["average"]["value"] == 0.5
+    for end in ("txt", "csv", "tex", "json"):
+        assert (tmp_path / f"table1.{end}").stat().st_size
+    assert seconds_per_step(SMALL.trials, SMALL, tmp_path) == {"grpo": 2, "iapo": 2}
+
+
+def test_what_is_finished_is_kept(tmp_path: Path):
+    with pytest.raises(JobError):
+        run_comparison(SMALL, tmp_path, run=Pretended(fail_at=3))
+    assert not (tmp_path / "table1.json").exists()
+    again = Pretended()
+    run_comparison(SMALL, tmp_path, run=again)
+    assert list(again.orders) == ["iapo, seed 0", "grpo, seed 1", "iapo, seed 1"]
+    # A comparison may grow.
+    more = Pretended()
+    run_comparison(dataclasses.replace(SMALL, methods=("grpo", "otc", "iapo")), tmp_path, run=more)
+    assert list(more.orders) == ["otc, seed 0", "otc, seed 1"]
+
+
+@pytest.mark.parametrize("change", [{"flags": ("--max_steps", "5")}, {"samples": 5}, {"temperature": 0.0}])
+def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]):
+    run_comparison(SMALL, tmp_path, run=Pretended())
+    with pytest.raises(ValueError, match=r"another (flags|plan)"):
+        run_comparison(dataclasses.replace(SMALL, **change), tmp_path, run=Pretended())
+
+
+def test_a_taken_folder_is_refused(tmp_path: Path):
+    (tmp_path / "something").touch()
+    with pytest.raises(ValueError, match="holds no comparison"):
+        run_comparison(SMALL, tmp_path, run=Pretended())
+
+
+def test_a_further_row(tmp_path: Path):
+    extra = tmp_path / "big"
+    extra.mkdir()
+    sets = {name: {"data": name, "outcomes": [[1.0, 1.0]]} for name in ("vbar", "hbar")}
+    (extra / "evaluation.json").write_text(json.dumps({"sets": sets}))
+    found = run_comparison(SMALL, tmp_path / "out", more_rows={"big": extra}, run=Pretended())
+    row = found["rows"][2]
+    assert (row["name"], row["seeds"], row["accuracy"]["average"]["value"]) == ("big", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"methods": ("grpo", "nothing")}, "no method 'nothing'"),
+        ({"methods": ()}, "at least one"),
+        ({"seeds": (1, 1)}, "each one once"),
+        ({"methods": ("iapo",)}, "reference 'grpo'"),
+        ({"flags": ("--seed=3",)}, "set by the comparison itself"),
+    ],
+)
+def test_bad_comparisons_are_refused(change: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_options():
+    given = {"methods": "grpo, torl", "seeds": "3,4", "samples": 7, "sets": None}
+    comparison, rows = describe("smoke", given, ["--max_steps", "9"], ["big=runs/big"])
+    assert (comparison.methods, comparison.seeds, comparison.samples) == (("grpo", "torl"), (3, 4), 7)
+    assert comparison.sets == COMPARISONS["smoke"].sets
+    # The later of two flags counts.
+    assert parse(comparison.config, comparison.flags)[1].max_steps == 9
+    assert rows == {"big": Path("runs/big")}
+    for preset, options, extra, sentence in (
+        ("huge", {}, [], "no comparison 'huge'"),
+        ("smoke", {"seeds": "a"}, [], "whole numbers"),
+        ("smoke", {}, ["big"], "NAME=FOLDER"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            describe(preset, options, [], extra)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_presets_hold_all_methods(name: str):
+    comparison = COMPARISONS[name]
+    assert comparison.methods == tuple(PRESETS)
+    assert len(comparison.seeds) > 1
+    for method in comparison.methods:
+        assert parse(comparison.config, (*comparison.flags, "--reward", method))[1].reward == method
+
+
+# One process
+
+
+def test_the_last_whole_checkpoint_counts(tmp_path: Path):
+    assert last_checkpoint(tmp_path) is None
+    for step, whole in ((5, True), (20, True), (100, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if whole:
+            (folder / "trainer_state.json").touch()
+    assert last_checkpoint(tmp_path) == (tmp_path / "checkpoint-20", 20)
+
+
+def test_logs_are_rewound(tmp_path: Path):
+    metrics = tmp_path / "metrics.jsonl"
+    text = "".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3))
+    metrics.write_text(text + '{"step": 4, "lo')
+    rewind(tmp_path, 2)
+    assert metrics.read_text() == '{"step": 1}\n{"step": 2}\n'
+    rewind(tmp_path, 0)
+    assert not metrics.exists()
+
+
+def test_a_plan_survives_json():
+    plan = EvaluationPlan("m", ("vbar",), SourceSettings(3, question_types=("value",)), repeats=1)
+    assert plan_from_json(json.loads(json.dumps(dataclasses.asdict(plan)))) == plan
+
+
+def order(folder: Path, steps: int = 3) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    source = SourceSettings(2, question_types=("value",))
+    plan = EvaluationPlan(str(folder / "policy"), ("vbar",), source, generation=EvaluationSettings(24))
+    flags = ["--output_dir", str(folder), "--reward", "iapo", "--max_steps", str(steps), "--save_steps", "2"]
+    flags += ["--per_device_train_batch_size", "8", "--train_samples", "16", "--trace_every", "1"]
+    job = {"threads": 1, "config": "compare", "flags": flags, "plan": dataclasses.asdict(plan)}
+    (folder / "job.json").write_text(json.dumps(job))
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    order(tmp_path / "whole")
+    run_job(tmp_path / "whole")
+
+    log = MetricsWriter.on_log
+
+    def stop(self: MetricsWriter, args: Any, state: Any, *rest: Any, **more: Any) -> None:
+        log(self, args, state, *rest, **more)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "stopped"
+    order(folder)
+    monkeypatch.setattr(MetricsWriter, "on_log", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(folder)
+    monkeypatch.undo()
+    assert last_checkpoint(folder) == (folder / "checkpoint-2", 2)
+    run_job(folder)
+    assert [row["step"] for row in RunFolder(folder).read_metrics()] == [1, 2, 3]
+    assert {trace.step for trace in RunFolder(folder).read_traces()} == {1, 2, 3}
+    assert json.loads((folder / "times.json").read_text())["steps"] == 1
+    assert not list(folder.glob("checkpoint-*"))
+    # It ends where the run ends that was never stopped.
+    weights, others = (load_file(tmp_path / name / "policy" / "model.safetensors") for name in ("whole", "stopped"))
+    assert all((weights[key] == others[key]).all() for key in weights)
+    evaluations = [
+        json.loads((tmp_path / n / "evaluation" / "evaluation.json").read_text()) for n in ("whole", "stopped")
+    ]
+    assert evaluations[0]["sets"] == evaluations[1]["sets"]
+
+    def never(*_: Any) -> None:
+        raise AssertionError("a trained policy is not trained again")
+
+    monkeypatch.setattr(compare_job, "run", never)
+    run_job(folder)
+
+
+def test_the_command(tmp_path: Path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "iapo", "compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]
+    command += ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "16", "--samples", "2"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "average - grpo" in done.stdout
+    found = json.loads((out / "table1.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["start", "teacher", "grpo", "otc"]
+    hashes = [json.loads((out / m / "seed-0" / "manifest.json").read_text())["data"] for m in ("grpo", "otc")]
+    assert hashes[0] == hashes[1]
+    # All is there: nothing runs, and a setting that differs is one sentence.
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert json.loads((out / "table1.json").read_text()) == found
+    done = subprocess.run([*command, "--samples", "3"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another plan" in done.stderr

@@ -1,0 +1,82 @@
+"""Processes side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from iapo.experiments.processes import Job, JobError, count_lines, run_jobs
+
+# Notes when it begins and ends.
+NOTE = """
+import os, sys, time
+with open(sys.argv[1], "a") as file:
+    file.write("begin\\n"); file.flush(); time.sleep(0.3); file.write("end\\n")
+print("threads", os.environ["OMP_NUM_THREADS"])
+"""
+
+
+def job(name: str, folder: Path, code: str, *words: str) -> Job:
+    return Job(
+        name,
+        lambda threads: [sys.executable, "-c", code, *words],
+        log=folder / name / "log.txt",
+        steps=1,
+        done=lambda: 0,
+        phase=lambda done: "at work",
+    )
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_so_many_at_a_time(tmp_path: Path, together: int):
+    notes = tmp_path / "notes"
+    run_jobs([job(str(index), tmp_path, NOTE, str(notes)) for index in range(3)], together)
+    running, most = 0, 0
+    for word in notes.read_text().split():
+        running += 1 if word == "begin" else -1
+        most = max(most, running)
+    assert notes.read_text().split().count("end") == 3
+    assert most <= together
+    assert all("threads" in (tmp_path / str(index) / "log.txt").read_text() for index in range(3))
+
+
+def test_a_failure_ends_the_others_and_shows_its_log(tmp_path: Path):
+    slow = job("slow", tmp_path, "import time; time.sleep(60)")
+    bad = job("bad", tmp_path, "raise SystemExit('out of luck')")
+    never = job("never", tmp_path, "print('ran')")
+    started = time.monotonic()
+    with pytest.raises(JobError, match=r"the run bad ended with exit code 1(.|\n)*out of luck"):
+        run_jobs([slow, bad, never], 2)
+    # The slow one would have gone on for a minute.
+    assert time.monotonic() - started < 55
+    assert not (tmp_path / "never").exists()
+
+
+def test_lines_are_counted(tmp_path: Path):
+    assert count_lines(tmp_path / "none") == 0
+    (tmp_path / "some").write_text("a\nb\nhalf")
+    assert count_lines(tmp_path / "some") == 2
+
+
+def test_ended_from_outside_it_ends_its_processes(tmp_path: Path):
+    """A child that outlived its parent would write into the folder of the run that goes on."""
+    child = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(60)"
+    parent = (
+        "import pathlib, sys\nfrom iapo.experiments.processes import Job, run_jobs\n"
+        f"command = [sys.executable, '-c', {child!r}, sys.argv[1] + '/pid']\n"
+        "log = pathlib.Path(sys.argv[1]) / 'log.txt'\n"
+        "run_jobs([Job('one', lambda threads: command, log, 1, lambda: 0, lambda done: 'at work')], 1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path)], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -1,0 +1,140 @@
+"""Table 1 by hand: means over seeds, Student's intervals, paired differences, all four forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iapo.estimates import mean, proportion
+from iapo.experiments.table_one import Row, csv_table, latex_table, read_row, table_one, write_table
+
+DATA = {"vbar": "a", "h_bar": "b"}
+
+
+def run_of(vbar: list[float], hbar: list[float]) -> dict[str, Any]:
+    return {"vbar": np.array(vbar), "h_bar": np.array(hbar)}
+
+
+GRPO = Row("grpo", {0: run_of([1, 0, 0, 0], [1, 1]), 1: run_of([1, 1, 0, 0], [1, 0])}, DATA)
+IAPO = Row("iapo", {0: run_of([1, 1, 0, 0], [1, 1]), 1: run_of([1, 1, 1, 1], [1, 0])}, DATA)
+START = Row("start", {None: run_of([0, 0, 0, 0], [0, 1])}, DATA)
+
+
+def found_rows(*rows: Row) -> dict[str, Any]:
+    return {row["name"]: row for row in table_one(rows, "grpo")["rows"]}
+
+
+def student(values: list[float]) -> tuple[float, float, float]:
+    """Two values: the t quantile at one degree of freedom is 12.706."""
+    centre = sum(values) / 2
+    half = 12.7062047 * abs(values[0] - values[1]) / math.sqrt(2) / math.sqrt(2)
+    return centre, centre - half, centre + half
+
+
+def test_means_over_seeds():
+    rows = found_rows(START, GRPO, IAPO)
+    assert [rows[name]["seeds"] for name in ("start", "grpo", "iapo")] == [0, 2, 2]
+    vbar = rows["grpo"]["accuracy"]["vbar"]
+    value, low, high = student([0.25, 0.5])
+    assert (vbar["value"], vbar["over"], vbar["count"]) == (value, "seeds", 2)
+    # The half-width is more than 1 here; a share has bounds.
+    assert low < 0 < 1 < high
+    assert (vbar["low"], vbar["high"]) == (0, 1)
+    # Sets count alike, whatever their sizes.
+    assert rows["iapo"]["accuracy"]["average"]["value"] == pytest.approx((0.75 + 0.75) / 2)
+
+
+def test_an_interval_by_hand():
+    rows = {seed: {"vbar": np.array([share])} for seed, share in enumerate((0.50, 0.51, 0.55))}
+    (row,) = table_one([Row("grpo", rows, {"vbar": "a"})], "grpo")["rows"]
+    one = row["accuracy"]["average"]
+    # Mean 0.52, deviation sqrt(0.0007), t quantile 4.302653 at two degrees of freedom.
+    half = 4.302653 * math.sqrt(0.0007) / math.sqrt(3)
+    assert one["value"] == pytest.approx(0.52)
+    assert (one["low"], one["high"]) == (pytest.approx(0.52 - half, abs=1e-6), pytest.approx(0.52 + half, abs=1e-6))
+
+
+def test_differences_are_paired_by_seed():
+    rows = found_rows(START, GRPO, IAPO)
+    assert rows["start"]["difference"] is rows["grpo"]["difference"] is None
+    difference = rows["iapo"]["difference"]
+    assert difference["vbar"]["value"] == pytest.approx((0.25 + 0.5) / 2)
+    assert difference["average"]["value"] == pytest.approx((0.125 + 0.25) / 2)
+    # Equal in both seeds: the seeds tell nothing, the samples do.
+    assert (difference["h_bar"]["value"], difference["h_bar"]["over"]) == (0, "samples")
+
+
+def test_only_common_seeds_are_paired():
+    third = Row("iapo", {1: IAPO.runs[1], 7: IAPO.runs[0]}, DATA)
+    one = found_rows(GRPO, third)["iapo"]["difference"]["vbar"]
+    assert (one["value"], one["over"]) == (0.5, "samples")
+    assert -1 <= one["low"] < one["value"] < one["high"] <= 1
+
+
+def test_one_run_has_an_interval_over_samples():
+    row = found_rows(GRPO, START)["start"]["accuracy"]
+    assert row["h_bar"]["over"] == "samples"
+    assert (row["h_bar"]["low"], row["h_bar"]["high"]) == (mean([0, 1]).low, mean([0, 1]).high)
+    # None right of four is not certainly none.
+    assert (row["vbar"]["value"], row["vbar"]["high"]) == (0, proportion([False] * 4).high)
+
+
+def test_other_samples_are_refused():
+    with pytest.raises(ValueError, match="'iapo' has other test samples"):
+        table_one([GRPO, Row("iapo", IAPO.runs, {**DATA, "vbar": "c"})], "grpo")
+
+
+def evaluation(folder: Path, outcomes: list[list[float]], data: str = "a") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = {"vbar": {"data": data, "outcomes": outcomes}}
+    (folder / "evaluation.json").write_text(json.dumps({"sets": sets}))
+    return folder
+
+
+def test_rows_are_read(tmp_path: Path):
+    folders = [evaluation(tmp_path / "0", [[1, 0], [1, 1]]), evaluation(tmp_path / "1", [[0, 0], [0, 1]])]
+    row = read_row("grpo", folders, [0, 1])
+    assert {seed: run["vbar"].tolist() for seed, run in row.runs.items()} == {0: [1, 0.5], 1: [0, 0.5]}
+    assert row.data == {"vbar": "a"}
+
+
+def test_unfinished_and_foreign_evaluations_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="no finished evaluation"):
+        read_row("grpo", [tmp_path])
+    (tmp_path / "evaluation.json").write_text('{"before": {}}')
+    with pytest.raises(ValueError, match="not written by iapo evaluate"):
+        read_row("grpo", [tmp_path])
+    folders = [evaluation(tmp_path / "0", [[1]]), evaluation(tmp_path / "1", [[1]], data="b")]
+    with pytest.raises(ValueError, match="other samples"):
+        read_row("grpo", folders, [0, 1])
+
+
+def test_all_forms_say_the_same(tmp_path: Path):
+    found = table_one([START, GRPO, IAPO], "grpo")
+    write_table(found, tmp_path)
+    assert json.loads((tmp_path / "table1.json").read_text()) == json.loads(json.dumps(found))
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))
+    assert len(lines) == 3 * 3
+    one = next(line for line in lines if (line["row"], line["set"]) == ("iapo", "average"))
+    assert (float(one["accuracy_value"]), float(one["difference_value"])) == (0.75, 0.1875)
+    assert (one["seeds"], one["difference_over"]) == ("2", "seeds")
+    latex = (tmp_path / "table1.tex").read_text()
+    assert latex.count(r"\\") == 4
+    assert r"h\_bar" in latex
+    assert "$+18.8$" in latex
+    text = (tmp_path / "table1.txt").read_text()
+    for words in ("h_bar", "+18.8", "75.0", "over samples"):
+        assert words in text
+    assert csv_table(found) == (tmp_path / "table1.csv").read_text()
+
+
+def test_latex_names_are_escaped():
+    row = Row("a_b&c%", GRPO.runs, DATA)
+    assert r"a\_b\&c\%" in latex_table(table_one([GRPO, row], "grpo"))

@@ -1,0 +1,213 @@
+"""`iapo attribute` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from iapo.rewards.alignment import Alignment
+from iapo.rollout.generation import make_generate
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.turns import encode_prompts, read_first_turn, rollout
+from iapo.studies.attribute import METHODS, Explanation, chart_sample, explain, read_call, read_sample, run_attribute
+
+ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
+
+
+def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
+    out = tmp_path_factory.mktemp("attribute") / "new"
+    done = iapo("attribute", "--teacher", "tiny-teacher", "--family", "hbar", "--index", "1", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((out / "attribution.json").read_text()), done.stdout, out
+
+
+def test_prints_rollout_and_table(written: tuple[dict[str, Any], str, Path]) -> None:
+    numbers, printed, out = written
+    for part in (numbers["sample"]["question"], numbers["program"], numbers["status"], "student's score"):
+        assert part in printed
+    rows = [line for line in printed.splitlines() if "│" in line]
+    assert len(rows) == len(numbers["blocks"]) == 9
+    for row, block in zip(rows, numbers["blocks"], strict=True):
+        assert f"{block['name']}{' *' if block['called'] else ''} " in row
+        for text in (f"{block['student']['score']:+.4f}", f"{block['student']['share']:.3f}"):
+            assert text in row
+        assert f"{block['teacher']['share']:.3f}" in row
+    assert f"KL(student || teacher): {numbers['divergence']:.4f} nats" in printed
+    assert str(out / "attribution.png") in printed
+    assert [block["name"] for block in numbers["blocks"] if block["called"]] == [
+        f"tool:{call['name']}" for call in numbers["calls"]
+    ]
+
+
+def test_numbers_sum(written: tuple[dict[str, Any], str, Path]) -> None:
+    numbers, _, _ = written
+    for who in ("student", "teacher"):
+        assert sum(block[who]["share"] for block in numbers["blocks"]) == pytest.approx(1, abs=1e-5)
+        tokens = numbers["models"][who]["tokens"]
+        largest = max(abs(block[who]["score"]) for block in numbers["blocks"])
+        for block in numbers["blocks"]:
+            of_block = sum(token["score"] for token in tokens if token["block"] == block["name"])
+            assert of_block == pytest.approx(block[who]["score"], rel=1e-3, abs=1e-4 * largest)
+        whole = sum(abs(token["score"]) for token in tokens)
+        in_picture = sum(token["score"] for token in tokens if token["text"] == "<|image_pad|>")
+        patches = numbers["models"][who]["patches"]
+        assert [len(row) for row in patches] == [4] * 4
+        assert sum(map(sum, patches)) == pytest.approx(in_picture / whole, rel=1e-3, abs=1e-5)
+    assert 0 < numbers["divergence"] <= numbers["worst_divergence"]
+
+
+def test_plot_is_a_picture(written: tuple[dict[str, Any], str, Path]) -> None:
+    with Image.open(written[2] / "attribution.png") as plot:
+        assert plot.width > 600
+        assert plot.height > 600
+        assert len(plot.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_agrees_with_training(written: tuple[dict[str, Any], str, Path], student: Policy) -> None:
+    """The shares and the divergence are those that the reward is made of."""
+    from iapo.rollout.policy import load_policy
+
+    numbers = written[0]
+    encoder = PromptEncoder(student.processor)
+    sample = chart_sample("hbar", 1, seed=0, size=112)
+    (one,) = rollout([sample], encoder, make_generate(student, encoder, max_new_tokens=64))
+    (measured,) = Alignment(load_policy("tiny-teacher"), encoder).measure(student.model, [one])
+    assert one.trace.turn_1 == numbers["turn_1"]
+    assert numbers["divergence"] == pytest.approx(measured.divergence, rel=1e-3)
+    for who, shares in (("student", measured.student), ("teacher", measured.teacher)):
+        for block in numbers["blocks"]:
+            assert block[who]["share"] == pytest.approx(shares[block["name"]], rel=1e-3, abs=1e-5)
+
+
+def test_refuses_a_taken_folder(written: tuple[dict[str, Any], str, Path]) -> None:
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    with pytest.raises(ValueError, match="already exists"):
+        run_attribute("tiny-student", written[2], sample=sample)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_given_sample_and_call(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sample file beside its picture, the call from a file, and no teacher."""
+    sample = chart_sample("vbar", 3, seed=1, size=140)
+    sample.image.save(tmp_path / "chart.png")
+    (tmp_path / "sample.json").write_text(json.dumps(sample.to_json(image_path="chart.png")))
+    (tmp_path / "turn.txt").write_text(ROWS.format(name=next(iter(sample.row_boxes))))
+    read = read_sample(tmp_path / "sample.json")
+    assert read.image.tobytes() == sample.image.tobytes()
+    call = read_call(f"@{tmp_path / 'turn.txt'}")
+    run_attribute("tiny-student", tmp_path / "out", sample=read, call=call, method=method, steps=2, max_turn_tokens=8)
+    numbers = json.loads((tmp_path / "out" / "attribution.json").read_text())
+    assert numbers["turn_1"] == call
+    assert (numbers["method"], numbers["steps"]) == (method, 2 if method == "integrated" else 1)
+    assert numbers["misused"]
+    assert numbers["divergence"] is None
+    assert list(numbers["models"]) == ["student"]
+    assert len(numbers["models"]["student"]["patches"]) == 5
+    assert (tmp_path / "out" / "attribution.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "teacher" not in printed
+    assert "tool of the wrong axis" in printed
+
+
+def explained(policy: Policy, method: str) -> Explanation:
+    encoder = PromptEncoder(policy.processor)
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    (prompt,) = encode_prompts([sample], encoder)
+    ids = encoder.tokenizer(ROWS.format(name="A"))["input_ids"]
+    first = read_first_turn(ids, sample, encoder)
+    return explain("it", policy, encoder, prompt, (first.ids, first.target), method)
+
+
+def test_methods_differ(student: Policy) -> None:
+    gradient, occlusion = (explained(student, method) for method in ("gradient", "occlusion"))
+    assert not torch.allclose(gradient.scores, occlusion.scores, atol=1e-2)
+    # The heat map shows single tokens, which occlusion does not score.
+    assert (gradient.patches == occlusion.patches).all()
+    assert gradient.log_prob == occlusion.log_prob
+
+
+def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher explains the same program, cut into its own tokens."""
+    from iapo.rollout.policy import load_policy
+
+    foreign.model.eval()
+    monkeypatch.setattr(
+        "iapo.studies.attribute.load_policy", lambda name, **_: foreign if name == "it" else load_policy(name)
+    )
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    call = "I look at it.\n" + ROWS.format(name=next(iter(sample.row_boxes)))
+    run_attribute("tiny-student", tmp_path, teacher="it", sample=sample, call=call, max_turn_tokens=8)
+    numbers = json.loads((tmp_path / "attribution.json").read_text())
+    # An untrained model gives every token about the same probability, so its log-probability counts them.
+    encoder = PromptEncoder(foreign.processor)
+    first = read_first_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
+    per_token = torch.tensor(float(len(encoder.tokenizer))).log().item()
+    assert numbers["models"]["teacher"]["log_prob"] == pytest.approx(-sum(first.target) * per_token, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ("FINAL ANSWER: 3. TERMINATE", "the first turn calls no tool"),
+        ("```python\nimport os\n```", "has a program that is refused"),
+    ],
+)
+def test_a_turn_without_a_call(call: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        run_attribute("tiny-student", tmp_path, sample=chart_sample("vbar", 0, seed=0, size=112), call=call)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_call_is_one_sentence(tmp_path: Path) -> None:
+    done = iapo("attribute", "--call", "FINAL ANSWER: 3. TERMINATE", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "calls no tool" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    with pytest.raises(ValueError, match="no method 'magic'"):
+        run_attribute("tiny-student", tmp_path, sample=sample, method="magic")
+    with pytest.raises(ValueError, match="steps is 0"):
+        run_attribute("tiny-student", tmp_path, sample=sample, steps=0)
+    with pytest.raises(ValueError, match="index is -1"):
+        chart_sample("vbar", -1, seed=0, size=112)
+    with pytest.raises(ValueError, match="unknown family"):
+        chart_sample("pie", 0, seed=0, size=112)
+    with pytest.raises(ValueError, match="cannot read the first turn"):
+        read_call(f"@{tmp_path / 'none.txt'}")
+    with pytest.raises(ValueError, match="cannot read the sample"):
+        read_sample(tmp_path / "none.json")
+    for text, sentence in (("{", "is not a sample"), ("{}", "is missing"), ("[]", "not a s")):
+        (tmp_path / "sample.json").write_text(text)
+        with pytest.raises(ValueError, match=sentence):
+            read_sample(tmp_path / "sample.json")
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['iapo', 'attribute', '--help']\n"
+        "from iapo.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code in (0, None), end.code\n"
+        "assert not {'torch', 'transformers', 'matplotlib'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--method" in done.stdout

@@ -1,0 +1,70 @@
+"""Run by `test_distributed.py` in several processes: one backward, plain and packed, under DDP or FSDP2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import Qwen2_5_VLForConditionalGeneration
+from trl.trainer.utils import add_fused_lm_head
+
+from iapo.training.packing import pack
+from iapo.training.shared_prefix import add_shared_prefix
+
+
+def wrap(model: Any, how: str) -> Any:
+    """Replicates or shards the model over all processes."""
+    if how == "ddp":
+        return DistributedDataParallel(model)
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for block in (*model.model.language_model.layers, *model.model.visual.blocks):
+        fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def whole(gradient: Any) -> torch.Tensor:
+    full: torch.Tensor = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+    return full.flatten()
+
+
+def main(how: str, checkpointing: bool, folder: Path) -> None:
+    """Writes this process's synchronised gradients, plain and packed."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    batch = torch.load(folder / f"batch-{rank}.pt", weights_only=True)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "model").train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    add_fused_lm_head(model)
+    add_shared_prefix(model)
+    wrapped = wrap(model, how)
+    length = batch.pop("length")
+    numbers = batch.pop("picture_ids")
+    gradients = {}
+    for name in ("plain", "shared"):
+        wrapped.zero_grad()
+        if name == "plain":
+            targets = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+            targets[:, :-length] = -100
+            log_probs = wrapped(**batch, labels=targets, fused_lm_head=True).log_probs[:, -length:]
+        else:
+            packed = pack(model.model, **batch, picture_ids=numbers, completion=length)
+            log_probs = packed.spread(wrapped(**packed.inputs, fused_lm_head=True).log_probs)
+        written = batch["mm_token_type_ids"][:, -length:] == 0
+        # Other weights on each process, so that the mean over processes is not each one's own gradient.
+        (log_probs[written].sum() * (rank + 1)).backward()
+        gradients[name] = torch.cat([whole(parameter.grad) for parameter in model.parameters()])
+    torch.save(gradients, folder / f"gradients-{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2] == "checkpointing", Path(sys.argv[3]))

@@ -1,0 +1,59 @@
+"""Every packaged configuration parses, and unknown settings are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from iapo.experiments.demo import METHODS, STEPS
+from iapo.training.config import CONFIGS, find_config
+from iapo.training.run import chart_samples, parse
+
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packaged_configurations_parse(name: str) -> None:
+    arguments, settings = parse(name)
+    written = yaml.safe_load(find_config(name).read_text())
+    for key, value in written.items():
+        holder = arguments if hasattr(arguments, key) else settings
+        found = getattr(holder, key)
+        assert found == (type(found)(value) if not isinstance(value, (list, bool)) else value) or key == "report_to"
+
+
+def test_demo_runs_differ_in_the_penalty_alone() -> None:
+    first, second = (yaml.safe_load(find_config(f"demo-{method}").read_text()) for method in METHODS.values())
+    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    assert differing == {"output_dir", "penalty_weight", "penalty_decay", "always_measure"}
+    assert first["max_steps"] == second["max_steps"] == STEPS
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    arguments, settings = parse("demo-iapo", ["--penalty_weight", "0.5", "--train_samples", "7"])
+    assert (settings.penalty_weight, arguments.train_samples) == (0.5, 7)
+
+
+@pytest.mark.parametrize("where", ["file", "flag"])
+def test_unknown_settings_are_refused(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("output_dir: x\nbf16: false\n" + ("penalty_wieght: 1\n" if where == "file" else ""))
+    with pytest.raises(ValueError, match="penalty_wieght"):
+        parse(str(path), ["--penalty_wieght", "1"] if where == "flag" else [])
+
+
+def test_missing_configuration_is_refused() -> None:
+    with pytest.raises(ValueError, match="no configuration 'nothing'"):
+        parse("nothing")
+
+
+def test_train_and_test_charts_differ() -> None:
+    arguments, _ = parse("demo-iapo")
+    train = chart_samples(arguments, "train", 40, 0)
+    test = chart_samples(arguments, "test", 41, 0)
+    assert len(train) == 40
+    assert len(test) == 41
+    assert {sample.source for sample in test} == {"synthetic/vbar", "synthetic/hbar"}
+    assert not {sample.image.tobytes() for sample in train} & {sample.image.tobytes() for sample in test}
