@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Literal, Self
 
 from PIL import Image
 
+from iapo.errors import InputError
+
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
 Status = Literal["edited", "no_call", "refused", "failed"]
@@ -118,15 +120,15 @@ class Sample:
 
     def __post_init__(self) -> None:
         if not self.answers:
-            raise ValueError(f"sample {self.id!r} has no answer; give at least one")
+            raise InputError(f"sample {self.id!r} has no answer; give at least one")
         if self.axis is not None and self.axis not in AXES:
-            raise ValueError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
+            raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
         object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
         object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
         for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
             for name, (x1, y1, x2, y2) in boxes.items():
                 if not (x1 < x2 and y1 < y2):
-                    raise ValueError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
+                    raise InputError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
 
     def to_json(self, image_path: str | None = None) -> dict[str, Any]:
         """Returns a JSON-ready dict; the picture is embedded as PNG unless `image_path` says where it lies."""
@@ -154,11 +156,11 @@ class Sample:
             image: The picture itself, where the caller keeps it apart from the dict.
 
         Raises:
-            ValueError: If there is no picture.
+            InputError: If there is no picture.
         """
         picture = image if image is not None else _unpack_image(data["image"], root)
         if picture is None:
-            raise ValueError(f"sample {data['id']!r} has no picture")
+            raise InputError(f"sample {data['id']!r} has no picture")
         return cls(
             id=data["id"],
             image=picture,

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from iapo.errors import InputError
+
 Normalization = Literal["magnitude", "softmax"]
 
 
@@ -24,13 +26,13 @@ def block_distribution(scores: Tensor, normalization: Normalization = "magnitude
         Probabilities, shape (..., m), each at least `eps / m`.
 
     Raises:
-        ValueError: If `eps` is outside (0, 1), the normalisation is unknown, or a score is not finite.
+        InputError: If `eps` is outside (0, 1), the normalisation is unknown, or a score is not finite.
     """
     if not 0 < eps < 1:
-        raise ValueError(f"eps must lie between 0 and 1, got {eps}")
+        raise InputError(f"eps must lie between 0 and 1, got {eps}")
     scores = scores.float()
     if not torch.isfinite(scores).all():
-        raise ValueError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
+        raise InputError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
     count = scores.shape[-1]
     if normalization == "magnitude":
         magnitude = scores.abs()
@@ -39,7 +41,7 @@ def block_distribution(scores: Tensor, normalization: Normalization = "magnitude
     elif normalization == "softmax":
         p = scores.softmax(-1)
     else:
-        raise ValueError(f"unknown normalization {normalization!r}; use 'magnitude' or 'softmax'")
+        raise InputError(f"unknown normalization {normalization!r}; use 'magnitude' or 'softmax'")
     return (1 - eps) * p + eps / count
 
 

@@ -12,6 +12,7 @@ from iapo.data.files import files_of
 from iapo.data.leakage import Leak, PictureIndex
 from iapo.data.loading import load
 from iapo.data.rows import stem_of
+from iapo.errors import InputError
 from iapo.records import Axis, Kind, Sample
 
 
@@ -66,10 +67,10 @@ def find_benchmark(name: str) -> Benchmark:
     """The test set of that name.
 
     Raises:
-        ValueError: If there is none.
+        InputError: If there is none.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"unknown test set {name!r}; use one of {', '.join(BENCHMARKS)}")
+        raise InputError(f"unknown test set {name!r}; use one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
@@ -85,7 +86,7 @@ def load_benchmark(name: str, source: str | Path | None = None, *, any_size: boo
         Samples, and damage, which counts as a question.
 
     Raises:
-        ValueError: At the call, if the source does not have the test set; at the end, if the number of questions is
+        InputError: At the call, if the source does not have the test set; at the end, if the number of questions is
             not the paper's and `any_size` is not set.
     """
     one = find_benchmark(name)
@@ -104,7 +105,7 @@ def report_leaks(
         source: As in `load_benchmark`.
 
     Raises:
-        ValueError: If a test set cannot be loaded, or has a damaged row.
+        InputError: If a test set cannot be loaded, or has a damaged row.
     """
     index = PictureIndex()
     for sample in train:
@@ -115,7 +116,7 @@ def report_leaks(
 def _locate(one: Benchmark, source: str | Path | None) -> tuple[str | Path, str | None]:
     if source is None:
         if one.hub is None:
-            raise ValueError(
+            raise InputError(
                 f"no hub set holds the {one.size} questions of {one.title} alone; give a file or a folder with "
                 f"{one.stems[0]}.json, from the data of ReFocus"
             )
@@ -130,7 +131,7 @@ def _locate(one: Benchmark, source: str | Path | None) -> tuple[str | Path, str 
         found = [file for file in files if stem_of(file.name).lower() == stem.lower()]
         if found:
             return (found[0], None) if len(found) == 1 else (path, stem)
-    raise ValueError(f"the folder {path} has no file of {one.title}; name it {' or '.join(one.stems)}, with its ending")
+    raise InputError(f"the folder {path} has no file of {one.title}; name it {' or '.join(one.stems)}, with its ending")
 
 
 def _counted(one: Benchmark, items: Iterator[Sample | Damage], where: str, any_size: bool) -> Iterator[Sample | Damage]:
@@ -144,7 +145,7 @@ def _counted(one: Benchmark, items: Iterator[Sample | Damage], where: str, any_s
         count += 1
         yield item
     if count != one.size and not any_size:
-        raise ValueError(
+        raise InputError(
             f"{where} has {count} questions, and {one.title} has {one.size} in the paper, so that its scores cannot be "
             "compared with the paper's; set any_size to accept that"
         )

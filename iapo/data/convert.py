@@ -16,6 +16,7 @@ from iapo.data.formats.parquet import write_rows
 from iapo.data.loading import load
 from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
+from iapo.errors import InputError
 from iapo.records import Sample
 
 
@@ -63,7 +64,7 @@ def convert(
         The counts.
 
     Raises:
-        ValueError: If a file would be overwritten, the data cannot be read, no row of it loads, or a row is damaged
+        InputError: If a file would be overwritten, the data cannot be read, no row of it loads, or a row is damaged
             and `refuse_damage` is set.
     """
     aside = out.with_name(out.name + DAMAGED)
@@ -85,7 +86,7 @@ def convert(
             samples = _with_boxes(samples, done)
         first = next(samples, None)
         if first is None:
-            raise ValueError(f"no row of {source} gives a sample; iapo data check {source} says why")
+            raise InputError(f"no row of {source} gives a sample; iapo data check {source} says why")
         done.samples = write_rows(itertools.chain([first], samples), out)
         if done.damaged:
             done.quarantine = part.replace(aside)
@@ -119,21 +120,21 @@ def make(
         How many were written.
 
     Raises:
-        ValueError: If the file would be overwritten, `count` is not positive, or `generate` refuses an argument.
+        InputError: If the file would be overwritten, `count` is not positive, or `generate` refuses an argument.
     """
     _check_free(out)
     if count < 1:
-        raise ValueError(f"the number of samples is {count}; give at least 1")
+        raise InputError(f"the number of samples is {count}; give at least 1")
     samples = generate(family, count, seed=seed, size=size, split=split, question_types=question_types)
     return write_rows(progress(samples, f"drawing {family}", count), out)
 
 
 def _check_free(out: Path, *others: Path) -> None:
     if out.suffix != ".parquet":
-        raise ValueError(f"the output {out} is a parquet file; give it a name that ends in .parquet")
+        raise InputError(f"the output {out} is a parquet file; give it a name that ends in .parquet")
     for path in (out, *others):
         if path.exists():
-            raise ValueError(f"{path} already exists; remove it or give another name")
+            raise InputError(f"{path} already exists; remove it or give another name")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from iapo.errors import InputError
 from iapo.records import Sample
 
 
@@ -39,11 +40,11 @@ def strict(items: Iterable[Sample | Damage]) -> Iterator[Sample]:
     """Yields the samples and raises at the first damage.
 
     Raises:
-        ValueError: At a damage, with its file, row, id and reason.
+        InputError: At a damage, with its file, row, id and reason.
     """
     for item in items:
         if isinstance(item, Damage):
-            raise ValueError(str(item))
+            raise InputError(str(item))
         yield item
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.data.rows import SUFFIXES, stem_of
+from iapo.errors import InputError
 
 QUARANTINE = ".quarantine.jsonl"
 """How the names of files end in which a run lists the damaged rows that it left out; they are no data."""
@@ -39,7 +40,7 @@ def files_of(path: Path) -> list[Path]:
     """The data files of a folder and the folders in it, in the order of their names; of a file, itself.
 
     Raises:
-        ValueError: If there is none.
+        InputError: If there is none.
     """
     if path.is_file():
         return [path]
@@ -53,7 +54,7 @@ def files_of(path: Path) -> list[Path]:
         and file.name not in ("dataset_info.json", "dataset_infos.json", "state.json")
     )
     if not found:
-        raise ValueError(f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}")
+        raise InputError(f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}")
     return found
 
 
@@ -65,20 +66,20 @@ def choose(path: Path, split: str | None) -> list[Path]:
         split: A split, or the name of a file without its ending; None where there is one split alone.
 
     Raises:
-        ValueError: If there is no such split, or None is given and there are several.
+        InputError: If there is no such split, or None is given and there are several.
     """
     files = files_of(path)
     if path.is_file():
         told = split_of(path)
         if split is not None and told in _SPLITS.values() and canonical(split) not in (told, stem_of(path.name)):
-            raise ValueError(f"{path} holds the split {told!r} by its name, not {split!r}")
+            raise InputError(f"{path} holds the split {told!r} by its name, not {split!r}")
         return files
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(split_of(file), []).append(file)
     if split is None:
         if len(by_split) > 1:
-            raise ValueError(f"the folder {path} has the splits {', '.join(by_split)}; give one of them")
+            raise InputError(f"the folder {path} has the splits {', '.join(by_split)}; give one of them")
         return files
     named = [file for file in files if stem_of(file.name) == split]
     chosen = named or by_split.get(canonical(split), [])
@@ -86,7 +87,7 @@ def choose(path: Path, split: str | None) -> list[Path]:
         # One file for all splits; its rows say to which each belongs.
         return files
     if not chosen:
-        raise ValueError(f"the folder {path} has no split {split!r}; it has {', '.join(by_split)}")
+        raise InputError(f"the folder {path} has no split {split!r}; it has {', '.join(by_split)}")
     return chosen
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from iapo.data.files import canonical
 from iapo.data.rows import SOLUTION_COLUMNS, Row, without_solution
+from iapo.errors import InputError
 
 
 def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[Row]]:
@@ -21,7 +22,7 @@ def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[R
         Its columns without those that give solutions away, and its rows.
 
     Raises:
-        ValueError: If there is no such data set or split, or it cannot be reached.
+        InputError: If there is no such data set or split, or it cannot be reached.
     """
     # Loaded on use: it takes seconds, and files need none of it.
     import datasets
@@ -33,7 +34,7 @@ def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[R
     except (OSError, datasets.exceptions.DatasetsError) as error:
         # ConnectionError and the hub's own errors are OSErrors.
         first = str(error).strip().split("\n")[0]
-        raise ValueError(f"there is no file or folder {source!r}, and the hub does not give it: {first}") from error
+        raise InputError(f"there is no file or folder {source!r}, and the hub does not give it: {first}") from error
     if stream.features is not None:
         stream = stream.decode(False)
     names = _columns(stream)
@@ -47,12 +48,12 @@ def _choose(source: str, splits: list[str], split: str | None) -> str:
     if split is None:
         if len(splits) == 1:
             return splits[0]
-        raise ValueError(f"{source} has the splits {', '.join(splits)}; give one of them")
+        raise InputError(f"{source} has the splits {', '.join(splits)}; give one of them")
     found = next((name for name in splits if name == split or canonical(name) == canonical(split)), None)
     if found is None and len(splits) == 1:
         return splits[0]
     if found is None:
-        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits)}")
+        raise InputError(f"{source} has no split {split!r}; it has {', '.join(splits)}")
     return found
 
 
@@ -71,6 +72,6 @@ def _rows(stream: Any, name: str) -> Iterator[Row]:
     except (TypeError, ValueError, OSError) as error:
         # For example structs that differ between the files of a data set, which `datasets` cannot cast.
         first = str(error).strip().split("\n")[0]
-        raise ValueError(
+        raise InputError(
             f"the stream of {name} broke off after {number} rows: {first}; download the data set and give its folder"
         ) from error

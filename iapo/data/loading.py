@@ -18,6 +18,7 @@ from iapo.data.files import canonical, choose, files_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
 from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
+from iapo.errors import InputError
 from iapo.records import Sample
 
 __all__ = ["FORMATS", "Damage", "detect", "load", "quarantine", "strict"]
@@ -36,7 +37,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
         One of `FORMATS`.
 
     Raises:
-        ValueError: If there is no such data, it cannot be read, or its columns are of no known format.
+        InputError: If there is no such data, it cannot be read, or its columns are of no known format.
     """
     path = Path(source)
     if path.exists():
@@ -58,7 +59,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         Samples and damage in the order of the rows.
 
     Raises:
-        ValueError: At the call: if there is no such data or split, or the format cannot be told.
+        InputError: At the call: if there is no such data or split, or the format cannot be told.
     """
     known = None if format is None else find_format(format)
     path = Path(source)
@@ -87,9 +88,9 @@ def _detect_files(files: list[Path]) -> Format:
 
 def _hub_id(source: str | Path) -> str:
     if Path(source).suffix in SUFFIXES:
-        raise ValueError(f"there is no file {str(source)!r}")
+        raise InputError(f"there is no file {str(source)!r}")
     if not _HUB_ID.fullmatch(str(source)):
-        raise ValueError(f"there is no file or folder {str(source)!r}, and it is no hub id such as 'owner/name' either")
+        raise InputError(f"there is no file or folder {str(source)!r}, and it is no hub id such as 'owner/name' either")
     return str(source)
 
 
@@ -122,7 +123,7 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: st
                 sample = dataclasses.replace(sample, id=f"{sample.id}#{questions[figure]}")
         yield sample
     if not first_rows and others:
-        raise ValueError(
+        raise InputError(
             f"no row of {source} belongs to the split {split!r}; its rows have {', '.join(sorted(others))}"
         )
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.data.damage import Damage
+from iapo.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 """The kinds of files that hold rows."""
@@ -64,11 +65,11 @@ def read_rows(path: Path) -> Iterator[Row | Damage]:
     """Yields the rows of a file in its order; a JSON file is held in memory, the others are not.
 
     Raises:
-        ValueError: If the file's name ends in none of `SUFFIXES`.
+        InputError: If the file's name ends in none of `SUFFIXES`.
     """
     readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json}
     if path.suffix not in readers:
-        raise ValueError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
+        raise InputError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
     return readers[path.suffix](path)
 
 
@@ -76,13 +77,13 @@ def columns_of(path: Path) -> frozenset[str]:
     """The columns of a file: of its schema, or of its first readable rows; without `SOLUTION_COLUMNS`.
 
     Raises:
-        ValueError: If the file cannot be read, or has no rows to tell.
+        InputError: If the file cannot be read, or has no rows to tell.
     """
     if path.suffix == ".parquet":
         try:
             return frozenset(pq.read_schema(path).names) - SOLUTION_COLUMNS
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
+            raise InputError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
     names: set[str] = set()
     reasons = []
     for row in islice(read_rows(path), _PEEK):
@@ -91,7 +92,7 @@ def columns_of(path: Path) -> frozenset[str]:
         else:
             names |= row.fields.keys()
     if not names:
-        raise ValueError(f"{path} has no readable row" + (f": {reasons[0]}" if reasons else "; it is empty"))
+        raise InputError(f"{path} has no readable row" + (f": {reasons[0]}" if reasons else "; it is empty"))
     return frozenset(names)
 
 

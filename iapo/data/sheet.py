@@ -14,6 +14,7 @@ from iapo.data.boxes import add_boxes
 from iapo.data.damage import Damage
 from iapo.data.loading import load
 from iapo.display.terminal import plain
+from iapo.errors import InputError
 from iapo.records import Box, Sample, image_to_text, save_png
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
@@ -58,10 +59,10 @@ def show(
         The two files.
 
     Raises:
-        ValueError: If `count` is not positive, or the data cannot be read.
+        InputError: If `count` is not positive, or the data cannot be read.
     """
     if count < 1:
-        raise ValueError(f"the number of rows is {count}; give at least 1")
+        raise InputError(f"the number of rows is {count}; give at least 1")
     # No larger than they are shown, so that many large pictures need little memory.
     items: list[Sample | Damage] = []
     for item in itertools.islice(load(source, split=split, format=format), count):
@@ -69,7 +70,7 @@ def show(
             item, _ = add_boxes(item)
         items.append(item if isinstance(item, Damage) else _shrunk(item))
     if not items:
-        raise ValueError(f"{source} has no rows to show")
+        raise InputError(f"{source} has no rows to show")
     out.mkdir(parents=True, exist_ok=True)
     picture, page = out / "sheet.png", out / "sheet.html"
     save_png(contact_sheet(items), picture)

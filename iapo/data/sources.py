@@ -10,6 +10,7 @@ from iapo.data.benchmarks import load_benchmark
 from iapo.data.loading import load, strict
 from iapo.data.synthetic import SMALLEST, generate
 from iapo.data.synthetic.families import BY_NAME, FAMILIES
+from iapo.errors import InputError
 from iapo.records import Sample
 
 
@@ -41,13 +42,13 @@ def read_source(name: str, settings: SourceSettings) -> list[Sample]:
         settings: Which of its samples.
 
     Raises:
-        ValueError: If there is no such source, it has not what the settings ask for, or a row of it is damaged.
+        InputError: If there is no such source, it has not what the settings ask for, or a row of it is damaged.
     """
     if settings.count < 0:
-        raise ValueError(f"{settings.count} samples of {name!r} are asked for; give at least 1, or 0 for all")
+        raise InputError(f"{settings.count} samples of {name!r} are asked for; give at least 1, or 0 for all")
     if name in BY_NAME:
         if not settings.count:
-            raise ValueError(f"synthetic pictures of {name!r} have no end; say how many samples")
+            raise InputError(f"synthetic pictures of {name!r} have no end; say how many samples")
         return list(
             generate(
                 name,
@@ -65,8 +66,8 @@ def read_source(name: str, settings: SourceSettings) -> list[Sample]:
         try:
             rows = load(name, split=settings.split)
         except ValueError as error:
-            raise ValueError(f"test set {name!r} is no family ({', '.join(FAMILIES)}), and {error}") from error
+            raise InputError(f"test set {name!r} is no family ({', '.join(FAMILIES)}), and {error}") from error
     samples = list(islice(strict(rows), settings.count or None))
     if not samples:
-        raise ValueError(f"test set {name!r} has no sample of the split {settings.split!r}")
+        raise InputError(f"test set {name!r} has no sample of the split {settings.split!r}")
     return samples

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from iapo.errors import InputError
 from iapo.records import image_to_text
 
 
@@ -50,18 +51,18 @@ class ChatEndpoint:
         sleep: Waits for that many seconds between two attempts.
 
     Raises:
-        ValueError: If the `openai` package is missing, or a setting cannot be.
+        InputError: If the `openai` package is missing, or a setting cannot be.
     """
 
     def __init__(self, settings: EndpointSettings, sleep: Callable[[float], None] = time.sleep) -> None:
         try:
             import openai
         except ImportError as error:
-            raise ValueError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
+            raise InputError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
         if not settings.url.startswith(("http://", "https://")):
-            raise ValueError(f"the endpoint {settings.url!r} is no address; write http://... or https://...")
+            raise InputError(f"the endpoint {settings.url!r} is no address; write http://... or https://...")
         if settings.attempts < 1:
-            raise ValueError(f"attempts is {settings.attempts}; give at least 1")
+            raise InputError(f"attempts is {settings.attempts}; give at least 1")
         self.settings, self._sleep, self._openai = settings, sleep, openai
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
         key = os.environ.get(settings.key_variable) or "none"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iapo.endpoints.chat import EndpointError
+from iapo.errors import InputError
 
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts at most."""
@@ -81,7 +82,7 @@ class Endpoint:
         check: Says whether a parsed reply is one, since not every server enforces schemas.
 
     Raises:
-        ValueError: If the `openai` package or the key is missing.
+        InputError: If the `openai` package or the key is missing.
     """
 
     def __init__(
@@ -95,10 +96,10 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise ValueError("an endpoint is asked with the openai package; pip install 'iapo[judge]'") from error
+            raise InputError("an endpoint is asked with the openai package; pip install 'iapo[judge]'") from error
         key = os.environ.get(settings.key_variable)
         if key is None and settings.url is None:
-            raise ValueError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
+            raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
         self.settings, self._instructions, self._check = settings, instructions, check
         # Retries are ours, so that a reply that is no verdict is asked for again, too.
         self._client = openai.OpenAI(
@@ -209,7 +210,7 @@ class _NoReplyError(Exception):
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a field comes twice")
+        raise InputError("a field comes twice")
     return found
 
 
@@ -225,7 +226,7 @@ class _Cache:
                 with self._open() as file, file:
                     file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT, time REAL)")
             except sqlite3.Error as error:
-                raise ValueError(f"cannot use the cache {path} ({error}); give another judge_cache") from error
+                raise InputError(f"cannot use the cache {path} ({error}); give another judge_cache") from error
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None

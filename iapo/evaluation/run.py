@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
+from iapo.errors import InputError
 from iapo.estimates import average
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.measures import summarize_repeats
@@ -54,14 +55,14 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
-            raise ValueError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
+            raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
         for name in ("repeats", "concurrency"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if self.generation.batch_size < 1:
-            raise ValueError(f"batch_size is {self.generation.batch_size}; give at least 1")
+            raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
         if self.repeats > 1 and self.generation.temperature == 0:
-            raise ValueError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+            raise InputError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
 
 
 def make_plan(
@@ -90,12 +91,12 @@ def make_plan(
     """The plan that the command line's options describe; lists have commas between.
 
     Raises:
-        ValueError: If an option cannot be.
+        InputError: If an option cannot be.
     """
     if length_parameter not in ("max_tokens", "max_completion_tokens"):
-        raise ValueError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
+        raise InputError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
     if temperature < 0:
-        raise ValueError(f"temperature is {temperature}; it must not be negative")
+        raise InputError(f"temperature is {temperature}; it must not be negative")
     asked = None
     if endpoint is not None:
         asked = EndpointSettings(
@@ -155,7 +156,7 @@ def run_evaluation(
         What `evaluation.json` holds.
 
     Raises:
-        ValueError: If the folder holds something else, or another evaluation.
+        InputError: If the folder holds something else, or another evaluation.
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
     """
     samples = {name: read_source(name, plan.source) for name in plan.sets}
@@ -217,11 +218,11 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
     if path.exists():
         found = json.loads(path.read_text())
         if "evaluation" not in found["config"]:
-            raise ValueError(f"{out} holds another kind of run; choose another --out")
+            raise InputError(f"{out} holds another kind of run; choose another --out")
         if difference := _first_difference({key: found[key] for key in wanted}, wanted):
-            raise ValueError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
+            raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
-        raise ValueError(f"{out} holds traces but no manifest; choose another --out")
+        raise InputError(f"{out} holds traces but no manifest; choose another --out")
     folder = RunFolder(out)
     if not path.exists():
         folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
@@ -259,7 +260,7 @@ def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sampl
         whole = max([0, *(end for one in _batches(plan, samples) if (end := one.start + len(one.samples)) <= whole)])
     order = [sample for batch in _batches(plan, samples) for sample in batch.samples]
     if whole > len(order):
-        raise ValueError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
+        raise InputError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
     return [_reread(json.loads(line), sample) for line, sample in zip(lines, order[:whole], strict=False)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from iapo.errors import InputError
 from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
 from iapo.rollout.policy import find_checkpoint
 from iapo.training.config import CONFIGS, IAPOConfig, find_yaml
@@ -86,31 +87,31 @@ def read_ablation(
         groups: Which groups; all if None. The reference comes along.
 
     Raises:
-        ValueError: If the file is not as docs/studies.md has it.
+        InputError: If the file is not as docs/studies.md has it.
     """
     path = find_ablation(name)
     try:
         data = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no ablation; it needs groups and a reference")
+        raise InputError(f"{path} holds no ablation; it needs groups and a reference")
     known = {*_FIELDS, "settings", "reference", "groups"}
     if unknown := [key for key in data if key not in known]:
-        raise ValueError(f"{path} has an unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")
+        raise InputError(f"{path} has an unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")
     if not isinstance(data.get("groups"), dict) or "reference" not in data:
-        raise ValueError(f"{path} needs groups, and a reference, GROUP/VARIANT")
+        raise InputError(f"{path} needs groups, and a reference, GROUP/VARIANT")
     variants = [one for group, content in data["groups"].items() for one in _variants(path, str(group), content)]
     titles = {str(group): str(content.get("title", group)) for group, content in data["groups"].items()}
     keys = [one.key for one in variants]
     once("variants", keys)
     reference = str(data["reference"])
     if reference not in keys:
-        raise ValueError(f"{path}: the reference {reference!r} is no variant; use one of {', '.join(keys)}")
+        raise InputError(f"{path}: the reference {reference!r} is no variant; use one of {', '.join(keys)}")
     if groups is not None:
         once("groups", groups)
         if missing := [group for group in groups if group not in titles]:
-            raise ValueError(f"no group {missing[0]!r} in {path}; use some of {', '.join(titles)}")
+            raise InputError(f"no group {missing[0]!r} in {path}; use some of {', '.join(titles)}")
         variants = [one for one in variants if one.group in groups or one.key == reference]
     own = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in _FIELDS}
     shared = as_flags(data.get("settings", {}), f"{path}: settings")
@@ -121,9 +122,9 @@ def read_ablation(
 def _variants(path: Path, group: str, content: Any) -> list[Variant]:
     """A group's variants: those that are named, and the points of its grid."""
     if group in (START, TEACHER) or not _NAME.fullmatch(group):
-        raise ValueError(f"{path}: a group cannot be called {group!r}; give it another name")
+        raise InputError(f"{path}: a group cannot be called {group!r}; give it another name")
     if not isinstance(content, dict) or content.keys() - {"title", "variants", "grid"}:
-        raise ValueError(f"{path}: group {group!r} may have title, variants and grid, and nothing else")
+        raise InputError(f"{path}: group {group!r} may have title, variants and grid, and nothing else")
     named = {str(name): settings or {} for name, settings in (content.get("variants") or {}).items()}
     grid = content.get("grid") or {}
     if grid:
@@ -132,7 +133,7 @@ def _variants(path: Path, group: str, content: Any) -> list[Variant]:
             named[", ".join(f"{key}={value}" for key, value in point.items())] = point
     for name, settings in named.items():
         if not _NAME.fullmatch(name) or not isinstance(settings, dict):
-            raise ValueError(f"{path}: variant {name!r} needs a plain name, and settings as a mapping")
+            raise InputError(f"{path}: variant {name!r} needs a plain name, and settings as a mapping")
     return [Variant(group, name, settings) for name, settings in named.items()]
 
 
@@ -144,13 +145,13 @@ def as_flags(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
         where: What an error names.
 
     Raises:
-        ValueError: If a value cannot be a flag, or the ablation sets it itself.
+        InputError: If a value cannot be a flag, or the ablation sets it itself.
     """
     flags: list[str] = []
     for name, value in settings.items():
         values = value if isinstance(value, list) else [value]
         if not values or not all(isinstance(one, (str, int, float)) for one in values):
-            raise ValueError(f"{where}: {name} is {value!r}; give a number, a text, true or false, or a list of such")
+            raise InputError(f"{where}: {name} is {value!r}; give a number, a text, true or false, or a list of such")
         flags += [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]
     refuse_taken(flags, TAKEN)
     return tuple(flags)
@@ -164,7 +165,7 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
         under the first key.
 
     Raises:
-        ValueError: If a setting is unknown or cannot be, or a checkpoint is missing.
+        InputError: If a setting is unknown or cannot be, or a checkpoint is missing.
     """
     trials: dict[str, Trial] = {}
     distinct: list[tuple[dict[str, Any], Trial]] = []
@@ -173,7 +174,7 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
     for variant in ablation.variants:
         arguments, settings = _parse(ablation.budget, variant.flags, f"variant {variant.key!r}")
         if arguments.model != start:
-            raise ValueError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
+            raise InputError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
         wanted = [arguments.model, settings.teacher]
         wanted += [settings.verifier if settings.verifier_url is None and settings.reward == "trm" else None]
         for name in wanted:
@@ -181,7 +182,7 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
                 try:
                     find_checkpoint(name)
                 except ValueError as error:
-                    raise ValueError(f"variant {variant.key!r}: {error}") from error
+                    raise InputError(f"variant {variant.key!r}: {error}") from error
                 checked.add(name)
         written = dataclasses.asdict(arguments) | settings.to_dict()
         trial = next((trial for other, trial in distinct if other == written), None)
@@ -200,6 +201,6 @@ def _parse(budget: Budget, flags: Sequence[str], where: str) -> tuple[RunArgumen
             return parse(budget.config, (*budget.flags, *flags))
     except SystemExit as error:
         reason = said.getvalue().strip().rpartition("error: ")[2]
-        raise ValueError(f"{where}: {reason}") from error
+        raise InputError(f"{where}: {reason}") from error
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {error}") from error

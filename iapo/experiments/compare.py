@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from iapo.errors import InputError
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import read_row, table_one, text_table, write_table
 from iapo.experiments.trials import (
@@ -44,9 +45,9 @@ class Comparison(Budget):
         once("seeds", self.seeds)
         for method in self.methods:
             if method not in REWARDS:
-                raise ValueError(f"no method {method!r}; use some of {', '.join(REWARDS)}")
+                raise InputError(f"no method {method!r}; use some of {', '.join(REWARDS)}")
         if self.reference not in self.methods:
-            raise ValueError(f"the reference {self.reference!r} is none of the methods {', '.join(self.methods)}")
+            raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(self.methods)}")
         refuse_taken(self.flags, (*TAKEN, "--reward"))
 
     @property
@@ -74,15 +75,15 @@ def describe(
         rows: `NAME=FOLDER`.
 
     Raises:
-        ValueError: If an option cannot be.
+        InputError: If an option cannot be.
     """
     if preset not in COMPARISONS:
-        raise ValueError(f"no comparison {preset!r}; use one of {', '.join(COMPARISONS)}")
+        raise InputError(f"no comparison {preset!r}; use one of {', '.join(COMPARISONS)}")
     changes = read_lists(given)
     base = COMPARISONS[preset]
     more = dict(row.partition("=")[::2] for row in rows)
     if not all(more.values()):
-        raise ValueError(f"a row is NAME=FOLDER, not {next(row for row in rows if not row.partition('=')[2])!r}")
+        raise InputError(f"a row is NAME=FOLDER, not {next(row for row in rows if not row.partition('=')[2])!r}")
     comparison = dataclasses.replace(base, **changes, flags=(*base.flags, *flags))
     return comparison, {name: Path(folder) for name, folder in more.items()}
 
@@ -109,7 +110,7 @@ def run_comparison(
         What `table1.json` holds.
 
     Raises:
-        ValueError: If the folder holds a comparison with other settings, or a further row has other test sets.
+        InputError: If the folder holds a comparison with other settings, or a further row has other test sets.
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     measured = run_trials(comparison.trials, comparison, out, together=together, run=run)

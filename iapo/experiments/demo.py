@@ -12,6 +12,7 @@ from rich.console import Console
 
 from iapo.display.figures import plot_attribution
 from iapo.display.tables import comparison_table, difference_lines
+from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.report.command import describe, write_report
 from iapo.runs import RunFolder
@@ -33,11 +34,11 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
         seed: Of data order, sampling and evaluation.
 
     Raises:
-        ValueError: If `out` already holds runs, or `steps` is not positive.
+        InputError: If `out` already holds runs, or `steps` is not positive.
         iapo.experiments.processes.JobError: If a run fails; the message ends with the last lines of its log.
     """
     if steps is not None and steps < 1:
-        raise ValueError(f"steps is {steps}; give at least 1")
+        raise InputError(f"steps is {steps}; give at least 1")
     parent = _parent(out)
     console = Console()
     console.print(f"Tiny student, tiny teacher, bar charts. Run folders: {parent}/{{{','.join(METHODS.values())}}}")
@@ -65,7 +66,7 @@ def _parent(out: Path | None) -> Path:
         return next(path for path in candidates if not path.exists())
     taken = [out / folder for folder in METHODS.values() if (out / folder).exists()]
     if taken:
-        raise ValueError(f"{taken[0]} already exists; choose another --out or remove it")
+        raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
     return out
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
+from iapo.errors import InputError
 from iapo.estimates import Estimate, average
 
 AVERAGE = "average"
@@ -53,20 +54,20 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
         seeds: The training seeds.
 
     Raises:
-        ValueError: If an evaluation is missing, or not on the same test sets as the first.
+        InputError: If an evaluation is missing, or not on the same test sets as the first.
     """
     runs: dict[int | None, Outcomes] = {}
     data: dict[str, str] = {}
     for folder, seed in zip(folders, seeds, strict=True):
         path = folder / "evaluation.json"
         if not path.exists():
-            raise ValueError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
+            raise InputError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
         sets = json.loads(path.read_text()).get("sets")
         if sets is None:
-            raise ValueError(f"{path} was not written by iapo evaluate")
+            raise InputError(f"{path} was not written by iapo evaluate")
         hashes = {key: one["data"] for key, one in sets.items()}
         if data and hashes != data:
-            raise ValueError(f"{folder} was evaluated on other samples than the runs before it")
+            raise InputError(f"{folder} was evaluated on other samples than the runs before it")
         data = hashes
         runs[seed] = {key: np.asarray(one["outcomes"], dtype=np.float64).mean(0) for key, one in sets.items()}
     return Row(name, runs, data)
@@ -90,11 +91,11 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
         test set and `average`.
 
     Raises:
-        ValueError: If the rows are not on the same samples.
+        InputError: If the rows are not on the same samples.
     """
     for row in rows[1:]:
         if row.data != rows[0].data:
-            raise ValueError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
+            raise InputError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
     base = next(row for row in rows if (row.name, row.group) == (reference, group))
     written = []
     for row in rows:

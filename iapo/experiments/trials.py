@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.data.sources import SourceSettings
+from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, split_list
 from iapo.experiments.job import JOB, TIMES
@@ -73,21 +74,21 @@ class Budget:
 def once(what: str, some: Sequence[object]) -> None:
     """Refuses an empty list, and one that names something twice."""
     if not some or len(set(some)) < len(some):
-        raise ValueError(f"{what} are {', '.join(map(str, some)) or 'none'}; name each one once, and at least one")
+        raise InputError(f"{what} are {', '.join(map(str, some)) or 'none'}; name each one once, and at least one")
 
 
 def refuse_taken(flags: Sequence[str], taken: Sequence[str]) -> None:
     """Refuses flags that are set otherwise."""
     for flag in flags:
         if flag.partition("=")[0] in taken:
-            raise ValueError(f"{flag} is set by the comparison itself; remove it")
+            raise InputError(f"{flag} is set by the comparison itself; remove it")
 
 
 def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a command line's options change: those that are not None, lists with commas between taken apart.
 
     Raises:
-        ValueError: If a seed is no whole number.
+        InputError: If a seed is no whole number.
     """
     changes = {name: value for name, value in given.items() if value is not None}
     for name in ("methods", "groups", "seeds", "sets"):
@@ -95,7 +96,7 @@ def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
             changes[name] = split_list(changes[name])
     if "seeds" in changes:
         if not all(seed.isdigit() for seed in changes["seeds"]):
-            raise ValueError(f"seeds are {', '.join(changes['seeds'])}; give whole numbers from 0")
+            raise InputError(f"seeds are {', '.join(changes['seeds'])}; give whole numbers from 0")
         changes["seeds"] = tuple(map(int, changes["seeds"]))
     return changes
 
@@ -124,11 +125,11 @@ def run_trials(
         The measurements by name: `start`, `teacher` where the shared configuration has one, and each trial.
 
     Raises:
-        ValueError: If the folder holds trials with other settings.
+        InputError: If the folder holds trials with other settings.
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     if together not in (1, 2):
-        raise ValueError(f"together is {together}; run one or two at a time")
+        raise InputError(f"together is {together}; run one or two at a time")
     arguments, settings = parse(budget.config, budget.flags)
     plan = EvaluationPlan(
         model=arguments.model,
@@ -196,14 +197,14 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
         found = json.loads(path.read_text())
         differing = [name for name in now if found.get(name) != now[name]]
         if differing:
-            raise ValueError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
+            raise InputError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
         known = found.get("trials", {})
         changed = [name for name, flags in own.items() if known.get(name, flags) != flags]
         if changed:
-            raise ValueError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
+            raise InputError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
         own = known | own
     elif out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no comparison; choose another --out")
+        raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**now, "trials": own}, indent=2) + "\n")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from iapo.errors import InputError
 from iapo.report.curves import case_studies, charts, group_runs
 from iapo.report.pictures import Mode, Pictures
 from iapo.report.read import find_runs, walk_notes
@@ -51,16 +52,16 @@ def write_report(
         max_traces: How many traces at most, evenly from all runs; 0 for all.
 
     Raises:
-        ValueError: If an argument cannot be, a folder holds no run, a file in one is damaged, or `out` is something
+        InputError: If an argument cannot be, a folder holds no run, a file in one is damaged, or `out` is something
             else than an earlier report.
     """
     modes = get_args(Mode)
     if pictures not in modes:
-        raise ValueError(f"pictures is {pictures!r}; use {' or '.join(modes)}")
+        raise InputError(f"pictures is {pictures!r}; use {' or '.join(modes)}")
     if max_traces < 0:
-        raise ValueError(f"max_traces is {max_traces}; give the most that are wanted, or 0 for all")
+        raise InputError(f"max_traces is {max_traces}; give the most that are wanted, or 0 for all")
     if not folders:
-        raise ValueError("there is nothing to report; give at least one run folder")
+        raise InputError("there is nothing to report; give at least one run folder")
     found = find_runs(folders)
     path = out or (folders[0] if len(folders) == 1 else Path()) / NAME
     _check_target(path)
@@ -139,8 +140,8 @@ def open_report(path: Path) -> None:
 
 def _check_target(path: Path) -> None:
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the name of the page, for example {path / NAME}")
+        raise InputError(f"{path} is a folder; give the name of the page, for example {path / NAME}")
     if path.exists():
         with path.open("rb") as file:
             if f'content="{GENERATOR}'.encode() not in file.read(4096):
-                raise ValueError(f"{path} exists and is no report; choose another --out or remove it")
+                raise InputError(f"{path} exists and is no report; choose another --out or remove it")

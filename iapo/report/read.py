@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from iapo.errors import InputError
+
 Part = Literal["training", "held-out"]
 
 TRACE_FILES: Mapping[str, Part] = {"traces.jsonl": "training", "held-out.jsonl": "held-out"}
@@ -34,7 +36,7 @@ class TraceFile:
         """One trace as JSON data.
 
         Raises:
-            ValueError: If the line is not a trace.
+            InputError: If the line is not a trace.
         """
         return _record(self.path, index, self.lines[index])
 
@@ -92,21 +94,21 @@ def find_runs(folders: Sequence[Path]) -> Found:
         folders: Run folders, parents of some, or folders of `iapo compare`.
 
     Raises:
-        ValueError: If a folder does not exist, holds no run, or a file in it is damaged.
+        InputError: If a folder does not exist, holds no run, or a file in it is damaged.
     """
     places: list[tuple[str, Path]] = []
     comparisons: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder; give run folders, or a folder that holds some")
+            raise InputError(f"{folder} is no folder; give run folders, or a folder that holds some")
         label = folder.resolve().name
         if (folder / "manifest.json").is_file():
             places.append((label, folder))
             continue
         inner = [path.parent for path in sorted(folder.rglob("manifest.json")) if not _inside_run(path.parent, folder)]
         if not inner:
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds no run: there is no manifest.json in it or below; give the folder of a run"
             )
         several = f"{label}/" if len(folders) > 1 else ""
@@ -146,7 +148,7 @@ def _read_run(name: str, path: Path) -> Run:
     manifest = _read_json(path / "manifest.json")
     config = manifest.get("config")
     if not isinstance(config, dict) or not config.keys() & {"training", "evaluation"}:
-        raise ValueError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
+        raise InputError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
     trained = "training" in config
     metrics = [
         _record(path / "metrics.jsonl", index, line)
@@ -210,9 +212,9 @@ def _record(path: Path, index: int, line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
+        raise InputError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
+        raise InputError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
     return record
 
 
@@ -220,9 +222,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
+        raise InputError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no record; restore it or give another folder")
+        raise InputError(f"{path} is damaged: it holds no record; restore it or give another folder")
     return found
 
 

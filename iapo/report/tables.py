@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from iapo.errors import InputError
 from iapo.report.curves import APART, Group
 from iapo.report.numbers import cell, setting
 from iapo.report.read import Run
@@ -177,7 +178,7 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """Table 1 of an `iapo compare` folder, as its `table1.json` has it.
 
     Raises:
-        ValueError: If it is no such table.
+        InputError: If it is no such table.
     """
     try:
         headings = [*found["sets"], "average"]
@@ -192,7 +193,7 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         ]
         return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows}
     except (KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"table1.json of {name} is damaged ({error!r}); run iapo compare on its folder again"
         ) from error
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iapo.errors import InputError
 from iapo.report.pictures import Pictures
 from iapo.report.read import Run, TraceFile
 
@@ -43,7 +44,7 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
         most: How many traces at most, 0 for all; of each file about the same number, evenly spaced in it.
 
     Raises:
-        ValueError: If a line is not a trace.
+        InputError: If a line is not a trace.
     """
     files = [(place, run, file) for place, run in enumerate(runs) for file in run.traces]
     counts = share_out([len(file.lines) for _, _, file in files], most)
@@ -54,7 +55,7 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
             try:
                 collector.add(place, file, index, weights)
             except (KeyError, TypeError, AttributeError, IndexError) as error:
-                raise ValueError(
+                raise InputError(
                     f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"
                 ) from error
     total = sum(len(file.lines) for _, _, file in files)
@@ -148,7 +149,7 @@ def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
         signed bytes, `LEVELS` for `most`.
 
     Raises:
-        ValueError: If the rows are not of one length.
+        InputError: If the rows are not of one length.
     """
     columns = len(grid[0])
     if any(len(row) != columns for row in grid):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from iapo.endpoints.questions import EndpointSettings
+from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.records import Grid, Score, Trace
@@ -83,10 +84,10 @@ def make_preset(
         The preset, with the configuration's weights.
 
     Raises:
-        ValueError: If there is no such preset or component, or `trm` has no verifier.
+        InputError: If there is no such preset or component, or `trm` has no verifier.
     """
     if args.reward not in PRESETS:
-        raise ValueError(f"no reward {args.reward!r}; use one of {', '.join(PRESETS)}")
+        raise InputError(f"no reward {args.reward!r}; use one of {', '.join(PRESETS)}")
     verify = _make_verifier(args, tools, device) if args.reward == "trm" else _no_verifier
     preset = PRESETS[args.reward](
         Sources(
@@ -106,7 +107,7 @@ def make_preset(
     outcome_weight = float(weights.pop("outcome", preset.outcome_weight))
     if weights:
         known = ", ".join(["outcome", *(column.name for column in columns)])
-        raise ValueError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
+        raise InputError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
     return Preset(columns, outcome_weight)
 
 
@@ -150,7 +151,7 @@ def _make_verifier(
     args: RewardArguments, tools: Mapping[str, ToolDefinition], device: torch.device | None
 ) -> Callable[[Sequence[Trace]], list[float]]:
     if args.verifier is None:
-        raise ValueError(
+        raise InputError(
             "reward 'trm' needs a verifier; set `verifier` to a local model, or to an endpoint's and `verifier_url`"
         )
     if args.verifier_url is not None:
@@ -169,7 +170,7 @@ def _no_verifier(traces: Sequence[Trace]) -> list[float]:
 
 def _endpoint(args: RewardArguments, model: str, url: str | None) -> EndpointSettings:
     if args.judge_on_error not in ("wait", "stop", "rules"):
-        raise ValueError(f"judge_on_error is {args.judge_on_error!r}; use wait, stop or rules")
+        raise InputError(f"judge_on_error is {args.judge_on_error!r}; use wait, stop or rules")
     return EndpointSettings(
         model,
         url,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
+from iapo.errors import InputError
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
@@ -65,12 +66,12 @@ class EndpointVerifier:
         tools: The offered tools.
 
     Raises:
-        ValueError: If `on_error` is `rules`, or the `openai` package or the key is missing.
+        InputError: If `on_error` is `rules`, or the `openai` package or the key is missing.
     """
 
     def __init__(self, settings: EndpointSettings, tools: Mapping[str, ToolDefinition] = TOOLS) -> None:
         if settings.on_error == "rules":
-            raise ValueError("a verifier has no rules to fall back on; set judge_on_error to wait or stop")
+            raise InputError("a verifier has no rules to fall back on; set judge_on_error to wait or stop")
         self.endpoint = Endpoint(settings, "score", INSTRUCTIONS + _REPLY, _SCHEMA, _is_score)
         self.tools = [tool.text for tool in tools.values()]
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
 
+from iapo.errors import InputError
+
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
 
@@ -70,19 +72,19 @@ def find_checkpoint(name: str) -> str:
         Its folder, or the hub id.
 
     Raises:
-        ValueError: If there is no such checkpoint (the message names what is packaged), or it is of another model type.
+        InputError: If there is no such checkpoint (the message names what is packaged), or it is of another model type.
     """
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
     # A hub id is an owner and a name; what cannot be one is refused without asking the hub.
     if not Path(path).is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
-        raise ValueError(unknown)
+        raise InputError(unknown)
     try:
         config = AutoConfig.from_pretrained(path)
     except OSError as error:
-        raise ValueError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
     if config.model_type not in MODEL_TYPES:
-        raise ValueError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
+        raise InputError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
     return path
 
 
@@ -95,7 +97,7 @@ def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | 
         device: Where to put the model; the CPU if None.
 
     Raises:
-        ValueError: As `find_checkpoint`.
+        InputError: As `find_checkpoint`.
     """
     path = find_checkpoint(name)
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from iapo.errors import InputError
 from iapo.records import Sample, ToolResult
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -57,9 +58,9 @@ class Block:
 
     def __post_init__(self) -> None:
         if (self.type == "image") != (self.image is not None):
-            raise ValueError(f"block {self.name!r} of type {self.type!r}: an image block, and no other, has a picture")
+            raise InputError(f"block {self.name!r} of type {self.type!r}: an image block, and no other, has a picture")
         if self.type != "image" and not self.text.strip():
-            raise ValueError(f"block {self.name!r} has no text")
+            raise InputError(f"block {self.name!r} has no text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +130,14 @@ class PromptEncoder:
             template, and pictures stand in the text as `<|vision_start|><|image_pad|><|vision_end|>`.
 
     Raises:
-        ValueError: If the tokenizer gives no character offsets.
+        InputError: If the tokenizer gives no character offsets.
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         if not self.tokenizer.is_fast:
-            raise ValueError("block spans need character offsets: load the fast tokenizer of this model")
+            raise InputError("block spans need character offsets: load the fast tokenizer of this model")
         self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(_PICTURE)
         # A picture's tokens stand for its features; one that a model writes stands for nothing.
         video_token_id = getattr(processor, "video_token_id", None)
@@ -158,24 +159,24 @@ class PromptEncoder:
             The encoded prompt; its spans partition `0 .. P-1`.
 
         Raises:
-            ValueError: If there is no block, two blocks share a name, a block's text holds a control token such as
+            InputError: If there is no block, two blocks share a name, a block's text holds a control token such as
                 `<|im_end|>` (alone or with its neighbour's), or it does not stand in the rendered prompt.
         """
         if not blocks:
-            raise ValueError("a prompt needs at least one block")
+            raise InputError("a prompt needs at least one block")
         names = tuple(block.name for block in blocks)
         if len(set(names)) != len(names):
-            raise ValueError(f"block names must be unique, got {names}")
+            raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
             if control := [token for token in self._control_tokens if token in block.text]:
-                raise ValueError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
+                raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
         text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
         for token in self._control_tokens:
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
             if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
-                raise ValueError(f"the texts of neighbouring blocks make the control token {token}; separate them")
+                raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
         encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         images = tuple(block.image for block in blocks if block.image is not None)
         counts = iter(self.image_token_counts(images))
@@ -190,7 +191,7 @@ class PromptEncoder:
             block_of += [index] * repeat
         missing = sorted(set(range(len(blocks))) - set(block_of))
         if missing:
-            raise ValueError(f"block {names[missing[0]]!r} has no token of its own; separate it from its neighbour")
+            raise InputError(f"block {names[missing[0]]!r} has no token of its own; separate it from its neighbour")
         return EncodedPrompt(ids, block_of, names, images)
 
     def observation(self, result: ToolResult, *, ended: bool) -> list[int]:
@@ -273,7 +274,7 @@ class PromptEncoder:
             for block in stand_ins:
                 gap, found, text = text.partition(_PICTURE if block.type == "image" else block.text)
                 if not found:
-                    raise ValueError(f"the chat template does not render a block of type {block.type!r}")
+                    raise InputError(f"the chat template does not render a block of type {block.type!r}")
                 gaps.append(gap)
             self._scaffolds[key] = (*gaps, text)
         return self._scaffolds[key]
@@ -307,14 +308,14 @@ def block_starts(text: str, blocks: Sequence[Block], gaps: Sequence[str]) -> lis
         Start offset of each block in characters; the first is 0.
 
     Raises:
-        ValueError: If a block's text does not stand in the rendered prompt in its place.
+        InputError: If a block's text does not stand in the rendered prompt in its place.
     """
     whole = [_PICTURE if block.type == "image" else block.text for block in blocks]
     for parts in (whole, [part.strip() for part in whole]):  # Templates may strip a text's outer white space.
         if "".join(itertools.chain.from_iterable(zip(gaps, [*parts, ""], strict=True))) == text:
             break
     else:
-        raise ValueError("the chat template changes the blocks' texts, so that their tokens cannot be told apart")
+        raise InputError("the chat template changes the blocks' texts, so that their tokens cannot be told apart")
     starts: list[int] = []
     end = 0
     for index, (gap, block, part) in enumerate(zip(gaps, blocks, parts, strict=False)):

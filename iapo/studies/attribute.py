@@ -23,6 +23,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares, token_scores
 from iapo.data.synthetic import generate
 from iapo.display.heatmap import Panel, plot_call
+from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import Sample, Score
 from iapo.rollout.generation import make_generate
@@ -86,16 +87,16 @@ def run_attribute(
         device: Where the models run; the CPU if None.
 
     Raises:
-        ValueError: If the method is unknown, `steps` is below 1, `out` already holds an attribution, a checkpoint
+        InputError: If the method is unknown, `steps` is below 1, `out` already holds an attribution, a checkpoint
             cannot be loaded, or the first turn has no call that can be attributed.
     """
     if method not in METHODS:
-        raise ValueError(f"no method {method!r}; use one of {', '.join(METHODS)}")
+        raise InputError(f"no method {method!r}; use one of {', '.join(METHODS)}")
     if steps < 1:
-        raise ValueError(f"steps is {steps}; give at least 1")
+        raise InputError(f"steps is {steps}; give at least 1")
     taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
     if taken:
-        raise ValueError(f"{taken[0]} already exists; choose another --out or remove it")
+        raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
     points = steps if method == "integrated" else 1
     student = load_policy(model, device=device)
     encoder = PromptEncoder(student.processor)
@@ -136,10 +137,10 @@ def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
         size: The picture's side in pixels.
 
     Raises:
-        ValueError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
+        InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
     """
     if index < 0:
-        raise ValueError(f"index is {index}; it must not be negative")
+        raise InputError(f"index is {index}; it must not be negative")
     charts = generate(family, index + 1, seed=seed, size=size, question_types=("value",), split="test")
     return next(itertools.islice(charts, index, None))
 
@@ -148,30 +149,30 @@ def read_sample(path: Path) -> Sample:
     """Reads a sample from a JSON file, as `Sample.to_json` makes it; a picture's path starts at the file's folder.
 
     Raises:
-        ValueError: If the file or its picture cannot be read, or it is not a sample.
+        InputError: If the file or its picture cannot be read, or it is not a sample.
     """
     try:
         return Sample.from_json(json.loads(path.read_text()), root=path.parent)
     except OSError as error:
-        raise ValueError(f"cannot read the sample {path}: {error}") from error
+        raise InputError(f"cannot read the sample {path}: {error}") from error
     except KeyError as error:
-        raise ValueError(f"{path} is not a sample: {error} is missing") from error
+        raise InputError(f"{path} is not a sample: {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a sample: {error}") from error
+        raise InputError(f"{path} is not a sample: {error}") from error
 
 
 def read_call(text: str) -> str:
     """A first turn as the command line gives it: the text itself, or `@file` with the text in it.
 
     Raises:
-        ValueError: If the file cannot be read.
+        InputError: If the file cannot be read.
     """
     if not text.startswith("@"):
         return text
     try:
         return Path(text[1:]).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the first turn from {text[1:]}: {error}") from error
+        raise InputError(f"cannot read the first turn from {text[1:]}: {error}") from error
 
 
 def explain(
@@ -195,7 +196,7 @@ def explain(
         steps: 1, or the number of points of the integrated path.
 
     Raises:
-        ValueError: If an attribution is not finite.
+        InputError: If an attribution is not finite.
     """
     pixels = encoder.pixels(prompt.images)
     pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
@@ -244,7 +245,7 @@ def _roll_out(
         if result.status == "refused":
             why = f"has a program that is refused ({(result.error or '').rstrip('.')})"
         quoted = repr(text if len(text) <= 200 else text[:200] + "...")
-        raise ValueError(
+        raise InputError(
             f"the first turn {why}, so that there is nothing to attribute: {quoted}; take another sample, or give a "
             "first turn with --call"
         )

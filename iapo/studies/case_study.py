@@ -24,6 +24,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.data.loading import load, quarantine, strict
 from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
+from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator
 from iapo.records import Axis, Sample, ToolResult
@@ -71,7 +72,7 @@ class CaseStudyPlan:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise ValueError(f"a case study of {self.samples} samples shows nothing; give at least 1")
+            raise InputError(f"a case study of {self.samples} samples shows nothing; give at least 1")
 
     @classmethod
     def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
@@ -114,7 +115,7 @@ class CaseStudyPlan:
         """The first samples that have one right axis, families in turn.
 
         Raises:
-            ValueError: If there is none, or the data cannot be loaded.
+            InputError: If there is none, or the data cannot be loaded.
         """
         if self.data is None:
             return list(islice(self._pictures(), self.samples))
@@ -122,14 +123,14 @@ class CaseStudyPlan:
         whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
         found = list(islice((one for one in whole if one.axis is not None), self.samples))
         if not found:
-            raise ValueError(f"{self.data} has no picture of the split {self.split!r} with one right axis")
+            raise InputError(f"{self.data} has no picture of the split {self.split!r} with one right axis")
         return found
 
     def _pictures(self) -> Iterator[Sample]:
         families = [name for name in self.families if find_family(name).axis is not None]
         if not families:
             given = ", ".join(self.families) or "none"
-            raise ValueError(f"the families ({given}) have no right axis; take some of vbar, hbar and charxiv")
+            raise InputError(f"the families ({given}) have no right axis; take some of vbar, hbar and charxiv")
         streams = [
             generate(
                 name,
@@ -246,7 +247,7 @@ class CaseStudyFile:
         settings: What the points depend on (`CaseStudyPlan.to_json`).
 
     Raises:
-        ValueError: If the file holds a study with other settings.
+        InputError: If the file holds a study with other settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -257,7 +258,7 @@ class CaseStudyFile:
             for name, value in settings.items():
                 if found["settings"].get(name) != value:
                     there = found["settings"].get(name)
-                    raise ValueError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
+                    raise InputError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
             self._data = found
 
     @property
@@ -308,7 +309,7 @@ class CaseStudyCallback(TrainerCallback):
         teacher: The teacher, if there is one in memory.
 
     Raises:
-        ValueError: If there are no such pictures, or the folder holds a case study with other settings.
+        InputError: If there are no such pictures, or the folder holds a case study with other settings.
     """
 
     def __init__(
@@ -320,7 +321,7 @@ class CaseStudyCallback(TrainerCallback):
         teacher: Policy | None = None,
     ) -> None:
         if every < 1:
-            raise ValueError(f"a case study every {every} steps cannot be; give at least 1, or 0 for none")
+            raise InputError(f"a case study every {every} steps cannot be; give at least 1, or 0 for none")
         self.every, self.plan, self.policy, self.teacher = every, plan, policy, teacher
         self._samples = plan.read_samples()
         self._file = CaseStudyFile(folder / FILE, plan.to_json(self._samples))

@@ -14,6 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from rich.console import Console
 
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
+from iapo.errors import InputError
 from iapo.runs import RunFolder
 from iapo.studies.folders import by_name, common_folder, find_runs
 
@@ -83,10 +84,10 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None
         smooth: Steps of the running mean; 1 smooths nothing.
 
     Raises:
-        ValueError: If `smooth` is no odd number from 1, or the runs cannot be put together.
+        InputError: If `smooth` is no odd number from 1, or the runs cannot be put together.
     """
     if smooth < 1 or smooth % 2 == 0:
-        raise ValueError(f"smooth is {smooth}; give an odd number of steps, so that the running mean is centred")
+        raise InputError(f"smooth is {smooth}; give an odd number of steps, so that the running mean is centred")
     runs = find_runs(words)
     groups = {name: [RunFolder(run.path) for run in some] for name, some in by_name(runs).items()}
     out = common_folder(runs, out)

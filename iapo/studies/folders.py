@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.errors import InputError
+
 # Settings, by how their names begin, in which runs of one method may differ: seeds, places, what is kept and measured.
 _OWN = (
     *("seed", "data_seed", "eval_", "output_dir", "run_name", "resume_from", "threads", "save_", "logging_", "trace"),
@@ -50,7 +52,7 @@ def find_runs(words: Sequence[str]) -> list[Run]:
             compare` and `iapo study ablate` do, stands for all of them.
 
     Raises:
-        ValueError: If a folder holds no run of `iapo train`, or one is named twice.
+        InputError: If a folder holds no run of `iapo train`, or one is named twice.
     """
     found: list[Run] = []
     for word in words:
@@ -58,11 +60,11 @@ def find_runs(words: Sequence[str]) -> list[Run]:
         name, _, folder = ("", "", word) if Path(word).exists() or "=" not in word else word.partition("=")
         paths = _runs_in(Path(folder))
         if not paths:
-            raise ValueError(f"{folder} holds no run; give a run folder of iapo train, or a folder of such")
+            raise InputError(f"{folder} holds no run; give a run folder of iapo train, or a folder of such")
         found += [Run(name or _name(path), path, _manifest(path)) for path in paths]
     places = [run.path.resolve() for run in found]
     if twice := next((path for index, path in enumerate(places) if path in places[:index]), None):
-        raise ValueError(f"{twice} is given twice; name each run once")
+        raise InputError(f"{twice} is given twice; name each run once")
     return found
 
 
@@ -70,7 +72,7 @@ def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs of one method together, in the order in which they came.
 
     Raises:
-        ValueError: If two of one name differ in more than the seed.
+        InputError: If two of one name differ in more than the seed.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -80,12 +82,12 @@ def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
         for run in some[1:]:
             for key, value in _settings(run).items():
                 if first.get(key) != value:
-                    raise ValueError(
+                    raise InputError(
                         f"{some[0].path} and {run.path} are both called {name!r} but differ in {key}; "
                         "name them apart with NAME=FOLDER"
                     )
             if run.seed in [other.seed for other in some if other is not run]:
-                raise ValueError(f"{run.path} repeats seed {run.seed} of {name!r}; name them apart with NAME=FOLDER")
+                raise InputError(f"{run.path} repeats seed {run.seed} of {name!r}; name them apart with NAME=FOLDER")
     return groups
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from iapo.display.tables import estimate_text
+from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
@@ -71,7 +72,7 @@ def run_misuse(
         What each run's `case-study.json` holds, by the run's label.
 
     Raises:
-        ValueError: If a run's pictures cannot be had, or its case study was made with other settings.
+        InputError: If a run's pictures cannot be had, or its case study was made with other settings.
     """
     found: dict[str, dict[str, Any]] = {}
     levels: dict[str, Any] = {}
@@ -101,7 +102,7 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     """The run's own plan with changes; `data` and `families` exclude each other."""
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
-        raise ValueError("data and families are both given; take one of them")
+        raise InputError("data and families are both given; take one of them")
     plan = CaseStudyPlan.of_run(run.manifest["config"]["run"], run.manifest["config"]["training"])
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))

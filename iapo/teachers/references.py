@@ -18,6 +18,7 @@ from torch import Tensor
 
 from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, RowCache, Turn, picture_digest
 from iapo.attribution.settings import AttributionSettings
+from iapo.errors import InputError
 from iapo.records import Grid, Sample
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
@@ -140,7 +141,7 @@ class StoredCalls:
         tools: The offered tools.
 
     Raises:
-        ValueError: If the table was made with other attribution settings.
+        InputError: If the table was made with other attribution settings.
     """
 
     per_sample = True
@@ -158,7 +159,7 @@ class StoredCalls:
         """The rows of samples; before a training, this also says whether the table fits it.
 
         Raises:
-            ValueError: If a sample has no row, or its row is of another prompt.
+            InputError: If a sample has no row, or its row is of another prompt.
         """
         return [
             self.table.find(sample_name(sample), names, digest)
@@ -188,12 +189,12 @@ def make_reference(
         The teacher itself where it explains the student's calls, else its own calls.
 
     Raises:
-        ValueError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
+        InputError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
     """
     if settings.teacher_table is not None:
         return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
     if teacher is None:
-        raise ValueError("there is no teacher to compare with; set `teacher` or `teacher_table`")
+        raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
     if device is not None:
         teacher.model.to(device)
     return OwnCall(teacher, settings, tools) if settings.teacher_reference == "own_call" else teacher
@@ -216,7 +217,7 @@ def attribute_samples(
         progress: Called with the number of new samples done.
 
     Raises:
-        ValueError: If two different samples have one source and id.
+        InputError: If two different samples have one source and id.
     """
     own = OwnCall(teacher, settings, tools)
     rows: list[TeacherRow] = []

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from iapo.attribution.settings import AttributionSettings
+from iapo.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -78,12 +79,12 @@ class TeacherTable:
         """Collects rows; a row that comes twice is taken once.
 
         Raises:
-            ValueError: If two different rows are of one sample.
+            InputError: If two different rows are of one sample.
         """
         by_sample: dict[str, TeacherRow] = {}
         for row in rows:
             if by_sample.setdefault(row.sample, row).prompt != row.prompt:
-                raise ValueError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
+                raise InputError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
         return cls(by_sample, fingerprint, {name: getattr(settings, name) for name in COMPARED})
 
     def write(self, path: Path) -> None:
@@ -110,7 +111,7 @@ class TeacherTable:
         """Reads what `write` wrote.
 
         Raises:
-            ValueError: If there is no such file, it is damaged or not such a table, or a row is not a distribution;
+            InputError: If there is no such file, it is damaged or not such a table, or a row is not a distribution;
                 the message names the file, and the sample where one is at fault.
         """
         try:
@@ -118,33 +119,33 @@ class TeacherTable:
             with path.open("rb") as file:
                 table = pq.read_table(file)
         except OSError as error:
-            raise ValueError(f"cannot read the teacher table {path} ({error}); {_AGAIN}") from error
+            raise InputError(f"cannot read the teacher table {path} ({error}); {_AGAIN}") from error
         except pa.ArrowException as error:
-            raise ValueError(f"{path} is damaged or not a parquet file ({error}); {_AGAIN}") from error
+            raise InputError(f"{path} is damaged or not a parquet file ({error}); {_AGAIN}") from error
         metadata = (table.schema.metadata or {}).get(_METADATA)
         if metadata is None or not table.schema.remove_metadata().equals(SCHEMA):
-            raise ValueError(f"{path} is not a teacher table of this version; {_AGAIN}")
+            raise InputError(f"{path} is not a teacher table of this version; {_AGAIN}")
         rows: dict[str, TeacherRow] = {}
         for record in table.to_pylist():
             row = _checked(record, path)
             if row.sample in rows:
-                raise ValueError(f"{path} has two rows for sample {row.sample!r}; {_AGAIN}")
+                raise InputError(f"{path} has two rows for sample {row.sample!r}; {_AGAIN}")
             rows[row.sample] = row
         teachers = set(table.column("fingerprint").to_pylist())
         if len(teachers) > 1:
-            raise ValueError(f"{path} holds rows of {len(teachers)} different teachers; {_AGAIN}")
+            raise InputError(f"{path} holds rows of {len(teachers)} different teachers; {_AGAIN}")
         return cls(rows, str(next(iter(teachers), "")), json.loads(metadata), str(path))
 
     def check_settings(self, settings: AttributionSettings) -> None:
         """Compares the table's attribution settings with a run's.
 
         Raises:
-            ValueError: If one differs; the message names it.
+            InputError: If one differs; the message names it.
         """
         for name in COMPARED:
             stored, wanted = self.settings.get(name), getattr(settings, name)
             if stored != wanted:
-                raise ValueError(
+                raise InputError(
                     f"{self.name} was made with attribution_{name} {stored!r}, but the run has {wanted!r}; set "
                     f"attribution_{name} to {stored!r}, or {_AGAIN} and the run's configuration"
                 )
@@ -158,21 +159,21 @@ class TeacherTable:
             prompt: The digest of the run's prompt.
 
         Raises:
-            ValueError: If the sample has no row, or the row is of another prompt.
+            InputError: If the sample has no row, or the row is of another prompt.
         """
         row = self.rows.get(sample)
         if row is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.name} has no row for sample {sample!r}; {_AGAIN}, the run's configuration and the sample's "
                 "split (--split train, test or both)"
             )
         if row.block_names != tuple(block_names):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: the row of sample {sample!r} has the blocks {', '.join(row.block_names)}, but the run's "
                 f"prompt has {', '.join(block_names)}; offer the same tools in the same order, or {_AGAIN}"
             )
         if row.prompt != prompt:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: the row of sample {sample!r} was made for another picture, question or wording of the "
                 f"prompt; use the configuration that the table was made with, or {_AGAIN}"
             )
@@ -190,7 +191,7 @@ def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:
         sound = sound and all(value is not None and 0 < value <= 1 for value in values)
         sound = sound and math.isclose(sum(values), 1, abs_tol=1e-4)
     if not sound:
-        raise ValueError(f"{path}: the row of sample {name!r} is damaged; {_AGAIN}")
+        raise InputError(f"{path}: the row of sample {name!r} is damaged; {_AGAIN}")
     return TeacherRow(name, tuple(blocks), None if values is None else tuple(values), record["call"], record["prompt"])
 
 

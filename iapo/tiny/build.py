@@ -19,6 +19,7 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 
 from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
+from iapo.errors import InputError
 from iapo.records import AXES
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
@@ -68,15 +69,15 @@ def build(
         The manifest, as far as it goes.
 
     Raises:
-        ValueError: If there is no such recipe or stage, or the folder of the stage before is missing.
+        InputError: If there is no such recipe or stage, or the folder of the stage before is missing.
         RuntimeError: If the reinforcement learning fails; the message names its log.
     """
     if name not in RECIPES:
-        raise ValueError(f"no tiny model {name!r}; use one of {', '.join(RECIPES)}")
+        raise InputError(f"no tiny model {name!r}; use one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     stages = [one for one in STAGES if one in recipe.stages or (one == "teacher" and recipe.config)]
     if stage is not None and stage not in stages:
-        raise ValueError(f"{name} has no stage {stage!r}; use one of {', '.join(stages)}")
+        raise InputError(f"{name} has no stage {stage!r}; use one of {', '.join(stages)}")
     manifest: dict[str, Any] = {}
     for one in stages if stage is None else [stage]:
         before = None if one == stages[0] else out / f"{name}-{_FOLDERS[stages[stages.index(one) - 1]]}"
@@ -93,7 +94,7 @@ def _run(
     manifest: dict[str, Any] = {"name": name, "seed": seed, "scale": scale, "stages": {}}
     if before is not None:
         if not (before / BUILD).exists():
-            raise ValueError(f"stage {stage!r} of {name} starts from {before}, which is missing; run the stage before")
+            raise InputError(f"stage {stage!r} of {name} starts from {before}, which is missing; run the stage before")
         manifest = json.loads((before / BUILD).read_text())
     started = time.perf_counter()
     if stage == "teacher":

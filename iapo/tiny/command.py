@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from iapo.data.synthetic.families import FAMILIES, find_family
+from iapo.errors import InputError
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
 from iapo.tiny.build import build
@@ -26,11 +27,11 @@ def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: 
     """Builds one or all tiny models, as many at a time as there are cores, one thread each, and prints their metrics.
 
     Raises:
-        ValueError: If there is no such model, or it has no such stage.
+        InputError: If there is no such model, or it has no such stage.
     """
     names = list(RECIPES) if model == "all" else [model]
     if unknown := [name for name in names if name not in RECIPES]:
-        raise ValueError(f"no tiny model {unknown[0]!r}; use one of {', '.join(RECIPES)} or all")
+        raise InputError(f"no tiny model {unknown[0]!r}; use one of {', '.join(RECIPES)} or all")
     if model == "all" and stage == "teacher":
         names = [name for name in names if RECIPES[name].config is not None]
     console = Console()
@@ -91,12 +92,12 @@ def evaluate_models(
         out: A JSON file for all numbers, if given.
 
     Raises:
-        ValueError: If a model, a family or a count does not exist, or `out` does.
+        InputError: If a model, a family or a count does not exist, or `out` does.
     """
     if samples < 1:
-        raise ValueError(f"samples is {samples}; give at least 1")
+        raise InputError(f"samples is {samples}; give at least 1")
     if out is not None and out.exists():
-        raise ValueError(f"{out} already exists; choose another --json or remove it")
+        raise InputError(f"{out} already exists; choose another --json or remove it")
     families = FAMILIES if families is None else families
     for family in families:
         find_family(family)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
+from iapo.errors import InputError
 from iapo.records import AXES, Axis, Box
 from iapo.tools import edits
 
@@ -71,16 +72,16 @@ def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) ->
         style: How it does that.
 
     Raises:
-        ValueError: If the axis is unknown, the docstring is missing, or the parameters are not the three.
+        InputError: If the axis is unknown, the docstring is missing, or the parameters are not the three.
     """
     name = function.__name__
     tool = ToolDefinition(name, axis, style, function)
     if axis not in AXES:
-        raise ValueError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
+        raise InputError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
     if not inspect.getdoc(function):
-        raise ValueError(f"tool {name} has no docstring; write the sentence that a model shall read")
+        raise InputError(f"tool {name} has no docstring; write the sentence that a model shall read")
     if len(tool.parameters) != 3:
-        raise ValueError(f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes")
+        raise InputError(f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes")
     return tool
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
+from iapo.errors import InputError
+
 CONFIGS = Path(str(resources.files("iapo"))) / "configs"
 """Where the packaged YAML files lie."""
 
@@ -110,7 +112,7 @@ class IAPOConfig(GRPOConfig):
         super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):
             if importlib.util.find_spec(tracker) is None:
-                raise ValueError(
+                raise InputError(
                     f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
                     "`pip install iapo[logging]`"
                 )
@@ -120,16 +122,16 @@ class IAPOConfig(GRPOConfig):
         if "iapo" not in self.reward.split("+"):
             self.penalty_weight = 0.0
         if self.distills and self.teacher_reference != "student_call":
-            raise ValueError(
+            raise InputError(
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
         if self.report_traces < 0:
-            raise ValueError(f"report_traces is {self.report_traces}; it must not be negative")
+            raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:
-            raise ValueError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
+            raise InputError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
         if self.penalty_decay < 0:
-            raise ValueError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+            raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
 
     def traces_at(self, step: int) -> int:
         """How many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""
@@ -155,13 +157,13 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
         kind: What it is called in the error.
 
     Raises:
-        ValueError: If there is neither.
+        InputError: If there is neither.
     """
     for path in (Path(name), folder / f"{name}.yaml"):
         if path.is_file():
             return path
     known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise ValueError(f"no {kind} {name!r}: neither a file nor one of {known}")
+    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
 
 
 def find_config(name: str) -> Path:

@@ -22,6 +22,7 @@ from iapo.data.leakage import leaks
 from iapo.data.loading import Damage, load, quarantine, strict
 from iapo.data.pictures import reopen
 from iapo.data.synthetic import BAR_FAMILIES, generate
+from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.evaluation.measures import mean_attribution, paired_difference, summarize
 from iapo.records import Sample, Trace
@@ -102,7 +103,7 @@ def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOCon
         flags: For example `["--learning_rate", "1e-4"]`.
 
     Raises:
-        ValueError: If the file or the flags name an unknown setting, or a value cannot be.
+        InputError: If the file or the flags name an unknown setting, or a value cannot be.
     """
     path = find_config(config)
     arguments, settings = TrlParser([RunArguments, IAPOConfig]).parse_args_and_config(["--config", str(path), *flags])
@@ -151,7 +152,7 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
         keep: Called with each damaged row that is left out, with `data_damage: quarantine`.
 
     Raises:
-        ValueError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
+        InputError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
     """
     testing = part == "test"
     source = (arguments.eval_data or arguments.data) if testing else arguments.data
@@ -166,7 +167,7 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
     samples = strict(rows) if arguments.data_damage == "strict" else quarantine(rows, keep or (lambda damage: None))
     found = list(islice(samples, (arguments.eval_samples if testing else arguments.data_samples) or None))
     if not found:
-        raise ValueError(f"{source} has no sample of the split {split!r} that loads")
+        raise InputError(f"{source} has no sample of the split {split!r} that loads")
     return found
 
 
@@ -174,12 +175,12 @@ def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str
     """Counts the test samples whose picture stands in the training set: the same pixels (`exact`), or alike (`near`).
 
     Raises:
-        ValueError: If a test sample is a training sample.
+        InputError: If a test sample is a training sample.
     """
     ids = {(sample.source, sample.id) for sample in train}
     both = next((sample for sample in test if (sample.source, sample.id) in ids), None)
     if both is not None:
-        raise ValueError(
+        raise InputError(
             f"sample {both.id!r} of {both.source} is trained and evaluated on; give eval_data or another eval_split, "
             "or set eval_samples to 0"
         )
@@ -200,11 +201,11 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     `evaluation.json`, and the trained policy in `policy/`.
 
     Raises:
-        ValueError: If the run folder already holds a run.
+        InputError: If the run folder already holds a run.
     """
     folder = RunFolder(Path(settings.output_dir))
     if (folder.path / "metrics.jsonl").exists() and settings.resume_from_checkpoint is None:
-        raise ValueError(f"{folder.path} already holds a run; choose another output_dir or remove it")
+        raise InputError(f"{folder.path} already holds a run; choose another output_dir or remove it")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     train_samples = run_samples(arguments, "train", folder.quarantine("train"))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.attribution.settings import alignment_settings
+from iapo.errors import InputError
 from iapo.rollout.policy import load_policy
 from iapo.teachers.references import attribute_samples
 from iapo.training.run import parse, run_samples
@@ -27,16 +28,16 @@ def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | 
         split: Whose samples: `train`, `test` or `both`.
 
     Raises:
-        ValueError: If the split is unknown, `out` exists, or no teacher is named.
+        InputError: If the split is unknown, `out` exists, or no teacher is named.
     """
     if split not in ("train", "test", "both"):
-        raise ValueError(f"no split {split!r}; use train, test or both")
+        raise InputError(f"no split {split!r}; use train, test or both")
     if out.exists():
-        raise ValueError(f"{out} already exists; choose another --out or remove it")
+        raise InputError(f"{out} already exists; choose another --out or remove it")
     arguments, training = parse(config, flags)
     name = model or training.teacher
     if name is None:
-        raise ValueError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
+        raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples = []

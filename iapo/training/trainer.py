@@ -21,6 +21,7 @@ from trl import GRPOTrainer
 
 from iapo.attribution.divergence import misuse_auc, penalty_weight
 from iapo.attribution.settings import alignment_settings
+from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
@@ -71,7 +72,7 @@ class IAPOTrainer(GRPOTrainer):
         kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
 
     Raises:
-        ValueError: If a penalty is asked for without a teacher, or the data set has not the columns it needs.
+        InputError: If a penalty is asked for without a teacher, or the data set has not the columns it needs.
     """
 
     _tag_names: ClassVar = ["trl", "grpo", "iapo"]
@@ -92,20 +93,20 @@ class IAPOTrainer(GRPOTrainer):
         args = IAPOConfig("iapo-run") if args is None else args
         for taken in ("tools", "rollout_func", "environment_factory"):
             if kwargs.get(taken) is not None:
-                raise ValueError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
+                raise InputError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
         for dataset in (train_dataset, eval_dataset):
             missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
             if missing:
-                raise ValueError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
+                raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
         if processing_class is None:
-            raise ValueError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
+            raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
         asks_teacher = args.measures or args.distills
         if asks_teacher and teacher is None and args.teacher_table is None:
             if args.teacher is None:
-                raise ValueError(
+                raise InputError(
                     f"reward is {args.reward} with penalty_weight {args.penalty_weight} and always_measure "
                     f"{args.always_measure}, but there is no teacher; set `teacher` or `teacher_table`, or take grpo"
                 )

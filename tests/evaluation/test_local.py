@@ -240,7 +240,7 @@ def test_evaluation_measures_divergence(
 
         return generate
 
-    monkeypatch.setattr("iapo.evaluation.make_generate", fake)
+    monkeypatch.setattr("iapo.evaluation.local.make_generate", fake)
     alignment = Alignment(Policy(copy.deepcopy(policy.model), policy.processor), encoder)
     called, uncalled = evaluate(policy, samples[:2], EvaluationSettings(), alignment=alignment)
     assert called.result.status == "edited"

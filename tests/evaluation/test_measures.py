@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_evaluation import ROWS, trace
+from test_local import ROWS, trace
 
 from iapo.estimates import Estimate, average, proportion, ratio
 from iapo.evaluation.measures import summarize, summarize_repeats

@@ -10,6 +10,7 @@ from PIL import Image
 from iapo.data.boxes.bars import find_bars
 from iapo.data.boxes.pixels import to_pixels
 from iapo.data.boxes.tables import find_table
+from iapo.errors import InputError
 from iapo.records import Axis, Box, Kind, Sample
 
 _LARGEST = 1600
@@ -51,10 +52,10 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
         The boxes, within the picture, or none with the reason.
 
     Raises:
-        ValueError: If `kind` is neither `chart` nor `table`.
+        InputError: If `kind` is neither `chart` nor `table`.
     """
     if kind not in ("chart", "table"):
-        raise ValueError(f"kind is {kind!r}; boxes are found for 'chart' or 'table'")
+        raise InputError(f"kind is {kind!r}; boxes are found for 'chart' or 'table'")
     if min(image.size) < _SMALLEST:
         return FoundBoxes(reason=f"the picture has {image.width} x {image.height} pixels, too few to find boxes in")
     scale = max(1.0, max(image.size) / _LARGEST)

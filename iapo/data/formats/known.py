@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from iapo.data.formats import benchmarks, own, parquet, refocus, vtool
 from iapo.data.rows import Row
+from iapo.errors import InputError
 from iapo.records import Sample
 
 
@@ -51,10 +52,10 @@ def find_format(name: str) -> Format:
     """The format of that name.
 
     Raises:
-        ValueError: If there is none.
+        InputError: If there is none.
     """
     if name not in FORMATS:
-        raise ValueError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
@@ -66,13 +67,13 @@ def format_of(columns: frozenset[str], where: str) -> Format:
         where: Whose, for the message.
 
     Raises:
-        ValueError: If no format has them.
+        InputError: If no format has them.
     """
     for one in FORMATS.values():
         if one.matches(columns):
             return one
     known = "; ".join(f"{one.name} ({one.columns})" for one in FORMATS.values())
-    raise ValueError(
+    raise InputError(
         f"cannot tell the format of {where}, whose columns are {', '.join(sorted(columns)) or 'none'}: "
         f"rename its columns to those of a known format, or give format=. Known: {known}"
     )

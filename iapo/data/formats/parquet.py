@@ -15,6 +15,7 @@ from iapo.data.fields import answers_of, id_of, text_of
 from iapo.data.pictures import encode_picture, read_picture
 from iapo.data.rows import Row
 from iapo.data.rows import read_rows as read_raw
+from iapo.errors import InputError
 from iapo.records import AXES, Box, Sample
 
 NAME = "iapo"
@@ -59,10 +60,10 @@ def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) ->
         How many were written.
 
     Raises:
-        ValueError: If `row_group` is not positive.
+        InputError: If `row_group` is not positive.
     """
     if row_group < 1:
-        raise ValueError(f"row_group is {row_group}; give at least 1")
+        raise InputError(f"row_group is {row_group}; give at least 1")
     part = path.with_name(f"{path.name}.part")
     count = 0
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from iapo.errors import InputError
 from iapo.records import Axis, Kind
 
 BARS = ("value", "largest", "difference", "count_above")
@@ -61,8 +62,8 @@ def find_family(name: str) -> Family:
     """The family of that name.
 
     Raises:
-        ValueError: If there is none.
+        InputError: If there is none.
     """
     if name not in BY_NAME:
-        raise ValueError(f"unknown family {name!r}; use one of {', '.join(FAMILIES)}")
+        raise InputError(f"unknown family {name!r}; use one of {', '.join(FAMILIES)}")
     return BY_NAME[name]

@@ -58,6 +58,7 @@ from iapo.data.synthetic.chart_data import pick
 from iapo.data.synthetic.families import BAR_FAMILIES, FAMILIES, TRAINED_FAMILIES, Family, find_family
 from iapo.data.synthetic.splits import Part, part_of_split
 from iapo.data.synthetic.table_styles import draw_style
+from iapo.errors import InputError
 from iapo.records import Axis, Box, Sample
 
 __all__ = ["BAR_FAMILIES", "FAMILIES", "LARGEST", "SMALLEST", "TRAINED_FAMILIES", "Chart", "draw", "generate"]
@@ -121,7 +122,7 @@ def generate(
             that no other split has. A family outside of `TRAINED_FAMILIES` has these two only.
 
     Raises:
-        ValueError: At the call, if an argument is outside what is said above.
+        InputError: At the call, if an argument is outside what is said above.
     """
     charts = draw(family, count, seed=seed, size=size, question_types=question_types, split=split)
     return (chart.sample for chart in charts)
@@ -142,17 +143,17 @@ def draw(
     unknown = [name for name in types if name not in one.question_types]
     if unknown:
         known = ", ".join(one.question_types)
-        raise ValueError(f"unknown question type {unknown[0]!r} for family {family!r}; use some of {known}")
+        raise InputError(f"unknown question type {unknown[0]!r} for family {family!r}; use some of {known}")
     if not types:
-        raise ValueError("question_types is empty; give at least one question type")
+        raise InputError("question_types is empty; give at least one question type")
     if count < 0:
-        raise ValueError(f"count is {count}; it must not be negative")
+        raise InputError(f"count is {count}; it must not be negative")
     if seed < 0:
-        raise ValueError(f"seed is {seed}; it must not be negative")
+        raise InputError(f"seed is {seed}; it must not be negative")
     if not SMALLEST <= size <= LARGEST:
-        raise ValueError(f"size is {size} pixels; it must be from {SMALLEST} to {LARGEST}")
+        raise InputError(f"size is {size} pixels; it must be from {SMALLEST} to {LARGEST}")
     if not one.trained and part_of_split(split) == "train":
-        raise ValueError(f"family {family!r} has no split {split!r}, it is never trained on; use validation or test")
+        raise InputError(f"family {family!r} has no split {split!r}, it is never trained on; use validation or test")
     return (_chart(one, index, seed, size, types, split) for index in range(count))
 
 
