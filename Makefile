@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup demo test lint browser
+.PHONY: help setup demo test check lint browser
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,8 +29,11 @@ browser:  ## See to a Chromium for the report's browser tests (Debian's, as root
 		|| echo "Chromium could not be installed; the browser tests will be skipped."; \
 	else echo "No Chromium; the browser tests will be skipped. Install chromium, or name one with IAPO_BROWSER=PATH."; fi
 
-test: setup browser  ## Run the tests
-	$(BIN)/python -m pytest
+test: setup browser  ## Run all tests, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: setup lint  ## Run the fast tests, and check style and types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

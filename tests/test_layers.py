@@ -55,7 +55,8 @@ def imports(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module is not None, "write imports in full"
+            assert node.level == 0, "write imports in full"
+            assert node.module is not None
             # `from iapo import runs` imports a module by its name, `from iapo.runs import RunFolder` does not.
             inner = {f"{node.module}.{alias.name}" for alias in node.names} & FILES.keys()
             found |= inner or {node.module}

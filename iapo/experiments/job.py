@@ -16,6 +16,7 @@ from iapo.data.sources import SourceSettings
 from iapo.endpoints.chat import EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
 from iapo.training.run import parse, run
 
@@ -88,4 +89,5 @@ def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     run_job(Path(sys.argv[1]))

@@ -13,6 +13,11 @@ from typing import IO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from iapo.experiments.parent import PARENT
+
+GRACE = 20.0
+"""Seconds that a process has to end by itself before it is killed."""
+
 
 class JobError(RuntimeError):
     """A process failed; the message ends with the last lines of its log."""
@@ -77,9 +82,10 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                 time.sleep(0.5)
         finally:
             signal.signal(signal.SIGTERM, before)
-            for _, process, log in running:
+            for _, process, _ in running:
                 process.terminate()
-                process.wait()
+            for _, process, log in running:
+                _wait(process)
                 log.close()
 
 
@@ -95,9 +101,19 @@ def _end(*_: object) -> None:
 def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     # Thread pools that are sized for the whole machine slow each other down tenfold.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment[PARENT] = str(os.getpid())
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = job.log.open("ab")
     return subprocess.Popen(list(job.command(threads)), stdout=log, stderr=subprocess.STDOUT, env=environment), log
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a process that was asked to end, and kills it where it does not."""
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _check(job: Job, code: int) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from iapo.data.synthetic.families import FAMILIES, find_family
 from iapo.errors import InputError
+from iapo.experiments.parent import end_with_parent
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
 from iapo.tiny.build import build
@@ -40,7 +41,8 @@ def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: 
         _show(console, _build(names[0], out, stage, seed, scale), out)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context) as pool:
+    workers = min(len(names), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         for done in as_completed([pool.submit(_build, name, out, stage, seed, scale) for name in names]):
             _show(console, done.result(), out)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from iapo.experiments import processes
 from iapo.experiments.processes import Job, JobError, count_lines, run_jobs
 
 # Notes when it begins and ends.
@@ -63,20 +66,47 @@ def test_lines_are_counted(tmp_path: Path):
     assert count_lines(tmp_path / "some") == 2
 
 
-def test_ended_from_outside_it_ends_its_processes(tmp_path: Path):
+CHILD = (
+    "import os, pathlib, sys, time\nfrom iapo.experiments.parent import end_with_parent\n"
+    "end_with_parent(every=0.05)\npathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\ntime.sleep(60)"
+)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_ended_from_outside_its_processes_end(tmp_path: Path, how: signal.Signals):
     """A child that outlived its parent would write into the folder of the run that goes on."""
-    child = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(60)"
     parent = (
         "import pathlib, sys\nfrom iapo.experiments.processes import Job, run_jobs\n"
-        f"command = [sys.executable, '-c', {child!r}, sys.argv[1] + '/pid']\n"
+        f"command = [sys.executable, '-c', {CHILD!r}, sys.argv[1] + '/pid']\n"
         "log = pathlib.Path(sys.argv[1]) / 'log.txt'\n"
         "run_jobs([Job('one', lambda threads: command, log, 1, lambda: 0, lambda done: 'at work')], 1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path)], stdout=subprocess.DEVNULL)
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert process.poll() is None
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    process.send_signal(how)
+    assert process.wait(30) == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+    assert not psutil.wait_procs([child], timeout=30)[1]
+
+
+def test_a_process_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "GRACE", 0.2)
+    deaf = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    deaf += "pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    mark = tmp_path / "deaf"
+    fails = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(mark)!r}).exists(): time.sleep(0.05)\nraise SystemExit(1)"
+    )
+    jobs = [
+        Job(name, lambda threads, code=code: [sys.executable, "-c", code, str(mark)], tmp_path / name, 1, int, str)
+        for name, code in (("one", deaf), ("two", fails))
+    ]
+    with pytest.raises(JobError, match="the run two ended with exit code 1"):
+        run_jobs(jobs, 2)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
-    process.terminate()
-    assert process.wait(30) == 143
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def main(how: str, checkpointing: bool, folder: Path) -> None:
         (log_probs[written].sum() * (rank + 1)).backward()
         gradients[name] = torch.cat([whole(parameter.grad) for parameter in model.parameters()])
     torch.save(gradients, folder / f"gradients-{rank}.pt")
+    # What the wrapped model holds of the group (DDP's reducer, FSDP's hooks) must be gone before the group is: freed
+    # after it, at the interpreter's end, it can wait for gloo's threads for ever.
+    del wrapped, model, log_probs
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 
