@@ -60,7 +60,7 @@ class IAPOTrainer(GRPOTrainer):
     """GRPO for a vision-language agent that edits its picture in turn 1 and answers in turn 2, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
-    (docs/run-folder.md) into `args.output_dir`, which reports and studies read.
+    (`iapo.training.keeper`) into `args.output_dir`, which reports and studies read.
 
     Args:
         model: The student: a checkpoint (packaged name, folder or hub id) or a loaded model.
