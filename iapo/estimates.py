@@ -88,6 +88,32 @@ def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate
     return Estimate(float(successes.sum() / total), float(low), float(high), total)
 
 
+def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
+    """The difference of two shares over the same samples, with its percentile bootstrap interval over samples.
+
+    Args:
+        successes: For each of the two and each sample how often it succeeded; shape (2, samples). The difference is
+            the first less the second.
+        counted: For each of the two and each sample how often it was tried; shape (2, samples).
+        resamples: How many bootstrap draws; seeded. Draws in which one of the two tried nothing are left out.
+    """
+    totals = counted.sum(1)
+    if not totals.all():
+        return Estimate(None, None, None, 0)
+    rng = np.random.default_rng(0)
+    samples = counted.shape[1]
+    differences = []
+    # In parts, as in `ratio`.
+    for _ in range(0, resamples, 200):
+        drawn = rng.integers(samples, size=(200, samples))
+        tried = counted[:, drawn].sum(2)
+        shares = successes[:, drawn].sum(2) / np.where(tried, tried, 1)
+        differences.append((shares[0] - shares[1])[tried.all(0)])
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    value = successes.sum(1) / totals
+    return Estimate(float(value[0] - value[1]), float(low), float(high), int(totals.sum()))
+
+
 def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:
     """The unweighted mean of test sets, with a bootstrap interval over the samples of each.
 

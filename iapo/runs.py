@@ -93,11 +93,15 @@ def _git(root: Path, *arguments: str) -> str:
 
 def data_hash(samples: Iterable[Sample]) -> str:
     """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    return records_hash((sample.to_json(image_path=""), image_digest(sample.image)) for sample in samples)
+
+
+def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
+    """`data_hash` of samples that are laid out already: each one's JSON without its image, and its image's digest."""
     digest = hashlib.sha256()
-    for sample in samples:
-        record = sample.to_json(image_path="")
+    for record, image in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-        digest.update(image_digest(sample.image).encode())
+        digest.update(image.encode())
     return digest.hexdigest()
 
 

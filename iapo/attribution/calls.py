@@ -20,6 +20,7 @@ from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import all_token_scores, picture_shares
+from iapo.grouping import distinct
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -154,9 +155,8 @@ class Attributor:
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
         """
-        place = {key: index for index, key in enumerate({id(prompt.images[0]): None for prompt in prompts})}
-        images = list({id(prompt.images[0]): prompt.images[0] for prompt in prompts}.values())
-        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        images, places = distinct(prompt.images[0] for prompt in prompts)
+        calls = [self._call(*one) for one in zip(prompts, turns, places, strict=True)]
         grids: list[NDArray[np.float32]] = []
         for start in range(0, len(calls), self.settings.batch_size):
             some, pictures = self._with_pictures(calls[start : start + self.settings.batch_size], images)
@@ -172,10 +172,8 @@ class Attributor:
         if not turns:
             raise ValueError("no calls to explain")
         # Rollouts of a group share their picture object.
-        pictures = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
-        place = {key: index for index, key in enumerate(pictures)}
-        images = list(pictures.values())
-        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        images, places = distinct(prompt.images[0] for prompt in prompts)
+        calls = [self._call(*one) for one in zip(prompts, turns, places, strict=True)]
         # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
@@ -198,7 +196,7 @@ class Attributor:
                     self.cache.put(key, row)
         return torch.stack([found[key] for key in keys])
 
-    def _call(self, prompt: Prompt, turn: Turn, place: Mapping[int, int]) -> CallInput:
+    def _call(self, prompt: Prompt, turn: Turn, picture: int) -> CallInput:
         ids, target = turn
         if self.settings.target == "turn":
             target = [True] * len(ids)
@@ -209,7 +207,7 @@ class Attributor:
             blocks=len(prompt.block_names),
             turn_ids=ids[:end],
             target=target[:end],
-            picture=place[id(prompt.images[0])],
+            picture=picture,
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from iapo.estimates import mean_difference
+from iapo.estimates import Estimate, mean_difference
 from iapo.runs import RunFolder
 
 MEASURES = {
@@ -21,11 +21,17 @@ MEASURES = {
 """Columns of the comparison: key in `evaluation.json` -> heading."""
 
 
-def estimate_text(estimate: Mapping[str, Any]) -> str:
-    """An estimate as `value [low, high]`, or a dash where nothing was counted."""
+def estimate_text(estimate: Mapping[str, Any], sign: str = "") -> str:
+    """An estimate as `value [low, high]`, or a dash where nothing was counted.
+
+    Args:
+        estimate: The estimate.
+        sign: `+` where positive numbers are to have their sign as well.
+    """
     if estimate["value"] is None:
         return "-"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    value, low, high = (f"{estimate[end]:{sign}.3f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
@@ -36,9 +42,7 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
     """
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     first = next(iter(evaluations.values()))
-    settings = first["settings"]
-    how = "greedy" if settings["temperature"] == 0 else f"sampled at temperature {settings['temperature']:g}"
-    table = Table(title=f"{first['samples']} held-out charts, {how}; 95% intervals")
+    table = Table(title=f"{_held_out(first)}; 95% intervals")
     table.add_column("")
     for heading in MEASURES.values():
         table.add_column(heading)
@@ -59,6 +63,29 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
         change = dataclasses.asdict(mean_difference(outcomes, reference))
         lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(change)}")
     return lines
+
+
+def training_table(evaluation: Mapping[str, Any], differences: Mapping[str, Estimate]) -> Table:
+    """One row a measure of a training: before, after, and the paired difference; 95% intervals beside the values.
+
+    Args:
+        evaluation: What the run's `evaluation.json` holds.
+        differences: Each measure's value after training less the one before, on the same samples.
+    """
+    table = Table(title=f"{_held_out(evaluation)}; 95% intervals")
+    for heading in ("", "before", "after", "difference"):
+        table.add_column(heading)
+    for name, heading in MEASURES.items():
+        if evaluation["after"][name]["value"] is not None:
+            change = estimate_text(dataclasses.asdict(differences[name]), "+") if name in differences else "-"
+            table.add_row(heading, *(estimate_text(evaluation[when][name]) for when in ("before", "after")), change)
+    return table
+
+
+def _held_out(evaluation: Mapping[str, Any]) -> str:
+    settings = evaluation["settings"]
+    how = "greedy" if settings["temperature"] == 0 else f"sampled at temperature {settings['temperature']:g}"
+    return f"{evaluation['samples']} held-out charts, {how}"
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> Table:

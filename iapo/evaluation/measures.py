@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from iapo.estimates import Estimate, mean, mean_difference, proportion, ratio
+from iapo.estimates import Estimate, mean, mean_difference, proportion, ratio, ratio_difference
 from iapo.records import Trace
 
 MEASURES = ("accuracy", "call_ratio", "call_success", "misuse")
@@ -86,6 +86,27 @@ def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: st
     if [trace.sample.id for trace in after] != [trace.sample.id for trace in before]:
         raise ValueError("paired evaluations must cover the same samples in the same order")
     return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
+
+
+def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[str, Estimate]:
+    """Differences of what `summarize` gives between two evaluations of the same samples, by measure.
+
+    Returns:
+        `after` less `before` with a percentile bootstrap interval over samples, which are drawn whole: `MEASURES`
+        (`accuracy` is the difference of the outcomes) and, where both measured it, `divergence`.
+
+    Raises:
+        ValueError: If the two do not cover the same samples in the same order.
+    """
+    found = {"accuracy": paired_difference(after, before)}
+    for name in MEASURES[1:]:
+        counts, among = _COUNTED[name]
+        tried = np.array([[among(trace) for trace in some] for some in (after, before)], dtype=np.int64)
+        succeeded = np.array([[among(one) and counts(one) for one in some] for some in (after, before)], dtype=np.int64)
+        found[name] = ratio_difference(succeeded, tried)
+    if all("divergence" in trace.scores for trace in (*after, *before)):
+        found["divergence"] = paired_difference(after, before, "divergence")
+    return found
 
 
 def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -86,12 +87,36 @@ def make_preset(
     Raises:
         InputError: If there is no such preset or component, or `trm` has no verifier.
     """
+    check_reward(args)
+    verify = _make_verifier(args, tools, device) if args.reward == "trm" else _no_verifier
+    return _weighted_preset(args, outcome.scores, divergences, log_probs, verify)
+
+
+def check_reward(args: RewardArguments) -> None:
+    """Refuses a reward that cannot be; loads nothing and asks no endpoint.
+
+    Raises:
+        InputError: If there is no such preset or component, a weight is no number, or `trm` has no verifier.
+    """
     if args.reward not in PRESETS:
         raise InputError(f"no reward {args.reward!r}; use one of {', '.join(PRESETS)}")
-    verify = _make_verifier(args, tools, device) if args.reward == "trm" else _no_verifier
+    if args.reward == "trm" and args.verifier is None:
+        raise InputError(
+            "reward 'trm' needs a verifier; set `verifier` to a local model, or to an endpoint's and `verifier_url`"
+        )
+    _weighted_preset(args, _unasked, _unasked, _unasked, _unasked)
+
+
+def _weighted_preset(
+    args: RewardArguments,
+    outcomes: Callable[[Sequence[Trace]], list[Score]],
+    divergences: Callable[[Sequence[Rollout]], list[float]],
+    log_probs: Callable[[Sequence[Rollout]], list[float]],
+    verify: Callable[[Sequence[Trace]], list[float]],
+) -> Preset:
     preset = PRESETS[args.reward](
         Sources(
-            outcome.scores,
+            outcomes,
             divergences,
             log_probs,
             verify,
@@ -100,15 +125,26 @@ def make_preset(
             distill_weight=args.distill_weight,
         )
     )
-    weights = dict(args.component_weights or {})
+    weights = _component_weights(args)
     columns = tuple(
-        dataclasses.replace(column, weight=float(weights.pop(column.name, column.weight))) for column in preset.columns
+        dataclasses.replace(column, weight=weights.pop(column.name, column.weight)) for column in preset.columns
     )
-    outcome_weight = float(weights.pop("outcome", preset.outcome_weight))
+    outcome_weight = weights.pop("outcome", preset.outcome_weight)
     if weights:
         known = ", ".join(["outcome", *(column.name for column in columns)])
         raise InputError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
     return Preset(columns, outcome_weight)
+
+
+def _component_weights(args: RewardArguments) -> dict[str, float]:
+    given = args.component_weights or {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"component_weights is {given!r}; give a mapping from names to numbers")
+    for name, weight in given.items():
+        # YAML's true and false are numbers to Python.
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not math.isfinite(weight):
+            raise InputError(f"component_weights gives {name!r} the weight {weight!r}; give a number")
+    return {name: float(weight) for name, weight in given.items()}
 
 
 def make_outcome(args: RewardArguments) -> Outcome:
@@ -150,10 +186,7 @@ def scored_traces(
 def _make_verifier(
     args: RewardArguments, tools: Mapping[str, ToolDefinition], device: torch.device | None
 ) -> Callable[[Sequence[Trace]], list[float]]:
-    if args.verifier is None:
-        raise InputError(
-            "reward 'trm' needs a verifier; set `verifier` to a local model, or to an endpoint's and `verifier_url`"
-        )
+    assert args.verifier is not None
     if args.verifier_url is not None:
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
         return lambda traces: call_scores(traces, remote)
@@ -166,6 +199,10 @@ def _make_verifier(
 
 def _no_verifier(traces: Sequence[Trace]) -> list[float]:
     raise AssertionError("only the preset trm has a verifier")
+
+
+def _unasked(rollouts: Sequence[Any]) -> list[Any]:
+    raise AssertionError("checking a reward asks for no value")
 
 
 def _endpoint(args: RewardArguments, model: str, url: str | None) -> EndpointSettings:

@@ -12,6 +12,7 @@ import torch
 
 from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
 from iapo.errors import InputError
+from iapo.grouping import distinct
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
@@ -53,9 +54,14 @@ def call_scores(
     pairs = [
         [(one.sample, call) for call in one.result.calls] if one.result.status == "edited" else [] for one in traces
     ]
-    distinct = {(id(sample), call): (sample, call) for some in pairs for sample, call in some}
-    scores = dict(zip(distinct, verify(list(distinct.values())), strict=True)) if distinct else {}
-    return [sum(scores[id(sample), call] for sample, call in some) / len(some) if some else 0.0 for some in pairs]
+    samples, places = distinct(one.sample for one in traces)
+    asked = {(place, call): None for place, some in zip(places, pairs, strict=True) for _, call in some}
+    values = verify([(samples[place], call) for place, call in asked]) if asked else []
+    scores = dict(zip(asked, values, strict=True))
+    return [
+        sum(scores[place, call] for _, call in some) / len(some) if some else 0.0
+        for place, some in zip(places, pairs, strict=True)
+    ]
 
 
 class EndpointVerifier:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from iapo.attribution.calls import Attributor
@@ -26,7 +23,7 @@ from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
-from iapo.evaluation.local import EvaluationSettings, make_generator
+from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
 from iapo.records import Axis, Sample, ToolResult
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
@@ -99,6 +96,8 @@ class CaseStudyPlan:
                 run["eval_temperature"],
                 training["top_p"],
                 run["eval_seed"],
+                # Runs of earlier versions do not name it.
+                run.get("eval_batch_size", EvaluationSettings().batch_size),
             ),
             attribution=AttributionSettings(
                 target=training["attribution_target"],
@@ -188,7 +187,7 @@ def observe(
     """
     found: list[Observed] = []
     size = plan.generation.batch_size
-    with _same_randomness():
+    with same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation)
         attributor = Attributor(policy.model, encoder.pixels, plan.attribution)
@@ -226,17 +225,6 @@ def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
 
 def _interval(estimate: Estimate) -> dict[str, Any] | None:
     return dataclasses.asdict(estimate) if estimate.count else None
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    python, arrays = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
 
 
 class CaseStudyFile:

@@ -121,5 +121,9 @@ def _settings(run: Run) -> dict[str, Any]:
     """What runs of one method share."""
     config = run.manifest["config"]
     return {
-        key: value for part in ("run", "training") for key, value in config[part].items() if not key.startswith(_OWN)
+        key: value
+        # A training from Python has no part `run`.
+        for part in ("run", "training")
+        for key, value in config.get(part, {}).items()
+        if not key.startswith(_OWN)
     }

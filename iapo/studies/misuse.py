@@ -103,7 +103,7 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
         raise InputError("data and families are both given; take one of them")
-    plan = CaseStudyPlan.of_run(run.manifest["config"]["run"], run.manifest["config"]["training"])
+    plan = CaseStudyPlan.of_run(_arguments(run), run.manifest["config"]["training"])
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
         plan = dataclasses.replace(plan, generation=generation)
@@ -112,9 +112,17 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     return dataclasses.replace(plan, **given)
 
 
+def _arguments(run: Run) -> dict[str, Any]:
+    config = run.manifest["config"]
+    if "run" not in config:
+        raise InputError(f"{run.path} was trained from Python, so that its start and held-out samples are unknown")
+    found: dict[str, Any] = config["run"]
+    return found
+
+
 def policies(run: Run) -> dict[int, str]:
     """The run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
-    found = {0: run.manifest["config"]["run"]["model"]}
+    found = {0: str(_arguments(run)["model"])}
     for path in run.path.glob("checkpoint-*"):
         # The trainer writes its state last.
         if (path / "trainer_state.json").exists():

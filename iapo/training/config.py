@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from trl import GRPOConfig
 
 from iapo.errors import InputError
+from iapo.training.quiet import RENAMED
 
 CONFIGS = Path(str(resources.files("iapo"))) / "configs"
 """Where the packaged YAML files lie."""
@@ -109,7 +111,9 @@ class IAPOConfig(GRPOConfig):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", RENAMED, FutureWarning)
+            super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):
             if importlib.util.find_spec(tracker) is None:
                 raise InputError(

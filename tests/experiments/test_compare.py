@@ -24,7 +24,8 @@ from iapo.experiments.processes import JobError
 from iapo.experiments.trials import seconds_per_step
 from iapo.rewards.presets import PRESETS
 from iapo.runs import RunFolder
-from iapo.training.run import MetricsWriter, parse
+from iapo.training.keeper import RunKeeper
+from iapo.training.run import parse
 
 SMALL = Comparison(methods=("grpo", "iapo"), seeds=(0, 1), samples=4)
 
@@ -176,16 +177,16 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     order(tmp_path / "whole")
     run_job(tmp_path / "whole")
 
-    log = MetricsWriter.on_log
+    log = RunKeeper.on_log
 
-    def stop(self: MetricsWriter, args: Any, state: Any, *rest: Any, **more: Any) -> None:
+    def stop(self: RunKeeper, args: Any, state: Any, *rest: Any, **more: Any) -> None:
         log(self, args, state, *rest, **more)
         if state.global_step == 3:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"
     order(folder)
-    monkeypatch.setattr(MetricsWriter, "on_log", stop)
+    monkeypatch.setattr(RunKeeper, "on_log", stop)
     with pytest.raises(KeyboardInterrupt):
         run_job(folder)
     monkeypatch.undo()

@@ -95,7 +95,7 @@ def arguments(reward: str, **more: Any) -> Any:
         "penalty_weight": 0.1,
         "penalty_decay": 0.01,
         "distill_weight": 0.2,
-        "verifier": None,
+        "verifier": "v",
         "verifier_url": None,
         "judge_model": None,
         "judge_url": None,
@@ -171,7 +171,7 @@ def test_an_unknown_reward_is_refused() -> None:
 
 def test_trm_needs_a_verifier() -> None:
     with pytest.raises(ValueError, match="reward 'trm' needs a verifier; set `verifier`"):
-        preset_of("trm")
+        preset_of("trm", verifier=None)
 
 
 def test_a_verifier_has_no_rules_to_fall_back_on() -> None:
