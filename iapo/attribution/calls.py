@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from iapo.attribution.divergence import block_distribution
-from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.gradient import CallInput, Pictures
+from iapo.attribution.methods import METHODS, chosen_method
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
-from iapo.attribution.tokens import all_token_scores, picture_shares
+from iapo.attribution.tokens import picture_shares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,7 +96,7 @@ class Attributor:
     Args:
         model: The model, unwrapped.
         pixels: How its processor turns pictures into patches.
-        settings: Target, normalisation, eps, steps and batch size.
+        settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
     """
@@ -110,6 +111,7 @@ class Attributor:
     ) -> None:
         self.model, self.pixels, self.settings = model, pixels, settings
         self.cache, self.fingerprint = cache, fingerprint
+        self.method = chosen_method(settings)
 
     def distributions(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
@@ -147,6 +149,8 @@ class Attributor:
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
         """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
 
+        They are the gradient's where the method scores no tokens.
+
         Args:
             prompts: As in `distributions`.
             turns: The same.
@@ -160,7 +164,9 @@ class Attributor:
         grids: list[NDArray[np.float32]] = []
         for start in range(0, len(calls), self.settings.batch_size):
             some, pictures = self._with_pictures(calls[start : start + self.settings.batch_size], images)
-            found = all_token_scores(self.model, some, pictures, self.settings.steps)
+            token_scores = self.method.tokens or METHODS["gradient"].tokens
+            assert token_scores is not None
+            found = token_scores(self.model, some, pictures, self.settings)
             for call, scores in zip(some, found, strict=True):
                 config = self.model.config
                 grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
@@ -216,8 +222,14 @@ class Attributor:
         """A digest, since the ids themselves would take more memory than what is kept under them."""
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
-        about = (self.fingerprint, pictures[call.picture], self.settings.normalization, self.settings.eps)
-        digest = hashlib.sha256(repr((*about, self.settings.steps, self.settings.log_probs, call.blocks)).encode())
+        about: tuple[object, ...] = (
+            self.fingerprint,
+            pictures[call.picture],
+            self.settings.normalization,
+            self.settings.eps,
+        )
+        about += (self.settings.method_name, self.settings.steps, self.settings.log_probs, call.blocks)
+        digest = hashlib.sha256(repr(about).encode())
         for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(array("q", part).tobytes())
@@ -238,16 +250,18 @@ class Attributor:
     def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:
         moved, pictures = self._with_pictures(calls, images)
         means: list[Tensor] = []
-        if self.settings.log_probs:
-            scores, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
+        if not self.settings.log_probs:
+            scores = self.method.scores(self.model, moved, pictures, self.settings)
+        else:
+            if self.method.scores_with_log_probs is not None:
+                scores, log_probs = self.method.scores_with_log_probs(self.model, moved, pictures, self.settings)
+            else:
+                scores = self.method.scores(self.model, moved, pictures, self.settings)
+                _, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
             means = [
                 one[torch.tensor(call.target[: len(one)], device=one.device)].mean()
                 for call, one in zip(moved, log_probs, strict=True)
             ]
-        elif self.settings.steps == 1:
-            scores = prefix_block_scores(self.model, moved, pictures)
-        if self.settings.steps > 1:
-            scores = block_scores(self.model, moved, pictures, self.settings.steps)
         distributions = block_distribution(scores, self.settings.normalization, self.settings.eps)
         return (torch.cat([distributions, torch.stack(means)[:, None]], 1) if means else distributions).cpu()
 
