@@ -126,7 +126,10 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     size: Annotated[int, typer.Option(help="Longer side of synthetic pictures, 112 to 1000 pixels.")] = 112,
     question_types: Annotated[str, typer.Option(help="Of synthetic pictures, with commas between; all if empty.")] = "",
-    tools: Annotated[bool, typer.Option(help="Offer the six tools, or have the answer in one turn.")] = True,
+    tools: Annotated[
+        str | None, typer.Option(help="Offered tools: FILE.py, FILE.py:NAME, names, with commas between; the six.")
+    ] = None,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="Have the answer in one turn.")] = False,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus where it samples.")] = 1.0,
     repeats: Annotated[int, typer.Option(help="Rollouts of each sample, where it samples.")] = 1,
@@ -159,7 +162,7 @@ def evaluate(
         split=split,
         size=size,
         question_types=question_types,
-        tools=tools,
+        tools="none" if no_tools else tools,
         temperature=temperature,
         top_p=top_p,
         repeats=repeats,

@@ -14,7 +14,7 @@ from iapo.endpoints.questions import EndpointSettings
 from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
-from iapo.plugins import is_reference, look_up, name_in, unknown
+from iapo.plugins import is_reference, look_up, name_in
 from iapo.records import Grid, Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
@@ -136,7 +136,8 @@ def make_preset(
     )
     outcome_weight = float(weights.pop("outcome", preset.outcome_weight))
     if weights:
-        raise unknown(f"component {(name := next(iter(weights)))!r} of component_weights", name, names)
+        known = ", ".join(names)
+        raise InputError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
     return Preset(columns, outcome_weight)
 
 

@@ -31,7 +31,7 @@ from iapo.records import Axis, Sample, ToolResult
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
 from iapo.teachers.references import explained_turns
-from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools import offered_tools
 
 FILE = "case-study.json"
 """Where a run folder keeps its case study."""
@@ -56,6 +56,7 @@ class CaseStudyPlan:
         generation: How turns are written.
         attribution: How calls are attributed; target, normalisation, eps, steps and batch size count.
         teacher: Checkpoint of the teacher; None where there is none to load.
+        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
     """
 
     samples: int = 256
@@ -69,6 +70,7 @@ class CaseStudyPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     attribution: AttributionSettings = field(default_factory=AttributionSettings)
     teacher: str | None = None
+    tools: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -105,10 +107,12 @@ class CaseStudyPlan:
                 # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
                 normalization="magnitude",
                 eps=training["attribution_eps"],
+                method=training.get("attribution_method"),
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
             ),
             teacher=run["eval_teacher"] or training["teacher"],
+            tools=run.get("tools"),
         )
 
     def read_samples(self) -> list[Sample]:
@@ -146,7 +150,8 @@ class CaseStudyPlan:
 
     def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """What a result depends on, as JSON gives it back; with the hash of the samples."""
-        attribution = {name: getattr(self.attribution, name) for name in ("target", "normalization", "eps", "steps")}
+        names = ("target", "normalization", "eps", "method", "steps")
+        attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
         return found
@@ -174,7 +179,6 @@ def observe(
     samples: Sequence[Sample],
     plan: CaseStudyPlan,
     *,
-    tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Observed]:
     """Has a policy write a first turn to each sample; torch's, numpy's and Python's random states stay as they are.
@@ -182,12 +186,11 @@ def observe(
     Args:
         policy: The policy, as it is now.
         samples: Samples that have one right axis.
-        plan: How turns are written and attributed.
-        tools: The offered tools.
+        plan: How turns are written and attributed, and the offered tools.
         progress: Called with the number of new samples done.
     """
     found: list[Observed] = []
-    size = plan.generation.batch_size
+    size, tools = plan.generation.batch_size, offered_tools(plan.tools)
     with _same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation)

@@ -20,7 +20,7 @@ from iapo.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-COMPARED = ("target", "normalization", "eps", "method", "steps")
+COMPARED = ("target", "normalization", "eps", "steps", "method")
 """Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
 
 SCHEMA = pa.schema(

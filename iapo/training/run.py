@@ -32,6 +32,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash, metric_name
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import StoredCalls, make_reference
+from iapo.tools import offered_tools
 from iapo.training.batches import to_dataset
 from iapo.training.config import IAPOConfig, find_config
 from iapo.training.trainer import IAPOTrainer
@@ -69,6 +70,8 @@ class RunArguments:
             a run that evaluates nothing (`eval_samples: 0`).
         case_study_samples: How many clearly divisible held-out pictures it has.
         threads: Threads of torch; 0 leaves it to torch.
+        tools: The offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of
+            standard ones, with commas between; the six standard ones if not given.
     """
 
     model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
@@ -93,6 +96,11 @@ class RunArguments:
     case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
     case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+    tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+
+    def __post_init__(self) -> None:
+        if not offered_tools(self.tools):
+            raise InputError("tools are none; a training needs one at least")
 
 
 def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:
@@ -228,7 +236,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
     teacher = None
     if settings.teacher_table is not None:
         # A table that does not fit is found out now and not in some later step.
-        stored = make_reference(alignment_settings(settings), None)
+        stored = make_reference(alignment_settings(settings), None, offered_tools(arguments.tools))
         assert isinstance(stored, StoredCalls)
         stored.find(train_samples)
     elif settings.teacher is not None:
@@ -245,6 +253,7 @@ def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
         train_dataset=to_dataset(train_samples),
         processing_class=policy.processor,
         teacher=teacher,
+        tools=offered_tools(arguments.tools),
         on_rollouts=_TraceKeeper(folder, settings),
         callbacks=callbacks,
     )
@@ -306,6 +315,7 @@ class _Evaluator:
             top_p=settings.top_p,
             seed=arguments.eval_seed,
         )
+        self.tools = offered_tools(arguments.tools)
         self.quiet, self.kept = settings.disable_tqdm, arguments.eval_traces
         compared = alignment_settings(settings)
         if arguments.eval_teacher is not None:
@@ -315,10 +325,10 @@ class _Evaluator:
         self.teacher = teacher
         self.alignment = None
         if teacher is not None or compared.teacher_table is not None:
-            reference = make_reference(compared, teacher)
+            reference = make_reference(compared, teacher, self.tools)
             # A table of the training samples alone measures no evaluation.
             if not isinstance(reference, StoredCalls) or reference.covers(samples):
-                self.alignment = Alignment(reference, PromptEncoder(policy.processor), compared)
+                self.alignment = Alignment(reference, PromptEncoder(policy.processor), compared, self.tools)
 
     def traces(self, when: str) -> list[Trace]:
         if not self.samples:
@@ -329,6 +339,7 @@ class _Evaluator:
                 self.samples,
                 self.settings,
                 alignment=self.alignment,
+                tools=self.tools,
                 progress=bar.update,
                 patches=self.kept,
             )

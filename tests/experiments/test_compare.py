@@ -96,7 +96,7 @@ def test_a_further_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"methods": ("grpo", "nothing")}, "no method 'nothing'"),
+        ({"methods": ("grpo", "nothing")}, "no reward 'nothing'"),
         ({"methods": ()}, "at least one"),
         ({"seeds": (1, 1)}, "each one once"),
         ({"methods": ("iapo",)}, "reference 'grpo'"),

@@ -200,7 +200,7 @@ def test_bad_settings_are_refused(
 @pytest.mark.parametrize("reward", COMPARED)
 def test_a_configuration_names_its_reward(tmp_path: Path, reward: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nreward: {reward}\n")
+    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nverifier: tiny-teacher\nreward: {reward}\n")
     _, found = parse(str(path))
     assert found.reward == reward
     # The penalty's default weight concerns its own presets alone.
