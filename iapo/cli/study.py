@@ -29,7 +29,7 @@ def study_misuse(
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.evaluation.run import split_list
+    from iapo.data.sources import split_list
     from iapo.studies.misuse import study_misuse
 
     changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source
+from iapo.data.sources import SourceSettings, read_source, split_list
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -121,11 +121,6 @@ def make_plan(
         concurrency=concurrency,
         device=device,
     )
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas between."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iapo.data.sources import SourceSettings
+from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan, split_list
+from iapo.evaluation.run import EvaluationPlan
 from iapo.experiments.job import JOB, TIMES
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.attribution.calls import Attributor
 from iapo.attribution.settings import AttributionSettings
-from iapo.data.loading import load, quarantine, strict
+from iapo.data.loading import quarantine, strict
+from iapo.data.sources import SourceSettings, open_source, source_names
 from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
@@ -50,7 +51,7 @@ class CaseStudyPlan:
         question_types: What is asked about them; empty: all.
         size: Their longer side in pixels.
         seed: Of the synthetic pictures.
-        data: A file, a folder or a hub id instead of synthetic pictures.
+        data: Sources instead of `families` (`iapo.data.sources`), with commas between.
         split: Of the data or the synthetic pictures.
         leave_out_damage: Whether damaged rows of the data are left out; else they are refused.
         generation: How turns are written.
@@ -123,7 +124,8 @@ class CaseStudyPlan:
         """
         if self.data is None:
             return list(islice(self._pictures(), self.samples))
-        rows = load(self.data, split=self.split)
+        settings = SourceSettings(self.samples, self.seed, self.split, self.size, self.question_types)
+        rows = chain.from_iterable(open_source(name, settings) for name in source_names(self.data))
         whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
         found = list(islice((one for one in whole if one.axis is not None), self.samples))
         if not found:
@@ -150,7 +152,9 @@ class CaseStudyPlan:
 
     def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """What a result depends on, as JSON gives it back; with the hash of the samples."""
-        names = ("target", "normalization", "eps", "method", "steps")
+        names = ["target", "normalization", "eps", "steps"]
+        # A method that only follows from the steps is not written, as before methods had names.
+        names += [] if self.attribution.method is None else ["method"]
         attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))

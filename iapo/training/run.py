@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +18,10 @@ from trl import TrlParser
 
 from iapo.attribution.settings import alignment_settings
 from iapo.data.leakage import leaks
-from iapo.data.loading import Damage, load, quarantine, strict
+from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
-from iapo.data.synthetic import BAR_FAMILIES, generate
+from iapo.data.sources import Part, read_sources, sources_of
+from iapo.data.synthetic import BAR_FAMILIES
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.evaluation.measures import mean_attribution, paired_difference, summarize
@@ -39,8 +39,6 @@ from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
 
-Part = Literal["train", "test"]
-
 
 @dataclass
 class RunArguments:
@@ -53,12 +51,13 @@ class RunArguments:
         picture_size: Longer side of the pictures in pixels.
         train_samples: Training charts.
         charts_seed: Of the training charts.
-        data: A file, a folder or a hub id to train on instead of synthetic pictures (docs/data.md).
+        data: Sources to train on instead of `families`, with commas between: a file, a folder, a hub id or what else
+            docs/data.md names.
         data_split: Its split to train on.
         data_samples: How many of its samples, the first ones; 0 takes all.
         data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
             (`quarantine`).
-        eval_data: What is evaluated on; `data` if not given.
+        eval_data: Sources that are evaluated on; `data` if not given.
         eval_split: Its split to evaluate on.
         eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
             evaluates nothing.
@@ -80,7 +79,7 @@ class RunArguments:
     picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
     charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
-    data: str | None = field(default=None, metadata={"help": "File, folder or hub id to train on."})
+    data: str | None = field(default=None, metadata={"help": "Sources to train on (docs/data.md)."})
     data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
     data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
     data_damage: Literal["strict", "quarantine"] = field(
@@ -123,34 +122,6 @@ def list_arguments() -> None:
     TrlParser([RunArguments, IAPOConfig], prog="iapo train --config FILE").print_help(sys.stdout)
 
 
-def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) -> list[Sample]:
-    """Synthetic samples of a split, families in turn.
-
-    Args:
-        arguments: Families, question types and size.
-        split: `train` or `test`; their charts differ whatever the seeds.
-        count: How many in all.
-        seed: Of the charts.
-    """
-    shares = [count // len(arguments.families)] * len(arguments.families)
-    for index in range(count % len(arguments.families)):
-        shares[index] += 1
-    columns = [
-        list(
-            generate(
-                family,
-                share,
-                seed=seed,
-                size=arguments.picture_size,
-                question_types=arguments.question_types or None,
-                split=split,
-            )
-        )
-        for family, share in zip(arguments.families, shares, strict=True)
-    ]
-    return [column[index] for index in range(max(shares, default=0)) for column in columns if index < len(column)]
-
-
 def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
     """The samples that a run trains on, or is evaluated on.
 
@@ -162,21 +133,10 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
     Raises:
         InputError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
     """
-    testing = part == "test"
-    source = (arguments.eval_data or arguments.data) if testing else arguments.data
-    if source is None:
-        if testing:
-            return chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
-        return chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
-    if testing and not arguments.eval_samples:
+    if part == "test" and not arguments.eval_samples:
         return []
-    split = arguments.eval_split if testing else arguments.data_split
-    rows = load(source, split=split)
-    samples = strict(rows) if arguments.data_damage == "strict" else quarantine(rows, keep or (lambda damage: None))
-    found = list(islice(samples, (arguments.eval_samples if testing else arguments.data_samples) or None))
-    if not found:
-        raise InputError(f"{source} has no sample of the split {split!r} that loads")
-    return found
+    names, settings = sources_of(dataclasses.asdict(arguments), part)
+    return read_sources(names, settings, None if arguments.data_damage == "strict" else keep or (lambda damage: None))
 
 
 def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, int]:
