@@ -158,20 +158,36 @@ class Attributor:
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
         """
-        place = {key: index for index, key in enumerate({id(prompt.images[0]): None for prompt in prompts})}
-        images = list({id(prompt.images[0]): prompt.images[0] for prompt in prompts}.values())
-        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
         grids: list[NDArray[np.float32]] = []
-        for start in range(0, len(calls), self.settings.batch_size):
-            some, pictures = self._with_pictures(calls[start : start + self.settings.batch_size], images)
-            token_scores = self.method.tokens or METHODS["gradient"].tokens
-            assert token_scores is not None
-            found = token_scores(self.model, some, pictures, self.settings)
-            for call, scores in zip(some, found, strict=True):
+        size = self.settings.batch_size
+        for start in range(0, len(turns), size):
+            some, pictures = self.prepare(prompts[start : start + size], turns[start : start + size])
+            for call, scores in zip(some, self.token_scores(some, pictures), strict=True):
                 config = self.model.config
                 grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
                 grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
         return grids
+
+    def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:
+        """Scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
+        function = self.method.tokens or METHODS["gradient"].tokens
+        assert function is not None
+        return function(self.model, calls, pictures, self.settings)
+
+    def prepare(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], Pictures]:
+        """The calls as `iapo.attribution.methods` take them, with their distinct pictures.
+
+        Args:
+            prompts: As in `distributions`.
+            turns: The same.
+
+        Raises:
+            ValueError: If a turn has no scored token, or the target takes none.
+        """
+        images = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
+        place = {key: index for index, key in enumerate(images)}
+        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        return self._with_pictures(calls, list(images.values()))
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
