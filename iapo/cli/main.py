@@ -60,38 +60,44 @@ def train(
 @app.command()
 def attribute(
     out: Annotated[Path, typer.Option(help="The folder to write attribution.png and attribution.json to.")],
-    model: Annotated[str, typer.Option(help="The student: a packaged name, a folder or a hub id.")] = "tiny-student",
-    teacher: Annotated[str | None, typer.Option(help="Explains the same call, if given.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder: its policy, teacher, tools and settings; a held-out sample."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The student; the run's last policy, or tiny-student.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Explains the call as well; the run's own.")] = None,
     family: Annotated[
-        str, typer.Option(help="Of the synthetic picture; the packaged models know vbar and hbar.")
-    ] = "vbar",
-    index: Annotated[int, typer.Option(help="Which chart of the family, from 0.")] = 0,
+        str | None, typer.Option(help="Synthetic picture of this family; without a run vbar if not given.")
+    ] = None,
+    index: Annotated[int, typer.Option(help="Which held-out sample of the run or chart of the family, from 0.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the charts.")] = 0,
     size: Annotated[int, typer.Option(help="The chart's side in pixels, 112 to 1000.")] = 112,
     sample: Annotated[Path | None, typer.Option(help="A sample as a JSON file, instead of a chart.")] = None,
     call: Annotated[str | None, typer.Option(help="The first turn, or @file; the model's own if not given.")] = None,
-    method: Annotated[str, typer.Option(help="gradient, integrated or occlusion.")] = "gradient",
-    steps: Annotated[int, typer.Option(help="Points of the path, with --method integrated.")] = 32,
-    max_turn_tokens: Annotated[int, typer.Option(help="Longest turn in tokens.")] = 512,
+    method: Annotated[
+        str | None, typer.Option(help="gradient, integrated, occlusion or FILE.py:NAME; the run's, or gradient.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Points of the path, with --method integrated; 32.")] = None,
+    max_turn_tokens: Annotated[int | None, typer.Option(help="Longest turn in tokens; the run's, or 512.")] = None,
+    tools: Annotated[str | None, typer.Option(help="Offered tools, with commas; the run's, or the six.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the models run; the CPU if not given.")] = None,
 ) -> None:
     """Show which part of the prompt one tool call came from, for a student and beside it for a teacher.
 
     For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
     """
-    from iapo.studies.attribute import chart_sample, read_call, read_sample, run_attribute
+    from iapo.studies.attribute import run_attribute
+    from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
 
-    run_attribute(
-        model,
-        out,
-        teacher=teacher,
-        sample=chart_sample(family, index, seed=seed, size=size) if sample is None else read_sample(sample),
-        call=None if call is None else read_call(call),
-        method=method,
-        steps=steps,
-        max_turn_tokens=max_turn_tokens,
-        device=device,
-    )
+    changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools}
+    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens})
+    if sample is not None:
+        chosen = read_sample(sample)
+    elif run is not None and family is None:
+        chosen = held_out_sample(run, index)
+    else:
+        chosen = chart_sample(family or "vbar", index, seed=seed, size=size)
+    run_attribute(plan, out, sample=chosen, call=None if call is None else read_call(call), device=device)
 
 
 @app.command()
@@ -126,7 +132,10 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     size: Annotated[int, typer.Option(help="Longer side of synthetic pictures, 112 to 1000 pixels.")] = 112,
     question_types: Annotated[str, typer.Option(help="Of synthetic pictures, with commas between; all if empty.")] = "",
-    tools: Annotated[bool, typer.Option(help="Offer the six tools, or have the answer in one turn.")] = True,
+    tools: Annotated[
+        str | None, typer.Option(help="Offered tools: FILE.py, FILE.py:NAME, names, with commas between; the six.")
+    ] = None,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="Have the answer in one turn.")] = False,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus where it samples.")] = 1.0,
     repeats: Annotated[int, typer.Option(help="Rollouts of each sample, where it samples.")] = 1,
@@ -159,7 +168,7 @@ def evaluate(
         split=split,
         size=size,
         question_types=question_types,
-        tools=tools,
+        tools="none" if no_tools else tools,
         temperature=temperature,
         top_p=top_p,
         repeats=repeats,

@@ -22,16 +22,17 @@ def study_misuse(
     families: Annotated[str | None, typer.Option(help="Synthetic families, with commas between.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The teacher's checkpoint; the run's own.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; the run's eval_temperature.")] = None,
+    tools: Annotated[str | None, typer.Option(help="Offered tools, with commas; the run's own if not given.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the policies run; the CPU if not given.")] = None,
 ) -> None:
     """Misused calls, and the attribution of right and wrong tools, at a run's checkpoints (the paper's Fig. 3).
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.evaluation.run import split_list
+    from iapo.data.sources import split_list
     from iapo.studies.misuse import study_misuse
 
-    changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher}
+    changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}
     changes |= {"families": None if families is None else split_list(families), "temperature": temperature}
     study_misuse(runs, out, changes, device=device)
 

@@ -53,7 +53,8 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         source: A file, a folder or a hub id (`owner/name`).
         split: Which split; None where there is one alone. In a folder a split is told by the files' names
             (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells.
-        format: One of `FORMATS`; found by `detect` if None.
+        format: One of `FORMATS`, or `FILE.py:NAME` of your own (`iapo.data.formats.known.find_format`); found by
+            `detect` if None.
 
     Returns:
         Samples and damage in the order of the rows.
@@ -64,6 +65,10 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     known = None if format is None else find_format(format)
     path = Path(source)
     rows: Iterator[Row | Damage]
+    if known is not None and known.open_path is not None:
+        if not path.exists():
+            raise InputError(f"there is no file or folder {str(source)!r}")
+        return known.open_path(path, split)
     if path.exists():
         files = choose(path, split)
         known = known or _detect_files(files)

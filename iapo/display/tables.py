@@ -93,7 +93,8 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     settings = evaluation["settings"]
     generation = settings["endpoint"] or settings["generation"]
     how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"
-    tools = "with tools" if settings["tools"] else "without tools"
+    named = {None: "with tools", "none": "without tools"}
+    tools = named.get(settings["tools"], f"with {settings['tools']}")
     times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
     table = Table(title=f"{evaluation['model']}, {tools}, {how}{times}; 95% intervals")
     measures = list(MEASURES)[:4]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source
+from iapo.data.sources import SourceSettings, read_source, split_list
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -22,7 +22,7 @@ from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.rollout.policy import load_policy
 from iapo.runs import RunFolder, data_hash
-from iapo.tools import TOOLS
+from iapo.tools import offered_tools
 
 TRACES = "traces.jsonl"
 
@@ -35,7 +35,7 @@ class EvaluationPlan:
         model: A checkpoint (packaged name, folder or hub id), or the model's name at the endpoint.
         sets: Names of test sets (`iapo.data.sources`).
         source: Which of their samples.
-        tools: Whether the six tools are offered; else the model answers in one turn.
+        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six, `none` has the answer in one turn.
         repeats: How often each sample is rolled out; more than one only makes sense where it samples.
         generation: How it generates; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
@@ -46,7 +46,7 @@ class EvaluationPlan:
     model: str
     sets: tuple[str, ...]
     source: SourceSettings = field(default_factory=SourceSettings)
-    tools: bool = True
+    tools: str | None = None
     repeats: int = 1
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
@@ -59,6 +59,7 @@ class EvaluationPlan:
         for name in ("repeats", "concurrency"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
+        offered_tools(self.tools)
         if self.generation.batch_size < 1:
             raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
         if self.repeats > 1 and self.generation.temperature == 0:
@@ -74,7 +75,7 @@ def make_plan(
     split: str,
     size: int,
     question_types: str,
-    tools: bool,
+    tools: str | None,
     temperature: float,
     top_p: float,
     repeats: int,
@@ -120,11 +121,6 @@ def make_plan(
         concurrency=concurrency,
         device=device,
     )
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas between."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 
 
 def _solver(plan: EvaluationPlan) -> Solver:
-    tools = TOOLS if plan.tools else {}
+    tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools)
     return local_solver(load_policy(plan.model, device=plan.device), plan.generation, tools)

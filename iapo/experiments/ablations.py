@@ -16,6 +16,7 @@ import yaml
 
 from iapo.errors import InputError
 from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
+from iapo.rewards.presets import find_reward
 from iapo.rollout.policy import find_checkpoint
 from iapo.training.config import CONFIGS, IAPOConfig, find_yaml
 from iapo.training.run import RunArguments, parse
@@ -176,7 +177,11 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
         if arguments.model != start:
             raise InputError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
         wanted = [arguments.model, settings.teacher]
-        wanted += [settings.verifier if settings.verifier_url is None and settings.reward == "trm" else None]
+        wanted += [
+            settings.verifier
+            if settings.verifier_url is None and "verify" in find_reward(settings.reward).uses
+            else None
+        ]
         for name in wanted:
             if name is not None and name not in checked:
                 try:

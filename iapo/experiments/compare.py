@@ -25,7 +25,7 @@ from iapo.experiments.trials import (
     run_trials,
     seconds_per_step,
 )
-from iapo.rewards.presets import PRESETS as REWARDS
+from iapo.rewards.presets import COMPARED, find_reward, reward_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +33,26 @@ class Comparison(Budget):
     """What is compared, beside what all runs share.
 
     Attributes:
-        methods: Rewards by name (`iapo.rewards.presets.PRESETS`).
+        methods: Rewards, by name or reference (`iapo.rewards.presets.find_reward`).
         reference: The method that the others are compared with.
     """
 
-    methods: tuple[str, ...] = tuple(REWARDS)
+    methods: tuple[str, ...] = COMPARED
     reference: str = "grpo"
 
     def __post_init__(self) -> None:
-        once("methods", self.methods)
+        once("methods", [trial.name for trial in self.trials])
         once("seeds", self.seeds)
         for method in self.methods:
-            if method not in REWARDS:
-                raise InputError(f"no method {method!r}; use some of {', '.join(REWARDS)}")
-        if self.reference not in self.methods:
-            raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(self.methods)}")
+            find_reward(method)
+        if reward_label(self.reference) not in (names := [trial.name for trial in self.trials]):
+            raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(names)}")
         refuse_taken(self.flags, (*TAKEN, "--reward"))
 
     @property
     def trials(self) -> list[Trial]:
         """The trainings: one a method."""
-        return [Trial(method, ("--reward", method)) for method in self.methods]
+        return [Trial(reward_label(method), ("--reward", method)) for method in self.methods]
 
 
 COMPARISONS = {
@@ -116,8 +115,8 @@ def run_comparison(
     measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
     rows = [measured[name] for name in (START, TEACHER) if name in measured]
     rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
-    rows += [measured[method] for method in comparison.methods]
-    found = table_one(rows, comparison.reference)
+    rows += [measured[trial.name] for trial in comparison.trials]
+    found = table_one(rows, reward_label(comparison.reference))
     write_table(found, out)
     return found
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iapo.data.sources import SourceSettings
+from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan, split_list
+from iapo.evaluation.run import EvaluationPlan
 from iapo.experiments.job import JOB, TIMES
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
@@ -140,6 +140,7 @@ def run_trials(
             size=arguments.picture_size,
             question_types=tuple(arguments.question_types),
         ),
+        tools=arguments.tools,
         repeats=budget.repeats,
         generation=EvaluationSettings(
             settings.max_turn_tokens or settings.max_completion_length,
@@ -157,8 +158,10 @@ def run_trials(
         for trial in trials:
             folder = out / trial.name / f"seed-{seed}"
             flags = (*budget.flags, *trial.flags, "--seed", str(seed), "--output_dir", str(folder))
-            trained = dataclasses.replace(plan, model=str(folder / "policy"))
-            steps = parse(budget.config, flags)[1].max_steps
+            own, training = parse(budget.config, flags)
+            # A policy is measured with the tools that it was trained with.
+            trained = dataclasses.replace(plan, model=str(folder / "policy"), tools=own.tools)
+            steps = training.max_steps
             jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, flags, steps))
     run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
     rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}

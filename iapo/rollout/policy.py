@@ -11,12 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
 
 from iapo.errors import InputError
+from iapo.models import MODEL_FAMILIES
 
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
-
-MODEL_TYPES = ("qwen2_5_vl", "qwen3_vl")
-"""Model types that can be loaded."""
 
 
 class ImageTextProcessor(Qwen2_5_VLProcessor):
@@ -83,8 +81,9 @@ def find_checkpoint(name: str) -> str:
         config = AutoConfig.from_pretrained(path)
     except OSError as error:
         raise InputError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
-    if config.model_type not in MODEL_TYPES:
-        raise InputError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
+    if config.model_type not in MODEL_FAMILIES:
+        titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
+        raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
     return path
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.attribution.calls import Attributor
 from iapo.attribution.settings import AttributionSettings
-from iapo.data.loading import load, quarantine, strict
+from iapo.data.loading import quarantine, strict
+from iapo.data.sources import SourceSettings, open_source, source_names
 from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
@@ -28,7 +29,7 @@ from iapo.records import Axis, Sample, ToolResult
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
 from iapo.teachers.references import explained_turns
-from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools import offered_tools
 
 FILE = "case-study.json"
 """Where a run folder keeps its case study."""
@@ -47,12 +48,13 @@ class CaseStudyPlan:
         question_types: What is asked about them; empty: all.
         size: Their longer side in pixels.
         seed: Of the synthetic pictures.
-        data: A file, a folder or a hub id instead of synthetic pictures.
+        data: Sources instead of `families` (`iapo.data.sources`), with commas between.
         split: Of the data or the synthetic pictures.
         leave_out_damage: Whether damaged rows of the data are left out; else they are refused.
         generation: How turns are written.
         attribution: How calls are attributed; target, normalisation, eps, steps and batch size count.
         teacher: Checkpoint of the teacher; None where there is none to load.
+        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
     """
 
     samples: int = 256
@@ -66,6 +68,7 @@ class CaseStudyPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     attribution: AttributionSettings = field(default_factory=AttributionSettings)
     teacher: str | None = None
+    tools: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -104,10 +107,12 @@ class CaseStudyPlan:
                 # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
                 normalization="magnitude",
                 eps=training["attribution_eps"],
+                method=training.get("attribution_method"),
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
             ),
             teacher=run["eval_teacher"] or training["teacher"],
+            tools=run.get("tools"),
         )
 
     def read_samples(self) -> list[Sample]:
@@ -118,7 +123,8 @@ class CaseStudyPlan:
         """
         if self.data is None:
             return list(islice(self._pictures(), self.samples))
-        rows = load(self.data, split=self.split)
+        settings = SourceSettings(self.samples, self.seed, self.split, self.size, self.question_types)
+        rows = chain.from_iterable(open_source(name, settings) for name in source_names(self.data))
         whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
         found = list(islice((one for one in whole if one.axis is not None), self.samples))
         if not found:
@@ -145,7 +151,10 @@ class CaseStudyPlan:
 
     def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """What a result depends on, as JSON gives it back; with the hash of the samples."""
-        attribution = {name: getattr(self.attribution, name) for name in ("target", "normalization", "eps", "steps")}
+        names = ["target", "normalization", "eps", "steps"]
+        # A method that only follows from the steps is not written, as before methods had names.
+        names += [] if self.attribution.method is None else ["method"]
+        attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
         return found
@@ -173,7 +182,6 @@ def observe(
     samples: Sequence[Sample],
     plan: CaseStudyPlan,
     *,
-    tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Observed]:
     """Has a policy write a first turn to each sample; torch's, numpy's and Python's random states stay as they are.
@@ -181,12 +189,11 @@ def observe(
     Args:
         policy: The policy, as it is now.
         samples: Samples that have one right axis.
-        plan: How turns are written and attributed.
-        tools: The offered tools.
+        plan: How turns are written and attributed, and the offered tools.
         progress: Called with the number of new samples done.
     """
     found: list[Observed] = []
-    size = plan.generation.batch_size
+    size, tools = plan.generation.batch_size, offered_tools(plan.tools)
     with same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation)

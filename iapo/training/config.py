@@ -11,7 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
+from iapo.attribution.methods import chosen_method
+from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
+from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.quiet import RENAMED
 
 CONFIGS = Path(str(resources.files("iapo"))) / "configs"
@@ -26,7 +29,8 @@ class IAPOConfig(GRPOConfig):
     """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
 
     Args:
-        reward: What is rewarded; docs/rewards.md has the table. `penalty_weight` is 0 for presets without the penalty.
+        reward: Reward by name, or `FILE.py:NAME` or `package.module:NAME` of your own; docs/rewards.md has the table.
+            `penalty_weight` is 0 for rewards without the penalty.
         component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
@@ -51,7 +55,9 @@ class IAPOConfig(GRPOConfig):
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
         attribution_normalization: How block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
-        attribution_steps: 1 is gradient x embedding; more are points of the integrated path.
+        attribution_method: How calls are attributed: `gradient` (x embedding), `integrated` (along a path) or
+            `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+        attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
@@ -67,9 +73,7 @@ class IAPOConfig(GRPOConfig):
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
 
-    reward: Literal["grpo", "torl", "trm", "iapo", "deepeyes", "toolrl", "otc", "distill", "iapo+distill"] = field(
-        default="iapo", metadata={"help": "What is rewarded, by name."}
-    )
+    reward: str = field(default="iapo", metadata={"help": "Reward by name, or FILE.py:NAME of your own."})
     component_weights: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Weights of reward components by name."}
     )
@@ -100,6 +104,10 @@ class IAPOConfig(GRPOConfig):
         default="magnitude", metadata={"help": "How block scores become a distribution."}
     )
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
+    attribution_method: str | None = field(
+        default=None,
+        metadata={"help": "gradient, integrated, occlusion or FILE.py:NAME; None: by the steps."},
+    )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
     attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
@@ -123,8 +131,11 @@ class IAPOConfig(GRPOConfig):
         if self.teacher_table is not None:
             # A table cannot know the calls that the student will make.
             self.teacher_reference = "own_call"
-        if "iapo" not in self.reward.split("+"):
+        uses = find_reward(self.reward).uses
+        if "divergences" not in uses:
             self.penalty_weight = 0.0
+        check_verifier(self)
+        chosen_method(alignment_settings(self))
         if self.distills and self.teacher_reference != "student_call":
             raise InputError(
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
@@ -149,7 +160,7 @@ class IAPOConfig(GRPOConfig):
     @property
     def distills(self) -> bool:
         """Whether the teacher's log-probability of the call is rewarded."""
-        return "distill" in self.reward.split("+")
+        return "log_probs" in find_reward(self.reward).uses
 
 
 def find_yaml(name: str, folder: Path, kind: str) -> Path:

@@ -7,9 +7,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -20,17 +19,20 @@ from trl import TrlParser
 
 from iapo.attribution.settings import alignment_settings
 from iapo.data.leakage import leaks
-from iapo.data.loading import Damage, load, quarantine, strict
+from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
-from iapo.data.synthetic import BAR_FAMILIES, generate
+from iapo.data.sources import Part, read_sources, sources_of
+from iapo.data.synthetic import BAR_FAMILIES
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
+from iapo.rewards.presets import find_reward
 from iapo.rollout.policy import Policy, find_checkpoint, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import Reference, StoredCalls, make_reference
+from iapo.tools import ToolDefinition, offered_tools
 from iapo.training.batches import to_dataset
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig, find_config
@@ -41,8 +43,6 @@ from iapo.training.quiet import quiet_libraries
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
-
-Part = Literal["train", "test"]
 
 
 @dataclass
@@ -56,12 +56,13 @@ class RunArguments:
         picture_size: Longer side of the pictures in pixels.
         train_samples: Training charts.
         charts_seed: Of the training charts.
-        data: A file, a folder or a hub id to train on instead of synthetic pictures (docs/data.md).
+        data: Sources to train on instead of `families`, with commas between: a file, a folder, a hub id or what else
+            docs/data.md names.
         data_split: Its split to train on.
         data_samples: How many of its samples, the first ones; 0 takes all.
         data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
             (`quarantine`).
-        eval_data: What is evaluated on; `data` if not given.
+        eval_data: Sources that are evaluated on; `data` if not given.
         eval_split: Its split to evaluate on.
         eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
             evaluates nothing.
@@ -74,6 +75,8 @@ class RunArguments:
             a run that evaluates nothing (`eval_samples: 0`).
         case_study_samples: How many clearly divisible held-out pictures it has.
         threads: Threads of torch; 0 leaves it to torch.
+        tools: The offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of
+            standard ones, with commas between; the six standard ones if not given.
     """
 
     model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
@@ -82,7 +85,7 @@ class RunArguments:
     picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
     charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
-    data: str | None = field(default=None, metadata={"help": "File, folder or hub id to train on."})
+    data: str | None = field(default=None, metadata={"help": "Sources to train on (docs/data.md)."})
     data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
     data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
     data_damage: Literal["strict", "quarantine"] = field(
@@ -99,6 +102,11 @@ class RunArguments:
     case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
     case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+    tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+
+    def __post_init__(self) -> None:
+        if not offered_tools(self.tools):
+            raise InputError("tools are none; a training needs one at least")
 
 
 def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:
@@ -121,34 +129,6 @@ def list_arguments() -> None:
     TrlParser([RunArguments, IAPOConfig], prog="iapo train --config FILE").print_help(sys.stdout)
 
 
-def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) -> list[Sample]:
-    """Synthetic samples of a split, families in turn.
-
-    Args:
-        arguments: Families, question types and size.
-        split: `train` or `test`; their charts differ whatever the seeds.
-        count: How many in all.
-        seed: Of the charts.
-    """
-    shares = [count // len(arguments.families)] * len(arguments.families)
-    for index in range(count % len(arguments.families)):
-        shares[index] += 1
-    columns = [
-        list(
-            generate(
-                family,
-                share,
-                seed=seed,
-                size=arguments.picture_size,
-                question_types=arguments.question_types or None,
-                split=split,
-            )
-        )
-        for family, share in zip(arguments.families, shares, strict=True)
-    ]
-    return [column[index] for index in range(max(shares, default=0)) for column in columns if index < len(column)]
-
-
 def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
     """The samples that a run trains on, or is evaluated on.
 
@@ -160,21 +140,10 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
     Raises:
         InputError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
     """
-    testing = part == "test"
-    source = (arguments.eval_data or arguments.data) if testing else arguments.data
-    if source is None:
-        if testing:
-            return chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
-        return chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
-    if testing and not arguments.eval_samples:
+    if part == "test" and not arguments.eval_samples:
         return []
-    split = arguments.eval_split if testing else arguments.data_split
-    rows = load(source, split=split)
-    samples = strict(rows) if arguments.data_damage == "strict" else quarantine(rows, keep or (lambda damage: None))
-    found = list(islice(samples, (arguments.eval_samples if testing else arguments.data_samples) or None))
-    if not found:
-        raise InputError(f"{source} has no sample of the split {split!r} that loads")
-    return found
+    names, settings = sources_of(dataclasses.asdict(arguments), part)
+    return read_sources(names, settings, None if arguments.data_damage == "strict" else keep or (lambda damage: None))
 
 
 def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, int]:
@@ -225,6 +194,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     _check(arguments, settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    tools = offered_tools(arguments.tools)
     damages: dict[Part, list[Damage]] = {"train": [], "test": []}
     train_samples = run_samples(arguments, "train", damages["train"].append)
     test_samples = run_samples(arguments, "test", damages["test"].append)
@@ -233,9 +203,9 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     device = settings.device
     policy = load_policy(arguments.model, device=str(device))
-    teacher, reference = _teacher(settings, policy, train_samples)
+    teacher, reference = _teacher(settings, policy, train_samples, tools)
     # Every process holds the whole policy here; one of them measures it.
-    held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [])
+    held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
     callbacks: list[TrainerCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict())
@@ -247,6 +217,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         train_dataset=to_dataset(train_samples),
         processing_class=policy.processor,
         teacher=reference,
+        tools=tools,
         callbacks=callbacks,
     )
     main = trainer.is_world_process_zero()
@@ -284,21 +255,24 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
     check_settings(settings)
     if arguments.eval_batch_size < 1:
         raise InputError(f"eval_batch_size is {arguments.eval_batch_size}; give at least 1")
-    verifier = settings.verifier if settings.reward == "trm" and settings.verifier_url is None else None
+    asks_verifier = "verify" in find_reward(settings.reward).uses and settings.verifier_url is None
+    verifier = settings.verifier if asks_verifier else None
     teacher = settings.teacher if settings.teacher_table is None else None
     for name in (arguments.model, teacher, arguments.eval_teacher, verifier):
         if name is not None:
             find_checkpoint(name)
 
 
-def _teacher(settings: IAPOConfig, policy: Policy, samples: Sequence[Sample]) -> tuple[Policy | None, Reference | None]:
+def _teacher(
+    settings: IAPOConfig, policy: Policy, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+) -> tuple[Policy | None, Reference | None]:
     """The teacher, loaded where the training runs, and what is compared with; with a table there is no teacher."""
     if settings.teacher is None and settings.teacher_table is None:
         return None, None
     teacher = None
     if settings.teacher_table is None and settings.teacher is not None:
         teacher = load_policy(settings.teacher, device=str(settings.device))
-    reference = make_reference(alignment_settings(settings), teacher, PromptEncoder(policy.processor))
+    reference = make_reference(alignment_settings(settings), teacher, PromptEncoder(policy.processor), tools)
     if isinstance(reference, StoredCalls):
         # A table that does not fit is found out now and not in some later step.
         reference.find(samples)

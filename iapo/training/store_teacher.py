@@ -14,6 +14,7 @@ from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.rollout.policy import load_policy
 from iapo.teachers.references import attribute_samples
+from iapo.tools import offered_tools
 from iapo.training.run import parse, run_samples
 
 
@@ -51,7 +52,13 @@ def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | 
     policy = load_policy(name, device=str(training.device))
     with Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task("", total=len(samples))
-        table = attribute_samples(policy, samples, settings, progress=lambda done: progress.advance(task, done))
+        table = attribute_samples(
+            policy,
+            samples,
+            settings,
+            offered_tools(arguments.tools),
+            progress=lambda done: progress.advance(task, done),
+        )
     table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())
     Console().print(f"{out}: {len(table.rows)} samples, {silent} of them without a call of the teacher", soft_wrap=True)

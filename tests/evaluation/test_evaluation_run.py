@@ -119,7 +119,7 @@ def test_a_finished_evaluation_is_not_run_again(whole: Path):
     ("change", "named"),
     [
         ({"model": "tiny-teacher"}, "model"),
-        ({"tools": False}, "tools"),
+        ({"tools": "none"}, "tools"),
         ({"repeats": 3}, "repeats"),
         ({"sets": ("vbar",)}, "sets"),
         ({"generation": dataclasses.replace(SAMPLED, temperature=0.5)}, "temperature"),
@@ -152,12 +152,12 @@ def test_bad_plans_are_refused(change: dict[str, Any], sentence: str):
 
 
 def test_an_unknown_test_set_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="test set 'nothing' is no family"):
+    with pytest.raises(ValueError, match="'nothing' is no family"):
         run_evaluation(dataclasses.replace(PLAN, sets=("nothing",)), tmp_path)
 
 
 def test_without_tools(tmp_path: Path):
-    plan = EvaluationPlan("tiny-student", ("vbar",), SOURCE, tools=False, generation=EvaluationSettings(12))
+    plan = EvaluationPlan("tiny-student", ("vbar",), SOURCE, tools="none", generation=EvaluationSettings(12))
     row = run_evaluation(plan, tmp_path)["sets"]["vbar"]
     assert row["call_ratio"]["value"] == 0
     assert all(trace.turn_2 is None and trace.result.status == "no_call" for trace in RunFolder(tmp_path).read_traces())
@@ -222,7 +222,7 @@ def test_a_failed_program_is_observed(server: ChatServer, tmp_path: Path):
 
 def test_an_endpoint_without_tools_is_asked_once(server: ChatServer, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "A", "columns")
-    run_evaluation(endpoint_plan(server, tools=False), tmp_path)
+    run_evaluation(endpoint_plan(server, tools="none"), tmp_path)
     assert len(server.requests) == 5
     assert not any("focus_on" in text(message) for request in server.requests for message in request["messages"])
 

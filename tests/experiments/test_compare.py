@@ -22,7 +22,7 @@ from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comp
 from iapo.experiments.job import last_checkpoint, plan_from_json, rewind, run_job
 from iapo.experiments.processes import JobError
 from iapo.experiments.trials import seconds_per_step
-from iapo.rewards.presets import PRESETS
+from iapo.rewards.presets import COMPARED
 from iapo.runs import RunFolder
 from iapo.training.keeper import RunKeeper
 from iapo.training.run import parse
@@ -97,7 +97,7 @@ def test_a_further_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"methods": ("grpo", "nothing")}, "no method 'nothing'"),
+        ({"methods": ("grpo", "nothing")}, "no reward 'nothing'"),
         ({"methods": ()}, "at least one"),
         ({"seeds": (1, 1)}, "each one once"),
         ({"methods": ("iapo",)}, "reference 'grpo'"),
@@ -129,7 +129,7 @@ def test_options():
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_presets_hold_all_methods(name: str):
     comparison = COMPARISONS[name]
-    assert comparison.methods == tuple(PRESETS)
+    assert comparison.methods == COMPARED
     assert len(comparison.seeds) > 1
     for method in comparison.methods:
         assert parse(comparison.config, (*comparison.flags, "--reward", method))[1].reward == method

@@ -14,7 +14,7 @@ from iapo.grading.outcome import Outcome
 from iapo.records import Axis, Sample, ToolCall, ToolResult, Trace
 from iapo.rewards.columns import Column, Preset
 from iapo.rewards.otc import tool_efficiency
-from iapo.rewards.presets import PRESETS, make_outcome, make_preset
+from iapo.rewards.presets import COMPARED, make_outcome, make_preset
 
 PICTURE = Image.new("RGB", (2, 2))
 RIGHT, WRONG, SILENT = "FINAL ANSWER: 42. TERMINATE", "FINAL ANSWER: 41. TERMINATE", "I do not know."
@@ -129,7 +129,7 @@ def rewards(preset: Preset, outcome: Outcome, traces: Sequence[Trace], step: int
 
 
 @pytest.mark.usefixtures("verified")
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", COMPARED)
 def test_rewards_by_hand(reward: str) -> None:
     preset, outcome = preset_of(reward)
     found = rewards(preset, outcome, list(TRACES.values()))
@@ -165,7 +165,7 @@ def test_weights_can_be_set() -> None:
 
 
 def test_an_unknown_reward_is_refused() -> None:
-    with pytest.raises(ValueError, match="no reward 'gpro'; use one of grpo, torl, trm"):
+    with pytest.raises(ValueError, match=r"no reward 'gpro'; did you mean 'grpo'\? There is grpo, torl, trm"):
         preset_of("gpro")
 
 

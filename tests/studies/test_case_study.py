@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -100,8 +101,8 @@ def test_what_is_observed(by_hand: Policy, encoder: PromptEncoder) -> None:
 
 def test_fewer_tools(by_hand: Policy) -> None:
     """Without tools of an axis there is no share of theirs."""
-    tools = {name: tool for name, tool in TOOLS.items() if tool.axis == "columns"}
-    first, second, *_ = observe(by_hand, PLAN.read_samples(), PLAN, tools=tools)
+    plan = dataclasses.replace(PLAN, tools=",".join(name for name, tool in TOOLS.items() if tool.axis == "columns"))
+    first, second, *_ = observe(by_hand, PLAN.read_samples(), plan)
     assert first.right_tools is not None
     assert first.wrong_tools is second.right_tools is None
 

@@ -154,7 +154,8 @@ def test_stored_is_live(
 
 def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
     found = TeacherTable.read(path)
-    assert found.settings == table.settings == {"target": "call", "normalization": "magnitude", "eps": 0.01, "steps": 1}
+    wanted = {"target": "call", "normalization": "magnitude", "eps": 0.01, "method": "gradient", "steps": 1}
+    assert found.settings == table.settings == wanted
     assert found.fingerprint == fingerprint(student.model, student.processor)
     assert list(found.rows) == list(table.rows)
     for name, row in table.rows.items():

@@ -14,7 +14,7 @@ from scripted import batch, scripted, settings
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample, Trace
-from iapo.rewards.presets import PRESETS
+from iapo.rewards.presets import COMPARED
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.batches import to_dataset
@@ -45,7 +45,7 @@ def extras(reward: str, other_model: Any, processor: Any, url: str) -> dict[str,
     return {"verifier": "v", "verifier_url": url, "judge_retries": 0} if reward == "trm" else {}
 
 
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", COMPARED)
 def test_two_steps(
     tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list[Sample], reward: str
 ) -> None:
@@ -195,10 +195,10 @@ def test_bad_settings_are_refused(
         scripted(tmp_path, model, processor, charts, **more)
 
 
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", COMPARED)
 def test_a_configuration_names_its_reward(tmp_path: Path, reward: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nreward: {reward}\n")
+    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nverifier: tiny-teacher\nreward: {reward}\n")
     _, found = parse(str(path))
     assert found.reward == reward
     # The penalty's default weight concerns its own presets alone.
