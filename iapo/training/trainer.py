@@ -26,6 +26,7 @@ from iapo.records import Sample, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rollout.loading import load_settings
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -299,7 +300,8 @@ class IAPOTrainer(GRPOTrainer):
             return
         # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
         # does not translate the names: it finds no weight, warns, and trains on from the start.
-        saved = load_policy(resume_from_checkpoint, dtype=target.dtype).model
+        dtype = str(target.dtype).removeprefix("torch.")
+        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
         target.load_state_dict(saved.state_dict())
 
     def _add_shared_prefix(self) -> bool:
