@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from iapo.errors import InputError
+from iapo.images import to_rgb
 from iapo.records import Sample, ToolResult
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -233,7 +234,7 @@ class PromptEncoder:
         import torch
 
         distinct = {id(image): image for image in images}
-        rgb = [image.convert("RGB") for image in distinct.values()]
+        rgb = [to_rgb(image) for image in distinct.values()]
         found = dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
         if len(distinct) < len(images):
             place = {key: index for index, key in enumerate(distinct)}

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from iapo.data.pictures import encode_picture
+from iapo.errors import InputError
 from iapo.records import Sample, image_digest
 from iapo.rollout.turns import Rollout
 
@@ -35,6 +36,23 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
         }
     )
     return rows.cast_column("image", datasets.Image())
+
+
+def check_enough(samples: int, prompts: int) -> None:
+    """Refuses a data set that does not fill a single batch: the sampler drops what is left over, so nothing is trained.
+
+    Args:
+        samples: How many samples there are.
+        prompts: Different prompts of one batch, over all processes.
+
+    Raises:
+        InputError: If there are fewer samples than prompts.
+    """
+    if samples < prompts:
+        raise InputError(
+            f"the training data have {samples} sample(s), one batch has {prompts} prompts, so that nothing would be "
+            "trained; give more data, or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
 
 
 def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:

@@ -32,7 +32,7 @@ from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import make_reference
 from iapo.tools import TOOLS, ToolDefinition
-from iapo.training.batches import join_logprobs, messages, picture_ids, samples_of
+from iapo.training.batches import check_enough, join_logprobs, messages, picture_ids, samples_of
 from iapo.training.config import IAPOConfig
 from iapo.training.packing import pack
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
@@ -99,6 +99,8 @@ class IAPOTrainer(GRPOTrainer):
             missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
             if missing:
                 raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
+        if train_dataset is not None:
+            check_enough(len(train_dataset), args.generation_batch_size // args.num_generations)
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
