@@ -16,6 +16,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOTrainer
 
 from iapo.data.synthetic import generate
+from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.rollout.policy import Policy
 from iapo.training.batches import samples_of, to_dataset
@@ -371,3 +372,13 @@ def test_group_shares_one_picture(charts: list[Sample]) -> None:
     first, *rest = samples_of(rows)
     assert all(sample is first for sample in rest)
     assert first.to_json() == charts[0].to_json()
+
+
+def test_too_few_samples_for_a_batch_are_refused(
+    tmp_path: Path, model: Any, processor: Any, charts: list[Sample]
+) -> None:
+    """TRL's sampler drops what does not fill a batch, and a run of no step would end as if all were well."""
+    args = settings(tmp_path, per_device_train_batch_size=16, num_generations=4)
+    with pytest.raises(InputError, match=r"3 sample\(s\), one batch has 4 prompts"):
+        IAPOTrainer(model, args=args, train_dataset=to_dataset(charts[:3]), processing_class=processor)
+    IAPOTrainer(model, args=args, train_dataset=to_dataset(charts), processing_class=processor)
