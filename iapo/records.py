@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, Self
 from PIL import Image
 
 from iapo.errors import InputError
+from iapo.images import to_rgb
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
@@ -35,8 +36,8 @@ _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
-    """Writes a picture as PNG; modes that PNG does not have, such as CMYK, become RGB."""
-    writable = image if image.mode in _PNG_MODES else image.convert("RGB")
+    """Writes a picture as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+    writable = image if image.mode in _PNG_MODES else to_rgb(image)
     writable.save(target, format="PNG")
 
 

@@ -19,7 +19,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From low to high; a module may import its own floor and those below it.
 FLOORS = [
-    {"errors", "plugins", "models", "records", "estimates", "grouping", "attribution"},
+    {"errors", "plugins", "images", "models", "records", "estimates", "grouping", "attribution"},
     {"tools", "runs", "endpoints"},
     {"rollout", "grading", "display", "report"},
     {"data", "teachers"},

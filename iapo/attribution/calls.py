@@ -22,6 +22,7 @@ from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
 from iapo.grouping import distinct
+from iapo.images import to_rgb
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -284,4 +285,4 @@ class Attributor:
 
 def picture_digest(image: Image.Image) -> str:
     """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
-    return hashlib.sha256(f"{image.size} ".encode() + image.convert("RGB").tobytes()).hexdigest()
+    return hashlib.sha256(f"{image.size} ".encode() + to_rgb(image).tobytes()).hexdigest()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from iapo.errors import InputError
 from iapo.grouping import distinct
+from iapo.images import to_rgb
 from iapo.records import Sample, ToolResult
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -234,7 +235,7 @@ class PromptEncoder:
         import torch
 
         different, order = distinct(images)
-        rgb = [image.convert("RGB") for image in different]
+        rgb = [to_rgb(image) for image in different]
         found = dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
         if len(different) < len(images):
             patches = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())

@@ -59,3 +59,20 @@ def check_functions(functions: Sequence[Any], components: Collection[str]) -> No
     for function in functions:
         if (name := getattr(function, "__name__", None)) in components:
             raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")
+
+
+def check_enough(samples: int, prompts: int) -> None:
+    """Refuses a data set that does not fill a single batch: the sampler drops what is left over, so nothing is trained.
+
+    Args:
+        samples: How many samples there are.
+        prompts: Different prompts of one batch, over all processes.
+
+    Raises:
+        InputError: If there are fewer samples than prompts.
+    """
+    if samples < prompts:
+        raise InputError(
+            f"the training data have {samples} sample(s), one batch has {prompts} prompts, so that nothing would be "
+            "trained; give more data, or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )

@@ -26,13 +26,14 @@ from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rollout.loading import load_settings
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference, make_reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
-from iapo.training.checks import check_functions, check_inputs, check_settings
+from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
@@ -102,6 +103,8 @@ class IAPOTrainer(GRPOTrainer):
         args = IAPOConfig("iapo-run") if args is None else args
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
+        if train_dataset is not None:
+            check_enough(len(train_dataset), args.generation_batch_size // args.num_generations)
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
@@ -303,7 +306,8 @@ class IAPOTrainer(GRPOTrainer):
             return
         # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
         # does not translate the names: it finds no weight, warns, and trains on from the start.
-        saved = load_policy(resume_from_checkpoint, dtype=target.dtype).model
+        dtype = str(target.dtype).removeprefix("torch.")
+        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
         target.load_state_dict(saved.state_dict())
 
     def _add_shared_prefix(self) -> bool:

@@ -458,3 +458,13 @@ def test_function_named_as_a_component_is_refused(
             processing_class=processor,
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_samples_for_a_batch_are_refused(
+    tmp_path: Path, model: Any, processor: Any, charts: list[Sample]
+) -> None:
+    """TRL's sampler drops what does not fill a batch, and a run of no step would end as if all were well."""
+    args = settings(tmp_path, per_device_train_batch_size=16, num_generations=4)
+    with pytest.raises(InputError, match=r"3 sample\(s\), one batch has 4 prompts"):
+        IAPOTrainer(model, args=args, train_dataset=to_dataset(charts[:3]), processing_class=processor)
+    IAPOTrainer(model, args=args, train_dataset=to_dataset(charts), processing_class=processor)
