@@ -30,7 +30,6 @@ Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the picture, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
-STATUSES: tuple[Status, ...] = ("edited", "no_call", "refused", "failed")
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 

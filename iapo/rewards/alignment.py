@@ -23,8 +23,6 @@ from iapo.tools import TOOLS, ToolDefinition
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Alignment", "AttributionSettings", "Measured", "Reference", "StudentCall"]
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:

@@ -18,8 +18,6 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition
 
-Verifier = Callable[[Sample, Sequence[ToolCall]], list[float]]
-
 INSTRUCTIONS = (
     "You verify tool calls of an agent that answers questions about charts and tables. A call marks some columns or "
     "rows of the picture, so that the answer can be read off there. A good call uses a tool that fits the picture's "

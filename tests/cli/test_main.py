@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from iapo.records import STATUSES
+from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
 
 
@@ -88,7 +89,7 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert manifest["config"]["run"]["model"] == "tiny-student"
     traces = folder.read_traces()
     assert traces
-    assert all(trace.result.status in STATUSES for trace in traces)
+    assert all(trace.result.status in get_args(Status) for trace in traces)
     assert any(trace.result.image is not None and trace.turn_2 for trace in traces)
     report = demo[0] / "report.html"
     assert report.read_text().startswith("<!doctype html>")
