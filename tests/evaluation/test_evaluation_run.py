@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from calls import call_text
-from chat_server import ChatServer, pictures, serve, text
+from endpoint_server import Server, pictures, serve, text
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.endpoints.chat import EndpointError, EndpointSettings
@@ -179,17 +179,17 @@ def solving(request: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[ChatServer]:
+def server() -> Iterator[Server]:
     with serve(solving) as running:
         yield running
 
 
-def endpoint_plan(server: ChatServer, **more: Any) -> EvaluationPlan:
-    endpoint = EndpointSettings(server.url, "big", attempts=1)
+def endpoint_plan(server: Server, **more: Any) -> EvaluationPlan:
+    endpoint = EndpointSettings("big", server.url, retries=0)
     return EvaluationPlan("big", ("vbar",), SOURCE, endpoint=endpoint, **{"concurrency": 2, **more})
 
 
-def test_an_endpoint_is_asked_twice_with_pictures(server: ChatServer, tmp_path: Path):
+def test_an_endpoint_is_asked_twice_with_pictures(server: Server, tmp_path: Path):
     evaluation = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)
     samples = read_source("vbar", SOURCE)
     assert len(server.requests) == 10
@@ -211,7 +211,7 @@ def test_an_endpoint_is_asked_twice_with_pictures(server: ChatServer, tmp_path: 
     assert evaluation["settings"]["endpoint"]["url"] == server.url
 
 
-def test_a_failed_program_is_observed(server: ChatServer, tmp_path: Path):
+def test_a_failed_program_is_observed(server: Server, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "nowhere", "columns")
     row = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)["sets"]["vbar"]
     observation = server.requests[1]["messages"][3]
@@ -220,7 +220,7 @@ def test_a_failed_program_is_observed(server: ChatServer, tmp_path: Path):
     assert (row["call_success"]["value"], row["accuracy"]["value"]) == (0, 0)
 
 
-def test_an_endpoint_without_tools_is_asked_once(server: ChatServer, tmp_path: Path):
+def test_an_endpoint_without_tools_is_asked_once(server: Server, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "A", "columns")
     run_evaluation(endpoint_plan(server, tools=False), tmp_path)
     assert len(server.requests) == 5
@@ -228,7 +228,7 @@ def test_an_endpoint_without_tools_is_asked_once(server: ChatServer, tmp_path: P
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: ChatServer, tmp_path: Path, concurrency: int):
+def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: Server, tmp_path: Path, concurrency: int):
     plan = endpoint_plan(server, concurrency=concurrency)
     server.faults = [None] * 7 + [500] * 100
     with pytest.raises(EndpointError, match="run the same command again"):
@@ -244,7 +244,7 @@ def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: ChatServer, tm
     assert len(server.requests) == 2 * (5 - len(kept))
 
 
-def test_the_command(server: ChatServer, tmp_path: Path):
+def test_the_command(server: Server, tmp_path: Path):
     command = [sys.executable, "-m", "iapo", "evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
     command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]
     server.faults = [404]
