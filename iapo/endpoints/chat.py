@@ -121,7 +121,8 @@ class ChatEndpoint:
             import openai
         except ImportError as error:
             raise InputError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
-        url, headers = settings.url, {}
+        url = settings.url
+        headers: dict[str, str] = {}
         if url is not None:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")

@@ -102,7 +102,7 @@ class Endpoint:
             self._cache.put(key, reply)
 
     def _one(self, question: Question, down: threading.Event) -> dict[str, Any] | None:
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "system", "content": self._instructions},
             {"role": "user", "content": question.content},
         ]

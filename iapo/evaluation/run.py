@@ -22,6 +22,7 @@ from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.rollout.policy import load_policy
 from iapo.runs import RunFolder, data_hash
+from iapo.storage import read_json, read_lines, read_records, write_lines
 from iapo.tools import TOOLS
 
 TRACES = "traces.jsonl"
@@ -216,7 +217,7 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
     # As JSON gives it back.
     wanted = json.loads(json.dumps({"config": config, "data": dict(hashes)}))
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path)
         if "evaluation" not in found["config"]:
             raise InputError(f"{out} holds another kind of run; choose another --out")
         if difference := _first_difference({key: found[key] for key in wanted}, wanted):
@@ -253,15 +254,14 @@ def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sampl
     """The finished rollouts; of a local batch that was cut off, none."""
     if not path.exists():
         return []
-    # What follows the last line end is half a line.
-    lines = path.read_text().split("\n")[:-1]
-    whole = len(lines)
+    records = read_records(path)
+    whole = len(records)
     if plan.endpoint is None:
         whole = max([0, *(end for one in _batches(plan, samples) if (end := one.start + len(one.samples)) <= whole)])
     order = [sample for batch in _batches(plan, samples) for sample in batch.samples]
     if whole > len(order):
         raise InputError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
-    return [_reread(json.loads(line), sample) for line, sample in zip(lines, order[:whole], strict=False)]
+    return [_reread(record, sample) for record, sample in zip(records, order[:whole], strict=False)]
 
 
 def _reread(data: dict[str, Any], sample: Sample) -> Trace:
@@ -276,14 +276,12 @@ def _without_edit(trace: Trace) -> Trace:
 
 
 def _cut(path: Path, count: int) -> None:
+    """Drops the lines after the first `count`."""
     if not path.exists():
         return
-    text = path.read_text()
-    kept = "".join(line + "\n" for line in text.split("\n")[:count])
-    if kept != text:
-        temporary = path.with_suffix(".part")
-        temporary.write_text(kept)
-        temporary.replace(path)
+    lines, rest = read_lines(path)
+    if rest or len(lines) > count:
+        write_lines(path, lines[:count])
 
 
 def _evaluation(

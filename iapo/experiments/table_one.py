@@ -20,6 +20,7 @@ from scipy import stats
 
 from iapo.errors import InputError
 from iapo.estimates import Estimate, average
+from iapo.storage import write_json, write_text
 
 AVERAGE = "average"
 """Name of the column with the unweighted mean of the test sets."""
@@ -199,10 +200,10 @@ def write_table(found: Mapping[str, Any], folder: Path, name: str = "table1") ->
     console = Console(file=io.StringIO(), width=60 + 30 * (len(found["sets"]) + 2))
     console.print(text_table(found))
     assert isinstance(console.file, io.StringIO)
-    (folder / f"{name}.txt").write_text(console.file.getvalue())
-    (folder / f"{name}.csv").write_text(csv_table(found))
-    (folder / f"{name}.tex").write_text(latex_table(found))
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_text(folder / f"{name}.txt", console.file.getvalue())
+    write_text(folder / f"{name}.csv", csv_table(found))
+    write_text(folder / f"{name}.tex", latex_table(found))
+    write_json(folder / f"{name}.json", found)
 
 
 def _headings(found: Mapping[str, Any]) -> list[str]:

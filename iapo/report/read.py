@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from iapo.errors import InputError
+from iapo.storage import parse_record, read_json, read_lines
 
 Part = Literal["training", "held-out"]
 
@@ -38,7 +38,7 @@ class TraceFile:
         Raises:
             InputError: If the line is not a trace.
         """
-        return _record(self.path, index, self.lines[index])
+        return parse_record(self.path, index, self.lines[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
         several = f"{label}/" if len(folders) > 1 else ""
         places += [(several + _relative(path, folder), path) for path in inner]
         if (folder / "table1.json").is_file():
-            comparisons[label] = _read_json(folder / "table1.json")
+            comparisons[label] = read_json(folder / "table1.json")
         elif (folder / "comparison.json").is_file():
             notes.append(f"The comparison {label} is not finished; it has no table yet.")
     names = _unique([name for name, _ in places])
@@ -145,13 +145,13 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def _read_run(name: str, path: Path) -> Run:
     notes: list[str] = []
-    manifest = _read_json(path / "manifest.json")
+    manifest = read_json(path / "manifest.json")
     config = manifest.get("config")
     if not isinstance(config, dict) or not config.keys() & {"training", "evaluation"}:
         raise InputError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
     trained = "training" in config
     metrics = [
-        _record(path / "metrics.jsonl", index, line)
+        parse_record(path / "metrics.jsonl", index, line)
         for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
     ]
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
@@ -163,7 +163,7 @@ def _read_run(name: str, path: Path) -> Run:
         TraceFile(file, part, prefix, lines) for file, part, prefix in files if (lines := _whole_lines(file, notes))
     ]
     evaluations = [
-        _read_json(file)
+        read_json(file)
         for file in (path / "evaluation.json", path / "evaluation" / "evaluation.json")
         if file.is_file()
     ]
@@ -184,7 +184,7 @@ def _read_run(name: str, path: Path) -> Run:
         metrics=metrics,
         traces=traces,
         evaluations=evaluations,
-        case_study=_read_json(study) if study.is_file() else None,
+        case_study=read_json(study) if study.is_file() else None,
         notes=notes,
     )
 
@@ -202,30 +202,10 @@ def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
     """A file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
-    *lines, rest = path.read_bytes().split(b"\n")
+    lines, rest = read_lines(path)
     if rest.strip():
         notes.append(f"is still being written, or was stopped: half a line at the end of {path.name} is left out")
     return [line for line in lines if line.strip()]
-
-
-def _record(path: Path, index: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
-    return record
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged: it holds no record; restore it or give another folder")
-    return found
 
 
 def walk_notes(found: Found) -> Iterator[str]:

@@ -30,6 +30,7 @@ from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
+from iapo.storage import write_json
 
 Method = Literal["gradient", "integrated", "occlusion"]
 
@@ -114,7 +115,7 @@ def run_attribute(
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(one, score, explanations, divergence, method, points)
-    (out / JSON_NAME).write_text(json.dumps(numbers, indent=1) + "\n")
+    write_json(out / JSON_NAME, numbers)
     _plot(out / PNG_NAME, one, score, explanations, divergence, method)
     console = Console(highlight=False, markup=False)
     for line in _lines(one, score, explanations):

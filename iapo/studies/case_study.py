@@ -30,6 +30,7 @@ from iapo.evaluation.local import EvaluationSettings, make_generator
 from iapo.records import Axis, Sample, ToolResult
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
+from iapo.storage import read_json, write_json
 from iapo.teachers.references import explained_turns
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -254,7 +255,7 @@ class CaseStudyFile:
         self.path = path
         self._data: dict[str, Any] = {"points": [], "teacher": None, "settings": dict(settings)}
         if path.exists():
-            found = json.loads(path.read_text())
+            found = read_json(path)
             for name, value in settings.items():
                 if found["settings"].get(name) != value:
                     there = found["settings"].get(name)
@@ -291,9 +292,7 @@ class CaseStudyFile:
             self._write()
 
     def _write(self) -> None:
-        temporary = self.path.with_name(self.path.name + ".part")
-        temporary.write_text(json.dumps(self._data, indent=2) + "\n")
-        temporary.replace(self.path)
+        write_json(self.path, self._data)
 
 
 class CaseStudyCallback(TrainerCallback):

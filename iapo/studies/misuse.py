@@ -19,6 +19,7 @@ from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
+from iapo.storage import read_records, write_text
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.studies.folders import Run, common_folder, find_runs
 from iapo.studies.misuse_figure import plot_misuse
@@ -120,8 +121,7 @@ def policies(run: Run) -> dict[int, str]:
         if (path / "trainer_state.json").exists():
             found[int(path.name.rpartition("-")[2])] = str(path)
     if (run.path / "policy" / "config.json").exists():
-        rows = (run.path / "metrics.jsonl").read_text().splitlines()
-        logged = max((json.loads(row)["step"] for row in rows), default=0)
+        logged = max((row["step"] for row in read_records(run.path / "metrics.jsonl")), default=0)
         found.setdefault(max(logged, *found), str(run.path / "policy"))
     return dict(sorted(found.items()))
 
@@ -135,7 +135,7 @@ def write_misuse(found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "misuse.csv"
-    path.write_text(misuse_csv(found))
+    write_text(path, misuse_csv(found))
     return [path, *plot_misuse(found, out / "misuse")]
 
 

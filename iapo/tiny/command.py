@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from iapo.data.synthetic.families import FAMILIES, find_family
 from iapo.errors import InputError
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
+from iapo.storage import write_json
 from iapo.tiny.build import build
 from iapo.tiny.evaluate import OFFERS, report
 from iapo.tiny.recipes import RECIPES
@@ -112,7 +112,7 @@ def evaluate_models(
     if out is not None:
         settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"settings": settings, "versions": versions(), "models": found}, indent=1) + "\n")
+        write_json(out, {"settings": settings, "versions": versions(), "models": found})
         console.print(f"Numbers: {out}")
 
 
