@@ -10,12 +10,23 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
+from iapo.endpoints.chat import without_credentials
+from iapo.errors import InputError
 from iapo.records import Sample, Trace, image_digest, save_png
-from iapo.storage import append_record, read_json, read_records, whole_file, write_json, write_records
+from iapo.results import (
+    EVALUATION,
+    MANIFEST,
+    Manifest,
+    TrainingEvaluation,
+    evaluation_kind,
+    read_evaluation,
+    write_result,
+)
+from iapo.storage import append_record, read_records, whole_file, write_records
 
 PACKAGES = (
     "iapo",
@@ -102,6 +113,15 @@ def data_hash(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
+def hide_credentials(value: Any) -> Any:
+    """A configuration without the `user:password@` of addresses in it."""
+    if isinstance(value, Mapping):
+        return {key: hide_credentials(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_credentials(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
+
+
 class RunFolder:
     """One run on disk.
 
@@ -114,9 +134,16 @@ class RunFolder:
         (path / "pictures").mkdir(parents=True, exist_ok=True)
 
     def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
-        """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit."""
-        manifest = {"config": config, "versions": versions(), "seeds": seeds, "data": data, "commit": commit()}
-        write_json(self.path / "manifest.json", manifest)
+        """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit.
+
+        Args:
+            config: `evaluation` is in it where the run is an evaluation; credentials in addresses are left out.
+            seeds: Seeds by what they are of.
+            data: Hashes by what the data are for.
+        """
+        kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
+        manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit())
+        manifest.write(self.path / MANIFEST)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
@@ -133,8 +160,8 @@ class RunFolder:
         write_records(self.path / "held-out.jsonl", map(self._packed, traces))
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """Writes `evaluation.json`."""
-        write_json(self.path / "evaluation.json", evaluation)
+        """Writes `evaluation.json`, as the readers of `iapo.results` take it up."""
+        write_result(self.path / EVALUATION, evaluation_kind(evaluation), evaluation)
 
     def quarantine(self, part: str) -> Callable[[Any], None]:
         """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
@@ -153,9 +180,16 @@ class RunFolder:
         """Reads `held-out.jsonl` with its pictures."""
         return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
 
-    def read_evaluation(self) -> dict[str, Any]:
-        """Reads `evaluation.json`."""
-        return read_json(self.path / "evaluation.json")
+    def read_evaluation(self) -> TrainingEvaluation:
+        """Reads a training's `evaluation.json`.
+
+        Raises:
+            InputError: If the file cannot be read, or is another kind of evaluation.
+        """
+        found = read_evaluation(self.path / EVALUATION)
+        if not isinstance(found, TrainingEvaluation):
+            raise InputError(f"{self.path / EVALUATION} is an evaluation on test sets; give the folder of a training")
+        return found
 
     def _packed(self, trace: Trace) -> dict[str, Any]:
         original = self._picture(trace.sample.image)

@@ -20,7 +20,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From low to high; a module may import its own floor and those below it.
 FLOORS = [
     {"errors", "records", "estimates", "storage", "attribution"},
-    {"tools", "runs", "endpoints"},
+    {"tools", "results", "runs", "endpoints"},
     {"rollout", "grading", "display", "report"},
     {"data", "teachers"},
     {"rewards"},
@@ -35,6 +35,7 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 
 UNKNOWN = {
     "iapo.records": ["torch", "transformers", "trl", "numpy"],
+    "iapo.results": ["torch", "transformers", "trl"],
     "iapo.runs": ["torch", "transformers", "trl"],
     "iapo.report": ["torch", "transformers", "trl"],
     "iapo.tools": ["iapo.rollout", "torch", "transformers", "trl"],

@@ -20,12 +20,15 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
 from iapo.rollout.policy import load_policy
-from iapo.runs import RunFolder, data_hash
-from iapo.storage import read_json, read_lines, read_records, write_lines
+from iapo.runs import RunFolder, data_hash, hide_credentials
+from iapo.storage import read_lines, read_records, write_lines
 from iapo.tools import TOOLS
 
 TRACES = "traces.jsonl"
+
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
+def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
     """`run_evaluation` with a progress bar on standard error."""
     # The size of a whole source is not known before it is read.
     with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
@@ -141,7 +144,7 @@ def run_evaluation(
     *,
     solver: Solver | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Any]:
+) -> SetsEvaluation:
     """Evaluates, or goes on with an evaluation that was stopped, and writes the run folder.
 
     The folder holds `manifest.json` (the plan), `traces.jsonl` (appended as rollouts end) and `evaluation.json`.
@@ -177,7 +180,7 @@ def run_evaluation(
             traces.append(_without_edit(trace))
             progress(1)
     evaluation = _evaluation(plan, samples, hashes, traces)
-    folder.write_evaluation(evaluation)
+    folder.write_evaluation(evaluation.to_json())
     return evaluation
 
 
@@ -212,15 +215,16 @@ def _solver(plan: EvaluationPlan) -> Solver:
 
 
 def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFolder:
-    path = out / "manifest.json"
+    path = out / MANIFEST
     config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan)}
     # As JSON gives it back.
-    wanted = json.loads(json.dumps({"config": config, "data": dict(hashes)}))
+    wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
     if path.exists():
-        found = read_json(path)
-        if "evaluation" not in found["config"]:
+        manifest = Manifest.read(path)
+        if manifest.kind != "evaluation":
             raise InputError(f"{out} holds another kind of run; choose another --out")
-        if difference := _first_difference({key: found[key] for key in wanted}, wanted):
+        found = {"config": manifest.config, "data": manifest.data}
+        if difference := _first_difference(_answering(found), _answering(wanted)):
             raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
         raise InputError(f"{out} holds traces but no manifest; choose another --out")
@@ -228,6 +232,14 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
     if not path.exists():
         folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
     return folder
+
+
+def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which key."""
+    config, plan = found["config"], found["config"]["evaluation"]
+    endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
+    plan = {name: value for name, value in plan.items() if name != "concurrency"}
+    return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
 
 
 def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
@@ -286,24 +298,13 @@ def _cut(path: Path, count: int) -> None:
 
 def _evaluation(
     plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]], hashes: Mapping[str, str], traces: Sequence[Trace]
-) -> dict[str, Any]:
-    sets: dict[str, Any] = {}
+) -> SetsEvaluation:
+    sets: dict[str, SetMeasures] = {}
     start = 0
     for name, some in samples.items():
         repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
         start += plan.repeats * len(some)
         outcomes = [[trace.scores["outcome"].value for trace in one] for one in repeats]
-        summary = summarize_repeats(repeats)
-        sets[name] = {
-            "samples": len(some),
-            "data": hashes[name],
-            **{measure: dataclasses.asdict(estimate) for measure, estimate in summary.items()},
-            # One list a repeat, in the order of the samples.
-            "outcomes": outcomes,
-        }
-    return {
-        "model": plan.model,
-        "settings": dataclasses.asdict(plan),
-        "sets": sets,
-        "average": dataclasses.asdict(average([one["outcomes"] for one in sets.values()])),
-    }
+        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes)
+    settings = hide_credentials(dataclasses.asdict(plan))
+    return SetsEvaluation(plan.model, settings, sets, average([one.outcomes for one in sets.values()]))

@@ -16,7 +16,8 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.experiments.processes import count_lines
-from iapo.storage import parse_record, read_json, read_lines, write_json, write_lines
+from iapo.results import read_result, write_result
+from iapo.storage import parse_record, read_lines, write_lines
 from iapo.training.run import parse, run
 
 JOB, TRAINED, TIMES = "job.json", "trained", "times.json"
@@ -30,7 +31,7 @@ def run_job(folder: Path) -> None:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
             `flags` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
     """
-    job = read_json(folder / JOB)
+    job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
     times: dict[str, float] = {}
     if job["config"] is not None and not (folder / TRAINED).exists():
@@ -48,7 +49,7 @@ def run_job(folder: Path) -> None:
     started = time.perf_counter()
     run_evaluation(plan_from_json(job["plan"]), folder / "evaluation")
     times["evaluation"] = time.perf_counter() - started
-    write_json(folder / TIMES, times)
+    write_result(folder / TIMES, "times", times)
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:

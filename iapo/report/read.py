@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iapo.errors import InputError
-from iapo.storage import parse_record, read_json, read_lines
+from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
+from iapo.storage import parse_record, read_lines
 
 Part = Literal["training", "held-out"]
 
@@ -49,9 +50,7 @@ class Run:
         name: Unique among the report's runs.
         path: The folder.
         method: What it was rewarded for (`iapo`, `grpo`, ...), or the evaluated model.
-        trained: Whether it is a training, and not an evaluation alone.
-        config: The resolved configuration, as the manifest has it.
-        manifest: All of the manifest.
+        manifest: What `manifest.json` holds.
         metrics: The lines of `metrics.jsonl`.
         traces: Its files of traces.
         evaluations: What `evaluation.json` holds, of the run itself and of an `evaluation` folder in it.
@@ -62,14 +61,22 @@ class Run:
     name: str
     path: Path
     method: str
-    trained: bool
-    config: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     metrics: Sequence[Mapping[str, Any]]
     traces: Sequence[TraceFile]
-    evaluations: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
     case_study: Mapping[str, Any] | None
     notes: Sequence[str]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a training, and not an evaluation alone."""
+        return self.manifest.kind == "training"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration."""
+        return self.manifest.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +110,10 @@ def find_runs(folders: Sequence[Path]) -> Found:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give run folders, or a folder that holds some")
         label = folder.resolve().name
-        if (folder / "manifest.json").is_file():
+        if (folder / MANIFEST).is_file():
             places.append((label, folder))
             continue
-        inner = [path.parent for path in sorted(folder.rglob("manifest.json")) if not _inside_run(path.parent, folder)]
+        inner = [path.parent for path in sorted(folder.rglob(MANIFEST)) if not _inside_run(path.parent, folder)]
         if not inner:
             raise InputError(
                 f"{folder} holds no run: there is no manifest.json in it or below; give the folder of a run"
@@ -114,7 +121,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
         several = f"{label}/" if len(folders) > 1 else ""
         places += [(several + _relative(path, folder), path) for path in inner]
         if (folder / "table1.json").is_file():
-            comparisons[label] = read_json(folder / "table1.json")
+            comparisons[label] = read_result(folder / "table1.json", "table")
         elif (folder / "comparison.json").is_file():
             notes.append(f"The comparison {label} is not finished; it has no table yet.")
     names = _unique([name for name, _ in places])
@@ -124,7 +131,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
 
 def _inside_run(path: Path, top: Path) -> bool:
     """Whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
-    return any((parent / "manifest.json").is_file() for parent in path.parents if parent.is_relative_to(top))
+    return any((parent / MANIFEST).is_file() for parent in path.parents if parent.is_relative_to(top))
 
 
 def _relative(path: Path, top: Path) -> str:
@@ -145,11 +152,8 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def _read_run(name: str, path: Path) -> Run:
     notes: list[str] = []
-    manifest = read_json(path / "manifest.json")
-    config = manifest.get("config")
-    if not isinstance(config, dict) or not config.keys() & {"training", "evaluation"}:
-        raise InputError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
-    trained = "training" in config
+    manifest = Manifest.read(path / MANIFEST)
+    trained = manifest.kind == "training"
     metrics = [
         parse_record(path / "metrics.jsonl", index, line)
         for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
@@ -157,15 +161,13 @@ def _read_run(name: str, path: Path) -> Run:
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
-    elif (path / "evaluation" / "manifest.json").is_file():
+    elif (path / "evaluation" / MANIFEST).is_file():
         files.append((path / "evaluation" / "traces.jsonl", "held-out", "e"))
     traces = [
         TraceFile(file, part, prefix, lines) for file, part, prefix in files if (lines := _whole_lines(file, notes))
     ]
     evaluations = [
-        read_json(file)
-        for file in (path / "evaluation.json", path / "evaluation" / "evaluation.json")
-        if file.is_file()
+        read_evaluation(file) for file in (path / EVALUATION, path / "evaluation" / EVALUATION) if file.is_file()
     ]
     study = path / "case-study.json"
     if trained and not metrics:
@@ -177,14 +179,12 @@ def _read_run(name: str, path: Path) -> Run:
     return Run(
         name=name,
         path=path,
-        method=_method(config),
-        trained=trained,
-        config=config,
+        method=_method(manifest.config),
         manifest=manifest,
         metrics=metrics,
         traces=traces,
         evaluations=evaluations,
-        case_study=read_json(study) if study.is_file() else None,
+        case_study=read_result(study, "case_study") if study.is_file() else None,
         notes=notes,
     )
 

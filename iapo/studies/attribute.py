@@ -26,11 +26,11 @@ from iapo.display.heatmap import Panel, plot_call
 from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import Sample, Score
+from iapo.results import write_result
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
-from iapo.storage import write_json
 
 Method = Literal["gradient", "integrated", "occlusion"]
 
@@ -115,7 +115,7 @@ def run_attribute(
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(one, score, explanations, divergence, method, points)
-    write_json(out / JSON_NAME, numbers)
+    write_result(out / JSON_NAME, "attribution", numbers)
     _plot(out / PNG_NAME, one, score, explanations, divergence, method)
     console = Console(highlight=False, markup=False)
     for line in _lines(one, score, explanations):

@@ -28,14 +28,14 @@ from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator
 from iapo.records import Axis, Sample, ToolResult
+from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
-from iapo.storage import read_json, write_json
 from iapo.teachers.references import explained_turns
 from iapo.tools import TOOLS, ToolDefinition
 
-FILE = "case-study.json"
-"""Where a run folder keeps its case study."""
+FILE, KIND = "case-study.json", "case_study"
+"""Where a run folder keeps its case study, and the kind of that file."""
 
 MEASURES = ("misuse", "right_tools", "wrong_tools")
 """What is measured of a policy."""
@@ -253,14 +253,14 @@ class CaseStudyFile:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        self._data: dict[str, Any] = {"points": [], "teacher": None, "settings": dict(settings)}
+        self._data = stamp(KIND, {"points": [], "teacher": None, "settings": dict(settings)})
         if path.exists():
-            found = read_json(path)
+            found = read_result(path, KIND)
             for name, value in settings.items():
                 if found["settings"].get(name) != value:
                     there = found["settings"].get(name)
                     raise InputError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
-            self._data = found
+            self._data = stamp(KIND, found)
 
     @property
     def steps(self) -> list[int]:
@@ -292,7 +292,7 @@ class CaseStudyFile:
             self._write()
 
     def _write(self) -> None:
-        write_json(self.path, self._data)
+        write_result(self.path, KIND, self._data)
 
 
 class CaseStudyCallback(TrainerCallback):

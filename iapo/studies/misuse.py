@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
+from iapo.estimates import Estimate
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
 from iapo.storage import read_records, write_text
@@ -104,7 +105,7 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
         raise InputError("data and families are both given; take one of them")
-    plan = CaseStudyPlan.of_run(run.manifest["config"]["run"], run.manifest["config"]["training"])
+    plan = CaseStudyPlan.of_run(run.manifest.config["run"], run.manifest.config["training"])
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
         plan = dataclasses.replace(plan, generation=generation)
@@ -115,7 +116,7 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
 
 def policies(run: Run) -> dict[int, str]:
     """The run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
-    found = {0: run.manifest["config"]["run"]["model"]}
+    found = {0: run.manifest.config["run"]["model"]}
     for path in run.path.glob("checkpoint-*"):
         # The trainer writes its state last.
         if (path / "trainer_state.json").exists():
@@ -160,11 +161,10 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title="Case study on clearly divisible pictures; 95% intervals")
     for heading in ("", "step", "samples", "misuse", "right tools", "wrong tools"):
         table.add_column(heading)
-    nothing = {"value": None}
     for label, study in found.items():
         table.add_section()
         for point in study["points"]:
-            values = (estimate_text(point[name] or nothing) for name in MEASURES)
+            values = (_text(point[name]) for name in MEASURES)
             table.add_row(label, str(point["step"]), str(point["samples"]), *values)
     levels: dict[str, str] = {}
     for label, study in found.items():
@@ -173,6 +173,10 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_section()
     for level, label in levels.items():
         # Runs on the same pictures have the same level.
-        values = (estimate_text(json.loads(level)[name] or nothing) for name in MEASURES)
+        values = (_text(json.loads(level)[name]) for name in MEASURES)
         table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)
     return table
+
+
+def _text(estimate: Mapping[str, Any] | None) -> str:
+    return estimate_text(None if estimate is None else Estimate.from_json(estimate))

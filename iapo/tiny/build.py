@@ -21,10 +21,11 @@ from transformers import PreTrainedTokenizerFast
 from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.errors import InputError
 from iapo.records import AXES
+from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.runs import RunFolder, versions
-from iapo.storage import read_json, write_json, write_text
+from iapo.storage import read_json, write_text
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
 from iapo.tiny.models import start_with_lookups, train_tokenizer
@@ -96,7 +97,7 @@ def _run(
     if before is not None:
         if not (before / BUILD).exists():
             raise InputError(f"stage {stage!r} of {name} starts from {before}, which is missing; run the stage before")
-        manifest = read_json(before / BUILD)
+        manifest = read_result(before / BUILD, "tiny_model")
     started = time.perf_counter()
     if stage == "teacher":
         assert before is not None
@@ -106,7 +107,7 @@ def _run(
         history = _teach(name, recipe, stage, before, folder, seed, scale, log)
     seconds = round(time.perf_counter() - started)
     manifest["stages"][stage] = {"seconds": seconds, "threads": torch.get_num_threads(), "history": history}
-    write_json(folder / BUILD, manifest)
+    write_result(folder / BUILD, "tiny_model", manifest)
     return manifest
 
 
@@ -180,7 +181,7 @@ def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[
         "metrics": measure(policy, seed=seed),
         "versions": versions(),
     }
-    write_json(out / "manifest.json", manifest)
+    write_result(out / "manifest.json", "tiny_model", manifest)
     return manifest
 
 

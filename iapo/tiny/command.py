@@ -15,9 +15,9 @@ from rich.table import Table
 
 from iapo.data.synthetic.families import FAMILIES, find_family
 from iapo.errors import InputError
+from iapo.results import write_result
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
-from iapo.storage import write_json
 from iapo.tiny.build import build
 from iapo.tiny.evaluate import OFFERS, report
 from iapo.tiny.recipes import RECIPES
@@ -112,7 +112,7 @@ def evaluate_models(
     if out is not None:
         settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, {"settings": settings, "versions": versions(), "models": found})
+        write_result(out, "tiny_models", {"settings": settings, "versions": versions(), "models": found})
         console.print(f"Numbers: {out}")
 
 
