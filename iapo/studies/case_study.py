@@ -216,12 +216,11 @@ def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
         among the programs that executed and has a Wilson interval; the others are means over the calls that have an
         attribution, with bootstrap intervals.
     """
-    executed = [one for one in observed if one.result.status == "edited"]
     shares = {
         name: [value for one in observed if (value := getattr(one, name)) is not None]
         for name in ("right_tools", "wrong_tools")
     }
-    misuse = proportion([one.result.misused(one.axis) for one in executed])
+    misuse = proportion([verdict for one in observed if (verdict := one.result.misuse(one.axis)) is not None])
     return {"misuse": _interval(misuse), **{name: _interval(mean(values)) for name, values in shares.items()}}
 
 
