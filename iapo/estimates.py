@@ -1,14 +1,17 @@
-"""Means and shares with 95% intervals; no torch here."""
+"""Means, shares and ratios with 95% intervals; no torch here.
+
+scipy is imported where an interval is computed: to read a result, as a report does, needs none.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,18 @@ class Estimate:
     high: float | None
     count: int
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` gave; ends and count may be missing."""
+        return cls(data["value"], data.get("low"), data.get("high"), data.get("count", 0))
+
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:
     """A share with its Wilson interval."""
     if not outcomes:
         return Estimate(None, None, None, 0)
+    from scipy import stats
+
     interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
     return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
 
@@ -44,11 +54,34 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     if np.ptp(array) == 0:
         # All equal: nothing to resample.
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+    from scipy import stats
+
     result = stats.bootstrap(
         (array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0), batch=200
     )
     interval = result.confidence_interval
     return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))
+
+
+def mean_over_seeds(values: Sequence[float], least: float, most: float) -> Estimate | None:
+    """A mean over independent runs with its interval of Student's t.
+
+    Args:
+        values: One number a run.
+        least: Lowest possible number, which the interval does not go below.
+        most: Highest possible number.
+
+    Returns:
+        The mean; None of a single run, or where the runs do not differ at all, which say nothing of their spread.
+    """
+    array = np.asarray(values)
+    if len(array) < 2 or np.ptp(array) == 0:
+        return None
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    value = float(array.mean())
+    return Estimate(value, float(max(least, value - half)), float(min(most, value + half)), len(array))
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import chat_server
+import endpoint_server
 import pytest
 import torch
 import typer
@@ -171,7 +171,7 @@ def shrunk(text: str, server: str) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with chat_server.serve(lambda request: "FINAL ANSWER: 3. TERMINATE") as found:
+    with endpoint_server.serve(lambda request: "FINAL ANSWER: 3. TERMINATE") as found:
         yield found.url
 
 

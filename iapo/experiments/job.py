@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -18,6 +17,8 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
+from iapo.results import read_result, write_result
+from iapo.storage import parse_record, read_lines, write_lines
 from iapo.training.run import parse, run
 
 JOB, TRAINED, TIMES = "job.json", "trained", "times.json"
@@ -31,7 +32,7 @@ def run_job(folder: Path) -> None:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
             `flags` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
     """
-    job = json.loads((folder / JOB).read_text())
+    job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
     times: dict[str, float] = {}
     if job["config"] is not None and not (folder / TRAINED).exists():
@@ -49,7 +50,7 @@ def run_job(folder: Path) -> None:
     started = time.perf_counter()
     run_evaluation(plan_from_json(job["plan"]), folder / "evaluation")
     times["evaluation"] = time.perf_counter() - started
-    (folder / TIMES).write_text(json.dumps(times))
+    write_result(folder / TIMES, "times", times)
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -66,11 +67,10 @@ def rewind(folder: Path, step: int) -> None:
         path = folder / name
         if not path.exists():
             continue
-        # What follows the last line end is half a line.
-        lines = path.read_text().split("\n")[:-1]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        lines, _ = read_lines(path)
+        kept = [line for index, line in enumerate(lines) if parse_record(path, index, line)["step"] <= step]
         if kept:
-            path.write_text("\n".join(kept) + "\n")
+            write_lines(path, kept)
         else:
             path.unlink()
 

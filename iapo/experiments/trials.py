@@ -19,6 +19,7 @@ from iapo.evaluation.run import EvaluationPlan
 from iapo.experiments.job import JOB, TIMES
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
+from iapo.results import EVALUATION, read_result, write_result
 from iapo.training.config import find_config
 from iapo.training.run import parse
 
@@ -176,7 +177,7 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
     found: dict[str, float] = {}
     for trial in trials:
         times = [
-            json.loads(path.read_text())
+            read_result(path, "times")
             for seed in budget.seeds
             if (path := out / trial.name / f"seed-{seed}" / TIMES).exists()
         ]
@@ -197,7 +198,7 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
     own = {trial.name: list(trial.flags) for trial in trials}
     path = out / "comparison.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_result(path, "comparison")
         differing = [name for name in now if found.get(name) != now[name]]
         if differing:
             raise InputError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
@@ -209,7 +210,7 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
     elif out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**now, "trials": own}, indent=2) + "\n")
+    write_result(path, "comparison", {**now, "trials": own})
 
 
 def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flags: Sequence[str], steps: int) -> Job:
@@ -223,7 +224,7 @@ def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flag
             "plan": dataclasses.asdict(plan),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JOB).write_text(json.dumps(order, indent=2) + "\n")
+        write_result(folder / JOB, "job", order)
         return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
 
     def done() -> int:
@@ -240,4 +241,4 @@ def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flag
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "evaluation" / "evaluation.json").exists()
+    return (folder / "evaluation" / EVALUATION).exists()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from iapo.endpoints.questions import EndpointSettings
+from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome

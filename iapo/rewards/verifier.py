@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
+from iapo.endpoints.chat import EndpointSettings
+from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png

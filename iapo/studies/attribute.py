@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from iapo.display.heatmap import Panel, plot_call
 from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import Sample, Score
+from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy, load_policy
@@ -106,8 +106,7 @@ def run_attribute(
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
-    numbers = _numbers(one, score, explanations, divergence, settings)
-    (out / JSON_NAME).write_text(json.dumps(numbers, indent=1) + "\n")
+    write_result(out / JSON_NAME, "attribution", _numbers(one, score, explanations, divergence, settings))
     heat = method.name if method.tokens is not None else "gradient"
     _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat))
     console = Console(highlight=False, markup=False)

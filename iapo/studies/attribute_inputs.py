@@ -16,8 +16,8 @@ from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.studies.folders import find_runs
-from iapo.studies.misuse import policies
+from iapo.studies.folders import Run, find_runs
+from iapo.studies.misuse import policies, run_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
 
 def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
     run = _find(folder)
-    arguments, training = run.manifest["config"]["run"], run.manifest["config"]["training"]
+    arguments, training = run_arguments(run), run.manifest.config["training"]
     settings = AttributionSettings(
         target=training["attribution_target"],
         normalization=training["attribution_normalization"],
@@ -83,7 +83,7 @@ def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
     return AttributePlan(list(policies(run).values())[-1], compared, settings, arguments.get("tools"))
 
 
-def _find(folder: Path) -> Any:
+def _find(folder: Path) -> Run:
     runs = find_runs([str(folder)])
     if len(runs) > 1:
         raise InputError(f"{folder} holds {len(runs)} runs; give one of them, such as {runs[0].path}")
@@ -102,7 +102,7 @@ def held_out_sample(folder: Path, index: int) -> Sample:
     """
     if index < 0:
         raise InputError(f"index is {index}; it must not be negative")
-    arguments = _find(folder).manifest["config"]["run"]
+    arguments = run_arguments(_find(folder))
     names, settings = sources_of(arguments, "test")
     # A run that evaluates nothing has held-out samples all the same.
     settings = dataclasses.replace(settings, count=settings.count or index + 1)

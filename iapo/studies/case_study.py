@@ -26,13 +26,14 @@ from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
 from iapo.records import Axis, Sample, ToolResult
+from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
 from iapo.teachers.references import explained_turns
 from iapo.tools import offered_tools
 
-FILE = "case-study.json"
-"""Where a run folder keeps its case study."""
+FILE, KIND = "case-study.json", "case_study"
+"""Where a run folder keeps its case study, and the kind of that file."""
 
 MEASURES = ("misuse", "right_tools", "wrong_tools")
 """What is measured of a policy."""
@@ -221,12 +222,11 @@ def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
         among the programs that executed and has a Wilson interval; the others are means over the calls that have an
         attribution, with bootstrap intervals.
     """
-    executed = [one for one in observed if one.result.status == "edited"]
     shares = {
         name: [value for one in observed if (value := getattr(one, name)) is not None]
         for name in ("right_tools", "wrong_tools")
     }
-    misuse = proportion([one.result.misused(one.axis) for one in executed])
+    misuse = proportion([verdict for one in observed if (verdict := one.result.misuse(one.axis)) is not None])
     return {"misuse": _interval(misuse), **{name: _interval(mean(values)) for name, values in shares.items()}}
 
 
@@ -247,14 +247,14 @@ class CaseStudyFile:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        self._data: dict[str, Any] = {"points": [], "teacher": None, "settings": dict(settings)}
+        self._data = stamp(KIND, {"points": [], "teacher": None, "settings": dict(settings)})
         if path.exists():
-            found = json.loads(path.read_text())
+            found = read_result(path, KIND)
             for name, value in settings.items():
                 if found["settings"].get(name) != value:
                     there = found["settings"].get(name)
                     raise InputError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
-            self._data = found
+            self._data = stamp(KIND, found)
 
     @property
     def steps(self) -> list[int]:
@@ -286,9 +286,7 @@ class CaseStudyFile:
             self._write()
 
     def _write(self) -> None:
-        temporary = self.path.with_name(self.path.name + ".part")
-        temporary.write_text(json.dumps(self._data, indent=2) + "\n")
-        temporary.replace(self.path)
+        write_result(self.path, KIND, self._data)
 
 
 class CaseStudyCallback(TrainerCallback):

@@ -16,6 +16,7 @@ from rich.console import Console
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.errors import InputError
 from iapo.runs import RunFolder
+from iapo.storage import write_text
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
@@ -93,7 +94,7 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None
     out = common_folder(runs, out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "curves.csv"
-    path.write_text(curves_csv(make_curves(groups, smooth)))
+    write_text(path, curves_csv(make_curves(groups, smooth)))
     for written in (path, *plot_curves(groups, out / "curves", smooth=smooth)):
         Console().print(str(written), soft_wrap=True)
 

@@ -16,6 +16,7 @@ import torch
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
+from iapo.storage import whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -102,9 +103,8 @@ class TeacherTable:
         ]
         schema = SCHEMA.with_metadata({_METADATA: json.dumps(dict(self.settings)).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.part")
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
-        temporary.replace(path)
+        with whole_file(path) as part:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
     @classmethod
     def read(cls, path: Path) -> Self:

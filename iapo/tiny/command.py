@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.table import Table
 from iapo.data.synthetic.families import FAMILIES, find_family
 from iapo.errors import InputError
 from iapo.experiments.parent import end_with_parent
+from iapo.results import write_result
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
 from iapo.tiny.build import build
@@ -114,7 +114,7 @@ def evaluate_models(
     if out is not None:
         settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"settings": settings, "versions": versions(), "models": found}, indent=1) + "\n")
+        write_result(out, "tiny_models", {"settings": settings, "versions": versions(), "models": found})
         console.print(f"Numbers: {out}")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from iapo.attribution.settings import AttributionSettings, alignment_settings
 from iapo.estimates import Estimate
 from iapo.evaluation.local import EvaluationSettings, evaluate, same_randomness
 from iapo.evaluation.measures import mean_attribution, paired_difference, paired_differences, summarize
 from iapo.records import Sample, Trace
+from iapo.results import TrainingEvaluation
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
@@ -94,7 +95,7 @@ class HeldOut:
 
     def write(
         self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int
-    ) -> tuple[dict[str, Any], dict[str, Estimate]]:
+    ) -> tuple[TrainingEvaluation, dict[str, Estimate]]:
         """Writes `held-out.jsonl` and `evaluation.json`.
 
         Args:
@@ -121,7 +122,7 @@ class HeldOut:
             },
         }
         folder.write_evaluation(evaluation)
-        return evaluation, paired_differences(after, before)
+        return TrainingEvaluation.of(evaluation), paired_differences(after, before)
 
 
 def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) -> EvaluationSettings:

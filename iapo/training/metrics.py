@@ -20,9 +20,8 @@ def call_flags(rollouts: Sequence[Rollout]) -> Tensor:
     """
     rows = []
     for one in rollouts:
-        status = one.trace.result.status
-        judged = status == "edited" and one.trace.sample.axis is not None
-        rows.append((status != "no_call", status == "edited", judged, one.trace.misused))
+        result, misuse = one.trace.result, one.trace.result.misuse(one.trace.sample.axis)
+        rows.append((result.called, result.executed, misuse is not None, bool(misuse)))
     return torch.tensor(rows, dtype=torch.float32)
 
 

@@ -101,13 +101,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation["samples"] >= 500
-    assert evaluation["before"]["accuracy"]["count"] == evaluation["samples"]
+    assert evaluation.samples >= 500
+    assert evaluation.before["accuracy"].count == evaluation.samples
 
 
 def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
     first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
-    assert first["before"] == second["before"]
+    assert first.before == second.before
 
 
 def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:

@@ -107,7 +107,7 @@ def test_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         *("tiny-student", "checkpoint-5") * 2,
     ]
     assert all(sources == ["synthetic/hbar"] * 3 for _, sources in asked)
-    assert [list(one) for one in found.values()] == [["points", "teacher", "settings"]] * 2
+    assert [list(one) for one in found.values()] == [["format", "kind", "points", "teacher", "settings"]] * 2
     with pytest.raises(ValueError, match=r"was made with data .*test\.parquet"):
         run_misuse(runs, {})
 

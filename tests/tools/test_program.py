@@ -169,7 +169,7 @@ def test_calls_chain_and_nest():
         result = run(program)
         assert [call.axis for call in result.calls] == ["columns", "rows"]
         assert same(result.image, expected)
-        assert result.misused("columns")
+        assert result.misuse("columns")
 
 
 def test_the_last_display_counts():
