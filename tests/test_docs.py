@@ -236,7 +236,7 @@ def test_make_has_a_recipe(command: str) -> None:
 def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a training, or, where they have groups, of an ablation."""
     from iapo.experiments.ablations import check_variants, read_ablation
-    from iapo.training.run import parse
+    from iapo.training.settings import parse
 
     monkeypatch.chdir(laid_out)
     found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "yaml"]

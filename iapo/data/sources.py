@@ -71,3 +71,8 @@ def read_source(name: str, settings: SourceSettings) -> list[Sample]:
     if not samples:
         raise InputError(f"test set {name!r} has no sample of the split {settings.split!r}")
     return samples
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Takes a list with commas apart."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

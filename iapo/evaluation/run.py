@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source
+from iapo.data.sources import SourceSettings, read_source, split_list
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -122,15 +122,10 @@ def make_plan(
     )
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas between."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
-    """`run_evaluation` with a progress bar on standard error."""
+    """`run_evaluation` with a progress bar on standard error, where that is a terminal."""
     # The size of a whole source is not known before it is read.
-    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
+    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts", disable=None) as bar:
         return run_evaluation(plan, out, progress=bar.update)
 
 

@@ -71,7 +71,7 @@ def run_attribute(
     steps: int = 32,
     max_turn_tokens: int = 512,
     device: str | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Rolls a model out greedily on a sample, attributes its call, prints a table and writes a plot and all numbers.
 
     Args:
@@ -85,6 +85,9 @@ def run_attribute(
         steps: Points of the integrated path.
         max_turn_tokens: Longest turn in tokens.
         device: Where the models run; the CPU if None.
+
+    Returns:
+        What `attribution.json` holds.
 
     Raises:
         InputError: If the method is unknown, `steps` is below 1, `out` already holds an attribution, a checkpoint
@@ -125,6 +128,7 @@ def run_attribute(
         console.print(f"KL(student || teacher): {divergence:.4f} nats (at most log m = {worst:.4f})", soft_wrap=True)
     for name in (PNG_NAME, JSON_NAME):
         console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
+    return numbers
 
 
 def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:

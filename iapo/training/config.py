@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
-from iapo.errors import InputError
-
-CONFIGS = Path(str(resources.files("iapo"))) / "configs"
-"""Where the packaged YAML files lie."""
+from iapo.errors import InputError, unknown
+from iapo.rewards.presets import PRESETS
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -65,9 +61,7 @@ class IAPOConfig(GRPOConfig):
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
 
-    reward: Literal["grpo", "torl", "trm", "iapo", "deepeyes", "toolrl", "otc", "distill", "iapo+distill"] = field(
-        default="iapo", metadata={"help": "What is rewarded, by name."}
-    )
+    reward: str = field(default="iapo", metadata={"help": "What is rewarded, by name."})
     component_weights: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Weights of reward components by name."}
     )
@@ -109,6 +103,8 @@ class IAPOConfig(GRPOConfig):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
 
     def __post_init__(self) -> None:
+        if self.reward not in PRESETS:
+            raise unknown("reward", self.reward, PRESETS)
         super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):
             if importlib.util.find_spec(tracker) is None:
@@ -126,6 +122,11 @@ class IAPOConfig(GRPOConfig):
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
+        if not isinstance(self.component_weights, dict | None):
+            raise InputError(f"component_weights is {self.component_weights!r}; it takes a mapping, name: weight")
+        for component, weight in (self.component_weights or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
         if self.report_traces < 0:
             raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:
@@ -146,26 +147,3 @@ class IAPOConfig(GRPOConfig):
     def distills(self) -> bool:
         """Whether the teacher's log-probability of the call is rewarded."""
         return "distill" in self.reward.split("+")
-
-
-def find_yaml(name: str, folder: Path, kind: str) -> Path:
-    """Finds a YAML file by path, or a packaged one by name.
-
-    Args:
-        name: The path or the name.
-        folder: Where the packaged ones lie.
-        kind: What it is called in the error.
-
-    Raises:
-        InputError: If there is neither.
-    """
-    for path in (Path(name), folder / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
-
-
-def find_config(name: str) -> Path:
-    """`find_yaml` of a training's configuration."""
-    return find_yaml(name, CONFIGS, "configuration")

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from iapo.experiments.demo import METHODS, STEPS
-from iapo.training.config import CONFIGS, find_config
-from iapo.training.run import chart_samples, parse
+from iapo.training.files import CONFIGS, find_config
+from iapo.training.run import chart_samples
+from iapo.training.settings import parse
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 

@@ -18,7 +18,8 @@ from iapo.rewards.presets import PRESETS
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.batches import to_dataset
-from iapo.training.run import MetricsWriter, parse
+from iapo.training.run import MetricsWriter
+from iapo.training.settings import parse
 from iapo.training.trainer import IAPOTrainer
 
 TEACHERS = ("iapo", "distill", "iapo+distill")
