@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,9 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
     """A share with its Wilson interval."""
     if not outcomes:
         return Estimate(None, None, None, 0)
+    # A second to import, which few callers of this module need.
+    from scipy import stats
+
     interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
     return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
 
@@ -44,6 +46,9 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     if np.ptp(array) == 0:
         # All equal: nothing to resample.
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+    # A second to import, which few callers of this module need.
+    from scipy import stats
+
     result = stats.bootstrap(
         (array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0), batch=200
     )

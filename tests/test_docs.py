@@ -70,7 +70,7 @@ class Rule:
     Attributes:
         pattern: Found in the commands that it is for.
         why: The reason.
-        more: What is put behind them; a later option counts.
+        more: What is put behind them; they stand in the place of those that are there.
         changes: What is put in the place of parts of them; `SERVER` is a listening server's address.
         patch: Changes a part of the package.
         runs: Whether it reads run folders; those that no command has made are laid out (`doc_data.RUNS`).
@@ -155,6 +155,9 @@ def shrunk(text: str, server: str) -> str:
         return text
     for old, new in rule.changes:
         text = re.sub(old, new, text)
+    for name in re.findall(r"--([\w-]+)", rule.more):
+        # A setting is given once: the smaller value stands in the place of the document's.
+        text = re.sub(rf" --{re.sub('[-_]', '[-_]', name)}[ =](?!-)\S+", "", text)
     return (f"{text} {rule.more}" if rule.more else text).replace("SERVER", server)
 
 

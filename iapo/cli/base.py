@@ -60,6 +60,13 @@ class Group(TyperGroup):
         """Called by the parser."""
         return super().parse_args(ctx, args or ["--help"])
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """Gives `--help` a default: without one, Typer loads pydantic to find that it was not given."""
+        option = super().get_help_option(ctx)
+        if option is not None and option.default is None:
+            option.default = False
+        return option
+
 
 class _Verbs(Mapping[str, Any]):
     """Commands by name, each imported when it is asked for: `NAME` is the app of `iapo.cli.NAME`."""

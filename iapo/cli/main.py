@@ -87,7 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     sys.excepthook = _report
     try:
-        code = app(list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False)
+        # The command itself: the app would set an excepthook of its own.
+        code = typer.main.get_command(app)(
+            list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
+        )
     except InputError as error:
         _end(str(error), 2)
     except UsageError as error:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
 
 from iapo.errors import InputError
 from iapo.estimates import Estimate, average
@@ -124,6 +123,9 @@ def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
     """The mean over runs of the unweighted mean over sets, with its interval."""
     values = np.array([np.mean([one.mean() for one in run.values()]) for run in runs])
     if len(values) > 1 and np.ptp(values) > 0:
+        # A second to import, which a wrong option need not wait for.
+        from scipy import stats
+
         half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
         value = float(values.mean())
         # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.

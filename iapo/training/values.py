@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -32,6 +33,9 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
         InputError: If the value is of another type; it says which setting, what value, and what it takes.
     """
     kinds = _members(kind)
+    if str in kinds:
+        # An enumeration of its library's, by name.
+        kinds = [one for one in kinds if one is not Any]
     if value is None or (isinstance(value, str) and value.strip().lower() in _NONE and name not in _OWN_NONE):
         if type(None) in kinds or (Any in kinds and value is None):
             return None
@@ -40,11 +44,15 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
     if str in kinds and isinstance(value, str) and "," not in value and not value.lstrip().startswith("["):
         # Where a text alone fits as well, a list shows by its commas or its bracket.
         kinds = [one for one in kinds if get_origin(one) is not list and one is not list]
+    if {dict, str} <= set(kinds) and not (isinstance(value, str) and Path(value).is_file()):
+        # The text that such a setting takes is a file with the mapping; a mapping on one line becomes one here.
+        kinds = [one for one in kinds if one is not str]
     for one in sorted(kinds, key=_order):
         found = _parse(name, value, one)
         if found is not _REFUSED:
             return found
-    shown = "without a value" if value is True and bool not in kinds else repr(value)
+    # A flag that stands alone is true.
+    shown = "true or without a value" if value is True else repr(value)
     hint = "; put a word like yes or no in quotes" if isinstance(value, bool) and str in kinds else ""
     raise InputError(f"{name} is {shown}; it takes {_expected(kinds)}{hint}")
 
@@ -138,5 +146,11 @@ def _named(kind: Any) -> str:
         return " or ".join(str(one) for one in get_args(kind))
     if get_origin(kind) is list:
         return f"a list of {_named(get_args(kind)[0]).removeprefix('a ')}s"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a mapping"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        dict: "a mapping, {name: value}",
+    }
     return names.get(kind, "none" if kind is type(None) else "a list" if kind is list else "a value of its own")
