@@ -118,6 +118,7 @@ RULES = (
     Rule(r"^iapo tiny evaluate ", "minutes", "--samples 2 --families vbar,vwtq"),
     Rule(r"^iapo data make ", "seconds; the file is there from the line above", "", (("1000 OUT", "4 made"),)),
     Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
+    Rule(r"^python benchmarks/cli.py", "a minute", "--repeats 1"),
     Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
     Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
     Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -86,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Where the verb has ended, or failed in one of those ways.
     """
     sys.excepthook = _report
+    if "_IAPO_COMPLETE" in os.environ:
+        from typer.completion import get_completion_inspect_parameters
+
+        # Has Typer answer in the form that the script of `--show-completion` asks in.
+        get_completion_inspect_parameters()
     try:
         # The command itself: the app would set an excepthook of its own.
         code = typer.main.get_command(app)(

@@ -78,6 +78,24 @@ def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]):
         run_comparison(dataclasses.replace(SMALL, **change), tmp_path, run=Pretended())
 
 
+def test_a_folder_of_the_first_format_goes_on(tmp_path: Path):
+    """It has settings as the words of a command line, and no number of its format."""
+    small = dataclasses.replace(SMALL, settings={"max_steps": 3, "learning_rate": 1e-4})
+    run_comparison(small, tmp_path, run=Pretended())
+    path = tmp_path / "comparison.json"
+    found = json.loads(path.read_text())
+    assert (found.pop("format"), found.pop("settings")) == (2, {"max_steps": 3, "learning_rate": 1e-4})
+    found["flags"] = ["--max_steps", "3", "--learning_rate=1e-4"]
+    found["trials"] = {name: ["--reward", some["reward"]] for name, some in found["trials"].items()}
+    path.write_text(json.dumps(found))
+    told = Pretended()
+    run_comparison(small, tmp_path, run=told)
+    assert told.orders == {}
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="another settings"):
+        run_comparison(SMALL, tmp_path, run=told)
+
+
 def test_a_taken_folder_is_refused(tmp_path: Path):
     (tmp_path / "something").touch()
     with pytest.raises(ValueError, match="holds no comparison"):
