@@ -284,10 +284,11 @@ def test_commands_in_the_text_exist(document: str) -> None:
     for code in inline(DOCUMENTS[document]):
         command: Any = typer.main.get_command(app)
         words = code.split()[1:]
-        while words and hasattr(command, "commands"):
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{document}: `{code}`"
             command = command.commands[words.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        known.add("--help")
         for word in words:
             if word.startswith("--"):
                 extra = command.context_settings.get("allow_extra_args") and word[2:] in settings

@@ -189,6 +189,6 @@ def test_the_command(tmp_path: Path) -> None:
     assert "ablation.txt" in done.stdout
     rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["start", "teacher", "iapo", "torl"]
-    done = subprocess.run([*command, "--preset", "huge", "--file", "huge"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--file", "huge"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no ablation 'huge'" in done.stderr
