@@ -40,6 +40,7 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
     """A share with its Wilson interval."""
     if not outcomes:
         return Estimate(None, None, None, 0)
+    # A second to import, which few callers of this module need.
     from scipy import stats
 
     interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
@@ -54,6 +55,7 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     if np.ptp(array) == 0:
         # All equal: nothing to resample.
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+    # A second to import, which few callers of this module need.
     from scipy import stats
 
     result = stats.bootstrap(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from iapo.errors import InputError
+from iapo.errors import InputError, unknown
 
 T = TypeVar("T")
 
@@ -52,7 +51,7 @@ def resolve(text: str, what: str, fits: Callable[[Any], bool], form: str) -> Any
     module, name = load_module(found["place"], what), found["name"]
     if name not in vars(module):
         names = [one for one, value in vars(module).items() if not one.startswith("_") and fits(value)]
-        raise unknown(f"{what} {name!r} in {found['place']}", name, names)
+        raise unknown(what, name, names, where=f" in {found['place']}")
     value = vars(module)[name]
     if not fits(value):
         raise InputError(f"{what} {text!r} is of type {type(value).__name__}; give {form}")
@@ -77,14 +76,6 @@ def load_module(place: str, what: str) -> ModuleType:
         raise InputError(f"{what}: {place} cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not there: what is, and which of it may have been meant."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    guess = f"did you mean {near[0]!r}? There is" if near else "there is"
-    return InputError(f"no {what}; {guess} {', '.join(names) or 'none'}")
-
-
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     """The entry of a table.
 
@@ -92,7 +83,7 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
         InputError: If it has none of that name.
     """
     if name not in table:
-        raise unknown(f"{what} {name!r}", name, table)
+        raise unknown(what, name, table)
     return table[name]
 
 

@@ -88,24 +88,21 @@ def _occlusion(
 
 
 METHODS: Mapping[str, Method] = {
-    one.name: one
-    for one in (
-        Method(
-            "gradient",
-            _gradient,
-            "a forward and a backward pass, the prompt's shared by a group",
-            tokens=_gradient_tokens,
-            scores_with_log_probs=_gradient_with_log_probs,
-        ),
-        Method(
-            "integrated",
-            _integrated,
-            "a forward and a backward pass for each point of the path",
-            tokens=_integrated_tokens,
-            takes_steps=True,
-        ),
-        Method("occlusion", _occlusion, "a forward pass for each block, and one"),
-    )
+    "gradient": Method(
+        "gradient",
+        _gradient,
+        "a forward and a backward pass, the prompt's shared by a group",
+        tokens=_gradient_tokens,
+        scores_with_log_probs=_gradient_with_log_probs,
+    ),
+    "integrated": Method(
+        "integrated",
+        _integrated,
+        "a forward and a backward pass for each point of the path",
+        tokens=_integrated_tokens,
+        takes_steps=True,
+    ),
+    "occlusion": Method("occlusion", _occlusion, "a forward pass for each block, and one"),
 }
 """By name; docs/method.md has their mathematics."""
 

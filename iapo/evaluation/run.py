@@ -128,9 +128,9 @@ def make_plan(
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
-    """`run_evaluation` with a progress bar on standard error."""
+    """Runs `run_evaluation` with a progress bar on standard error, where that is a terminal."""
     # The size of a whole source is not known before it is read.
-    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
+    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts", disable=None) as bar:
         return run_evaluation(plan, out, progress=bar.update)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -25,13 +26,16 @@ STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 
-def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
+def run_demo(out: Path | None, *, steps: int | None, seed: int) -> dict[str, Any]:
     """Trains both runs, one process each, and prints the comparison.
 
     Args:
         out: Parent of the run folders; the first free of `runs/demo`, `runs/demo-2`, ... if None.
         steps: Optimiser steps of each run; the demo's own number if None.
         seed: Of data order, sampling and evaluation.
+
+    Returns:
+        By run what its `evaluation.json` holds.
 
     Raises:
         InputError: If `out` already holds runs, or `steps` is not positive.
@@ -57,13 +61,17 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
         console.print(f"Plot: {path}")
     for line in describe(write_report([parent])):
         console.print(line, soft_wrap=True)
-    console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)")
+    console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)", soft_wrap=True)
+    console.print(f"Next: iapo report {parent} --open", soft_wrap=True)
+    return {name: folder.read_evaluation() for name, folder in folders.items()}
 
 
 def _parent(out: Path | None) -> Path:
     if out is None:
         candidates = (Path("runs/demo" if number == 1 else f"runs/demo-{number}") for number in itertools.count(1))
         return next(path for path in candidates if not path.exists())
+    if out.is_file():
+        raise InputError(f"{out} is a file; choose another --out")
     taken = [out / folder for folder in METHODS.values() if (out / folder).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")

@@ -17,12 +17,14 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
+from iapo.experiments.trials import JOB, TIMES
 from iapo.results import read_result, write_result
 from iapo.storage import parse_record, read_lines, write_lines
-from iapo.training.run import parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse
 
-JOB, TRAINED, TIMES = "job.json", "trained", "times.json"
-"""What a job's folder holds: its orders, a mark that training ended, and how long the last process took."""
+TRAINED = "trained"
+"""A mark in a job's folder that training ended."""
 
 
 def run_job(folder: Path) -> None:
@@ -30,7 +32,7 @@ def run_job(folder: Path) -> None:
 
     Args:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
-            `flags` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
+            `settings` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
     """
     job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
@@ -39,9 +41,9 @@ def run_job(folder: Path) -> None:
         checkpoint = last_checkpoint(folder)
         before = checkpoint[1] if checkpoint else 0
         rewind(folder, before)
-        flags = [*job["flags"], *(("--resume_from_checkpoint", str(checkpoint[0])) if checkpoint else ())]
+        resumed = {"resume_from_checkpoint": str(checkpoint[0])} if checkpoint else {}
         started = time.perf_counter()
-        run(*parse(job["config"], flags))
+        run(*parse(job["config"], {**job["settings"], **resumed}))
         steps = count_lines(folder / "metrics.jsonl") - before
         times |= {"training": time.perf_counter() - started, "steps": steps}
         (folder / TRAINED).touch()

@@ -14,7 +14,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
-from iapo.plugins import is_reference, look_up, name_in
+from iapo.plugins import is_reference, look_up
 from iapo.records import Grid, Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
@@ -36,9 +36,6 @@ PRESETS: Mapping[str, Reward] = {
     "distill": distill.preset,
 }
 """By name; `find_reward` also takes sums of them, and the user's own."""
-
-COMPARED = (*PRESETS, "iapo+distill")
-"""The rewards that docs/rewards.md lists, in its order: what `iapo compare` trains if nothing else is asked for."""
 
 
 class RewardArguments(Protocol):
@@ -82,11 +79,6 @@ def find_reward(text: str) -> Reward:
         return Preset(columns, math.prod(preset.outcome_weight for preset in presets))
 
     return Reward(make, frozenset().union(*(part.uses for part in parts)))
-
-
-def reward_label(text: str) -> str:
-    """What tables and folders call a reward: the function's name alone where it is the user's own."""
-    return "+".join(name_in(part) for part in text.split("+"))
 
 
 def make_preset(
@@ -228,6 +220,12 @@ def check_verifier(args: RewardArguments) -> None:
             f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, or to an endpoint's and "
             "`verifier_url`"
         )
+
+
+def local_verifier(args: RewardArguments) -> str | None:
+    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, or an endpoint."""
+    asks = "verify" in find_reward(args.reward).uses and args.verifier_url is None
+    return args.verifier if asks else None
 
 
 def _make_verifier(

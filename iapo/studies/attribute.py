@@ -64,7 +64,7 @@ class Explanation:
 
 def run_attribute(
     plan: AttributePlan, out: Path, *, sample: Sample, call: str | None = None, device: str | None = None
-) -> None:
+) -> dict[str, Any]:
     """Rolls a model out greedily on a sample, attributes its call, prints a table and writes a plot and all numbers.
 
     Args:
@@ -74,6 +74,9 @@ def run_attribute(
         sample: The question about a picture.
         call: The first turn; the model's own if None.
         device: Where the models run; the CPU if None.
+
+    Returns:
+        What `attribution.json` holds.
 
     Raises:
         InputError: If the plan cannot be, `out` already holds an attribution, a checkpoint cannot be loaded, or the
@@ -106,7 +109,8 @@ def run_attribute(
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
-    write_result(out / JSON_NAME, "attribution", _numbers(one, score, explanations, divergence, settings))
+    numbers = _numbers(one, score, explanations, divergence, settings)
+    write_result(out / JSON_NAME, "attribution", numbers)
     heat = method.name if method.tokens is not None else "gradient"
     _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat))
     console = Console(highlight=False, markup=False)
@@ -121,6 +125,7 @@ def run_attribute(
         )
     for name in (PNG_NAME, JSON_NAME):
         console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
+    return numbers
 
 
 def explain(

@@ -28,7 +28,9 @@ from iapo.studies.misuse_figure import plot_misuse
 ENDS = ("value", "low", "high", "count")
 
 
-def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None) -> None:
+def study_misuse(
+    words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None
+) -> dict[str, dict[str, Any]]:
     """`run_misuse` for the terminal: prints a table and where things lie.
 
     Args:
@@ -36,6 +38,9 @@ def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, A
         out: Where `misuse.csv`, `.svg` and `.png` are written; the run's folder, or the runs' common one, if None.
         changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's.
         device: Where the policies run; the CPU if None.
+
+    Returns:
+        As `run_misuse`.
     """
     runs = find_runs(words)
     out = common_folder(runs, out)
@@ -53,6 +58,7 @@ def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, A
     console.print(misuse_table(found))
     for path in write_misuse(found, out):
         console.print(str(path), soft_wrap=True)
+    return found
 
 
 def run_misuse(

@@ -32,7 +32,7 @@ from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
-from iapo.training.config import find_config
+from iapo.training.files import find_config
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""

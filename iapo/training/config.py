@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
@@ -16,9 +14,6 @@ from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.quiet import RENAMED
-
-CONFIGS = Path(str(resources.files("iapo"))) / "configs"
-"""Where the packaged YAML files lie."""
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -119,6 +114,7 @@ class IAPOConfig(GRPOConfig):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
 
     def __post_init__(self) -> None:
+        find_reward(self.reward)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
@@ -141,6 +137,11 @@ class IAPOConfig(GRPOConfig):
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
+        if not isinstance(self.component_weights, dict | None):
+            raise InputError(f"component_weights is {self.component_weights!r}; it takes a mapping, name: weight")
+        for component, weight in (self.component_weights or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
         if self.report_traces < 0:
             raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:
@@ -161,26 +162,3 @@ class IAPOConfig(GRPOConfig):
     def distills(self) -> bool:
         """Whether the teacher's log-probability of the call is rewarded."""
         return "log_probs" in find_reward(self.reward).uses
-
-
-def find_yaml(name: str, folder: Path, kind: str) -> Path:
-    """Finds a YAML file by path, or a packaged one by name.
-
-    Args:
-        name: The path or the name.
-        folder: Where the packaged ones lie.
-        kind: What it is called in the error.
-
-    Raises:
-        InputError: If there is neither.
-    """
-    for path in (Path(name), folder / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
-
-
-def find_config(name: str) -> Path:
-    """`find_yaml` of a training's configuration."""
-    return find_yaml(name, CONFIGS, "configuration")

@@ -6,36 +6,32 @@ import dataclasses
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
 from transformers import TrainerCallback
-from trl import TrlParser
 
 from iapo.attribution.settings import alignment_settings
 from iapo.data.leakage import leaks
 from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
 from iapo.data.sources import Part, read_sources, sources_of
-from iapo.data.synthetic import BAR_FAMILIES
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
-from iapo.rewards.presets import find_reward
+from iapo.rewards.presets import local_verifier
 from iapo.rollout.policy import Policy, find_checkpoint, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
+from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
 from iapo.training.checks import check_settings
-from iapo.training.config import IAPOConfig, find_config
+from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut
 from iapo.training.keeper import refuse_taken
 from iapo.training.progress import bar, step_progress
@@ -43,90 +39,6 @@ from iapo.training.quiet import quiet_libraries
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class RunArguments:
-    """What is trained on what, and how the result is measured.
-
-    Args:
-        model: The student: a packaged name, a folder or a hub id.
-        families: Families of synthetic pictures (`iapo.data.synthetic.FAMILIES`), in equal shares.
-        question_types: What is asked about them; empty: all that each family has.
-        picture_size: Longer side of the pictures in pixels.
-        train_samples: Training charts.
-        charts_seed: Of the training charts.
-        data: Sources to train on instead of `families`, with commas between: a file, a folder, a hub id or what else
-            docs/data.md names.
-        data_split: Its split to train on.
-        data_samples: How many of its samples, the first ones; 0 takes all.
-        data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
-            (`quarantine`).
-        eval_data: Sources that are evaluated on; `data` if not given.
-        eval_split: Its split to evaluate on.
-        eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
-            evaluates nothing.
-        eval_seed: Of the held-out charts and of the sampling on them.
-        eval_temperature: 0 is greedy.
-        eval_batch_size: Held-out rollouts generated at once.
-        eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
-        eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
-        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none, nor does
-            a run that evaluates nothing (`eval_samples: 0`).
-        case_study_samples: How many clearly divisible held-out pictures it has.
-        threads: Threads of torch; 0 leaves it to torch.
-        tools: The offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of
-            standard ones, with commas between; the six standard ones if not given.
-    """
-
-    model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
-    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of pictures."})
-    question_types: list[str] = field(default_factory=list, metadata={"help": "What is asked; empty: all."})
-    picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
-    train_samples: int = field(default=4096, metadata={"help": "Training charts."})
-    charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
-    data: str | None = field(default=None, metadata={"help": "Sources to train on (docs/data.md)."})
-    data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
-    data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
-    data_damage: Literal["strict", "quarantine"] = field(
-        default="strict", metadata={"help": "A damaged row ends the run, or is listed and left out."}
-    )
-    eval_data: str | None = field(default=None, metadata={"help": "What is evaluated on; the training data's."})
-    eval_split: str = field(default="test", metadata={"help": "Split of the data to evaluate on."})
-    eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
-    eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
-    eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
-    eval_batch_size: int = field(default=64, metadata={"help": "Held-out rollouts generated at once."})
-    eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
-    eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
-    case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
-    case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
-    threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
-    tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
-
-    def __post_init__(self) -> None:
-        if not offered_tools(self.tools):
-            raise InputError("tools are none; a training needs one at least")
-
-
-def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:
-    """Reads a YAML file and flags through TRL's parser; flags win.
-
-    Args:
-        config: A path or a packaged name.
-        flags: For example `["--learning_rate", "1e-4"]`.
-
-    Raises:
-        InputError: If the file or the flags name an unknown setting, or a value cannot be.
-    """
-    path = find_config(config)
-    arguments, settings = TrlParser([RunArguments, IAPOConfig]).parse_args_and_config(["--config", str(path), *flags])
-    return arguments, settings
-
-
-def list_arguments() -> None:
-    """Prints every setting with its default."""
-    TrlParser([RunArguments, IAPOConfig], prog="iapo train --config FILE").print_help(sys.stdout)
 
 
 def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
@@ -253,12 +165,8 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
     if settings.resume_from_checkpoint is None:
         refuse_taken(settings.output_dir)
     check_settings(settings)
-    if arguments.eval_batch_size < 1:
-        raise InputError(f"eval_batch_size is {arguments.eval_batch_size}; give at least 1")
-    asks_verifier = "verify" in find_reward(settings.reward).uses and settings.verifier_url is None
-    verifier = settings.verifier if asks_verifier else None
     teacher = settings.teacher if settings.teacher_table is None else None
-    for name in (arguments.model, teacher, arguments.eval_teacher, verifier):
+    for name in (arguments.model, teacher, arguments.eval_teacher, local_verifier(settings)):
         if name is not None:
             find_checkpoint(name)
 

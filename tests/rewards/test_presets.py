@@ -14,7 +14,8 @@ from iapo.grading.outcome import Outcome
 from iapo.records import Axis, Sample, ToolCall, ToolResult, Trace
 from iapo.rewards.columns import Column, Preset
 from iapo.rewards.otc import tool_efficiency
-from iapo.rewards.presets import COMPARED, make_outcome, make_preset
+from iapo.rewards.presets import make_outcome, make_preset
+from iapo.training.settings import compared_rewards
 
 PICTURE = Image.new("RGB", (2, 2))
 RIGHT, WRONG, SILENT = "FINAL ANSWER: 42. TERMINATE", "FINAL ANSWER: 41. TERMINATE", "I do not know."
@@ -129,7 +130,7 @@ def rewards(preset: Preset, outcome: Outcome, traces: Sequence[Trace], step: int
 
 
 @pytest.mark.usefixtures("verified")
-@pytest.mark.parametrize("reward", COMPARED)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_rewards_by_hand(reward: str) -> None:
     preset, outcome = preset_of(reward)
     found = rewards(preset, outcome, list(TRACES.values()))

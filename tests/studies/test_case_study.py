@@ -41,7 +41,8 @@ from iapo.studies.case_study import (
 from iapo.studies.folders import find_runs
 from iapo.studies.misuse import run_misuse
 from iapo.tools import TOOLS
-from iapo.training.run import parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse
 
 PLAN = CaseStudyPlan(
     samples=4, families=("vbar", "hbar"), question_types=("value",), generation=EvaluationSettings(24, 1.0)

@@ -16,7 +16,7 @@ from iapo.studies import misuse
 from iapo.studies.case_study import CaseStudyPlan
 from iapo.studies.folders import Run, find_runs
 from iapo.studies.misuse import misuse_csv, misuse_table, plan_of, policies, run_misuse, write_misuse
-from iapo.training.run import parse
+from iapo.training.settings import parse
 
 
 def saved_run(path: Path, *checkpoints: int, steps: int = 0, **more: Any) -> Run:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from iapo.experiments.demo import METHODS, STEPS
-from iapo.training.config import CONFIGS, find_config
-from iapo.training.run import parse, run_samples
+from iapo.training.files import CONFIGS, find_config
+from iapo.training.run import run_samples
+from iapo.training.settings import parse
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 

@@ -14,11 +14,10 @@ from scripted import batch, scripted, settings
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample, Trace
-from iapo.rewards.presets import COMPARED
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.batches import to_dataset
-from iapo.training.run import parse
+from iapo.training.settings import compared_rewards, parse
 from iapo.training.trainer import IAPOTrainer
 
 TEACHERS = ("iapo", "distill", "iapo+distill")
@@ -45,7 +44,7 @@ def extras(reward: str, other_model: Any, processor: Any, url: str) -> dict[str,
     return {"verifier": "v", "verifier_url": url, "judge_retries": 0} if reward == "trm" else {}
 
 
-@pytest.mark.parametrize("reward", COMPARED)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_two_steps(
     tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list[Sample], reward: str
 ) -> None:
@@ -195,7 +194,7 @@ def test_bad_settings_are_refused(
         scripted(tmp_path, model, processor, charts, **more)
 
 
-@pytest.mark.parametrize("reward", COMPARED)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_a_configuration_names_its_reward(tmp_path: Path, reward: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nverifier: tiny-teacher\nreward: {reward}\n")

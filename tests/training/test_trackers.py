@@ -25,7 +25,8 @@ from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.config import TRACKERS
-from iapo.training.run import parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse
 from iapo.training.trackers import COLUMNS, PICTURES, named, pick, report_live, show
 
 STEPS = 3

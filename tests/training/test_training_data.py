@@ -19,7 +19,8 @@ from iapo.data.synthetic import generate
 from iapo.records import image_digest
 from iapo.runs import RunFolder
 from iapo.training.batches import samples_of, to_dataset
-from iapo.training.run import parse, run, run_samples, shared_pictures
+from iapo.training.run import run, run_samples, shared_pictures
+from iapo.training.settings import parse
 
 
 def flags(folder: Path, out: Path, **more: Any) -> list[str]:
