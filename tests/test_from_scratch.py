@@ -22,7 +22,8 @@ from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.turns import Rollout
 from iapo.training.batches import to_dataset
-from iapo.training.config import IAPOConfig, find_config
+from iapo.training.config import IAPOConfig
+from iapo.training.files import find_config
 from iapo.training.trainer import IAPOTrainer
 
 FILE = Path(__file__).parent.parent / "examples" / "iapo_from_scratch.py"

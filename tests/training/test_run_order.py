@@ -17,10 +17,11 @@ from transformers.utils import logging
 
 from iapo.errors import InputError
 from iapo.training import held_out, run, trainer
+from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
 from iapo.training.progress import StepProgress, bar, duration
 from iapo.training.quiet import quiet_libraries
-from iapo.training.run import RunArguments, parse
+from iapo.training.settings import parse
 
 FLAGS = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "8", "--eval_samples", "3"]
 FLAGS += ["--case_study_steps", "0"]
