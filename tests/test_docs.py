@@ -128,9 +128,9 @@ RULES = (
     ),
     Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
     Rule(
-        r'IAPOConfig\("runs/mine"',
+        r'IAPOConfig\("runs/python"',
         "96 steps",
-        changes=((r"256, seed", "8, seed"), (r'"runs/mine"', r"\g<0>, max_steps=1")),
+        changes=((r"256, seed", "8, seed"), (r'"runs/python"', r"\g<0>, max_steps=1")),
     ),
     Rule(r'IAPOConfig\("runs/own"', "100 steps", changes=(("max_steps=100", "max_steps=1"),)),
     Rule(
