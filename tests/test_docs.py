@@ -140,9 +140,9 @@ RULES = (
     Rule(r"^python examples/iapo_from_scratch.py", "half a minute", patch=_one_step),
     Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
     Rule(
-        r'IAPOConfig\("runs/mine"',
+        r'IAPOConfig\("runs/python"',
         "96 steps",
-        changes=((r"256, seed", "8, seed"), (r'"runs/mine"', r"\g<0>, max_steps=1")),
+        changes=((r"256, seed", "8, seed"), (r'"runs/python"', r"\g<0>, max_steps=1")),
     ),
     Rule(r'IAPOConfig\("runs/own"', "100 steps", changes=(("max_steps=100", "max_steps=1"),)),
     Rule(
