@@ -114,6 +114,7 @@ RULES = (
         (("vwtq@hub", "vwtq@data/tables"), ("runs/mine/policy", "runs/policies/mine")),
     ),
     Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
+    Rule(r"^iapo attribute runs/mine ", "the run takes minutes", runs=True),
     Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
     Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
     Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
-import subprocess
 import sys
 from pathlib import Path
+
+from processes import run as run_process
 
 import iapo
 
@@ -160,7 +161,7 @@ def test_light_modules_stay_light():
             "    assert not heavy, f'{name} loads {sorted(heavy)}'",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_process([sys.executable, "-c", code], cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from processes import run as run_process
 
 from iapo.cli.base import Verb
 from iapo.cli.main import Root, app, main
@@ -36,7 +37,7 @@ def process(*words: str, code: str | None = None, **environment: str) -> subproc
     program = ["-m", "iapo"] if code is None else ["-c", code]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *program, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return run_process(command, timeout=60, env=environment)
 
 
 def test_each_verb_is_a_verb() -> None:
@@ -72,9 +73,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_completion() -> None:
     """The shell that asks is told by its process; its question is answered."""
-    done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m iapo --show-completion; true"], capture_output=True, text=True, timeout=60
-    )
+    done = run_process(["bash", "-c", f"{sys.executable} -m iapo --show-completion; true"], timeout=60)
     assert "_IAPO_COMPLETE=complete_bash" in done.stdout
     asked = process(_IAPO_COMPLETE="complete_bash", COMP_WORDS="iapo study ", COMP_CWORD="2")
     assert asked.stdout.split() == ["misuse", "curves", "ablate"]

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from processes import run as run_process
 
 from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
 
 
 def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [sys.executable, "-m", "iapo", *arguments],
-        capture_output=True,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
     )
 
@@ -46,7 +45,7 @@ def test_help_needs_no_torch(verb: list[str]) -> None:
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *verb, "--help"], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", code, *verb, "--help"])
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
 
@@ -124,7 +123,7 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     ],
 )
 def test_what_only_the_libraries_know_is_one_sentence_too(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    done = run_process([sys.executable, "-m", "iapo", *arguments], cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run as run_process
 
 from iapo.cli.main import main
 
@@ -214,7 +214,7 @@ def test_a_wrong_line_needs_no_torch(line: str, here: Path) -> None:
         "finally: assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
     )
     command = [sys.executable, "-c", code, *shlex.split(line)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_process(command, timeout=60)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("iapo: ")
     assert done.stderr.count("\n") == 1

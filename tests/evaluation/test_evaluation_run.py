@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from calls import call_text
 from endpoint_server import Server, pictures, serve, text
+from processes import run as run_process
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.endpoints.chat import EndpointError, EndpointSettings
@@ -272,11 +272,11 @@ def test_the_command(server: Server, tmp_path: Path):
     command = [sys.executable, "-m", "iapo", "evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
     command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]
     server.faults = [404]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 3
     assert "HTTP 404" in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 0, done.stderr
     assert re.search(r"big, with tools, greedy", done.stdout)
     assert "1.000" in done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from pretended import Pretended
+from processes import run as run_process
 
 from iapo.experiments.ablate import run_ablation
 from iapo.experiments.ablations import FOLDER, check_variants, read_ablation
@@ -184,11 +184,11 @@ def test_the_command(tmp_path: Path) -> None:
     shared = {"reward": "iapo", "max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16}
     file = write(tmp_path / "a.yaml", seeds=[0], samples=2, settings=shared, groups=groups)
     command = [sys.executable, "-m", "iapo", "study", "ablate", "--file", file, "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ablation.txt" in done.stdout
     rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["start", "teacher", "iapo", "torl"]
-    done = subprocess.run([*command, "--file", "huge"], capture_output=True, text=True)
+    done = run_process([*command, "--file", "huge"])
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no ablation 'huge'" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from processes import run as run_process
 from safetensors.torch import load_file, save_file
 
 from iapo.errors import InputError
@@ -316,9 +316,7 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
     student.model.save_pretrained(tmp_path)
     student.processor.save_pretrained(tmp_path)
     code = STOCK
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=tmp_path
-    )
+    done = run_process([sys.executable, "-I", "-c", code, str(tmp_path)], timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is 12?"}]}]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from processes import run as run_process
 
 from iapo.attribution.methods import METHODS
 from iapo.attribution.settings import AttributionSettings
@@ -28,7 +29,7 @@ ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbo
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    return subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, env=environment)
+    return run_process([sys.executable, "-m", "iapo", *arguments], env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,6 @@ def test_help_needs_no_torch() -> None:
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'transformers', 'matplotlib'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert "--method" in done.stdout

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from processes import run as run_process
 from transformers import PreTrainedModel
 
 from iapo.attribution.calls import RowCache
@@ -426,10 +427,8 @@ def test_settings_choose_the_reference(student: Policy, path: Path, tmp_path: Pa
 
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [sys.executable, "-m", "iapo", "teacher", "attribute", "--config", "demo-iapo", *arguments],
-        capture_output=True,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )
 
@@ -469,5 +468,5 @@ def test_verb_helps_without_torch():
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'transformers', 'trl', 'pyarrow'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import run as run_process
 from scripted import four_ways, scripted
 
 from iapo.data.synthetic import generate
@@ -35,10 +35,8 @@ def test_the_shared_gradient_is_synchronised(tmp_path: Path, model: Any, process
     model.save_pretrained(tmp_path / "model")
     script = Path(__file__).parent / "distributed_gradient.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(
+    done = run_process(
         [*command, how, memory, str(tmp_path)],
-        capture_output=True,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]

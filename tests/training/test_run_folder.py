@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run as run_process
 from scripted import batch, scripted
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
@@ -28,7 +28,7 @@ def charts() -> list[Sample]:
 
 def iapo(*words: object) -> str:
     command = [sys.executable, "-m", "iapo", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = run_process(command, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
