@@ -22,6 +22,10 @@ def demo(
         int | None,
         typer.Option(callback=at_least(1), help="Optimiser steps of each run; the demo's own if not given."),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(callback=at_least(1), help="Held-out charts; the demo's own, 1,000, if not given."),
+    ] = None,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of data order, sampling and evaluation.")] = 0,
     json: Json = None,
     quiet: Quiet = False,
@@ -29,4 +33,4 @@ def demo(
     """Train the tiny student with GRPO and with IAPO from one start, and compare them on held-out charts."""
     from iapo.experiments.demo import run_demo
 
-    write_json(json, run_demo(out, steps=steps, seed=seed))
+    write_json(json, run_demo(out, steps=steps, seed=seed, samples=samples))

@@ -77,10 +77,11 @@ def write_json(path: Path | None, numbers: Any) -> None:
     """Writes the numbers of a verb's table, whole or not at all; nothing without a path."""
     if path is None:
         return
+    # Imported here, since `iapo --help` must answer at once.
+    from iapo.storage import write_text
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(numbers, indent=1, default=_plain) + "\n")
-    part.replace(path)
+    write_text(path, json.dumps(numbers, indent=1, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

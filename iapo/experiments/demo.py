@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 
-def run_demo(out: Path | None, *, steps: int | None, seed: int) -> dict[str, Any]:
+def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | None = None) -> dict[str, Any]:
     """Trains both runs, one process each, and prints the comparison.
 
     Args:
         out: Parent of the run folders; the first free of `runs/demo`, `runs/demo-2`, ... if None.
         steps: Optimiser steps of each run; the demo's own number if None.
-        seed: Of data order, sampling and evaluation.
+        seed: Seed of data order, sampling and evaluation.
+        samples: Number of held-out charts; the demo's own number if None.
 
     Returns:
         By run what its `evaluation.json` holds.
@@ -49,7 +51,8 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> dict[str, Any
     started = time.perf_counter()
     folders = {name: RunFolder(parent / folder) for name, folder in METHODS.items()}
     count = STEPS if steps is None else steps
-    jobs = [_job(name, folder, count, seed, custom=steps is not None) for name, folder in folders.items()]
+    changes = {"max_steps": steps, "eval_samples": samples, "seed": seed, "eval_seed": seed}
+    jobs = [_job(name, folder, count, changes) for name, folder in folders.items()]
     run_jobs(jobs, min(len(jobs), os.cpu_count() or 1))
     console.print(comparison_table(folders))
     for line in difference_lines(folders):
@@ -78,12 +81,12 @@ def _parent(out: Path | None) -> Path:
     return out
 
 
-def _job(name: str, folder: RunFolder, steps: int, seed: int, *, custom: bool) -> Job:
+def _job(name: str, folder: RunFolder, steps: int, changes: Mapping[str, int | None]) -> Job:
     def command(threads: int) -> list[str]:
         words = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{METHODS[name]}"]
         words += ["--output_dir", str(folder.path), "--threads", str(threads), "--disable_tqdm", "true"]
-        words += ["--seed", str(seed), "--eval_seed", str(seed)]
-        return words + (["--max_steps", str(steps)] if custom else [])
+        given = [(f"--{setting}", str(value)) for setting, value in changes.items() if value is not None]
+        return [*words, *itertools.chain.from_iterable(given)]
 
     return Job(
         name,

@@ -50,14 +50,19 @@ def test_help_needs_no_torch(verb: list[str]) -> None:
     assert "Usage" in done.stdout
 
 
+DEMO = pytest.mark.xdist_group("demo")
+"""The demo's runs are made once, in one worker."""
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo")
-    done = iapo("demo", "--steps", "2", "--out", str(out))
+    done = iapo("demo", "--steps", "2", "--samples", "64", "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
 
+@DEMO
 def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
     out, printed = demo
     for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
@@ -67,6 +72,7 @@ def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
         assert (out / plot).stat().st_size > 10_000
 
 
+@DEMO
 @pytest.mark.parametrize("method", ["grpo", "iapo"])
 def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     folder = RunFolder(demo[0] / method)
@@ -100,15 +106,17 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation.samples >= 500
+    assert evaluation.samples == 64
     assert evaluation.before["accuracy"].count == evaluation.samples
 
 
+@DEMO
 def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
     first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
     assert first.before == second.before
 
 
+@DEMO
 def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     done = iapo("demo", "--steps", "1", "--out", str(demo[0]))
     assert done.returncode == 2
