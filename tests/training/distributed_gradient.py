@@ -1,4 +1,4 @@
-"""Run by `test_distributed.py` in several processes: one backward, plain and packed, under DDP or FSDP2."""
+"""Run by `test_distributed.py` in several processes: a backward, plain and packed, under DDP and under FSDP2."""
 
 from __future__ import annotations
 
@@ -35,14 +35,11 @@ def whole(gradient: Any) -> torch.Tensor:
     return full.flatten()
 
 
-def main(how: str, checkpointing: bool, folder: Path) -> None:
-    """Writes this process's synchronised gradients, plain and packed."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    rank = dist.get_rank()
+def gradients_of(how: str, memory: str, folder: Path, rank: int) -> dict[str, torch.Tensor]:
+    """This process's synchronised gradients, plain and packed."""
     batch = torch.load(folder / f"batch-{rank}.pt", weights_only=True)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "model").train()
-    if checkpointing:
+    if memory == "checkpointing":
         model.gradient_checkpointing_enable({"use_reentrant": False})
     add_fused_lm_head(model)
     add_shared_prefix(model)
@@ -63,14 +60,21 @@ def main(how: str, checkpointing: bool, folder: Path) -> None:
         # Other weights on each process, so that the mean over processes is not each one's own gradient.
         (log_probs[written].sum() * (rank + 1)).backward()
         gradients[name] = torch.cat([whole(parameter.grad) for parameter in model.parameters()])
-    torch.save(gradients, folder / f"gradients-{rank}.pt")
-    # What the wrapped model holds of the group (DDP's reducer, FSDP's hooks) must be gone before the group is: freed
-    # after it, at the interpreter's end, it can wait for gloo's threads for ever.
-    del wrapped, model, log_probs
+    return gradients
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    """Writes this process's gradients for each case `HOW-MEMORY`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    for case in cases:
+        torch.save(gradients_of(*case.split("-"), folder, rank), folder / f"gradients-{case}-{rank}.pt")
+    # DDP's reducer must be gone before the group is. As the group's last holder it ends gloo's threads while this thread
+    # has the GIL, and for ever if one of them just then wants it, to free what a reduction kept of Python.
     gc.collect()
-    dist.barrier()
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] == "checkpointing", Path(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2:])

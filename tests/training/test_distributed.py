@@ -7,20 +7,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
-from processes import run as run_process
 from scripted import four_ways, scripted
 
 from iapo.data.synthetic import generate
 from iapo.training.batches import to_dataset
 
+CASES = ("ddp-kept", "fsdp-kept", "fsdp-checkpointing")
 
-@pytest.mark.parametrize(("how", "memory"), [("ddp", "kept"), ("fsdp", "kept"), ("fsdp", "checkpointing")])
-def test_the_shared_gradient_is_synchronised(tmp_path: Path, model: Any, processor: Any, how: str, memory: str) -> None:
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, processor: Any) -> Path:
+    """With the gradients of all cases; the processes are started once."""
+    folder = tmp_path_factory.mktemp("distributed")
     charts = list(generate("vbar", 2, seed=5, question_types=("value",)))
     for rank, chart in enumerate(charts):
-        trainer = scripted(tmp_path / str(rank), model, processor, charts, script=four_ways)
+        trainer = scripted(folder / str(rank), model, processor, charts, script=four_ways)
         output = trainer._generate_and_score_completions(list(to_dataset([chart])) * 4)
         batch = {
             "input_ids": torch.cat([output["prompt_ids"], output["completion_ids"]], 1),
@@ -31,16 +35,20 @@ def test_the_shared_gradient_is_synchronised(tmp_path: Path, model: Any, process
             "picture_ids": output["picture_ids"],
             "length": output["completion_ids"].shape[1],
         }
-        torch.save(batch, tmp_path / f"batch-{rank}.pt")
-    model.save_pretrained(tmp_path / "model")
+        torch.save(batch, folder / f"batch-{rank}.pt")
+    model.save_pretrained(folder / "model")
     script = Path(__file__).parent / "distributed_gradient.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = run_process(
-        [*command, how, memory, str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = processes.run([*command, str(folder), *CASES], timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True) for rank in range(2))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("distributed")
+@pytest.mark.parametrize("case", CASES)
+def test_the_shared_gradient_is_synchronised(folder: Path, case: str) -> None:
+    first, second = (torch.load(folder / f"gradients-{case}-{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(first["shared"], second["shared"])
     assert first["plain"].norm() > 0
     assert (first["shared"] - first["plain"]).norm() < 1e-5 * first["plain"].norm()
