@@ -70,8 +70,8 @@ def main(folder: Path, cases: list[str]) -> None:
     rank = dist.get_rank()
     for case in cases:
         torch.save(gradients_of(*case.split("-"), folder, rank), folder / f"gradients-{case}-{rank}.pt")
-    # DDP's reducer must be gone before the group is. As the group's last holder it ends gloo's threads while this thread
-    # has the GIL, and for ever if one of them just then wants it, to free what a reduction kept of Python.
+    # DDP's reducer must be gone before the group is. As the group's last holder it ends gloo's threads while this
+    # thread has the GIL, and waits for ever if one of them just then wants it, to free what a reduction kept of Python.
     gc.collect()
     dist.destroy_process_group()
 
