@@ -149,15 +149,16 @@ def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage
         )
     before, at, where = name.partition("@")
     if at and not Path(name).exists():
-        if before in FORMATS or is_reference(before):
-            return load(where, split=settings.split, format=before)
-        if before not in BENCHMARKS:
+        # A format may bear the name of a test set, whose layout it knows a part of.
+        if before in BENCHMARKS:
+            return load_benchmark(before, None if where == "hub" else where)
+        if before not in FORMATS and not is_reference(before):
             known = ", ".join([*BENCHMARKS, *FORMATS])
             raise InputError(
                 f"unknown test set {before!r}; before @ stands a test set or a format ({known}), or your own reader, "
                 "FILE.py:NAME"
             )
-        return load_benchmark(before, None if where == "hub" else where)
+        return load(where, split=settings.split, format=before)
     try:
         return load(name, split=settings.split)
     except InputError as error:

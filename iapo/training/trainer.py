@@ -103,8 +103,7 @@ class IAPOTrainer(GRPOTrainer):
         args = IAPOConfig("iapo-run") if args is None else args
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
-        if train_dataset is not None:
-            check_enough(len(train_dataset), args.generation_batch_size // args.num_generations)
+        check_enough(train_dataset, args)
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
