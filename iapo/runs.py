@@ -54,7 +54,7 @@ COMPONENTS = {"mean": "reward", "weight": "weight"}
 
 
 def metric_name(name: str) -> str:
-    """The run folder's name of a number that a trainer logs; its own where the folder has none."""
+    """Returns the run folder's name of a number that a trainer logs; its own where the folder has none."""
     if name == "reward":
         return "reward/total"
     group, _, rest = name.partition("/")
@@ -65,7 +65,7 @@ def metric_name(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that matter to a run."""
+    """Collects versions of Python and of the installed packages that matter to a run."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -76,7 +76,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    """Returns the source tree's commit, with `+changes` where it was edited since; None outside a checkout."""
     root = Path(__file__).resolve().parent
     try:
         head = _git(root, "rev-parse", "HEAD")
@@ -92,7 +92,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    """Computes the SHA-256 of the samples' questions, answers, boxes and pixels, in order."""
     digest = hashlib.sha256()
     for sample in samples:
         record = sample.to_json(image_path="")
@@ -123,7 +123,7 @@ class RunFolder:
         self._append("metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
-        """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
+        """Appends traces to `traces.jsonl`, their images as PNG files beside it, each distinct image once."""
         for trace in traces:
             self._append("traces.jsonl", self._packed(trace))
 
@@ -137,7 +137,7 @@ class RunFolder:
         self._write("evaluation.json", evaluation)
 
     def quarantine(self, part: str) -> Callable[[Any], None]:
-        """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
+        """Returns what keeps damaged rows in `<part>.quarantine.jsonl`, a line each; no file without damage."""
         return lambda damage: self._append(f"{part}.quarantine.jsonl", dataclasses.asdict(damage))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -145,12 +145,12 @@ class RunFolder:
         return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
 
     def read_traces(self) -> list[Trace]:
-        """Reads `traces.jsonl` with its pictures."""
+        """Reads `traces.jsonl` with its images."""
         lines = (self.path / "traces.jsonl").read_text().splitlines()
         return [Trace.from_json(json.loads(line), self.path) for line in lines]
 
     def read_held_out(self) -> list[Trace]:
-        """Reads `held-out.jsonl` with its pictures."""
+        """Reads `held-out.jsonl` with its images."""
         lines = (self.path / "held-out.jsonl").read_text().splitlines()
         return [Trace.from_json(json.loads(line), self.path) for line in lines]
 

@@ -34,7 +34,7 @@ Turn = tuple[Sequence[int], Sequence[bool]]
 """A first turn in one model's tokens, and which of them belong to the program."""
 
 Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
-"""Pictures -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (pictures, 3)."""
+"""Images -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (images, 3)."""
 
 
 class Prompt(Protocol):
@@ -54,7 +54,7 @@ class Prompt(Protocol):
 
     @property
     def images(self) -> Sequence[Image.Image]:
-        """The pictures; the first is the one that the prompt shows."""
+        """The images; the first is the one that the prompt shows."""
 
 
 class RowCache:
@@ -74,7 +74,7 @@ class RowCache:
         return len(self._rows)
 
     def get(self, key: str) -> Tensor | None:
-        """The row of a key, which is then the most recently used one; None where there is none."""
+        """Returns the row of a key, which is then the most recently used one; None where there is none."""
         if key not in self._rows:
             return None
         self._rows.move_to_end(key)
@@ -94,7 +94,7 @@ class Attributor:
 
     Args:
         model: The model, unwrapped.
-        pixels: How its processor turns pictures into patches.
+        pixels: Function that cuts images into patches, of the model's processor.
         settings: Target, normalisation, eps, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
@@ -115,7 +115,7 @@ class Attributor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
 
         Args:
-            prompts: One a turn, each with one picture.
+            prompts: Prompts, one a turn, each with one image.
             turns: The first turns; what stands behind the last scored token does not matter.
 
         Returns:
@@ -128,10 +128,10 @@ class Attributor:
         return rows[:, :-1] if self.settings.log_probs else rows
 
     def log_probs(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """Mean log-probability of each turn's scored tokens, from the very passes that explain them.
+        """Returns the mean log-probability of each turn's scored tokens, from the very passes that explain them.
 
         Args:
-            prompts: As in `distributions`; what is explained by now is remembered where there is a cache.
+            prompts: Prompts as in `distributions`; what is explained by now is remembered where there is a cache.
             turns: The same.
 
         Returns:
@@ -145,10 +145,10 @@ class Attributor:
         return self._rows(prompts, turns)[:, -1]
 
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
-        """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
+        """Returns signed shares of each prompt's image tokens, which block distributions do not tell; keeps nothing.
 
         Args:
-            prompts: As in `distributions`.
+            prompts: Prompts as in `distributions`.
             turns: The same.
 
         Returns:
@@ -168,15 +168,15 @@ class Attributor:
         return grids
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
+        """Returns a distribution a turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
-        # Rollouts of a group share their picture object.
+        # Rollouts of a group share their image object.
         pictures = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
         place = {key: index for index, key in enumerate(pictures)}
         images = list(pictures.values())
         calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
-        # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
+        # Image tokens look alike whatever is in the image, so the image is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
         keys = [self._key(call, names) for call in calls]
@@ -213,7 +213,7 @@ class Attributor:
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
-        """A digest, since the ids themselves would take more memory than what is kept under them."""
+        """Digests a call, since the ids themselves would take more memory than what is kept under them."""
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
         about = (self.fingerprint, pictures[call.picture], self.settings.normalization, self.settings.eps)
@@ -226,7 +226,7 @@ class Attributor:
     def _with_pictures(
         self, calls: Sequence[CallInput], images: Sequence[Image.Image]
     ) -> tuple[list[CallInput], Pictures]:
-        """The pictures that calls use, and the calls with their pictures' places among them."""
+        """Collects the images that calls use, and gives the calls their images' places among them."""
         used = sorted({call.picture for call in calls if call.picture is not None})
         place = {old: new for new, old in enumerate(used)}
         pixels = self.pixels([images[index] for index in used])
@@ -253,5 +253,5 @@ class Attributor:
 
 
 def picture_digest(image: Image.Image) -> str:
-    """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
+    """Returns the SHA-256 of an image as a model sees it: its size and its RGB pixels, whatever its mode."""
     return hashlib.sha256(f"{image.size} ".encode() + image.convert("RGB").tobytes()).hexdigest()

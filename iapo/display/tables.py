@@ -22,14 +22,14 @@ MEASURES = {
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
-    """An estimate as `value [low, high]`, or a dash where nothing was counted."""
+    """Writes an estimate as `value [low, high]`, or a dash where nothing was counted."""
     if estimate["value"] is None:
         return "-"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
-    """One row for the start and one a run, 95% intervals beside the values.
+    """Makes a table of one row for the start and one a run, 95% intervals beside the values.
 
     Args:
         folders: Evaluated runs by name, all from one start and on the same held-out samples.
@@ -49,7 +49,7 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
 
 
 def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
-    """The paired changes of accuracy, one line each: of each run against the start, of the others against the first."""
+    """Writes paired changes of accuracy, a line each: of runs against the start, of the others against the first."""
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     lines = []
     for name, one in evaluations.items():
@@ -62,7 +62,7 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
-    """One row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the values."""
+    """Makes a table of one row a test set and the average of the accuracies; 95% intervals beside the values."""
     settings = evaluation["settings"]
     generation = settings["endpoint"] or settings["generation"]
     how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"

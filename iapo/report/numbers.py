@@ -9,7 +9,7 @@ MINUS = "\u2212"
 
 
 def cell(estimate: Mapping[str, Any] | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
-    """A table's cell: an estimate in percent or as it is.
+    """Makes a table's cell: an estimate in percent or as it is.
 
     Args:
         estimate: `value`, `low`, `high` and `count`; None, or with a value of None, is a dash.
@@ -27,7 +27,7 @@ def cell(estimate: Mapping[str, Any] | None, unit: str = "share", *, signed: boo
 
 
 def number(value: float, unit: str = "share", *, signed: bool = False) -> str:
-    """One number; a rounded nothing has no sign."""
+    """Writes one number; a rounded nothing has no sign."""
     text = f"{100 * value:.1f}" if unit == "share" else f"{value:.3f}"
     if not text.strip("-0."):
         return text.lstrip("-")
@@ -35,7 +35,7 @@ def number(value: float, unit: str = "share", *, signed: bool = False) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting of a configuration."""
+    """Writes a setting of a configuration."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Pictures as RGB canvases, and boxes as whole pixels on them."""
+"""Images as RGB canvases, and boxes as whole pixels on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from iapo.records import Box
 
 Region = tuple[int, int, int, int]
-"""``(left, top, right, bottom)`` in whole pixels inside the picture; right and bottom are not included."""
+"""``(left, top, right, bottom)`` in whole pixels inside the image; right and bottom are not included."""
 
 _INSET = 2
 _OUTLINE = 5
@@ -19,9 +19,9 @@ _WHITE = (255, 255, 255)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns a new RGB picture that looks the same; the given one, of any Pillow mode, is not changed.
+    """Returns a new RGB image that looks the same; the given one, of any Pillow mode, is not changed.
 
-    Transparent pixels are laid over white. 16-bit pictures are scaled from 0..65535. The open-ended modes I
+    Transparent pixels are laid over white. 16-bit images are scaled from 0..65535. The open-ended modes I
     and F are scaled by what they hold: 0..1 (F alone), 0..255 or 0..65535 by that range, anything else from
     its own smallest to its own largest value.
     """
@@ -50,7 +50,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _value_range(image: Image.Image) -> tuple[float, float]:
-    extrema = image.getextrema() or (0, 0)  # a picture without pixels has none
+    extrema = image.getextrema() or (0, 0)  # an image without pixels has none
     low, high = (float(value) for value in extrema if not isinstance(value, tuple))
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 255.0
@@ -62,7 +62,7 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
 
 
 def region_of(box: Box, size: tuple[int, int]) -> Region | None:
-    """Returns the whole pixels of a picture of `size` that a box touches; None where there are none."""
+    """Returns the whole pixels of an image of `size` that a box touches; None where there are none."""
     width, height = size
     # Clipped before rounding, since an infinite edge cannot be rounded.
     left, right = (min(max(value, 0.0), float(width)) for value in (box[0], box[2]))
@@ -81,7 +81,7 @@ def inset(region: Region) -> Region:
 
 
 def outline_width(size: tuple[int, int]) -> int:
-    """Returns the width of an outline, in pixels, on a picture of `size`.
+    """Returns the width of an outline, in pixels, on an image of `size`.
 
     5 px where the shorter side has 500 px or more, in proportion below that, never less than 1 px.
     """
