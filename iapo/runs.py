@@ -66,7 +66,7 @@ COMPONENTS = {"mean": "reward", "weight": "weight"}
 
 
 def metric_name(name: str) -> str:
-    """The run folder's name of a number that a trainer logs; its own where the folder has none."""
+    """Returns the run folder's name of a number that a trainer logs; its own where the folder has none."""
     if name == "reward":
         return "reward/total"
     group, _, rest = name.partition("/")
@@ -77,7 +77,7 @@ def metric_name(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that matter to a run."""
+    """Collects versions of Python and of the installed packages that matter to a run."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    """Returns the source tree's commit, with `+changes` where it was edited since; None outside a checkout."""
     root = Path(__file__).resolve().parent
     try:
         head = _git(root, "rev-parse", "HEAD")
@@ -155,7 +155,7 @@ class RunFolder:
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
-        """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
+        """Appends traces to `traces.jsonl`, their images as PNG files beside it, each distinct image once."""
         for trace in traces:
             append_record(self.path / "traces.jsonl", self._packed(trace))
 

@@ -37,7 +37,7 @@ Turn = tuple[Sequence[int], Sequence[bool]]
 """A first turn in one model's tokens, and which of them belong to the program."""
 
 Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
-"""Pictures -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (pictures, 3)."""
+"""Images -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (images, 3)."""
 
 
 class Prompt(Protocol):
@@ -57,7 +57,7 @@ class Prompt(Protocol):
 
     @property
     def images(self) -> Sequence[Image.Image]:
-        """The pictures; the first is the one that the prompt shows."""
+        """The images; the first is the one that the prompt shows."""
 
 
 class RowCache:
@@ -77,7 +77,7 @@ class RowCache:
         return len(self._rows)
 
     def get(self, key: str) -> Tensor | None:
-        """The row of a key, which is then the most recently used one; None where there is none."""
+        """Returns the row of a key, which is then the most recently used one; None where there is none."""
         if key not in self._rows:
             return None
         self._rows.move_to_end(key)
@@ -119,7 +119,7 @@ class Attributor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
 
         Args:
-            prompts: One a turn, each with one picture.
+            prompts: Prompts, one a turn, each with one image.
             turns: The first turns; what stands behind the last scored token does not matter.
 
         Returns:
@@ -132,10 +132,10 @@ class Attributor:
         return rows[:, :-1] if self.settings.log_probs else rows
 
     def log_probs(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """Mean log-probability of each turn's scored tokens, from the very passes that explain them.
+        """Returns the mean log-probability of each turn's scored tokens, from the very passes that explain them.
 
         Args:
-            prompts: As in `distributions`; what is explained by now is remembered where there is a cache.
+            prompts: Prompts as in `distributions`; what is explained by now is remembered where there is a cache.
             turns: The same.
 
         Returns:
@@ -149,12 +149,12 @@ class Attributor:
         return self._rows(prompts, turns)[:, -1]
 
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
-        """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
+        """Returns signed shares of each prompt's image tokens, which block distributions do not tell; keeps nothing.
 
         They are the gradient's where the method scores no tokens.
 
         Args:
-            prompts: As in `distributions`.
+            prompts: Prompts as in `distributions`.
             turns: The same.
 
         Returns:
@@ -190,7 +190,7 @@ class Attributor:
         return self._with_pictures(calls, images)
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
+        """Returns a distribution a turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
         calls, images = self._calls(prompts, turns)
@@ -236,7 +236,7 @@ class Attributor:
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
-        """A digest, since the ids themselves would take more memory than what is kept under them."""
+        """Digests a call, since the ids themselves would take more memory than what is kept under them."""
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
         about: tuple[object, ...] = (
@@ -255,7 +255,7 @@ class Attributor:
     def _with_pictures(
         self, calls: Sequence[CallInput], images: Sequence[Image.Image]
     ) -> tuple[list[CallInput], Pictures]:
-        """The pictures that calls use, and the calls with their pictures' places among them."""
+        """Collects the images that calls use, and gives the calls their images' places among them."""
         used = sorted({call.picture for call in calls if call.picture is not None})
         place = {old: new for new, old in enumerate(used)}
         pixels = self.pixels([images[index] for index in used])

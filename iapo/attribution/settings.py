@@ -68,7 +68,7 @@ class AttributionArguments(Protocol):
 
 
 def alignment_settings(args: AttributionArguments) -> AttributionSettings:
-    """The part of the configuration that says how attributions are computed and compared."""
+    """Reads from a configuration how attributions are computed and compared."""
     return AttributionSettings(
         target=args.attribution_target,
         normalization=args.attribution_normalization,

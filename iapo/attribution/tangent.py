@@ -1,7 +1,7 @@
 """Tangents of a prompt's cached keys and values, one for each of its blocks: forward-mode differentiation.
 
 A block's tangent is the derivative of the cache in the direction of that block's inputs: its embeddings, and in
-Qwen3-VL a picture's deepstack features, which enter behind the first layers. It does not depend on what
+Qwen3-VL an image's deepstack features, which enter behind the first layers. It does not depend on what
 follows the prompt, so all calls of a group share it, and since attention is causal it is zero before the block begins.
 A call's score of the block is then the product of the tangent with the call's gradient with respect to the cache.
 
@@ -71,7 +71,7 @@ class Tangents:
         return self.states[0].shape[-2]
 
     def scores(self, cotangents: Sequence[Tensor], blocks: int) -> Tensor:
-        """What the tokens contribute to the scores of n calls to each prompt.
+        """Returns what the tokens contribute to the scores of n calls to each prompt.
 
         Args:
             cotangents: The calls' gradients with respect to the states, shapes (n U, heads, tokens or more, head
@@ -111,7 +111,7 @@ def tangents_where_cheaper(
 
 
 def best_cut(block_of: Tensor, calls: int) -> int:
-    """How many of the prompts' first tokens are cheaper to differentiate by tangents than by products.
+    """Counts the prompts' first tokens that are cheaper to differentiate by tangents than by products.
 
     A position costs a tangent for each block that has begun, or a vector-Jacobian product for each call. Later
     positions need more tangents and as many products, so tangents serve the tokens up to some cut, if any.
@@ -138,7 +138,7 @@ def best_cut(block_of: Tensor, calls: int) -> int:
 
 
 def is_known(model: PreTrainedModel) -> bool:
-    """Whether the language model consists of layers whose tangents are known here, unpatched and without hooks."""
+    """Returns whether the language model consists of layers with tangents known here, unpatched and without hooks."""
     text = model.model.language_model
     decoder = decoder_of(text)
     if decoder is None or getattr(text, "has_sliding_layers", False):
@@ -160,7 +160,7 @@ def is_known(model: PreTrainedModel) -> bool:
 
 
 def _is_patched(module: nn.Module) -> bool:
-    """Whether a forward pass of its own stands before that of the module's class, and can change what is asked here."""
+    """Returns whether a module has a forward pass of its own before its class's, which can change what is asked."""
     own = vars(module).get("forward")
     return own is not None and not getattr(own, "only_adds_arguments", False)
 
@@ -257,14 +257,14 @@ class _Rows:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module is linear but for a bias: PyTorch's own, or that with plain LoRA adapters."""
+    """Returns whether a module is linear but for a bias: PyTorch's own, or that with plain LoRA adapters."""
     if type(module).__module__ == "peft.tuners.lora.layer" and type(module).__name__ == "Linear":
         return type(module.base_layer) is nn.Linear and not module.lora_variant
     return type(module) is nn.Linear
 
 
 def _linear_tangent(module: nn.Module, tangent: Tensor) -> Tensor:
-    """The module without its biases; taken off afterwards, a large bias would leave its rounding error behind."""
+    """Returns a module without its biases; taken off afterwards, a large bias would leave its rounding error behind."""
     biased = [one for one in module.modules() if isinstance(one, nn.Linear) and one.bias is not None]
     biases = [one.bias for one in biased]
     try:
@@ -321,7 +321,7 @@ def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Ten
 def _attention(
     heads: Sequence[Tensor], of_heads: Sequence[Tensor], rows: _Rows, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention and its tangents.
+    """Runs causal attention and its tangents.
 
     With weights W = softmax(Q K') and outputs O = W V, and D = W * (dQ K' + Q dK'), the tangent of the outputs is
     D V - (row sums of D) O + W dV. A block's dK and dV begin with the block.

@@ -34,7 +34,7 @@ def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
-    """One row for the start and one a run, 95% intervals beside the values.
+    """Makes a table of one row for the start and one a run, 95% intervals beside the values.
 
     Args:
         folders: Evaluated runs by name, all from one start and on the same held-out samples.
@@ -52,7 +52,7 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
 
 
 def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
-    """The paired changes of accuracy, one line each: of each run against the start, of the others against the first."""
+    """Writes paired changes of accuracy, a line each: of runs against the start, of the others against the first."""
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     lines = []
     for name, one in evaluations.items():

@@ -48,7 +48,7 @@ class Judge:
 
         Args:
             traces: The rollouts.
-            scores: What the rules say about them.
+            scores: Scores that the rules give them.
 
         Returns:
             The scores; 1 where the judge accepts the answer. Without a verdict (`on_error: rules`) the rules' score

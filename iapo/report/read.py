@@ -34,7 +34,7 @@ class TraceFile:
     lines: Sequence[bytes] = field(repr=False)
 
     def read(self, index: int) -> dict[str, Any]:
-        """One trace as JSON data.
+        """Reads one trace as JSON data.
 
         Raises:
             InputError: If the line is not a trace.
@@ -135,7 +135,7 @@ def _inside_run(path: Path, top: Path) -> bool:
 
 
 def _relative(path: Path, top: Path) -> str:
-    """The path below `top`; the evaluation of what was not trained goes by the name of the folder around it."""
+    """Returns the path below `top`; the evaluation of what was not trained goes by the name of the folder around it."""
     parts = path.relative_to(top).parts
     return "/".join(parts[:-1] if len(parts) > 1 and parts[-1] == "evaluation" else parts)
 
@@ -199,7 +199,7 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
-    """A file's lines; half a line at its end is left out and noted."""
+    """Reads a file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
     lines, rest = read_lines(path)
@@ -209,7 +209,7 @@ def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
 
 
 def walk_notes(found: Found) -> Iterator[str]:
-    """All notes as sentences, each with its run."""
+    """Yields all notes as sentences, each with its run."""
     yield from found.notes
     for run in found.runs:
         for note in run.notes:
