@@ -35,7 +35,7 @@ _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
-    """Writes a picture as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+    """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
     writable = image if image.mode in _PNG_MODES else to_rgb(image)
     writable.save(target, format="PNG")
 
@@ -102,7 +102,7 @@ class Sample:
         axis: The axis along which the image is cleanly divisible (the right tools' axis), or None where both
             or neither is, in which case no call on it counts as misuse.
         source: The data set, for example `synthetic/vbar`.
-        question_type: What is asked (`value`, `largest`, ...), empty where unknown.
+        question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
         list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
     """
 
@@ -183,7 +183,7 @@ class ToolCall:
     Attributes:
         name: The tool, for example `focus_on_columns_with_mask`.
         targets: The names of the columns or rows to focus on.
-        boxes: Which boxes were passed: `columns_bbox` or `rows_bbox`.
+        boxes: Boxes were passed: `columns_bbox` or `rows_bbox`.
         axis: The axis that the tool works on.
     """
 
@@ -226,11 +226,12 @@ class ToolResult:
 
     @property
     def executed(self) -> bool:
-        """Whether the program ran to its end and displayed a picture."""
+        """Whether the program ran to its end and displayed an image."""
         return self.status == "edited"
 
     def misuse(self, axis: Axis | None) -> bool | None:
-        """Whether an executed program used a tool of the other axis than the picture's; None where that is not judged.
+        """Tells whether an executed program used a tool of the other axis than the image's; None where that is not
+        judged.
 
         A program that did not execute is a failure, not a misuse, and an image without one right axis
         (`axis=None`) has no wrong tools (the paper's case study, Fig. 3).
@@ -266,7 +267,7 @@ class Score:
 
     Attributes:
         value: The number.
-        answer: What was scored, for example the extracted final answer; None where there was nothing.
+        answer: Text that was scored, for example the extracted final answer; None where there was nothing.
         explanation: Why this value, one sentence.
     """
 
@@ -289,7 +290,7 @@ class Trace:
     Attributes:
         sample: The question and image.
         turn_1: The model's first turn.
-        result: What came of its program.
+        result: Result of its program.
         turn_2: The model's second turn; None where turn 1 called no tool.
         scores: Reward components by name, for example `outcome`, `divergence`.
         attribution: Block distributions by whose they are (`student`, `teacher`), each a map from block name to

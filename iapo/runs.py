@@ -104,12 +104,14 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    """Returns SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
     return records_hash((sample.to_json(image_path=""), image_digest(sample.image)) for sample in samples)
 
 
 def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
-    """`data_hash` of samples that are laid out already: each one's JSON without its image, and its image's digest."""
+    """Returns `data_hash` of samples that are laid out already: each one's JSON without its image, and its image's
+    digest.
+    """
     digest = hashlib.sha256()
     for record, image in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
@@ -118,7 +120,7 @@ def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
 
 
 def hide_credentials(value: Any) -> Any:
-    """A configuration without the `user:password@` of addresses in it."""
+    """Returns a configuration without the `user:password@` of addresses in it."""
     if isinstance(value, Mapping):
         return {key: hide_credentials(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -168,7 +170,9 @@ class RunFolder:
         write_result(self.path / EVALUATION, evaluation_kind(evaluation), evaluation)
 
     def quarantine(self, part: str) -> Callable[[Any], None]:
-        """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
+        """Returns what keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without
+        damage.
+        """
         path = self.path / f"{part}.quarantine.jsonl"
         return lambda damage: append_record(path, dataclasses.asdict(damage))
 
@@ -177,11 +181,11 @@ class RunFolder:
         return read_records(self.path / "metrics.jsonl")
 
     def read_traces(self) -> list[Trace]:
-        """Reads `traces.jsonl` with its pictures."""
+        """Reads `traces.jsonl` with its images."""
         return [Trace.from_json(record, self.path) for record in read_records(self.path / "traces.jsonl")]
 
     def read_held_out(self) -> list[Trace]:
-        """Reads `held-out.jsonl` with its pictures."""
+        """Reads `held-out.jsonl` with its images."""
         return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
 
     def read_evaluation(self) -> TrainingEvaluation:

@@ -179,9 +179,9 @@ def test_what_a_reward_uses_tells_the_settings() -> None:
     with pytest.raises(InputError, match=r"no reward 'iapoo'; did you mean iapo\?"):
         IAPOConfig("x", bf16=False, reward="iapoo")
     comparison = Comparison(methods=("grpo", "iapo+mine.py:short"), reference="iapo+mine.py:short")
-    assert [(one.name, one.flags) for one in comparison.trials] == [
-        ("grpo", ("--reward", "grpo")),
-        ("iapo+short", ("--reward", "iapo+mine.py:short")),
+    assert [(one.name, one.settings) for one in comparison.trials] == [
+        ("grpo", {"reward": "grpo"}),
+        ("iapo+short", {"reward": "iapo+mine.py:short"}),
     ]
     assert reward_label("pack.mine:short") == "short"
 

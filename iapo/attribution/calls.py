@@ -64,7 +64,7 @@ class RowCache:
     """The most recently used rows, by key.
 
     Args:
-        rows: How many are kept at most.
+        rows: Number of rows kept at most.
     """
 
     def __init__(self, rows: int = CACHE_ROWS) -> None:
@@ -97,7 +97,7 @@ class Attributor:
 
     Args:
         model: The model, unwrapped.
-        pixels: How its processor turns pictures into patches.
+        pixels: Function of its processor that turns images into patches.
         settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
@@ -136,7 +136,7 @@ class Attributor:
 
         Args:
             prompts: Prompts as in `distributions`; what is explained by now is remembered where there is a cache.
-            turns: The same.
+            turns: Turns, the same.
 
         Returns:
             In nats a token, shape (len(turns),), fp32, on the CPU.
@@ -155,7 +155,7 @@ class Attributor:
 
         Args:
             prompts: Prompts as in `distributions`.
-            turns: The same.
+            turns: Turns, the same.
 
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
@@ -171,17 +171,17 @@ class Attributor:
         return grids
 
     def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:
-        """Scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
+        """Returns the scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
         function = self.method.tokens or METHODS["gradient"].tokens
         assert function is not None
         return function(self.model, calls, pictures, self.settings)
 
     def prepare(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], Pictures]:
-        """The calls as `iapo.attribution.methods` take them, with their distinct pictures.
+        """Returns the calls as `iapo.attribution.methods` take them, with their distinct images.
 
         Args:
-            prompts: As in `distributions`.
-            turns: The same.
+            prompts: Prompts as in `distributions`.
+            turns: Turns, the same.
 
         Raises:
             ValueError: If a turn has no scored token, or the target takes none.
@@ -194,7 +194,7 @@ class Attributor:
         if not turns:
             raise ValueError("no calls to explain")
         calls, images = self._calls(prompts, turns)
-        # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
+        # Image tokens look alike whatever is in the image, so the image is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
         keys = [self._key(call, names) for call in calls]
@@ -284,5 +284,5 @@ class Attributor:
 
 
 def picture_digest(image: Image.Image) -> str:
-    """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
+    """Returns SHA-256 of an image as a model sees it: its size and its RGB pixels, whatever its mode."""
     return hashlib.sha256(f"{image.size} ".encode() + to_rgb(image).tobytes()).hexdigest()

@@ -30,7 +30,7 @@ class CallInput:
         block_of: The block of each prompt position, length P, values `0 .. m-1`.
         blocks: The number of blocks m.
         turn_ids: The first turn, length T.
-        target: Which turn tokens are scored (the program's; the thought before it only conditions), length T.
+        target: Turn tokens are scored (the program's; the thought before it only conditions), length T.
         picture: Index of the prompt's image in the batch's pixel tensors, or None where the prompt has none.
     """
 

@@ -222,7 +222,7 @@ def _suffix_gradients(
         rows: Rows of these k calls in the batch.
         of_prompt: Each call's prompt, shape (k,).
         calls: The calls.
-        every: The same as in `_score`.
+        every: Every, the same as in `_score`.
 
     Returns:
         Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;

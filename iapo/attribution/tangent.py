@@ -58,7 +58,7 @@ class Tangents:
     Attributes:
         states: Keys and values of each layer in turn, leaves, shapes (U, heads, tokens, head units).
         tangents: Their tangents, shapes (rows of all segments, heads times head units).
-        segments: Which rows belong to which block.
+        segments: Rows belong to which block.
     """
 
     states: list[Tensor]
@@ -228,7 +228,7 @@ class _Rows:
     """The layout of tangents: for each prompt and block the positions from the block's first one on, N rows in all.
 
     Attributes:
-        segments: Which rows belong to which block.
+        segments: Rows belong to which block.
         places: The place of each row's position among all positions of the prompts, shape (N,).
         is_own: Whether each row's position belongs to its block, shape (N, 1).
     """
@@ -278,12 +278,12 @@ def _linear_tangent(module: nn.Module, tangent: Tensor) -> Tensor:
 
 
 def _head_norms(attention: Any, decoder: DecoderLayers) -> dict[int, Any]:
-    """The norms of single heads, by their place among keys, values and queries; not every family has such."""
+    """Returns the norms of single heads, by their place among keys, values and queries; not every family has such."""
     return {0: attention.k_norm, 2: attention.q_norm} if decoder.head_norms else {}
 
 
 def _unit(norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What RMSNorm makes of x before its weight, and the factor that it applies, in fp32 at least."""
+    """Returns what RMSNorm makes of x before its weight, and the factor that it applies, in fp32 at least."""
     wide = _wide(x)
     factor = torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.variance_epsilon)
     return wide * factor, factor
@@ -294,7 +294,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _norm_tangent(norm: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> Tensor:
-    """RMSNorm: scaled, without the part along the output."""
+    """Computes RMSNorm's tangent: scaled, without the part along the output."""
     unit, factor = (rows.pick(one) for one in _unit(norm, x))
     wide = _wide(tangent)
     along = (unit * wide).mean(-1, keepdim=True)
@@ -306,7 +306,7 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    """The gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
+    """Returns the gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
     gate, up = mlp.gate_proj(x), mlp.up_proj(x)
     sigmoid = gate.sigmoid()
     value = gate * sigmoid

@@ -72,9 +72,9 @@ def picture_shares(
     Args:
         scores: The score of each prompt token, shape (P,).
         prompt_ids: The prompt's token ids, as in `patch_map`.
-        image_token: The same.
-        grid_thw: The same.
-        merge: The same.
+        image_token: Image token, the same.
+        grid_thw: Grid thw, the same.
+        merge: Merge, the same.
 
     Returns:
         Shape (height / merge, width / merge), as in `patch_map`; their absolute values sum to the image's part.

@@ -30,7 +30,7 @@ class Panel:
     """One model's attribution of the call.
 
     Attributes:
-        name: What the model is called.
+        name: Name of the model.
         patches: Signed share of each of the image's tokens, shape (rows, columns), top row first; a share is the
             token's score over the sum of all prompt tokens' absolute scores, so that models can be compared.
         shares: The block distribution, length m.

@@ -88,7 +88,9 @@ def _held_out(evaluation: TrainingEvaluation) -> str:
 
 
 def evaluation_table(evaluation: SetsEvaluation) -> Table:
-    """One row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the values."""
+    """Returns one row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the
+    values.
+    """
     settings = evaluation.settings
     generation = settings["endpoint"] or settings["generation"]
     how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"

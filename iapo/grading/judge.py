@@ -34,7 +34,7 @@ class Judge:
     """Reviews scores of 0.
 
     Args:
-        settings: Which endpoint, and how it is asked.
+        settings: Endpoint, and how it is asked.
 
     Raises:
         ValueError: If the `openai` package or the key is missing.

@@ -28,9 +28,9 @@ class Written:
 
     Attributes:
         path: The page.
-        runs: How many runs it shows.
-        shown: How many traces.
-        total: How many traces there are.
+        runs: Number of runs it shows.
+        shown: Number of traces.
+        total: Number of traces there are.
         size: Bytes of the page, without images beside it.
     """
 

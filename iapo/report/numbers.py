@@ -10,7 +10,7 @@ MINUS = "\u2212"
 
 
 def cell(estimate: Estimate | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
-    """A table's cell: an estimate in percent or as it is.
+    """Returns a table's cell: an estimate in percent or as it is.
 
     Args:
         estimate: The estimate; None, or with a value of None, is a dash.

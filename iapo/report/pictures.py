@@ -20,11 +20,11 @@ class Pictures:
 
     Args:
         mode: `embed` gives data URIs, `folder` writes files.
-        folder: Where files are written; its name is the first part of their addresses.
+        folder: Folder that files are written to; its name is the first part of their addresses.
 
     Attributes:
         addresses: The address of each distinct image.
-        missing: How many images could not be read.
+        missing: Number of images could not be read.
     """
 
     def __init__(self, mode: Mode, folder: Path) -> None:

@@ -23,7 +23,7 @@ class TraceFile:
 
     Attributes:
         path: The file.
-        part: What its rollouts are.
+        part: Kind of its rollouts.
         prefix: A letter that tells the run's trace files apart in links.
         lines: Its whole lines.
     """
@@ -49,13 +49,13 @@ class Run:
     Attributes:
         name: Unique among the report's runs.
         path: The folder.
-        method: What it was rewarded for (`iapo`, `grpo`, ...), or the evaluated model.
-        manifest: What `manifest.json` holds.
+        method: Name of its reward (`iapo`, `grpo`, ...), or the evaluated model.
+        manifest: Contents of `manifest.json`.
         metrics: The lines of `metrics.jsonl`.
         traces: Its files of traces.
-        evaluations: What `evaluation.json` holds, of the run itself and of an `evaluation` folder in it.
-        case_study: What `case-study.json` holds.
-        notes: What is missing or not whole, one sentence each.
+        evaluations: Contents of `evaluation.json`, of the run itself and of an `evaluation` folder in it.
+        case_study: Contents of `case-study.json`.
+        notes: Sentences about what is missing or not whole.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Found:
 
     Attributes:
         runs: The runs, in order.
-        comparisons: What `table1.json` holds, by the name of the `iapo compare` folder.
-        notes: What concerns no single run.
+        comparisons: Contents of `table1.json`, by the name of the `iapo compare` folder.
+        notes: Sentences that concern no single run.
     """
 
     runs: Sequence[Run]
@@ -130,7 +130,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
 
 
 def _inside_run(path: Path, top: Path) -> bool:
-    """Whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
+    """Tells whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
     return any((parent / MANIFEST).is_file() for parent in path.parents if parent.is_relative_to(top))
 
 

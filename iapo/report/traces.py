@@ -25,8 +25,8 @@ class Browsed:
         samples: The distinct questions: id, source, question, answers, axis and image.
         blocks: The distinct lists of block names.
         traces: The traces, each with places among runs, samples and blocks.
-        total: How many traces there are, shown or not.
-        without_patches: How many of the shown ones have an attribution but no shares of the image's tokens.
+        total: Number of traces there are, shown or not.
+        without_patches: Number of the shown ones have an attribution but no shares of the image's tokens.
     """
 
     samples: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Boxes as whole pixels on a picture, filled and outlined."""
+"""Boxes as whole pixels on an image, filled and outlined."""
 
 from __future__ import annotations
 

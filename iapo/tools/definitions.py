@@ -26,7 +26,7 @@ class ToolDefinition:
 
     Attributes:
         name: The function's name, as models write it.
-        axis: What it focuses on, `columns` or `rows`.
+        axis: Axis that it focuses on, `columns` or `rows`.
         style: Style in which it does that.
         function: `(image, names, boxes) -> edited image`.
     """
