@@ -387,9 +387,8 @@ class IAPOTrainer(GRPOTrainer):
         if self.on_rollouts is None and not kept:
             return
         assert batch.rewards is not None
-        offset = self.accelerator.process_index * len(batch.rollouts)
         names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        rewards = batch.rewards[offset : offset + len(batch.rollouts)]
+        rewards = batch.rewards.split(len(batch.rollouts))[self.accelerator.process_index]
         if self.alignment is not None and batch.measured:
             student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
             batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, count)
