@@ -1,16 +1,19 @@
-"""A reward of your own: right answers count, and a call of the wrong axis costs a quarter."""
+"""A reward of your own: right answers count, and a call of the wrong axis costs a quarter.
+
+Also `iapo train --config demo-grpo --reward examples/own_reward.py:right_axis`, and with the penalty by `iapo+...`.
+"""
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
 from iapo.data.synthetic import generate
-from iapo.grading.outcome import outcome_reward
 
 
-def right_axis(trace, **columns):
-    """0 for a call along the picture's axis, and for none; -0.25 for one along the other."""
-    return [-0.25 * one.misused for one in trace]
+def right_axis(trace, outcome):
+    """The outcome, less a quarter where the call is along the other axis than the picture's."""
+    return outcome - 0.25 * trace.misused
 
 
-args = IAPOConfig("runs/own-reward", reward="grpo", max_steps=1, max_turn_tokens=24, use_cpu=True, bf16=False)
-charts = to_dataset(list(generate("vbar", 16, seed=0)))
-rewards = [outcome_reward, right_axis]
-IAPOTrainer("tiny-student", rewards, args=args, train_dataset=charts).train()
+if __name__ == "__main__":
+    reward = f"{__file__}:right_axis"
+    args = IAPOConfig("runs/own-reward", reward=reward, max_steps=1, max_turn_tokens=24, use_cpu=True, bf16=False)
+    charts = to_dataset(list(generate("vbar", 16, seed=0)))
+    IAPOTrainer("tiny-student", args=args, train_dataset=charts).train()

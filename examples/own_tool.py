@@ -1,4 +1,4 @@
-"""A tool of your own beside the standard six, used in training."""
+"""A tool of your own beside the six; also `iapo train --config demo-iapo --tools standard,examples/own_tool.py`."""
 
 from PIL import ImageOps
 
@@ -14,7 +14,9 @@ def invert_columns(image, names, boxes):
     return edited
 
 
-tools = {**TOOLS, "invert_columns": define(invert_columns, axis="columns", style="highlight")}
-args = IAPOConfig("runs/own-tool", reward="grpo", max_steps=1, max_turn_tokens=24, use_cpu=True, bf16=False)
-charts = to_dataset(list(generate("vbar", 16, seed=0)))
-IAPOTrainer("tiny-student", args=args, train_dataset=charts, tools=tools).train()
+invert = define(invert_columns, axis="columns", style="highlight")
+
+if __name__ == "__main__":
+    args = IAPOConfig("runs/own-tool", reward="grpo", max_steps=1, max_turn_tokens=24, use_cpu=True, bf16=False)
+    charts = to_dataset(list(generate("vbar", 16, seed=0)))
+    IAPOTrainer("tiny-student", args=args, train_dataset=charts, tools={**TOOLS, invert.name: invert}).train()

@@ -1,8 +1,39 @@
 """What the user can mend; everything else keeps its traceback."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input: one sentence that says what is wrong, where, and what to do. The command line exits with 2.
 
     A `ValueError`, since that is what callers from Python expect of a bad argument.
     """
+
+
+def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> InputError:
+    """Makes the error for a name that is not among the known ones.
+
+    Args:
+        what: Noun for what is named, for example `reward`.
+        name: Name that is not known.
+        known: Names that there are.
+        where: Place of the names, for example ` in FILE.py`.
+    """
+    names = list(known)
+    return InputError(f"no {what} {name!r}{where}; {_near(name, names)}use one of {', '.join(names) or '(none)'}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Says which known name may have been meant, as `did you mean NAME?`; empty where none is near."""
+    # Imported where it is needed: this module is imported by all others.
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    guess = did_you_mean(name, known)
+    return f"{guess} Or " if guess else ""

@@ -1,14 +1,17 @@
-"""Means and shares with 95% intervals; no torch here."""
+"""Means, shares and ratios with 95% intervals; no torch here.
+
+scipy is imported where an interval is computed: to read a result, as a report does, needs none.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,19 @@ class Estimate:
     high: float | None
     count: int
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` gave; ends and count may be missing."""
+        return cls(data["value"], data.get("low"), data.get("high"), data.get("count", 0))
+
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:
     """A share with its Wilson interval."""
     if not outcomes:
         return Estimate(None, None, None, 0)
+    # A second to import, which few callers of this module need.
+    from scipy import stats
+
     interval = stats.binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
     return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
 
@@ -44,11 +55,35 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     if np.ptp(array) == 0:
         # All equal: nothing to resample.
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+    # A second to import, which few callers of this module need.
+    from scipy import stats
+
     result = stats.bootstrap(
         (array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0), batch=200
     )
     interval = result.confidence_interval
     return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))
+
+
+def mean_over_seeds(values: Sequence[float], least: float, most: float) -> Estimate | None:
+    """A mean over independent runs with its interval of Student's t.
+
+    Args:
+        values: One number a run.
+        least: Lowest possible number, which the interval does not go below.
+        most: Highest possible number.
+
+    Returns:
+        The mean; None of a single run, or where the runs do not differ at all, which say nothing of their spread.
+    """
+    array = np.asarray(values)
+    if len(array) < 2 or np.ptp(array) == 0:
+        return None
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    value = float(array.mean())
+    return Estimate(value, float(max(least, value - half)), float(min(most, value + half)), len(array))
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
@@ -86,6 +121,32 @@ def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate
         shares.append((successes[drawn].sum(1) / np.where(tried, tried, 1))[tried > 0])
     low, high = np.quantile(np.concatenate(shares), [0.025, 0.975])
     return Estimate(float(successes.sum() / total), float(low), float(high), total)
+
+
+def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
+    """The difference of two shares over the same samples, with its percentile bootstrap interval over samples.
+
+    Args:
+        successes: For each of the two and each sample how often it succeeded; shape (2, samples). The difference is
+            the first less the second.
+        counted: For each of the two and each sample how often it was tried; shape (2, samples).
+        resamples: How many bootstrap draws; seeded. Draws in which one of the two tried nothing are left out.
+    """
+    totals = counted.sum(1)
+    if not totals.all():
+        return Estimate(None, None, None, 0)
+    rng = np.random.default_rng(0)
+    samples = counted.shape[1]
+    differences = []
+    # In parts, as in `ratio`.
+    for _ in range(0, resamples, 200):
+        drawn = rng.integers(samples, size=(200, samples))
+        tried = counted[:, drawn].sum(2)
+        shares = successes[:, drawn].sum(2) / np.where(tried, tried, 1)
+        differences.append((shares[0] - shares[1])[tried.all(0)])
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    value = successes.sum(1) / totals
+    return Estimate(float(value[0] - value[1]), float(low), float(high), int(totals.sum()))
 
 
 def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, Self
 from PIL import Image
 
 from iapo.errors import InputError
+from iapo.images import to_rgb
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
@@ -29,14 +30,13 @@ Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the picture, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
-STATUSES: tuple[Status, ...] = ("edited", "no_call", "refused", "failed")
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
-    """Writes a picture as PNG; modes that PNG does not have, such as CMYK, become RGB."""
-    writable = image if image.mode in _PNG_MODES else image.convert("RGB")
+    """Writes a picture as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+    writable = image if image.mode in _PNG_MODES else to_rgb(image)
     writable.save(target, format="PNG")
 
 
@@ -219,13 +219,25 @@ class ToolResult:
     error: str | None = None
     span: tuple[int, int] | None = None
 
-    def misused(self, axis: Axis | None) -> bool:
-        """Whether an executed program used a tool of the other axis than the picture's.
+    @property
+    def called(self) -> bool:
+        """Whether there was a program, also one that was refused or failed."""
+        return self.status != "no_call"
+
+    @property
+    def executed(self) -> bool:
+        """Whether the program ran to its end and displayed a picture."""
+        return self.status == "edited"
+
+    def misuse(self, axis: Axis | None) -> bool | None:
+        """Whether an executed program used a tool of the other axis than the picture's; None where that is not judged.
 
         A program that did not execute is a failure, not a misuse, and a picture without one right axis
         (`axis=None`) has no wrong tools (the paper's case study, Fig. 3).
         """
-        return self.status == "edited" and axis is not None and any(call.axis != axis for call in self.calls)
+        if not self.executed or axis is None:
+            return None
+        return any(call.axis != axis for call in self.calls)
 
     def to_json(self, image_path: str | None = None) -> dict[str, Any]:
         return {
@@ -305,7 +317,7 @@ class Trace:
     @property
     def misused(self) -> bool:
         """Whether the executed program used a tool of the wrong axis."""
-        return self.result.misused(self.sample.axis)
+        return bool(self.result.misuse(self.sample.axis))
 
     def to_json(self, image_path: str | None = None, edited_path: str | None = None) -> dict[str, Any]:
         """Returns a JSON-ready dict; pictures are embedded unless a path says where they lie."""

@@ -10,11 +10,23 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
+from iapo.endpoints.chat import without_credentials
+from iapo.errors import InputError
 from iapo.records import Sample, Trace, image_digest, save_png
+from iapo.results import (
+    EVALUATION,
+    MANIFEST,
+    Manifest,
+    TrainingEvaluation,
+    evaluation_kind,
+    read_evaluation,
+    write_result,
+)
+from iapo.storage import append_record, read_records, whole_file, write_records
 
 PACKAGES = (
     "iapo",
@@ -93,12 +105,25 @@ def _git(root: Path, *arguments: str) -> str:
 
 def data_hash(samples: Iterable[Sample]) -> str:
     """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    return records_hash((sample.to_json(image_path=""), image_digest(sample.image)) for sample in samples)
+
+
+def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
+    """`data_hash` of samples that are laid out already: each one's JSON without its image, and its image's digest."""
     digest = hashlib.sha256()
-    for sample in samples:
-        record = sample.to_json(image_path="")
+    for record, image in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-        digest.update(image_digest(sample.image).encode())
+        digest.update(image.encode())
     return digest.hexdigest()
+
+
+def hide_credentials(value: Any) -> Any:
+    """A configuration without the `user:password@` of addresses in it."""
+    if isinstance(value, Mapping):
+        return {key: hide_credentials(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_credentials(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 class RunFolder:
@@ -113,51 +138,62 @@ class RunFolder:
         (path / "pictures").mkdir(parents=True, exist_ok=True)
 
     def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
-        """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit."""
-        manifest = {"config": config, "versions": versions(), "seeds": seeds, "data": data, "commit": commit()}
-        self._write("manifest.json", manifest)
+        """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit.
+
+        Args:
+            config: `evaluation` is in it where the run is an evaluation; credentials in addresses are left out.
+            seeds: Seeds by what they are of.
+            data: Hashes by what the data are for.
+        """
+        kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
+        manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit())
+        manifest.write(self.path / MANIFEST)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
         components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/"))}
-        self._append("metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
+        append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
         """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
         for trace in traces:
-            self._append("traces.jsonl", self._packed(trace))
+            append_record(self.path / "traces.jsonl", self._packed(trace))
 
     def write_held_out(self, traces: Iterable[Trace]) -> None:
         """Writes `held-out.jsonl`: rollouts on held-out samples, with `step` 0 before training and the last after."""
-        text = "".join(json.dumps(self._packed(trace)) + "\n" for trace in traces)
-        self._replace("held-out.jsonl", text)
+        write_records(self.path / "held-out.jsonl", map(self._packed, traces))
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """Writes `evaluation.json`."""
-        self._write("evaluation.json", evaluation)
+        """Writes `evaluation.json`, as the readers of `iapo.results` take it up."""
+        write_result(self.path / EVALUATION, evaluation_kind(evaluation), evaluation)
 
     def quarantine(self, part: str) -> Callable[[Any], None]:
         """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
-        return lambda damage: self._append(f"{part}.quarantine.jsonl", dataclasses.asdict(damage))
+        path = self.path / f"{part}.quarantine.jsonl"
+        return lambda damage: append_record(path, dataclasses.asdict(damage))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads `metrics.jsonl`."""
-        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        return read_records(self.path / "metrics.jsonl")
 
     def read_traces(self) -> list[Trace]:
         """Reads `traces.jsonl` with its pictures."""
-        lines = (self.path / "traces.jsonl").read_text().splitlines()
-        return [Trace.from_json(json.loads(line), self.path) for line in lines]
+        return [Trace.from_json(record, self.path) for record in read_records(self.path / "traces.jsonl")]
 
     def read_held_out(self) -> list[Trace]:
         """Reads `held-out.jsonl` with its pictures."""
-        lines = (self.path / "held-out.jsonl").read_text().splitlines()
-        return [Trace.from_json(json.loads(line), self.path) for line in lines]
+        return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
 
-    def read_evaluation(self) -> dict[str, Any]:
-        """Reads `evaluation.json`."""
-        evaluation: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text())
-        return evaluation
+    def read_evaluation(self) -> TrainingEvaluation:
+        """Reads a training's `evaluation.json`.
+
+        Raises:
+            InputError: If the file cannot be read, or is another kind of evaluation.
+        """
+        found = read_evaluation(self.path / EVALUATION)
+        if not isinstance(found, TrainingEvaluation):
+            raise InputError(f"{self.path / EVALUATION} is an evaluation on test sets; give the folder of a training")
+        return found
 
     def _packed(self, trace: Trace) -> dict[str, Any]:
         original = self._picture(trace.sample.image)
@@ -167,18 +203,6 @@ class RunFolder:
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"
         if not (self.path / relative).exists():
-            save_png(image, self.path / relative)
+            with whole_file(self.path / relative) as part:
+                save_png(image, part)
         return relative
-
-    def _write(self, name: str, data: Mapping[str, Any]) -> None:
-        self._replace(name, json.dumps(data, indent=2) + "\n")
-
-    def _replace(self, name: str, text: str) -> None:
-        # Written beside and renamed, so that a stopped run never leaves half a file.
-        temporary = self.path / f"{name}.part"
-        temporary.write_text(text)
-        temporary.replace(self.path / name)
-
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with (self.path / name).open("a") as file:
-            file.write(json.dumps(row) + "\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +23,16 @@ from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_
 def _one_thread() -> None:
     """The models are so small that more threads cost more than they give."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that clients of endpoints would have waited between attempts; none of them is waited."""
+    found: list[float] = []
+    clock = SimpleNamespace(sleep=found.append, time=time.time)
+    for module in ("openai._base_client", "iapo.endpoints.chat"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    return found
 
 
 def corpus() -> Iterator[str]:

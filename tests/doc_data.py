@@ -15,8 +15,8 @@ from report_runs import make_run, make_trace
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.training.config import CONFIGS
-from iapo.training.run import parse
+from iapo.training.files import CONFIGS
+from iapo.training.settings import parse
 
 CHECKPOINTS = CONFIGS.parent / "checkpoints"
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16, "eval_samples": 2, "disable_tqdm": True}

@@ -1,63 +1,101 @@
-"""A local server that speaks the chat completions protocol, for tests of what asks endpoints."""
+"""A local server that speaks the chat-completions protocol, with faults on demand."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from PIL import Image
 
 Reply = str | int | bytes | float
 """The assistant's text, an HTTP status, a raw body, or seconds of silence."""
 
 
+@dataclass
 class Server:
-    """Answers with what `reply(request)` gives, and keeps the requests."""
+    """What it was asked, and how it answers.
 
-    def __init__(self, reply: Callable[[dict[str, Any]], Reply]) -> None:
-        self.reply = reply
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.at_once = self.most_at_once = 0
-        self.lock = threading.Lock()
-        self.url = ""
+    Attributes:
+        reply: A request -> the reply.
+        faults: Taken off the front before each answer; None for no fault.
+        retry_after: Sent with each status of an error, unless None.
+        requests: All requests in order of arrival.
+        headers: Their headers, names in lower case.
+        most_at_once: How many were under way at the same time.
+        url: Its base address.
+    """
+
+    reply: Callable[[dict[str, Any]], Reply]
+    faults: list[Reply | None] = field(default_factory=list)
+    retry_after: str | None = None
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    most_at_once: int = 0
+    url: str = ""
+    _at_once: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        with self.lock:
-            self.requests.append(body)
+        request = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        with self._lock:
+            self.requests.append(request)
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            fault = self.faults.pop(0) if self.faults else None
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            reply = self.reply(body)
+            reply = self.reply(request) if fault is None else fault
         finally:
-            with self.lock:
-                self.at_once -= 1
+            with self._lock:
+                self._at_once -= 1
         if isinstance(reply, float):
             time.sleep(reply)
             reply = 500
         status, content = 200, reply
         if isinstance(reply, int):
-            status, content = reply, b'{"error": {"message": "out of order", "code": "x"}}'
+            status, content = reply, json.dumps({"error": {"message": f"fault {reply}", "code": "x"}}).encode()
         elif isinstance(reply, str):
-            message = {"role": "assistant", "content": reply}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            content = json.dumps(completion).encode()
+            content = completion(reply)
         assert isinstance(content, bytes)
         try:
             handler.send_response(status)
             handler.send_header("Content-Type", "application/json")
             handler.send_header("Content-Length", str(len(content)))
+            if status != 200 and self.retry_after is not None:
+                handler.send_header("Retry-After", self.retry_after)
             handler.end_headers()
             handler.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):
             # A client that gave up does not read.
             return
+
+
+def completion(words: str | None, reason: str = "stop") -> bytes:
+    message = {"role": "assistant", "content": words}
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+    return json.dumps(body | {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}).encode()
+
+
+def pictures(message: dict[str, Any]) -> list[Image.Image]:
+    """The pictures of a message as it came over the wire."""
+    parts = message["content"] if isinstance(message["content"], list) else []
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    assert all(url.startswith("data:image/png;base64,") for url in urls)
+    return [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+
+
+def text(message: dict[str, Any]) -> str:
+    """The text of a message as it came over the wire."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 @contextmanager
@@ -73,19 +111,13 @@ def serve(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Server]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with listening(Handler) as server.url:
-        yield server
-
-
-@contextmanager
-def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serves on a free port of this machine; gives the base address of the API."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
     try:
-        yield f"http://127.0.0.1:{http.server_port}/v1"
+        yield server
     finally:
         http.shutdown()
         http.server_close()

@@ -48,7 +48,7 @@ class Scripted(IAPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
-        turns = [self.script(sample, index % 4) for index, sample in enumerate(self._samples)]
+        turns = [self.script(sample, index % 4) for index, sample in enumerate(self._batch.samples)]
         if has_tool_images:
             # Second turns are asked of the rollouts that called something, in order.
             turns = [(second, "") for first, second in turns if first.startswith("```")]
@@ -76,6 +76,7 @@ def scripted(
     teacher = more.pop("teacher", None)
     on_rollouts = more.pop("on_rollouts", None)
     peft_config = more.pop("peft_config", None)
+    keep_run = more.pop("keep_run", True)
     trainer = Scripted(
         copy.deepcopy(model),
         args=settings(tmp_path, **more),
@@ -84,6 +85,7 @@ def scripted(
         teacher=teacher,
         on_rollouts=on_rollouts,
         peft_config=peft_config,
+        keep_run=keep_run,
     )
     trainer.script = script
     return trainer

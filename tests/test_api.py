@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+from processes import run as run_process
 
 import iapo
 
@@ -19,4 +19,4 @@ def test_every_promised_name_is_there() -> None:
 
 def test_import_needs_no_torch() -> None:
     code = "import sys, iapo; iapo.execute; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert run_process([sys.executable, "-c", code]).returncode == 0

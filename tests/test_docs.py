@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import chat_server
+import endpoint_server
 import pytest
 import torch
 import typer
@@ -63,6 +63,16 @@ def _two_variants(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ablate, "read_ablation", read)
 
 
+def _one_step(patch: pytest.MonkeyPatch) -> None:
+    """One step of eight rollouts, in the copy that lies here."""
+    script = Path("examples/iapo_from_scratch.py")
+    text, count = re.subn(
+        r"(?m)^STEPS, PROMPTS, GROUP = [\d, ]+", "STEPS, PROMPTS, GROUP = 1, 2, 4 ", script.read_text()
+    )
+    assert count == 1
+    script.write_text(text)
+
+
 @dataclass(frozen=True)
 class Rule:
     """How a documented command or example is shrunk, or what stands in for what it needs.
@@ -70,7 +80,7 @@ class Rule:
     Attributes:
         pattern: Found in the commands that it is for.
         why: The reason.
-        more: What is put behind them; a later option counts.
+        more: What is put behind them; they stand in the place of those that are there.
         changes: What is put in the place of parts of them; `SERVER` is a listening server's address.
         patch: Changes a part of the package.
         runs: Whether it reads run folders; those that no command has made are laid out (`doc_data.RUNS`).
@@ -104,6 +114,7 @@ RULES = (
         (("vwtq@hub", "vwtq@data/tables"), ("runs/mine/policy", "runs/policies/mine")),
     ),
     Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
+    Rule(r"^iapo attribute runs/mine ", "the run takes minutes", runs=True),
     Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
     Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
     Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),
@@ -118,6 +129,7 @@ RULES = (
     Rule(r"^iapo tiny evaluate ", "minutes", "--samples 2 --families vbar,vwtq"),
     Rule(r"^iapo data make ", "seconds; the file is there from the line above", "", (("1000 OUT", "4 made"),)),
     Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
+    Rule(r"^python benchmarks/cli.py", "a minute", "--repeats 1"),
     Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
     Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
     Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
@@ -126,11 +138,12 @@ RULES = (
         "minutes",
         "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast",
     ),
+    Rule(r"^python examples/iapo_from_scratch.py", "half a minute", patch=_one_step),
     Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
     Rule(
-        r'IAPOConfig\("runs/mine"',
+        r'IAPOConfig\("runs/python"',
         "96 steps",
-        changes=((r"256, seed", "8, seed"), (r'"runs/mine"', r"\g<0>, max_steps=1")),
+        changes=((r"256, seed", "8, seed"), (r'"runs/python"', r"\g<0>, max_steps=1")),
     ),
     Rule(r'IAPOConfig\("runs/own"', "100 steps", changes=(("max_steps=100", "max_steps=1"),)),
     Rule(
@@ -155,12 +168,15 @@ def shrunk(text: str, server: str) -> str:
         return text
     for old, new in rule.changes:
         text = re.sub(old, new, text)
+    for name in re.findall(r"--([\w-]+)", rule.more):
+        # A setting is given once: the smaller value stands in the place of the document's.
+        text = re.sub(rf" --{re.sub('[-_]', '[-_]', name)}[ =](?!-)\S+", "", text)
     return (f"{text} {rule.more}" if rule.more else text).replace("SERVER", server)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with chat_server.serve(lambda request: "FINAL ANSWER: 3. TERMINATE") as found:
+    with endpoint_server.serve(lambda request: "FINAL ANSWER: 3. TERMINATE") as found:
         yield found.url
 
 
@@ -236,7 +252,7 @@ def test_make_has_a_recipe(command: str) -> None:
 def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a training, or, where they have groups, of an ablation."""
     from iapo.experiments.ablations import check_variants, read_ablation
-    from iapo.training.run import parse
+    from iapo.training.settings import parse
 
     monkeypatch.chdir(laid_out)
     found = [block for path in DOCUMENTS.values() for block in blocks(path) if block.language == "yaml"]
@@ -280,10 +296,11 @@ def test_commands_in_the_text_exist(document: str) -> None:
     for code in inline(DOCUMENTS[document]):
         command: Any = typer.main.get_command(app)
         words = code.split()[1:]
-        while words and hasattr(command, "commands"):
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{document}: `{code}`"
             command = command.commands[words.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        known.add("--help")
         for word in words:
             if word.startswith("--"):
                 extra = command.context_settings.get("allow_extra_args") and word[2:] in settings

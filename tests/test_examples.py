@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     # They write to runs/ below the working directory.
     monkeypatch.chdir(folder)
-    return runpy.run_path(str(EXAMPLES / name))
+    return runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def test_iapo_is_two_lines_away() -> None:
@@ -54,7 +54,7 @@ def test_own_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (chart,) = generate("vbar", 1, seed=3)
     label = next(iter(chart.column_boxes))
     program = f'```python\ndisplay(invert_columns(image_1, ["{label}"], columns_bbox))\n```'
-    result = execute(program, chart, found["tools"])
+    result = execute(program, chart, {found["invert"].name: found["invert"]})
     assert result.status == "edited"
     x1, y1, x2, y2 = (int(value) for value in chart.column_boxes[label])
     before, after = (image.convert("RGB").crop((x1, y1, x2, y2)) for image in (chart.image, result.image))
@@ -70,7 +70,7 @@ def test_own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Right:
         misused = False
 
-    assert found["right_axis"]([Misusing(), Right()]) == [-0.25, 0]
+    assert [found["right_axis"](trace, 1.0) for trace in (Misusing(), Right())] == [0.75, 1.0]
 
 
 @pytest.mark.parametrize("name", ["own_tool", "own_reward"])

@@ -208,26 +208,26 @@ COLUMN_CALL = ToolCall("focus_on_columns_with_mask", ("A",), "columns_bbox", "co
 
 
 @pytest.mark.parametrize(
-    ("status", "calls", "axis", "misused"),
+    ("status", "calls", "axis", "misuse"),
     [
         ("edited", (COLUMN_CALL,), "columns", False),
         ("edited", (COLUMN_CALL,), "rows", True),
         ("edited", (CALL,), "columns", True),
         ("edited", (COLUMN_CALL, CALL), "columns", True),
         # No axis is the right one here, so none is the wrong one.
-        ("edited", (COLUMN_CALL, CALL), None, False),
+        ("edited", (COLUMN_CALL, CALL), None, None),
         # The picture itself was displayed.
         ("edited", (), "columns", False),
         # It did not execute: a failure, not a misuse.
-        ("failed", (CALL,), "columns", False),
-        ("refused", (), "columns", False),
-        ("no_call", (), "columns", False),
+        ("failed", (CALL,), "columns", None),
+        ("refused", (), "columns", None),
+        ("no_call", (), "columns", None),
     ],
 )
-def test_misuse(status: Any, calls: tuple[ToolCall, ...], axis: Any, misused: bool):
+def test_misuse(status: Any, calls: tuple[ToolCall, ...], axis: Any, misuse: bool | None):
     result = ToolResult(status, calls)
-    assert result.misused(axis) is misused
-    assert Trace(a_sample(axis=axis), "", result).misused is misused
+    assert result.misuse(axis) is misuse
+    assert Trace(a_sample(axis=axis), "", result).misused is bool(misuse)
 
 
 def test_the_graded_turn():

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from iapo import runs
+from iapo.estimates import Estimate
 from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
 from iapo.runs import METRICS, RunFolder, commit, data_hash, versions
 
@@ -103,9 +104,11 @@ def test_pictures_of_other_modes(tmp_path: Path):
 
 def test_manifest(tmp_path: Path):
     run = RunFolder(tmp_path)
-    run.write_manifest({"learning_rate": 1e-4}, {"train": 3}, {"train": "abc"})
+    url = "http://me:secret@host/v1"
+    run.write_manifest({"training": {"learning_rate": 1e-4, "judge_url": url}}, {"train": 3}, {"train": "abc"})
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["config"] == {"learning_rate": 1e-4}
+    assert (manifest["format"], manifest["kind"]) == (1, "training")
+    assert manifest["config"] == {"training": {"learning_rate": 1e-4, "judge_url": "http://host/v1"}}
     assert (manifest["seeds"], manifest["data"]) == ({"train": 3}, {"train": "abc"})
     assert manifest["versions"] == versions()
     assert manifest["commit"] == commit()
@@ -114,17 +117,17 @@ def test_manifest(tmp_path: Path):
 
 def test_evaluation(tmp_path: Path):
     run = RunFolder(tmp_path)
-    run.write_evaluation({"accuracy": {"value": 0.5, "low": None}})
-    run.write_evaluation({"accuracy": {"value": 0.6, "low": None}})
-    assert run.read_evaluation() == {"accuracy": {"value": 0.6, "low": None}}
+    run.write_evaluation({"after": {"accuracy": {"value": 0.5, "low": None}}})
+    run.write_evaluation({"after": {"accuracy": {"value": 0.6, "low": None}}})
+    assert run.read_evaluation().after == {"accuracy": Estimate(0.6, None, None, 0)}
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     run = RunFolder(tmp_path)
-    run.write_evaluation({"a": 1})
+    run.write_evaluation({"samples": 1})
     with pytest.raises(TypeError):
-        run.write_evaluation({"a": object()})
-    assert run.read_evaluation() == {"a": 1}
+        run.write_evaluation({"samples": object()})
+    assert run.read_evaluation().samples == 1
 
 
 def test_versions():

@@ -16,10 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from iapo.attribution.divergence import block_distribution
-from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.gradient import CallInput, Pictures
+from iapo.attribution.methods import METHODS, chosen_method
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
-from iapo.attribution.tokens import all_token_scores, picture_shares
+from iapo.attribution.tokens import picture_shares
+from iapo.grouping import distinct
+from iapo.images import to_rgb
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,7 +98,7 @@ class Attributor:
     Args:
         model: The model, unwrapped.
         pixels: How its processor turns pictures into patches.
-        settings: Target, normalisation, eps, steps and batch size.
+        settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
     """
@@ -110,6 +113,7 @@ class Attributor:
     ) -> None:
         self.model, self.pixels, self.settings = model, pixels, settings
         self.cache, self.fingerprint = cache, fingerprint
+        self.method = chosen_method(settings)
 
     def distributions(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
@@ -147,6 +151,8 @@ class Attributor:
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
         """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
 
+        They are the gradient's where the method scores no tokens.
+
         Args:
             prompts: As in `distributions`.
             turns: The same.
@@ -154,28 +160,40 @@ class Attributor:
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
         """
-        place = {key: index for index, key in enumerate({id(prompt.images[0]): None for prompt in prompts})}
-        images = list({id(prompt.images[0]): prompt.images[0] for prompt in prompts}.values())
-        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
         grids: list[NDArray[np.float32]] = []
-        for start in range(0, len(calls), self.settings.batch_size):
-            some, pictures = self._with_pictures(calls[start : start + self.settings.batch_size], images)
-            found = all_token_scores(self.model, some, pictures, self.settings.steps)
-            for call, scores in zip(some, found, strict=True):
+        size = self.settings.batch_size
+        for start in range(0, len(turns), size):
+            some, pictures = self.prepare(prompts[start : start + size], turns[start : start + size])
+            for call, scores in zip(some, self.token_scores(some, pictures), strict=True):
                 config = self.model.config
                 grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
                 grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
         return grids
 
+    def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:
+        """Scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
+        function = self.method.tokens or METHODS["gradient"].tokens
+        assert function is not None
+        return function(self.model, calls, pictures, self.settings)
+
+    def prepare(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], Pictures]:
+        """The calls as `iapo.attribution.methods` take them, with their distinct pictures.
+
+        Args:
+            prompts: As in `distributions`.
+            turns: The same.
+
+        Raises:
+            ValueError: If a turn has no scored token, or the target takes none.
+        """
+        calls, images = self._calls(prompts, turns)
+        return self._with_pictures(calls, images)
+
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
-        # Rollouts of a group share their picture object.
-        pictures = {id(prompt.images[0]): prompt.images[0] for prompt in prompts}
-        place = {key: index for index, key in enumerate(pictures)}
-        images = list(pictures.values())
-        calls = [self._call(prompt, turn, place) for prompt, turn in zip(prompts, turns, strict=True)]
+        calls, images = self._calls(prompts, turns)
         # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
@@ -198,7 +216,12 @@ class Attributor:
                     self.cache.put(key, row)
         return torch.stack([found[key] for key in keys])
 
-    def _call(self, prompt: Prompt, turn: Turn, place: Mapping[int, int]) -> CallInput:
+    def _calls(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], list[Image.Image]]:
+        """Pairs prompts with turns, and gives their distinct images: rollouts of a group share one."""
+        images, places = distinct(prompt.images[0] for prompt in prompts)
+        return [self._call(*one) for one in zip(prompts, turns, places, strict=True)], images
+
+    def _call(self, prompt: Prompt, turn: Turn, picture: int) -> CallInput:
         ids, target = turn
         if self.settings.target == "turn":
             target = [True] * len(ids)
@@ -209,15 +232,21 @@ class Attributor:
             blocks=len(prompt.block_names),
             turn_ids=ids[:end],
             target=target[:end],
-            picture=place[id(prompt.images[0])],
+            picture=picture,
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
         """A digest, since the ids themselves would take more memory than what is kept under them."""
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
-        about = (self.fingerprint, pictures[call.picture], self.settings.normalization, self.settings.eps)
-        digest = hashlib.sha256(repr((*about, self.settings.steps, self.settings.log_probs, call.blocks)).encode())
+        about: tuple[object, ...] = (
+            self.fingerprint,
+            pictures[call.picture],
+            self.settings.normalization,
+            self.settings.eps,
+        )
+        about += (self.settings.method_name, self.settings.steps, self.settings.log_probs, call.blocks)
+        digest = hashlib.sha256(repr(about).encode())
         for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(array("q", part).tobytes())
@@ -238,20 +267,22 @@ class Attributor:
     def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:
         moved, pictures = self._with_pictures(calls, images)
         means: list[Tensor] = []
-        if self.settings.log_probs:
-            scores, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
+        if not self.settings.log_probs:
+            scores = self.method.scores(self.model, moved, pictures, self.settings)
+        else:
+            if self.method.scores_with_log_probs is not None:
+                scores, log_probs = self.method.scores_with_log_probs(self.model, moved, pictures, self.settings)
+            else:
+                scores = self.method.scores(self.model, moved, pictures, self.settings)
+                _, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
             means = [
                 one[torch.tensor(call.target[: len(one)], device=one.device)].mean()
                 for call, one in zip(moved, log_probs, strict=True)
             ]
-        elif self.settings.steps == 1:
-            scores = prefix_block_scores(self.model, moved, pictures)
-        if self.settings.steps > 1:
-            scores = block_scores(self.model, moved, pictures, self.settings.steps)
         distributions = block_distribution(scores, self.settings.normalization, self.settings.eps)
         return (torch.cat([distributions, torch.stack(means)[:, None]], 1) if means else distributions).cpu()
 
 
 def picture_digest(image: Image.Image) -> str:
     """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
-    return hashlib.sha256(f"{image.size} ".encode() + image.convert("RGB").tobytes()).hexdigest()
+    return hashlib.sha256(f"{image.size} ".encode() + to_rgb(image).tobytes()).hexdigest()

@@ -16,7 +16,9 @@ class AttributionSettings:
         target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
         normalization: How block scores become a distribution.
         eps: Weight of the uniform distribution in it.
-        steps: 1 is gradient x embedding; more are midpoints of the integrated path.
+        method: Name of the attribution method (`iapo.attribution.methods`); None is the gradient, or with several
+            steps the integrated path.
+        steps: Points of the integrated path; 1 is no path.
         no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
         batch_size: Calls in one forward pass.
         teacher_reference: Which call the teacher explains: the student's own (`student_call`), or its own greedy call
@@ -30,6 +32,7 @@ class AttributionSettings:
     target: Literal["call", "turn"] = "call"
     normalization: Normalization = "magnitude"
     eps: float = 0.01
+    method: str | None = None
     steps: int = 1
     no_call: float | None = None
     batch_size: int = 32
@@ -38,6 +41,11 @@ class AttributionSettings:
     max_turn_tokens: int = 512
     log_probs: bool = False
 
+    @property
+    def method_name(self) -> str:
+        """The method's name, also where it is left to the number of steps."""
+        return self.method or ("integrated" if self.steps > 1 else "gradient")
+
 
 class AttributionArguments(Protocol):
     """The part of `iapo.training.config.IAPOConfig` that says how calls are attributed."""
@@ -45,6 +53,7 @@ class AttributionArguments(Protocol):
     attribution_target: Literal["call", "turn"]
     attribution_normalization: Normalization
     attribution_eps: float
+    attribution_method: str | None
     attribution_steps: int
     no_call_divergence: float | None
     attribution_batch_size: int
@@ -64,6 +73,7 @@ def alignment_settings(args: AttributionArguments) -> AttributionSettings:
         target=args.attribution_target,
         normalization=args.attribution_normalization,
         eps=args.attribution_eps,
+        method=args.attribution_method,
         steps=args.attribution_steps,
         no_call=args.no_call_divergence,
         batch_size=args.attribution_batch_size,

@@ -14,13 +14,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import SiLUActivation
-from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2
-from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
+
+from iapo.models import DecoderLayers, decoder_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,27 +39,6 @@ the prompt and narrow the model."""
 
 LEAST_SAVED = 512
 """Tokens of products that tangents must save to be worth another pass."""
-
-
-FAMILIES = {
-    qwen2.Qwen2_5_VLTextModel: (
-        qwen2.Qwen2_5_VLDecoderLayer,
-        qwen2.Qwen2_5_VLRMSNorm,
-        qwen2.Qwen2_5_VLAttention,
-        qwen2.Qwen2MLP,
-    ),
-    qwen3.Qwen3VLTextModel: (
-        qwen3.Qwen3VLTextDecoderLayer,
-        qwen3.Qwen3VLTextRMSNorm,
-        qwen3.Qwen3VLTextAttention,
-        qwen3.Qwen3VLTextMLP,
-    ),
-}
-"""By language model, the types of its layers, their norms, attention and MLP."""
-
-_Norm: TypeAlias = qwen2.Qwen2_5_VLRMSNorm | qwen3.Qwen3VLTextRMSNorm
-_Attention: TypeAlias = qwen2.Qwen2_5_VLAttention | qwen3.Qwen3VLTextAttention
-_Mlp: TypeAlias = qwen2.Qwen2MLP | qwen3.Qwen3VLTextMLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +140,16 @@ def best_cut(block_of: Tensor, calls: int) -> int:
 def is_known(model: PreTrainedModel) -> bool:
     """Whether the language model consists of layers whose tangents are known here, unpatched and without hooks."""
     text = model.model.language_model
-    if type(text) not in FAMILIES or getattr(text, "has_sliding_layers", False):
+    decoder = decoder_of(text)
+    if decoder is None or getattr(text, "has_sliding_layers", False):
         return False
     if torch.is_autocast_enabled(model.device.type):
         return False
-    of_layer, of_norm, of_attention, of_mlp = FAMILIES[type(text)]
     for layer in text.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        norms = [layer.input_layernorm, layer.post_attention_layernorm, *_head_norms(attention).values()]
-        kinds = [(layer, of_layer), (attention, of_attention), (mlp, of_mlp), (mlp.act_fn, SiLUActivation)]
-        kinds += [(norm, of_norm) for norm in norms]
+        norms = [layer.input_layernorm, layer.post_attention_layernorm, *_head_norms(attention, decoder).values()]
+        kinds: list[tuple[nn.Module, type[nn.Module]]] = [(layer, decoder.layer), (attention, decoder.attention)]
+        kinds += [(mlp, decoder.mlp), (mlp.act_fn, SiLUActivation), *((norm, decoder.norm) for norm in norms)]
         linears = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         linears += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
         if any(type(one) is not known for one, known in kinds) or not all(map(_is_linear, linears)):
@@ -199,6 +179,8 @@ def run_tangents(model: PreTrainedModel, inputs: Tensor, position_ids: Tensor, b
         Keys, values and tangents.
     """
     text = model.model.language_model
+    decoder = decoder_of(text)
+    assert decoder is not None
     rows = _Rows.build(block_of)
     x, tangent = inputs[0], rows.pick(inputs[0]) * rows.is_own
     angles = [one.unsqueeze(-2) for one in text.rotary_emb(x, position_ids)]
@@ -219,7 +201,7 @@ def run_tangents(model: PreTrainedModel, inputs: Tensor, position_ids: Tensor, b
             of_heads = [rows.pick(_linear_tangent(one, of_hidden)) * rows.is_own for one in projections]
         heads = [one(hidden).unflatten(-1, (-1, attention.head_dim)) for one in projections]
         of_heads = [one.unflatten(-1, (-1, attention.head_dim)) for one in of_heads]
-        for place, head_norm in _head_norms(attention).items():
+        for place, head_norm in _head_norms(attention, decoder).items():
             if place < len(heads):
                 of_heads[place] = _norm_tangent(head_norm, heads[place], of_heads[place], rows)
                 heads[place] = head_norm(heads[place])
@@ -295,12 +277,12 @@ def _linear_tangent(module: nn.Module, tangent: Tensor) -> Tensor:
     return result
 
 
-def _head_norms(attention: _Attention) -> dict[int, _Norm]:
-    """The norms of single heads, by their place among keys, values and queries; Qwen2.5-VL has none."""
-    return {0: attention.k_norm, 2: attention.q_norm} if isinstance(attention, qwen3.Qwen3VLTextAttention) else {}
+def _head_norms(attention: Any, decoder: DecoderLayers) -> dict[int, Any]:
+    """The norms of single heads, by their place among keys, values and queries; not every family has such."""
+    return {0: attention.k_norm, 2: attention.q_norm} if decoder.head_norms else {}
 
 
-def _unit(norm: _Norm, x: Tensor) -> tuple[Tensor, Tensor]:
+def _unit(norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """What RMSNorm makes of x before its weight, and the factor that it applies, in fp32 at least."""
     wide = _wide(x)
     factor = torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.variance_epsilon)
@@ -311,7 +293,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _norm_tangent(norm: _Norm, x: Tensor, tangent: Tensor, rows: _Rows) -> Tensor:
+def _norm_tangent(norm: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> Tensor:
     """RMSNorm: scaled, without the part along the output."""
     unit, factor = (rows.pick(one) for one in _unit(norm, x))
     wide = _wide(tangent)
@@ -320,10 +302,10 @@ def _norm_tangent(norm: _Norm, x: Tensor, tangent: Tensor, rows: _Rows) -> Tenso
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return heads * cos + qwen2.rotate_half(heads) * sin
+    return heads * cos + rotate_half(heads) * sin
 
 
-def _mlp(mlp: _Mlp, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
     """The gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
     gate, up = mlp.gate_proj(x), mlp.up_proj(x)
     sigmoid = gate.sigmoid()

@@ -1,4 +1,4 @@
-"""The command line of `iapo data`. Heavy imports stay inside the verbs, so that `iapo --help` answers at once."""
+"""`iapo data`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,44 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Data sets: check, convert and look at them, make synthetic ones.", no_args_is_help=True)
+from iapo.cli.base import Verb, make_app
+from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 
-Source = Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a hub id.")]
-Split = Annotated[str | None, typer.Option(help="Which split; needed where there are several.")]
-Format = Annotated[str | None, typer.Option(help="The data's format; detected if not given.")]
+app = make_app(help="Data sets: check, convert and look at them, make synthetic ones.")
+
+Source = Annotated[str, typer.Argument(metavar="PATH", help="File, folder or hub id.")]
+Split = Annotated[str | None, typer.Option(help="Split; needed where there are several.")]
+Format = Annotated[str | None, typer.Option(help="Format of the data; detected if not given.")]
 FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search pictures without boxes for some.")]
 
 
-@app.command("check")
+@app.command("check", cls=Verb)
 def data_check(
     path: Source,
-    split: Annotated[str | None, typer.Option(help="Which split; of a folder all of them if not given.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split; of a folder all of them if not given.")] = None,
     format: Format = None,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """List what is wrong with a data set, row by row, and count what is in it; exit code 1 if a row is damaged."""
     from iapo.data.check import check
 
     found = check(path, split=split, format=format)
+    write_json(json, found)
     if any(counts.damaged or not counts.samples for counts in found.values()):
         raise typer.Exit(1)
 
 
-@app.command("convert")
+@app.command("convert", cls=Verb)
 def data_convert(
     path: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Parquet file to write.")],
     split: Split = None,
     format: Format = None,
     find_boxes: FindBoxes = False,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is damaged.")] = False,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a data set as one parquet file with its pictures; damaged rows are listed in OUT.damaged.jsonl."""
     from iapo.data.convert import convert
@@ -50,16 +58,20 @@ def data_convert(
         say(f"boxes found for {done.boxed} pictures without; none for {done.boxless.total()}")
         for reason, count in done.boxless.most_common():
             say(f"  {count}: {reason}")
+    write_json(json, done)
 
 
-@app.command("show")
+@app.command("show", cls=Verb)
 def data_show(
     path: Source,
-    out: Annotated[Path, typer.Option(help="The folder to write sheet.png and sheet.html to.")] = Path("runs/sheet"),
-    count: Annotated[int, typer.Option(help="How many rows, from the first.")] = 24,
+    out: Annotated[Path, typer.Option(callback=folder, help="Folder to write sheet.png and sheet.html to.")] = Path(
+        "runs/sheet"
+    ),
+    count: Annotated[int, typer.Option(callback=at_least(1), help="Rows, from the first.")] = 24,
     split: Split = None,
     format: Format = None,
     find_boxes: FindBoxes = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw the first rows of a data set with their boxes, as a picture and as an HTML page."""
     from iapo.data.sheet import show
@@ -69,14 +81,25 @@ def data_show(
         say(str(file))
 
 
-@app.command("make")
+@app.command("make", cls=Verb)
 def data_make(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="vbar, hbar, charxiv, vwtq, vwtq_syn or vtabfact.")],
-    count: Annotated[int, typer.Argument(metavar="N", help="How many samples.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The parquet file to write.")],
-    seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
-    size: Annotated[int, typer.Option(help="Their side in pixels, 112 to 1000.")] = 112,
-    split: Annotated[str, typer.Option(help="train, validation or test; their structures differ.")] = "train",
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help="Family: vbar, hbar, charxiv, vwtq, vwtq_syn or vtabfact.")
+    ],
+    count: Annotated[int, typer.Argument(metavar="N", callback=at_least(1), help="Number of samples.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Parquet file to write.")],
+    seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the images.")] = 0,
+    size: Annotated[
+        int, typer.Option(callback=between(112, 1000), help="Side of the images in pixels, 112 to 1000.")
+    ] = 112,
+    split: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("train", "validation", "test"),
+            help="Split, train, validation or test; their structures differ.",
+        ),
+    ] = "train",
+    quiet: Quiet = False,
 ) -> None:
     """Write synthetic samples as one parquet file. For example: iapo data make vbar 1000 runs/vbar.parquet"""
     from iapo.data.convert import make

@@ -1,4 +1,4 @@
-"""The command line of `iapo study`. Heavy imports stay inside the verbs, so that `iapo --help` answers at once."""
+"""`iapo study`."""
 
 from __future__ import annotations
 
@@ -7,40 +7,73 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Studies of training runs: the paper's figures and ablations.", no_args_is_help=True)
+from iapo.cli.base import SETTINGS, Verb, make_app, options_of
+from iapo.cli.checks import check_sets, checkpoint, offered
+from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.errors import InputError
+
+app = make_app(help="Studies of training runs: the paper's figures and ablations.")
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or NAME=FOLDER; or a folder of runs.")]
 
 
-@app.command("misuse")
+@app.command("misuse", cls=Verb)
 def study_misuse(
     runs: Runs,
-    out: Annotated[Path | None, typer.Option(help="For misuse.csv, .svg and .png; the runs' folder.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Clearly divisible pictures; else the run's number, 256.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder, help="Folder for misuse.csv, .svg and .png; the runs' own.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Clearly divisible images; else the run's number, 256.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="File, folder or hub id; else the run's held-out data.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of the data or the synthetic pictures.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data or the synthetic images.")] = None,
     families: Annotated[str | None, typer.Option(help="Synthetic families, with commas between.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher's checkpoint; the run's own.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy; the run's eval_temperature.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where the policies run; the CPU if not given.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(callback=checkpoint, help="Checkpoint of the teacher; the run's own.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(callback=at_least(0), help="Temperature, 0 is greedy; the run's eval_temperature.")
+    ] = None,
+    tools: Annotated[
+        str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's own.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the policies; the CPU if not given.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Misused calls, and the attribution of right and wrong tools, at a run's checkpoints (the paper's Fig. 3).
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.evaluation.run import split_list
+    from iapo.data.sources import split_list
+    from iapo.data.synthetic.families import find_family
+    from iapo.studies.folders import find_runs
+
+    if data is not None and families is not None:
+        raise InputError("data and families are both given; take one of them")
+    chosen = None if families is None else split_list(families)
+    for family in chosen or ():
+        find_family(family)
+    find_runs(runs)
     from iapo.studies.misuse import study_misuse
 
-    changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher}
-    changes |= {"families": None if families is None else split_list(families), "temperature": temperature}
-    study_misuse(runs, out, changes, device=device)
+    changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}
+    changes |= {"families": chosen, "temperature": temperature}
+    write_json(json, study_misuse(runs, out, changes, device=device))
 
 
-@app.command("curves")
+@app.command("curves", cls=Verb)
 def study_curves(
     runs: Runs,
-    out: Annotated[Path | None, typer.Option(help="For curves.csv, .svg and .png; the runs' folder.")] = None,
-    smooth: Annotated[int, typer.Option(help="Steps of a running mean, an odd number; 1: none.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder, help="Folder for curves.csv, .svg and .png; the runs' own.")
+    ] = None,
+    smooth: Annotated[
+        int, typer.Option(callback=at_least(1), help="Steps of a running mean, an odd number; 1: none.")
+    ] = 1,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Calls, success, misuse, outcome, divergence and penalty per step; seeds of one method together (Fig. 4).
 
@@ -48,20 +81,26 @@ def study_curves(
     """
     from iapo.studies.curves import study_curves
 
-    study_curves(runs, out, smooth=smooth)
+    write_json(json, study_curves(runs, out, smooth=smooth))
 
 
-@app.command("ablate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command("ablate", cls=Verb, context_settings=SETTINGS)
 def study_ablate(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Holds all runs; an ablation that was stopped there goes on.")],
-    preset: Annotated[str, typer.Option(help="smoke or full.")] = "smoke",
-    file: Annotated[str | None, typer.Option(help="A YAML file of your own (docs/studies.md), instead.")] = None,
+    out: Annotated[
+        Path, typer.Option(callback=folder, help="Folder of all runs; an ablation that was stopped there goes on.")
+    ],
+    preset: Annotated[
+        str, typer.Option(callback=one_of("smoke", "full"), help="Packaged ablation, smoke or full.")
+    ] = "smoke",
+    file: Annotated[str | None, typer.Option(help="YAML file of your own (docs/studies.md), instead.")] = None,
     groups: Annotated[str | None, typer.Option(help="Some of its groups, with commas between.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Of the trainings, with commas between.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds of the trainings, with commas between.")] = None,
     sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
-    samples: Annotated[int | None, typer.Option(help="How many of each test set.")] = None,
-    together: Annotated[int, typer.Option(help="Runs at a time, 1 or 2.")] = 2,
+    samples: Annotated[int | None, typer.Option(callback=at_least(1), help="Samples of each test set.")] = None,
+    together: Annotated[int, typer.Option(callback=between(1, 2), help="Runs at a time, 1 or 2.")] = 2,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train variants under equal budgets: teachers (Table 2), coefficient and decay (Table 3), our own choices.
 
@@ -69,6 +108,10 @@ def study_ablate(
     iapo study ablate --preset full --groups penalty --seeds 0,1 --out runs/penalty
     """
     from iapo.experiments.ablate import ablate
+    from iapo.training.settings import typed
 
+    if sets is not None:
+        check_sets(sets)
     given: dict[str, object] = {"groups": groups, "seeds": seeds, "sets": sets, "samples": samples}
-    ablate(file or preset, given, context.args, out, together=together)
+    settings = typed(context.args, options=options_of(context))
+    write_json(json, ablate(file or preset, given, settings, out, together=together))

@@ -1,4 +1,4 @@
-"""The command line of `iapo tiny`. Heavy imports stay inside the verbs, so that `iapo --help` answers at once."""
+"""`iapo tiny`."""
 
 from __future__ import annotations
 
@@ -7,37 +7,77 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The packaged tiny models.", no_args_is_help=True)
+from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import check_checkpoint
+from iapo.cli.options import Json, Quiet, at_least, folder, one_of, write_json
+from iapo.errors import InputError, unknown
+
+app = make_app(help="The packaged tiny models.")
 
 
-@app.command("build")
+@app.command("build", cls=Verb)
 def tiny_build(
-    out: Annotated[Path, typer.Option(help="Where the checkpoint folders are written.")] = Path("runs/tiny"),
-    model: Annotated[str, typer.Option(help="tiny-student, tiny-teacher, tiny-qwen3-vl-teacher or all.")] = "all",
-    stage: Annotated[str | None, typer.Option(help="sight, protocol or teacher; all that the model has.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, lessons, rollouts and measurements.")] = 0,
+    out: Annotated[Path, typer.Option(callback=folder, help="Folder to write the checkpoints to.")] = Path("runs/tiny"),
+    model: Annotated[
+        str, typer.Option(help="Model: tiny-student, tiny-teacher, tiny-qwen3-vl-teacher or all.")
+    ] = "all",
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            callback=one_of("sight", "protocol", "teacher"),
+            help="Stage: sight, protocol or teacher; all that the model has.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(callback=at_least(0), help="Seed of weights, lessons, rollouts and measurements.")
+    ] = 0,
     scale: Annotated[float, typer.Option(help="Factor on the number of steps, for a quick trial.")] = 1.0,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Make the tiny models from nothing: short lessons, whole episodes, for the teachers GRPO."""
+    from iapo.training.declared import keys_of
+
+    known = keys_of("iapo.tiny.recipes", "RECIPES")
+    if model not in (*known, "all"):
+        raise unknown("tiny model", model, (*known, "all"))
+    if scale <= 0:
+        raise InputError(f"scale is {scale}; give a positive factor")
     from iapo.tiny.command import build_models
 
-    build_models(out, model, stage=stage, seed=seed, scale=scale)
+    write_json(json, build_models(out, model, stage=stage, seed=seed, scale=scale, quiet=quiet))
 
 
-@app.command("evaluate")
+@app.command("evaluate", cls=Verb)
 def tiny_evaluate(
-    models: Annotated[str, typer.Option(help="Packaged names or folders, by commas.")] = "tiny-student,tiny-teacher",
-    families: Annotated[str, typer.Option(help="Families of pictures, by commas.")] = "all",
-    samples: Annotated[int, typer.Option(help="Pictures a family.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the pictures, the tool sets and the sampling.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Of the sampling; 0 is greedy.")] = 1.0,
-    json: Annotated[Path | None, typer.Option(help="A file for all numbers.")] = None,
+    models: Annotated[
+        str, typer.Option(help="Packaged names or folders, with commas between.")
+    ] = "tiny-student,tiny-teacher",
+    families: Annotated[str, typer.Option(help="Families of images, with commas between.")] = "all",
+    samples: Annotated[int, typer.Option(callback=at_least(1), help="Images a family.")] = 100,
+    seed: Annotated[
+        int, typer.Option(callback=at_least(0), help="Seed of the images, the tool sets and the sampling.")
+    ] = 0,
+    temperature: Annotated[
+        float, typer.Option(callback=at_least(0), help="Temperature of the sampling; 0 is greedy.")
+    ] = 1.0,
+    json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure tiny models by family and tool names, and where their calls come from.
 
     For example: iapo tiny evaluate --models tiny-student --families vbar,hbar --samples 50 --json runs/tiny.json
     """
+    from iapo.data.sources import split_list
+    from iapo.data.synthetic.families import find_family
+
+    chosen = None if families == "all" else split_list(families)
+    for family in chosen or ():
+        find_family(family)
+    if not (names := split_list(models)):
+        raise InputError("models names none; give packaged names or folders, with commas between")
+    for name in names:
+        check_checkpoint(name)
     from iapo.tiny.command import evaluate_models
 
-    chosen = None if families == "all" else families.split(",")
-    evaluate_models(models.split(","), chosen, samples=samples, seed=seed, temperature=temperature, out=json)
+    write_json(json, evaluate_models(names, chosen, samples=samples, seed=seed, temperature=temperature))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.storage import append_record, whole_file
 
 
 @dataclass(slots=True)
@@ -71,16 +71,12 @@ def convert(
     _check_free(out, aside)
     done = Converted()
     items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))
-    part = aside.with_name(f"{aside.name}.part")
+    with whole_file(aside) as part:
 
-    def keep(damage: Damage) -> None:
-        done.damaged += 1
-        line = {"row": damage.row, "id": damage.id, "reason": damage.reason, "file": damage.file}
-        with part.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        def keep(damage: Damage) -> None:
+            done.damaged += 1
+            append_record(part, {"row": damage.row, "id": damage.id, "reason": damage.reason, "file": damage.file})
 
-    part.unlink(missing_ok=True)
-    try:
         samples = strict(items) if refuse_damage else quarantine(items, keep)
         if find_boxes:
             samples = _with_boxes(samples, done)
@@ -88,10 +84,8 @@ def convert(
         if first is None:
             raise InputError(f"no row of {source} gives a sample; iapo data check {source} says why")
         done.samples = write_rows(itertools.chain([first], samples), out)
-        if done.damaged:
-            done.quarantine = part.replace(aside)
-    finally:
-        part.unlink(missing_ok=True)
+    if done.damaged:
+        done.quarantine = aside
     return done
 
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from iapo.data.damage import RowError
+from iapo.records import Sample
 
 JOINED = "|||"
 """Between the answers of one question in VTool-R1's and ReFocus's charts."""
 
 LISTED = "|"
 """Between them in TableVQA-Bench, once or several times in a row, as in the WikiTableQuestions that it comes from."""
+
+
+_CONTROL = re.compile(r"<\|\w+\|>")
+
+
+def refuse_control_tokens(sample: Sample) -> None:
+    """Refuses a question, or a name of a box, that would end the prompt it stands in.
+
+    Raises:
+        RowError: If one of them holds a control token such as `<|im_end|>`.
+    """
+    texts = {"the question": sample.question}
+    texts |= {f"the name {name!r}": name for boxes in (sample.column_boxes, sample.row_boxes) for name in boxes}
+    for what, text in texts.items():
+        if found := _CONTROL.search(text):
+            raise RowError(f"{what} holds the control token {found[0]}; remove it from the text")
 
 
 def text_of(fields: Mapping[str, Any], *names: str) -> str:

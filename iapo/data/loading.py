@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iapo.data.damage import Damage, RowError, quarantine, strict
+from iapo.data.fields import refuse_control_tokens
 from iapo.data.files import canonical, choose, files_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
@@ -53,7 +54,8 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         source: A file, a folder or a hub id (`owner/name`).
         split: Which split; None where there is one alone. In a folder a split is told by the files' names
             (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells.
-        format: One of `FORMATS`; found by `detect` if None.
+        format: One of `FORMATS`, or `FILE.py:NAME` of your own (`iapo.data.formats.known.find_format`); found by
+            `detect` if None.
 
     Returns:
         Samples and damage in the order of the rows.
@@ -64,6 +66,10 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     known = None if format is None else find_format(format)
     path = Path(source)
     rows: Iterator[Row | Damage]
+    if known is not None and known.open_path is not None:
+        if not path.exists():
+            raise InputError(f"there is no file or folder {str(source)!r}")
+        return known.open_path(path, split)
     if path.exists():
         files = choose(path, split)
         known = known or _detect_files(files)
@@ -108,6 +114,7 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: st
             continue
         try:
             sample = known.read(dataclasses.replace(row, ordinal=ordinal))
+            refuse_control_tokens(sample)
         except RowError as error:
             yield Damage(row.number, _id(row), str(error), row.file)
             continue

@@ -11,15 +11,29 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from iapo.data.damage import RowError
+from iapo.images import is_plain, to_rgb, upright
 from iapo.records import save_png
 
-_KEPT = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
+"""Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
+
+SHORTEST_SIDE = 28
+"""Shortest side of an image in pixels: one token of Qwen2.5-VL."""
+
+WIDEST_ASPECT = 200
+"""Longest side of an image divided by its shortest, at most; the image processors refuse more."""
+
+_KEPT = ("PNG", "JPEG", "MPO")
 _ATTRIBUTE = "_iapo_encoded"
 _LONGEST = 200
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
     """Decodes a picture completely, so that a truncated one is found now, and opens it anew.
+
+    It comes as it is looked at (`iapo.images.to_rgb`): upright, transparent pixels over white, more than 8 bits scaled
+    to 8. A picture that Pillow's plain conversion to RGB shows rightly comes as its file has it. Of several frames the
+    first is taken.
 
     What is returned holds its encoded bytes until its pixels are asked for, so that a long list of samples needs little
     memory.
@@ -31,7 +45,7 @@ def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Im
         inside: Whether the path must lie in `folder` itself.
 
     Raises:
-        RowError: If there is no picture, or it cannot be decoded.
+        RowError: If there is no picture, it cannot be decoded, or it is too small or too narrow for the models.
     """
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
@@ -68,7 +82,9 @@ def reopen(image: Image.Image) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
+    Image.init()
+    # Some are built into Pillow or not.
+    image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     if image.format in _KEPT:
         # Copies and conversions are new objects without it, so it cannot outlive the pixels that it encodes.
         setattr(image, _ATTRIBUTE, data)
@@ -95,13 +111,27 @@ def _find(path: str, shown: str, folder: Path | None, inside: bool) -> Path:
 
 def _decode(data: bytes, what: str) -> Image.Image:
     try:
-        Image.open(io.BytesIO(data)).load()
+        image = _open(data)
+        image.load()
+        if not is_plain(image):
+            buffer = io.BytesIO()
+            save_png(to_rgb(upright(image)), buffer)
+            data = buffer.getvalue()
     except Image.DecompressionBombError as error:
         raise RowError(f"{what} is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except UnidentifiedImageError as error:
-        raise RowError(f"{what} is in no known picture format") from error
+        raise RowError(f"{what} is in no known picture format ({', '.join(FORMATS)})") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise RowError(
             f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
         ) from error
+    short, long = sorted(image.size)
+    if short < SHORTEST_SIDE:
+        raise RowError(
+            f"{what} has {image.width} x {image.height} pixels; the models need {SHORTEST_SIDE} pixels on either side"
+        )
+    if long > WIDEST_ASPECT * short:
+        raise RowError(
+            f"{what} has {image.width} x {image.height} pixels; one side may be at most {WIDEST_ASPECT} times the other"
+        )
     return _open(data)

@@ -16,6 +16,7 @@ from iapo.data.loading import load
 from iapo.display.terminal import plain
 from iapo.errors import InputError
 from iapo.records import Box, Sample, image_to_text, save_png
+from iapo.storage import write_text
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
 _CELL, _CAPTION, _GAP = 320, 48, 8
@@ -74,7 +75,7 @@ def show(
     out.mkdir(parents=True, exist_ok=True)
     picture, page = out / "sheet.png", out / "sheet.html"
     save_png(contact_sheet(items), picture)
-    page.write_text(html_sheet(items, title=source), encoding="utf-8")
+    write_text(page, html_sheet(items, title=source))
     return picture, page
 
 

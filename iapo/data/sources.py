@@ -1,17 +1,25 @@
-"""Where a test set's name becomes samples."""
+"""Resolves the name of a source to samples: one grammar for `--data`, `--sets`, configurations and studies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any, Literal
 
-from iapo.data.benchmarks import load_benchmark
-from iapo.data.loading import load, strict
+from iapo.data.benchmarks import BENCHMARKS, load_benchmark
+from iapo.data.damage import Damage, quarantine, strict
+from iapo.data.formats.known import FORMATS
+from iapo.data.loading import load
 from iapo.data.synthetic import SMALLEST, generate
 from iapo.data.synthetic.families import BY_NAME, FAMILIES
 from iapo.errors import InputError
+from iapo.plugins import is_reference
 from iapo.records import Sample
+
+Part = Literal["train", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +28,7 @@ class SourceSettings:
 
     Attributes:
         count: How many, the first ones; 0 takes all, where a source has an end.
-        seed: Of synthetic pictures.
+        seed: Seed of synthetic pictures.
         split: `train`, `validation` or `test`, or what a source of your own calls it.
         size: Longer side of synthetic pictures in pixels.
         question_types: What is asked about synthetic pictures; empty: all that a family has.
@@ -33,41 +41,124 @@ class SourceSettings:
     question_types: Sequence[str] = field(default=())
 
 
-def read_source(name: str, settings: SourceSettings) -> list[Sample]:
-    """The samples of a source.
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas between."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def source_names(text: str) -> tuple[str, ...]:
+    """The sources that a setting names, with commas between; a path that exists is one, whatever is in it."""
+    return (text,) if Path(text).exists() else split_list(text)
+
+
+def sources_of(run: Mapping[str, Any], part: Part) -> tuple[tuple[str, ...], SourceSettings]:
+    """The sources that a training is made on or evaluated on, and which samples of them.
 
     Args:
-        name: A family of synthetic pictures (`vbar`, see `iapo.data.synthetic.families`); a test set of the paper and
-            where it lies (`vwtq@FOLDER`, or `vwtq@hub`, see `iapo.data.benchmarks`); or a file, a folder or a hub id.
+        run: `iapo.training.run.RunArguments` as a dict, as in the manifest.
+        part: `train` or `test`.
+    """
+    testing = part == "test"
+    text = (run["eval_data"] or run["data"]) if testing else run["data"]
+    names = tuple(run["families"]) if text is None else source_names(text)
+    count, split = run["eval_samples"] if testing else run["train_samples"], str(part)
+    if text is not None:
+        split = run["eval_split"] if testing else run["data_split"]
+        if not testing and (run["data_samples"] or not set(names) <= BY_NAME.keys()):
+            count = run["data_samples"]
+    return names, SourceSettings(
+        count=count,
+        seed=run["eval_seed"] if testing else run["charts_seed"],
+        split=split,
+        size=run["picture_size"],
+        question_types=tuple(run["question_types"]),
+    )
+
+
+def read_sources(
+    names: Sequence[str], settings: SourceSettings, keep: Callable[[Damage], object] | None = None
+) -> list[Sample]:
+    """Reads the samples of several sources, in turn.
+
+    Args:
+        names: As in `open_source`.
+        settings: Which samples; `count` of all sources together, in equal shares.
+        keep: As in `read_source`.
+
+    Raises:
+        InputError: As `read_source`.
+    """
+    if not names:
+        raise InputError("no source of samples is named; give one at least")
+    share, rest = divmod(settings.count, len(names))
+    # A share of 0 would take all.
+    counts = [share + (index < rest) for index in range(len(names))]
+    columns = [
+        read_source(name, dataclasses.replace(settings, count=count), keep)
+        for name, count in zip(names, counts, strict=True)
+        if count or not settings.count
+    ]
+    return [sample for row in zip_longest(*columns) for sample in row if sample is not None]
+
+
+def read_source(name: str, settings: SourceSettings, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
+    """Reads the samples of a source.
+
+    Args:
+        name: As in `open_source`.
+        settings: Which of its samples.
+        keep: Called with each damaged row, which is then left out; None refuses the first.
+
+    Raises:
+        InputError: If there is no such source, it has not what the settings ask for, or a row of it is damaged and may
+            not be left out.
+    """
+    rows = open_source(name, settings)
+    samples = strict(rows) if keep is None else quarantine(rows, keep)
+    found = list(islice(samples, settings.count or None))
+    if not found:
+        raise InputError(f"{name!r} has no sample of the split {settings.split!r} that loads")
+    return found
+
+
+def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage]:
+    """Opens a source, which may hold more than `settings.count` samples.
+
+    Args:
+        name: A family of synthetic pictures (`vbar`, see `iapo.data.synthetic.families`); a file, a folder or a hub id;
+            a test set of the paper and where it lies (`vwtq@FOLDER`, or `vwtq@hub`, see `iapo.data.benchmarks`); or a
+            format and what is of it (`FORMAT@PATH`, with one of `FORMATS` or a reader of the user's own, such as
+            `FILE.py:READER`).
         settings: Which of its samples.
 
     Raises:
-        InputError: If there is no such source, it has not what the settings ask for, or a row of it is damaged.
+        InputError: If there is no such source.
     """
     if settings.count < 0:
         raise InputError(f"{settings.count} samples of {name!r} are asked for; give at least 1, or 0 for all")
     if name in BY_NAME:
         if not settings.count:
             raise InputError(f"synthetic pictures of {name!r} have no end; say how many samples")
-        return list(
-            generate(
-                name,
-                settings.count,
-                seed=settings.seed,
-                size=settings.size,
-                question_types=settings.question_types or None,
-                split=settings.split,
-            )
+        return generate(
+            name,
+            settings.count,
+            seed=settings.seed,
+            size=settings.size,
+            question_types=settings.question_types or None,
+            split=settings.split,
         )
-    benchmark, at, where = name.partition("@")
-    if at:
-        rows = load_benchmark(benchmark, None if where == "hub" else where)
-    else:
-        try:
-            rows = load(name, split=settings.split)
-        except ValueError as error:
-            raise InputError(f"test set {name!r} is no family ({', '.join(FAMILIES)}), and {error}") from error
-    samples = list(islice(strict(rows), settings.count or None))
-    if not samples:
-        raise InputError(f"test set {name!r} has no sample of the split {settings.split!r}")
-    return samples
+    before, at, where = name.partition("@")
+    if at and not Path(name).exists():
+        if before in FORMATS or is_reference(before):
+            return load(where, split=settings.split, format=before)
+        if before not in BENCHMARKS:
+            known = ", ".join([*BENCHMARKS, *FORMATS])
+            raise InputError(
+                f"unknown test set {before!r}; before @ stands a test set or a format ({known}), or your own reader, "
+                "FILE.py:NAME"
+            )
+        return load_benchmark(before, None if where == "hub" else where)
+    try:
+        return load(name, split=settings.split)
+    except InputError as error:
+        raise InputError(f"{name!r} is no family ({', '.join(FAMILIES)}), and {error}") from error

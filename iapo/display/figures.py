@@ -81,9 +81,9 @@ def plot_attribution(folders: Mapping[str, RunFolder], stem: Path) -> Path:
     """
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     first = next(iter(evaluations.values()))
-    bars = {"before": first["attribution"]["before"]["student"]}
-    bars |= {name: evaluation["attribution"]["after"]["student"] for name, evaluation in evaluations.items()}
-    bars |= {"teacher": first["attribution"]["before"]["teacher"]}
+    bars = {"before": first.attribution["before"]["student"]}
+    bars |= {name: evaluation.attribution["after"]["student"] for name, evaluation in evaluations.items()}
+    bars |= {"teacher": first.attribution["before"]["teacher"]}
     figure = new_figure(9, 4.5)
     axes = figure.subplots()
     blocks = list(bars["before"])

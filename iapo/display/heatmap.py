@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from iapo.images import to_rgb
+
 _MAP = colormaps["RdBu_r"]
 _COLOURS = ("#1f4e9c", "#e08214", "#4d9221")
 _MOST_NUMBERS = 36
@@ -123,7 +125,7 @@ def draw_blocks(
 
 def _heat(axes: Axes, image: Image.Image, panel: Panel, limit: float) -> None:
     extent = (0, image.width, image.height, 0)
-    axes.imshow(image.convert("L").convert("RGB"), extent=extent)
+    axes.imshow(to_rgb(image).convert("L").convert("RGB"), extent=extent)
     colours = _MAP(0.5 + 0.5 * panel.patches / limit)
     # What hardly counts lets the picture through.
     colours[..., 3] = 0.15 + 0.6 * np.sqrt(np.abs(panel.patches) / limit)

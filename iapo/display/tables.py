@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from rich.table import Table
 
-from iapo.estimates import mean_difference
+from iapo.estimates import Estimate, mean_difference
+from iapo.results import SetsEvaluation, TrainingEvaluation
 from iapo.runs import RunFolder
 
 MEASURES = {
@@ -21,11 +20,17 @@ MEASURES = {
 """Columns of the comparison: key in `evaluation.json` -> heading."""
 
 
-def estimate_text(estimate: Mapping[str, Any]) -> str:
-    """An estimate as `value [low, high]`, or a dash where nothing was counted."""
-    if estimate["value"] is None:
+def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
+    """Writes an estimate as `value [low, high]`, or a dash where nothing was counted.
+
+    Args:
+        estimate: Estimate; None where there is none.
+        sign: `+` where positive numbers are to have their sign as well.
+    """
+    if estimate is None or estimate.value is None:
         return "-"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    value, low, high = (f"{end:{sign}.3f}" for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
@@ -36,15 +41,13 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
     """
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     first = next(iter(evaluations.values()))
-    settings = first["settings"]
-    how = "greedy" if settings["temperature"] == 0 else f"sampled at temperature {settings['temperature']:g}"
-    table = Table(title=f"{first['samples']} held-out charts, {how}; 95% intervals")
+    table = Table(title=f"{_held_out(first)}; 95% intervals")
     table.add_column("")
     for heading in MEASURES.values():
         table.add_column(heading)
-    rows = {"before": first["before"]} | {name: evaluation["after"] for name, evaluation in evaluations.items()}
+    rows = {"before": first.before} | {name: evaluation.after for name, evaluation in evaluations.items()}
     for name, row in rows.items():
-        table.add_row(name, *(estimate_text(row[key]) for key in MEASURES))
+        table.add_row(name, *(estimate_text(row.get(key)) for key in MEASURES))
     return table
 
 
@@ -53,27 +56,51 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     lines = []
     for name, one in evaluations.items():
-        lines.append(f"{name} - before, accuracy, paired: {estimate_text(one['after_minus_before']['outcome'])}")
-    (first, reference), *others = ((name, one["outcomes"]["after"]) for name, one in evaluations.items())
+        lines.append(f"{name} - before, accuracy, paired: {estimate_text(one.differences['outcome'])}")
+    (first, reference), *others = ((name, one.outcomes["after"]) for name, one in evaluations.items())
     for name, outcomes in others:
-        change = dataclasses.asdict(mean_difference(outcomes, reference))
+        change = mean_difference(outcomes, reference)
         lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(change)}")
     return lines
 
 
-def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
+def training_table(evaluation: TrainingEvaluation, differences: Mapping[str, Estimate]) -> Table:
+    """Makes one row a measure of a training: before, after, and the paired difference; 95% intervals beside the values.
+
+    Args:
+        evaluation: Evaluation before and after the training.
+        differences: Each measure's value after training less the one before, on the same samples.
+    """
+    table = Table(title=f"{_held_out(evaluation)}; 95% intervals")
+    for heading in ("", "before", "after", "difference"):
+        table.add_column(heading)
+    for name, heading in MEASURES.items():
+        if evaluation.after[name].value is not None:
+            values = (estimate_text(one[name]) for one in (evaluation.before, evaluation.after))
+            table.add_row(heading, *values, estimate_text(differences.get(name), "+"))
+    return table
+
+
+def _held_out(evaluation: TrainingEvaluation) -> str:
+    settings = evaluation.settings
+    how = "greedy" if settings["temperature"] == 0 else f"sampled at temperature {settings['temperature']:g}"
+    return f"{evaluation.samples} held-out charts, {how}"
+
+
+def evaluation_table(evaluation: SetsEvaluation) -> Table:
     """One row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the values."""
-    settings = evaluation["settings"]
+    settings = evaluation.settings
     generation = settings["endpoint"] or settings["generation"]
     how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"
-    tools = "with tools" if settings["tools"] else "without tools"
+    named = {None: "with tools", "none": "without tools"}
+    tools = named.get(settings["tools"], f"with {settings['tools']}")
     times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
-    table = Table(title=f"{evaluation['model']}, {tools}, {how}{times}; 95% intervals")
+    table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals")
     measures = list(MEASURES)[:4]
     for heading in ("", "samples", *(MEASURES[key] for key in measures)):
         table.add_column(heading)
-    for name, row in evaluation["sets"].items():
-        table.add_row(name, str(row["samples"]), *(estimate_text(row[key]) for key in measures))
-    if len(evaluation["sets"]) > 1:
-        table.add_row("average", "", estimate_text(evaluation["average"]))
+    for name, row in evaluation.sets.items():
+        table.add_row(name, str(row.samples), *(estimate_text(row.measures.get(key)) for key in measures))
+    if len(evaluation.sets) > 1:
+        table.add_row("average", "", estimate_text(evaluation.average))
     return table

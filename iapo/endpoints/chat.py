@@ -1,72 +1,142 @@
-"""Client of OpenAI-compatible chat endpoints with pictures: retries with backoff, and failures that say what to do."""
+"""Client of OpenAI-compatible chat endpoints with pictures: one way to ask, to try again, and to say what failed."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from urllib.parse import unquote
 
 from iapo.errors import InputError
 from iapo.records import image_to_text
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+"""Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
+
+TAKEN_AWAY = ("content_filter", "abort", "error", "cancelled")
+"""Reasons to end with which an endpoint takes an answer away from the model; what is there of it is not whole."""
+
+_CREDENTIALS = re.compile(r"(://)([^/?#\s]*)@")
+_Answer = TypeVar("_Answer")
 
 
 class EndpointError(RuntimeError):
     """The endpoint gave no answer; one sentence says why. It is never a wrong answer of the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """Where an endpoint is and how it is asked; written down with the result.
+class RefusedError(EndpointError):
+    """The endpoint refuses the request, such as for a wrong key; asking again would not help.
 
     Attributes:
-        url: Its base, for example `https://api.openai.com/v1` or `http://localhost:8000/v1`.
-        model: The model's name there.
-        key_variable: The environment variable that holds the key; where it is unset, none is sent.
-        temperature: 0 is as greedy as the endpoint can be.
-        top_p: Nucleus where it samples.
-        max_turn_tokens: Longest turn in tokens.
-        length_parameter: What the endpoint calls that limit; the newest models of OpenAI know the second name alone.
-        timeout: Seconds until a request counts as failed.
-        attempts: How often a request is sent before the run stops.
+        reason: What it says.
     """
 
-    url: str
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnansweredError(EndpointError):
+    """No attempt brought an answer that can be used.
+
+    Attributes:
+        reason: What was wrong with the last attempt.
+        attempts: How many there were.
+        answered: Whether the endpoint answered the last one, only not with what was asked for.
+    """
+
+    def __init__(self, message: str, reason: str, attempts: int, answered: bool) -> None:
+        super().__init__(message)
+        self.reason, self.attempts, self.answered = reason, attempts, answered
+
+
+class UnusableError(Exception):
+    """An answer is not whole, or not what was asked for; it is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """Where an endpoint is and how it is asked.
+
+    Attributes:
+        model: Name of the model there.
+        url: Its base, for example `http://localhost:8000/v1`, also with `user:password@`; None is OpenAI's.
+        key_variable: Environment variable that holds the key; endpoints without keys ignore what is sent.
+        temperature: Temperature of the sampling; 0 is as greedy as the endpoint can be.
+        top_p: Nucleus of the sampling; None leaves it to the endpoint.
+        max_turn_tokens: Longest answer in tokens; None leaves it to the endpoint.
+        length_parameter: Name of that limit there; the newest models of OpenAI know the second alone.
+        timeout: Seconds until a request counts as failed.
+        retries: How often a failed request is sent again.
+        concurrency: Structured questions that are under way at a time (`iapo.endpoints.questions`).
+        on_error: What happens to a structured question when the retries are used up: `wait` goes on asking, `stop`
+            raises, `rules` gives no reply and leaves it to the caller's rules.
+        cache: File that keeps the replies to structured questions; None keeps them in memory.
+    """
+
     model: str
+    url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     temperature: float = 0.0
-    top_p: float = 1.0
-    max_turn_tokens: int = 512
+    top_p: float | None = None
+    max_turn_tokens: int | None = None
     length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     timeout: float = 120.0
-    attempts: int = 6
+    retries: int = 5
+    concurrency: int = 8
+    on_error: Literal["wait", "stop", "rules"] = "stop"
+    cache: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The endpoint's address for messages, without credentials."""
+        return "OpenAI" if self.url is None else without_credentials(self.url)
+
+    @property
+    def name(self) -> str:
+        """What messages call the model there."""
+        return f"{self.model} at {self.where}"
 
 
 class ChatEndpoint:
     """Asks an endpoint for the next turn of a chat; may be used by several threads.
 
+    Requests that fail on the way, time out, or end with status 408, 409, 429 or 5xx are sent again by the `openai`
+    package, which waits as long as the endpoint asks for, or longer each time.
+
     Args:
         settings: Where and how.
-        sleep: Waits for that many seconds between two attempts.
 
     Raises:
-        InputError: If the `openai` package is missing, or a setting cannot be.
+        InputError: If the `openai` package or the key is missing, or a setting cannot be.
     """
 
-    def __init__(self, settings: EndpointSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: EndpointSettings) -> None:
         try:
             import openai
         except ImportError as error:
             raise InputError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
-        if not settings.url.startswith(("http://", "https://")):
-            raise InputError(f"the endpoint {settings.url!r} is no address; write http://... or https://...")
-        if settings.attempts < 1:
-            raise InputError(f"attempts is {settings.attempts}; give at least 1")
-        self.settings, self._sleep, self._openai = settings, sleep, openai
+        url = settings.url
+        headers: dict[str, str] = {}
+        if url is not None:
+            if not url.startswith(("http://", "https://")):
+                raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")
+            url, headers = _split_credentials(url)
+        if settings.retries < 0:
+            raise InputError(f"the endpoint's retries are {settings.retries}; give at least 0")
+        key = os.environ.get(settings.key_variable)
+        if key is None and url is None:
+            raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
+        self.settings, self._openai = settings, openai
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
-        key = os.environ.get(settings.key_variable) or "none"
-        self._client = openai.OpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
+        self._client = openai.OpenAI(
+            base_url=url, api_key=key or "none", timeout=settings.timeout, default_headers=headers
+        )
 
     def __call__(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The model's next turn.
@@ -77,50 +147,91 @@ class ChatEndpoint:
         Raises:
             EndpointError: If the endpoint refuses the request, or fails in every attempt.
         """
-        request = [_wire(message) for message in messages]
-        for attempt in range(self.settings.attempts):
-            try:
-                return self._ask(request)
-            except _RetryableError as error:
-                reason = str(error)
-                if attempt + 1 < self.settings.attempts:
-                    # 1, 2, 4 ... seconds, or as long as the endpoint asks for.
-                    self._sleep(min(60.0, error.wait if error.wait is not None else 2.0**attempt))
-        where = f"the endpoint {self.settings.url} failed {self.settings.attempts} times"
-        raise EndpointError(f"{where}, lastly with: {reason}; see that it is up and run the same command again")
+        return self.ask([_wire(message) for message in messages], lambda text: text)
 
-    def _ask(self, request: list[dict[str, Any]]) -> str:
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        read: Callable[[str], _Answer],
+        more: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        """Asks until an answer can be used.
+
+        Args:
+            messages: Chat messages as the protocol has them.
+            read: What makes an answer of the text; raises `UnusableError` where it cannot be used.
+            more: Further fields of the request.
+
+        Raises:
+            RefusedError: If the endpoint refuses the request.
+            UnansweredError: If no attempt brought an answer that can be used.
+        """
+        settings, attempts = self.settings, 0
+        body: dict[str, Any] = {"model": settings.model, "messages": messages, "temperature": settings.temperature}
+        if settings.top_p is not None:
+            body["top_p"] = settings.top_p
+        if settings.max_turn_tokens is not None:
+            body["extra_body"] = {settings.length_parameter: settings.max_turn_tokens}
+        while True:
+            failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
+            attempts += failures + 1
+            try:
+                return read(_text(answer))
+            except UnusableError as error:
+                if attempts > settings.retries:
+                    raise self._unanswered(str(error), attempts, answered=True) from error
+            time.sleep(pause(attempts - 1))
+
+    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, str]:
+        """The body of a response, and how often the request had failed before; `retries` of those are allowed."""
         openai, settings = self._openai, self.settings
+        taken = settings.retries - retries
         try:
-            # Read as text and parsed below: what the client makes of a malformed body differs from case to case.
-            completion = self._client.chat.completions.with_raw_response.create(
-                model=settings.model,
-                messages=request,  # type: ignore[arg-type]
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                extra_body={settings.length_parameter: settings.max_turn_tokens},
-            )
-            body = completion.http_response.json()
+            # Read as text and parsed later: what the client makes of a malformed body differs from case to case.
+            response = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create(**body)
+            return response.retries_taken, response.http_response.text
         except openai.APIStatusError as error:
-            reason = f"HTTP {error.status_code}: {error.message}"
+            reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message}"
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                raise _RetryableError(reason, _wait(error.response.headers.get("retry-after"))) from error
-            raise EndpointError(
-                f"the endpoint {settings.url} refused a request to model {settings.model!r} with {reason}; "
-                "correct the settings, or the sample that it refuses, and run again"
+                raise self._unanswered(reason, taken + _sent(error), answered=False) from error
+            raise RefusedError(
+                f"the endpoint {settings.where} refused a request to model {settings.model!r} with {reason}; "
+                "correct the settings, or the sample that it refuses, and run again",
+                reason,
             ) from error
         except openai.APIConnectionError as error:
             # Timeouts are among them.
-            raise _RetryableError(f"{type(error).__name__}: {error}") from error
-        except ValueError as error:
-            raise _RetryableError("a body that is not JSON") from error
-        return _text(body)
+            reason = f"{type(error).__name__}: {error}"
+            raise self._unanswered(reason, taken + _sent(error), answered=False) from error
+
+    def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
+        where = f"the endpoint {self.settings.where} failed {attempts} times"
+        message = f"{where}, lastly with: {reason}; see that it is up and run the same command again"
+        return UnansweredError(message, reason, attempts, answered)
 
 
-class _RetryableError(Exception):
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+def pause(number: int) -> float:
+    """Seconds before asking again: the first time (`number` 0) the shortest."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(number, 30))
+
+
+def without_credentials(text: str) -> str:
+    """A text without the `user:password@` of addresses in it."""
+    return _CREDENTIALS.sub(r"\1", text)
+
+
+def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """An address without its credentials, and the header that sends them: no log and no error then repeats them."""
+    found = _CREDENTIALS.search(url)
+    if found is None:
+        return url, {}
+    token = base64.b64encode(unquote(found[2]).encode()).decode()
+    return without_credentials(url), {"Authorization": f"Basic {token}"}
+
+
+def _sent(error: Any) -> int:
+    """How often the request of an error was sent; the client counts in a header."""
+    return int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
 
 
 def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,26 +247,22 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"role": message["role"], "content": content}
 
 
-def _wait(header: str | None) -> float | None:
-    try:
-        return None if header is None else max(0.0, float(header))
-    except ValueError:
-        # The header may also be a date.
-        return None
-
-
-def _text(body: Any) -> str:
+def _text(body: str) -> str:
     """The text of a response's first choice."""
     try:
-        choice = body["choices"][0]
+        choice = json.loads(body)["choices"][0]
         message = choice["message"]
         text = message["content"] or message.get("refusal")
         reason = choice.get("finish_reason")
+    except (ValueError, RecursionError) as error:
+        raise UnusableError("a body that is not JSON") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _RetryableError(f"a response without a message: {str(body)[:200]}") from error
+        raise UnusableError(f"a response without a message: {body[:200]}") from error
+    if reason in TAKEN_AWAY:
+        raise UnusableError(f"an answer that was taken away (finish_reason {reason!r})")
     if not isinstance(text, str):
-        # A turn that was cut off or ended at once is the model's; one that was taken away from it is not.
+        # A turn that was cut off or ended at once is the model's.
         if reason in ("stop", "length"):
             return ""
-        raise _RetryableError(f"a message without text (finish_reason {reason!r})")
+        raise UnusableError(f"a message without text (finish_reason {reason!r})")
     return text

@@ -1,11 +1,11 @@
-"""Structured questions to an OpenAI-compatible endpoint: concurrent, asked again on failure, remembered on disk."""
+"""Structured questions to an OpenAI-compatible endpoint: concurrent, replies checked, remembered on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -14,48 +14,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from iapo.endpoints.chat import EndpointError
+from iapo.endpoints.chat import (
+    ChatEndpoint,
+    EndpointError,
+    EndpointSettings,
+    RefusedError,
+    UnansweredError,
+    UnusableError,
+    pause,
+)
 from iapo.errors import InputError
 
-LONGEST_PAUSE = 60.0
-"""Seconds between two attempts at most."""
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """Which endpoint is asked, and how.
-
-    Attributes:
-        model: The model's name there.
-        url: Base URL, for example `http://localhost:8000/v1`; None is OpenAI's.
-        key_variable: Environment variable that holds the key; servers that need none get a placeholder.
-        timeout: Seconds for one request.
-        retries: How often a failed request is sent again.
-        concurrency: Requests at a time.
-        on_error: What happens when the retries are used up: `wait` goes on asking, `stop` raises, `rules` gives no
-            reply and leaves it to the caller's rules.
-        cache: File that keeps replies; None keeps them in memory.
-        pause: Seconds before the first retry; doubled for each further one.
-    """
-
-    model: str
-    url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    timeout: float = 60.0
-    retries: int = 4
-    concurrency: int = 8
-    on_error: Literal["wait", "stop", "rules"] = "stop"
-    cache: str | None = None
-    pause: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """What messages call the endpoint."""
-        return f"{self.model} at {self.url or 'OpenAI'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +65,10 @@ class Endpoint:
         schema: Mapping[str, Any],
         check: Callable[[dict[str, Any]], bool],
     ) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise InputError("an endpoint is asked with the openai package; pip install 'iapo[judge]'") from error
-        key = os.environ.get(settings.key_variable)
-        if key is None and settings.url is None:
-            raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
         self.settings, self._instructions, self._check = settings, instructions, check
-        # Retries are ours, so that a reply that is no verdict is asked for again, too.
-        self._client = openai.OpenAI(
-            base_url=settings.url, api_key=key or "none", timeout=settings.timeout, max_retries=0
-        )
-        self._permanent = (
-            openai.BadRequestError,
-            openai.AuthenticationError,
-            openai.PermissionDeniedError,
-            openai.NotFoundError,
-            openai.UnprocessableEntityError,
-        )
-        self._failure = openai.OpenAIError
-        self._format = {
-            "type": "json_schema",
-            "json_schema": {"name": name, "strict": True, "schema": dict(schema)},
-        }
+        self._chat = ChatEndpoint(settings)
+        schema_format = {"name": name, "strict": True, "schema": dict(schema)}
+        self._more = {"response_format": {"type": "json_schema", "json_schema": schema_format}}
         self._cache = _Cache(settings.cache)
 
     def ask(self, questions: Sequence[Question]) -> list[dict[str, Any] | None]:
@@ -150,52 +102,44 @@ class Endpoint:
             self._cache.put(key, reply)
 
     def _one(self, question: Question, down: threading.Event) -> dict[str, Any] | None:
-        attempt = 0
-        while not down.is_set():
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": self._instructions},
+            {"role": "user", "content": question.content},
+        ]
+        for number in itertools.count():
+            if down.is_set():
+                break
             try:
-                return self._send(question)
-            except self._permanent as error:
+                return self._chat.ask(messages, self._read, self._more)
+            except RefusedError as error:
                 raise EndpointError(
-                    f"{self.settings.name} refuses requests ({error}); check key, model and URL"
+                    f"{self.settings.name} refuses requests ({error.reason}); check key, model and URL"
                 ) from error
-            except (self._failure, _NoReplyError) as error:
-                attempt += 1
-                waits = self.settings.on_error == "wait" and not isinstance(error, _NoReplyError)
-                if attempt > self.settings.retries and not waits:
-                    self._give_up(error, attempt, down)
-                    return None
-                pause = min(self.settings.pause * 2.0 ** min(attempt - 1, 30), LONGEST_PAUSE)
-                if attempt > self.settings.retries:
-                    logger.warning("%s gives no reply (%s); asking again in %.0f s", self.settings.name, error, pause)
-                down.wait(pause)
+            except UnansweredError as error:
+                # An endpoint that answers, only not with a reply, would not do so later.
+                if self.settings.on_error != "wait" or error.answered:
+                    self._give_up(error, down)
+                    break
+                seconds, name = pause(number), self.settings.name
+                logger.warning("%s gives no reply (%s); asking again in %.0f s", name, error.reason, seconds)
+                down.wait(seconds)
         return None
 
-    def _give_up(self, error: Exception, attempts: int, down: threading.Event) -> None:
-        what = f"{self.settings.name} gave no usable reply in {attempts} attempts ({type(error).__name__}: {error})"
+    def _give_up(self, error: UnansweredError, down: threading.Event) -> None:
+        what = f"{self.settings.name} gave no usable reply in {error.attempts} attempts ({error.reason})"
         if self.settings.on_error != "rules":
             raise EndpointError(f"{what}; start it again and resume, or set judge_on_error") from error
-        if not isinstance(error, _NoReplyError):
+        if not error.answered:
             down.set()
         logger.warning("%s; the rules' verdict stands", what)
 
-    def _send(self, question: Question) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.settings.model,
-            "messages": [
-                {"role": "system", "content": self._instructions},
-                {"role": "user", "content": question.content},
-            ],
-            "temperature": 0,
-            "response_format": self._format,
-        }
-        response = self._client.chat.completions.with_raw_response.create(**body)
+    def _read(self, text: str) -> dict[str, Any]:
         try:
-            content = json.loads(response.text)["choices"][0]["message"]["content"]
-            reply = json.loads(content, object_pairs_hook=_no_duplicates)
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-            raise _NoReplyError(f"not a chat completion with a JSON object: {response.text[:200]!r}") from error
+            reply = json.loads(text, object_pairs_hook=_no_duplicates)
+        except (ValueError, RecursionError) as error:
+            raise UnusableError(f"not a JSON object: {text[:200]!r}") from error
         if not isinstance(reply, dict) or not self._check(reply):
-            raise _NoReplyError(f"not of the schema that was asked for: {content[:200]!r}")
+            raise UnusableError(f"not of the schema that was asked for: {text[:200]!r}")
         return reply
 
     def _key(self, question: Question) -> str:
@@ -203,14 +147,10 @@ class Endpoint:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-class _NoReplyError(Exception):
-    """The endpoint answered, but not what was asked."""
-
-
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise InputError("a field comes twice")
+        raise ValueError("a field comes twice")
     return found
 
 

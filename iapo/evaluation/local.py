@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from transformers import set_seed
 
 from iapo.grading.outcome import grade
@@ -82,6 +86,18 @@ def evaluate(
             traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions, patches=grids))
         progress(len(rollouts))
     return traces
+
+
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """Leaves torch's, numpy's and Python's random states as they were, whatever is drawn inside."""
+    python, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
 
 
 def make_generator(policy: Policy, settings: EvaluationSettings) -> tuple[PromptEncoder, Generate]:

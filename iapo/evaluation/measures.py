@@ -1,26 +1,30 @@
-"""Sums of evaluations in which each sample was rolled out several times."""
+"""What is measured of traces: the four measures, each defined once, and sums of evaluations; no torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from iapo.estimates import Estimate, mean, mean_difference, proportion, ratio
+from iapo.estimates import Counts, Estimate, mean, mean_difference, proportion, ratio, ratio_difference
 from iapo.records import Trace
 
-MEASURES = ("accuracy", "call_ratio", "call_success", "misuse")
+Verdict = Callable[[Trace], bool | None]
+"""Whether a trace counts as a success of a measure; None where it is not among the traces that the measure is about."""
 
-# What counts, and among which traces; as in `iapo.evaluation.summarize`.
-_COUNTED: dict[str, tuple[Callable[[Trace], bool], Callable[[Trace], bool]]] = {
-    "accuracy": (lambda one: one.scores["outcome"].value == 1, lambda one: True),
-    "call_ratio": (lambda one: one.result.status != "no_call", lambda one: True),
-    "call_success": (lambda one: one.result.status == "edited", lambda one: one.result.status != "no_call"),
-    "misuse": (
-        lambda one: one.misused,
-        lambda one: one.result.status == "edited" and one.sample.axis is not None,
-    ),
+MEASURES: Mapping[str, Verdict] = {
+    "accuracy": lambda trace: trace.scores["outcome"].value == 1,
+    "call_ratio": lambda trace: trace.result.called,
+    "call_success": lambda trace: trace.result.executed if trace.result.called else None,
+    "misuse": lambda trace: trace.result.misuse(trace.sample.axis),
 }
+"""The four measures: right answers and calls of all traces, executed ones of the calls, and programs with a tool of the
+wrong axis of those that executed on a sample that has a right one."""
+
+
+def share(name: str, traces: Iterable[Trace]) -> Estimate:
+    """One of the `MEASURES` over traces that do not depend on one another, with its Wilson interval."""
+    return proportion([verdict for trace in traces if (verdict := MEASURES[name](trace)) is not None])
 
 
 def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
@@ -37,44 +41,41 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
         ValueError: If the repeats do not cover the same samples.
     """
     if len(repeats) == 1:
-        found = summarize(repeats[0])
-        return {name: found[name] for name in MEASURES}
+        return {name: share(name, repeats[0]) for name in MEASURES}
     for one in repeats[1:]:
         if [trace.sample.id for trace in one] != [trace.sample.id for trace in repeats[0]]:
             raise ValueError("repeats must cover the same samples in the same order")
     estimates = {}
-    for name, (counts, among) in _COUNTED.items():
-        counted = np.array([[among(trace) for trace in one] for one in repeats]).sum(0)
-        successes = np.array([[among(trace) and counts(trace) for trace in one] for one in repeats]).sum(0)
-        estimates[name] = ratio(successes, counted)
+    for name, verdict in MEASURES.items():
+        successes, counted = _counts(verdict, repeats)
+        estimates[name] = ratio(successes.sum(0), counted.sum(0))
     return estimates
+
+
+def _counts(verdict: Verdict, runs: Sequence[Sequence[Trace]]) -> tuple[Counts, Counts]:
+    """Counts the successes, and the traces that are counted at all; both of shape (runs, samples)."""
+    verdicts = [[verdict(trace) for trace in one] for one in runs]
+    successes = np.array([[bool(one) for one in some] for some in verdicts], dtype=np.int64)
+    return successes, np.array([[one is not None for one in some] for some in verdicts], dtype=np.int64)
 
 
 def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
     """Sums traces up.
 
     Returns:
-        `accuracy` (of all), `call_ratio` (of all), `call_success` (executed, of the called), `misuse` (wrong axis, of
-        the executed on samples that have a right one), each with a Wilson interval; and the mean `divergence` of all,
-        of right calls (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
+        The `MEASURES`, each with a Wilson interval; and the mean `divergence` of all, of right calls
+        (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
     """
-    called = [trace for trace in traces if trace.result.status != "no_call"]
-    edited = [trace for trace in called if trace.result.status == "edited" and trace.sample.axis is not None]
+    by_misuse = {
+        "divergence": traces,
+        "divergence_right": [trace for trace in traces if MEASURES["misuse"](trace) is False],
+        "divergence_misused": [trace for trace in traces if MEASURES["misuse"](trace)],
+    }
     divergences = {
-        name: [trace.scores["divergence"].value for trace in some if "divergence" in trace.scores]
-        for name, some in (
-            ("divergence", traces),
-            ("divergence_right", [trace for trace in edited if not trace.misused]),
-            ("divergence_misused", [trace for trace in edited if trace.misused]),
-        )
+        name: mean([trace.scores["divergence"].value for trace in some if "divergence" in trace.scores])
+        for name, some in by_misuse.items()
     }
-    return {
-        "accuracy": proportion([trace.scores["outcome"].value == 1 for trace in traces]),
-        "call_ratio": proportion([trace.result.status != "no_call" for trace in traces]),
-        "call_success": proportion([trace.result.status == "edited" for trace in called]),
-        "misuse": proportion([trace.misused for trace in edited]),
-        **{name: mean(values) for name, values in divergences.items()},
-    }
+    return {name: share(name, traces) for name in MEASURES} | divergences
 
 
 def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:
@@ -86,6 +87,25 @@ def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: st
     if [trace.sample.id for trace in after] != [trace.sample.id for trace in before]:
         raise ValueError("paired evaluations must cover the same samples in the same order")
     return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
+
+
+def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[str, Estimate]:
+    """Differences of what `summarize` gives between two evaluations of the same samples, by measure.
+
+    Returns:
+        `after` less `before` with a percentile bootstrap interval over samples, which are drawn whole: `MEASURES`
+        (`accuracy` is the difference of the outcomes) and, where both measured it, `divergence`.
+
+    Raises:
+        ValueError: If the two do not cover the same samples in the same order.
+    """
+    found = {"accuracy": paired_difference(after, before)}
+    for name, verdict in MEASURES.items():
+        if name != "accuracy":
+            found[name] = ratio_difference(*_counts(verdict, (after, before)))
+    if all("divergence" in trace.scores for trace in (*after, *before)):
+        found["divergence"] = paired_difference(after, before, "divergence")
+    return found
 
 
 def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source
+from iapo.data.sources import SourceSettings, read_source, split_list
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -20,11 +20,15 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
 from iapo.rollout.policy import load_policy
-from iapo.runs import RunFolder, data_hash
-from iapo.tools import TOOLS
+from iapo.runs import RunFolder, data_hash, hide_credentials
+from iapo.storage import read_lines, read_records, write_lines
+from iapo.tools import offered_tools
 
 TRACES = "traces.jsonl"
+
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class EvaluationPlan:
         model: A checkpoint (packaged name, folder or hub id), or the model's name at the endpoint.
         sets: Names of test sets (`iapo.data.sources`).
         source: Which of their samples.
-        tools: Whether the six tools are offered; else the model answers in one turn.
+        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six, `none` has the answer in one turn.
         repeats: How often each sample is rolled out; more than one only makes sense where it samples.
         generation: How it generates; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
@@ -46,7 +50,7 @@ class EvaluationPlan:
     model: str
     sets: tuple[str, ...]
     source: SourceSettings = field(default_factory=SourceSettings)
-    tools: bool = True
+    tools: str | None = None
     repeats: int = 1
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
@@ -59,6 +63,7 @@ class EvaluationPlan:
         for name in ("repeats", "concurrency"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
+        offered_tools(self.tools)
         if self.generation.batch_size < 1:
             raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
         if self.repeats > 1 and self.generation.temperature == 0:
@@ -74,7 +79,7 @@ def make_plan(
     split: str,
     size: int,
     question_types: str,
-    tools: bool,
+    tools: str | None,
     temperature: float,
     top_p: float,
     repeats: int,
@@ -122,15 +127,10 @@ def make_plan(
     )
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas between."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> dict[str, Any]:
-    """`run_evaluation` with a progress bar on standard error."""
+def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
+    """Runs `run_evaluation` with a progress bar on standard error, where that is a terminal."""
     # The size of a whole source is not known before it is read.
-    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts") as bar:
+    with tqdm(total=len(plan.sets) * plan.source.count * plan.repeats or None, desc="rollouts", disable=None) as bar:
         return run_evaluation(plan, out, progress=bar.update)
 
 
@@ -140,7 +140,7 @@ def run_evaluation(
     *,
     solver: Solver | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Any]:
+) -> SetsEvaluation:
     """Evaluates, or goes on with an evaluation that was stopped, and writes the run folder.
 
     The folder holds `manifest.json` (the plan), `traces.jsonl` (appended as rollouts end) and `evaluation.json`.
@@ -176,7 +176,7 @@ def run_evaluation(
             traces.append(_without_edit(trace))
             progress(1)
     evaluation = _evaluation(plan, samples, hashes, traces)
-    folder.write_evaluation(evaluation)
+    folder.write_evaluation(evaluation.to_json())
     return evaluation
 
 
@@ -204,22 +204,23 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 
 
 def _solver(plan: EvaluationPlan) -> Solver:
-    tools = TOOLS if plan.tools else {}
+    tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools)
     return local_solver(load_policy(plan.model, device=plan.device), plan.generation, tools)
 
 
 def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFolder:
-    path = out / "manifest.json"
+    path = out / MANIFEST
     config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan)}
     # As JSON gives it back.
-    wanted = json.loads(json.dumps({"config": config, "data": dict(hashes)}))
+    wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
     if path.exists():
-        found = json.loads(path.read_text())
-        if "evaluation" not in found["config"]:
+        manifest = Manifest.read(path)
+        if manifest.kind != "evaluation":
             raise InputError(f"{out} holds another kind of run; choose another --out")
-        if difference := _first_difference({key: found[key] for key in wanted}, wanted):
+        found = {"config": manifest.config, "data": manifest.data}
+        if difference := _first_difference(_answering(found), _answering(wanted)):
             raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
         raise InputError(f"{out} holds traces but no manifest; choose another --out")
@@ -227,6 +228,14 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
     if not path.exists():
         folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
     return folder
+
+
+def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which key."""
+    config, plan = found["config"], found["config"]["evaluation"]
+    endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
+    plan = {name: value for name, value in plan.items() if name != "concurrency"}
+    return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
 
 
 def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
@@ -253,15 +262,14 @@ def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sampl
     """The finished rollouts; of a local batch that was cut off, none."""
     if not path.exists():
         return []
-    # What follows the last line end is half a line.
-    lines = path.read_text().split("\n")[:-1]
-    whole = len(lines)
+    records = read_records(path)
+    whole = len(records)
     if plan.endpoint is None:
         whole = max([0, *(end for one in _batches(plan, samples) if (end := one.start + len(one.samples)) <= whole)])
     order = [sample for batch in _batches(plan, samples) for sample in batch.samples]
     if whole > len(order):
         raise InputError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
-    return [_reread(json.loads(line), sample) for line, sample in zip(lines, order[:whole], strict=False)]
+    return [_reread(record, sample) for record, sample in zip(records, order[:whole], strict=False)]
 
 
 def _reread(data: dict[str, Any], sample: Sample) -> Trace:
@@ -276,36 +284,23 @@ def _without_edit(trace: Trace) -> Trace:
 
 
 def _cut(path: Path, count: int) -> None:
+    """Drops the lines after the first `count`."""
     if not path.exists():
         return
-    text = path.read_text()
-    kept = "".join(line + "\n" for line in text.split("\n")[:count])
-    if kept != text:
-        temporary = path.with_suffix(".part")
-        temporary.write_text(kept)
-        temporary.replace(path)
+    lines, rest = read_lines(path)
+    if rest or len(lines) > count:
+        write_lines(path, lines[:count])
 
 
 def _evaluation(
     plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]], hashes: Mapping[str, str], traces: Sequence[Trace]
-) -> dict[str, Any]:
-    sets: dict[str, Any] = {}
+) -> SetsEvaluation:
+    sets: dict[str, SetMeasures] = {}
     start = 0
     for name, some in samples.items():
         repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
         start += plan.repeats * len(some)
         outcomes = [[trace.scores["outcome"].value for trace in one] for one in repeats]
-        summary = summarize_repeats(repeats)
-        sets[name] = {
-            "samples": len(some),
-            "data": hashes[name],
-            **{measure: dataclasses.asdict(estimate) for measure, estimate in summary.items()},
-            # One list a repeat, in the order of the samples.
-            "outcomes": outcomes,
-        }
-    return {
-        "model": plan.model,
-        "settings": dataclasses.asdict(plan),
-        "sets": sets,
-        "average": dataclasses.asdict(average([one["outcomes"] for one in sets.values()])),
-    }
+        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes)
+    settings = hide_credentials(dataclasses.asdict(plan))
+    return SetsEvaluation(plan.model, settings, sets, average([one.outcomes for one in sets.values()]))

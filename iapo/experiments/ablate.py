@@ -12,26 +12,34 @@ from rich.console import Console
 from iapo.experiments.ablations import Ablation, check_variants, read_ablation
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import table_one, text_table, write_table
-from iapo.experiments.trials import START, TEACHER, read_lists, run_trials
+from iapo.experiments.trials import START, TEACHER, check_free, read_lists, run_trials
+from iapo.training.settings import Changes
 
 
-def ablate(name: str, given: Mapping[str, Any], flags: Sequence[str], out: Path, *, together: int) -> None:
-    """`run_ablation` for the terminal: prints the table and where things lie.
+def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *, together: int) -> dict[str, Any]:
+    """`run_ablation` for the terminal: prints the table, where things lie, and what to type next.
 
     Args:
         name: A YAML file, or the name of a packaged one.
         given: Fields of `iapo.experiments.trials.Budget` and `groups` that replace the file's, unless None; lists have
             commas between.
-        flags: Settings for all variants, after the file's own.
+        settings: Settings for all variants, which win over the file's own.
         out: Holds all runs.
         together: How many runs at a time.
+
+    Returns:
+        As `run_ablation`.
     """
     changes = read_lists(given)
     groups = changes.pop("groups", None)
-    ablation = read_ablation(name, changes, flags, groups)
+    ablation = read_ablation(name, changes, settings, groups)
+    check_free(out)
     console = Console()
-    console.print(text_table(run_ablation(ablation, out, together=together)))
+    found = run_ablation(ablation, out, together=together)
+    console.print(text_table(found))
     console.print(f"Table: {out}/ablation.txt, .csv, .tex, .json", soft_wrap=True)
+    console.print(f"Next: iapo report {out} --open", soft_wrap=True)
+    return found
 
 
 def run_ablation(
@@ -59,7 +67,7 @@ def run_ablation(
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     trials = check_variants(ablation)
-    distinct = list(dict.fromkeys(trials.values()))
+    distinct = list({trial.name: trial for trial in trials.values()}.values())
     measured = run_trials(distinct, ablation.budget, out, together=together, run=run)
     rows = [measured[name] for name in (START, TEACHER) if name in measured]
     for variant in ablation.variants:

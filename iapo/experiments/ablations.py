@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from iapo.errors import InputError
 from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
-from iapo.rollout.policy import find_checkpoint
-from iapo.training.config import CONFIGS, IAPOConfig, find_yaml
-from iapo.training.run import RunArguments, parse
+from iapo.training.arguments import RunArguments
+from iapo.training.files import CONFIGS, find_yaml, read_yaml
+from iapo.training.settings import Changes, check, parse, typed
+
+if TYPE_CHECKING:
+    from iapo.training.config import IAPOConfig
 
 FOLDER = CONFIGS / "ablations"
 """Where the packaged files lie."""
 
 _NAME = re.compile(r"[\w][\w .,=+-]*")
 
-_FIELDS = {field.name for field in dataclasses.fields(Budget)} - {"flags"}
+_FIELDS = {field.name for field in dataclasses.fields(Budget)} - {"settings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,6 @@ class Variant:
     def key(self) -> str:
         """Group and name, and the folder of its runs."""
         return f"{self.group}/{self.name}"
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Its settings as `iapo train` takes them."""
-        return as_flags(self.settings, f"variant {self.key!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +70,21 @@ def find_ablation(name: str) -> Path:
 
 
 def read_ablation(
-    name: str, changes: Mapping[str, Any] | None = None, flags: Sequence[str] = (), groups: Sequence[str] | None = None
+    name: str, changes: Mapping[str, Any] | None = None, settings: Changes = (), groups: Sequence[str] | None = None
 ) -> Ablation:
     """Reads an ablation.
 
     Args:
         name: A YAML file, or the name of a packaged one.
         changes: Fields of `Budget` that replace the file's.
-        flags: Settings for all variants, after the file's own.
+        settings: Settings for all variants, which win over the file's own.
         groups: Which groups; all if None. The reference comes along.
 
     Raises:
         InputError: If the file is not as docs/studies.md has it.
     """
     path = find_ablation(name)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} holds no ablation; it needs groups and a reference")
+    data = read_yaml(path)
     known = {*_FIELDS, "settings", "reference", "groups"}
     if unknown := [key for key in data if key not in known]:
         raise InputError(f"{path} has an unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")
@@ -114,9 +103,19 @@ def read_ablation(
             raise InputError(f"no group {missing[0]!r} in {path}; use some of {', '.join(titles)}")
         variants = [one for one in variants if one.group in groups or one.key == reference]
     own = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in _FIELDS}
-    shared = as_flags(data.get("settings", {}), f"{path}: settings")
-    budget = Budget(**{**own, **(changes or {}), "flags": (*shared, *flags)})
-    return Ablation(budget, titles, tuple(variants), reference)
+    shared = data.get("settings") or {}
+    if not isinstance(shared, dict):
+        raise InputError(f"{path}: settings is {shared!r}; give a mapping, name: value")
+    everywhere = {**typed(shared, where=f"{path}: settings"), **typed(settings)}
+    budget = Budget(**{**own, **(changes or {}), "settings": everywhere})
+    check(budget.config, budget.settings)
+    return Ablation(budget, titles, tuple(_typed(one) for one in variants), reference)
+
+
+def _typed(variant: Variant) -> Variant:
+    where = f"variant {variant.key!r}"
+    refuse_taken(variant.settings, TAKEN)
+    return dataclasses.replace(variant, settings=typed(variant.settings, where=where))
 
 
 def _variants(path: Path, group: str, content: Any) -> list[Variant]:
@@ -137,26 +136,6 @@ def _variants(path: Path, group: str, content: Any) -> list[Variant]:
     return [Variant(group, name, settings) for name, settings in named.items()]
 
 
-def as_flags(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Settings as flags of `iapo train`.
-
-    Args:
-        settings: Values by name; lists become several words.
-        where: What an error names.
-
-    Raises:
-        InputError: If a value cannot be a flag, or the ablation sets it itself.
-    """
-    flags: list[str] = []
-    for name, value in settings.items():
-        values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(one, (str, int, float)) for one in values):
-            raise InputError(f"{where}: {name} is {value!r}; give a number, a text, true or false, or a list of such")
-        flags += [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]
-    refuse_taken(flags, TAKEN)
-    return tuple(flags)
-
-
 def check_variants(ablation: Ablation) -> dict[str, Trial]:
     """Parses each variant before anything runs, and finds those that are the same training.
 
@@ -170,37 +149,33 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
     trials: dict[str, Trial] = {}
     distinct: list[tuple[dict[str, Any], Trial]] = []
     checked: set[str] = set()
-    start = _parse(ablation.budget, (), "the shared settings")[0].model
+    from iapo.rewards.presets import local_verifier
+    from iapo.rollout.policy import find_checkpoint
+
+    start = _parse(ablation.budget, {}, "the shared settings")[0].model
     for variant in ablation.variants:
-        arguments, settings = _parse(ablation.budget, variant.flags, f"variant {variant.key!r}")
+        arguments, settings = _parse(ablation.budget, variant.settings, f"variant {variant.key!r}")
         if arguments.model != start:
             raise InputError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
-        wanted = [arguments.model, settings.teacher]
-        wanted += [settings.verifier if settings.verifier_url is None and settings.reward == "trm" else None]
+        wanted = [arguments.model, settings.teacher, local_verifier(settings)]
         for name in wanted:
             if name is not None and name not in checked:
                 try:
                     find_checkpoint(name)
-                except ValueError as error:
+                except InputError as error:
                     raise InputError(f"variant {variant.key!r}: {error}") from error
                 checked.add(name)
         written = dataclasses.asdict(arguments) | settings.to_dict()
         trial = next((trial for other, trial in distinct if other == written), None)
         if trial is None:
-            trial = Trial(variant.key, variant.flags)
+            trial = Trial(variant.key, variant.settings)
             distinct.append((written, trial))
         trials[variant.key] = trial
     return trials
 
 
-def _parse(budget: Budget, flags: Sequence[str], where: str) -> tuple[RunArguments, IAPOConfig]:
-    said = io.StringIO()
+def _parse(budget: Budget, settings: Mapping[str, Any], where: str) -> tuple[RunArguments, IAPOConfig]:
     try:
-        # The parser prints its whole usage before it exits.
-        with contextlib.redirect_stderr(said):
-            return parse(budget.config, (*budget.flags, *flags))
-    except SystemExit as error:
-        reason = said.getvalue().strip().rpartition("error: ")[2]
-        raise InputError(f"{where}: {reason}") from error
-    except ValueError as error:
+        return parse(budget.config, {**budget.settings, **settings})
+    except InputError as error:
         raise InputError(f"{where}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from iapo.experiments.trials import (
     run_trials,
     seconds_per_step,
 )
-from iapo.rewards.presets import PRESETS as REWARDS
+from iapo.training.settings import Changes, check, check_reward, compared_rewards, reward_label, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +33,44 @@ class Comparison(Budget):
     """What is compared, beside what all runs share.
 
     Attributes:
-        methods: Rewards by name (`iapo.rewards.presets.PRESETS`).
+        methods: Rewards, by name or reference (`iapo.rewards.presets.find_reward`).
         reference: The method that the others are compared with.
     """
 
-    methods: tuple[str, ...] = tuple(REWARDS)
+    methods: tuple[str, ...] = field(default_factory=compared_rewards)
     reference: str = "grpo"
 
     def __post_init__(self) -> None:
-        once("methods", self.methods)
+        once("methods", [trial.name for trial in self.trials])
         once("seeds", self.seeds)
         for method in self.methods:
-            if method not in REWARDS:
-                raise InputError(f"no method {method!r}; use some of {', '.join(REWARDS)}")
-        if self.reference not in self.methods:
-            raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(self.methods)}")
-        refuse_taken(self.flags, (*TAKEN, "--reward"))
+            check_reward(method, "method")
+        if reward_label(self.reference) not in (names := [trial.name for trial in self.trials]):
+            raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(names)}")
+        refuse_taken(self.settings, (*TAKEN, "reward"))
 
     @property
     def trials(self) -> list[Trial]:
         """The trainings: one a method."""
-        return [Trial(method, ("--reward", method)) for method in self.methods]
+        return [Trial(reward_label(method), {"reward": method}) for method in self.methods]
 
 
 COMPARISONS = {
-    "smoke": Comparison(seeds=(0, 1), flags=("--max_steps", "3"), samples=32),
+    "smoke": Comparison(seeds=(0, 1), settings={"max_steps": 3}, samples=32),
     "full": Comparison(seeds=(0, 1, 2, 3, 4)),
 }
 """By name: does every method run at all, and the comparison in the tiny world that says something."""
 
 
 def describe(
-    preset: str, given: Mapping[str, Any], flags: Sequence[str], rows: Sequence[str]
+    preset: str, given: Mapping[str, Any], settings: Changes, rows: Sequence[str]
 ) -> tuple[Comparison, dict[str, Path]]:
     """The comparison that the command line's options describe, and its further rows.
 
     Args:
         preset: One of `COMPARISONS`.
         given: Fields of `Comparison` that replace the preset's, unless None; lists have commas between.
-        flags: Settings for all runs, after the preset's own.
+        settings: Settings for all runs, which win over the preset's own.
         rows: `NAME=FOLDER`.
 
     Raises:
@@ -84,7 +83,11 @@ def describe(
     more = dict(row.partition("=")[::2] for row in rows)
     if not all(more.values()):
         raise InputError(f"a row is NAME=FOLDER, not {next(row for row in rows if not row.partition('=')[2])!r}")
-    comparison = dataclasses.replace(base, **changes, flags=(*base.flags, *flags))
+    comparison = dataclasses.replace(base, **changes, settings={**base.settings, **typed(settings)})
+    check(comparison.config, comparison.settings)
+    for folder in more.values():
+        if not (Path(folder) / "evaluation.json").exists():
+            raise InputError(f"{folder} holds no finished iapo evaluate; give one as --row NAME=FOLDER")
     return comparison, {name: Path(folder) for name, folder in more.items()}
 
 
@@ -116,14 +119,14 @@ def run_comparison(
     measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
     rows = [measured[name] for name in (START, TEACHER) if name in measured]
     rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
-    rows += [measured[method] for method in comparison.methods]
-    found = table_one(rows, comparison.reference)
+    rows += [measured[trial.name] for trial in comparison.trials]
+    found = table_one(rows, reward_label(comparison.reference))
     write_table(found, out)
     return found
 
 
-def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> None:
-    """`run_comparison` for the terminal: prints the table and where things lie."""
+def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> dict[str, Any]:
+    """`run_comparison` for the terminal: prints the table, where things lie, and what to type next."""
     console = Console()
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))
@@ -131,4 +134,6 @@ def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapp
         console.print(
             "Seconds a step, loading included: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items())
         )
-    console.print(f"Table: {out}/table1.txt, .csv, .tex, .json")
+    console.print(f"Table: {out}/table1.txt, .csv, .tex, .json", soft_wrap=True)
+    console.print(f"Next: iapo report {out} --open", soft_wrap=True)
+    return found

@@ -6,7 +6,9 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -25,13 +27,17 @@ STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 
-def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
+def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | None = None) -> dict[str, Any]:
     """Trains both runs, one process each, and prints the comparison.
 
     Args:
         out: Parent of the run folders; the first free of `runs/demo`, `runs/demo-2`, ... if None.
         steps: Optimiser steps of each run; the demo's own number if None.
-        seed: Of data order, sampling and evaluation.
+        seed: Seed of data order, sampling and evaluation.
+        samples: Number of held-out charts; the demo's own number if None.
+
+    Returns:
+        By run what its `evaluation.json` holds.
 
     Raises:
         InputError: If `out` already holds runs, or `steps` is not positive.
@@ -45,7 +51,8 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
     started = time.perf_counter()
     folders = {name: RunFolder(parent / folder) for name, folder in METHODS.items()}
     count = STEPS if steps is None else steps
-    jobs = [_job(name, folder, count, seed, custom=steps is not None) for name, folder in folders.items()]
+    changes = {"max_steps": steps, "eval_samples": samples, "seed": seed, "eval_seed": seed}
+    jobs = [_job(name, folder, count, changes) for name, folder in folders.items()]
     run_jobs(jobs, min(len(jobs), os.cpu_count() or 1))
     console.print(comparison_table(folders))
     for line in difference_lines(folders):
@@ -57,25 +64,29 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int) -> None:
         console.print(f"Plot: {path}")
     for line in describe(write_report([parent])):
         console.print(line, soft_wrap=True)
-    console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)")
+    console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)", soft_wrap=True)
+    console.print(f"Next: iapo report {parent} --open", soft_wrap=True)
+    return {name: folder.read_evaluation() for name, folder in folders.items()}
 
 
 def _parent(out: Path | None) -> Path:
     if out is None:
         candidates = (Path("runs/demo" if number == 1 else f"runs/demo-{number}") for number in itertools.count(1))
         return next(path for path in candidates if not path.exists())
+    if out.is_file():
+        raise InputError(f"{out} is a file; choose another --out")
     taken = [out / folder for folder in METHODS.values() if (out / folder).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
     return out
 
 
-def _job(name: str, folder: RunFolder, steps: int, seed: int, *, custom: bool) -> Job:
+def _job(name: str, folder: RunFolder, steps: int, changes: Mapping[str, int | None]) -> Job:
     def command(threads: int) -> list[str]:
         words = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{METHODS[name]}"]
         words += ["--output_dir", str(folder.path), "--threads", str(threads), "--disable_tqdm", "true"]
-        words += ["--seed", str(seed), "--eval_seed", str(seed)]
-        return words + (["--max_steps", str(steps)] if custom else [])
+        given = [(f"--{setting}", str(value)) for setting, value in changes.items() if value is not None]
+        return [*words, *itertools.chain.from_iterable(given)]
 
     return Job(
         name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -18,10 +17,14 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
-from iapo.training.run import parse, run
+from iapo.experiments.trials import JOB, TIMES
+from iapo.results import read_result, write_result
+from iapo.storage import parse_record, read_lines, write_lines
+from iapo.training.run import run
+from iapo.training.settings import parse
 
-JOB, TRAINED, TIMES = "job.json", "trained", "times.json"
-"""What a job's folder holds: its orders, a mark that training ended, and how long the last process took."""
+TRAINED = "trained"
+"""A mark in a job's folder that training ended."""
 
 
 def run_job(folder: Path) -> None:
@@ -29,18 +32,18 @@ def run_job(folder: Path) -> None:
 
     Args:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
-            `flags` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
+            `settings` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
     """
-    job = json.loads((folder / JOB).read_text())
+    job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
     times: dict[str, float] = {}
     if job["config"] is not None and not (folder / TRAINED).exists():
         checkpoint = last_checkpoint(folder)
         before = checkpoint[1] if checkpoint else 0
         rewind(folder, before)
-        flags = [*job["flags"], *(("--resume_from_checkpoint", str(checkpoint[0])) if checkpoint else ())]
+        resumed = {"resume_from_checkpoint": str(checkpoint[0])} if checkpoint else {}
         started = time.perf_counter()
-        run(*parse(job["config"], flags))
+        run(*parse(job["config"], {**job["settings"], **resumed}))
         steps = count_lines(folder / "metrics.jsonl") - before
         times |= {"training": time.perf_counter() - started, "steps": steps}
         (folder / TRAINED).touch()
@@ -49,7 +52,7 @@ def run_job(folder: Path) -> None:
     started = time.perf_counter()
     run_evaluation(plan_from_json(job["plan"]), folder / "evaluation")
     times["evaluation"] = time.perf_counter() - started
-    (folder / TIMES).write_text(json.dumps(times))
+    write_result(folder / TIMES, "times", times)
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -66,11 +69,10 @@ def rewind(folder: Path, step: int) -> None:
         path = folder / name
         if not path.exists():
             continue
-        # What follows the last line end is half a line.
-        lines = path.read_text().split("\n")[:-1]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        lines, _ = read_lines(path)
+        kept = [line for index, line in enumerate(lines) if parse_record(path, index, line)["step"] <= step]
         if kept:
-            path.write_text("\n".join(kept) + "\n")
+            write_lines(path, kept)
         else:
             path.unlink()
 

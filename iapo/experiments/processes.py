@@ -1,16 +1,21 @@
-"""Processes side by side, with progress: each writes a log, and the first that fails ends the others."""
+"""Processes side by side: each writes a log, and the first that fails ends the others.
+
+A terminal shows progress bars; elsewhere there is a line where a process starts, and one where it is done.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.experiments.parent import PARENT
@@ -55,9 +60,7 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
         JobError: If one fails; the message ends with the last lines of its log. The others are ended.
     """
     threads = max(1, (os.cpu_count() or 1) // max(1, together))
-    columns = (TextColumn("{task.description:34s}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        tasks = {job.name: progress.add_task(f"{job.name}: waiting", total=job.steps, start=False) for job in jobs}
+    with _shown(jobs) as shown:
         waiting = list(jobs)
         # Ended from outside, this process ends the others too; main thread only, as signals are.
         before = signal.signal(signal.SIGTERM, _end)
@@ -66,19 +69,18 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
             while waiting or running:
                 while waiting and len(running) < together:
                     job = waiting.pop(0)
-                    progress.start_task(tasks[job.name])
+                    shown.start(job)
                     running.append((job, *_start(job, threads)))
                 for one in list(running):
                     job, process, log = one
-                    done = job.done()
-                    text = f"{job.name}: {job.phase(done)}"
-                    if process.poll() is not None:
+                    # Asked first, so that the count of an ended job is its last.
+                    ended = process.poll() is not None
+                    shown.update(job, job.done())
+                    if ended:
                         log.close()
                         running.remove(one)
                         _check(job, process.returncode)
-                        text = f"{job.name}: done"
-                        progress.stop_task(tasks[job.name])
-                    progress.update(tasks[job.name], completed=done, description=text)
+                        shown.end(job)
                 time.sleep(0.5)
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -87,6 +89,58 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
             for _, process, log in running:
                 _wait(process)
                 log.close()
+
+
+class _Lines:
+    """Says of each job when it starts and when it is done: what a log or a pipe can use."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self.places = {job.name: place for place, job in enumerate(jobs, 1)}
+        self.started: dict[str, float] = {}
+        self.console = console
+
+    def start(self, job: Job) -> None:
+        self.started[job.name] = time.perf_counter()
+        self._say(job, f"started; log: {job.log}")
+
+    def update(self, job: Job, done: int) -> None:
+        """Says nothing: steps are in the log."""
+
+    def end(self, job: Job) -> None:
+        self._say(job, f"done in {time.perf_counter() - self.started[job.name]:.0f} s")
+
+    def _say(self, job: Job, what: str) -> None:
+        line = f"[{self.places[job.name]}/{len(self.places)}] {job.name}: {what}"
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+class _Bars:
+    """Shows each job as a progress bar, for a terminal."""
+
+    def __init__(self, jobs: Sequence[Job], progress: Progress) -> None:
+        self.progress = progress
+        self.tasks = {job.name: progress.add_task(f"{job.name}: waiting", total=job.steps, start=False) for job in jobs}
+
+    def start(self, job: Job) -> None:
+        self.progress.start_task(self.tasks[job.name])
+
+    def update(self, job: Job, done: int) -> None:
+        self.progress.update(self.tasks[job.name], completed=done, description=f"{job.name}: {job.phase(done)}")
+
+    def end(self, job: Job) -> None:
+        self.progress.update(self.tasks[job.name], description=f"{job.name}: done")
+        self.progress.stop_task(self.tasks[job.name])
+
+
+@contextlib.contextmanager
+def _shown(jobs: Sequence[Job]) -> Iterator[_Lines | _Bars]:
+    console = Console()
+    if not console.is_terminal:
+        yield _Lines(jobs, console)
+        return
+    columns = (TextColumn("{task.description:34s}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        yield _Bars(jobs, progress)
 
 
 def count_lines(path: Path) -> int:

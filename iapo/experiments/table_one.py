@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
 
 from iapo.errors import InputError
-from iapo.estimates import Estimate, average
+from iapo.estimates import average, mean_over_seeds
+from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, write_result
+from iapo.storage import write_text
 
 AVERAGE = "average"
 """Name of the column with the unweighted mean of the test sets."""
@@ -59,17 +59,18 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
     runs: dict[int | None, Outcomes] = {}
     data: dict[str, str] = {}
     for folder, seed in zip(folders, seeds, strict=True):
-        path = folder / "evaluation.json"
+        path = folder / EVALUATION
         if not path.exists():
             raise InputError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
-        sets = json.loads(path.read_text()).get("sets")
-        if sets is None:
-            raise InputError(f"{path} was not written by iapo evaluate")
-        hashes = {key: one["data"] for key, one in sets.items()}
+        evaluation = read_evaluation(path)
+        if not isinstance(evaluation, SetsEvaluation):
+            raise InputError(f"{path} was not written by iapo evaluate; give one of its folders")
+        sets = evaluation.sets
+        hashes = {key: one.data for key, one in sets.items()}
         if data and hashes != data:
             raise InputError(f"{folder} was evaluated on other samples than the runs before it")
         data = hashes
-        runs[seed] = {key: np.asarray(one["outcomes"], dtype=np.float64).mean(0) for key, one in sets.items()}
+        runs[seed] = {key: np.asarray(one.outcomes, dtype=np.float64).mean(0) for key, one in sets.items()}
     return Row(name, runs, data)
 
 
@@ -122,13 +123,11 @@ def _columns(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, dict
 
 def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
     """The mean over runs of the unweighted mean over sets, with its interval."""
-    values = np.array([np.mean([one.mean() for one in run.values()]) for run in runs])
-    if len(values) > 1 and np.ptp(values) > 0:
-        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-        value = float(values.mean())
-        # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.
-        low, high = max(0.0 if shares else -1.0, value - half), min(1.0, value + half)
-        return {**dataclasses.asdict(Estimate(value, float(low), float(high), len(values))), "over": "seeds"}
+    values = [float(np.mean([one.mean() for one in run.values()])) for run in runs]
+    # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.
+    over_seeds = mean_over_seeds(values, 0.0 if shares else -1.0, 1.0)
+    if over_seeds is not None:
+        return {**dataclasses.asdict(over_seeds), "over": "seeds"}
     over_samples = average([[run[key].tolist() for run in runs] for key in runs[0]], shares=shares)
     return {**dataclasses.asdict(over_samples), "over": "samples"}
 
@@ -199,10 +198,10 @@ def write_table(found: Mapping[str, Any], folder: Path, name: str = "table1") ->
     console = Console(file=io.StringIO(), width=60 + 30 * (len(found["sets"]) + 2))
     console.print(text_table(found))
     assert isinstance(console.file, io.StringIO)
-    (folder / f"{name}.txt").write_text(console.file.getvalue())
-    (folder / f"{name}.csv").write_text(csv_table(found))
-    (folder / f"{name}.tex").write_text(latex_table(found))
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_text(folder / f"{name}.txt", console.file.getvalue())
+    write_text(folder / f"{name}.csv", csv_table(found))
+    write_text(folder / f"{name}.tex", latex_table(found))
+    write_result(folder / f"{name}.json", "table", found)
 
 
 def _headings(found: Mapping[str, Any]) -> list[str]:

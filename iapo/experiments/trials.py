@@ -8,21 +8,25 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iapo.data.sources import SourceSettings
+from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
-from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan, split_list
-from iapo.experiments.job import JOB, TIMES
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
-from iapo.training.config import find_config
-from iapo.training.run import parse
+from iapo.results import EVALUATION, read_result, write_result
+from iapo.training.files import find_config
+from iapo.training.settings import Changes, check, parse, typed
 
-TAKEN = ("--output_dir", "--seed", "--resume_from_checkpoint", "--threads")
+if TYPE_CHECKING:
+    from iapo.evaluation.run import EvaluationPlan
+
+JOB, TIMES = "job.json", "times.json"
+"""What a run's folder holds: its orders, and how long its last process took."""
+
+TAKEN = ("output_dir", "seed", "resume_from_checkpoint", "threads")
 """Settings of a training that trials set themselves."""
 
 START, TEACHER = "start", "teacher"
@@ -35,11 +39,11 @@ class Trial:
 
     Attributes:
         name: Its row's, and of the folder of its runs.
-        flags: Its own settings, as `iapo train` takes them.
+        settings: Its own settings, as `iapo train` takes them.
     """
 
     name: str
-    flags: tuple[str, ...]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Budget:
     Attributes:
         seeds: Of the trainings; each trial runs once with each.
         config: Configuration that all runs share: a YAML file, or the name of a packaged one.
-        flags: More of its settings, as `iapo train` takes them, for all runs alike.
+        settings: More of its settings, as `iapo train` takes them, for all runs alike.
         sets: Test sets (`iapo.data.sources`).
         samples: How many of each.
         data_seed: Of synthetic test pictures.
@@ -59,7 +63,7 @@ class Budget:
 
     seeds: tuple[int, ...] = (0,)
     config: str = "compare"
-    flags: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     sets: tuple[str, ...] = ("vbar", "hbar")
     samples: int = 500
     data_seed: int = 0
@@ -68,7 +72,13 @@ class Budget:
 
     def __post_init__(self) -> None:
         once("seeds", self.seeds)
-        refuse_taken(self.flags, TAKEN)
+        refuse_taken(self.settings, TAKEN)
+        if self.samples < 1:
+            raise InputError(f"samples is {self.samples}; give at least 1")
+        if self.repeats < 1:
+            raise InputError(f"repeats is {self.repeats}; give at least 1")
+        if self.temperature < 0:
+            raise InputError(f"temperature is {self.temperature}; it must not be negative")
 
 
 def once(what: str, some: Sequence[object]) -> None:
@@ -77,11 +87,11 @@ def once(what: str, some: Sequence[object]) -> None:
         raise InputError(f"{what} are {', '.join(map(str, some)) or 'none'}; name each one once, and at least one")
 
 
-def refuse_taken(flags: Sequence[str], taken: Sequence[str]) -> None:
-    """Refuses flags that are set otherwise."""
-    for flag in flags:
-        if flag.partition("=")[0] in taken:
-            raise InputError(f"{flag} is set by the comparison itself; remove it")
+def refuse_taken(settings: Mapping[str, Any], taken: Sequence[str]) -> None:
+    """Refuses settings that are set otherwise."""
+    for name in settings:
+        if name.replace("-", "_") in taken:
+            raise InputError(f"the setting {name} is set by the comparison itself; remove it")
 
 
 def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +140,14 @@ def run_trials(
     """
     if together not in (1, 2):
         raise InputError(f"together is {together}; run one or two at a time")
-    arguments, settings = parse(budget.config, budget.flags)
+    check_free(out)
+    for trial in trials:
+        check(budget.config, {**budget.settings, **trial.settings})
+    # With torch and TRL, which what is checked above does without.
+    from iapo.evaluation.local import EvaluationSettings
+    from iapo.evaluation.run import EvaluationPlan
+
+    arguments, settings = parse(budget.config, budget.settings)
     plan = EvaluationPlan(
         model=arguments.model,
         sets=budget.sets,
@@ -140,6 +157,7 @@ def run_trials(
             size=arguments.picture_size,
             question_types=tuple(arguments.question_types),
         ),
+        tools=arguments.tools,
         repeats=budget.repeats,
         generation=EvaluationSettings(
             settings.max_turn_tokens or settings.max_completion_length,
@@ -148,18 +166,19 @@ def run_trials(
         ),
     )
     _remember(trials, budget, plan, out)
-    jobs = [_job(START, out / START, plan, None, (), 0)]
+    jobs = [_job(START, out / START, plan, None, {}, 0)]
     if settings.teacher is not None:
         teacher = dataclasses.replace(plan, model=settings.teacher)
-        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, (), 0))
+        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, {}, 0))
     # Seed by seed, so that unfinished trials have whole seeds.
     for seed in budget.seeds:
         for trial in trials:
             folder = out / trial.name / f"seed-{seed}"
-            flags = (*budget.flags, *trial.flags, "--seed", str(seed), "--output_dir", str(folder))
-            trained = dataclasses.replace(plan, model=str(folder / "policy"))
-            steps = parse(budget.config, flags)[1].max_steps
-            jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, flags, steps))
+            own = {**budget.settings, **trial.settings, "seed": seed, "output_dir": str(folder)}
+            arguments, training = parse(budget.config, own)
+            # A policy is measured with the tools that it was trained with.
+            trained = dataclasses.replace(plan, model=str(folder / "policy"), tools=arguments.tools)
+            jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, own, training.max_steps))
     run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
     rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}
     for trial in trials:
@@ -173,7 +192,7 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
     found: dict[str, float] = {}
     for trial in trials:
         times = [
-            json.loads(path.read_text())
+            read_result(path, "times")
             for seed in budget.seeds
             if (path := out / trial.name / f"seed-{seed}" / TIMES).exists()
         ]
@@ -186,41 +205,61 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
 def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
     text = find_config(budget.config).read_text()
     now: dict[str, Any] = {
-        "flags": list(budget.flags),
+        "settings": dict(budget.settings),
         "config": budget.config,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
     }
-    own = {trial.name: list(trial.flags) for trial in trials}
+    own = {trial.name: dict(trial.settings) for trial in trials}
     path = out / "comparison.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = _read_comparison(path)
+        now["settings"], own = typed(now["settings"]), {name: typed(some) for name, some in own.items()}
         differing = [name for name in now if found.get(name) != now[name]]
         if differing:
             raise InputError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
         known = found.get("trials", {})
-        changed = [name for name, flags in own.items() if known.get(name, flags) != flags]
+        changed = [name for name, some in own.items() if known.get(name, some) != some]
         if changed:
             raise InputError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
         own = known | own
-    elif out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**now, "trials": own}, indent=2) + "\n")
+    write_result(path, "comparison", {**now, "trials": own})
 
 
-def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flags: Sequence[str], steps: int) -> Job:
+def check_free(out: Path) -> None:
+    """Refuses a folder that holds something else than a comparison."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose another --out")
+    if out.exists() and not (out / "comparison.json").exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
+
+
+def _read_comparison(path: Path) -> dict[str, Any]:
+    """Reads what a folder remembers, settings by type.
+
+    The first files have no format, and settings as the words of a command line, under `flags`.
+    """
+    found = read_result(path, "comparison")
+    settings: Changes = found["settings"] if "settings" in found else found.pop("flags", ())
+    trials = {name: typed(some) for name, some in found.get("trials", {}).items()}
+    return {**found, "settings": typed(settings or {}), "trials": trials}
+
+
+def _job(
+    name: str, folder: Path, plan: EvaluationPlan, config: str | None, settings: Mapping[str, Any], steps: int
+) -> Job:
     rollouts = len(plan.sets) * plan.source.count * plan.repeats
 
     def command(threads: int) -> list[str]:
         order = {
             "threads": threads,
             "config": config,
-            "flags": [*flags, "--threads", str(threads)],
+            "settings": {**settings, "threads": threads},
             "plan": dataclasses.asdict(plan),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JOB).write_text(json.dumps(order, indent=2) + "\n")
+        write_result(folder / JOB, "job", order)
         return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
 
     def done() -> int:
@@ -237,4 +276,4 @@ def _job(name: str, folder: Path, plan: EvaluationPlan, config: str | None, flag
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "evaluation" / "evaluation.json").exists()
+    return (folder / "evaluation" / EVALUATION).exists()

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
+from iapo.endpoints.chat import EndpointSettings
+from iapo.endpoints.questions import Endpoint, Question
 from iapo.records import Score, Trace
 
 LONGEST_ANSWER = 300

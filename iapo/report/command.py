@@ -17,6 +17,7 @@ from iapo.report.render import GENERATOR, render
 from iapo.report.tables import MEASURES, comparison, configuration, measures, paired, provenance
 from iapo.report.traces import browse
 from iapo.runs import versions
+from iapo.storage import write_bytes
 
 NAME = "report.html"
 
@@ -118,9 +119,7 @@ def write_report(
     )
     # A lone surrogate, which a configuration may hold, has no encoding but a name.
     content = text.encode("utf-8", "xmlcharrefreplace")
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_bytes(path, content)
     return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content))
 
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from iapo.estimates import Estimate
 
 MINUS = "\u2212"
 
 
-def cell(estimate: Mapping[str, Any] | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
+def cell(estimate: Estimate | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
     """A table's cell: an estimate in percent or as it is.
 
     Args:
-        estimate: `value`, `low`, `high` and `count`; None, or with a value of None, is a dash.
+        estimate: The estimate; None, or with a value of None, is a dash.
         unit: `share` is written in percent with one digit, everything else with three.
         signed: Whether a plus is written.
 
     Returns:
         `value` and `interval`, which is empty where there is none.
     """
-    if estimate is None or estimate.get("value") is None:
+    if estimate is None or estimate.value is None:
         return {"value": "\u2013", "interval": ""}
-    ends = [number(end, unit, signed=signed) for key in ("low", "high") if (end := estimate.get(key)) is not None]
+    ends = [number(end, unit, signed=signed) for end in (estimate.low, estimate.high) if end is not None]
     interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
-    return {"value": number(estimate["value"], unit, signed=signed), "interval": interval}
+    return {"value": number(estimate.value, unit, signed=signed), "interval": interval}
 
 
 def number(value: float, unit: str = "share", *, signed: bool = False) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from iapo.storage import write_bytes
+
 Mode = Literal["embed", "folder"]
 
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
@@ -70,5 +72,5 @@ class Pictures:
             return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{digest}.{kind}"
-        (self.folder / name).write_bytes(content)
+        write_bytes(self.folder / name, content)
         return f"{self.folder.name}/{name}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from iapo.errors import InputError
+from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
+from iapo.storage import parse_record, read_lines
 
 Part = Literal["training", "held-out"]
 
@@ -38,7 +39,7 @@ class TraceFile:
         Raises:
             InputError: If the line is not a trace.
         """
-        return _record(self.path, index, self.lines[index])
+        return parse_record(self.path, index, self.lines[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,7 @@ class Run:
         name: Unique among the report's runs.
         path: The folder.
         method: What it was rewarded for (`iapo`, `grpo`, ...), or the evaluated model.
-        trained: Whether it is a training, and not an evaluation alone.
-        config: The resolved configuration, as the manifest has it.
-        manifest: All of the manifest.
+        manifest: What `manifest.json` holds.
         metrics: The lines of `metrics.jsonl`.
         traces: Its files of traces.
         evaluations: What `evaluation.json` holds, of the run itself and of an `evaluation` folder in it.
@@ -62,14 +61,22 @@ class Run:
     name: str
     path: Path
     method: str
-    trained: bool
-    config: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     metrics: Sequence[Mapping[str, Any]]
     traces: Sequence[TraceFile]
-    evaluations: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
     case_study: Mapping[str, Any] | None
     notes: Sequence[str]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a training, and not an evaluation alone."""
+        return self.manifest.kind == "training"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration."""
+        return self.manifest.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +110,10 @@ def find_runs(folders: Sequence[Path]) -> Found:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give run folders, or a folder that holds some")
         label = folder.resolve().name
-        if (folder / "manifest.json").is_file():
+        if (folder / MANIFEST).is_file():
             places.append((label, folder))
             continue
-        inner = [path.parent for path in sorted(folder.rglob("manifest.json")) if not _inside_run(path.parent, folder)]
+        inner = [path.parent for path in sorted(folder.rglob(MANIFEST)) if not _inside_run(path.parent, folder)]
         if not inner:
             raise InputError(
                 f"{folder} holds no run: there is no manifest.json in it or below; give the folder of a run"
@@ -114,7 +121,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
         several = f"{label}/" if len(folders) > 1 else ""
         places += [(several + _relative(path, folder), path) for path in inner]
         if (folder / "table1.json").is_file():
-            comparisons[label] = _read_json(folder / "table1.json")
+            comparisons[label] = read_result(folder / "table1.json", "table")
         elif (folder / "comparison.json").is_file():
             notes.append(f"The comparison {label} is not finished; it has no table yet.")
     names = _unique([name for name, _ in places])
@@ -124,7 +131,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
 
 def _inside_run(path: Path, top: Path) -> bool:
     """Whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
-    return any((parent / "manifest.json").is_file() for parent in path.parents if parent.is_relative_to(top))
+    return any((parent / MANIFEST).is_file() for parent in path.parents if parent.is_relative_to(top))
 
 
 def _relative(path: Path, top: Path) -> str:
@@ -145,27 +152,22 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def _read_run(name: str, path: Path) -> Run:
     notes: list[str] = []
-    manifest = _read_json(path / "manifest.json")
-    config = manifest.get("config")
-    if not isinstance(config, dict) or not config.keys() & {"training", "evaluation"}:
-        raise InputError(f"{path / 'manifest.json'} is not the manifest of a run; give the folder of a run")
-    trained = "training" in config
+    manifest = Manifest.read(path / MANIFEST)
+    trained = manifest.kind == "training"
     metrics = [
-        _record(path / "metrics.jsonl", index, line)
+        parse_record(path / "metrics.jsonl", index, line)
         for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
     ]
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
-    elif (path / "evaluation" / "manifest.json").is_file():
+    elif (path / "evaluation" / MANIFEST).is_file():
         files.append((path / "evaluation" / "traces.jsonl", "held-out", "e"))
     traces = [
         TraceFile(file, part, prefix, lines) for file, part, prefix in files if (lines := _whole_lines(file, notes))
     ]
     evaluations = [
-        _read_json(file)
-        for file in (path / "evaluation.json", path / "evaluation" / "evaluation.json")
-        if file.is_file()
+        read_evaluation(file) for file in (path / EVALUATION, path / "evaluation" / EVALUATION) if file.is_file()
     ]
     study = path / "case-study.json"
     if trained and not metrics:
@@ -177,14 +179,12 @@ def _read_run(name: str, path: Path) -> Run:
     return Run(
         name=name,
         path=path,
-        method=_method(config),
-        trained=trained,
-        config=config,
+        method=_method(manifest.config),
         manifest=manifest,
         metrics=metrics,
         traces=traces,
         evaluations=evaluations,
-        case_study=_read_json(study) if study.is_file() else None,
+        case_study=read_result(study, "case_study") if study.is_file() else None,
         notes=notes,
     )
 
@@ -202,30 +202,10 @@ def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
     """A file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
-    *lines, rest = path.read_bytes().split(b"\n")
+    lines, rest = read_lines(path)
     if rest.strip():
         notes.append(f"is still being written, or was stopped: half a line at the end of {path.name} is left out")
     return [line for line in lines if line.strip()]
-
-
-def _record(path: Path, index: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
-    return record
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged: it holds no record; restore it or give another folder")
-    return found
 
 
 def walk_notes(found: Found) -> Iterator[str]:

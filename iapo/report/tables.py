@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.estimates import Estimate, mean_difference
 from iapo.report.curves import APART, Group
 from iapo.report.numbers import cell, setting
 from iapo.report.read import Run
+from iapo.results import Evaluation, SetsEvaluation, TrainingEvaluation
 
 MEASURES = {
     "accuracy": ("accuracy", "share"),
@@ -72,15 +74,15 @@ def provenance(groups: Sequence[Group], others: Sequence[Run]) -> list[dict[str,
         ("commit", [_distinct(_commit(run) for run in runs) for runs in columns]),
     ]
     for part in ("versions", "data"):
-        keys = dict.fromkeys(key for runs in columns for run in runs for key in run.manifest.get(part) or {})
+        keys = dict.fromkeys(key for runs in columns for run in runs for key in getattr(run.manifest, part))
         for key in keys:
-            values = [_distinct(_short((run.manifest.get(part) or {}).get(key)) for run in runs) for runs in columns]
+            values = [_distinct(_short(getattr(run.manifest, part).get(key)) for run in runs) for runs in columns]
             rows.append((f"data: {key}" if part == "data" else key, values))
     return [{"name": name, "values": values, "same": len(set(values)) == 1} for name, values in rows]
 
 
 def _seeds(runs: Sequence[Run]) -> str:
-    seeds = [str((run.manifest.get("seeds") or {}).get("training", "\u2013")) for run in runs]
+    seeds = [str(run.manifest.seeds.get("training", "\u2013")) for run in runs]
     if len(seeds) > _SHORT_LISTS:
         return f"{', '.join(seeds[:_SHORT_LISTS])}, \u2026 ({len(seeds)} in all)"
     return ", ".join(seeds)
@@ -91,7 +93,7 @@ def _distinct(values: Iterator[str]) -> str:
 
 
 def _commit(run: Run) -> str:
-    head, plus, changes = str(run.manifest.get("commit") or "unknown").partition("+")
+    head, plus, changes = str(run.manifest.commit or "unknown").partition("+")
     return head[:12] + plus + changes
 
 
@@ -121,24 +123,25 @@ def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(run: Run, evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if "sets" in evaluation:
-        for name, one in evaluation["sets"].items():
-            yield {"run": run.name, "what": name, "samples": one.get("samples"), "cells": _cells(one), "change": None}
+def _rows(run: Run, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    if isinstance(evaluation, SetsEvaluation):
+        for name, one in evaluation.sets.items():
+            cells = _cells(one.measures)
+            yield {"run": run.name, "what": name, "samples": one.samples, "cells": cells, "change": None}
         return
-    for when in ("before", "after"):
-        if when in evaluation:
-            change = evaluation.get("after_minus_before", {}).get("outcome") if when == "after" else None
+    for when, measured in (("before", evaluation.before), ("after", evaluation.after)):
+        if measured:
+            change = evaluation.differences.get("outcome") if when == "after" else None
             yield {
                 "run": run.name,
                 "what": when,
-                "samples": evaluation.get("samples"),
-                "cells": _cells(evaluation[when]),
+                "samples": evaluation.samples,
+                "cells": _cells(measured),
                 "change": None if change is None else cell(change, signed=True),
             }
 
 
-def _cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cells(found: Mapping[str, Estimate]) -> list[dict[str, str]]:
     return [cell(found.get(key), unit) for key, (_, unit) in MEASURES.items()]
 
 
@@ -148,24 +151,21 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
     Returns:
         Rows with `run`, `reference` and the difference's `cell`; a 95% bootstrap interval over samples.
     """
-    # It takes a second to load scipy, and most reports are of one run.
-    by_data: dict[str, list[tuple[Run, list[float]]]] = {}
+    by_data: dict[str, list[tuple[Run, Sequence[float]]]] = {}
     for run in runs:
-        outcomes = [one["outcomes"]["after"] for one in run.evaluations if "after" in one.get("outcomes", {})]
-        test = (run.manifest.get("data") or {}).get("test")
-        if outcomes and test:
-            by_data.setdefault(test, []).append((run, outcomes[0]))
+        trained = [one.outcomes for one in run.evaluations if isinstance(one, TrainingEvaluation)]
+        found = [one["after"] for one in trained if "after" in one]
+        test = run.manifest.data.get("test")
+        if found and test:
+            by_data.setdefault(test, []).append((run, found[0]))
     rows = []
     for same in by_data.values():
         reference, base = same[_reference([run for run, _ in same])]
         for run, outcomes in same:
             if run is reference or len(outcomes) != len(base):
                 continue
-            from iapo.estimates import mean_difference
-
-            found = mean_difference(outcomes, base)
-            estimate = {"value": found.value, "low": found.low, "high": found.high}
-            rows.append({"run": run.name, "reference": reference.name, "cell": cell(estimate, signed=True)})
+            change = cell(mean_difference(outcomes, base), signed=True)
+            rows.append({"run": run.name, "reference": reference.name, "cell": change})
     return rows
 
 
@@ -199,5 +199,5 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _marked(estimate: Mapping[str, Any], *, signed: bool = False) -> dict[str, str]:
-    found = cell(estimate, signed=signed)
+    found = cell(Estimate.from_json(estimate), signed=signed)
     return found | {"interval": found["interval"] + ("*" if estimate.get("over") == "samples" else "")}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.records import ToolResult
 from iapo.report.pictures import Pictures
 from iapo.report.read import Run, TraceFile
 
@@ -106,7 +107,8 @@ class _Collector:
             "span": result["span"],
             "calls": [_call(call) for call in result["calls"]],
             "edited": self.pictures.add(result["image"], file.path.parent),
-            "misused": _misused(data["sample"]["axis"], result),
+            # None of a rollout that is not judged.
+            "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),
             "outcome": scores["outcome"]["value"] if "outcome" in scores else None,
             "scores": [
                 _score(name, score, weights.get(step, {}) if file.part == "training" else {})
@@ -183,10 +185,3 @@ def _score(name: str, score: Mapping[str, Any], weights: Mapping[str, float]) ->
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": str(call["name"]), "targets": [str(target) for target in call["targets"]], "axis": call["axis"]}
-
-
-def _misused(axis: str | None, result: Mapping[str, Any]) -> bool | None:
-    """As `iapo.records.ToolResult.misused`; None of a rollout that is not judged: not executed, or without an axis."""
-    if result["status"] != "edited" or axis is None:
-        return None
-    return any(call["axis"] != axis for call in result["calls"])

@@ -23,8 +23,6 @@ from iapo.tools import TOOLS, ToolDefinition
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Alignment", "AttributionSettings", "Measured", "Reference", "StudentCall"]
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -55,8 +53,6 @@ class Alignment:
 
     Attributes:
         reference: Where the teacher's distributions come from.
-        teacher: The model of a live teacher that was given as such; else None.
-        teacher_encoder: Its encoder.
     """
 
     def __init__(
@@ -68,14 +64,9 @@ class Alignment:
     ) -> None:
         self.encoder = encoder
         self.settings = settings or AttributionSettings()
-        self.reference: Reference
-        self.teacher: PreTrainedModel | None = None
-        self.teacher_encoder: PromptEncoder | None = None
-        if isinstance(teacher, Policy):
-            live = StudentCall(teacher, encoder, self.settings, tools)
-            self.reference, self.teacher, self.teacher_encoder = live, teacher.model, live.encoder
-        else:
-            self.reference = teacher
+        self.reference: Reference = (
+            StudentCall(teacher, encoder, self.settings, tools) if isinstance(teacher, Policy) else teacher
+        )
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout]) -> list[Measured]:
         """Attributes each rollout's call by student and teacher.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from iapo.attribution.divergence import penalty_weight
 from iapo.records import Score, Trace
@@ -69,6 +69,36 @@ class Sources:
     penalty_weight: float = 0.0
     penalty_decay: float = 0.0
     distill_weight: float = 0.1
+
+
+Source = Literal["divergences", "log_probs", "verify"]
+"""What a reward may draw on beside the outcome: these fields of `Sources` need a teacher or a verifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward by name, made with `reward`.
+
+    Attributes:
+        make: Makes the preset from the sources of a run.
+        uses: What it draws on beside the outcome; what it does not name is not there.
+    """
+
+    make: Callable[[Sources], Preset]
+    uses: frozenset[Source] = frozenset()
+
+    def __call__(self, sources: Sources) -> Preset:
+        return self.make(sources)
+
+
+def reward(*uses: Source) -> Callable[[Callable[[Sources], Preset]], Reward]:
+    """Declares a function `(sources) -> Preset` as a reward.
+
+    Args:
+        uses: What it draws on beside the outcome: `divergences` (then `penalty_weight` counts and a teacher is loaded),
+            `log_probs` (a teacher that explains the student's call), `verify` (a verifier).
+    """
+    return lambda make: Reward(make, frozenset(uses))
 
 
 def per_trace(value: Callable[[Trace, Score], float], outcome: Callable[[Sequence[Trace]], list[Score]]) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from iapo.records import Score, Trace
-from iapo.rewards.columns import Column, Preset, Sources, per_trace
+from iapo.rewards.columns import Column, Preset, Sources, per_trace, reward
 
 
+@reward()
 def preset(sources: Sources) -> Preset:
     """`R = 0.8 outcome + 0.2 format + 1.2 [right and a tool was used]`: DeepEyes (arXiv 2505.14362).
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rewards.columns import Column, Preset, Sources, reward
 from iapo.rollout.turns import Rollout
 
 
+@reward("log_probs")
 def preset(sources: Sources) -> Preset:
     """`R = outcome + w_k mean_t log p_teacher(y_t | x, y_<t)` over the program's tokens.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from iapo.rewards.columns import Preset, Sources
+from iapo.rewards.columns import Preset, Sources, reward
 
 
+@reward()
 def preset(sources: Sources) -> Preset:
     """`R = outcome`, 1 for a right final answer and else 0: VTool-R1 (arXiv 2505.19255).
 

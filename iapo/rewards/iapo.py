@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rewards.columns import Column, Preset, Sources, reward
 from iapo.rollout.turns import Rollout
 
 
+@reward("divergences")
 def preset(sources: Sources) -> Preset:
     """`R = outcome - lambda_k KL(student || teacher)`: IAPO (arXiv 2606.11652); docs/method.md, section 4.
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from iapo.records import Trace
-from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rewards.columns import Column, Preset, Sources, reward
 
 
+@reward()
 def preset(sources: Sources) -> Preset:
     """`R = r_tool outcome`: OTC-GRPO (arXiv 2504.14870) with alpha = 1.
 

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from iapo.endpoints.questions import EndpointSettings
+from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
+from iapo.plugins import is_reference, look_up
 from iapo.records import Grid, Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
-from iapo.rewards.columns import Preset, Sources
+from iapo.rewards.columns import Preset, Reward, Sources
+from iapo.rewards.own import own_reward
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
 from iapo.rollout.policy import load_policy
 from iapo.rollout.turns import Rollout
 from iapo.tools import TOOLS, ToolDefinition
 
-
-def _iapo_and_distill(sources: Sources) -> Preset:
-    """Both of the teacher's components: `R = outcome - lambda_k KL + w_k mean log p_teacher`."""
-    return Preset((*iapo.preset(sources).columns, *distill.preset(sources).columns))
-
-
-PRESETS: Mapping[str, Callable[[Sources], Preset]] = {
+PRESETS: Mapping[str, Reward] = {
     "grpo": grpo.preset,
     "torl": torl.preset,
     "trm": trm.preset,
@@ -37,8 +34,8 @@ PRESETS: Mapping[str, Callable[[Sources], Preset]] = {
     "toolrl": toolrl.preset,
     "otc": otc.preset,
     "distill": distill.preset,
-    "iapo+distill": _iapo_and_distill,
 }
+"""By name; `find_reward` also takes sums of them, and the user's own."""
 
 
 class RewardArguments(Protocol):
@@ -59,6 +56,29 @@ class RewardArguments(Protocol):
     judge_retries: int
     judge_concurrency: int
     judge_cache: str | None
+
+
+def find_reward(text: str) -> Reward:
+    """The reward that a setting names.
+
+    Args:
+        text: One of `PRESETS`, a reference to a function or `Reward` of the user's own (`iapo.rewards.own`), or several
+            with `+` between: the columns of all; their weights of the outcome are multiplied, so that a reward that
+            takes the outcome's place does so in a sum, too.
+
+    Raises:
+        InputError: If there is none.
+    """
+    parts = [own_reward(part) if is_reference(part) else look_up(PRESETS, part, "reward") for part in text.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+
+    def make(sources: Sources) -> Preset:
+        presets = [part(sources) for part in parts]
+        columns = tuple(column for preset in presets for column in preset.columns)
+        return Preset(columns, math.prod(preset.outcome_weight for preset in presets))
+
+    return Reward(make, frozenset().union(*(part.uses for part in parts)))
 
 
 def make_preset(
@@ -84,14 +104,42 @@ def make_preset(
         The preset, with the configuration's weights.
 
     Raises:
-        InputError: If there is no such preset or component, or `trm` has no verifier.
+        InputError: If there is no such preset or component, or a needed verifier is not set.
     """
-    if args.reward not in PRESETS:
-        raise InputError(f"no reward {args.reward!r}; use one of {', '.join(PRESETS)}")
-    verify = _make_verifier(args, tools, device) if args.reward == "trm" else _no_verifier
-    preset = PRESETS[args.reward](
+    check_verifier(args)
+    reward = find_reward(args.reward)
+    verify = _make_verifier(args, tools, device) if "verify" in reward.uses else _absent("verify")
+    return _weighted_preset(
+        args,
+        reward,
+        outcome.scores,
+        divergences if "divergences" in reward.uses else _absent("divergences"),
+        log_probs if "log_probs" in reward.uses else _absent("log_probs"),
+        verify,
+    )
+
+
+def check_reward(args: RewardArguments) -> None:
+    """Refuses a reward that cannot be; loads nothing and asks no endpoint.
+
+    Raises:
+        InputError: If there is no such preset or component, a weight is no number, or a needed verifier is not set.
+    """
+    check_verifier(args)
+    _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
+
+
+def _weighted_preset(
+    args: RewardArguments,
+    reward: Reward,
+    outcomes: Callable[[Sequence[Trace]], list[Score]],
+    divergences: Callable[[Sequence[Rollout]], list[float]],
+    log_probs: Callable[[Sequence[Rollout]], list[float]],
+    verify: Callable[[Sequence[Trace]], list[float]],
+) -> Preset:
+    preset = reward(
         Sources(
-            outcome.scores,
+            outcomes,
             divergences,
             log_probs,
             verify,
@@ -100,15 +148,29 @@ def make_preset(
             distill_weight=args.distill_weight,
         )
     )
-    weights = dict(args.component_weights or {})
+    names = ["outcome", *(column.name for column in preset.columns)]
+    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+        raise InputError(f"reward {args.reward!r} has two components {twice!r}; give one of them another name")
+    weights = _component_weights(args)
     columns = tuple(
-        dataclasses.replace(column, weight=float(weights.pop(column.name, column.weight))) for column in preset.columns
+        dataclasses.replace(column, weight=weights.pop(column.name, column.weight)) for column in preset.columns
     )
-    outcome_weight = float(weights.pop("outcome", preset.outcome_weight))
+    outcome_weight = weights.pop("outcome", preset.outcome_weight)
     if weights:
-        known = ", ".join(["outcome", *(column.name for column in columns)])
+        known = ", ".join(names)
         raise InputError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
     return Preset(columns, outcome_weight)
+
+
+def _component_weights(args: RewardArguments) -> dict[str, float]:
+    given = args.component_weights or {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"component_weights is {given!r}; give a mapping from names to numbers")
+    for name, weight in given.items():
+        # YAML's true and false are numbers to Python.
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not math.isfinite(weight):
+            raise InputError(f"component_weights gives {name!r} the weight {weight!r}; give a number")
+    return {name: float(weight) for name, weight in given.items()}
 
 
 def make_outcome(args: RewardArguments) -> Outcome:
@@ -147,13 +209,29 @@ def scored_traces(
     return traces
 
 
+def check_verifier(args: RewardArguments) -> None:
+    """Refuses a reward that needs a verifier where none is set.
+
+    Raises:
+        InputError: If so.
+    """
+    if args.verifier is None and "verify" in find_reward(args.reward).uses:
+        raise InputError(
+            f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, or to an endpoint's and "
+            "`verifier_url`"
+        )
+
+
+def local_verifier(args: RewardArguments) -> str | None:
+    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, or an endpoint."""
+    asks = "verify" in find_reward(args.reward).uses and args.verifier_url is None
+    return args.verifier if asks else None
+
+
 def _make_verifier(
     args: RewardArguments, tools: Mapping[str, ToolDefinition], device: torch.device | None
 ) -> Callable[[Sequence[Trace]], list[float]]:
-    if args.verifier is None:
-        raise InputError(
-            "reward 'trm' needs a verifier; set `verifier` to a local model, or to an endpoint's and `verifier_url`"
-        )
+    assert args.verifier is not None
     if args.verifier_url is not None:
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
         return lambda traces: call_scores(traces, remote)
@@ -164,8 +242,15 @@ def _make_verifier(
     return lambda traces: call_scores(traces, local)
 
 
-def _no_verifier(traces: Sequence[Trace]) -> list[float]:
-    raise AssertionError("only the preset trm has a verifier")
+def _absent(source: str) -> Callable[[Any], list[float]]:
+    def ask(batch: Any) -> list[float]:
+        raise InputError(f"the reward asks for {source} that it did not declare; write @reward({source!r})")
+
+    return ask
+
+
+def _unasked(rollouts: Sequence[Any]) -> list[Any]:
+    raise AssertionError("checking a reward asks for no value")
 
 
 def _endpoint(args: RewardArguments, model: str, url: str | None) -> EndpointSettings:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from iapo.records import Score, Trace
-from iapo.rewards.columns import Column, Preset, Sources, per_trace
+from iapo.rewards.columns import Column, Preset, Sources, per_trace, reward
 
 
+@reward()
 def preset(sources: Sources) -> Preset:
     """`R = format + 3 tool_match + 3 outcome`: ToolRL (arXiv 2504.13958).
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from iapo.records import Trace
-from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rewards.columns import Column, Preset, Sources, reward
 
 
+@reward()
 def preset(sources: Sources) -> Preset:
     """`R = outcome - 0.5 [the program does not execute]`: ToRL (arXiv 2503.23383), as the IAPO paper compares with it.
 

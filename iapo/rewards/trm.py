@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from iapo.records import Trace
-from iapo.rewards.columns import Column, Preset, Sources
+from iapo.rewards.columns import Column, Preset, Sources, reward
 
 
+@reward("verify")
 def preset(sources: Sources) -> Preset:
     """`R = outcome + 0.5 mean_i v(call_i)`, v from 0 to 1: TRM (OpenReview LnBEASInVr), as the IAPO paper compares.
 

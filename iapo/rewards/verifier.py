@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from iapo.endpoints.questions import Endpoint, EndpointSettings, Question
+from iapo.endpoints.chat import EndpointSettings
+from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
+from iapo.grouping import distinct
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition
-
-Verifier = Callable[[Sample, Sequence[ToolCall]], list[float]]
 
 INSTRUCTIONS = (
     "You verify tool calls of an agent that answers questions about charts and tables. A call marks some columns or "
@@ -53,9 +53,14 @@ def call_scores(
     pairs = [
         [(one.sample, call) for call in one.result.calls] if one.result.status == "edited" else [] for one in traces
     ]
-    distinct = {(id(sample), call): (sample, call) for some in pairs for sample, call in some}
-    scores = dict(zip(distinct, verify(list(distinct.values())), strict=True)) if distinct else {}
-    return [sum(scores[id(sample), call] for sample, call in some) / len(some) if some else 0.0 for some in pairs]
+    samples, places = distinct(one.sample for one in traces)
+    asked = {(place, call): None for place, some in zip(places, pairs, strict=True) for _, call in some}
+    values = verify([(samples[place], call) for place, call in asked]) if asked else []
+    scores = dict(zip(asked, values, strict=True))
+    return [
+        sum(scores[place, call] for _, call in some) / len(some) if some else 0.0
+        for place, some in zip(places, pairs, strict=True)
+    ]
 
 
 class EndpointVerifier:

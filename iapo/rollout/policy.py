@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
+from transformers import AutoConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
 
 from iapo.errors import InputError
+from iapo.models import MODEL_FAMILIES
+from iapo.rollout.loading import (
+    LoadSettings,
+    adapter_base,
+    add_adapter,
+    first_line,
+    limit_pixels,
+    load_model,
+    optional_file,
+)
 
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
 
-MODEL_TYPES = ("qwen2_5_vl", "qwen3_vl")
-"""Model types that can be loaded."""
+# By the side of a patch in pixels: the classes whose names a saved processor bears.
+_PUBLISHED = {14: ("Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"), 16: ("Qwen3VLProcessor", "Qwen3VLVideoProcessor")}
+_VIDEO_FILE = "video_preprocessor_config.json"
 
 
 class ImageTextProcessor(Qwen2_5_VLProcessor):
@@ -24,6 +35,8 @@ class ImageTextProcessor(Qwen2_5_VLProcessor):
 
     The two families treat text and pictures alike, but for numbers that each checkpoint's image processor holds: the
     patch size (14 and 16), the mean and the deviation of pixels. Only videos are written into the text differently.
+    What is saved bears the names of the published classes and has the settings of the video part, so that it opens
+    where this package is not installed.
     """
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
@@ -31,7 +44,42 @@ class ImageTextProcessor(Qwen2_5_VLProcessor):
         self.video_token = "<|video_pad|>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        self.video_settings: dict[str, Any] | None = None
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
+        processor: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        processor.video_settings = _video_settings(str(pretrained_model_name_or_path), kwargs.get("revision"))
+        return processor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as the published processor of this family has them, video part included."""
+        processor_class, video_class = _PUBLISHED[self.image_processor.patch_size]
+        settings: dict[str, Any] = super().to_dict()
+        video = self.video_settings
+        if video is None:
+            video = {k: v for k, v in settings["image_processor"].items() if k != "image_processor_type"}
+        video = {**video, "video_processor_type": video_class}
+        return {**settings, "video_processor": video, "processor_class": processor_class}
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Writes the processor's files, and the image processor's own that vLLM and evaluation kits read."""
+        written: list[str] = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        folder = Path(save_directory)
+        settings = self.to_dict()
+        images = settings["image_processor"]
+        # Of older releases' two names for one limit.
+        limits = {"min_pixels": images["size"]["shortest_edge"], "max_pixels": images["size"]["longest_edge"]}
+        named = {"processor_class": settings["processor_class"]}
+        _write_json(folder / "preprocessor_config.json", {**images, **limits, **named})
+        _write_json(folder / _VIDEO_FILE, {**settings["video_processor"], **named})
+        tokenizer_file = folder / "tokenizer_config.json"
+        tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+        # How it was loaded is not how it is.
+        tokenizer = {k: v for k, v in tokenizer.items() if k not in ("is_local", "local_files_only")}
+        _write_json(tokenizer_file, {**tokenizer, **named})
+        return written
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,54 +101,133 @@ def packaged() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
-def load_processor(name: str) -> ProcessorMixin:
+def load_processor(name: str, settings: LoadSettings | None = None) -> ProcessorMixin:
     """Loads the processor of a checkpoint, without torchvision.
 
     Args:
         name: A packaged checkpoint, a local folder or a hub id.
+        settings: Its revision, and the limits of its images.
+
+    Raises:
+        InputError: If its image processor, its tokenizer, a token of images or the chat template is missing, or the
+            limits do not fit.
     """
-    return ImageTextProcessor.from_pretrained(resolve(name))
+    settings = settings or LoadSettings()
+    path = resolve(name)
+    revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
+    try:
+        processor = ImageTextProcessor.from_pretrained(path, **revision)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} has no processor that can be loaded: {first_line(error)}") from error
+    tokenizer = processor.tokenizer
+    vocabulary = tokenizer.get_vocab()
+    lacking = [token for token in ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>") if token not in vocabulary]
+    if lacking:
+        raise InputError(
+            f"the tokenizer of {name} does not know {lacking[0]}; its files (tokenizer.json, tokenizer_config.json) "
+            "are missing or another model's"
+        )
+    if not (processor.chat_template or tokenizer.chat_template):
+        raise InputError(f"{name} has no chat template; put its chat_template.jinja or chat_template.json beside it")
+    if processor.image_processor.patch_size not in _PUBLISHED:
+        raise InputError(
+            f"{name} has image patches of {processor.image_processor.patch_size} pixels; 14 or 16 are known"
+        )
+    limit_pixels(processor, settings)
+    return processor
 
 
-def find_checkpoint(name: str) -> str:
+def find_checkpoint(name: str, revision: str | None = None) -> str:
     """Says where a checkpoint is, reading its configuration alone.
 
     Args:
-        name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id.
+        name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id; also an adapter's.
+        revision: Its branch, tag or commit on the hub.
 
     Returns:
         Its folder, or the hub id.
 
     Raises:
-        InputError: If there is no such checkpoint (the message names what is packaged), or it is of another model type.
+        InputError: If there is no such checkpoint (the message names what is packaged), it is of another model type,
+            or it is an adapter whose base cannot be found.
     """
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
     # A hub id is an owner and a name; what cannot be one is refused without asking the hub.
     if not Path(path).is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
         raise InputError(unknown)
+    base = adapter_base(path, revision)
+    if base is not None:
+        try:
+            find_checkpoint(*base)
+        except InputError as error:
+            raise InputError(
+                f"the base of the adapter {name!r} cannot be had ({error}); set base_model_name_or_path in its "
+                "adapter_config.json to where it is"
+            ) from error
+        return path
     try:
-        config = AutoConfig.from_pretrained(path)
-    except OSError as error:
-        raise InputError(f"{unknown}, nor to be had from the hub ({str(error).splitlines()[0]})") from error
-    if config.model_type not in MODEL_TYPES:
-        raise InputError(f"{name!r} is a {config.model_type!r} model; use a Qwen2.5-VL or a dense Qwen3-VL checkpoint")
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if Path(path).is_dir():
+            raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
+        raise InputError(f"{unknown}, nor to be had from the hub ({first_line(error)})") from error
+    if config.model_type not in MODEL_FAMILIES:
+        titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
+        raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
     return path
 
 
-def load_policy(name: str, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> Policy:
+def load_policy(name: str, settings: LoadSettings | None = None, *, device: str | None = None) -> Policy:
     """Loads a vision-language model and its processor.
 
     Args:
-        name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id.
-        dtype: The weights' type in memory; packaged files are stored in bf16.
-        device: Where to put the model; the CPU if None.
+        name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id; also the folder of
+            an adapter (PEFT), which is loaded with its base.
+        settings: How it is loaded.
+        device: Where to put the model, instead of the settings' device.
 
     Raises:
-        InputError: As `find_checkpoint`.
+        InputError: As `find_checkpoint`, `load_processor` and `iapo.rollout.loading.load_model`; or if the model has
+            fewer tokens than its tokenizer.
     """
-    path = find_checkpoint(name)
-    model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+    settings = settings or LoadSettings()
     if device is not None:
-        model.to(torch.device(device))
-    return Policy(model, load_processor(path))
+        settings = replace(settings, device=device)
+    path = find_checkpoint(name, settings.model_revision)
+    base = adapter_base(path, settings.model_revision)
+    if base is None:
+        processor = load_processor(path, settings)
+        model = load_model(path, settings)
+    else:
+        base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
+        # A trained adapter has its processor beside it, one from elsewhere has not.
+        beside = optional_file(path, "tokenizer_config.json", settings.model_revision)
+        processor = load_processor(base_path, at_base) if beside is None else load_processor(path, settings)
+        model = add_adapter(load_model(base_path, at_base), path, settings)
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
+    if tokens > rows:
+        raise InputError(f"the tokenizer of {name} has {tokens} tokens, its model {rows}; they do not belong together")
+    told, expected = processor.image_token_id, model.config.image_token_id
+    if told != expected:
+        raise InputError(
+            f"<|image_pad|> is {told} for the tokenizer of {name} and {expected} in its config.json; they do not "
+            "belong together"
+        )
+    return Policy(model, processor)
+
+
+def _video_settings(path: str, revision: str | None) -> dict[str, Any] | None:
+    """What a checkpoint says of videos, to be saved again as it is."""
+    for name in ("processor_config.json", _VIDEO_FILE):
+        found = optional_file(path, name, revision)
+        if found is not None:
+            content = json.loads(Path(found).read_text(encoding="utf-8"))
+            video = content if name == _VIDEO_FILE else content.get("video_processor")
+            if isinstance(video, dict):
+                return {key: value for key, value in video.items() if key != "processor_class"}
+    return None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from iapo.errors import InputError
+from iapo.grouping import distinct
+from iapo.images import to_rgb
 from iapo.records import Sample, ToolResult
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -232,12 +234,10 @@ class PromptEncoder:
         """
         import torch
 
-        distinct = {id(image): image for image in images}
-        rgb = [image.convert("RGB") for image in distinct.values()]
+        different, order = distinct(images)
+        rgb = [to_rgb(image) for image in different]
         found = dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
-        if len(distinct) < len(images):
-            place = {key: index for index, key in enumerate(distinct)}
-            order = [place[id(image)] for image in images]
+        if len(different) < len(images):
             patches = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())
             found["pixel_values"] = torch.cat([patches[index] for index in order])
             found["image_grid_thw"] = found["image_grid_thw"][order]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from iapo.grouping import distinct
 from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.prompt import INSTRUCTIONS_WITHOUT_TOOLS, EncodedPrompt, PromptEncoder, build_blocks
 from iapo.tools import TOOLS, ToolDefinition, execute
@@ -59,11 +60,9 @@ def encode_prompts(
     samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
 ) -> list[EncodedPrompt]:
     """Encodes the samples' standard prompts; one object that comes several times (a group) is encoded once."""
-    cache: dict[int, EncodedPrompt] = {}
-    for sample in samples:
-        if id(sample) not in cache:
-            cache[id(sample)] = encoder.encode(build_blocks(sample, tools))
-    return [cache[id(sample)] for sample in samples]
+    different, places = distinct(samples)
+    encoded = [encoder.encode(build_blocks(sample, tools)) for sample in different]
+    return [encoded[place] for place in places]
 
 
 def read_first_turn(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +14,30 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from iapo.attribution.calls import ATTRIBUTED, Turn
-from iapo.attribution.divergence import block_distribution, kl_divergence, worst_divergence
-from iapo.attribution.gradient import CallInput, Pictures, block_scores, call_log_probs
-from iapo.attribution.occlusion import occlusion_scores
+from iapo.attribution.calls import ATTRIBUTED, Attributor, Turn
+from iapo.attribution.divergence import block_distribution, worst_divergence
+from iapo.attribution.gradient import call_log_probs
+from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import AttributionSettings
-from iapo.attribution.tokens import picture_shares, token_scores
-from iapo.data.synthetic import generate
+from iapo.attribution.tokens import picture_shares
 from iapo.display.heatmap import Panel, plot_call
 from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import Sample, Score
+from iapo.results import write_result
+from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
-
-Method = Literal["gradient", "integrated", "occlusion"]
-
-METHODS: tuple[Method, ...] = get_args(Method)
+from iapo.studies.attribute_inputs import AttributePlan
+from iapo.teachers.references import make_reference
+from iapo.tools import ToolDefinition, offered_tools
 
 JSON_NAME, PNG_NAME = "attribution.json", "attribution.png"
+
+WRITTEN = ("target", "normalization", "eps", "teacher_reference", "no_call")
+"""Settings that are written beside the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,118 +63,69 @@ class Explanation:
 
 
 def run_attribute(
-    model: str,
-    out: Path,
-    *,
-    teacher: str | None = None,
-    sample: Sample,
-    call: str | None = None,
-    method: str = "gradient",
-    steps: int = 32,
-    max_turn_tokens: int = 512,
-    device: str | None = None,
-) -> None:
+    plan: AttributePlan, out: Path, *, sample: Sample, call: str | None = None, device: str | None = None
+) -> dict[str, Any]:
     """Rolls a model out greedily on a sample, attributes its call, prints a table and writes a plot and all numbers.
 
     Args:
-        model: The student's checkpoint.
+        plan: The models and how they are compared. Heat maps need scores of single tokens, and show the gradient's
+            where the method has none.
         out: The folder to write `attribution.png` and `attribution.json` to.
-        teacher: A checkpoint that explains the same call, if given.
         sample: The question about a picture.
         call: The first turn; the model's own if None.
-        method: `gradient` (x embedding), `integrated` (gradients along the path from zero embeddings) or `occlusion`
-            (blocks removed). Heat maps need scores of single tokens and show gradients with `occlusion` as well.
-        steps: Points of the integrated path.
-        max_turn_tokens: Longest turn in tokens.
         device: Where the models run; the CPU if None.
 
+    Returns:
+        What `attribution.json` holds.
+
     Raises:
-        InputError: If the method is unknown, `steps` is below 1, `out` already holds an attribution, a checkpoint
-            cannot be loaded, or the first turn has no call that can be attributed.
+        InputError: If the plan cannot be, `out` already holds an attribution, a checkpoint cannot be loaded, or the
+            first turn has no call that can be attributed.
     """
-    if method not in METHODS:
-        raise InputError(f"no method {method!r}; use one of {', '.join(METHODS)}")
-    if steps < 1:
-        raise InputError(f"steps is {steps}; give at least 1")
+    settings, tools = plan.settings, offered_tools(plan.tools)
+    method = chosen_method(settings)
+    if not tools:
+        raise InputError("tools are none; there is no call to attribute without a tool")
     taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
-    points = steps if method == "integrated" else 1
-    student = load_policy(model, device=device)
+    student = load_policy(plan.model, device=device)
     encoder = PromptEncoder(student.processor)
-    one = _roll_out(student, encoder, sample, call, max_turn_tokens)
-    explanations = {"student": explain(model, student, encoder, one.prompt, _turn(one), method, points)}
-    if teacher is not None:
-        other = student if teacher == model else load_policy(teacher, device=device)
-        other_encoder = PromptEncoder(other.processor)
-        (prompt,) = encode_prompts([sample], other_encoder)
-        turn = _turn_for(other_encoder, one, encoder)
-        explanations["teacher"] = explain(teacher, other, other_encoder, prompt, turn, method, points)
+    one = _roll_out(student, encoder, sample, call, settings.max_turn_tokens, tools)
+    explanations = {"student": explain(plan.model, student, encoder, one.prompt, _turn(one), settings)}
     divergence = None
-    if teacher is not None:
-        divergence = kl_divergence(explanations["student"].shares, explanations["teacher"].shares).item()
+    if plan.teacher is not None:
+        other = student if plan.teacher == plan.model else load_policy(plan.teacher, device=device)
+        other_encoder = PromptEncoder(other.processor)
+        (prompt,) = encode_prompts([sample], other_encoder, tools)
+        turn = _turn_for(other_encoder, one, encoder, tools)
+        if settings.teacher_reference == "own_call":
+            turn = _own_turn(other, other_encoder, prompt, sample, settings.max_turn_tokens, tools)
+        # As the reward measures it, worst where the teacher makes no call of its own.
+        reference = make_reference(settings, other, encoder, tools)
+        (measured,) = Alignment(reference, encoder, settings, tools).measure(student.model, [one])
+        divergence = measured.divergence
+        if any(turn[1]):
+            explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
-    numbers = _numbers(one, score, explanations, divergence, method, points)
-    (out / JSON_NAME).write_text(json.dumps(numbers, indent=1) + "\n")
-    _plot(out / PNG_NAME, one, score, explanations, divergence, method)
+    numbers = _numbers(one, score, explanations, divergence, settings)
+    write_result(out / JSON_NAME, "attribution", numbers)
+    heat = method.name if method.tokens is not None else "gradient"
+    _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat))
     console = Console(highlight=False, markup=False)
     for line in _lines(one, score, explanations):
         console.print(line, soft_wrap=True)
-    console.print(_table(one, explanations, method))
+    console.print(_table(one, explanations, method.name))
     if divergence is not None:
         worst = worst_divergence(len(one.prompt.block_names))
-        console.print(f"KL(student || teacher): {divergence:.4f} nats (at most log m = {worst:.4f})", soft_wrap=True)
+        silent = "" if "teacher" in explanations else "; the teacher makes no call of its own"
+        console.print(
+            f"KL(student || teacher): {divergence:.4f} nats (at most log m = {worst:.4f}{silent})", soft_wrap=True
+        )
     for name in (PNG_NAME, JSON_NAME):
         console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
-
-
-def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
-    """One synthetic picture of the test split, with a question that the packaged models know.
-
-    Args:
-        family: One of `iapo.data.synthetic.FAMILIES`; the packaged models know `vbar` and `hbar`.
-        index: Which one, from 0.
-        seed: Of the charts.
-        size: The picture's side in pixels.
-
-    Raises:
-        InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
-    """
-    if index < 0:
-        raise InputError(f"index is {index}; it must not be negative")
-    charts = generate(family, index + 1, seed=seed, size=size, question_types=("value",), split="test")
-    return next(itertools.islice(charts, index, None))
-
-
-def read_sample(path: Path) -> Sample:
-    """Reads a sample from a JSON file, as `Sample.to_json` makes it; a picture's path starts at the file's folder.
-
-    Raises:
-        InputError: If the file or its picture cannot be read, or it is not a sample.
-    """
-    try:
-        return Sample.from_json(json.loads(path.read_text()), root=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot read the sample {path}: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{path} is not a sample: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a sample: {error}") from error
-
-
-def read_call(text: str) -> str:
-    """A first turn as the command line gives it: the text itself, or `@file` with the text in it.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the first turn from {text[1:]}: {error}") from error
+    return numbers
 
 
 def explain(
@@ -181,8 +134,7 @@ def explain(
     encoder: PromptEncoder,
     prompt: EncodedPrompt,
     turn: Turn,
-    method: str = "gradient",
-    steps: int = 1,
+    settings: AttributionSettings | None = None,
 ) -> Explanation:
     """Attributes one call by one model.
 
@@ -192,28 +144,16 @@ def explain(
         encoder: Its encoder.
         prompt: The prompt in its tokens.
         turn: The first turn in its tokens, and which of them belong to the program.
-        method: One of `METHODS`.
-        steps: 1, or the number of points of the integrated path.
+        settings: How calls are attributed.
 
     Raises:
         InputError: If an attribution is not finite.
     """
-    pixels = encoder.pixels(prompt.images)
-    pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
-    call = CallInput(
-        prompt_ids=prompt.ids,
-        block_of=prompt.block_of,
-        blocks=len(prompt.block_names),
-        turn_ids=turn[0],
-        target=turn[1],
-        picture=0,
-    )
-    tokens = token_scores(policy.model, call, pictures, steps).cpu()
-    if method == "occlusion":
-        scores = occlusion_scores(policy.model, [call], pictures)[0].cpu()
-    else:
-        scores = block_scores(policy.model, [call], pictures, steps)[0].cpu()
-    settings = AttributionSettings()
+    settings = settings or AttributionSettings()
+    attributor = Attributor(policy.model, encoder.pixels, settings)
+    (call,), pictures = attributor.prepare([prompt], [turn])
+    (tokens,) = (one.cpu() for one in attributor.token_scores([call], pictures))
+    scores = attributor.method.scores(policy.model, [call], pictures, settings)[0].cpu()
     shares = block_distribution(scores, settings.normalization, settings.eps)
     merge = encoder.processor.image_processor.merge_size
     texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
@@ -231,14 +171,19 @@ def explain(
 
 
 def _roll_out(
-    policy: Policy, encoder: PromptEncoder, sample: Sample, call: str | None, max_turn_tokens: int
+    policy: Policy,
+    encoder: PromptEncoder,
+    sample: Sample,
+    call: str | None,
+    max_turn_tokens: int,
+    tools: Mapping[str, ToolDefinition],
 ) -> Rollout:
     write = make_generate(policy, encoder, max_new_tokens=max_turn_tokens)
     if call is None:
-        (one,) = rollout([sample], encoder, write)
+        (one,) = rollout([sample], encoder, write, tools=tools)
     else:
         ids = [*_ids(encoder, call), encoder.tokenizer.eos_token_id]
-        (one,) = finish([sample], encode_prompts([sample], encoder), [ids], encoder, write)
+        (one,) = finish([sample], encode_prompts([sample], encoder, tools), [ids], encoder, write, tools=tools)
     result, text = one.trace.result, one.trace.turn_1
     if result.status not in ATTRIBUTED:
         why = "calls no tool (a call stands in a ```python block)"
@@ -261,12 +206,27 @@ def _turn(one: Rollout) -> Turn:
     return one.first.ids, one.first.target
 
 
-def _turn_for(other: PromptEncoder, one: Rollout, own: PromptEncoder) -> Turn:
+def _turn_for(other: PromptEncoder, one: Rollout, own: PromptEncoder, tools: Mapping[str, ToolDefinition]) -> Turn:
     """The first turn in another model's tokens; with one vocabulary these are the tokens themselves."""
     if other.tokenizer.get_vocab() == own.tokenizer.get_vocab():
         return _turn(one)
-    first = read_first_turn(_ids(other, one.first.text), one.trace.sample, other)
+    first = read_first_turn(_ids(other, one.first.text), one.trace.sample, other, tools)
     return first.ids, first.target
+
+
+def _own_turn(
+    policy: Policy,
+    encoder: PromptEncoder,
+    prompt: EncodedPrompt,
+    sample: Sample,
+    max_turn_tokens: int,
+    tools: Mapping[str, ToolDefinition],
+) -> Turn:
+    """A model's own greedy first turn; no token of it is scored where it makes no call that has an attribution."""
+    write = make_generate(policy, encoder, max_new_tokens=max_turn_tokens)
+    (ids,) = write([prompt.ids], [list(prompt.images)])
+    first = read_first_turn(ids, sample, encoder, tools)
+    return first.ids, first.target if first.result.status in ATTRIBUTED else [False] * len(first.ids)
 
 
 def _called(one: Rollout) -> list[str]:
@@ -328,14 +288,14 @@ def _numbers(
     score: Score,
     explanations: dict[str, Explanation],
     divergence: float | None,
-    method: str,
-    steps: int,
+    settings: AttributionSettings,
 ) -> dict[str, Any]:
     result = one.trace.result
     names, called = one.prompt.block_names, _called(one)
     return {
-        "method": method,
-        "steps": steps,
+        "method": settings.method_name,
+        "steps": settings.steps,
+        "settings": {name: getattr(settings, name) for name in WRITTEN},
         "sample": one.trace.sample.to_json(),
         "turn_1": one.trace.turn_1,
         "program": _program(one),
@@ -372,7 +332,7 @@ def _plot(
     score: Score,
     explanations: dict[str, Explanation],
     divergence: float | None,
-    method: str,
+    methods: tuple[str, str],
 ) -> None:
     lines = [one.trace.sample.question, _program(one), _status(one), f"answer: {_answer(one, score)}"]
     if divergence is not None:
@@ -385,6 +345,6 @@ def _plot(
         one.prompt.block_names,
         called=_called(one),
         title=lines,
-        label=f"share of the attribution ({method})",
-        heat_label=f"signed share of the token scores ({'gradient' if method == 'occlusion' else method})",
+        label=f"share of the attribution ({methods[0]})",
+        heat_label=f"signed share of the token scores ({methods[1]})",
     )

@@ -7,34 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from iapo.attribution.calls import Attributor
 from iapo.attribution.settings import AttributionSettings
-from iapo.data.loading import load, quarantine, strict
+from iapo.data.loading import quarantine, strict
+from iapo.data.sources import SourceSettings, open_source, source_names
 from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
-from iapo.evaluation.local import EvaluationSettings, make_generator
+from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
 from iapo.records import Axis, Sample, ToolResult
+from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
 from iapo.runs import data_hash
 from iapo.teachers.references import explained_turns
-from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools import offered_tools
 
-FILE = "case-study.json"
-"""Where a run folder keeps its case study."""
+FILE, KIND = "case-study.json", "case_study"
+"""Where a run folder keeps its case study, and the kind of that file."""
 
 MEASURES = ("misuse", "right_tools", "wrong_tools")
 """What is measured of a policy."""
@@ -50,12 +49,13 @@ class CaseStudyPlan:
         question_types: What is asked about them; empty: all.
         size: Their longer side in pixels.
         seed: Of the synthetic pictures.
-        data: A file, a folder or a hub id instead of synthetic pictures.
+        data: Sources instead of `families` (`iapo.data.sources`), with commas between.
         split: Of the data or the synthetic pictures.
         leave_out_damage: Whether damaged rows of the data are left out; else they are refused.
         generation: How turns are written.
         attribution: How calls are attributed; target, normalisation, eps, steps and batch size count.
         teacher: Checkpoint of the teacher; None where there is none to load.
+        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
     """
 
     samples: int = 256
@@ -69,6 +69,7 @@ class CaseStudyPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     attribution: AttributionSettings = field(default_factory=AttributionSettings)
     teacher: str | None = None
+    tools: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -99,16 +100,20 @@ class CaseStudyPlan:
                 run["eval_temperature"],
                 training["top_p"],
                 run["eval_seed"],
+                # Runs of earlier versions do not name it.
+                run.get("eval_batch_size", EvaluationSettings().batch_size),
             ),
             attribution=AttributionSettings(
                 target=training["attribution_target"],
                 # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
                 normalization="magnitude",
                 eps=training["attribution_eps"],
+                method=training.get("attribution_method"),
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
             ),
             teacher=run["eval_teacher"] or training["teacher"],
+            tools=run.get("tools"),
         )
 
     def read_samples(self) -> list[Sample]:
@@ -119,7 +124,8 @@ class CaseStudyPlan:
         """
         if self.data is None:
             return list(islice(self._pictures(), self.samples))
-        rows = load(self.data, split=self.split)
+        settings = SourceSettings(self.samples, self.seed, self.split, self.size, self.question_types)
+        rows = chain.from_iterable(open_source(name, settings) for name in source_names(self.data))
         whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
         found = list(islice((one for one in whole if one.axis is not None), self.samples))
         if not found:
@@ -146,7 +152,10 @@ class CaseStudyPlan:
 
     def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """What a result depends on, as JSON gives it back; with the hash of the samples."""
-        attribution = {name: getattr(self.attribution, name) for name in ("target", "normalization", "eps", "steps")}
+        names = ["target", "normalization", "eps", "steps"]
+        # A method that only follows from the steps is not written, as before methods had names.
+        names += [] if self.attribution.method is None else ["method"]
+        attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
         return found
@@ -174,7 +183,6 @@ def observe(
     samples: Sequence[Sample],
     plan: CaseStudyPlan,
     *,
-    tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Observed]:
     """Has a policy write a first turn to each sample; torch's, numpy's and Python's random states stay as they are.
@@ -182,13 +190,12 @@ def observe(
     Args:
         policy: The policy, as it is now.
         samples: Samples that have one right axis.
-        plan: How turns are written and attributed.
-        tools: The offered tools.
+        plan: How turns are written and attributed, and the offered tools.
         progress: Called with the number of new samples done.
     """
     found: list[Observed] = []
-    size = plan.generation.batch_size
-    with _same_randomness():
+    size, tools = plan.generation.batch_size, offered_tools(plan.tools)
+    with same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation)
         attributor = Attributor(policy.model, encoder.pixels, plan.attribution)
@@ -215,28 +222,16 @@ def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
         among the programs that executed and has a Wilson interval; the others are means over the calls that have an
         attribution, with bootstrap intervals.
     """
-    executed = [one for one in observed if one.result.status == "edited"]
     shares = {
         name: [value for one in observed if (value := getattr(one, name)) is not None]
         for name in ("right_tools", "wrong_tools")
     }
-    misuse = proportion([one.result.misused(one.axis) for one in executed])
+    misuse = proportion([verdict for one in observed if (verdict := one.result.misuse(one.axis)) is not None])
     return {"misuse": _interval(misuse), **{name: _interval(mean(values)) for name, values in shares.items()}}
 
 
 def _interval(estimate: Estimate) -> dict[str, Any] | None:
     return dataclasses.asdict(estimate) if estimate.count else None
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    python, arrays = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
 
 
 class CaseStudyFile:
@@ -252,14 +247,14 @@ class CaseStudyFile:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        self._data: dict[str, Any] = {"points": [], "teacher": None, "settings": dict(settings)}
+        self._data = stamp(KIND, {"points": [], "teacher": None, "settings": dict(settings)})
         if path.exists():
-            found = json.loads(path.read_text())
+            found = read_result(path, KIND)
             for name, value in settings.items():
                 if found["settings"].get(name) != value:
                     there = found["settings"].get(name)
                     raise InputError(f"{path} was made with {name} {there}, not {value}; remove it or set the same")
-            self._data = found
+            self._data = stamp(KIND, found)
 
     @property
     def steps(self) -> list[int]:
@@ -291,9 +286,7 @@ class CaseStudyFile:
             self._write()
 
     def _write(self) -> None:
-        temporary = self.path.with_name(self.path.name + ".part")
-        temporary.write_text(json.dumps(self._data, indent=2) + "\n")
-        temporary.replace(self.path)
+        write_result(self.path, KIND, self._data)
 
 
 class CaseStudyCallback(TrainerCallback):

@@ -16,6 +16,7 @@ from rich.console import Console
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.errors import InputError
 from iapo.runs import RunFolder
+from iapo.storage import write_text
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
@@ -75,13 +76,16 @@ class Curve:
     window: int = 1
 
 
-def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None:
+def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list[Curve]:
     """Writes `curves.csv`, `curves.svg` and `curves.png`, and prints where they lie.
 
     Args:
         words: Run folders (`iapo.studies.folders.find_runs`).
         out: Where to; the run's folder, or the runs' common one, if None.
         smooth: Steps of the running mean; 1 smooths nothing.
+
+    Returns:
+        The curves, as in `curves.csv`.
 
     Raises:
         InputError: If `smooth` is no odd number from 1, or the runs cannot be put together.
@@ -93,9 +97,11 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> None
     out = common_folder(runs, out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "curves.csv"
-    path.write_text(curves_csv(make_curves(groups, smooth)))
+    curves = make_curves(groups, smooth)
+    write_text(path, curves_csv(curves))
     for written in (path, *plot_curves(groups, out / "curves", smooth=smooth)):
         Console().print(str(written), soft_wrap=True)
+    return curves
 
 
 def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> list[Curve]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.results import MANIFEST, Manifest
 
 # Settings, by how their names begin, in which runs of one method may differ: seeds, places, what is kept and measured.
 _OWN = (
@@ -31,12 +31,12 @@ class Run:
 
     name: str
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def seed(self) -> int:
         """Of the training."""
-        return int(self.manifest["seeds"]["training"])
+        return int(self.manifest.seeds["training"])
 
     @property
     def label(self) -> str:
@@ -61,7 +61,7 @@ def find_runs(words: Sequence[str]) -> list[Run]:
         paths = _runs_in(Path(folder))
         if not paths:
             raise InputError(f"{folder} holds no run; give a run folder of iapo train, or a folder of such")
-        found += [Run(name or _name(path), path, _manifest(path)) for path in paths]
+        found += [Run(name or _name(path), path, Manifest.read(path / MANIFEST)) for path in paths]
     places = [run.path.resolve() for run in found]
     if twice := next((path for index, path in enumerate(places) if path in places[:index]), None):
         raise InputError(f"{twice} is given twice; name each run once")
@@ -98,18 +98,13 @@ def common_folder(runs: Sequence[Run], out: Path | None) -> Path:
 
 def _runs_in(folder: Path) -> list[Path]:
     for pattern in (".", "*", "*/*", "*/*/*"):
-        if found := sorted(path.parent for path in folder.glob(f"{pattern}/manifest.json") if _is_run(path.parent)):
+        if found := sorted(path.parent for path in folder.glob(f"{pattern}/{MANIFEST}") if _is_run(path.parent)):
             return found
     return []
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "metrics.jsonl").exists() and "training" in _manifest(folder)["config"]
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return found
+    return (folder / "metrics.jsonl").exists() and Manifest.read(folder / MANIFEST).kind == "training"
 
 
 def _name(path: Path) -> str:
@@ -119,7 +114,11 @@ def _name(path: Path) -> str:
 
 def _settings(run: Run) -> dict[str, Any]:
     """What runs of one method share."""
-    config = run.manifest["config"]
+    config = run.manifest.config
     return {
-        key: value for part in ("run", "training") for key, value in config[part].items() if not key.startswith(_OWN)
+        key: value
+        # A training from Python has no part `run`.
+        for part in ("run", "training")
+        for key, value in config.get(part, {}).items()
+        if not key.startswith(_OWN)
     }

@@ -17,8 +17,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
+from iapo.estimates import Estimate
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
+from iapo.storage import read_records, write_text
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.studies.folders import Run, common_folder, find_runs
 from iapo.studies.misuse_figure import plot_misuse
@@ -26,7 +28,9 @@ from iapo.studies.misuse_figure import plot_misuse
 ENDS = ("value", "low", "high", "count")
 
 
-def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None) -> None:
+def study_misuse(
+    words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None
+) -> dict[str, dict[str, Any]]:
     """`run_misuse` for the terminal: prints a table and where things lie.
 
     Args:
@@ -34,6 +38,9 @@ def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, A
         out: Where `misuse.csv`, `.svg` and `.png` are written; the run's folder, or the runs' common one, if None.
         changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's.
         device: Where the policies run; the CPU if None.
+
+    Returns:
+        As `run_misuse`.
     """
     runs = find_runs(words)
     out = common_folder(runs, out)
@@ -51,6 +58,7 @@ def study_misuse(words: Sequence[str], out: Path | None, changes: Mapping[str, A
     console.print(misuse_table(found))
     for path in write_misuse(found, out):
         console.print(str(path), soft_wrap=True)
+    return found
 
 
 def run_misuse(
@@ -103,7 +111,7 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
         raise InputError("data and families are both given; take one of them")
-    plan = CaseStudyPlan.of_run(run.manifest["config"]["run"], run.manifest["config"]["training"])
+    plan = CaseStudyPlan.of_run(run_arguments(run), run.manifest.config["training"])
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
         plan = dataclasses.replace(plan, generation=generation)
@@ -112,16 +120,28 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     return dataclasses.replace(plan, **given)
 
 
+def run_arguments(run: Run) -> dict[str, Any]:
+    """Returns what a run of `iapo train` was trained and evaluated on.
+
+    Raises:
+        InputError: If it was trained from Python, which writes no such thing.
+    """
+    config = run.manifest.config
+    if "run" not in config:
+        raise InputError(f"{run.path} was trained from Python, so that its start and held-out samples are unknown")
+    found: dict[str, Any] = config["run"]
+    return found
+
+
 def policies(run: Run) -> dict[int, str]:
     """The run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
-    found = {0: run.manifest["config"]["run"]["model"]}
+    found = {0: str(run_arguments(run)["model"])}
     for path in run.path.glob("checkpoint-*"):
         # The trainer writes its state last.
         if (path / "trainer_state.json").exists():
             found[int(path.name.rpartition("-")[2])] = str(path)
     if (run.path / "policy" / "config.json").exists():
-        rows = (run.path / "metrics.jsonl").read_text().splitlines()
-        logged = max((json.loads(row)["step"] for row in rows), default=0)
+        logged = max((row["step"] for row in read_records(run.path / "metrics.jsonl")), default=0)
         found.setdefault(max(logged, *found), str(run.path / "policy"))
     return dict(sorted(found.items()))
 
@@ -135,7 +155,7 @@ def write_misuse(found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "misuse.csv"
-    path.write_text(misuse_csv(found))
+    write_text(path, misuse_csv(found))
     return [path, *plot_misuse(found, out / "misuse")]
 
 
@@ -160,11 +180,10 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title="Case study on clearly divisible pictures; 95% intervals")
     for heading in ("", "step", "samples", "misuse", "right tools", "wrong tools"):
         table.add_column(heading)
-    nothing = {"value": None}
     for label, study in found.items():
         table.add_section()
         for point in study["points"]:
-            values = (estimate_text(point[name] or nothing) for name in MEASURES)
+            values = (_text(point[name]) for name in MEASURES)
             table.add_row(label, str(point["step"]), str(point["samples"]), *values)
     levels: dict[str, str] = {}
     for label, study in found.items():
@@ -173,6 +192,10 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_section()
     for level, label in levels.items():
         # Runs on the same pictures have the same level.
-        values = (estimate_text(json.loads(level)[name] or nothing) for name in MEASURES)
+        values = (_text(json.loads(level)[name]) for name in MEASURES)
         table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)
     return table
+
+
+def _text(estimate: Mapping[str, Any] | None) -> str:
+    return estimate_text(None if estimate is None else Estimate.from_json(estimate))

@@ -19,6 +19,7 @@ from torch import Tensor
 from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, RowCache, Turn, picture_digest
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
+from iapo.grouping import distinct
 from iapo.records import Grid, Sample
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
@@ -174,19 +175,22 @@ class StoredCalls:
 def make_reference(
     settings: AttributionSettings,
     teacher: Policy | None,
+    encoder: PromptEncoder,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     device: torch.device | None = None,
-) -> Policy | OwnCall | StoredCalls:
-    """What `iapo.rewards.alignment.Alignment` measures against, as the settings say.
+) -> Reference:
+    """Makes what `iapo.rewards.alignment.Alignment` measures against, as the settings say.
 
     Args:
         settings: With `teacher_table`, the table is read and no teacher is needed.
         teacher: The loaded teacher; not used with a table.
+        encoder: The student's encoder.
         tools: The offered tools.
         device: Where the teacher is moved to; it stays where it is if None.
 
     Returns:
-        The teacher itself where it explains the student's calls, else its own calls.
+        A `StudentCall`, `OwnCall` or `StoredCalls`. Making a live one hashes the teacher's weights, so that it should
+        be made once.
 
     Raises:
         InputError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
@@ -197,7 +201,9 @@ def make_reference(
         raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
     if device is not None:
         teacher.model.to(device)
-    return OwnCall(teacher, settings, tools) if settings.teacher_reference == "own_call" else teacher
+    if settings.teacher_reference == "own_call":
+        return OwnCall(teacher, settings, tools)
+    return StudentCall(teacher, encoder, settings, tools)
 
 
 def attribute_samples(
@@ -246,12 +252,10 @@ def _with_prompts(
     samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
 ) -> list[tuple[Sample, tuple[tuple[str, ...], str]]]:
     """Each sample with the block names and the digest of its prompt; the rollouts of a group share one sample."""
-    known: dict[int, tuple[tuple[str, ...], str]] = {}
-    for sample in samples:
-        if id(sample) not in known:
-            blocks = build_blocks(sample, tools)
-            known[id(sample)] = tuple(block.name for block in blocks), prompt_digest(blocks)
-    return [(sample, known[id(sample)]) for sample in samples]
+    different, places = distinct(samples)
+    prompts = [build_blocks(sample, tools) for sample in different]
+    known = [(tuple(block.name for block in blocks), prompt_digest(blocks)) for blocks in prompts]
+    return [(sample, known[place]) for sample, place in zip(samples, places, strict=True)]
 
 
 def _stack(rows: Sequence[TeacherRow]) -> Tensor:

@@ -16,11 +16,12 @@ import torch
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
+from iapo.storage import whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-COMPARED = ("target", "normalization", "eps", "steps")
+COMPARED = ("target", "normalization", "eps", "steps", "method")
 """Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
 
 SCHEMA = pa.schema(
@@ -85,7 +86,7 @@ class TeacherTable:
         for row in rows:
             if by_sample.setdefault(row.sample, row).prompt != row.prompt:
                 raise InputError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
-        return cls(by_sample, fingerprint, {name: getattr(settings, name) for name in COMPARED})
+        return cls(by_sample, fingerprint, _compared(settings))
 
     def write(self, path: Path) -> None:
         """Writes the table as parquet; a stopped run leaves no half a file under this name."""
@@ -102,9 +103,8 @@ class TeacherTable:
         ]
         schema = SCHEMA.with_metadata({_METADATA: json.dumps(dict(self.settings)).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.part")
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
-        temporary.replace(path)
+        with whole_file(path) as part:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -142,8 +142,11 @@ class TeacherTable:
         Raises:
             InputError: If one differs; the message names it.
         """
-        for name in COMPARED:
-            stored, wanted = self.settings.get(name), getattr(settings, name)
+        for name, wanted in _compared(settings).items():
+            stored = self.settings.get(name)
+            if name == "method" and stored is None:
+                # Written before methods had names.
+                stored = AttributionSettings(steps=self.settings.get("steps", 1)).method_name
             if stored != wanted:
                 raise InputError(
                     f"{self.name} was made with attribution_{name} {stored!r}, but the run has {wanted!r}; set "
@@ -178,6 +181,10 @@ class TeacherTable:
                 f"prompt; use the configuration that the table was made with, or {_AGAIN}"
             )
         return row
+
+
+def _compared(settings: AttributionSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in COMPARED} | {"method": settings.method_name}
 
 
 def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:

@@ -21,16 +21,18 @@ from transformers import PreTrainedTokenizerFast
 from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.errors import InputError
 from iapo.records import AXES
+from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.runs import RunFolder, versions
+from iapo.storage import read_json, write_text
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
 from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
-from iapo.training.config import find_config
+from iapo.training.files import find_config
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""
@@ -95,7 +97,7 @@ def _run(
     if before is not None:
         if not (before / BUILD).exists():
             raise InputError(f"stage {stage!r} of {name} starts from {before}, which is missing; run the stage before")
-        manifest = json.loads((before / BUILD).read_text())
+        manifest = read_result(before / BUILD, "tiny_model")
     started = time.perf_counter()
     if stage == "teacher":
         assert before is not None
@@ -105,7 +107,7 @@ def _run(
         history = _teach(name, recipe, stage, before, folder, seed, scale, log)
     seconds = round(time.perf_counter() - started)
     manifest["stages"][stage] = {"seconds": seconds, "threads": torch.get_num_threads(), "history": history}
-    _write(folder / BUILD, manifest)
+    write_result(folder / BUILD, "tiny_model", manifest)
     return manifest
 
 
@@ -164,7 +166,7 @@ def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[
     policy.processor.save_pretrained(out)
     tokenizer = out / "tokenizer.json"
     # Written for people by default, at twice the size.
-    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()), separators=(",", ":")))
+    write_text(tokenizer, json.dumps(read_json(tokenizer), separators=(",", ":")))
     policy = Policy(policy.model.to(torch.float32).eval(), policy.processor)
     manifest = {
         **manifest,
@@ -179,7 +181,7 @@ def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[
         "metrics": measure(policy, seed=seed),
         "versions": versions(),
     }
-    _write(out / "manifest.json", manifest)
+    write_result(out / "manifest.json", "tiny_model", manifest)
     return manifest
 
 
@@ -202,10 +204,6 @@ def measure(policy: Policy, *, seed: int = 0, count: int = 100) -> dict[str, Any
         }
         for offer in ("canonical", "unseen")
     }
-
-
-def _write(path: Path, manifest: dict[str, Any]) -> None:
-    path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _charts(seed: int, split: str) -> Iterator[Chart]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,21 @@ from iapo.tiny.evaluate import OFFERS, report
 from iapo.tiny.recipes import RECIPES
 
 
-def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: float) -> None:
+def build_models(
+    out: Path, model: str, *, stage: str | None, seed: int, scale: float, quiet: bool = False
+) -> dict[str, Any]:
     """Builds one or all tiny models, as many at a time as there are cores, one thread each, and prints their metrics.
+
+    Args:
+        out: The folder to write to.
+        model: Its name, or `all`.
+        stage: The stage; all that the model has if None.
+        seed: Seed of all that is random.
+        scale: Factor on the number of steps.
+        quiet: Whether the processes print nothing.
+
+    Returns:
+        The manifests by name.
 
     Raises:
         InputError: If there is no such model, or it has no such stage.
@@ -38,13 +50,18 @@ def build_models(out: Path, model: str, *, stage: str | None, seed: int, scale: 
     console = Console()
     # One alone needs no process of its own, and ends with this one.
     if len(names) == 1:
-        _show(console, _build(names[0], out, stage, seed, scale), out)
-        return
+        manifest = _build(names[0], out, stage, seed, scale, quiet)
+        _show(console, manifest, out)
+        return {names[0]: manifest}
+    manifests: dict[str, Any] = {}
     context = multiprocessing.get_context("spawn")
     workers = min(len(names), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
-        for done in as_completed([pool.submit(_build, name, out, stage, seed, scale) for name in names]):
-            _show(console, done.result(), out)
+        for done in as_completed([pool.submit(_build, name, out, stage, seed, scale, quiet) for name in names]):
+            manifest = done.result()
+            _show(console, manifest, out)
+            manifests[manifest["name"]] = manifest
+    return manifests
 
 
 def _show(console: Console, manifest: Mapping[str, Any], out: Path) -> None:
@@ -53,9 +70,9 @@ def _show(console: Console, manifest: Mapping[str, Any], out: Path) -> None:
     console.print(f"{manifest['name']}: stages {', '.join(manifest['stages'])} in {seconds} s; folders in {out}")
 
 
-def _build(name: str, out: Path, stage: str | None, seed: int, scale: float) -> dict[str, Any]:
+def _build(name: str, out: Path, stage: str | None, seed: int, scale: float, quiet: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(quiet=quiet)
 
     def log(row: dict[str, Any]) -> None:
         losses = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float))
@@ -81,8 +98,7 @@ def evaluate_models(
     samples: int,
     seed: int,
     temperature: float,
-    out: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Measures tiny models on all families, with canonical, unseen and missing tools, and prints the tables.
 
     Args:
@@ -91,15 +107,15 @@ def evaluate_models(
         samples: Pictures a family.
         seed: Of the pictures, the tool sets and the sampling.
         temperature: Of the sampling.
-        out: A JSON file for all numbers, if given.
+
+    Returns:
+        Settings, versions, and all numbers by model.
 
     Raises:
-        InputError: If a model, a family or a count does not exist, or `out` does.
+        InputError: If a model, a family or a count does not exist.
     """
     if samples < 1:
         raise InputError(f"samples is {samples}; give at least 1")
-    if out is not None and out.exists():
-        raise InputError(f"{out} already exists; choose another --json or remove it")
     families = FAMILIES if families is None else families
     for family in families:
         find_family(family)
@@ -111,11 +127,8 @@ def evaluate_models(
         found[name] = numbers
         for table in (_behaviour(name, numbers), _attribution(name, numbers), _occlusion(name, numbers)):
             console.print(table)
-    if out is not None:
-        settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"settings": settings, "versions": versions(), "models": found}, indent=1) + "\n")
-        console.print(f"Numbers: {out}")
+    settings = {"families": list(families), "samples": samples, "seed": seed, "temperature": temperature}
+    return {"settings": settings, "versions": versions(), "models": found}
 
 
 def _behaviour(name: str, numbers: Mapping[str, Any]) -> Table:

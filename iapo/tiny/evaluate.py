@@ -20,6 +20,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import FAMILIES, generate
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator
+from iapo.evaluation.measures import MEASURES, share
 from iapo.grading.outcome import grade
 from iapo.records import Sample
 from iapo.rollout.policy import Policy
@@ -56,7 +57,7 @@ class Done:
     @property
     def executed(self) -> bool:
         """It called tools, and they edited the picture."""
-        return self.rollout.trace.result.status == "edited"
+        return self.rollout.trace.result.executed
 
 
 def samples_of(family: str, count: int, *, seed: int, split: str = "test") -> list[Sample]:
@@ -99,13 +100,13 @@ def behaviour(done: Sequence[Done]) -> dict[str, Estimate]:
     `after_right` and `after_misuse` are the accuracies after right and wrong tools, where an axis is right: whether a
     model gets away with wrong ones.
     """
-    judged = [one for one in done if one.executed and one.rollout.trace.sample.axis is not None]
+    misused = [MEASURES["misuse"](one.rollout.trace) for one in done]
     return {
         "accuracy": proportion([one.right for one in done]),
         "valid": proportion([one.executed for one in done]),
-        "misuse": proportion([one.rollout.trace.misused for one in judged]),
-        "after_right": proportion([one.right for one in judged if not one.rollout.trace.misused]),
-        "after_misuse": proportion([one.right for one in judged if one.rollout.trace.misused]),
+        "misuse": share("misuse", (one.rollout.trace for one in done)),
+        "after_right": proportion([one.right for one, wrong in zip(done, misused, strict=True) if wrong is False]),
+        "after_misuse": proportion([one.right for one, wrong in zip(done, misused, strict=True) if wrong]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Pictures as RGB canvases, and boxes as whole pixels on them."""
+"""Boxes as whole pixels on a picture, filled and outlined."""
 
 from __future__ import annotations
 
@@ -15,50 +15,6 @@ Region = tuple[int, int, int, int]
 _INSET = 2
 _OUTLINE = 5
 _OUTLINE_SIDE = 500
-_WHITE = (255, 255, 255)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns a new RGB picture that looks the same; the given one, of any Pillow mode, is not changed.
-
-    Transparent pixels are laid over white. 16-bit pictures are scaled from 0..65535. The open-ended modes I
-    and F are scaled by what they hold: 0..1 (F alone), 0..255 or 0..65535 by that range, anything else from
-    its own smallest to its own largest value.
-    """
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_8_bit(image)
-    elif image.mode == "La":
-        image = image.convert("LA")  # Pillow has no direct way from La to RGBA
-    # A fresh canvas, since convert() keeps `info`, whose transparency entry would no longer be true.
-    canvas = Image.new("RGB", image.size, _WHITE)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
-    else:
-        canvas.paste(image.convert("RGB"))
-    return canvas
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    is_16_bit = image.mode.startswith("I;16")
-    # I;16 goes by way of I, since point() on it would clip to 16 bits.
-    image = image.convert("I") if is_16_bit else image
-    low, high = (0.0, 65535.0) if is_16_bit else _value_range(image)
-    scale = 255 / (high - low)
-    offset = 0.5 - low * scale  # convert("L") cuts decimals off, so a half makes it round
-    return image.convert("F").point(lambda value: value * scale + offset).convert("L")
-
-
-def _value_range(image: Image.Image) -> tuple[float, float]:
-    extrema = image.getextrema() or (0, 0)  # a picture without pixels has none
-    low, high = (float(value) for value in extrema if not isinstance(value, tuple))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return 0.0, 255.0
-    if low >= 0 and high <= 65535:
-        if image.mode == "F" and high <= 1:
-            return 0.0, 1.0
-        return 0.0, 255.0 if high <= 255 else 65535.0
-    return (low, high) if low < high else (low, low + 1)
 
 
 def region_of(box: Box, size: tuple[int, int]) -> Region | None:

@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from iapo.images import to_rgb
 from iapo.records import Axis, Box
-from iapo.tools.canvas import Region, fill, inset, outline, region_of, to_rgb
+from iapo.tools.canvas import Region, fill, inset, outline, region_of
 from iapo.tools.errors import ToolError, listed, quoted
 
 _RED = (255, 0, 0)

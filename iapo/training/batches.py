@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -12,9 +13,34 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 
-from iapo.data.pictures import encode_picture
+from iapo.data.pictures import encode_picture, reopen
+from iapo.grouping import distinct
 from iapo.records import Sample, image_digest
+from iapo.rewards.alignment import Measured
+from iapo.rollout.prompt import EncodedPrompt
 from iapo.rollout.turns import Rollout
+from iapo.runs import data_hash, records_hash
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is known of the generation batch in hand; TRL asks for its parts one after the other.
+
+    Attributes:
+        samples: One a rollout; the rollouts of a group share one object.
+        prompts: Their encoded prompts.
+        rollouts: The finished rollouts; empty until both turns are written.
+        measured: The rollouts' attributions; empty where none are measured.
+        rewards: Values of the reward's columns over all processes, shape (rollouts of all, columns); None until then.
+        picture_ids: Numbers of each rollout's images, equal ones alike, shape (rollouts, most images), padded with -1.
+    """
+
+    samples: list[Sample]
+    prompts: list[EncodedPrompt] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    rewards: Tensor | None = None
+    picture_ids: Tensor | None = None
 
 
 def to_dataset(samples: Sequence[Sample]) -> Dataset:
@@ -24,13 +50,16 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
         samples: The samples.
 
     Returns:
-        Columns `prompt` (the question as a chat message, for logs), `image`, and `sample` (the rest, as JSON).
+        Columns `prompt` (the question as a chat message, for logs), `image`, `image_digest` (what tells images apart
+        without their pixels, `iapo.records.image_digest`), and `sample` (the rest, as JSON).
     """
     rows = Dataset.from_dict(
         {
             "prompt": [[{"role": "user", "content": sample.question}] for sample in samples],
             # Encoded here, since the library would compress a JPEG once more, and the pixels would be others.
             "image": [{"bytes": encode_picture(sample.image), "path": None} for sample in samples],
+            # Of the image opened anew, so that looking at all pixels does not keep them.
+            "image_digest": [image_digest(reopen(sample.image)) for sample in samples],
             "sample": [json.dumps(sample.to_json(image_path="")) for sample in samples],
         }
     )
@@ -38,12 +67,28 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
 
 
 def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:
-    """The rows' samples; the rows of a group share one object, and so one encoded prompt and picture."""
-    parsed: dict[str, Sample] = {}
+    """Reads the samples of rows; equal rows (a group) share one object, and so one encoded prompt and image.
+
+    Args:
+        rows: Rows of `to_dataset`. TRL repeats each row of a group, its image decoded anew, so that neither the object
+            nor the JSON tells rows apart. Rows without `image_digest` have their images compared.
+    """
+    parsed: dict[tuple[str, str], Sample] = {}
+    samples = []
     for row in rows:
-        if row["sample"] not in parsed:
-            parsed[row["sample"]] = Sample.from_json(json.loads(row["sample"]), image=row["image"])
-    return [parsed[row["sample"]] for row in rows]
+        key = row["sample"], row.get("image_digest") or image_digest(row["image"])
+        if key not in parsed:
+            parsed[key] = Sample.from_json(json.loads(row["sample"]), image=row["image"])
+        samples.append(parsed[key])
+    return samples
+
+
+def dataset_hash(dataset: Dataset) -> str:
+    """`iapo.runs.data_hash` of the samples of a data set that `to_dataset` made, without reading an image twice."""
+    if "image_digest" not in dataset.column_names:
+        return data_hash(samples_of([row])[0] for row in dataset)
+    rows = dataset.select_columns(["sample", "image_digest"])
+    return records_hash((json.loads(row["sample"]), row["image_digest"]) for row in rows)
 
 
 def messages(one: Rollout) -> list[dict[str, Any]]:
@@ -77,9 +122,10 @@ def join_logprobs(
 def picture_ids(pictures: Sequence[Sequence[Image.Image]]) -> Tensor:
     """Numbers each row's pictures, equal ones alike; shape (rows, most pictures), padded with -1."""
     # The rollouts of a group share the picture object, which then is hashed once.
-    digests = {id(image): image for row in pictures for image in row}
+    different, places = distinct(image for row in pictures for image in row)
     numbers: dict[str, int] = {}
-    number = {key: numbers.setdefault(image_digest(image), len(numbers)) for key, image in digests.items()}
+    number = [numbers.setdefault(image_digest(image), len(numbers)) for image in different]
     most = max(len(row) for row in pictures)
-    rows = [[number[id(image)] for image in row] for row in pictures]
+    rest = iter(places)
+    rows = [[number[next(rest)] for _ in row] for row in pictures]
     return torch.tensor([row + [-1] * (most - len(row)) for row in rows])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
+from iapo.attribution.methods import chosen_method
+from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
-
-CONFIGS = Path(str(resources.files("iapo"))) / "configs"
-"""Where the packaged YAML files lie."""
+from iapo.rewards.presets import check_verifier, find_reward
+from iapo.training.quiet import RENAMED
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -24,7 +24,8 @@ class IAPOConfig(GRPOConfig):
     """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
 
     Args:
-        reward: What is rewarded; docs/rewards.md has the table. `penalty_weight` is 0 for presets without the penalty.
+        reward: Reward by name, or `FILE.py:NAME` or `package.module:NAME` of your own; docs/rewards.md has the table.
+            `penalty_weight` is 0 for rewards without the penalty.
         component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
@@ -49,7 +50,9 @@ class IAPOConfig(GRPOConfig):
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
         attribution_normalization: How block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
-        attribution_steps: 1 is gradient x embedding; more are points of the integrated path.
+        attribution_method: How calls are attributed: `gradient` (x embedding), `integrated` (along a path) or
+            `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+        attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
@@ -65,9 +68,7 @@ class IAPOConfig(GRPOConfig):
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
 
-    reward: Literal["grpo", "torl", "trm", "iapo", "deepeyes", "toolrl", "otc", "distill", "iapo+distill"] = field(
-        default="iapo", metadata={"help": "What is rewarded, by name."}
-    )
+    reward: str = field(default="iapo", metadata={"help": "Reward by name, or FILE.py:NAME of your own."})
     component_weights: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Weights of reward components by name."}
     )
@@ -98,6 +99,10 @@ class IAPOConfig(GRPOConfig):
         default="magnitude", metadata={"help": "How block scores become a distribution."}
     )
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
+    attribution_method: str | None = field(
+        default=None,
+        metadata={"help": "gradient, integrated, occlusion or FILE.py:NAME; None: by the steps."},
+    )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
     attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
@@ -109,7 +114,10 @@ class IAPOConfig(GRPOConfig):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        find_reward(self.reward)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", RENAMED, FutureWarning)
+            super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):
             if importlib.util.find_spec(tracker) is None:
                 raise InputError(
@@ -119,13 +127,21 @@ class IAPOConfig(GRPOConfig):
         if self.teacher_table is not None:
             # A table cannot know the calls that the student will make.
             self.teacher_reference = "own_call"
-        if "iapo" not in self.reward.split("+"):
+        uses = find_reward(self.reward).uses
+        if "divergences" not in uses:
             self.penalty_weight = 0.0
+        check_verifier(self)
+        chosen_method(alignment_settings(self))
         if self.distills and self.teacher_reference != "student_call":
             raise InputError(
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
+        if not isinstance(self.component_weights, dict | None):
+            raise InputError(f"component_weights is {self.component_weights!r}; it takes a mapping, name: weight")
+        for component, weight in (self.component_weights or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
         if self.report_traces < 0:
             raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:
@@ -145,27 +161,4 @@ class IAPOConfig(GRPOConfig):
     @property
     def distills(self) -> bool:
         """Whether the teacher's log-probability of the call is rewarded."""
-        return "distill" in self.reward.split("+")
-
-
-def find_yaml(name: str, folder: Path, kind: str) -> Path:
-    """Finds a YAML file by path, or a packaged one by name.
-
-    Args:
-        name: The path or the name.
-        folder: Where the packaged ones lie.
-        kind: What it is called in the error.
-
-    Raises:
-        InputError: If there is neither.
-    """
-    for path in (Path(name), folder / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
-
-
-def find_config(name: str) -> Path:
-    """`find_yaml` of a training's configuration."""
-    return find_yaml(name, CONFIGS, "configuration")
+        return "log_probs" in find_reward(self.reward).uses

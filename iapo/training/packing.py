@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +74,29 @@ class Packed(NamedTuple):
     def spread(self, scores: Tensor) -> Tensor:
         """Gives each completion token its score, shape (1, N) to (B, C); 0 where there is none."""
         return scores[0][self.place.clamp(min=0)].masked_fill(self.place < 0, 0)
+
+
+def pack_parts(
+    backbone: Any,
+    step: int,
+    *,
+    pixel_values: Tensor,
+    image_grid_thw: Tensor,
+    num_images: Sequence[int],
+    completion: int,
+    **rows: Tensor,
+) -> Iterator[Packed]:
+    """Packs a batch in parts of `step` rows; the arguments are `pack`'s, with the number of each row's images."""
+    patches = pixel_values.split(image_grid_thw.prod(-1).tolist())
+    for start in range(0, len(num_images), step):
+        first, last = sum(num_images[:start]), sum(num_images[: start + step])
+        yield pack(
+            backbone,
+            pixel_values=torch.cat(patches[first:last]),
+            image_grid_thw=image_grid_thw[first:last],
+            completion=completion,
+            **{name: values[start : start + step] for name, values in rows.items()},
+        )
 
 
 def pack(

@@ -5,142 +5,40 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import TrlParser
+from rich.console import Console
+from transformers import TrainerCallback
 
 from iapo.attribution.settings import alignment_settings
 from iapo.data.leakage import leaks
-from iapo.data.loading import Damage, load, quarantine, strict
+from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
-from iapo.data.synthetic import BAR_FAMILIES, generate
+from iapo.data.sources import Part, read_sources, sources_of
+from iapo.display.tables import training_table
 from iapo.errors import InputError
-from iapo.evaluation.local import EvaluationSettings, evaluate
-from iapo.evaluation.measures import mean_attribution, paired_difference, summarize
 from iapo.records import Sample, Trace
-from iapo.rewards.alignment import Alignment
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rewards.presets import local_verifier
+from iapo.rollout.policy import Policy, find_checkpoint, load_policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.runs import RunFolder, data_hash, metric_name
+from iapo.runs import RunFolder, data_hash
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
-from iapo.teachers.references import StoredCalls, make_reference
+from iapo.teachers.references import Reference, StoredCalls, make_reference
+from iapo.tools import ToolDefinition, offered_tools
+from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
-from iapo.training.config import IAPOConfig, find_config
+from iapo.training.checks import check_settings
+from iapo.training.config import IAPOConfig
+from iapo.training.held_out import HeldOut
+from iapo.training.keeper import refuse_taken
+from iapo.training.progress import bar, step_progress
+from iapo.training.quiet import quiet_libraries
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
-
-Part = Literal["train", "test"]
-
-
-@dataclass
-class RunArguments:
-    """What is trained on what, and how the result is measured.
-
-    Args:
-        model: The student: a packaged name, a folder or a hub id.
-        families: Families of synthetic pictures (`iapo.data.synthetic.FAMILIES`), in equal shares.
-        question_types: What is asked about them; empty: all that each family has.
-        picture_size: Longer side of the pictures in pixels.
-        train_samples: Training charts.
-        charts_seed: Of the training charts.
-        data: A file, a folder or a hub id to train on instead of synthetic pictures (docs/data.md).
-        data_split: Its split to train on.
-        data_samples: How many of its samples, the first ones; 0 takes all.
-        data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
-            (`quarantine`).
-        eval_data: What is evaluated on; `data` if not given.
-        eval_split: Its split to evaluate on.
-        eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
-            evaluates nothing.
-        eval_seed: Of the held-out charts and of the sampling on them.
-        eval_temperature: 0 is greedy.
-        eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
-        eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
-        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none, nor does
-            a run that evaluates nothing (`eval_samples: 0`).
-        case_study_samples: How many clearly divisible held-out pictures it has.
-        threads: Threads of torch; 0 leaves it to torch.
-    """
-
-    model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
-    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of pictures."})
-    question_types: list[str] = field(default_factory=list, metadata={"help": "What is asked; empty: all."})
-    picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
-    train_samples: int = field(default=4096, metadata={"help": "Training charts."})
-    charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
-    data: str | None = field(default=None, metadata={"help": "File, folder or hub id to train on."})
-    data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
-    data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
-    data_damage: Literal["strict", "quarantine"] = field(
-        default="strict", metadata={"help": "A damaged row ends the run, or is listed and left out."}
-    )
-    eval_data: str | None = field(default=None, metadata={"help": "What is evaluated on; the training data's."})
-    eval_split: str = field(default="test", metadata={"help": "Split of the data to evaluate on."})
-    eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
-    eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
-    eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
-    eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
-    eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
-    case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
-    case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
-    threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
-
-
-def parse(config: str, flags: Sequence[str] = ()) -> tuple[RunArguments, IAPOConfig]:
-    """Reads a YAML file and flags through TRL's parser; flags win.
-
-    Args:
-        config: A path or a packaged name.
-        flags: For example `["--learning_rate", "1e-4"]`.
-
-    Raises:
-        InputError: If the file or the flags name an unknown setting, or a value cannot be.
-    """
-    path = find_config(config)
-    arguments, settings = TrlParser([RunArguments, IAPOConfig]).parse_args_and_config(["--config", str(path), *flags])
-    return arguments, settings
-
-
-def list_arguments() -> None:
-    """Prints every setting with its default."""
-    TrlParser([RunArguments, IAPOConfig], prog="iapo train --config FILE").print_help(sys.stdout)
-
-
-def chart_samples(arguments: RunArguments, split: str, count: int, seed: int) -> list[Sample]:
-    """Synthetic samples of a split, families in turn.
-
-    Args:
-        arguments: Families, question types and size.
-        split: `train` or `test`; their charts differ whatever the seeds.
-        count: How many in all.
-        seed: Of the charts.
-    """
-    shares = [count // len(arguments.families)] * len(arguments.families)
-    for index in range(count % len(arguments.families)):
-        shares[index] += 1
-    columns = [
-        list(
-            generate(
-                family,
-                share,
-                seed=seed,
-                size=arguments.picture_size,
-                question_types=arguments.question_types or None,
-                split=split,
-            )
-        )
-        for family, share in zip(arguments.families, shares, strict=True)
-    ]
-    return [column[index] for index in range(max(shares, default=0)) for column in columns if index < len(column)]
 
 
 def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
@@ -154,21 +52,10 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
     Raises:
         InputError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
     """
-    testing = part == "test"
-    source = (arguments.eval_data or arguments.data) if testing else arguments.data
-    if source is None:
-        if testing:
-            return chart_samples(arguments, "test", arguments.eval_samples, arguments.eval_seed)
-        return chart_samples(arguments, "train", arguments.train_samples, arguments.charts_seed)
-    if testing and not arguments.eval_samples:
+    if part == "test" and not arguments.eval_samples:
         return []
-    split = arguments.eval_split if testing else arguments.data_split
-    rows = load(source, split=split)
-    samples = strict(rows) if arguments.data_damage == "strict" else quarantine(rows, keep or (lambda damage: None))
-    found = list(islice(samples, (arguments.eval_samples if testing else arguments.data_samples) or None))
-    if not found:
-        raise InputError(f"{source} has no sample of the split {split!r} that loads")
-    return found
+    names, settings = sources_of(dataclasses.asdict(arguments), part)
+    return read_sources(names, settings, None if arguments.data_damage == "strict" else keep or (lambda damage: None))
 
 
 def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, int]:
@@ -194,165 +81,117 @@ def _fresh(sample: Sample) -> Sample:
     return dataclasses.replace(sample, image=reopen(sample.image))
 
 
-def run(arguments: RunArguments, settings: IAPOConfig) -> RunFolder:
+def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -> RunFolder:
     """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
 
     The folder is `settings.output_dir`: `manifest.json`, `metrics.jsonl`, `traces.jsonl`, `held-out.jsonl`,
-    `evaluation.json`, and the trained policy in `policy/`.
+    `evaluation.json`, and the trained policy in `policy/`. Everything that can be refused is refused before the first
+    rollout, and before the folder is made.
+
+    Args:
+        arguments: What is trained on what, and how the result is measured.
+        settings: The training's settings; with `disable_tqdm` each step is a line, also in a terminal.
+        quiet: Whether nothing is said of what goes well.
 
     Raises:
-        InputError: If the run folder already holds a run.
+        InputError: If the run folder already holds a run, or the settings, the data or a checkpoint cannot be used.
     """
-    folder = RunFolder(Path(settings.output_dir))
-    if (folder.path / "metrics.jsonl").exists() and settings.resume_from_checkpoint is None:
-        raise InputError(f"{folder.path} already holds a run; choose another output_dir or remove it")
+    console = Console(quiet=quiet or not _is_main())
+    live = console.is_terminal and not settings.disable_tqdm and not console.quiet
+    with quiet_libraries():
+        return _run(arguments, settings, console, live=live)
+
+
+def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, live: bool) -> RunFolder:
+    _check(arguments, settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    train_samples = run_samples(arguments, "train", folder.quarantine("train"))
-    test_samples = run_samples(arguments, "test", folder.quarantine("test"))
-    shared = None
-    if arguments.data is not None:
-        shared = shared_pictures(train_samples, test_samples)
-        if any(shared.values()):
-            logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
-    policy = load_policy(arguments.model)
-    folder.write_manifest(
-        {"run": dataclasses.asdict(arguments), "training": settings.to_dict()},
-        seeds={"training": settings.seed, "charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
-        data={
-            "train": data_hash(map(_fresh, train_samples)),
-            "test": data_hash(map(_fresh, test_samples)),
-            **({} if shared is None else {"shared_pictures": shared}),
-        },
-    )
-    teacher = None
-    if settings.teacher_table is not None:
-        # A table that does not fit is found out now and not in some later step.
-        stored = make_reference(alignment_settings(settings), None)
-        assert isinstance(stored, StoredCalls)
-        stored.find(train_samples)
-    elif settings.teacher is not None:
-        teacher = load_policy(settings.teacher)
-    evaluator = _Evaluator(arguments, settings, policy, teacher, test_samples)
-    callbacks: list[TrainerCallback] = [MetricsWriter(folder)]
+    tools = offered_tools(arguments.tools)
+    damages: dict[Part, list[Damage]] = {"train": [], "test": []}
+    train_samples = run_samples(arguments, "train", damages["train"].append)
+    test_samples = run_samples(arguments, "test", damages["test"].append)
+    shared = None if arguments.data is None else shared_pictures(train_samples, test_samples)
+    if shared is not None and any(shared.values()):
+        logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
+    device = settings.device
+    policy = load_policy(arguments.model, device=str(device))
+    teacher, reference = _teacher(settings, policy, train_samples, tools)
+    # Every process holds the whole policy here; one of them measures it.
+    held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
+    callbacks: list[TrainerCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict())
-        callbacks.append(CaseStudyCallback(folder.path, arguments.case_study_steps, plan, policy, evaluator.teacher))
-    before = evaluator.traces("before")
+        path = Path(settings.output_dir)
+        callbacks.append(CaseStudyCallback(path, arguments.case_study_steps, plan, policy, held_out.teacher))
     trainer = IAPOTrainer(
         model=policy.model,
         args=settings,
         train_dataset=to_dataset(train_samples),
         processing_class=policy.processor,
-        teacher=teacher,
-        on_rollouts=_TraceKeeper(folder, settings),
+        teacher=reference,
+        tools=tools,
         callbacks=callbacks,
     )
-    trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
-    trainer.save_model(str(folder.path / "policy"))
-    if trainer.accelerator.is_main_process:
-        policy.processor.save_pretrained(folder.path / "policy")
-        evaluator.write(folder, before, evaluator.traces("after"), trainer.state.global_step)
-    return folder
-
-
-class MetricsWriter(TrainerCallback):
-    """Writes each logged step to `metrics.jsonl` under the run folder's names."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Called by Transformers' trainer with each line of its log."""
-        if state.is_world_process_zero and logs and "loss" in logs:
-            row = {metric_name(name): value for name, value in logs.items()}
-            self.folder.append_metrics({**row, "step": state.global_step})
-
-
-class _TraceKeeper:
-    """Saves some traces of some steps."""
-
-    def __init__(self, folder: RunFolder, settings: IAPOConfig) -> None:
-        self.folder, self.settings = folder, settings
-
-    def __call__(self, step: int, traces: list[Trace]) -> None:
-        if (count := self.settings.traces_at(step)) and _is_main():
-            self.folder.append_traces(traces[:count])
-
-
-class _Evaluator:
-    """Evaluates a policy on the held-out charts, always in the same way."""
-
-    def __init__(
-        self,
-        arguments: RunArguments,
-        settings: IAPOConfig,
-        policy: Policy,
-        teacher: Policy | None,
-        samples: Sequence[Sample],
-    ) -> None:
-        # Every process holds the whole policy here; one of them measures it.
-        self.policy, self.samples = policy, samples if _is_main() else []
-        self.settings = EvaluationSettings(
-            max_turn_tokens=settings.max_turn_tokens or settings.max_completion_length,
-            temperature=arguments.eval_temperature,
-            top_p=settings.top_p,
-            seed=arguments.eval_seed,
+    main = trainer.is_world_process_zero()
+    if main:
+        assert trainer.keeper is not None
+        trainer.keeper.describe(
+            config={"run": dataclasses.asdict(arguments)},
+            seeds={"charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
+            data={
+                "test": data_hash(map(_fresh, test_samples)),
+                **({} if shared is None else {"shared_pictures": shared}),
+            },
         )
-        self.quiet, self.kept = settings.disable_tqdm, arguments.eval_traces
-        compared = alignment_settings(settings)
-        if arguments.eval_teacher is not None:
-            compared = dataclasses.replace(compared, teacher_table=None)
-            if teacher is None or arguments.eval_teacher != settings.teacher:
-                teacher = load_policy(arguments.eval_teacher)
-        self.teacher = teacher
-        self.alignment = None
-        if teacher is not None or compared.teacher_table is not None:
-            reference = make_reference(compared, teacher)
-            # A table of the training samples alone measures no evaluation.
-            if not isinstance(reference, StoredCalls) or reference.covers(samples):
-                self.alignment = Alignment(reference, PromptEncoder(policy.processor), compared)
+        folder = trainer.keeper.open()
+        for part, some in damages.items():
+            for damage in some:
+                folder.quarantine(part)(damage)
+    before = _evaluate(held_out, "before training", console, live=live)
+    with step_progress(trainer, console, live=live):
+        trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    trainer.save_model(str(Path(settings.output_dir) / "policy"))
+    if main:
+        after = _evaluate(held_out, "after training", console, live=live)
+        if after:
+            evaluation, differences = held_out.write(folder, before, after, trainer.state.global_step)
+            console.print(training_table(evaluation, differences))
+        console.print(f"Run: {folder.path}. Next: iapo report {shlex.quote(str(folder.path))}", soft_wrap=True)
+    return RunFolder(Path(settings.output_dir))
 
-    def traces(self, when: str) -> list[Trace]:
-        if not self.samples:
-            return []
-        with tqdm(total=len(self.samples), desc=f"evaluating {when}", disable=self.quiet) as bar:
-            return evaluate(
-                self.policy,
-                self.samples,
-                self.settings,
-                alignment=self.alignment,
-                progress=bar.update,
-                patches=self.kept,
-            )
 
-    def write(self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int) -> None:
-        if not self.samples:
-            return
-        kept = [(0, before[: self.kept]), (steps, after[: self.kept])]
-        folder.write_held_out(dataclasses.replace(one, step=step) for step, some in kept for one in some)
-        differences = {"outcome": dataclasses.asdict(paired_difference(after, before))}
-        folder.write_evaluation(
-            {
-                "settings": dataclasses.asdict(self.settings),
-                "samples": len(self.samples),
-                "before": {name: dataclasses.asdict(value) for name, value in summarize(before).items()},
-                "after": {name: dataclasses.asdict(value) for name, value in summarize(after).items()},
-                "after_minus_before": differences,
-                "attribution": {"before": mean_attribution(before), "after": mean_attribution(after)},
-                "outcomes": {
-                    "before": [trace.scores["outcome"].value for trace in before],
-                    "after": [trace.scores["outcome"].value for trace in after],
-                },
-            }
-        )
+def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
+    """Refuses what can be refused without reading data or loading a model."""
+    if settings.resume_from_checkpoint is None:
+        refuse_taken(settings.output_dir)
+    check_settings(settings)
+    teacher = settings.teacher if settings.teacher_table is None else None
+    for name in (arguments.model, teacher, arguments.eval_teacher, local_verifier(settings)):
+        if name is not None:
+            find_checkpoint(name)
+
+
+def _teacher(
+    settings: IAPOConfig, policy: Policy, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+) -> tuple[Policy | None, Reference | None]:
+    """The teacher, loaded where the training runs, and what is compared with; with a table there is no teacher."""
+    if settings.teacher is None and settings.teacher_table is None:
+        return None, None
+    teacher = None
+    if settings.teacher_table is None and settings.teacher is not None:
+        teacher = load_policy(settings.teacher, device=str(settings.device))
+    reference = make_reference(alignment_settings(settings), teacher, PromptEncoder(policy.processor), tools)
+    if isinstance(reference, StoredCalls):
+        # A table that does not fit is found out now and not in some later step.
+        reference.find(samples)
+    return teacher, reference
+
+
+def _evaluate(held_out: HeldOut, when: str, console: Console, *, live: bool) -> list[Trace]:
+    if not held_out.samples:
+        return []
+    with bar(console, f"held-out rollouts {when}", len(held_out.samples), live=live) as progress:
+        return held_out.traces(progress)
 
 
 def _is_main() -> bool:

@@ -22,17 +22,16 @@ from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from iapo.models import MODEL_FAMILIES
 from iapo.training.packing import SharedBatch, pack
-
-SUPPORTED = ("qwen2_5_vl", "qwen3_vl")
-"""Model types whose backbone and attention are laid out as expected here."""
 
 _ATTENTION = "iapo_shared_prefix"
 
 
 def cannot_share(config: Any) -> str | None:
     """Says why a model with this configuration cannot run packed rows; None if it can."""
-    if config.model_type not in SUPPORTED:
+    family = MODEL_FAMILIES.get(config.model_type)
+    if family is None or not family.shares_prefix:
         return f"the model is a {config.model_type!r}"
     if "sliding_attention" in (getattr(config.get_text_config(), "layer_types", None) or ()):
         return "the model has sliding-window attention"
@@ -48,13 +47,14 @@ def add_shared_prefix(model: PreTrainedModel) -> None:
     what rows share once and continues each of them by itself. Adding it twice changes nothing.
 
     Args:
-        model: A model of a `SUPPORTED` type, not wrapped (by PEFT or for distribution).
+        model: A model whose family shares prefixes (`iapo.models`), not wrapped (by PEFT or for distribution).
 
     Raises:
         ValueError: If the model is of another type, or has sliding-window attention.
     """
     if (reason := cannot_share(model.config)) is not None:
-        raise ValueError(f"no shared prefix: {reason}; use full attention and one of {', '.join(SUPPORTED)}")
+        able = ", ".join(name for name, family in MODEL_FAMILIES.items() if family.shares_prefix)
+        raise ValueError(f"no shared prefix: {reason}; use full attention and one of {able}")
     backbone = model.model
     if getattr(backbone, "shares_prefix", False):
         return

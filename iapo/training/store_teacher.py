@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,18 +13,23 @@ from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.rollout.policy import load_policy
 from iapo.teachers.references import attribute_samples
-from iapo.training.run import parse, run_samples
+from iapo.tools import offered_tools
+from iapo.training.run import run_samples
+from iapo.training.settings import Changes, parse
 
 
-def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | None, split: str) -> None:
+def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None, split: str) -> tuple[int, int]:
     """Attributes a teacher's own greedy call to every sample of a training and writes the table.
 
     Args:
-        config: Of the training: a YAML file, or the name of a packaged one.
-        flags: Settings that win over the file's.
+        config: Settings of the training: a YAML file, or the name of a packaged one.
+        changes: Settings that win over the file's.
         out: The parquet file to write.
         model: The teacher; the configuration's if None.
         split: Whose samples: `train`, `test` or `both`.
+
+    Returns:
+        How many samples the table has, and how many of them are without a call of the teacher.
 
     Raises:
         InputError: If the split is unknown, `out` exists, or no teacher is named.
@@ -34,7 +38,7 @@ def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | 
         raise InputError(f"no split {split!r}; use train, test or both")
     if out.exists():
         raise InputError(f"{out} already exists; choose another --out or remove it")
-    arguments, training = parse(config, flags)
+    arguments, training = parse(config, changes)
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
@@ -49,9 +53,18 @@ def store_teacher(config: str, flags: Sequence[str], out: Path, *, model: str | 
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
     policy = load_policy(name, device=str(training.device))
-    with Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
+    console = Console()
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(samples))
-        table = attribute_samples(policy, samples, settings, progress=lambda done: progress.advance(task, done))
+        table = attribute_samples(
+            policy,
+            samples,
+            settings,
+            offered_tools(arguments.tools),
+            progress=lambda done: progress.advance(task, done),
+        )
     table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())
-    Console().print(f"{out}: {len(table.rows)} samples, {silent} of them without a call of the teacher", soft_wrap=True)
+    console.print(f"{out}: {len(table.rows)} samples, {silent} of them without a call of the teacher", soft_wrap=True)
+    return len(table.rows), silent

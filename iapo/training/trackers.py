@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
+from iapo.images import to_rgb
 from iapo.records import Trace
 from iapo.runs import metric_name
 
@@ -60,7 +61,7 @@ def show(trace: Trace) -> Shown:
         pictures["edited"] = result.image
     if trace.attribution:
         pictures["attribution"] = draw_blocks(trace.attribution, called=[f"tool:{call.name}" for call in result.calls])
-    return Shown(texts, {name: picture.convert("RGB") for name, picture in pictures.items()})
+    return Shown(texts, {name: to_rgb(picture) for name, picture in pictures.items()})
 
 
 def pick(traces: Sequence[Trace], count: int) -> list[Trace]:

@@ -19,21 +19,25 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 from trl import GRPOTrainer
 
-from iapo.attribution.divergence import misuse_auc, penalty_weight
+from iapo.attribution.divergence import penalty_weight
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
-from iapo.records import Sample, Trace
+from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rollout.loading import load_settings
 from iapo.rollout.policy import Policy, load_policy
-from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
+from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.teachers.references import make_reference
+from iapo.teachers.references import Reference, make_reference
 from iapo.tools import TOOLS, ToolDefinition
-from iapo.training.batches import join_logprobs, messages, picture_ids, samples_of
+from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
+from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.packing import pack
+from iapo.training.keeper import RunKeeper, refuse_taken
+from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
+from iapo.training.packing import pack_parts
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -56,7 +60,8 @@ SEAMS = (
 class IAPOTrainer(GRPOTrainer):
     """GRPO for a vision-language agent that edits its picture in turn 1 and answers in turn 2, aligned to a teacher.
 
-    With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit.
+    With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
+    (`iapo.training.keeper`) into `args.output_dir`, which reports and studies read.
 
     Args:
         model: The student: a checkpoint (packaged name, folder or hub id) or a loaded model.
@@ -66,13 +71,17 @@ class IAPOTrainer(GRPOTrainer):
         train_dataset: As `to_dataset` makes it.
         eval_dataset: The same.
         processing_class: The student's processor; loaded with the model where that is a name.
-        teacher: A loaded teacher, instead of `args.teacher`.
+        teacher: A loaded teacher, or what `iapo.teachers.references.make_reference` made of one, instead of
+            `args.teacher`.
         tools: The offered tools, by name.
         on_rollouts: Called with the optimiser step and the scored traces of each training batch of this process.
+        keep_run: Whether training writes `manifest.json`, `metrics.jsonl`, `traces.jsonl` and the traces' images into
+            `args.output_dir`.
         kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
 
     Raises:
-        InputError: If a penalty is asked for without a teacher, or the data set has not the columns it needs.
+        InputError: If the reward, one of its weights or its verifier cannot be, a penalty is asked for without a
+            teacher, or the data set has not the columns it needs. Nothing is loaded or written before.
     """
 
     _tag_names: ClassVar = ["trl", "grpo", "iapo"]
@@ -85,77 +94,81 @@ class IAPOTrainer(GRPOTrainer):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         processing_class: ProcessorMixin | None = None,
-        teacher: Policy | None = None,
+        teacher: Policy | Reference | None = None,
         tools: Mapping[str, ToolDefinition] = TOOLS,
         on_rollouts: Callable[[int, list[Trace]], None] | None = None,
+        keep_run: bool = True,
         **kwargs: Any,
     ) -> None:
         args = IAPOConfig("iapo-run") if args is None else args
-        for taken in ("tools", "rollout_func", "environment_factory"):
-            if kwargs.get(taken) is not None:
-                raise InputError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
-        for dataset in (train_dataset, eval_dataset):
-            missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
-            if missing:
-                raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
+        check_settings(args, has_teacher=teacher is not None)
+        check_inputs(kwargs, train_dataset, eval_dataset)
+        if train_dataset is not None:
+            check_enough(len(train_dataset), args.generation_batch_size // args.num_generations)
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
         if processing_class is None:
             raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
-        asks_teacher = args.measures or args.distills
-        if asks_teacher and teacher is None and args.teacher_table is None:
-            if args.teacher is None:
-                raise InputError(
-                    f"reward is {args.reward} with penalty_weight {args.penalty_weight} and always_measure "
-                    f"{args.always_measure}, but there is no teacher; set `teacher` or `teacher_table`, or take grpo"
-                )
-            teacher = load_policy(args.teacher)
+        # All that may be refused comes before TRL's own start, which makes the output folder.
+        self.encoder, self.offered_tools = PromptEncoder(processing_class), tools
+        self.alignment: Alignment | None = None
+        if args.measures or args.distills:
+            settings = alignment_settings(args)
+            if teacher is None and args.teacher_table is None and args.teacher is not None:
+                teacher = load_policy(args.teacher)
+            if teacher is None or isinstance(teacher, Policy):
+                teacher = make_reference(settings, teacher, self.encoder, tools, args.device)
+            self.alignment = Alignment(teacher, self.encoder, settings, tools)
+        outcome = make_outcome(args)
+        preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
+        self._columns = {column.name: column for column in preset.columns}
+        functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
+        check_functions(functions, self._columns)
+        self.keeper = RunKeeper(args, train_dataset) if keep_run else None
+        callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
-        outcome = make_outcome(args)
         super().__init__(
             model=model,
-            reward_funcs=list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome],
+            reward_funcs=functions,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            callbacks=callbacks,
             **kwargs,
         )
-        self.encoder = PromptEncoder(processing_class)
-        self.offered_tools = tools
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its pictures to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
         self._limit_turns(args.max_turn_tokens)
         self.on_rollouts = report_live(self, on_rollouts)
-        self.alignment: Alignment | None = None
-        if asks_teacher:
-            settings = alignment_settings(args)
-            reference = make_reference(settings, teacher, tools, self.accelerator.device)
-            self.alignment = Alignment(reference, self.encoder, settings, tools)
-        preset = make_preset(
-            args, outcome, self._divergences, self._log_probs, tools=tools, device=self.accelerator.device
-        )
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
-        self._columns = preset.columns
-        self.reward_funcs += [column.function for column in self._columns]
-        self.reward_func_names += [column.name for column in self._columns]
+        self.reward_funcs += [column.function for column in preset.columns]
+        self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
         self._shares = args.share_prefix and self._add_shared_prefix()
-        self._picture_ids: Tensor | None = None
-        self._samples: list[Sample] = []
-        self._rollouts: list[Rollout] = []
-        self._measured: list[Measured] = []
+        self._batch = Batch([])
+        self._loss_picture_ids: Tensor | None = None
         self._rollout_time = 0.0
 
     @property
     def penalty(self) -> float:
         """The divergence's weight in the next batch's reward."""
         return penalty_weight(self.state.global_step, self.args.penalty_weight, self.args.penalty_decay)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Trains as Transformers' trainer does, and writes the run folder.
+
+        Raises:
+            InputError: If the output folder already holds a run, and nothing is resumed.
+        """
+        if self.keeper is not None and not resume_from_checkpoint:
+            refuse_taken(self.args.output_dir)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
         self._rollout_time = 0.0
@@ -166,20 +179,20 @@ class IAPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
-        self._samples = samples_of(inputs)
-        self._measured = []
-        for index, column in enumerate(reversed(self._columns), 1):
-            self.reward_weights[-index] = column.weight_at(self.state.global_step)
+        self._batch = Batch(samples_of(inputs))
+        for index, name in enumerate(self.reward_func_names):
+            if name in self._columns:
+                self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
         # The rows' pictures stay beside them when TRL shuffles and splits the batch.
-        output["picture_ids"] = self._picture_ids
-        self._record()
+        output["picture_ids"] = self._batch.picture_ids
+        self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
-        encoded = encode_prompts(self._samples, self.encoder, self.offered_tools)
-        self._prompts: list[EncodedPrompt] = encoded
+        encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
+        self._batch.prompts = encoded
         ids = [prompt.ids for prompt in encoded]
         images = [list(prompt.images) for prompt in encoded]
         return ids, images, self._multimodal(ids, images)
@@ -212,16 +225,16 @@ class IAPOTrainer(GRPOTrainer):
             return new
 
         rollouts = finish(
-            self._samples,
-            self._prompts,
+            self._batch.samples,
+            self._batch.prompts,
             completion_ids,
             self.encoder,
             second_turns,
             tools=self.offered_tools,
             max_completion=self.max_completion_length,
         )
-        self._rollouts = rollouts
-        self._picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
+        self._batch.rollouts = rollouts
+        self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
         chats = [messages(one) for one in rollouts]
@@ -241,16 +254,21 @@ class IAPOTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Tensor:
-        rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, self._rollouts, strict=True)]
+        batch = self._batch
+        if self.args.measures:
+            batch.measured = self._measure(batch.rollouts)
+        rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, batch.rollouts, strict=True)]
         rewards: Tensor = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
-        if self.args.measures and not self._measured:
-            self._divergences(self._rollouts)
-        self._rewards = rewards
+        batch.rewards = rewards
         return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self._picture_ids = inputs["picture_ids"]
-        loss: Tensor = super()._compute_loss(model, inputs)
+        # The rows of a loss are some of a generation batch's, in another order.
+        self._loss_picture_ids = inputs["picture_ids"]
+        try:
+            loss: Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self._loss_picture_ids = None
         return loss
 
     def _get_per_token_logps_and_entropies(
@@ -268,23 +286,12 @@ class IAPOTrainer(GRPOTrainer):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **inputs
             )
-        assert self._picture_ids is not None
-        patches = inputs["pixel_values"].split(inputs["image_grid_thw"].prod(-1).tolist())
+        row_pictures = self._batch.picture_ids if self._loss_picture_ids is None else self._loss_picture_ids
+        assert row_pictures is not None
+        rows = {name: inputs[name] for name in given} | {"input_ids": input_ids, "attention_mask": attention_mask}
         log_probs, entropies = [], []
         step = batch_size or len(input_ids)
-        for start in range(0, len(input_ids), step):
-            rows = slice(start, start + step)
-            first, last = sum(inputs["num_images"][:start]), sum(inputs["num_images"][: start + step])
-            packed = pack(
-                self._backbone,
-                input_ids=input_ids[rows],
-                attention_mask=attention_mask[rows],
-                pixel_values=torch.cat(patches[first:last]),
-                image_grid_thw=inputs["image_grid_thw"][first:last],
-                mm_token_type_ids=inputs["mm_token_type_ids"][rows],
-                picture_ids=self._picture_ids[rows],
-                completion=logits_to_keep,
-            )
+        for packed in pack_parts(self._backbone, step, completion=logits_to_keep, picture_ids=row_pictures, **rows):
             with self.accelerator.autocast():
                 outputs = model(**packed.inputs, fused_lm_head=True)
             log_probs.append(packed.spread(outputs.log_probs))
@@ -299,7 +306,8 @@ class IAPOTrainer(GRPOTrainer):
             return
         # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
         # does not translate the names: it finds no weight, warns, and trains on from the start.
-        saved = load_policy(resume_from_checkpoint, dtype=target.dtype).model
+        dtype = str(target.dtype).removeprefix("torch.")
+        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
         target.load_state_dict(saved.state_dict())
 
     def _add_shared_prefix(self) -> bool:
@@ -318,12 +326,15 @@ class IAPOTrainer(GRPOTrainer):
             add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
         return True
 
-    def _divergences(self, rollouts: Sequence[Rollout]) -> list[float]:
+    def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        self._measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
-        return [one.divergence for one in self._measured]
+        return measured
+
+    def _divergences(self, rollouts: Sequence[Rollout]) -> list[float]:
+        return [one.divergence for _, one in zip(rollouts, self._batch.measured, strict=True)]
 
     def _log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
         assert self.alignment is not None
@@ -351,40 +362,39 @@ class IAPOTrainer(GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
-    def _record(self) -> None:
+    def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
-        results = [one.trace.result for one in self._rollouts]
-        called = [result.status != "no_call" for result in results]
-        edited = [result.status == "edited" for result in results]
-        judged = [one.trace.sample.axis is not None and ok for one, ok in zip(self._rollouts, edited, strict=True)]
-        misused = [one.trace.misused for one in self._rollouts]
-        sums = torch.tensor([len(results), sum(called), sum(edited), sum(judged), sum(misused)], dtype=torch.float32)
-        total = self.accelerator.reduce(sums.to(self.accelerator.device), reduction="sum").tolist()
-        metrics = self._metrics[self._mode]
-        metrics["tools/call_ratio"].append(_ratio(total[1], total[0]))
-        metrics["tools/success_rate"].append(_ratio(total[2], total[1]))
-        metrics["tools/misuse_rate"].append(_ratio(total[4], total[3]))
+        metrics, device = self._metrics[self._mode], self.accelerator.device
+        flags = call_flags(batch.rollouts)
+        counts = torch.cat([torch.tensor([float(len(flags))]), flags.sum(0)])
+        for name, value in call_metrics(self.accelerator.reduce(counts.to(device), reduction="sum")).items():
+            metrics[name].append(value)
         metrics["attribution/lambda"].append(self.penalty)
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
-        if self._measured:
-            right = [ok and not wrong for ok, wrong in zip(judged, misused, strict=True)]
-            rows = zip((one.divergence for one in self._measured), misused, right, strict=True)
-            told = self.accelerator.gather(torch.tensor([*rows], device=self.accelerator.device))
+        if batch.measured:
+            divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
+            told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
             group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            divergences, *calls = told.T.reshape(3, -1, group)
-            metrics["attribution/divergence"].append(divergences.mean().item())
-            metrics["attribution/misuse_auc"].append(misuse_auc(divergences, *(one.bool() for one in calls)))
-        if self.on_rollouts is not None and self._mode == "train":
-            step, offset = self.state.global_step + 1, self.accelerator.process_index * len(results)
-            names = [name.removesuffix("_reward") for name in self.reward_func_names]
-            rewards = self._rewards[offset : offset + len(results)]
-            if self.alignment is not None and self._measured:
-                student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
-                self._measured = self.alignment.add_patches(student, self._rollouts, self._measured, count)
-            self.on_rollouts(step, scored_traces(self._rollouts, names, rewards, self._measured, step))
+            for name, value in divergence_metrics(told, group).items():
+                metrics[name].append(value)
+        if self._mode == "train":
+            self._hand_on(batch, self.state.global_step + 1)
 
-
-def _ratio(part: float, whole: float) -> float:
-    """A share; NaN, which TRL leaves out of its averages, where there is nothing to share."""
-    return part / whole if whole else float("nan")
+    def _hand_on(self, batch: Batch, step: int) -> None:
+        """Hands the scored traces of a step to who sees or keeps them."""
+        kept = 0 if self.keeper is None else self.keeper.traces_at(step)
+        if self.on_rollouts is None and not kept:
+            return
+        assert batch.rewards is not None
+        offset = self.accelerator.process_index * len(batch.rollouts)
+        names = [name.removesuffix("_reward") for name in self.reward_func_names]
+        rewards = batch.rewards[offset : offset + len(batch.rollouts)]
+        if self.alignment is not None and batch.measured:
+            student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
+            batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, count)
+        traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
+        if self.keeper is not None:
+            self.keeper.keep_traces(step, traces)
+        if self.on_rollouts is not None:
+            self.on_rollouts(step, traces)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import re
+import traceback
 from collections.abc import Iterator
 
 import pytest
-from chat_server import ChatServer, completion, pictures, serve
+from endpoint_server import Server, completion, pictures, serve
 from PIL import Image
 
 from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
@@ -15,19 +18,19 @@ MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
 
 @pytest.fixture
-def server() -> Iterator[ChatServer]:
+def server() -> Iterator[Server]:
     with serve(lambda request: "hi there") as running:
         yield running
 
 
-def ask(server: ChatServer, waits: list[float] | None = None, **more: object) -> str:
-    settings = EndpointSettings(server.url, "m", key_variable="IAPO_TEST_KEY", **more)  # type: ignore[arg-type]
-    return ChatEndpoint(settings, sleep=(waits if waits is not None else []).append)(MESSAGES)
+def ask(server: Server, **more: object) -> str:
+    settings = EndpointSettings("m", server.url, key_variable="IAPO_TEST_KEY", **more)  # type: ignore[arg-type]
+    return ChatEndpoint(settings)(MESSAGES)
 
 
-def test_what_is_sent(server: ChatServer, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IAPO_TEST_KEY", "a-key")
-    settings = EndpointSettings(server.url, "big-model", "IAPO_TEST_KEY", 0.5, 0.9, 77, "max_completion_tokens")
+    settings = EndpointSettings("big-model", server.url, "IAPO_TEST_KEY", 0.5, 0.9, 77, "max_completion_tokens")
     image = Image.frombytes("RGB", (3, 2), bytes(range(18)))
     content = [{"type": "image", "image": image}, {"type": "text", "text": "what?"}]
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": content}]
@@ -43,60 +46,91 @@ def test_what_is_sent(server: ChatServer, monkeypatch: pytest.MonkeyPatch):
     assert request["messages"][1]["content"][1] == {"type": "text", "text": "what?"}
     (sent,) = pictures(request["messages"][1])
     assert (sent.mode, sent.size, sent.tobytes()) == ("RGB", (3, 2), image.tobytes())
-    assert server.keys == ["Bearer a-key"]
+    assert [headers["authorization"] for headers in server.headers] == ["Bearer a-key"]
 
 
-def test_passing_faults_are_retried_with_growing_waits(server: ChatServer):
-    server.faults = [500, b"no json", b'{"choices": []}', b"[1]", completion(None, "content_filter"), None]
-    waits: list[float] = []
-    assert ask(server, waits) == "hi there"
-    assert waits == [1, 2, 4, 8, 16]
+def test_passing_faults_are_retried_with_growing_waits(server: Server, waits: list[float]):
+    server.faults = [500, b"no json", b'{"choices": []}', b"[1]", completion("h", "content_filter"), None]
+    assert ask(server) == "hi there"
+    assert len(server.requests) == 6
+    # The package's own wait has a random part.
+    assert 0 < waits[0] <= 0.5
+    assert waits[1:] == [0.5 * 2**number for number in range(1, 5)]
 
 
-def test_the_endpoints_own_wait_counts(server: ChatServer):
-    server.faults = [429]
-    waits: list[float] = []
-    assert ask(server, waits) == "hi there"
+def test_the_endpoints_own_wait_counts(server: Server, waits: list[float]):
+    server.faults, server.retry_after = [429], "7"
+    assert ask(server) == "hi there"
     assert waits == [7]
 
 
-@pytest.mark.parametrize("fault", [503, b"{", b'{"choices": [{"message": {}}]}'])
-def test_a_lasting_fault_stops(server: ChatServer, fault: int | bytes):
-    server.faults = [fault] * 10
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    "faults", [[503] * 10, [b"{"] * 10, [b'{"choices": [{"message": {}}]}'] * 10, [503, b"{"] * 5, [b"{", 503] * 5]
+)
+def test_a_lasting_fault_stops(server: Server, faults: list[int | bytes]):
+    """All kinds of faults share one number of attempts."""
+    server.faults = list(faults)
     with pytest.raises(EndpointError, match=f"{server.url} failed 3 times"):
-        ask(server, attempts=3)
+        ask(server, retries=2)
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
-def test_a_refusal_is_not_retried(server: ChatServer, status: int):
+def test_a_refusal_is_not_retried(server: Server, status: int):
     server.faults = [status]
     with pytest.raises(EndpointError, match=f"refused a request to model 'm' with HTTP {status}.*fault {status}"):
         ask(server)
     assert len(server.requests) == 1
 
 
+@pytest.mark.usefixtures("waits")
 def test_a_dead_endpoint_stops():
     with serve(lambda request: "") as server:
         url = server.url
-    settings = EndpointSettings(url, "m", attempts=2)
+    settings = EndpointSettings("m", url, retries=1)
     with pytest.raises(EndpointError, match=re.escape(f"{url} failed 2 times, lastly with: APIConnectionError")):
-        ChatEndpoint(settings, sleep=lambda seconds: None)(MESSAGES)
+        ChatEndpoint(settings)(MESSAGES)
 
 
-def test_a_turn_that_is_empty_is_the_models_own(server: ChatServer):
+def test_a_turn_that_is_empty_is_the_models_own(server: Server):
     server.faults = [completion("", "length"), completion(None)]
     assert (ask(server), ask(server)) == ("", "")
 
 
-def test_a_refusal_in_words_is_an_answer(server: ChatServer):
+def test_a_refusal_in_words_is_an_answer(server: Server):
     server.faults = [
         b'{"choices": [{"message": {"content": null, "refusal": "I would rather not."}, "finish_reason": "stop"}]}'
     ]
     assert ask(server) == "I would rather not."
 
 
-@pytest.mark.parametrize(("more", "sentence"), [({"url": "localhost"}, "no address"), ({"attempts": 0}, "at least 1")])
+@pytest.mark.parametrize(("more", "sentence"), [({"url": "localhost"}, "no address"), ({"retries": -1}, "at least 0")])
 def test_bad_settings_are_refused(more: dict[str, object], sentence: str):
     with pytest.raises(ValueError, match=sentence):
         ChatEndpoint(EndpointSettings(**{"url": "http://x", "model": "m", **more}))  # type: ignore[arg-type]
+
+
+def test_a_turn_that_was_cut_off_is_the_models_own(server: Server):
+    server.faults = [completion("half a", "length")]
+    assert ask(server) == "half a"
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("fault", [500, 404, b"{"])
+def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes, caplog: pytest.LogCaptureFixture):
+    url = server.url.replace("http://", "http://me:my%20secret@")
+    endpoint = ChatEndpoint(EndpointSettings("m", url, retries=1))
+    with caplog.at_level(logging.DEBUG):
+        assert endpoint(MESSAGES) == "hi there"
+        server.faults = [fault] * 2
+        with pytest.raises(EndpointError, match=server.url) as caught:
+            endpoint(MESSAGES)
+    written = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "secret" not in written
+    assert {headers["authorization"] for headers in server.headers} == {
+        "Basic " + base64.b64encode(b"me:my secret").decode()
+    }
+    with pytest.raises(ValueError, match="no address") as refused:
+        ChatEndpoint(EndpointSettings("m", "me:secret@localhost"))
+    assert "secret" not in str(refused.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 from calls import call_text
-from chat_server import ChatServer, pictures, serve, text
+from endpoint_server import Server, pictures, serve, text
+from processes import run as run_process
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.endpoints.chat import EndpointError, EndpointSettings
@@ -21,6 +21,7 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace
+from iapo.results import SetsEvaluation, read_evaluation, stamp
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import OBSERVATION_EDITED, build_blocks
 from iapo.runs import RunFolder
@@ -63,6 +64,10 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 def test_what_is_written(whole: Path):
     evaluation = json.loads((whole / "evaluation.json").read_text())
+    assert (evaluation["format"], evaluation["kind"]) == (1, "test_sets")
+    found = read_evaluation(whole / "evaluation.json")
+    assert isinstance(found, SetsEvaluation)
+    assert stamp("test_sets", found.to_json()) == evaluation
     assert evaluation["settings"]["generation"]["temperature"] == 1.0
     traces = RunFolder(whole).read_traces()
     assert len(traces) == 2 * 2 * 5
@@ -119,7 +124,7 @@ def test_a_finished_evaluation_is_not_run_again(whole: Path):
     ("change", "named"),
     [
         ({"model": "tiny-teacher"}, "model"),
-        ({"tools": False}, "tools"),
+        ({"tools": "none"}, "tools"),
         ({"repeats": 3}, "repeats"),
         ({"sets": ("vbar",)}, "sets"),
         ({"generation": dataclasses.replace(SAMPLED, temperature=0.5)}, "temperature"),
@@ -132,7 +137,7 @@ def test_other_settings_are_refused(whole: Path, change: dict[str, Any], named: 
 
 
 def test_another_run_is_refused(tmp_path: Path):
-    RunFolder(tmp_path).write_manifest({"run": {}}, {}, {})
+    RunFolder(tmp_path).write_manifest({"run": {}, "training": {}}, {}, {})
     with pytest.raises(ValueError, match="another kind of run"):
         run_evaluation(PLAN, tmp_path)
 
@@ -152,14 +157,14 @@ def test_bad_plans_are_refused(change: dict[str, Any], sentence: str):
 
 
 def test_an_unknown_test_set_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="test set 'nothing' is no family"):
+    with pytest.raises(ValueError, match="'nothing' is no family"):
         run_evaluation(dataclasses.replace(PLAN, sets=("nothing",)), tmp_path)
 
 
 def test_without_tools(tmp_path: Path):
-    plan = EvaluationPlan("tiny-student", ("vbar",), SOURCE, tools=False, generation=EvaluationSettings(12))
-    row = run_evaluation(plan, tmp_path)["sets"]["vbar"]
-    assert row["call_ratio"]["value"] == 0
+    plan = EvaluationPlan("tiny-student", ("vbar",), SOURCE, tools="none", generation=EvaluationSettings(12))
+    row = run_evaluation(plan, tmp_path).sets["vbar"]
+    assert row.measures["call_ratio"].value == 0
     assert all(trace.turn_2 is None and trace.result.status == "no_call" for trace in RunFolder(tmp_path).read_traces())
 
 
@@ -179,17 +184,17 @@ def solving(request: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[ChatServer]:
+def server() -> Iterator[Server]:
     with serve(solving) as running:
         yield running
 
 
-def endpoint_plan(server: ChatServer, **more: Any) -> EvaluationPlan:
-    endpoint = EndpointSettings(server.url, "big", attempts=1)
+def endpoint_plan(server: Server, **more: Any) -> EvaluationPlan:
+    endpoint = EndpointSettings("big", server.url, retries=0)
     return EvaluationPlan("big", ("vbar",), SOURCE, endpoint=endpoint, **{"concurrency": 2, **more})
 
 
-def test_an_endpoint_is_asked_twice_with_pictures(server: ChatServer, tmp_path: Path):
+def test_an_endpoint_is_asked_twice_with_pictures(server: Server, tmp_path: Path):
     evaluation = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)
     samples = read_source("vbar", SOURCE)
     assert len(server.requests) == 10
@@ -206,29 +211,48 @@ def test_an_endpoint_is_asked_twice_with_pictures(server: ChatServer, tmp_path: 
         edited = execute(assistant["content"], sample, TOOLS).image
         assert [picture.tobytes() for picture in pictures(observation)] == [edited.tobytes()]
         assert text(observation) == OBSERVATION_EDITED
-    row = evaluation["sets"]["vbar"]
-    assert [row[name]["value"] for name in ("accuracy", "call_ratio", "call_success", "misuse")] == [1, 1, 1, 0]
-    assert evaluation["settings"]["endpoint"]["url"] == server.url
+    row = evaluation.sets["vbar"]
+    assert [row.measures[name].value for name in ("accuracy", "call_ratio", "call_success", "misuse")] == [1, 1, 1, 0]
+    assert evaluation.settings["endpoint"]["url"] == server.url
 
 
-def test_a_failed_program_is_observed(server: ChatServer, tmp_path: Path):
+def test_how_an_endpoint_is_asked_again_may_change(server: Server, tmp_path: Path):
+    """An evaluation goes on whatever the retries, also one of an earlier version, which wrote other settings."""
+    run_evaluation(endpoint_plan(server), tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["format"], manifest["kind"]
+    asked = manifest["config"]["evaluation"]["endpoint"]
+    for name in ("retries", "on_error", "cache"):
+        del asked[name]
+    path.write_text(json.dumps(manifest))
+    (tmp_path / "evaluation.json").unlink()
+    server.requests.clear()
+    plan = endpoint_plan(server, concurrency=1)
+    run_evaluation(dataclasses.replace(plan, endpoint=dataclasses.replace(plan.endpoint, timeout=9.0)), tmp_path)
+    assert not server.requests
+    with pytest.raises(ValueError, match=r"other settings .*temperature"):
+        run_evaluation(dataclasses.replace(plan, endpoint=dataclasses.replace(plan.endpoint, temperature=1)), tmp_path)
+
+
+def test_a_failed_program_is_observed(server: Server, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "nowhere", "columns")
-    row = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path)["sets"]["vbar"]
+    row = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path).sets["vbar"].measures
     observation = server.requests[1]["messages"][3]
     assert not pictures(observation)
     assert "nowhere" in text(observation)
-    assert (row["call_success"]["value"], row["accuracy"]["value"]) == (0, 0)
+    assert (row["call_success"].value, row["accuracy"].value) == (0, 0)
 
 
-def test_an_endpoint_without_tools_is_asked_once(server: ChatServer, tmp_path: Path):
+def test_an_endpoint_without_tools_is_asked_once(server: Server, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "A", "columns")
-    run_evaluation(endpoint_plan(server, tools=False), tmp_path)
+    run_evaluation(endpoint_plan(server, tools="none"), tmp_path)
     assert len(server.requests) == 5
     assert not any("focus_on" in text(message) for request in server.requests for message in request["messages"])
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: ChatServer, tmp_path: Path, concurrency: int):
+def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: Server, tmp_path: Path, concurrency: int):
     plan = endpoint_plan(server, concurrency=concurrency)
     server.faults = [None] * 7 + [500] * 100
     with pytest.raises(EndpointError, match="run the same command again"):
@@ -240,19 +264,19 @@ def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: ChatServer, tm
     assert not (tmp_path / "evaluation.json").exists()
     server.faults, server.requests = [], []
     evaluation = run_evaluation(plan, tmp_path)
-    assert evaluation["sets"]["vbar"]["accuracy"]["value"] == 1
+    assert evaluation.sets["vbar"].measures["accuracy"].value == 1
     assert len(server.requests) == 2 * (5 - len(kept))
 
 
-def test_the_command(server: ChatServer, tmp_path: Path):
+def test_the_command(server: Server, tmp_path: Path):
     command = [sys.executable, "-m", "iapo", "evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
     command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]
     server.faults = [404]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 3
     assert "HTTP 404" in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 0, done.stderr
     assert re.search(r"big, with tools, greedy", done.stdout)
     assert "1.000" in done.stdout

@@ -7,7 +7,7 @@ import pytest
 from test_local import ROWS, trace
 
 from iapo.estimates import Estimate, average, proportion, ratio
-from iapo.evaluation.measures import summarize, summarize_repeats
+from iapo.evaluation.measures import MEASURES, summarize, summarize_repeats
 
 
 def test_one_repeat_has_wilson_intervals():
@@ -58,3 +58,20 @@ def test_the_average_weighs_sets_alike():
     assert found.count == 102
     # The small set alone varies: 0, 1/4 or 1/2.
     assert (found.low, found.high) == (0.5, 0.75)
+
+
+def test_the_measures_are_about_these_traces():
+    """One trace of each kind: whether it counts, or None where the measure is not about it."""
+    kinds = {
+        "edited": trace("a", 1),
+        "misused": trace("a", 0, call=ROWS),
+        "no axis": trace("a", 1, axis=None),
+        "failed": trace("a", 0, "failed", call=ROWS),
+        "no call": trace("a", 1, "no_call"),
+    }
+    assert {name: [verdict(one) for one in kinds.values()] for name, verdict in MEASURES.items()} == {
+        "accuracy": [True, False, True, False, True],
+        "call_ratio": [True, True, True, True, False],
+        "call_success": [True, True, True, False, None],
+        "misuse": [False, True, None, None, None],
+    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pretended import Pretended
+from processes import run as run_process
 from safetensors.torch import load_file
 
 from iapo.data.sources import SourceSettings
@@ -22,9 +22,9 @@ from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comp
 from iapo.experiments.job import last_checkpoint, plan_from_json, rewind, run_job
 from iapo.experiments.processes import JobError
 from iapo.experiments.trials import seconds_per_step
-from iapo.rewards.presets import PRESETS
 from iapo.runs import RunFolder
-from iapo.training.run import MetricsWriter, parse
+from iapo.training.keeper import RunKeeper
+from iapo.training.settings import compared_rewards, parse, read_flags
 
 SMALL = Comparison(methods=("grpo", "iapo"), seeds=(0, 1), samples=4)
 
@@ -36,7 +36,7 @@ def test_runs_have_equal_budgets(tmp_path: Path):
     settings = {}
     for name, order in told.orders.items():
         if order["config"] is not None:
-            arguments, training = parse(order["config"], order["flags"])
+            arguments, training = parse(order["config"], order["settings"])
             settings[name] = dataclasses.asdict(arguments) | training.to_dict()
     first = settings["grpo, seed 0"]
     for name, other in settings.items():
@@ -70,11 +70,29 @@ def test_what_is_finished_is_kept(tmp_path: Path):
     assert list(more.orders) == ["otc, seed 0", "otc, seed 1"]
 
 
-@pytest.mark.parametrize("change", [{"flags": ("--max_steps", "5")}, {"samples": 5}, {"temperature": 0.0}])
+@pytest.mark.parametrize("change", [{"settings": {"max_steps": 5}}, {"samples": 5}, {"temperature": 0.0}])
 def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]):
     run_comparison(SMALL, tmp_path, run=Pretended())
-    with pytest.raises(ValueError, match=r"another (flags|plan)"):
+    with pytest.raises(ValueError, match=r"another (settings|plan)"):
         run_comparison(dataclasses.replace(SMALL, **change), tmp_path, run=Pretended())
+
+
+def test_a_folder_of_the_first_format_goes_on(tmp_path: Path):
+    """It has settings as the words of a command line, and no number of its format."""
+    small = dataclasses.replace(SMALL, settings={"max_steps": 3, "learning_rate": 1e-4})
+    run_comparison(small, tmp_path, run=Pretended())
+    path = tmp_path / "comparison.json"
+    found = json.loads(path.read_text())
+    assert (found.pop("format"), found.pop("settings")) == (2, {"max_steps": 3, "learning_rate": 1e-4})
+    found["flags"] = ["--max_steps", "3", "--learning_rate=1e-4"]
+    found["trials"] = {name: ["--reward", some["reward"]] for name, some in found["trials"].items()}
+    path.write_text(json.dumps(found))
+    told = Pretended()
+    run_comparison(small, tmp_path, run=told)
+    assert told.orders == {}
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="another settings"):
+        run_comparison(SMALL, tmp_path, run=told)
 
 
 def test_a_taken_folder_is_refused(tmp_path: Path):
@@ -96,11 +114,11 @@ def test_a_further_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"methods": ("grpo", "nothing")}, "no method 'nothing'"),
+        ({"methods": ("grpo", "nothing")}, "no reward 'nothing'"),
         ({"methods": ()}, "at least one"),
         ({"seeds": (1, 1)}, "each one once"),
         ({"methods": ("iapo",)}, "reference 'grpo'"),
-        ({"flags": ("--seed=3",)}, "set by the comparison itself"),
+        ({"settings": {"seed": 3}}, "set by the comparison itself"),
     ],
 )
 def test_bad_comparisons_are_refused(change: dict[str, Any], sentence: str):
@@ -108,14 +126,17 @@ def test_bad_comparisons_are_refused(change: dict[str, Any], sentence: str):
         dataclasses.replace(SMALL, **change)
 
 
-def test_options():
+def test_options(tmp_path: Path):
+    big = tmp_path / "big"
+    big.mkdir()
+    (big / "evaluation.json").touch()
     given = {"methods": "grpo, torl", "seeds": "3,4", "samples": 7, "sets": None}
-    comparison, rows = describe("smoke", given, ["--max_steps", "9"], ["big=runs/big"])
+    comparison, rows = describe("smoke", given, ["--max_steps", "9"], [f"big={big}"])
     assert (comparison.methods, comparison.seeds, comparison.samples) == (("grpo", "torl"), (3, 4), 7)
     assert comparison.sets == COMPARISONS["smoke"].sets
-    # The later of two flags counts.
-    assert parse(comparison.config, comparison.flags)[1].max_steps == 9
-    assert rows == {"big": Path("runs/big")}
+    # What is given counts, and not the preset's.
+    assert parse(comparison.config, comparison.settings)[1].max_steps == 9
+    assert rows == {"big": big}
     for preset, options, extra, sentence in (
         ("huge", {}, [], "no comparison 'huge'"),
         ("smoke", {"seeds": "a"}, [], "whole numbers"),
@@ -128,10 +149,10 @@ def test_options():
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_presets_hold_all_methods(name: str):
     comparison = COMPARISONS[name]
-    assert comparison.methods == tuple(PRESETS)
+    assert comparison.methods == compared_rewards()
     assert len(comparison.seeds) > 1
     for method in comparison.methods:
-        assert parse(comparison.config, (*comparison.flags, "--reward", method))[1].reward == method
+        assert parse(comparison.config, {**comparison.settings, "reward": method})[1].reward == method
 
 
 # One process
@@ -168,7 +189,7 @@ def order(folder: Path, steps: int = 3) -> None:
     plan = EvaluationPlan(str(folder / "policy"), ("vbar",), source, generation=EvaluationSettings(24))
     flags = ["--output_dir", str(folder), "--reward", "iapo", "--max_steps", str(steps), "--save_steps", "2"]
     flags += ["--per_device_train_batch_size", "8", "--train_samples", "16", "--trace_every", "1"]
-    job = {"threads": 1, "config": "compare", "flags": flags, "plan": dataclasses.asdict(plan)}
+    job = {"threads": 1, "config": "compare", "settings": read_flags(flags), "plan": dataclasses.asdict(plan)}
     (folder / "job.json").write_text(json.dumps(job))
 
 
@@ -176,16 +197,16 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     order(tmp_path / "whole")
     run_job(tmp_path / "whole")
 
-    log = MetricsWriter.on_log
+    log = RunKeeper.on_log
 
-    def stop(self: MetricsWriter, args: Any, state: Any, *rest: Any, **more: Any) -> None:
+    def stop(self: RunKeeper, args: Any, state: Any, *rest: Any, **more: Any) -> None:
         log(self, args, state, *rest, **more)
         if state.global_step == 3:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"
     order(folder)
-    monkeypatch.setattr(MetricsWriter, "on_log", stop)
+    monkeypatch.setattr(RunKeeper, "on_log", stop)
     with pytest.raises(KeyboardInterrupt):
         run_job(folder)
     monkeypatch.undo()
@@ -215,7 +236,7 @@ def test_the_command(tmp_path: Path):
     command = [sys.executable, "-m", "iapo", "compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]
     command += ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "16", "--samples", "2"]
     environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = run_process(command, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "average - grpo" in done.stdout
     found = json.loads((out / "table1.json").read_text())
@@ -223,9 +244,9 @@ def test_the_command(tmp_path: Path):
     hashes = [json.loads((out / m / "seed-0" / "manifest.json").read_text())["data"] for m in ("grpo", "otc")]
     assert hashes[0] == hashes[1]
     # All is there: nothing runs, and a setting that differs is one sentence.
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = run_process(command, env=environment)
     assert done.returncode == 0
     assert json.loads((out / "table1.json").read_text()) == found
-    done = subprocess.run([*command, "--samples", "3"], capture_output=True, text=True)
+    done = run_process([*command, "--samples", "3"])
     assert done.returncode == 2
     assert "another plan" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_so_many_at_a_time(tmp_path: Path, together: int):
     assert notes.read_text().split().count("end") == 3
     assert most <= together
     assert all("threads" in (tmp_path / str(index) / "log.txt").read_text() for index in range(3))
+
+
+def test_without_a_terminal_there_is_a_line_for_start_and_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run_jobs([job(str(index), tmp_path / str(index), "pass") for index in range(2)], 1)
+    out = capsys.readouterr().out
+    expected = "".join(
+        rf"\[{index + 1}/2\] {index}: started; log: .*log\.txt\n\[{index + 1}/2\] {index}: done in \d+ s\n"
+        for index in range(2)
+    )
+    assert re.fullmatch(expected, out)
 
 
 def test_a_failure_ends_the_others_and_shows_its_log(tmp_path: Path):

@@ -14,6 +14,7 @@ import pytest
 
 from iapo.estimates import mean, proportion
 from iapo.experiments.table_one import Row, csv_table, latex_table, read_row, table_one, write_table
+from iapo.results import stamp
 
 DATA = {"vbar": "a", "h_bar": "b"}
 
@@ -119,7 +120,7 @@ def test_unfinished_and_foreign_evaluations_are_refused(tmp_path: Path):
 def test_all_forms_say_the_same(tmp_path: Path):
     found = table_one([START, GRPO, IAPO], "grpo")
     write_table(found, tmp_path)
-    assert json.loads((tmp_path / "table1.json").read_text()) == json.loads(json.dumps(found))
+    assert json.loads((tmp_path / "table1.json").read_text()) == stamp("table", json.loads(json.dumps(found)))
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))
     assert len(lines) == 3 * 3
     one = next(line for line in lines if (line["row"], line["set"]) == ("iapo", "average"))

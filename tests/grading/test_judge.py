@@ -16,11 +16,13 @@ import pytest
 from endpoint_server import Reply, Server, serve
 from PIL import Image
 
-from iapo.endpoints.chat import EndpointError
-from iapo.endpoints.questions import EndpointSettings
+from iapo.endpoints import questions
+from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.grading.judge import LONGEST_ANSWER, Judge
 from iapo.grading.outcome import Outcome
 from iapo.records import Sample, Score, ToolResult, Trace
+
+pytestmark = pytest.mark.usefixtures("waits")
 
 CORRECT, WRONG = '{"verdict": "correct"}', '{"verdict": "wrong"}'
 
@@ -36,7 +38,7 @@ def asked(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings(server: Server, **more: Any) -> EndpointSettings:
-    values = {"retries": 2, "pause": 0.001, "timeout": 5.0, **more}
+    values = {"retries": 2, "timeout": 5.0, **more}
     return EndpointSettings("a-judge", server.url, **values)
 
 
@@ -187,7 +189,8 @@ def test_an_endpoint_that_is_down() -> None:
         Judge(gone).review([trace("3")], [Score(0.0, "3")])
 
 
-def test_waiting_outlasts_the_retries(caplog: pytest.LogCaptureFixture) -> None:
+def test_waiting_outlasts_the_retries(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "pause", lambda number: 0.001)
     with failing(6, 503) as server, caplog.at_level(logging.WARNING):
         (score,) = outcome(server, on_error="wait").scores([trace("3")])
     assert score.value == 1.0

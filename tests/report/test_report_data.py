@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from report_runs import BLOCKS, HOSTILE, make_run, make_trace, picture
 
+from iapo.errors import InputError
+from iapo.estimates import Estimate
 from iapo.records import save_png
 from iapo.report.command import write_report
 from iapo.report.curves import charts, group_runs
@@ -21,6 +23,8 @@ from iapo.report.read import find_runs
 from iapo.report.render import to_json
 from iapo.report.tables import comparison, configuration, measures, paired, provenance
 from iapo.report.traces import LEVELS, browse, evenly, pack_grid, share_out
+from iapo.results import write_result
+from iapo.runs import RunFolder
 
 
 class Scripts(HTMLParser):
@@ -127,8 +131,8 @@ def test_numbers():
     assert [number(value) for value in (0.5, 1.0, -0.0001, 0.12345)] == ["50.0", "100.0", "0.0", "12.3"]
     assert number(-0.25, signed=True) == "\u221225.0"
     assert number(-0.0004, "nats") == "0.000"
-    assert cell(None) == cell({"value": None}) == {"value": "\u2013", "interval": ""}
-    assert cell({"value": 0.1, "low": None, "high": None})["interval"] == ""
+    assert cell(None) == cell(Estimate(None, None, None, 0)) == {"value": "\u2013", "interval": ""}
+    assert cell(Estimate(0.1, None, None, 1))["interval"] == ""
     assert [setting(value) for value in (None, True, [], [1, "a"], 1e-4, "x")] == [
         "none",
         "yes",
@@ -180,7 +184,7 @@ def test_evaluations_of_a_comparison_belong_to_their_run(seeds: Path):
     inner = seeds / "iapo" / "seed-0" / "evaluation"
     make_run(inner, [make_trace(number, step=None) for number in range(3)])
     manifest = json.loads((inner / "manifest.json").read_text())
-    start = {**manifest, "config": {"evaluation": {"model": "tiny-student"}}}
+    start = {**manifest, "kind": "evaluation", "config": {"evaluation": {"model": "tiny-student"}}}
     for path in (inner, seeds / "start" / "evaluation"):
         path.mkdir(parents=True, exist_ok=True)
         (path / "manifest.json").write_text(json.dumps(start))
@@ -373,3 +377,35 @@ def test_reading_writes_nothing(tmp_path: Path):
     before = sorted(path.name for path in folder.path.rglob("*"))
     write_report([folder.path], tmp_path / "page.html")
     assert sorted(path.name for path in folder.path.rglob("*")) == before
+
+
+def test_folders_of_earlier_versions(tmp_path: Path):
+    """They had neither formats nor kinds, and an evaluation by set beside a manifest with its plan."""
+    run = make_run(tmp_path / "runs" / "run", [make_trace(number) for number in range(3)], study=True)
+    inner = run.path / "evaluation"
+    half = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 4}
+    measured = dict.fromkeys(("accuracy", "call_ratio", "call_success", "misuse"), half)
+    sets = {"vbar": {"samples": 4, "data": "c" * 64, **measured, "outcomes": [[1.0, 0.0, 1.0, 0.0]]}}
+    RunFolder(inner).write_manifest({"evaluation": {"model": "m"}, "checkpoint": None}, {"sampling": 0}, {"vbar": "c"})
+    RunFolder(inner).write_evaluation({"model": "m", "settings": {}, "sets": sets, "average": half})
+    table = {"sets": ["vbar"], "reference": "grpo", "rows": []}
+    write_result(tmp_path / "runs" / "table1.json", "table", table)
+    page = write_report([tmp_path / "runs"], tmp_path / "new.html").path.read_text(encoding="utf-8")
+    written = [path for path in (tmp_path / "runs").rglob("*.json") if path.name != "case-study.json"]
+    assert len(written) == 5
+    for path in written:
+        data = json.loads(path.read_text())
+        assert data.pop("format") == 1
+        del data["kind"]
+        path.write_text(json.dumps(data))
+    assert write_report([tmp_path / "runs"], tmp_path / "old.html").path.read_text(encoding="utf-8") == page
+    words = " ".join(Scripts(page).words)
+    assert "vbar 4 50.0" in re.sub(r"\s+", " ", words)
+    # Of the evaluation inside a run, the manifest is not looked into.
+    for path in set(written) - {inner / "manifest.json"}:
+        text = path.read_text()
+        path.write_text(json.dumps({"format": 2, **json.loads(text)}))
+        with pytest.raises(InputError, match=f"{path} has the format 2, but this iapo reads up to 1"):
+            write_report([tmp_path / "runs"], tmp_path / "page.html")
+        path.write_text(text)
+    assert not (tmp_path / "page.html").exists()

@@ -158,7 +158,7 @@ def test_a_teachers_own_calls_have_no_patches(
 ):
     teacher = Policy(copy.deepcopy(other_model), encoder.processor)
     settings = AttributionSettings(teacher_reference="own_call", max_turn_tokens=4)
-    alignment = Alignment(make_reference(settings, teacher), encoder, settings)
+    alignment = Alignment(make_reference(settings, teacher, encoder), encoder, settings)
     row = Measured(0.5, {"query": 1.0}, {"query": 1.0})
     (found,) = alignment.add_patches(model, varied[:1], [row], 1)
     assert list(found.patches) == ["student"]

@@ -14,7 +14,8 @@ from iapo.grading.outcome import Outcome
 from iapo.records import Axis, Sample, ToolCall, ToolResult, Trace
 from iapo.rewards.columns import Column, Preset
 from iapo.rewards.otc import tool_efficiency
-from iapo.rewards.presets import PRESETS, make_outcome, make_preset
+from iapo.rewards.presets import make_outcome, make_preset
+from iapo.training.settings import compared_rewards
 
 PICTURE = Image.new("RGB", (2, 2))
 RIGHT, WRONG, SILENT = "FINAL ANSWER: 42. TERMINATE", "FINAL ANSWER: 41. TERMINATE", "I do not know."
@@ -95,7 +96,7 @@ def arguments(reward: str, **more: Any) -> Any:
         "penalty_weight": 0.1,
         "penalty_decay": 0.01,
         "distill_weight": 0.2,
-        "verifier": None,
+        "verifier": "v",
         "verifier_url": None,
         "judge_model": None,
         "judge_url": None,
@@ -129,7 +130,7 @@ def rewards(preset: Preset, outcome: Outcome, traces: Sequence[Trace], step: int
 
 
 @pytest.mark.usefixtures("verified")
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_rewards_by_hand(reward: str) -> None:
     preset, outcome = preset_of(reward)
     found = rewards(preset, outcome, list(TRACES.values()))
@@ -165,13 +166,13 @@ def test_weights_can_be_set() -> None:
 
 
 def test_an_unknown_reward_is_refused() -> None:
-    with pytest.raises(ValueError, match="no reward 'gpro'; use one of grpo, torl, trm"):
+    with pytest.raises(ValueError, match=r"no reward 'gpro'; did you mean 'grpo'\? There is grpo, torl, trm"):
         preset_of("gpro")
 
 
 def test_trm_needs_a_verifier() -> None:
     with pytest.raises(ValueError, match="reward 'trm' needs a verifier; set `verifier`"):
-        preset_of("trm")
+        preset_of("trm", verifier=None)
 
 
 def test_a_verifier_has_no_rules_to_fall_back_on() -> None:

@@ -14,8 +14,7 @@ import torch
 from endpoint_server import serve
 from PIL import Image
 
-from iapo.endpoints.chat import EndpointError
-from iapo.endpoints.questions import EndpointSettings
+from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.records import Sample, ToolCall, ToolResult, Trace
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores, call_text
 from iapo.rollout.policy import ImageTextProcessor, Policy
@@ -78,9 +77,10 @@ def test_an_endpoint_is_shown_picture_question_tools_and_call(sample: Sample) ->
 
 
 @pytest.mark.parametrize("reply", ['{"score": 1.5}', '{"score": -1}', '{"score": true}', '{"score": NaN}', "1", 500])
+@pytest.mark.usefixtures("waits")
 def test_an_endpoint_without_a_score_is_no_score_of_0(sample: Sample, reply: Any) -> None:
     with serve(lambda request: reply) as server:
-        verifier = EndpointVerifier(EndpointSettings("v", server.url, retries=1, pause=0.001))
+        verifier = EndpointVerifier(EndpointSettings("v", server.url, retries=1))
         with pytest.raises(EndpointError, match=r"v at http.* 2 attempts"):
             verifier([(sample, call("A"))])
 

@@ -12,20 +12,24 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from processes import run as run_process
 
+from iapo.attribution.methods import METHODS
+from iapo.attribution.settings import AttributionSettings
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, read_first_turn, rollout
-from iapo.studies.attribute import METHODS, Explanation, chart_sample, explain, read_call, read_sample, run_attribute
+from iapo.studies.attribute import Explanation, explain, run_attribute
+from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, read_call, read_sample
 
 ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
 
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    return subprocess.run([sys.executable, "-m", "iapo", *arguments], capture_output=True, text=True, env=environment)
+    return run_process([sys.executable, "-m", "iapo", *arguments], env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def test_agrees_with_training(written: tuple[dict[str, Any], str, Path], student
 def test_refuses_a_taken_folder(written: tuple[dict[str, Any], str, Path]) -> None:
     sample = chart_sample("vbar", 0, seed=0, size=112)
     with pytest.raises(ValueError, match="already exists"):
-        run_attribute("tiny-student", written[2], sample=sample)
+        run_attribute(AttributePlan(), written[2], sample=sample)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,7 +114,8 @@ def test_given_sample_and_call(method: str, tmp_path: Path, capsys: pytest.Captu
     read = read_sample(tmp_path / "sample.json")
     assert read.image.tobytes() == sample.image.tobytes()
     call = read_call(f"@{tmp_path / 'turn.txt'}")
-    run_attribute("tiny-student", tmp_path / "out", sample=read, call=call, method=method, steps=2, max_turn_tokens=8)
+    plan = plan_of(None, {"method": method, "steps": 2, "max_turn_tokens": 8})
+    run_attribute(plan, tmp_path / "out", sample=read, call=call)
     numbers = json.loads((tmp_path / "out" / "attribution.json").read_text())
     assert numbers["turn_1"] == call
     assert (numbers["method"], numbers["steps"]) == (method, 2 if method == "integrated" else 1)
@@ -130,7 +135,7 @@ def explained(policy: Policy, method: str) -> Explanation:
     (prompt,) = encode_prompts([sample], encoder)
     ids = encoder.tokenizer(ROWS.format(name="A"))["input_ids"]
     first = read_first_turn(ids, sample, encoder)
-    return explain("it", policy, encoder, prompt, (first.ids, first.target), method)
+    return explain("it", policy, encoder, prompt, (first.ids, first.target), AttributionSettings(method=method))
 
 
 def test_methods_differ(student: Policy) -> None:
@@ -151,7 +156,7 @@ def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch:
     )
     sample = chart_sample("vbar", 0, seed=0, size=112)
     call = "I look at it.\n" + ROWS.format(name=next(iter(sample.row_boxes)))
-    run_attribute("tiny-student", tmp_path, teacher="it", sample=sample, call=call, max_turn_tokens=8)
+    run_attribute(plan_of(None, {"teacher": "it", "max_turn_tokens": 8}), tmp_path, sample=sample, call=call)
     numbers = json.loads((tmp_path / "attribution.json").read_text())
     # An untrained model gives every token about the same probability, so its log-probability counts them.
     encoder = PromptEncoder(foreign.processor)
@@ -169,7 +174,7 @@ def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch:
 )
 def test_a_turn_without_a_call(call: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=sentence):
-        run_attribute("tiny-student", tmp_path, sample=chart_sample("vbar", 0, seed=0, size=112), call=call)
+        run_attribute(AttributePlan(), tmp_path, sample=chart_sample("vbar", 0, seed=0, size=112), call=call)
     assert not list(tmp_path.iterdir())
 
 
@@ -181,11 +186,10 @@ def test_no_call_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    sample = chart_sample("vbar", 0, seed=0, size=112)
-    with pytest.raises(ValueError, match="no method 'magic'"):
-        run_attribute("tiny-student", tmp_path, sample=sample, method="magic")
+    with pytest.raises(ValueError, match="no attribution method 'magic'"):
+        plan_of(None, {"method": "magic"})
     with pytest.raises(ValueError, match="steps is 0"):
-        run_attribute("tiny-student", tmp_path, sample=sample, steps=0)
+        plan_of(None, {"method": "integrated", "steps": 0})
     with pytest.raises(ValueError, match="index is -1"):
         chart_sample("vbar", -1, seed=0, size=112)
     with pytest.raises(ValueError, match="unknown family"):
@@ -208,6 +212,6 @@ def test_help_needs_no_torch() -> None:
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'transformers', 'matplotlib'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert "--method" in done.stdout

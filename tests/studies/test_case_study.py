@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -40,7 +41,8 @@ from iapo.studies.case_study import (
 from iapo.studies.folders import find_runs
 from iapo.studies.misuse import run_misuse
 from iapo.tools import TOOLS
-from iapo.training.run import parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse
 
 PLAN = CaseStudyPlan(
     samples=4, families=("vbar", "hbar"), question_types=("value",), generation=EvaluationSettings(24, 1.0)
@@ -100,8 +102,8 @@ def test_what_is_observed(by_hand: Policy, encoder: PromptEncoder) -> None:
 
 def test_fewer_tools(by_hand: Policy) -> None:
     """Without tools of an axis there is no share of theirs."""
-    tools = {name: tool for name, tool in TOOLS.items() if tool.axis == "columns"}
-    first, second, *_ = observe(by_hand, PLAN.read_samples(), PLAN, tools=tools)
+    plan = dataclasses.replace(PLAN, tools=",".join(name for name, tool in TOOLS.items() if tool.axis == "columns"))
+    first, second, *_ = observe(by_hand, PLAN.read_samples(), plan)
     assert first.right_tools is not None
     assert first.wrong_tools is second.right_tools is None
 

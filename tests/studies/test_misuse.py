@@ -16,7 +16,7 @@ from iapo.studies import misuse
 from iapo.studies.case_study import CaseStudyPlan
 from iapo.studies.folders import Run, find_runs
 from iapo.studies.misuse import misuse_csv, misuse_table, plan_of, policies, run_misuse, write_misuse
-from iapo.training.run import parse
+from iapo.training.settings import parse
 
 
 def saved_run(path: Path, *checkpoints: int, steps: int = 0, **more: Any) -> Run:
@@ -107,7 +107,7 @@ def test_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         *("tiny-student", "checkpoint-5") * 2,
     ]
     assert all(sources == ["synthetic/hbar"] * 3 for _, sources in asked)
-    assert [list(one) for one in found.values()] == [["points", "teacher", "settings"]] * 2
+    assert [list(one) for one in found.values()] == [["format", "kind", "points", "teacher", "settings"]] * 2
     with pytest.raises(ValueError, match=r"was made with data .*test\.parquet"):
         run_misuse(runs, {})
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from processes import run as run_process
 from transformers import PreTrainedModel
 
 from iapo.attribution.calls import RowCache
@@ -136,8 +137,10 @@ def test_stored_is_live(
     # As the trainer sees them: through a data set, and in another order.
     samples = samples_of(list(to_dataset(charts)))[::-1]
     rollouts = rollouts_of(encoder, samples, [call(sample) for sample in samples])
-    live = Alignment(make_reference(dataclasses.replace(SETTINGS, teacher_reference="own_call"), student), encoder)
-    reference = make_reference(dataclasses.replace(SETTINGS, teacher_table=str(path)), None)
+    live = Alignment(
+        make_reference(dataclasses.replace(SETTINGS, teacher_reference="own_call"), student, encoder), encoder
+    )
+    reference = make_reference(dataclasses.replace(SETTINGS, teacher_table=str(path)), None, encoder)
     assert isinstance(live.reference, OwnCall)
     assert isinstance(reference, StoredCalls)
     stored = Alignment(reference, encoder)
@@ -152,7 +155,8 @@ def test_stored_is_live(
 
 def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
     found = TeacherTable.read(path)
-    assert found.settings == table.settings == {"target": "call", "normalization": "magnitude", "eps": 0.01, "steps": 1}
+    wanted = {"target": "call", "normalization": "magnitude", "eps": 0.01, "method": "gradient", "steps": 1}
+    assert found.settings == table.settings == wanted
     assert found.fingerprint == fingerprint(student.model, student.processor)
     assert list(found.rows) == list(table.rows)
     for name, row in table.rows.items():
@@ -311,7 +315,7 @@ def test_a_stored_qwen3_teacher(
 
     settings = dataclasses.replace(SETTINGS, teacher_table=str(out))
     rollouts = rollouts_of(encoder, [sample] * 2, [call(sample), call(sample, "rows", "draw")])
-    stored = Alignment(make_reference(settings, None), encoder).measure(learner, rollouts)
+    stored = Alignment(make_reference(settings, None, encoder), encoder).measure(learner, rollouts)
     # The student's first rollout says what the teacher says.
     live = StudentCall(Policy(copy.deepcopy(qwen3_model), qwen3_processor), encoder, SETTINGS)
     expected = live.distributions(rollouts[:1])[0].tolist()
@@ -323,10 +327,10 @@ def test_a_stored_qwen3_teacher(
 @pytest.mark.parametrize(
     ("name", "value"), [("target", "turn"), ("normalization", "softmax"), ("eps", 0.02), ("steps", 4)]
 )
-def test_other_attribution_settings(path: Path, name: str, value: Any):
+def test_other_attribution_settings(path: Path, encoder: PromptEncoder, name: str, value: Any):
     settings = dataclasses.replace(SETTINGS, teacher_table=str(path), **{name: value})
     with pytest.raises(ValueError, match=f"attribution_{name} .* but the run has {value!r}; set attribution_{name} to"):
-        make_reference(settings, None)
+        make_reference(settings, None, encoder)
 
 
 def test_missing_rows_and_other_prompts(
@@ -413,19 +417,18 @@ def test_fingerprint(student: Policy, processor: ImageTextProcessor, tmp_path: P
 
 
 def test_settings_choose_the_reference(student: Policy, path: Path, tmp_path: Path):
-    assert make_reference(AttributionSettings(), student) is student
-    assert isinstance(make_reference(AttributionSettings(teacher_reference="own_call"), student), OwnCall)
+    encoder = PromptEncoder(student.processor)
+    assert isinstance(make_reference(AttributionSettings(), student, encoder), StudentCall)
+    assert isinstance(make_reference(AttributionSettings(teacher_reference="own_call"), student, encoder), OwnCall)
     with pytest.raises(ValueError, match="set `teacher` or `teacher_table`"):
-        make_reference(AttributionSettings(), None)
+        make_reference(AttributionSettings(), None, encoder)
     assert IAPOConfig(str(tmp_path), bf16=False).teacher_reference == "student_call"
     assert IAPOConfig(str(tmp_path), bf16=False, teacher_table=str(path)).teacher_reference == "own_call"
 
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [sys.executable, "-m", "iapo", "teacher", "attribute", "--config", "demo-iapo", *arguments],
-        capture_output=True,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )
 
@@ -437,7 +440,7 @@ def test_verb_writes_the_table(student: Policy, encoder: PromptEncoder, tmp_path
     assert done.returncode == 0, done.stderr
     assert "5 samples, 0 of them without a call" in done.stdout
     settings = AttributionSettings(teacher_table=str(out), max_turn_tokens=24)
-    stored, live = make_reference(settings, None), OwnCall(student, settings)
+    stored, live = make_reference(settings, None, PromptEncoder(student.processor)), OwnCall(student, settings)
     samples = [
         *generate("vbar", 2, seed=0, question_types=("value",)),
         *generate("hbar", 1, seed=0, question_types=("value",)),
@@ -465,5 +468,5 @@ def test_verb_helps_without_torch():
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'transformers', 'trl', 'pyarrow'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr

@@ -108,7 +108,7 @@ def test_habits_follow_their_shares_and_their_answers_are_not_learnt(
         text = decode(tiny_encoder, lesson, learnt=True)
         result = execute(text.split("<|im_end|>")[0], chart.sample, tools)
         broken += result.status == "failed"
-        wrong = result.misused(chart.sample.axis)
+        wrong = bool(result.misuse(chart.sample.axis))
         misused += wrong
         assert result.status == "failed" or len(result.calls) == len(chart.focus)
         assert ("FINAL ANSWER" in text) == (result.status == "edited" and not wrong)

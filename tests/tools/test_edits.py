@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from iapo.images import to_rgb
 from iapo.records import Box
 from iapo.tools import TOOLS, ToolError, edits
-from iapo.tools.canvas import inset, outline_width, region_of, to_rgb
+from iapo.tools.canvas import inset, outline_width, region_of
 
 GREY, WHITE, RED = (100, 100, 100), (255, 255, 255), (255, 0, 0)
 SIZE = (60, 40)

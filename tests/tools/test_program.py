@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iapo.records import STATUSES, Box, Sample, ToolResult
+from iapo.records import Box, Sample, Status, ToolResult
 from iapo.tools import TOOLS, edits, execute, extract_program
 
 GREY = (100, 100, 100)
@@ -168,7 +169,7 @@ def test_calls_chain_and_nest():
         result = run(program)
         assert [call.axis for call in result.calls] == ["columns", "rows"]
         assert same(result.image, expected)
-        assert result.misused("columns")
+        assert result.misuse("columns")
 
 
 def test_the_last_display_counts():
@@ -410,7 +411,7 @@ def test_long_repetitions_take_linear_time(unit: str):
 
 def check(text: str) -> None:
     result = execute(text, SAMPLE)
-    assert result.status in STATUSES
+    assert result.status in get_args(Status)
     assert (result.image is not None) == (result.status == "edited")
     assert (result.error is not None) == (result.status in {"refused", "failed"})
     assert (result.span is None) == (result.status == "no_call")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
 from iapo.experiments.demo import METHODS, STEPS
-from iapo.training.config import CONFIGS, find_config
-from iapo.training.run import chart_samples, parse
+from iapo.training.files import CONFIGS, find_config
+from iapo.training.run import run_samples
+from iapo.training.settings import parse
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
@@ -51,8 +53,8 @@ def test_missing_configuration_is_refused() -> None:
 
 def test_train_and_test_charts_differ() -> None:
     arguments, _ = parse("demo-iapo")
-    train = chart_samples(arguments, "train", 40, 0)
-    test = chart_samples(arguments, "test", 41, 0)
+    train = run_samples(dataclasses.replace(arguments, train_samples=40), "train")
+    test = run_samples(dataclasses.replace(arguments, eval_samples=41), "test")
     assert len(train) == 40
     assert len(test) == 41
     assert {sample.source for sample in test} == {"synthetic/vbar", "synthetic/hbar"}

@@ -14,11 +14,10 @@ from scripted import batch, scripted, settings
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample, Trace
-from iapo.rewards.presets import PRESETS
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.batches import to_dataset
-from iapo.training.run import MetricsWriter, parse
+from iapo.training.settings import compared_rewards, parse
 from iapo.training.trainer import IAPOTrainer
 
 TEACHERS = ("iapo", "distill", "iapo+distill")
@@ -45,7 +44,7 @@ def extras(reward: str, other_model: Any, processor: Any, url: str) -> dict[str,
     return {"verifier": "v", "verifier_url": url, "judge_retries": 0} if reward == "trm" else {}
 
 
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_two_steps(
     tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list[Sample], reward: str
 ) -> None:
@@ -61,12 +60,10 @@ def test_two_steps(
             on_rollouts=lambda step, traces: seen.extend(traces),
             **extras(reward, other_model, processor, server.url),
         )
-        folder = RunFolder(tmp_path / "folder")
-        trainer.add_callback(MetricsWriter(folder))
         trainer.train()
-    rows = folder.read_metrics()
+    rows = RunFolder(tmp_path / "run").read_metrics()
     assert [row["step"] for row in rows] == [1, 2]
-    names = [column.name for column in trainer._columns]
+    names = list(trainer._columns)
     assert trainer.reward_func_names == ["outcome_reward", *names]
     for number, row in enumerate(rows):
         assert math.isfinite(row["loss"])
@@ -88,7 +85,7 @@ def test_two_steps(
 def test_a_local_verifier(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
     trainer = scripted(tmp_path, model, processor, charts, reward="trm", verifier="tiny-teacher")
     batch(trainer, charts)
-    right, wrong, failed, uncalled = trainer._rewards[:, 1].tolist()
+    right, wrong, failed, uncalled = trainer._batch.rewards[:, 1].tolist()
     assert 0 < right < 1
     assert 0 < wrong < 1
     assert right != wrong
@@ -138,7 +135,7 @@ def test_grpo_by_name_is_iapo_without_its_weight(
     """To the last bit, and whatever penalty weight stands beside it."""
     trained = []
     for more in ({"reward": "grpo", "penalty_weight": 0.5}, {"reward": "iapo", "penalty_weight": 0.0}):
-        trainer = scripted(tmp_path, model, processor, charts, max_steps=2, **more)
+        trainer = scripted(tmp_path / more["reward"], model, processor, charts, max_steps=2, **more)
         trainer.train()
         trained.append(trainer.model.state_dict())
     assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
@@ -197,10 +194,10 @@ def test_bad_settings_are_refused(
         scripted(tmp_path, model, processor, charts, **more)
 
 
-@pytest.mark.parametrize("reward", PRESETS)
+@pytest.mark.parametrize("reward", compared_rewards())
 def test_a_configuration_names_its_reward(tmp_path: Path, reward: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nreward: {reward}\n")
+    path.write_text(f"output_dir: x\nbf16: false\nteacher: tiny-teacher\nverifier: tiny-teacher\nreward: {reward}\n")
     _, found = parse(str(path))
     assert found.reward == reward
     # The penalty's default weight concerns its own presets alone.

@@ -304,7 +304,7 @@ def test_each_thing_runs_once(
     mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1).bool()
     whole = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
     beginnings, seen = set(), set()
-    for rollout, row, real in zip(trainer._rollouts, whole, mask, strict=True):
+    for rollout, row, real in zip(trainer._batch.rollouts, whole, mask, strict=True):
         tokens = row[real].tolist()
         digests = [image.tobytes() for image in rollout.images]
         for end in range(2, len(tokens) + 1):

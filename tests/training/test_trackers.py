@@ -25,7 +25,8 @@ from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.policy import Policy
 from iapo.runs import METRICS, RunFolder
 from iapo.training.config import TRACKERS
-from iapo.training.run import MetricsWriter, parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse
 from iapo.training.trackers import COLUMNS, PICTURES, named, pick, report_live, show
 
 STEPS = 3
@@ -50,14 +51,13 @@ def train(folder: Path, model: Any, teacher: Any, processor: Any, charts: list[S
         report_traces=3,
         **more,
     )
-    trainer.add_callback(MetricsWriter(RunFolder(folder)))
     trainer.train()
     return trainer
 
 
 def numbers(folder: Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl` without what was not measured."""
-    rows = RunFolder(folder).read_metrics()
+    rows = RunFolder(folder / "run").read_metrics()
     assert len(rows) == STEPS
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 

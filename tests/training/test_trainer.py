@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import dataclasses
 import inspect
 import math
+import textwrap
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,11 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOTrainer
 
 from iapo.data.synthetic import generate
+from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.rollout.policy import Policy
-from iapo.training.batches import samples_of, to_dataset
+from iapo.runs import data_hash
+from iapo.training.batches import Batch, dataset_hash, samples_of, to_dataset
 from iapo.training.trainer import SEAMS, IAPOTrainer
 
 PINNED_LOSSES = [-0.150535, -0.130781, -0.084151]
@@ -86,6 +92,53 @@ def test_upstream_seams_are_as_expected() -> None:
         )
         found = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)
         assert found == parameters, f"TRL changed the parameters of GRPOTrainer.{name}; adapt iapo.training.trainer"
+
+
+def returned(function: Any) -> list[int]:
+    """The lengths of the tuples that a function returns; those of functions inside it do not count."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    nested = {
+        one
+        for node in ast.walk(tree)
+        if node is not tree and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for one in ast.walk(node)
+    }
+    returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node not in nested]
+    return [len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in returns]
+
+
+def test_upstream_returns_as_many_values_as_are_taken(tmp_path: Path, model: Any, processor: Any, charts: list) -> None:
+    assert set(returned(GRPOTrainer._generate)) == {8}, "TRL changed what GRPOTrainer._generate returns"
+    assert set(returned(GRPOTrainer._tool_call_loop)) == {7}, "TRL changed what GRPOTrainer._tool_call_loop returns"
+    assert set(returned(GRPOTrainer._tokenize_prompts)) == {3}, "TRL changed what GRPOTrainer._tokenize_prompts returns"
+    trainer = scripted(tmp_path, model, processor, charts)
+    assert {mode: type(values) for mode, values in trainer._metrics.items()} == {
+        "train": defaultdict,
+        "eval": defaultdict,
+    }
+    assert trainer._metrics["train"].default_factory is list, "TRL changed how GRPOTrainer._metrics collects numbers"
+    # What is ours returns as many: TRL's own code unpacks it.
+    assert set(returned(IAPOTrainer._tool_call_loop)) == {7}
+    assert len(trainer._generate([row["prompt"] for row in made(trainer, charts)])) == 8
+
+
+def made(trainer: Any, charts: list[Sample]) -> list[dict[str, Any]]:
+    """Rows of a batch that the trainer holds in hand."""
+    rows = list(to_dataset(charts[:1])) * 4
+    trainer._batch = Batch(samples_of(rows))
+    return rows
+
+
+def test_upstream_fused_head_is_as_expected(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
+    """Packed rows call the student with `fused_lm_head` and labels that are shifted already."""
+    trainer = scripted(tmp_path, model, processor, charts, share_prefix=False)
+    ids = torch.randint(0, 50, (1, 7))
+    labels = torch.cat([ids[:, 1:], torch.full((1, 1), -100)], 1)
+    found = trainer.model(input_ids=ids, shift_labels=labels, fused_lm_head=True)
+    logits = model(input_ids=ids).logits
+    expected = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    assert found.log_probs[:, :-1].flatten().tolist() == pytest.approx(expected.flatten().tolist(), abs=1e-4)
+    assert found.entropy.shape == found.log_probs.shape
 
 
 def test_group_advantages_by_hand(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
@@ -192,7 +245,7 @@ def test_pictures_reach_the_log_probs(
     difference = (log_probs(changed) - log_probs(output["pixel_values"])).abs()
     mask = output["completion_mask"][row].bool() & output["tool_mask"][row].bool()
     turn_1 = torch.zeros_like(mask)
-    turn_1[: len(trainer._rollouts[row].first.ids)] = True
+    turn_1[: len(trainer._batch.rollouts[row].first.ids)] = True
     assert (difference[mask & ~turn_1] > 1e-6).any()
     assert (difference[mask & turn_1] > 1e-6).any() == (what == "original")
 
@@ -210,7 +263,7 @@ def test_edit_that_does_not_fit_is_left_out(tmp_path: Path, model: Any, processo
     trainer = scripted(tmp_path, model, processor, charts, max_completion_length=14)
     output = batch(trainer, charts)
     assert output["num_images"] == [1, 1, 1, 1]
-    assert [one.trace.turn_2 for one in trainer._rollouts] == [None] * 4
+    assert [one.trace.turn_2 for one in trainer._batch.rollouts] == [None] * 4
     assert output["completion_ids"].size(1) <= 14
 
 
@@ -371,3 +424,47 @@ def test_group_shares_one_picture(charts: list[Sample]) -> None:
     first, *rest = samples_of(rows)
     assert all(sample is first for sample in rest)
     assert first.to_json() == charts[0].to_json()
+
+
+@pytest.mark.parametrize("hidden", [(), ("image_digest",)])
+def test_rows_that_differ_in_the_image_alone_keep_their_own(charts: list[Sample], hidden: tuple[str, ...]) -> None:
+    other = dataclasses.replace(charts[0], image=charts[1].image)
+    rows = list(to_dataset([charts[0], other, charts[0]]).remove_columns(list(hidden)))
+    first, second, third = samples_of(rows)
+    assert first.image.tobytes() == charts[0].image.tobytes()
+    assert second.image.tobytes() == charts[1].image.tobytes() != first.image.tobytes()
+    assert third is first
+
+
+def test_hash_of_a_data_set_is_that_of_its_samples(charts: list[Sample]) -> None:
+    dataset = to_dataset(charts)
+    assert dataset_hash(dataset) == data_hash(charts)
+    assert dataset_hash(dataset.remove_columns("image_digest")) == data_hash(charts)
+    assert dataset_hash(to_dataset(charts[::-1])) != data_hash(charts)
+
+
+def test_function_named_as_a_component_is_refused(
+    tmp_path: Path, model: Any, processor: Any, charts: list[Sample]
+) -> None:
+    def execution(trace: list[Trace], **columns: Any) -> list[float]:
+        return [0.0 for _ in trace]
+
+    with pytest.raises(InputError, match="are both 'execution'; rename the function"):
+        IAPOTrainer(
+            model,
+            execution,
+            args=settings(tmp_path, reward="torl"),
+            train_dataset=to_dataset(charts),
+            processing_class=processor,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_samples_for_a_batch_are_refused(
+    tmp_path: Path, model: Any, processor: Any, charts: list[Sample]
+) -> None:
+    """TRL's sampler drops what does not fill a batch, and a run of no step would end as if all were well."""
+    args = settings(tmp_path, per_device_train_batch_size=16, num_generations=4)
+    with pytest.raises(InputError, match=r"3 sample\(s\), one batch has 4 prompts"):
+        IAPOTrainer(model, args=args, train_dataset=to_dataset(charts[:3]), processing_class=processor)
+    IAPOTrainer(model, args=args, train_dataset=to_dataset(charts), processing_class=processor)

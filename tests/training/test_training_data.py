@@ -19,7 +19,8 @@ from iapo.data.synthetic import generate
 from iapo.records import image_digest
 from iapo.runs import RunFolder
 from iapo.training.batches import samples_of, to_dataset
-from iapo.training.run import parse, run, run_samples, shared_pictures
+from iapo.training.run import run, run_samples, shared_pictures
+from iapo.training.settings import parse
 
 
 def flags(folder: Path, out: Path, **more: Any) -> list[str]:
@@ -112,7 +113,7 @@ def test_shared_pictures_are_counted_and_said(tmp_path: Path, caplog: pytest.Log
         done = train(tmp_path, tmp_path / "run", eval_samples=5, max_steps=1)
     assert "test samples whose picture is trained on: 1 exactly, 0 nearly" in caplog.text
     assert json.loads((done.path / "manifest.json").read_text())["data"]["shared_pictures"] == {"exact": 1, "near": 0}
-    assert done.read_evaluation()["samples"] == 1
+    assert done.read_evaluation().samples == 1
 
 
 def test_damage(tmp_path: Path):

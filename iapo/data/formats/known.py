@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from iapo.data.damage import RowError
 from iapo.data.formats import benchmarks, own, parquet, refocus, vtool
 from iapo.data.rows import Row
 from iapo.errors import InputError
+from iapo.plugins import is_reference, resolve
 from iapo.records import Sample
 
 
@@ -21,6 +26,7 @@ class Format:
         read: Makes a sample of a row, or raises `RowError`.
         columns: What tells it, for messages.
         figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
+        open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples; None where `read` serves.
     """
 
     name: str
@@ -28,6 +34,7 @@ class Format:
     read: Callable[[Row], Sample]
     columns: str
     figure_ids: bool = False
+    open_path: Callable[[Path, str | None], Iterator[Sample]] | None = None
 
 
 FORMATS = {
@@ -51,12 +58,55 @@ FORMATS = {
 def find_format(name: str) -> Format:
     """The format of that name.
 
+    Args:
+        name: One of `FORMATS`, or a reference (`iapo.plugins`) to a `Format` or a function of the user's own:
+            `(row) -> Sample` for a row of a parquet, JSONL or JSON file or of a hub set, or `(path, split)` -> samples
+            for files of any other kind.
+
     Raises:
         InputError: If there is none.
     """
+    if is_reference(name):
+        found = resolve(name, "format", _fits, f"a function {OWN}, or a Format")
+        return found if isinstance(found, Format) else _own(name, found)
     if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}, or FILE.py:NAME of your own")
     return FORMATS[name]
+
+
+OWN = "(row) -> Sample or (path, split) -> samples"
+"""The forms of a reader of the user's own."""
+
+
+def _fits(value: object) -> bool:
+    """Whether an object can be a format."""
+    return isinstance(value, Format) or callable(value)
+
+
+def _own(name: str, function: Callable[..., Any]) -> Format:
+    """A format of the user's own; what its function of a row raises is damage of that row."""
+    parameters = len(inspect.signature(function).parameters)
+    if parameters not in (1, 2):
+        raise InputError(f"format {name!r} takes {parameters} arguments; give a function {OWN}")
+
+    def read(row: Row) -> Sample:
+        try:
+            sample = function(row)
+        except KeyError as error:
+            raise RowError(f"the field {error} is missing") from error
+        except ValueError as error:
+            raise RowError(str(error)) from error
+        return _sample(sample)
+
+    def open_path(path: Path, split: str | None) -> Iterator[Sample]:
+        return map(_sample, function(path, split))
+
+    def _sample(value: object) -> Sample:
+        if not isinstance(value, Sample):
+            raise InputError(f"format {name!r} gives a {type(value).__name__}; give iapo.Sample")
+        return value
+
+    return Format(name, lambda columns: False, read, "its own", open_path=None if parameters == 1 else open_path)
 
 
 def format_of(columns: frozenset[str], where: str) -> Format:

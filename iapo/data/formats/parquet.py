@@ -17,6 +17,7 @@ from iapo.data.rows import Row
 from iapo.data.rows import read_rows as read_raw
 from iapo.errors import InputError
 from iapo.records import AXES, Box, Sample
+from iapo.storage import whole_file
 
 NAME = "iapo"
 
@@ -64,22 +65,17 @@ def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) ->
     """
     if row_group < 1:
         raise InputError(f"row_group is {row_group}; give at least 1")
-    part = path.with_name(f"{path.name}.part")
     count = 0
-    try:
-        with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
-            group: list[dict[str, Any]] = []
-            for sample in samples:
-                group.append(_packed(sample))
-                count += 1
-                if len(group) == row_group:
-                    writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=row_group)
-                    group = []
-            if group:
+    with whole_file(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+        group: list[dict[str, Any]] = []
+        for sample in samples:
+            group.append(_packed(sample))
+            count += 1
+            if len(group) == row_group:
                 writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=row_group)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=row_group)
     return count
 
 

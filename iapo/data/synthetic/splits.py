@@ -13,8 +13,6 @@ from typing import Literal
 
 Part = Literal["train", "validation", "test"]
 
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
-
 _BUCKETS: tuple[Part, ...] = ("test", "validation", "train", "train", "train")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from iapo.data.synthetic import FAMILIES, TRAINED_FAMILIES, Chart, chart_data, draw, panel_data, table_data
-from iapo.data.synthetic.splits import PARTS, part_of, part_of_split
+from iapo.data.synthetic.splits import Part, part_of, part_of_split
 
 
 def structure(chart: Chart) -> tuple[frozenset[str], ...]:
@@ -43,7 +44,7 @@ def test_every_part_has_its_share_of_the_tiny_structures() -> None:
     tables = Counter(part_of(*names) for names in itertools.product(columns, rows))
     for parts, total in ((charts, 70), (tables, 56 * 56)):
         assert parts.total() == total
-        assert all(0.15 < parts[part] / total < 0.65 for part in PARTS)
+        assert all(0.15 < parts[part] / total < 0.65 for part in get_args(Part))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,6 +92,6 @@ def test_real_splits_share_no_combination_of_subject_and_shape(size: int) -> Non
         (table_data.real_data, table),
         (panel_data.real_data, panels),
     ):
-        seen = {part: {key(real_data(rng, size, part)) for _ in range(200)} for part in PARTS}  # type: ignore[operator]
+        seen = {part: {key(real_data(rng, size, part)) for _ in range(200)} for part in get_args(Part)}  # type: ignore[operator]
         assert all(len(found) >= 10 for found in seen.values())
         assert not any(one & other for one, other in itertools.combinations(seen.values(), 2))

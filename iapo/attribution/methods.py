@@ -1,0 +1,161 @@
+"""The attribution methods by name, for training and for `iapo attribute` alike; a new one is a line in `METHODS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.occlusion import occlusion_scores
+from iapo.attribution.prefix import prefix_block_scores
+from iapo.attribution.settings import AttributionSettings
+from iapo.attribution.tokens import all_token_scores
+from iapo.errors import InputError
+from iapo.plugins import is_reference, look_up, name_in, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Scores = Callable[["PreTrainedModel", Sequence[CallInput], Pictures, AttributionSettings], Tensor]
+"""`(model, calls, pictures, settings)` -> scores of the calls' blocks, shape (len(calls), m)."""
+
+TokenScores = Callable[["PreTrainedModel", Sequence[CallInput], Pictures, AttributionSettings], list[Tensor]]
+"""The same arguments -> scores of each call's prompt tokens, shapes (P,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One attribution method.
+
+    Attributes:
+        name: As settings and plots call it.
+        scores: Scores the blocks.
+        cost: What a call costs, in words.
+        tokens: Scores single tokens, for heat maps; None where the method has no such scores.
+        scores_with_log_probs: Scores, and from the same passes the log-probabilities of each turn's tokens up to the
+            last scored one; None where they need a pass of their own.
+        takes_steps: Whether `AttributionSettings.steps` counts, 2 at least.
+    """
+
+    name: str
+    scores: Scores
+    cost: str
+    tokens: TokenScores | None = None
+    scores_with_log_probs: (
+        Callable[[PreTrainedModel, Sequence[CallInput], Pictures, AttributionSettings], tuple[Tensor, list[Tensor]]]
+        | None
+    ) = None
+    takes_steps: bool = False
+
+
+def _gradient(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> Tensor:
+    return prefix_block_scores(model, calls, pictures)
+
+
+def _gradient_with_log_probs(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> tuple[Tensor, list[Tensor]]:
+    return prefix_block_scores(model, calls, pictures, with_log_probs=True)
+
+
+def _gradient_tokens(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> list[Tensor]:
+    return all_token_scores(model, calls, pictures)
+
+
+def _integrated(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> Tensor:
+    return block_scores(model, calls, pictures, settings.steps)
+
+
+def _integrated_tokens(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> list[Tensor]:
+    return all_token_scores(model, calls, pictures, settings.steps)
+
+
+def _occlusion(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> Tensor:
+    return occlusion_scores(model, calls, pictures, settings.batch_size)
+
+
+METHODS: Mapping[str, Method] = {
+    "gradient": Method(
+        "gradient",
+        _gradient,
+        "a forward and a backward pass, the prompt's shared by a group",
+        tokens=_gradient_tokens,
+        scores_with_log_probs=_gradient_with_log_probs,
+    ),
+    "integrated": Method(
+        "integrated",
+        _integrated,
+        "a forward and a backward pass for each point of the path",
+        tokens=_integrated_tokens,
+        takes_steps=True,
+    ),
+    "occlusion": Method("occlusion", _occlusion, "a forward pass for each block, and one"),
+}
+"""By name; docs/method.md has their mathematics."""
+
+
+def find_method(name: str) -> Method:
+    """The attribution method of that name.
+
+    Args:
+        name: One of `METHODS`, or a reference (`iapo.plugins`) to a `Method`, or to a function
+            `(model, calls, pictures, settings) -> scores`, shape (len(calls), m).
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not is_reference(name):
+        return look_up(METHODS, name, "attribution method")
+    found = resolve(name, "attribution method", _is_method, "a function (model, calls, pictures, settings)")
+    if isinstance(found, Method):
+        return found
+    return Method(name_in(name), _checked(name, found), "the function's own")
+
+
+def chosen_method(settings: AttributionSettings) -> Method:
+    """The method of settings; where they name none, the gradient, or with several steps the integrated path.
+
+    Raises:
+        InputError: If there is none, or it does not go with the number of steps.
+    """
+    if settings.steps < 1:
+        raise InputError(f"attribution steps are {settings.steps}; give at least 1")
+    method = find_method(settings.method_name)
+    if method.takes_steps and settings.steps == 1:
+        raise InputError(f"attribution method {method.name!r} needs a path of 2 steps at least; set 32 steps, say")
+    if settings.steps > 1 and method is METHODS["gradient"]:
+        raise InputError(f"attribution method 'gradient' has one step, not {settings.steps}; take 'integrated'")
+    return method
+
+
+def _is_method(value: object) -> bool:
+    return isinstance(value, Method) or callable(value)
+
+
+def _checked(name: str, function: Scores) -> Scores:
+    """The function, with what it returns checked: a wrong shape would be taken for scores of other blocks."""
+
+    def scores(
+        model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+    ) -> Tensor:
+        found = function(model, calls, pictures, settings)
+        wanted = (len(calls), calls[0].blocks)
+        if not isinstance(found, Tensor) or found.shape != wanted:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"attribution method {name!r} gives {shape}; give a tensor of shape {wanted}")
+        return found
+
+    return scores

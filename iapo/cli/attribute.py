@@ -1,0 +1,97 @@
+"""`iapo attribute`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import checkpoint, offered
+from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
+from iapo.errors import InputError, unknown
+
+app = make_app()
+
+
+@app.command(cls=Verb)
+def attribute(
+    out: Annotated[
+        Path, typer.Option(callback=folder, help="Folder to write attribution.png and attribution.json to.")
+    ],
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder: its policy, teacher, tools and settings; a held-out sample."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(callback=checkpoint, help="Student; the run's last policy, or tiny-student.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(callback=checkpoint, help="Model that explains the call as well; the run's own.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Family of a synthetic image; without a run vbar if not given.")
+    ] = None,
+    index: Annotated[
+        int,
+        typer.Option(callback=at_least(0), help="Number of the run's sample or the family's chart, from 0."),
+    ] = 0,
+    seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the charts.")] = 0,
+    size: Annotated[
+        int, typer.Option(callback=between(112, 1000), help="Side of the chart in pixels, 112 to 1000.")
+    ] = 112,
+    sample: Annotated[Path | None, typer.Option(help="Sample as a JSON file, instead of a chart.")] = None,
+    call: Annotated[str | None, typer.Option(help="First turn, or @file; the model's own if not given.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method: gradient, integrated, occlusion, FILE.py:NAME; the run's, or gradient."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Points of the path, with --method integrated; 32.")
+    ] = None,
+    max_turn_tokens: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
+    ] = None,
+    tools: Annotated[
+        str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's, or the six.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the models; the CPU if not given.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show which part of the prompt one tool call came from, for a student and beside it for a teacher.
+
+    For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
+    """
+    from iapo.data.synthetic.families import find_family
+    from iapo.plugins import is_reference
+    from iapo.studies.folders import find_runs
+    from iapo.training.declared import keys_of
+
+    if family is not None:
+        find_family(family)
+    if method is not None and not is_reference(method) and method not in keys_of("iapo.attribution.methods", "METHODS"):
+        raise unknown("attribution method", method, keys_of("iapo.attribution.methods", "METHODS"))
+    if sample is not None and not sample.is_file():
+        raise InputError(f"cannot read the sample {sample}: there is no such file")
+    if call is not None and call.startswith("@") and not Path(call[1:]).is_file():
+        raise InputError(f"cannot read the turn {call[1:]}: there is no such file")
+    for name in ("attribution.json", "attribution.png"):
+        if (out / name).exists():
+            raise InputError(f"{out / name} already exists; choose another --out or remove it")
+    if run is not None:
+        find_runs([str(run)])
+    from iapo.studies.attribute import run_attribute
+    from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
+
+    changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools}
+    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens})
+    if sample is not None:
+        chosen = read_sample(sample)
+    elif run is not None and family is None:
+        chosen = held_out_sample(run, index)
+    else:
+        chosen = chart_sample(family or "vbar", index, seed=seed, size=size)
+    turn = None if call is None else read_call(call)
+    write_json(json, run_attribute(plan, out, sample=chosen, call=turn, device=device))

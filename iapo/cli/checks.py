@@ -1,0 +1,91 @@
+"""Checks of what verbs are given that need no torch, so that what is wrong is said before seconds of imports."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from iapo.errors import InputError
+
+
+def checkpoint(parameter: typer.CallbackParam, value: Any) -> Any:
+    """Refuses a name that is no checkpoint: neither packaged nor a folder, nor a hub id by its form."""
+    if isinstance(value, str):
+        check_checkpoint(value)
+    return value
+
+
+def check_checkpoint(name: str) -> None:
+    """As `checkpoint`, of one name.
+
+    Raises:
+        InputError: If it is no checkpoint.
+    """
+    packaged = sorted(path.name for path in Path(str(resources.files("iapo"))).joinpath("checkpoints").iterdir())
+    if name in packaged or Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
+        return
+    raise InputError(f"no checkpoint {name!r}: neither packaged ({', '.join(packaged)}) nor a local folder")
+
+
+def offered(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuses tools that are not there (`iapo.tools.offered_tools`)."""
+    from iapo.tools import offered_tools
+
+    offered_tools(value)
+    return value
+
+
+def check_source(name: str) -> None:
+    """Refuses the name of a test set that cannot be one, without reading it.
+
+    Raises:
+        InputError: If it is no family, no benchmark with a place, no path, and no hub id by its form.
+    """
+    from iapo.data.benchmarks import BENCHMARKS
+    from iapo.data.formats.known import FORMATS
+    from iapo.data.synthetic.families import FAMILIES
+    from iapo.errors import unknown
+    from iapo.plugins import is_reference
+
+    before, at, where = name.partition("@")
+    if at and not Path(name).exists():
+        if before not in BENCHMARKS and before not in FORMATS and not is_reference(before):
+            raise unknown("test set or format", before, [*BENCHMARKS, *FORMATS])
+        if where != "hub" and not Path(where).exists() and where.count("/") != 1:
+            raise InputError(f"test set {name!r}: there is no file or folder {where!r}; give one, or `{before}@hub`")
+    elif name not in FAMILIES and not Path(name).exists() and name.count("/") != 1:
+        raise InputError(f"test set {name!r} is no family ({', '.join(FAMILIES)}), no file and no folder")
+
+
+def check_sets(text: str) -> None:
+    """As `check_source`, of a list with commas between; each name once, and at least one.
+
+    Raises:
+        InputError: If the list or one of its names cannot be.
+    """
+    from iapo.data.sources import split_list
+
+    names = split_list(text)
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"test sets are {', '.join(names) or 'none'}; name each one once, and at least one")
+    for name in names:
+        check_source(name)
+
+
+def check_questions(text: str, families: tuple[str, ...]) -> None:
+    """Refuses a list of question types where one is known to none of the families.
+
+    Raises:
+        InputError: If so.
+    """
+    from iapo.data.sources import split_list
+    from iapo.data.synthetic.families import BY_NAME
+    from iapo.errors import unknown
+
+    known = [one for name in families if name in BY_NAME for one in BY_NAME[name].question_types]
+    for name in split_list(text):
+        if known and name not in known:
+            raise unknown("question type", name, dict.fromkeys(known))

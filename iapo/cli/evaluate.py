@@ -1,0 +1,110 @@
+"""`iapo evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered
+from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.errors import InputError
+
+app = make_app()
+
+
+@app.command(cls=Verb)
+def evaluate(
+    model: Annotated[str, typer.Option(help="Packaged name, folder, hub id, or the endpoint's model.")],
+    out: Annotated[
+        Path, typer.Option(callback=folder, help="Run folder; an evaluation that was stopped there goes on.")
+    ],
+    sets: Annotated[str, typer.Option(help="Test sets, with commas between (docs/comparing.md).")] = "vbar,hbar",
+    samples: Annotated[int, typer.Option(callback=at_least(0), help="Samples of each set; 0: all of it.")] = 100,
+    data_seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of synthetic images.")] = 0,
+    split: Annotated[str, typer.Option(help="Split: validation or test.")] = "test",
+    size: Annotated[
+        int,
+        typer.Option(callback=between(112, 1000), help="Longer side of synthetic images, 112 to 1000 pixels."),
+    ] = 112,
+    question_types: Annotated[
+        str, typer.Option(help="Question types of synthetic images, with commas between; all if empty.")
+    ] = "",
+    tools: Annotated[
+        str | None,
+        typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, by commas; the six."),
+    ] = None,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
+    temperature: Annotated[
+        float, typer.Option(callback=at_least(0), help="Temperature of the sampling; 0 is greedy.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
+    repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
+    seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
+    max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
+    batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
+    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
+    length_parameter: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("max_tokens", "max_completion_tokens"),
+            help="Its name for the longest turn: max_tokens or max_completion_tokens.",
+        ),
+    ] = "max_tokens",
+    concurrency: Annotated[
+        int, typer.Option(callback=at_least(1), help="Samples under way at once at an endpoint.")
+    ] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds until a request to it counts as failed.")] = 120.0,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a policy on test sets: accuracy, tool calls, intervals.
+
+    For example: iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
+    """
+    from iapo.data.sources import split_list
+
+    check_sets(sets)
+    check_questions(question_types, split_list(sets))
+    if endpoint is None:
+        check_checkpoint(model)
+    elif not endpoint.startswith(("http://", "https://")):
+        raise InputError(f"endpoint is {endpoint!r}; give its base address, which begins with http:// or https://")
+    if timeout <= 0:
+        raise InputError(f"timeout is {timeout}; give a positive number of seconds")
+    if repeats > 1 and temperature == 0:
+        raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+    from rich.console import Console
+
+    from iapo.display.tables import evaluation_table
+    from iapo.evaluation.run import evaluate_with_progress, make_plan
+
+    plan = make_plan(
+        model,
+        sets,
+        count=samples,
+        data_seed=data_seed,
+        split=split,
+        size=size,
+        question_types=question_types,
+        tools="none" if no_tools else tools,
+        temperature=temperature,
+        top_p=top_p,
+        repeats=repeats,
+        seed=seed,
+        max_turn_tokens=max_turn_tokens,
+        batch_size=batch_size,
+        device=device,
+        endpoint=endpoint,
+        key_variable=key_variable,
+        length_parameter=length_parameter,
+        concurrency=concurrency,
+        timeout=timeout,
+    )
+    found = evaluate_with_progress(plan, out)
+    Console().print(evaluation_table(found))
+    write_json(json, found)

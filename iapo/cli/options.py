@@ -1,0 +1,95 @@
+"""Options that verbs share, and checks of options that need nothing but the option."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iapo.errors import InputError, did_you_mean
+
+Check = Callable[[typer.CallbackParam, Any], Any]
+
+
+def at_least(low: float) -> Check:
+    """Makes a check that refuses smaller numbers."""
+
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not value >= low:
+            raise InputError(f"{parameter.name} is {value}; give at least {low}")
+        return value
+
+    return check
+
+
+def between(low: float, high: float) -> Check:
+    """Makes a check that refuses numbers outside an interval, whose ends are in it."""
+
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{parameter.name} is {value}; give {low} to {high}")
+        return value
+
+    return check
+
+
+def one_of(*choices: str) -> Check:
+    """Makes a check that refuses other words."""
+
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and value not in choices:
+            guess = did_you_mean(value, choices)
+            raise InputError(f"{parameter.name} is {value!r}; {guess and guess + ' '}{_or(choices)}")
+        return value
+
+    return check
+
+
+def _or(choices: tuple[str, ...]) -> str:
+    return f"use {', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def free(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuses a path that is taken."""
+    if value is not None and value.exists():
+        raise InputError(f"{value} already exists; choose another --{parameter.name} or remove it")
+    return value
+
+
+def folder(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuses the path of a file where a folder is written."""
+    if value is not None and value.exists() and not value.is_dir():
+        raise InputError(f"{value} is a file; choose another --{parameter.name}, which is a folder")
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", callback=free, help="A file for the numbers of the table.")
+]
+
+
+def write_json(path: Path | None, numbers: Any) -> None:
+    """Writes the numbers of a verb's table, whole or not at all; nothing without a path."""
+    if path is None:
+        return
+    # Imported here, since `iapo --help` must answer at once.
+    from iapo.storage import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(numbers, indent=1, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        # No number is null, as it is everywhere in JSON.
+        return [None if one != one else one for one in value.tolist()]
+    return str(value)

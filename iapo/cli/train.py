@@ -1,0 +1,51 @@
+"""`iapo train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
+from iapo.cli.checks import check_checkpoint
+from iapo.cli.options import Quiet
+from iapo.errors import InputError
+
+app = make_app()
+
+
+@app.command(cls=Verb, context_settings=SETTINGS)
+def train(
+    context: typer.Context,
+    config: Annotated[str | None, typer.Option(help="YAML file, or the name of a packaged one.")] = None,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="List every setting that can be given, and stop.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a policy as a YAML file says; any setting can be overridden by a flag of its name.
+
+    For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
+    """
+    from iapo.training import settings
+
+    if list_settings:
+        typer.echo("\n".join(settings.list_settings()))
+        return
+    if config is None:
+        raise InputError("iapo train needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
+    arguments, given = settings.check(config, context.args, options=options_of(context))
+    for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
+        if name is not None:
+            check_checkpoint(name)
+    Known.folder = Path(given["output_dir"]) if "output_dir" in given else None
+    if Known.folder is not None and given.get("resume_from_checkpoint") is None:
+        if Known.folder.is_file():
+            raise InputError(f"{Known.folder} is a file; choose another output_dir, which is a folder")
+        if (Known.folder / "metrics.jsonl").exists():
+            raise InputError(f"{Known.folder} already holds a run; choose another output_dir or remove it")
+    parsed = settings.parse(config, context.args)
+    from iapo.training.run import run
+
+    run(*parsed)

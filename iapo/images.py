@@ -1,0 +1,74 @@
+"""Images as they are looked at: one conversion to RGB for the model, the tools and the displays."""
+
+from __future__ import annotations
+
+import math
+
+from PIL import Image, ImageOps
+
+_WHITE = (255, 255, 255)
+_ORIENTATION = 0x0112
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turns an image as its EXIF orientation says; the same object where it stands upright already."""
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether Pillow's own conversion to RGB shows the image as it is, so that its file can be kept.
+
+    It does not with transparent pixels, which turn to what lies under them (mostly black), with more than 8 bits,
+    which are cut off, and with an EXIF orientation, which it passes over.
+    """
+    if image.mode in ("I", "F", "La") or image.mode.startswith("I;16") or upright(image) is not image:
+        return False
+    if image.has_transparency_data:
+        lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+        return lowest == 255
+    return True
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns a new RGB image that looks the same; the given one, of any Pillow mode, is not changed.
+
+    Transparent pixels are laid over white. 16-bit images are scaled from 0..65535. The open-ended modes I
+    and F are scaled by what they hold: 0..1 (F alone), 0..255 or 0..65535 by that range, anything else from
+    its own smallest to its own largest value.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_8_bit(image)
+    elif image.mode == "La":
+        image = image.convert("LA")  # Pillow has no direct way from La to RGBA
+    # A fresh canvas, since convert() keeps `info`, whose transparency entry would no longer be true.
+    canvas = Image.new("RGB", image.size, _WHITE)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    else:
+        canvas.paste(image.convert("RGB"))
+    return canvas
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    is_16_bit = image.mode.startswith("I;16")
+    # I;16 goes by way of I, since point() on it would clip to 16 bits.
+    image = image.convert("I") if is_16_bit else image
+    low, high = (0.0, 65535.0) if is_16_bit else _value_range(image)
+    scale = 255 / (high - low)
+    offset = 0.5 - low * scale  # convert("L") cuts decimals off, so a half makes it round
+    return image.convert("F").point(lambda value: value * scale + offset).convert("L")
+
+
+def _value_range(image: Image.Image) -> tuple[float, float]:
+    extrema = image.getextrema() or (0, 0)  # a image without pixels has none
+    low, high = (float(value) for value in extrema if not isinstance(value, tuple))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return 0.0, 255.0
+    if low >= 0 and high <= 65535:
+        if image.mode == "F" and high <= 1:
+            return 0.0, 1.0
+        return 0.0, 255.0 if high <= 255 else 65535.0
+    return (low, high) if low < high else (low, low + 1)

@@ -1,0 +1,102 @@
+"""The families of models: one record says all that the package must know of each (docs/your-own.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
+from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
+
+from iapo.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayers:
+    """The types of a language model and of what its layers consist of, whose tangents are those of Qwen's decoders:
+    RMSNorm before attention and before a gated MLP with SiLU, rotary positions, and RMSNorm of single heads or none.
+
+    Attributes:
+        model: Of the language model.
+        layer: Of its layers.
+        norm: Of their norms, those of single heads included.
+        attention: Of their attention.
+        mlp: Of their MLP.
+        head_norms: Whether keys and queries are normalised head by head (`k_norm`, `q_norm`).
+    """
+
+    model: type[nn.Module]
+    layer: type[nn.Module]
+    norm: type[nn.Module]
+    attention: type[nn.Module]
+    mlp: type[nn.Module]
+    head_norms: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFamily:
+    """One family of vision-language models.
+
+    All have `model.language_model`, `model.get_image_features` and `model.get_rope_index` as Qwen's have, take the text
+    and pictures of `iapo.rollout.policy.ImageTextProcessor`, and may hand deepstack features to their first layers.
+
+    Attributes:
+        model_type: As in a checkpoint's `config.json`.
+        title: What messages call it.
+        shares_prefix: Whether its backbone and attention can run packed rows (`iapo.training.shared_prefix`).
+        decoder: Its language model, for attribution by tangents; None computes products alone, with the same result.
+    """
+
+    model_type: str
+    title: str
+    shares_prefix: bool = False
+    decoder: DecoderLayers | None = None
+
+
+MODEL_FAMILIES: dict[str, ModelFamily] = {
+    family.model_type: family
+    for family in (
+        ModelFamily(
+            "qwen2_5_vl",
+            "Qwen2.5-VL",
+            shares_prefix=True,
+            decoder=DecoderLayers(
+                qwen2_5.Qwen2_5_VLTextModel,
+                qwen2_5.Qwen2_5_VLDecoderLayer,
+                qwen2_5.Qwen2_5_VLRMSNorm,
+                qwen2_5.Qwen2_5_VLAttention,
+                qwen2_5.Qwen2MLP,
+            ),
+        ),
+        ModelFamily(
+            "qwen3_vl",
+            "dense Qwen3-VL",
+            shares_prefix=True,
+            decoder=DecoderLayers(
+                qwen3.Qwen3VLTextModel,
+                qwen3.Qwen3VLTextDecoderLayer,
+                qwen3.Qwen3VLTextRMSNorm,
+                qwen3.Qwen3VLTextAttention,
+                qwen3.Qwen3VLTextMLP,
+                head_norms=True,
+            ),
+        ),
+    )
+}
+"""By model type."""
+
+
+def add_family(family: ModelFamily) -> None:
+    """Makes a family known in this process, before its checkpoints are loaded.
+
+    Raises:
+        InputError: If another family of that model type is known.
+    """
+    if MODEL_FAMILIES.setdefault(family.model_type, family) != family:
+        raise InputError(f"the model type {family.model_type!r} is known already")
+
+
+def decoder_of(text: nn.Module) -> DecoderLayers | None:
+    """What is known of a language model's layers; None if nothing is."""
+    decoders = (family.decoder for family in MODEL_FAMILIES.values())
+    return next((one for one in decoders if one is not None and type(text) is one.model), None)

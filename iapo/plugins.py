@@ -1,0 +1,119 @@
+"""The user's own parts by name: `package.module:NAME` and `FILE.py:NAME` -> the object."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from iapo.errors import InputError, unknown
+
+T = TypeVar("T")
+
+_NAME = r"[A-Za-z_]\w*"
+_REFERENCE = re.compile(rf"(?P<place>.+\.py|{_NAME}(\.{_NAME})*):(?P<name>{_NAME})")
+
+_FILES: dict[tuple[Path, int], ModuleType] = {}
+"""What was read, by path and time of its last change: one file is one module, so that its objects are the same."""
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text has the form `package.module:NAME` or `FILE.py:NAME`."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def name_in(text: str) -> str:
+    """The NAME of a reference, which is what a table calls the part."""
+    return text.rpartition(":")[2]
+
+
+def resolve(text: str, what: str, fits: Callable[[Any], bool], form: str) -> Any:
+    """Imports the object that a reference names. The code is the user's own, and runs as such.
+
+    Args:
+        text: The reference; a file's path starts at the working directory, from where modules are imported as well.
+        what: What it is for, in messages.
+        fits: Whether an object is of the wanted kind.
+        form: What is wanted, in messages.
+
+    Raises:
+        InputError: If the file, the module or the name is missing, the module cannot be imported, or the object is of
+            another kind.
+    """
+    found = _REFERENCE.fullmatch(text)
+    if found is None:
+        raise InputError(f"{what} {text!r} is no reference; write FILE.py:NAME or package.module:NAME")
+    module, name = load_module(found["place"], what), found["name"]
+    if name not in vars(module):
+        names = [one for one, value in vars(module).items() if not one.startswith("_") and fits(value)]
+        raise unknown(what, name, names, where=f" in {found['place']}")
+    value = vars(module)[name]
+    if not fits(value):
+        raise InputError(f"{what} {text!r} is of type {type(value).__name__}; give {form}")
+    return value
+
+
+def load_module(place: str, what: str) -> ModuleType:
+    """Imports a module, or a file that need not be importable by a name.
+
+    Args:
+        place: `package.module`, or a path that ends in `.py`.
+        what: What it is for, in messages.
+
+    Raises:
+        InputError: If there is none, or it cannot be imported: a syntax error in it, or a missing module that it needs.
+    """
+    if place.endswith(".py") and not Path(place).is_file():
+        raise InputError(f"{what}: there is no file {place!r} (looked for from {Path.cwd()})")
+    try:
+        return _load_file(Path(place).resolve()) if place.endswith(".py") else _load_name(place)
+    except (ImportError, SyntaxError) as error:
+        raise InputError(f"{what}: {place} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def look_up(table: Mapping[str, T], name: str, what: str) -> T:
+    """The entry of a table.
+
+    Raises:
+        InputError: If it has none of that name.
+    """
+    if name not in table:
+        raise unknown(what, name, table)
+    return table[name]
+
+
+def _load_name(name: str) -> ModuleType:
+    # The console script, unlike `python -m`, does not look into the working directory.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    key = (path, path.stat().st_mtime_ns)
+    if key in _FILES:
+        return _FILES[key]
+    # A name that no package bears, so that a file `json.py` shadows nothing.
+    name = f"iapo_file_{len(_FILES)}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # What stands beside the file can be imported by it, after all else.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    # Dataclasses and pickle look their module up by name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _FILES[key] = module
+    return module

@@ -1,0 +1,217 @@
+"""Files of results with their format and kind, and typed readers of manifests and evaluations; no torch here.
+
+A file without `format` is of a version before there were formats, and is read; one of a later format is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from iapo.errors import InputError
+from iapo.estimates import Estimate
+from iapo.storage import read_json, write_json
+
+FORMAT = 1
+"""Number of the format that is written; readers know it and all before it."""
+
+MANIFEST, EVALUATION = "manifest.json", "evaluation.json"
+
+
+def stamp(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with its format and kind in front, as its file holds it."""
+    return {"format": FORMAT, "kind": kind} | {key: value for key, value in data.items() if key not in _STAMP}
+
+
+_STAMP = ("format", "kind")
+
+
+def write_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
+    """Writes a JSON file with `format` and `kind`, whole or not at all."""
+    write_json(path, stamp(kind, data))
+
+
+def read_result(path: Path, *kinds: str) -> dict[str, Any]:
+    """Reads a JSON file of one of some kinds; one without a format may be of any.
+
+    Raises:
+        InputError: If the file cannot be read, is of a later format, or of another kind.
+    """
+    found = read_json(path)
+    written, kind = found.get("format", 0), found.get("kind")
+    if not isinstance(written, int) or written > FORMAT:
+        raise InputError(f"{path} has the format {written!r}, but this iapo reads up to {FORMAT}; install a newer one")
+    if written and kind not in kinds:
+        raise InputError(f"{path} is of the kind {kind!r}, not {' or '.join(kinds)}; give another folder")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a run folder's `manifest.json` holds.
+
+    Attributes:
+        kind: `training` of `iapo train`, or `evaluation` of `iapo evaluate`.
+        config: Resolved configuration: of a training `run` and `training`, of an evaluation `evaluation` (its plan) and
+            `checkpoint`.
+        versions: Versions of Python and of packages.
+        seeds: Seeds by what they are of.
+        data: Hashes of the data by what they are for.
+        commit: Commit of the source tree; None where it is unknown.
+    """
+
+    kind: Literal["training", "evaluation"]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    commit: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a `manifest.json`.
+
+        Raises:
+            InputError: If the file cannot be read, or is no manifest of a run.
+        """
+        found = read_result(path, "training", "evaluation")
+        config = found.get("config")
+        kinds: tuple[Literal["training", "evaluation"], ...] = ("training", "evaluation")
+        kind = next((kind for kind in kinds if isinstance(config, dict) and isinstance(config.get(kind), dict)), None)
+        if kind is None or found.get("kind", kind) != kind:
+            raise InputError(f"{path} is not the manifest of a run; give the folder of a run")
+        versions, seeds, data = (found.get(name) or {} for name in ("versions", "seeds", "data"))
+        if not all(isinstance(part, dict) for part in (versions, seeds, data)):
+            raise InputError(f"{path} is damaged: versions, seeds and data are records; give another folder")
+        return cls(kind, found["config"], versions, seeds, data, found.get("commit"))
+
+    def write(self, path: Path) -> None:
+        """Writes a `manifest.json`."""
+        write_result(path, self.kind, dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvaluation:
+    """What a training's `evaluation.json` holds: one set of held-out samples, before and after.
+
+    Attributes:
+        settings: How rollouts were generated.
+        samples: How many samples.
+        before: Measures before training, by name.
+        after: Measures after training.
+        differences: Paired differences, after less before, by the score's name.
+        attribution: By `before` and `after`, then by whose it is: the mean share of each block.
+        outcomes: By `before` and `after`: each sample's outcome.
+    """
+
+    settings: Mapping[str, Any]
+    samples: int
+    before: Mapping[str, Estimate]
+    after: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+    attribution: Mapping[str, Mapping[str, Mapping[str, float]]]
+    outcomes: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """Takes up what the file holds; earlier versions left parts out."""
+        before, after, differences = (
+            {name: Estimate.from_json(value) for name, value in found.get(part, {}).items()}
+            for part in ("before", "after", "after_minus_before")
+        )
+        outcomes = found.get("outcomes", {})
+        samples = found.get("samples", max(map(len, outcomes.values()), default=0))
+        attribution = found.get("attribution", {})
+        return cls(found.get("settings", {}), samples, before, after, differences, attribution, outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class SetMeasures:
+    """One test set's part of an evaluation.
+
+    Attributes:
+        samples: How many samples.
+        data: SHA-256 of the set.
+        measures: Measures by name.
+        outcomes: For each repeat each sample's outcome.
+    """
+
+    samples: int
+    data: str
+    measures: Mapping[str, Estimate]
+    outcomes: Sequence[Sequence[float]]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """Takes up what the file holds."""
+        own = ("samples", "data", "outcomes")
+        measures = {name: Estimate.from_json(value) for name, value in found.items() if name not in own}
+        outcomes = found["outcomes"]
+        return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes)
+
+    def to_json(self) -> dict[str, Any]:
+        measures = {name: dataclasses.asdict(estimate) for name, estimate in self.measures.items()}
+        return {"samples": self.samples, "data": self.data, **measures, "outcomes": self.outcomes}
+
+
+@dataclass(frozen=True, slots=True)
+class SetsEvaluation:
+    """What the `evaluation.json` of an `iapo evaluate` holds: one policy on test sets.
+
+    Attributes:
+        model: The evaluated model.
+        settings: The plan (`iapo.evaluation.run.EvaluationPlan`).
+        sets: The test sets by name.
+        average: Unweighted mean of the sets' accuracies; None in a file that has none.
+    """
+
+    model: str
+    settings: Mapping[str, Any]
+    sets: Mapping[str, SetMeasures]
+    average: Estimate | None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """Takes up what the file holds."""
+        sets = {name: SetMeasures.of(one) for name, one in found["sets"].items()}
+        average = Estimate.from_json(found["average"]) if "average" in found else None
+        return cls(str(found.get("model", "")), found.get("settings", {}), sets, average)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "settings": self.settings,
+            "sets": {name: one.to_json() for name, one in self.sets.items()},
+            "average": None if self.average is None else dataclasses.asdict(self.average),
+        }
+
+
+Evaluation = TrainingEvaluation | SetsEvaluation
+
+
+def evaluation_kind(evaluation: Mapping[str, Any]) -> Literal["test_sets", "before_after"]:
+    """The kind of an evaluation as its file holds it."""
+    return "test_sets" if "sets" in evaluation else "before_after"
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Reads an `evaluation.json` of either kind.
+
+    Raises:
+        InputError: If the file cannot be read, or is no evaluation.
+    """
+    found = read_result(path, "before_after", "test_sets")
+    with _damage(path):
+        return SetsEvaluation.of(found) if evaluation_kind(found) == "test_sets" else TrainingEvaluation.of(found)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); restore it or give another folder") from error

@@ -1,0 +1,136 @@
+"""Files of results: written whole or not at all, appended and read by whole lines; the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from iapo.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, and puts what is there in its place when the block ends.
+
+    After an error, or where nothing was written, `path` stays as it was. The path is of this one writing alone, so
+    that several processes never write into one another's file; the last one to end wins.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        if part.exists():
+            # Renamed before its bytes are on the disk, a file may be empty after a power cut.
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with whole_file(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes a JSON file, indented, whole or not at all."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Writes lines without their ends, whole or not at all."""
+    write_bytes(path, b"".join(line + b"\n" for line in lines))
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a JSON record a line, whole or not at all."""
+    write_lines(path, (json.dumps(record).encode() for record in records))
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends a JSON record as one whole line; half a line that an earlier process left at the end is dropped."""
+    line = json.dumps(record).encode() + b"\n"
+    # Unbuffered: the line reaches the file in one piece, or an error tells.
+    with path.open("ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        if file.write(line) != len(line):
+            raise OSError(f"only a part of a line could be written to {path}; is the disk full?")
+
+
+def read_lines(path: Path) -> tuple[list[bytes], bytes]:
+    """Reads a file's whole lines, without their ends, and what follows the last line end: half a line, or nothing.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    *lines, rest = _read(path).split(b"\n")
+    return lines, rest
+
+
+def parse_record(path: Path, index: int, line: bytes) -> dict[str, Any]:
+    """Reads one line of a file as a JSON record.
+
+    Args:
+        path: The file, for the message.
+        index: The line's place in it, from 0.
+        line: The line.
+
+    Raises:
+        InputError: If the line is not a JSON record.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: line {index + 1} is not JSON; remove the line or run again") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is damaged: line {index + 1} is no record; remove the line or run again")
+    return record
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Reads the JSON records of a file's whole lines; half a line at the end is left out.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is damaged; the message says which.
+    """
+    lines, _ = read_lines(path)
+    return [parse_record(path, index, line) for index, line in enumerate(lines)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds one record.
+
+    Raises:
+        InputError: If the file cannot be read, or does not hold a JSON record.
+    """
+    try:
+        found = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged: it is not JSON; restore it or give another folder") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it holds no record; restore it or give another folder")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); restore it or give another folder") from error

@@ -1,0 +1,160 @@
+"""What `iapo attribute` explains: a sample, a first turn, and how a run's reward attributed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iapo.attribution.methods import find_method
+from iapo.attribution.settings import AttributionSettings
+from iapo.data.sources import read_sources, sources_of
+from iapo.data.synthetic import generate
+from iapo.errors import InputError
+from iapo.records import Sample
+from iapo.studies.folders import Run, find_runs
+from iapo.studies.misuse import policies, run_arguments
+
+
+@dataclass(frozen=True, slots=True)
+class AttributePlan:
+    """Whose call is explained, and how.
+
+    Attributes:
+        model: The student's checkpoint.
+        teacher: The teacher's checkpoint; None explains by the student alone.
+        settings: How calls are attributed and compared, and how long a turn may be.
+        tools: The offered tools (`iapo.tools.offered_tools`).
+    """
+
+    model: str = "tiny-student"
+    teacher: str | None = None
+    settings: AttributionSettings = dataclasses.field(default_factory=AttributionSettings)
+    tools: str | None = None
+
+
+def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
+    """Makes the plan that the command line describes.
+
+    Args:
+        run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
+            compared with; None takes the packaged student and the defaults.
+        changes: What replaces that, unless None: `model`, `teacher`, `tools`, `method`, `steps` (counts where the
+            method has a path) and `max_turn_tokens`.
+
+    Raises:
+        InputError: If there is no such run, or it compared with a stored table and no teacher is named.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    plan = AttributePlan() if run is None else _of_run(run, given.get("teacher"))
+    own: dict[str, Any] = {name: given.pop(name) for name in ("method", "max_turn_tokens") if name in given}
+    steps = given.pop("steps", None)
+    if steps is not None and steps < 1:
+        raise InputError(f"steps is {steps}; give at least 1")
+    if "method" in own:
+        own["steps"] = (steps or 32) if find_method(own["method"]).takes_steps else 1
+    elif steps is not None and plan.settings.steps > 1:
+        own["steps"] = steps
+    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, **own), **given)
+
+
+def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
+    run = _find(folder)
+    arguments, training = run_arguments(run), run.manifest.config["training"]
+    settings = AttributionSettings(
+        target=training["attribution_target"],
+        normalization=training["attribution_normalization"],
+        eps=training["attribution_eps"],
+        method=training.get("attribution_method"),
+        steps=training["attribution_steps"],
+        no_call=training["no_call_divergence"],
+        batch_size=training["attribution_batch_size"],
+        # A table holds a teacher's own calls; the teacher itself makes and explains the same ones again.
+        teacher_reference=training["teacher_reference"],
+        max_turn_tokens=training["max_turn_tokens"] or training["max_completion_length"],
+    )
+    compared = teacher or training["teacher"] or arguments["eval_teacher"]
+    if compared is None and training["teacher_table"] is not None:
+        raise InputError(f"{folder} compared with {training['teacher_table']}; give --teacher, the model that made it")
+    return AttributePlan(list(policies(run).values())[-1], compared, settings, arguments.get("tools"))
+
+
+def _find(folder: Path) -> Run:
+    runs = find_runs([str(folder)])
+    if len(runs) > 1:
+        raise InputError(f"{folder} holds {len(runs)} runs; give one of them, such as {runs[0].path}")
+    return runs[0]
+
+
+def held_out_sample(folder: Path, index: int) -> Sample:
+    """Reads one of the samples that a run is evaluated on.
+
+    Args:
+        folder: The run folder.
+        index: Which one, from 0.
+
+    Raises:
+        InputError: If there is no such run or sample, or the run's data cannot be read.
+    """
+    if index < 0:
+        raise InputError(f"index is {index}; it must not be negative")
+    arguments = run_arguments(_find(folder))
+    names, settings = sources_of(arguments, "test")
+    # A run that evaluates nothing has held-out samples all the same.
+    settings = dataclasses.replace(settings, count=settings.count or index + 1)
+    samples = read_sources(names, settings, None if arguments["data_damage"] == "strict" else lambda damage: None)
+    if index >= len(samples):
+        raise InputError(f"{folder} has {len(samples)} held-out samples; give an --index below that")
+    return samples[index]
+
+
+def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
+    """One synthetic picture of the test split, with a question that the packaged models know.
+
+    Args:
+        family: One of `iapo.data.synthetic.FAMILIES`; the packaged models know `vbar` and `hbar`.
+        index: Which one, from 0.
+        seed: Of the charts.
+        size: The picture's side in pixels.
+
+    Raises:
+        InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
+    """
+    if index < 0:
+        raise InputError(f"index is {index}; it must not be negative")
+    charts = generate(family, index + 1, seed=seed, size=size, question_types=("value",), split="test")
+    return next(itertools.islice(charts, index, None))
+
+
+def read_sample(path: Path) -> Sample:
+    """Reads a sample from a JSON file, as `Sample.to_json` makes it; a picture's path starts at the file's folder.
+
+    Raises:
+        InputError: If the file or its picture cannot be read, or it is not a sample.
+    """
+    try:
+        return Sample.from_json(json.loads(path.read_text()), root=path.parent)
+    except OSError as error:
+        raise InputError(f"cannot read the sample {path}: {error}") from error
+    except KeyError as error:
+        raise InputError(f"{path} is not a sample: {error} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a sample: {error}") from error
+
+
+def read_call(text: str) -> str:
+    """A first turn as the command line gives it: the text itself, or `@file` with the text in it.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the first turn from {text[1:]}: {error}") from error

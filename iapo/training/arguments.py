@@ -1,0 +1,96 @@
+"""`RunArguments`: what a training is about, beside what TRL's trainer is told; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from iapo.data.synthetic.families import BAR_FAMILIES, find_family
+from iapo.errors import InputError
+from iapo.tools import offered_tools
+
+SIZES = (112, 1000)
+"""Smallest and largest side of synthetic images in pixels."""
+
+
+@dataclass
+class RunArguments:
+    """What is trained on what, and how the result is measured.
+
+    Args:
+        model: The student: a packaged name, a folder or a hub id.
+        families: Families of synthetic pictures (`iapo.data.synthetic.FAMILIES`), in equal shares.
+        question_types: What is asked about them; empty: all that each family has.
+        picture_size: Longer side of the pictures in pixels.
+        train_samples: Training charts.
+        charts_seed: Of the training charts.
+        data: Sources to train on instead of `families`, with commas between: a file, a folder, a hub id or what else
+            docs/data.md names.
+        data_split: Its split to train on.
+        data_samples: How many of its samples, the first ones; 0 takes all.
+        data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
+            (`quarantine`).
+        eval_data: Sources that are evaluated on; `data` if not given.
+        eval_split: Its split to evaluate on.
+        eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
+            evaluates nothing.
+        eval_seed: Of the held-out charts and of the sampling on them.
+        eval_temperature: 0 is greedy.
+        eval_batch_size: Held-out rollouts generated at once.
+        eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
+        eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
+        case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none, nor does
+            a run that evaluates nothing (`eval_samples: 0`).
+        case_study_samples: How many clearly divisible held-out pictures it has.
+        threads: Threads of torch; 0 leaves it to torch.
+        tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
+            ones, with commas between; the six standard ones if not given.
+    """
+
+    model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
+    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of pictures."})
+    question_types: list[str] = field(default_factory=list, metadata={"help": "What is asked; empty: all."})
+    picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
+    train_samples: int = field(default=4096, metadata={"help": "Training charts."})
+    charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
+    data: str | None = field(default=None, metadata={"help": "Sources to train on (docs/data.md)."})
+    data_split: str = field(default="train", metadata={"help": "Split of the data to train on."})
+    data_samples: int = field(default=0, metadata={"help": "Samples of the data, the first ones; 0: all."})
+    data_damage: Literal["strict", "quarantine"] = field(
+        default="strict", metadata={"help": "A damaged row ends the run, or is listed and left out."}
+    )
+    eval_data: str | None = field(default=None, metadata={"help": "What is evaluated on; the training data's."})
+    eval_split: str = field(default="test", metadata={"help": "Split of the data to evaluate on."})
+    eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
+    eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
+    eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
+    eval_batch_size: int = field(default=64, metadata={"help": "Held-out rollouts generated at once."})
+    eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
+    eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
+    case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
+    case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
+    threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+    tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+
+    def __post_init__(self) -> None:
+        if not self.families:
+            raise InputError("families is empty; name at least one family of synthetic images")
+        known = [one for family in self.families for one in find_family(family).question_types]
+        for question in self.question_types:
+            if question not in known:
+                raise InputError(
+                    f"question_types has {question!r}, which {', '.join(self.families)} do not know; "
+                    f"use some of {', '.join(dict.fromkeys(known))}"
+                )
+        if not SIZES[0] <= self.picture_size <= SIZES[1]:
+            raise InputError(f"picture_size is {self.picture_size}; give {SIZES[0]} to {SIZES[1]} pixels")
+        if self.train_samples < 1:
+            raise InputError(f"train_samples is {self.train_samples}; give at least 1")
+        for name in ("data_samples", "eval_samples", "eval_temperature", "eval_traces", "case_study_steps", "threads"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name in ("case_study_samples", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not offered_tools(self.tools):
+            raise InputError("tools are none; a training needs one at least")

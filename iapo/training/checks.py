@@ -1,0 +1,78 @@
+"""What `IAPOTrainer` refuses before anything is loaded or written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from iapo.errors import InputError
+from iapo.rewards.presets import check_reward
+from iapo.training.config import IAPOConfig
+
+
+def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
+    """Refuses a reward that cannot be.
+
+    Args:
+        args: The settings.
+        has_teacher: Whether a teacher is loaded already.
+
+    Raises:
+        InputError: As `iapo.rewards.presets.check_reward`, or if a teacher is asked about and there is none.
+    """
+    check_reward(args)
+    asks_teacher = args.measures or args.distills
+    if asks_teacher and not has_teacher and args.teacher is None and args.teacher_table is None:
+        raise InputError(
+            f"reward is {args.reward} with penalty_weight {args.penalty_weight} and always_measure "
+            f"{args.always_measure}, but there is no teacher; set `teacher` or `teacher_table`, or take grpo"
+        )
+
+
+def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:
+    """Refuses arguments of `GRPOTrainer` that have another meaning here, and data sets of another layout.
+
+    Args:
+        given: Arguments by name.
+        datasets: The data sets.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for taken in ("tools", "rollout_func", "environment_factory"):
+        if given.get(taken) is not None:
+            raise InputError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
+    for dataset in datasets:
+        missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
+        if missing:
+            raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
+
+
+def check_functions(functions: Sequence[Any], components: Collection[str]) -> None:
+    """Refuses reward functions that bear the name of a reward's component, by which its weight is found.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for function in functions:
+        if (name := getattr(function, "__name__", None)) in components:
+            raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")
+
+
+def check_enough(samples: int, prompts: int) -> None:
+    """Refuses a data set that does not fill a single batch: the sampler drops what is left over, so nothing is trained.
+
+    Args:
+        samples: How many samples there are.
+        prompts: Different prompts of one batch, over all processes.
+
+    Raises:
+        InputError: If there are fewer samples than prompts.
+    """
+    if samples < prompts:
+        raise InputError(
+            f"the training data have {samples} sample(s), one batch has {prompts} prompts, so that nothing would be "
+            "trained; give more data, or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )

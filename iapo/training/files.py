@@ -1,0 +1,67 @@
+"""Finds and reads the YAML files of trainings and ablations; without TRL."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iapo.errors import InputError
+
+CONFIGS = Path(str(resources.files("iapo"))) / "configs"
+"""Where the packaged YAML files lie."""
+
+
+def find_yaml(name: str, folder: Path, kind: str) -> Path:
+    """Finds a YAML file by path, or a packaged one by name.
+
+    Args:
+        name: The path or the name.
+        folder: Where the packaged ones lie.
+        kind: What it is called in the error.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
+
+
+def find_config(name: str) -> Path:
+    """`find_yaml` of a training's configuration."""
+    return find_yaml(name, CONFIGS, "configuration")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping.
+
+    Raises:
+        InputError: If it is not text or not YAML, holds no mapping, or gives a key twice in one mapping.
+    """
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no settings; give a mapping, a line `name: value` for each")
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone; a key that is given twice is an error and not silently the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise InputError(f"{key.value!r} is given twice, the second time in line {key.start_mark.line + 1}")
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)

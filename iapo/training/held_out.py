@@ -1,0 +1,136 @@
+"""`HeldOut`: a training's policy on held-out samples, before and after, always in the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from iapo.attribution.settings import AttributionSettings, alignment_settings
+from iapo.estimates import Estimate
+from iapo.evaluation.local import EvaluationSettings, evaluate, same_randomness
+from iapo.evaluation.measures import mean_attribution, paired_difference, paired_differences, summarize
+from iapo.records import Sample, Trace
+from iapo.results import TrainingEvaluation
+from iapo.rewards.alignment import Alignment
+from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.runs import RunFolder
+from iapo.teachers.references import Reference, StoredCalls, make_reference
+from iapo.tools import TOOLS, ToolDefinition
+from iapo.training.config import IAPOConfig
+
+
+class EvaluationArguments(Protocol):
+    """The part of `iapo.training.run.RunArguments` that says how a training is evaluated."""
+
+    eval_seed: int
+    eval_temperature: float
+    eval_batch_size: int
+    eval_traces: int
+    eval_teacher: str | None
+
+
+class HeldOut:
+    """Evaluates a policy on the held-out samples; what a training draws at random stays as it is.
+
+    Args:
+        arguments: How it is evaluated.
+        settings: The training's settings.
+        policy: The policy; evaluated where its model is, as it is then.
+        teacher: The training's teacher, if one is loaded.
+        reference: What the training compares with, which the evaluation compares with as well unless
+            `arguments.eval_teacher` names another teacher.
+        samples: The held-out samples.
+        tools: The offered tools.
+
+    Attributes:
+        teacher: The teacher that the divergence is measured to; None where it is a table, or there is none.
+    """
+
+    def __init__(
+        self,
+        arguments: EvaluationArguments,
+        settings: IAPOConfig,
+        policy: Policy,
+        teacher: Policy | None,
+        reference: Reference | None,
+        samples: Sequence[Sample],
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+    ) -> None:
+        self.policy, self.samples, self.tools = policy, samples, tools
+        self.settings = evaluation_settings(arguments, settings)
+        self.kept = arguments.eval_traces
+        self.teacher = teacher
+        compared = alignment_settings(settings)
+        if arguments.eval_teacher is not None:
+            compared = dataclasses.replace(compared, teacher_table=None)
+            if teacher is None or arguments.eval_teacher != settings.teacher:
+                self.teacher = load_policy(arguments.eval_teacher, device=str(settings.device))
+                reference = make_reference(compared, self.teacher, PromptEncoder(policy.processor), tools)
+        self.alignment = self._alignment(reference, compared)
+
+    def _alignment(self, reference: Reference | None, compared: AttributionSettings) -> Alignment | None:
+        # A table of the training samples alone measures no evaluation.
+        if reference is None or (isinstance(reference, StoredCalls) and not reference.covers(self.samples)):
+            return None
+        return Alignment(reference, PromptEncoder(self.policy.processor), compared, self.tools)
+
+    def traces(self, progress: Callable[[int], None] = lambda done: None) -> list[Trace]:
+        """Rolls the policy out once on each sample.
+
+        Args:
+            progress: Called with the number of new samples done.
+        """
+        with same_randomness():
+            return evaluate(
+                self.policy,
+                self.samples,
+                self.settings,
+                alignment=self.alignment,
+                tools=self.tools,
+                progress=progress,
+                patches=self.kept,
+            )
+
+    def write(
+        self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int
+    ) -> tuple[TrainingEvaluation, dict[str, Estimate]]:
+        """Writes `held-out.jsonl` and `evaluation.json`.
+
+        Args:
+            folder: The run folder.
+            before: The traces before training.
+            after: Those after it.
+            steps: Optimiser steps between them.
+
+        Returns:
+            What `evaluation.json` holds, and the paired difference of each measure.
+        """
+        kept = [(0, before[: self.kept]), (steps, after[: self.kept])]
+        folder.write_held_out(dataclasses.replace(one, step=step) for step, some in kept for one in some)
+        evaluation = {
+            "settings": dataclasses.asdict(self.settings),
+            "samples": len(self.samples),
+            "before": {name: dataclasses.asdict(value) for name, value in summarize(before).items()},
+            "after": {name: dataclasses.asdict(value) for name, value in summarize(after).items()},
+            "after_minus_before": {"outcome": dataclasses.asdict(paired_difference(after, before))},
+            "attribution": {"before": mean_attribution(before), "after": mean_attribution(after)},
+            "outcomes": {
+                "before": [trace.scores["outcome"].value for trace in before],
+                "after": [trace.scores["outcome"].value for trace in after],
+            },
+        }
+        folder.write_evaluation(evaluation)
+        return TrainingEvaluation.of(evaluation), paired_differences(after, before)
+
+
+def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) -> EvaluationSettings:
+    """How a training's policy is evaluated."""
+    return EvaluationSettings(
+        max_turn_tokens=settings.max_turn_tokens or settings.max_completion_length,
+        temperature=arguments.eval_temperature,
+        top_p=settings.top_p,
+        seed=arguments.eval_seed,
+        batch_size=arguments.eval_batch_size,
+    )

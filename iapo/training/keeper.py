@@ -1,0 +1,101 @@
+"""`RunKeeper`: what a training writes into its run folder while it runs: manifest, metrics, traces, images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from iapo.errors import InputError
+from iapo.records import Trace
+from iapo.runs import RunFolder, metric_name
+from iapo.training.batches import dataset_hash
+from iapo.training.config import IAPOConfig
+
+
+def refuse_taken(output_dir: str) -> None:
+    """Refuses a folder in which a training has begun to log.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name in ("metrics.jsonl", "traces.jsonl"):
+        if (Path(output_dir) / name).exists():
+            raise InputError(f"{output_dir} already holds a run; choose another output_dir or remove it")
+
+
+class RunKeeper(TrainerCallback):
+    """Writes a training's run folder, in the main process alone; nothing is written before the folder is opened.
+
+    Args:
+        settings: The training's settings, as they were given; `output_dir` is the folder.
+        dataset: What is trained on.
+
+    Attributes:
+        folder: The run folder; None until it is opened.
+    """
+
+    def __init__(self, settings: IAPOConfig, dataset: Dataset | None) -> None:
+        self.settings, self.dataset = settings, dataset
+        self.folder: RunFolder | None = None
+        # The trainer changes some settings for its own needs.
+        self._given = settings.to_dict()
+        self._config: dict[str, Any] = {}
+        self._seeds: dict[str, int] = {}
+        self._data: dict[str, Any] = {}
+
+    def describe(self, *, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
+        """Adds parts to the manifest that `open` will write.
+
+        Args:
+            config: Settings beside the training's own, by whose they are.
+            seeds: Further seeds.
+            data: What is told about the data beside the hash of the training set.
+        """
+        self._config |= config
+        self._seeds |= seeds
+        self._data |= data
+
+    def open(self) -> RunFolder:
+        """Makes the folder and writes the manifest, the first time."""
+        if self.folder is None:
+            data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
+            self.folder = RunFolder(Path(self.settings.output_dir))
+            self.folder.write_manifest(
+                {**self._config, "training": self._given},
+                seeds={"training": self.settings.seed, **self._seeds},
+                data=data | self._data,
+            )
+        return self.folder
+
+    def traces_at(self, step: int) -> int:
+        """How many traces of a step this process keeps, the first ones."""
+        return 0 if self.folder is None else self.settings.traces_at(step)
+
+    def keep_traces(self, step: int, traces: Sequence[Trace]) -> None:
+        """Keeps what is to be kept of a step's scored traces."""
+        if self.folder is not None and (count := self.traces_at(step)):
+            self.folder.append_traces(traces[:count])
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by Transformers' trainer before the first step, also where a training goes on."""
+        if state.is_world_process_zero:
+            self.open()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called by Transformers' trainer with each line of its log."""
+        if self.folder is not None and logs and "loss" in logs:
+            row = {metric_name(name): value for name, value in logs.items()}
+            self.folder.append_metrics({**row, "step": state.global_step})

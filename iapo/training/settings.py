@@ -1,0 +1,182 @@
+"""Settings of a training: a YAML file and flags, merged as mappings, checked by name and type, parsed once.
+
+All that can be told without TRL is told without it: the names and types of its settings are read from its source
+(`iapo.training.declared`), so that a wrong one is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from iapo.errors import InputError, did_you_mean, unknown
+from iapo.plugins import is_reference, name_in
+from iapo.training.arguments import RunArguments
+from iapo.training.declared import Setting, keys_of, settings_of
+from iapo.training.files import find_config, read_yaml
+from iapo.training.values import parse_value
+
+if TYPE_CHECKING:
+    from iapo.training.config import IAPOConfig
+
+Changes = Mapping[str, Any] | Sequence[str]
+"""Settings by name, or as the words of a command line."""
+
+LIST = "`iapo train --list-settings` lists all"
+
+
+def run_settings() -> dict[str, Setting]:
+    """The settings of `RunArguments`."""
+    return settings_of("iapo.training.arguments", "RunArguments")
+
+
+def trainer_settings() -> dict[str, Setting]:
+    """The settings of `IAPOConfig`, TRL's and Transformers' among them."""
+    return settings_of("iapo.training.config", "IAPOConfig")
+
+
+def reward_names() -> tuple[str, ...]:
+    """Returns the names of `iapo.rewards.presets.PRESETS`, without what their code needs."""
+    return keys_of("iapo.rewards.presets", "PRESETS")
+
+
+def compared_rewards() -> tuple[str, ...]:
+    """Returns the rewards that docs/rewards.md lists, in its order: what `iapo compare` trains by default."""
+    return (*reward_names(), "iapo+distill")
+
+
+def reward_label(text: str) -> str:
+    """Returns what tables and folders call a reward: the function's name alone where it is the user's own."""
+    return "+".join(name_in(part) for part in text.split("+"))
+
+
+def check_reward(name: str, what: str = "reward") -> None:
+    """Refuses a name that no reward has; a reference to the user's own is left to who resolves it.
+
+    Args:
+        name: Name, reference, or several of them with `+` between.
+        what: Noun for it in the error.
+
+    Raises:
+        InputError: If there is no such reward.
+    """
+    for part in name.split("+"):
+        if not is_reference(part) and part not in reward_names():
+            raise unknown(what, part, reward_names())
+
+
+def read_flags(words: Sequence[str]) -> dict[str, Any]:
+    """Reads the words of a command line: `--name value`, `--name=value`, `--name one two`, or `--name` alone.
+
+    Args:
+        words: The words; names may have hyphens or underscores.
+
+    Returns:
+        By name a text, a list of texts where there are several, or True.
+
+    Raises:
+        InputError: If a word belongs to no setting, or a setting is given twice.
+    """
+    found: dict[str, Any] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            if name in found:
+                raise InputError(f"the setting {name} is given twice; give it once")
+            found[name] = value if equals else True
+        elif not name:
+            raise InputError(f"{word!r} belongs to no setting; write --NAME VALUE")
+        elif found[name] is True:
+            found[name] = word
+        else:
+            found[name] = [*(found[name] if isinstance(found[name], list) else [found[name]]), word]
+    return found
+
+
+def typed(settings: Changes, *, options: Iterable[str] = (), where: str = "") -> dict[str, Any]:
+    """Checks settings by name, and parses their values by type.
+
+    Args:
+        settings: The settings.
+        options: Further names that may have been meant.
+        where: What stands before the sentence of an error, for example a file.
+
+    Raises:
+        InputError: If a setting is unknown or given twice, or a value is of another type.
+    """
+    given = settings if isinstance(settings, Mapping) else read_flags(settings)
+    known = trainer_settings() | run_settings()
+    found: dict[str, Any] = {}
+    before = f"{where}: " if where else ""
+    for key, value in given.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            guess = did_you_mean(name, [*known, *options])
+            raise InputError(f"{before}no setting {name!r}; {guess or LIST}")
+        if name in found:
+            raise InputError(f"{before}the setting {name} is given twice; give it once")
+        try:
+            found[name] = parse_value(name, value, known[name].kind)
+        except InputError as error:
+            raise InputError(f"{before}{error}") from error
+    return found
+
+
+def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) -> tuple[RunArguments, dict[str, Any]]:
+    """Reads a training's settings and checks all that can be told without TRL and torch.
+
+    Args:
+        config: A YAML file, or the name of a packaged one.
+        changes: Settings that win over the file's.
+        options: Further names that a mistyped setting may have meant.
+
+    Returns:
+        The arguments of the run, and the trainer's settings by name.
+
+    Raises:
+        InputError: If there is no such file, it holds no mapping, a setting is unknown or given twice, or a value
+            cannot be.
+    """
+    path = find_config(config)
+    changed = typed(changes, options=options)
+    merged = typed(read_yaml(path), where=str(path)) | changed
+    if "reward" in merged:
+        check_reward(merged["reward"])
+    run = run_settings()
+    arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
+    return arguments, {name: value for name, value in merged.items() if name not in run}
+
+
+def parse(config: str, changes: Changes = ()) -> tuple[RunArguments, IAPOConfig]:
+    """Reads a training's settings: `check`, and what TRL and Transformers say of them.
+
+    Args:
+        config: A YAML file, or the name of a packaged one.
+        changes: Settings that win over the file's.
+
+    Raises:
+        InputError: As `check`, or if TRL or Transformers refuse a value.
+    """
+    arguments, settings = check(config, changes)
+    from iapo.training.config import IAPOConfig
+
+    try:
+        return arguments, IAPOConfig(**settings)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
+
+
+def list_settings() -> Iterator[str]:
+    """Yields a line for each setting, its name, type and default, and one for what it means."""
+    groups = {"The run": run_settings(), "The trainer (IAPO's, TRL's and Transformers')": trainer_settings()}
+    for title, settings in groups.items():
+        yield f"{title}:"
+        for setting in settings.values():
+            default = f" = {setting.default}" if setting.default else ""
+            yield f"  --{setting.name}  {setting.annotation}{default}"
+            if setting.help:
+                yield f"      {setting.help}"

@@ -1,0 +1,156 @@
+"""Parses one setting's value by its declared type, from YAML or from the words of a command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from iapo.errors import InputError
+
+_TRUE, _FALSE = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
+_NONE = ("none", "null", "~")
+_OWN_NONE = frozenset({"report_to"})
+"""Settings that know a value `none` of their own."""
+
+_REFUSED = object()
+
+
+def parse_value(name: str, value: Any, kind: Any) -> Any:
+    """Parses a value.
+
+    Args:
+        name: The setting, for the message.
+        value: What YAML gave; or of a command line a text, a list of texts where there are several, or True where the
+            setting stands alone.
+        kind: Its type, as `iapo.training.declared.Setting` has it.
+
+    Raises:
+        InputError: If the value is of another type; it says which setting, what value, and what it takes.
+    """
+    kinds = _members(kind)
+    if str in kinds:
+        # An enumeration of its library's, by name.
+        kinds = [one for one in kinds if one is not Any]
+    if value is None or (isinstance(value, str) and value.strip().lower() in _NONE and name not in _OWN_NONE):
+        if type(None) in kinds or (Any in kinds and value is None):
+            return None
+        if value is None:
+            raise InputError(f"{name} is empty (null); it takes {_expected(kinds)}")
+    if str in kinds and isinstance(value, str) and "," not in value and not value.lstrip().startswith("["):
+        # Where a text alone fits as well, a list shows by its commas or its bracket.
+        kinds = [one for one in kinds if get_origin(one) is not list and one is not list]
+    if {dict, str} <= set(kinds) and not (isinstance(value, str) and Path(value).is_file()):
+        # The text that such a setting takes is a file with the mapping; a mapping on one line becomes one here.
+        kinds = [one for one in kinds if one is not str]
+    for one in sorted(kinds, key=_order):
+        found = _parse(name, value, one)
+        if found is not _REFUSED:
+            return found
+    # A flag that stands alone is true.
+    shown = "true or without a value" if value is True else repr(value)
+    hint = "; put a word like yes or no in quotes" if isinstance(value, bool) and str in kinds else ""
+    raise InputError(f"{name} is {shown}; it takes {_expected(kinds)}{hint}")
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types of a union, or the type alone."""
+    if get_origin(kind) in (Union, UnionType):
+        return [member for one in get_args(kind) for member in _members(one)]
+    return [kind]
+
+
+def _order(kind: Any) -> int:
+    """Narrow types before wide ones: a text fits nearly all."""
+    order = {bool: 0, int: 1, float: 2, dict: 3, str: 6, Any: 7}
+    return order.get(kind, 5 if get_origin(kind) is list or kind is list else 4)
+
+
+def _parse(name: str, value: Any, kind: Any) -> Any:
+    if kind is Any:
+        return value
+    if get_origin(kind) is Literal:
+        return next((one for one in get_args(kind) if one == value and type(one) is type(value)), _REFUSED)
+    if get_origin(kind) is list or kind is list:
+        return _parse_list(name, value, (get_args(kind) or (Any,))[0])
+    if kind is dict:
+        return _parse_dict(value)
+    if isinstance(value, str):
+        return _parse_text(value, kind)
+    return _parse_plain(value, kind)
+
+
+def _parse_plain(value: Any, kind: Any) -> Any:
+    if kind is bool:
+        return value if isinstance(value, bool) else _REFUSED
+    if isinstance(value, bool):
+        return _REFUSED
+    if kind is int:
+        return value if isinstance(value, int) else _REFUSED
+    if kind is float:
+        return float(value) if isinstance(value, int | float) and not math.isnan(value) else _REFUSED
+    # A run's name may be a number.
+    return str(value) if kind is str and isinstance(value, int | float) else _REFUSED
+
+
+def _parse_text(text: str, kind: Any) -> Any:
+    if kind is str:
+        return text
+    if kind is bool:
+        lowered = text.strip().lower()
+        return True if lowered in _TRUE else False if lowered in _FALSE else _REFUSED
+    if kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            return _REFUSED
+        return _REFUSED if math.isnan(number) else number
+    return _REFUSED
+
+
+def _parse_list(name: str, value: Any, inner: Any) -> Any:
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            value = _flow(value)
+        else:
+            value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list):
+        return _REFUSED
+    return [parse_value(name, one, inner) for one in value]
+
+
+def _parse_dict(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _flow(value)
+    return dict(value) if isinstance(value, Mapping) else _REFUSED
+
+
+def _flow(text: str) -> Any:
+    """What a list or a mapping on one line holds, in JSON or in YAML; nothing that fits where it is neither."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return _REFUSED
+
+
+def _expected(kinds: list[Any]) -> str:
+    return " or ".join(dict.fromkeys(_named(one) for one in sorted(kinds, key=_order)))
+
+
+def _named(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(str(one) for one in get_args(kind))
+    if get_origin(kind) is list:
+        return f"a list of {_named(get_args(kind)[0]).removeprefix('a ')}s"
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        dict: "a mapping, {name: value}",
+    }
+    return names.get(kind, "none" if kind is type(None) else "a list" if kind is list else "a value of its own")

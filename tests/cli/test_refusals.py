@@ -1,0 +1,221 @@
+"""Wrong command lines: one sentence, exit code 2, nothing written, and before seconds of imports."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run as run_process
+
+from iapo.cli.main import main
+
+REFUSED = {
+    # Wrong words.
+    "trian": "no such command 'trian'; did you mean 'train'",
+    "nothing": "no such command 'nothing'",
+    "--versio": "has no option --versio; did you mean --version?",
+    "data chek x": "no such command 'chek'; did you mean 'check'?",
+    "study curvs x": "did you mean 'curves'?",
+    "teacher atribute": "did you mean 'attribute'?",
+    "tiny biuld": "did you mean 'build'?",
+    # demo
+    "demo --steps 0": "steps is 0; give at least 1",
+    "demo --steps x": "invalid value for '--steps'",
+    "demo --stepz 3": "iapo demo has no option --stepz; did you mean --steps?",
+    "demo --seed -1": "seed is -1; give at least 0",
+    "demo --steps": "option '--steps' requires an argument",
+    "demo --out taken": "taken/grpo already exists",
+    "demo --out file.txt": "file.txt is a file; choose another --out",
+    "demo --json file.txt": "file.txt already exists; choose another --json",
+    "demo extra": "extra",
+    # train
+    "train": "needs --config",
+    "train --config": "option '--config' requires an argument",
+    "train --config no-such": "no configuration 'no-such'",
+    "train --config list.yaml": "list.yaml holds no settings; give a mapping",
+    "train --config broken.yaml": "broken.yaml is not YAML",
+    "train --config twice.yaml": "twice.yaml: 'seed' is given twice, the second time in line 3",
+    "train --config unknown.yaml": "unknown.yaml: no setting 'penalty_wieght'; did you mean penalty_weight?",
+    "train --config wrong.yaml": "wrong.yaml: max_steps is 'many'; it takes a whole number",
+    "train --config demo-iapo --learning_rat 1": "no setting 'learning_rat'; did you mean learning_rate?",
+    "train --config demo-iapo --confg x": "no setting 'confg'; did you mean config?",
+    "train --config demo-iapo --learning-rate fast": "learning_rate is 'fast'; it takes a number",
+    "train --config demo-iapo --max_steps 1.5": "max_steps is '1.5'; it takes a whole number",
+    "train --config demo-iapo --seed 1 --seed=2": "the setting seed is given twice",
+    "train --config demo-iapo --eval-samples 1 --eval_samples 1": "the setting eval_samples is given twice",
+    "train --config demo-iapo --use_cpu maybe": "use_cpu is 'maybe'; it takes true or false",
+    "train --config demo-iapo --max_steps": "max_steps is true or without a value; it takes a whole number",
+    "train --config demo-iapo --max_steps 1 2": "max_steps is ['1', '2']; it takes a whole number",
+    "train --config demo-iapo stray": "'stray' belongs to no setting",
+    "train --config demo-iapo --judge_on_error panic": "judge_on_error is 'panic'; it takes wait or stop or rules",
+    "train --config demo-iapo --generation_kwargs [1": "generation_kwargs is '[1'; it takes a mapping",
+    "train --config demo-iapo --component_weights execution": "component_weights is 'execution'; it takes a mapping",
+    "train --config demo-iapo --reward gpro": "no reward 'gpro'; did you mean grpo?",
+    "train --config demo-iapo --families pie": "unknown family 'pie'",
+    "train --config demo-iapo --question-types colour": "question_types has 'colour'",
+    "train --config demo-iapo --picture_size 5": "picture_size is 5; give 112 to 1000",
+    "train --config demo-iapo --train_samples 0": "train_samples is 0; give at least 1",
+    "train --config demo-iapo --eval_samples -3": "eval_samples is -3; it must not be negative",
+    "train --config demo-iapo --model nobody": "no checkpoint 'nobody'",
+    "train --config demo-iapo --output_dir run": "run already holds a run",
+    "train --config demo-iapo --output_dir file.txt": "file.txt is a file",
+    # evaluate
+    "evaluate --out out": "missing option '--model'",
+    "evaluate --model tiny-student": "missing option '--out'",
+    "evaluate --model nobody --out out": "no checkpoint 'nobody'",
+    "evaluate --model tiny-student --out out --sets pie": "test set 'pie' is no family",
+    "evaluate --model tiny-student --out out --sets vbar,vbar": "name each one once",
+    "evaluate --model tiny-student --out out --sets vtwq@hub": "no benchmark 'vtwq'; did you mean vwtq?",
+    "evaluate --model tiny-student --out out --sets vwtq@gone": "there is no folder 'gone'",
+    "evaluate --model tiny-student --out out --question_types colour": "no question type 'colour'",
+    "evaluate --model tiny-student --out out --samples -1": "samples is -1; give at least 0",
+    "evaluate --model tiny-student --out out --size 50": "size is 50; give 112 to 1000",
+    "evaluate --model tiny-student --out out --temperature -1": "temperature is -1.0; give at least 0",
+    "evaluate --model tiny-student --out out --top-p 2": "top_p is 2.0; give 0 to 1",
+    "evaluate --model tiny-student --out out --repeats 3": "3 greedy repeats are all the same",
+    "evaluate --model tiny-student --out out --batch_size 0": "batch_size is 0; give at least 1",
+    "evaluate --model x --out out --endpoint localhost": "begins with http:// or https://",
+    "evaluate --model x --out out --endpoint http://x --timeout 0": "timeout is 0.0",
+    "evaluate --model x --out out --length_parameter tokens": "length_parameter is 'tokens'",
+    "evaluate --model tiny-student --out file.txt": "file.txt is a file",
+    "evaluate --model tiny-student --out out --json file.txt": "file.txt already exists",
+    # compare
+    "compare": "missing option '--out'",
+    "compare --out out --preset huge": "preset is 'huge'; use smoke or full",
+    "compare --out out --methods grpo,ipo": "no method 'ipo'; did you mean iapo?",
+    "compare --out out --methods iapo": "the reference 'grpo' is none of the methods",
+    "compare --out out --seeds 1,1": "name each one once",
+    "compare --out out --seeds a": "give whole numbers from 0",
+    "compare --out out --samples 0": "samples is 0; give at least 1",
+    "compare --out out --together 3": "together is 3; give 1 to 2",
+    "compare --out out --row big": "a row is NAME=FOLDER, not 'big'",
+    "compare --out out --row big=gone": "gone holds no finished iapo evaluate",
+    "compare --out out --sets pie": "test set 'pie' is no family",
+    "compare --out out --reward iapo": "the setting reward is set by the comparison itself",
+    "compare --out out --learning_rat 1": "did you mean learning_rate?",
+    "compare --out out --config no-such": "no configuration 'no-such'",
+    "compare --out taken": "taken is not empty and holds no comparison",
+    # study
+    "study misuse gone": "gone holds no run",
+    "study misuse run --families pie": "unknown family 'pie'",
+    "study misuse run --families vbar --data x": "data and families are both given",
+    "study misuse": "missing argument 'RUN...'",
+    "study curves gone": "gone holds no run",
+    "study curves run --smooth 2": "smooth is 2; give an odd number",
+    "study ablate --out out --preset huge": "preset is 'huge'",
+    "study ablate --out out --file no-such": "no ablation 'no-such'",
+    "study ablate --out out --groups nothing": "no group 'nothing'",
+    "study ablate --out out --seed 1": "the setting seed is set by the comparison itself",
+    "study ablate --out out --penalty_wieght 1": "did you mean penalty_weight?",
+    "study ablate --out taken": "taken is not empty and holds no comparison",
+    # report
+    "report": "missing argument 'RUN...'",
+    "report gone": "gone",
+    "report run --pictures inline": "pictures is 'inline'; use embed or folder",
+    "report run --max_traces -1": "max_traces is -1; give at least 0",
+    # attribute
+    "attribute": "missing option '--out'",
+    "attribute --out out --method gradeint": "method is 'gradeint'; did you mean gradient?",
+    "attribute --out out --family pie": "unknown family 'pie'",
+    "attribute --out out --teacher nobody": "no checkpoint 'nobody'",
+    "attribute --out out --sample gone.json": "cannot read the sample gone.json",
+    "attribute --out out --call @gone": "cannot read the turn gone",
+    "attribute --out out --steps 0": "steps is 0; give at least 1",
+    # teacher
+    "teacher attribute --config demo-iapo": "missing option '--out'",
+    "teacher attribute --config demo-iapo --out t.parquet --split some": "split is 'some'; use train, test or both",
+    "teacher attribute --config demo-iapo --out file.txt": "file.txt already exists",
+    "teacher attribute --config tiny-teacher --out t.parquet --model_name x": "no setting 'model_name'",
+    # data
+    "data check gone": "gone",
+    "data convert file.txt out.parquet --format pdf": "unknown format 'pdf'",
+    "data convert file.txt out.csv": "give it a name that ends in .parquet",
+    "data show file.txt --count 0": "count is 0; give at least 1",
+    "data make pie 3 out.parquet": "unknown family 'pie'",
+    "data make vbar 0 out.parquet": "count is 0; give at least 1",
+    "data make vbar 3 out.parquet --size 5": "size is 5; give 112 to 1000",
+    "data make vbar 3 out.parquet --split dev": "split is 'dev'; use train, validation or test",
+    # tiny
+    "tiny build --model huge": "no tiny model 'huge'",
+    "tiny build --stage last": "stage is 'last'; use sight, protocol or teacher",
+    "tiny build --scale 0": "scale is 0.0; give a positive factor",
+    "tiny evaluate --families pie": "unknown family 'pie'",
+    "tiny evaluate --samples 0": "samples is 0; give at least 1",
+    "tiny evaluate --models nobody": "no checkpoint 'nobody'",
+}
+"""A part of the sentence by the command line."""
+
+AS_PROCESS = (
+    "trian",
+    "train --config demo-iapo --learning_rat 1",
+    "evaluate --model tiny-student --out out --sets pie",
+    "compare --out out --methods grpo,ipo",
+    "tiny evaluate --models nobody",
+)
+"""Also run as a user runs them."""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the command lines name, in the working directory."""
+    files = {
+        "file.txt": "",
+        "list.yaml": "[1, 2]",
+        "broken.yaml": "a: [",
+        "twice.yaml": "seed: 1\nmax_steps: 2\nseed: 3\n",
+        "unknown.yaml": "penalty_wieght: 1\n",
+        "wrong.yaml": "max_steps: many\n",
+        "taken/grpo/x": "",
+        "run/metrics.jsonl": '{"step": 1}\n',
+        "run/manifest.json": json.dumps({"config": {"training": {}, "run": {}}, "seeds": {"training": 0}}),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def test_there_are_many() -> None:
+    verbs = {line.split()[0] for line in REFUSED}
+    assert {"demo", "train", "evaluate", "compare", "study", "report", "attribute", "teacher", "data", "tiny"} <= verbs
+    assert set(AS_PROCESS) <= REFUSED.keys()
+    assert len(REFUSED) >= 60
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_wrong_line_is_one_sentence(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(here)
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(line))
+    out, err = capsys.readouterr()
+    assert end.value.code == 2, err
+    assert err.startswith("iapo: ")
+    assert err.count("\n") == 1
+    assert REFUSED[line] in err
+    assert out == ""
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("line", AS_PROCESS)
+def test_a_wrong_line_needs_no_torch(line: str, here: Path) -> None:
+    """Seconds are in benchmarks/cli.py; what takes them is not loaded."""
+    before = contents(here)
+    code = (
+        "import sys\nfrom iapo.cli.main import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+    )
+    command = [sys.executable, "-c", code, *shlex.split(line)]
+    done = run_process(command, timeout=60)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith("iapo: ")
+    assert done.stderr.count("\n") == 1
+    assert contents(here) == before

@@ -1,0 +1,329 @@
+"""Checkpoints load as asked, what is amiss with them is refused by name, and what is saved opens without iapo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from processes import run as run_process
+from safetensors.torch import load_file, save_file
+
+from iapo.errors import InputError
+from iapo.records import Sample
+from iapo.rollout.loading import LoadSettings, load_settings, prefixed_names
+from iapo.rollout.policy import PACKAGED, Policy, find_checkpoint, load_policy, load_processor, resolve
+
+EMBEDDINGS = "model.embed_tokens.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the packaged student."""
+    return Path(shutil.copytree(PACKAGED / "tiny-student", tmp_path / "copy"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def drop(weights: dict[str, torch.Tensor]) -> None:
+    del weights[EMBEDDINGS]
+
+
+def shorten(weights: dict[str, torch.Tensor]) -> None:
+    weights[EMBEDDINGS] = weights[EMBEDDINGS][:100].clone()
+
+
+def add(weights: dict[str, torch.Tensor]) -> None:
+    weights["model.unheard_of"] = torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, r"lacks .*embed_tokens\.weight"),
+        (shorten, r"has the misshapen weight .*embed_tokens\.weight \(\[100, 128\] for \[\d+, 128\]\)"),
+        (add, r"has the unknown weight .*unheard_of"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    change_weights(folder, change)
+    with pytest.raises(InputError, match=message):
+        load_policy(str(folder))
+
+
+def test_cut_off_weights_are_refused(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"weights of .* cannot be read"):
+        load_policy(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("tokenizer.json",), "no processor that can be loaded|tokenizer of"),
+        (("tokenizer.json", "tokenizer_config.json"), "no processor that can be loaded|tokenizer of"),
+        (("processor_config.json", "preprocessor_config.json"), "no processor that can be loaded"),
+        (("chat_template.jinja",), "has no chat template"),
+        (("model.safetensors",), "weights of .* cannot be read"),
+        (("config.json",), "is no checkpoint"),
+    ],
+)
+def test_missing_files_are_refused(folder: Path, files: tuple[str, ...], message: str) -> None:
+    for name in files:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=message):
+        load_policy(str(folder))
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder: Path, processor: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "image_token_id": 5}))
+    with pytest.raises(InputError, match=r"<\|image_pad\|> is 6 for the tokenizer"):
+        load_policy(str(folder))
+
+
+def test_settings_are_heeded(samples: list[Sample]) -> None:
+    policy = load_policy(
+        "tiny-student",
+        LoadSettings(dtype="bfloat16", attn_implementation="eager", min_pixels=60 * 60, max_pixels=90 * 90),
+    )
+    assert policy.model.dtype == torch.bfloat16
+    assert policy.model.config._attn_implementation == "eager"
+    height, width = samples[0].image.size
+    counted = policy.processor.image_processor.get_number_of_image_patches(height, width, {})
+    read = policy.processor.image_processor(images=[samples[0].image.convert("RGB")], return_tensors="pt")
+    assert int(read["image_grid_thw"].prod()) == counted == 6 * 6
+
+
+def test_defaults_leave_a_policy_as_it_was() -> None:
+    policy = load_policy("tiny-student")
+    assert policy.model.dtype == torch.float32
+    assert str(policy.model.device) == "cpu"
+    assert dict(policy.processor.image_processor.size)["longest_edge"] == 448 * 448
+
+
+@pytest.mark.parametrize(
+    ("device", "device_map", "dtype"),
+    [(None, None, "float32"), ("cpu", None, "float32"), (None, "cpu", "float32"), ("cuda:1", None, "bfloat16")],
+)
+def test_the_device_decides_on_the_type(device: str | None, device_map: str | None, dtype: str) -> None:
+    assert LoadSettings(device=device, device_map=device_map).torch_dtype == getattr(torch, dtype)
+    assert LoadSettings(dtype="float16", device=device).torch_dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "float8"}, "dtype is 'float8'; use one of auto, bfloat16, float16, float32"),
+        ({"bnb_4bit_quant_type": "nf5"}, "use one of fp4, nf4"),
+        ({"device": "gpu"}, "use a name such as cpu or cuda:0"),
+        ({"device": "cpu", "device_map": "auto"}, "give one of them"),
+        ({"min_pixels": 0}, "positive number of pixels"),
+        ({"min_pixels": 900, "max_pixels": 800}, "min_pixels 900 is more than max_pixels 800"),
+        ({"load_in_4bit": True, "load_in_8bit": True}, "exclude each other"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LoadSettings(**settings)
+
+
+def test_quantisation_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iapo.rollout.loading.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install bitsandbytes"):
+        LoadSettings(load_in_4bit=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attn_implementation": "nonsense"}, "attn_implementation 'nonsense'"),
+        ({"max_pixels": 100}, "one token of this model takes 784 pixels|more than max_pixels 100"),
+        ({"min_pixels": 10**9}, "is more than max_pixels 200704"),
+        ({"device": "xpu:7"}, "there is no device 'xpu:7'"),
+    ],
+)
+def test_settings_that_the_checkpoint_cannot_have_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_policy("tiny-student", LoadSettings(**settings))
+
+
+def test_prefixed_settings() -> None:
+    given = {"dtype": "float32", "teacher_dtype": "bfloat16", "teacher_max_pixels": 10_000, "teacher": "tiny-teacher"}
+    assert load_settings(given, "teacher") == LoadSettings(dtype="bfloat16", max_pixels=10_000)
+    assert load_settings(given) == LoadSettings(dtype="float32")
+    assert load_settings({"verifier_dtype": None}, "verifier", LoadSettings(dtype="float16")).dtype == "float16"
+    assert prefixed_names("teacher")["teacher_attn_implementation"] == "attn_implementation"
+    with pytest.raises(InputError, match="teacher model: dtype is 'no'"):
+        load_settings({"teacher_dtype": "no"}, "teacher")
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A saved adapter of the packaged student that changes what it does, without a processor beside it."""
+    torch.manual_seed(3)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(load_policy("tiny-student").model, config).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def logits(policy: Policy, sample: Sample) -> torch.Tensor:
+    inputs = policy.processor(
+        text=["<|vision_start|><|image_pad|><|vision_end|>What?"],
+        images=[sample.image.convert("RGB")],
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        found: torch.Tensor = policy.model.eval()(**inputs).logits
+    return found
+
+
+def test_an_adapter_loads_with_its_base(adapter: Path, samples: list[Sample]) -> None:
+    base = logits(load_policy("tiny-student"), samples[0])
+    merged = load_policy(str(adapter))
+    assert not isinstance(merged.model, PeftModel)
+    kept = load_policy(str(adapter), LoadSettings(merge_adapter=False))
+    assert isinstance(kept.model, PeftModel)
+    assert sum(weight.numel() for weight in kept.model.parameters() if weight.requires_grad) > 0
+    assert (logits(merged, samples[0]) - base).abs().max() > 1e-2
+    assert torch.allclose(logits(merged, samples[0]), logits(kept, samples[0]), atol=1e-4)
+
+
+def test_an_adapter_with_its_own_processor(adapter: Path) -> None:
+    load_processor("tiny-student", LoadSettings(max_pixels=100 * 100)).save_pretrained(adapter)
+    assert dict(load_policy(str(adapter)).processor.image_processor.size)["longest_edge"] == 100 * 100
+
+
+def test_adapters_that_do_not_fit_are_refused(adapter: Path) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+
+    def rewrite(**changes: Any) -> None:
+        (adapter / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+
+    rewrite(base_model_name_or_path=resolve("tiny-teacher"))
+    with pytest.raises(InputError, match="does not fit its base: size mismatch"):
+        load_policy(str(adapter))
+    rewrite(base_model_name_or_path="/no/where")
+    with pytest.raises(InputError, match="set base_model_name_or_path"):
+        find_checkpoint(str(adapter))
+    rewrite(base_model_name_or_path=None)
+    with pytest.raises(InputError, match="names no base"):
+        find_checkpoint(str(adapter))
+    rewrite()
+    weights = load_file(adapter / "adapter_model.safetensors")
+    lost = sorted(weights)[0]
+    save_file({key: value for key, value in weights.items() if key != lost}, adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=f"lacks the weight {lost}"):
+        load_policy(str(adapter))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.parametrize(
+    ("name", "processor_class", "video_class"),
+    [
+        ("tiny-student", "Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"),
+        ("tiny-teacher", "Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"),
+        ("tiny-qwen3-vl-teacher", "Qwen3VLProcessor", "Qwen3VLVideoProcessor"),
+    ],
+)
+def test_saved_files_bear_published_names(tmp_path: Path, name: str, processor_class: str, video_class: str) -> None:
+    load_processor(name).save_pretrained(tmp_path)
+    for folder in (tmp_path, PACKAGED / name):
+        whole = read_json(folder / "processor_config.json")
+        assert whole["processor_class"] == processor_class
+        assert whole["video_processor"]["video_processor_type"] == video_class
+        images = read_json(folder / "preprocessor_config.json")
+        assert images["processor_class"] == read_json(folder / "tokenizer_config.json")["processor_class"]
+        assert images["processor_class"] == processor_class
+        assert images["image_processor_type"] == "Qwen2VLImageProcessor"
+        assert (
+            images["max_pixels"] == images["size"]["longest_edge"] == whole["image_processor"]["size"]["longest_edge"]
+        )
+        assert read_json(folder / "video_preprocessor_config.json")["video_processor_type"] == video_class
+        assert (folder / "chat_template.jinja").read_text() == (PACKAGED / name / "chat_template.jinja").read_text()
+
+
+def test_settings_of_videos_survive(tmp_path: Path, qwen3_processor: Any) -> None:
+    qwen3_processor.save_pretrained(tmp_path / "first")
+    file = tmp_path / "first/processor_config.json"
+    content = read_json(file)
+    content["video_processor"]["size"] = {"longest_edge": 25165824, "shortest_edge": 4096}
+    file.write_text(json.dumps(content))
+    load_processor(str(tmp_path / "first")).save_pretrained(tmp_path / "second")
+    assert read_json(tmp_path / "second/processor_config.json")["video_processor"]["size"]["longest_edge"] == 25165824
+
+
+def test_folders_of_earlier_versions_load(folder: Path) -> None:
+    """They name a class of iapo's and have no image processor's file of its own."""
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        (folder / name).unlink()
+    content = read_json(folder / "processor_config.json")
+    del content["video_processor"]
+    (folder / "processor_config.json").write_text(json.dumps({**content, "processor_class": "ImageTextProcessor"}))
+    tokenizer = read_json(folder / "tokenizer_config.json")
+    (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "processor_class": "ImageTextProcessor"}))
+    old, new = load_policy(str(folder)).processor, load_policy("tiny-student").processor
+    assert json.loads(old.to_json_string()) == json.loads(new.to_json_string())
+
+
+STOCK = """
+import json, sys
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.utils import is_torchvision_available
+folder = sys.argv[1]
+if is_torchvision_available():
+    processor = AutoProcessor.from_pretrained(folder)
+    assert type(processor).__name__ == "Qwen2_5_VLProcessor", type(processor)
+else:
+    # The published class itself cannot do without.
+    try:
+        AutoProcessor.from_pretrained(folder)
+    except ImportError as error:
+        assert "Torchvision" in str(error)
+model = AutoModelForImageTextToText.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+images = AutoImageProcessor.from_pretrained(folder)
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is 12?"}]}]
+text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+assert "iapo" not in sys.modules
+print(json.dumps({
+    "ids": tokenizer(text)["input_ids"],
+    "patches": images.get_number_of_image_patches(300, 200, {}),
+    "eos": model.generation_config.eos_token_id,
+    "weights": float(sum(weight.double().abs().sum() for weight in model.parameters())),
+}))
+"""
+
+
+def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> None:
+    student.model.save_pretrained(tmp_path)
+    student.processor.save_pretrained(tmp_path)
+    code = STOCK
+    done = run_process([sys.executable, "-I", "-c", code, str(tmp_path)], timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is 12?"}]}]
+    text = student.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert found["ids"] == student.processor.tokenizer(text)["input_ids"]
+    assert found["patches"] == student.processor.image_processor.get_number_of_image_patches(300, 200, {})
+    assert found["eos"] == student.model.generation_config.eos_token_id
+    own = float(sum(weight.detach().double().abs().sum() for weight in student.model.parameters()))
+    assert found["weights"] == pytest.approx(own, rel=1e-9)
+    assert set(load_file(tmp_path / "model.safetensors")) == set(load_file(PACKAGED / "tiny-student/model.safetensors"))

@@ -1,0 +1,130 @@
+"""Files that are written whole or not at all, and lines that are read whole or left out."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iapo.errors import InputError
+from iapo.storage import (
+    append_record,
+    read_json,
+    read_lines,
+    read_records,
+    whole_file,
+    write_json,
+    write_records,
+    write_text,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half(path: Path) -> None:
+    with whole_file(path) as part:
+        part.write_text("half")
+        raise RuntimeError("broke off")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "ü"})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(RuntimeError, match="broke off"):
+        write_half(path)
+    assert read_json(path) == {"a": "ü"}
+    with whole_file(tmp_path / "never"):
+        pass
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "a") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_text() == "first"
+    assert names(tmp_path) == ["a"]
+
+
+def write_often(path: Path, letter: str) -> None:
+    for _ in range(50):
+        write_text(path, letter * 100_000)
+
+
+def test_processes_do_not_race(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_often, args=(path, letter)) for letter in "xyz"]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        if path.exists():
+            text = path.read_text()
+            assert len(text) == 100_000
+            assert len(set(text)) == 1
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert names(tmp_path) == ["a"]
+
+
+def test_half_a_line_is_left_out_and_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    records: list[dict[str, Any]] = [{"step": 1, "text": "a\nb\u2028c"}, {"step": 2}]
+    for record in records:
+        append_record(path, record)
+    whole = path.read_bytes()
+    for half in (b'{"step"', b'{"step": 3}'):
+        path.write_bytes(whole + half)
+        assert read_records(path) == records
+        assert read_lines(path)[1] == half
+        append_record(path, {"step": 4})
+        assert read_records(path) == [*records, {"step": 4}]
+    path.write_bytes(b"{")
+    append_record(path, {"step": 4})
+    assert read_records(path) == [{"step": 4}]
+    write_records(path, iter(records))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}\n{"a"\n{}\n', "line 2 is not JSON"),
+        (b'{"a": 1}\n\n', "line 2 is not JSON"),
+        (b"[1]\n", "line 1 is no record"),
+        (b'"\xff"\n', "line 1 is not JSON"),
+        (b"[" * 100_000 + b"\n", "line 1 is not JSON"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path} is damaged: {message}"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is damaged: it is not JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
+        (b"\xff", "is damaged: it is not JSON"),
+        (b"[1]", "is damaged: it holds no record"),
+        (None, r"No such file or directory\); restore it"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{path}.*{message}"):
+        read_json(path)

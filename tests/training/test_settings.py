@@ -1,0 +1,152 @@
+"""Settings: read from source, merged as mappings, parsed by type, refused in a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from iapo.rewards.presets import PRESETS
+from iapo.tiny.recipes import RECIPES
+from iapo.training.arguments import RunArguments
+from iapo.training.config import IAPOConfig
+from iapo.training.declared import keys_of, settings_of
+from iapo.training.settings import check, list_settings, parse, read_flags, reward_names, run_settings, trainer_settings
+from iapo.training.values import _members
+
+
+@pytest.mark.parametrize(("holder", "settings"), [(IAPOConfig, trainer_settings()), (RunArguments, run_settings())])
+def test_the_source_says_what_the_class_has(holder: type[Any], settings: dict[str, Any]) -> None:
+    """Names, and the types that are built in."""
+    fields = {field.name for field in dataclasses.fields(holder) if field.init}
+    assert set(settings) == fields
+    hints = get_type_hints(holder)
+    known = {bool, int, float, str, type(None)}
+    for name, setting in settings.items():
+        found, meant = ({kind for kind in _members(one) if kind in known} for one in (setting.kind, hints[name]))
+        assert found == meant, name
+
+
+def test_tables_are_read_from_their_source() -> None:
+    assert reward_names() == tuple(PRESETS)
+    assert keys_of("iapo.tiny.recipes", "RECIPES") == tuple(RECIPES)
+    for wrong in (lambda: keys_of("iapo.tiny.recipes", "NOTHING"), lambda: settings_of("iapo.runs", "Nothing")):
+        with pytest.raises(LookupError):
+            wrong()
+
+
+def test_flags() -> None:
+    words = [
+        "--learning-rate",
+        "1e-4",
+        "--families=vbar",
+        "--use_cpu",
+        "--eval_data",
+        "-",
+        "--question_types",
+        "a",
+        "b",
+    ]
+    assert read_flags(words) == {
+        "learning_rate": "1e-4",
+        "families": "vbar",
+        "use_cpu": True,
+        "eval_data": "-",
+        "question_types": ["a", "b"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--learning-rate=1e-4", "learning_rate", 1e-4),
+        ("--max_steps -1", "max_steps", -1),
+        ("--families vbar,hbar", "families", ["vbar", "hbar"]),
+        ("--families vbar vwtq", "families", ["vbar", "vwtq"]),
+        ("--families '[\"vwtq\"]'", "families", ["vwtq"]),
+        ("--reward_weights 1,0.5", "reward_weights", [1.0, 0.5]),
+        ("--use_cpu", "use_cpu", True),
+        ("--share-prefix no", "share_prefix", False),
+        ("--teacher none", "teacher", None),
+        ("--teacher_table null", "teacher_table", None),
+        ("--report_to none", "report_to", "none"),
+        ("--report_to tensorboard,wandb", "report_to", ["tensorboard", "wandb"]),
+        ("--component_weights '{execution: 0.5}'", "component_weights", {"execution": 0.5}),
+        ("--component_weights '{\"execution\":1}'", "component_weights", {"execution": 1}),
+        ("--lr_scheduler_type cosine", "lr_scheduler_type", "cosine"),
+        ("--run_name 5", "run_name", "5"),
+        ("--reward elsewhere:mine", "reward", "elsewhere:mine"),
+    ],
+)
+def test_values_are_parsed_by_type(words: str, name: str, value: Any) -> None:
+    arguments, settings = check("demo-iapo", shlex.split(words))
+    found = getattr(arguments, name) if hasattr(arguments, name) else settings[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_mappings_and_yaml_are_parsed_alike(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "learning-rate: 1e-4\nteacher: null\nfamilies: vbar\nmax_steps: 3\nsave_strategy: 'no'\nrun_name: 7\n"
+    )
+    arguments, settings = check(str(file), {"max_steps": 5, "eval-samples": 0})
+    assert (arguments.families, arguments.eval_samples) == (["vbar"], 0)
+    assert settings == {
+        "learning_rate": 1e-4,
+        "teacher": None,
+        "max_steps": 5,
+        "save_strategy": "no",
+        "run_name": "7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("save_strategy: no\n", "save_strategy is False; it takes .*quotes"),
+        ("max_steps: 2.5\n", "max_steps is 2.5; it takes a whole number"),
+        ("max_steps:\n", r"max_steps is empty \(null\); it takes a whole number"),
+        ("learning_rate: .nan\n", "learning_rate is nan; it takes a number"),
+        ("max_steps: true\n", "max_steps is true or without a value; it takes a whole number"),
+        ("families: [3]\n", "unknown family '3'"),
+        ("component_weights: [1]\n", "component_weights is .*; it takes a mapping"),
+        ("max_steps: 1\nmax-steps: 2\n", "the setting max_steps is given twice"),
+        ("", "holds no settings"),
+    ],
+)
+def test_wrong_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=sentence) as refused:
+        check(str(file))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"save_strategy": "sometimes"}, "sometimes"),
+        ({"num_generations": 7}, "divisible|multiple|num_generations"),
+        ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
+        ({"reward": "elsewhere:mine"}, "no reward 'elsewhere:mine'"),
+        ({"component_weights": {"execution": "much"}}, "component_weights has 'much'"),
+    ],
+)
+def test_what_the_trainer_refuses_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    from iapo.errors import InputError
+
+    with pytest.raises(InputError, match=sentence) as refused:
+        parse("demo-iapo", changes)
+    assert "\n" not in str(refused.value)
+
+
+def test_all_settings_are_listed() -> None:
+    lines = list(list_settings())
+    assert "  --learning_rate  float = 1e-06" in lines
+    assert "  --penalty_weight  float = 0.1" in lines
+    assert "  --families  list[str] = list(BAR_FAMILIES)" in lines
+    assert sum(line.startswith("  --") for line in lines) == len(trainer_settings()) + len(run_settings())
