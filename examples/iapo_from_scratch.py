@@ -165,7 +165,7 @@ def update(step, student, teacher, reference, processor, optimizer, rollouts):
     norm = torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_NORM)
     optimizer.step()
     found = {"reward": rewards, "outcome": outcomes, "divergence": divergences, "advantage": advantages}
-    misuses = torch.tensor([float(one.result.misused(one.sample.axis)) for one in rollouts])
+    misuses = torch.tensor([float(bool(one.result.misuse(one.sample.axis))) for one in rollouts])
     return {**found, "misuse": misuses, "loss": sum(losses).detach(), "norm": norm}
 
 

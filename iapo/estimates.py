@@ -37,7 +37,7 @@ class Estimate:
 
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:
-    """A share with its Wilson interval."""
+    """Returns a share with its Wilson interval."""
     if not outcomes:
         return Estimate(None, None, None, 0)
     # A second to import, which few callers of this module need.
@@ -48,7 +48,7 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
 
 
 def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
-    """A mean with its percentile bootstrap interval; the resampling is seeded."""
+    """Returns a mean with its percentile bootstrap interval; the resampling is seeded."""
     if not values:
         return Estimate(None, None, None, 0)
     array = np.asarray(values)
@@ -66,7 +66,7 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
 
 
 def mean_over_seeds(values: Sequence[float], least: float, most: float) -> Estimate | None:
-    """A mean over independent runs with its interval of Student's t.
+    """Returns a mean over independent runs with its interval of Student's t.
 
     Args:
         values: One number a run.
@@ -87,7 +87,7 @@ def mean_over_seeds(values: Sequence[float], least: float, most: float) -> Estim
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
-    """The mean of paired differences, `values` less `others`, with its interval."""
+    """Returns the mean of paired differences, `values` less `others`, with its interval."""
     return mean([one - other for one, other in zip(values, others, strict=True)])
 
 
@@ -96,14 +96,14 @@ Counts = npt.NDArray[np.int64]
 
 
 def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
-    """A share over samples that count several times each, with its percentile bootstrap interval over samples.
+    """Returns a share over samples that count several times each, with its percentile bootstrap interval over samples.
 
     Where all or none succeeded the interval is Wilson's for as many trials as there are samples.
 
     Args:
-        successes: For each sample how often it succeeded; shape (samples,).
-        counted: For each sample how often it was tried; shape (samples,).
-        resamples: How many bootstrap draws; seeded.
+        successes: Successes of each sample; shape (samples,).
+        counted: Trials of each sample; shape (samples,).
+        resamples: Number of bootstrap draws; seeded.
     """
     total = int(counted.sum())
     if not total:
@@ -124,13 +124,13 @@ def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate
 
 
 def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
-    """The difference of two shares over the same samples, with its percentile bootstrap interval over samples.
+    """Returns the difference of two shares over the same samples, with its percentile bootstrap interval over samples.
 
     Args:
-        successes: For each of the two and each sample how often it succeeded; shape (2, samples). The difference is
-            the first less the second.
-        counted: For each of the two and each sample how often it was tried; shape (2, samples).
-        resamples: How many bootstrap draws; seeded. Draws in which one of the two tried nothing are left out.
+        successes: Successes for each of the two and each sample how often it succeeded; shape (2, samples). The
+            difference is the first less the second.
+        counted: Counted for each of the two and each sample how often it was tried; shape (2, samples).
+        resamples: Number of bootstrap draws; seeded. Draws in which one of the two tried nothing are left out.
     """
     totals = counted.sum(1)
     if not totals.all():
@@ -150,13 +150,13 @@ def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) 
 
 
 def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:
-    """The unweighted mean of test sets, with a bootstrap interval over the samples of each.
+    """Returns the unweighted mean of test sets, with a bootstrap interval over the samples of each.
 
     Where all outcomes are right or all wrong the interval is Wilson's for as many trials as there are samples.
 
     Args:
-        outcomes: For each set, for each repeat, the outcome of each sample.
-        resamples: How many bootstrap draws; seeded.
+        outcomes: Outcomes for each set, for each repeat, the outcome of each sample.
+        resamples: Number of bootstrap draws; seeded.
         shares: Whether outcomes are shares and not, for example, differences.
     """
     sets = [np.asarray(one).mean(0) for one in outcomes]

@@ -1,4 +1,4 @@
-"""Objects that come several times in a batch, such as a group's picture, found once."""
+"""Objects that come several times in a batch, such as a group's image, found once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 def distinct(items: Iterable[_Item]) -> tuple[list[_Item], list[int]]:
     """Lists each object once, in order of first appearance.
 
-    Only what is one object counts as one: comparing pictures pixel by pixel costs more than sharing saves. What is
+    Only what is one object counts as one: comparing images pixel by pixel costs more than sharing saves. What is
     worked out once for each object must therefore be equal for equal objects.
 
     Args:

@@ -18,7 +18,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether Pillow's own conversion to RGB shows the image as it is, so that its file can be kept.
+    """Tells whether Pillow's own conversion to RGB shows the image as it is, so that its file can be kept.
 
     It does not with transparent pixels, which turn to what lies under them (mostly black), with more than 8 bits,
     which are cut off, and with an EXIF orientation, which it passes over.

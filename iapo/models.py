@@ -17,11 +17,11 @@ class DecoderLayers:
     RMSNorm before attention and before a gated MLP with SiLU, rotary positions, and RMSNorm of single heads or none.
 
     Attributes:
-        model: Of the language model.
-        layer: Of its layers.
-        norm: Of their norms, those of single heads included.
-        attention: Of their attention.
-        mlp: Of their MLP.
+        model: Model of the language model.
+        layer: Layer of its layers.
+        norm: Norm of their norms, those of single heads included.
+        attention: Attention of their attention.
+        mlp: Mlp of their MLP.
         head_norms: Whether keys and queries are normalised head by head (`k_norm`, `q_norm`).
     """
 
@@ -38,11 +38,11 @@ class ModelFamily:
     """One family of vision-language models.
 
     All have `model.language_model`, `model.get_image_features` and `model.get_rope_index` as Qwen's have, take the text
-    and pictures of `iapo.rollout.policy.ImageTextProcessor`, and may hand deepstack features to their first layers.
+    and images of `iapo.rollout.policy.ImageTextProcessor`, and may hand deepstack features to their first layers.
 
     Attributes:
-        model_type: As in a checkpoint's `config.json`.
-        title: What messages call it.
+        model_type: Model type as in a checkpoint's `config.json`.
+        title: Name in messages.
         shares_prefix: Whether its backbone and attention can run packed rows (`iapo.training.shared_prefix`).
         decoder: Its language model, for attribution by tangents; None computes products alone, with the same result.
     """
@@ -97,6 +97,6 @@ def add_family(family: ModelFamily) -> None:
 
 
 def decoder_of(text: nn.Module) -> DecoderLayers | None:
-    """What is known of a language model's layers; None if nothing is."""
+    """Returns what is known of a language model's layers; None if nothing is."""
     decoders = (family.decoder for family in MODEL_FAMILIES.values())
     return next((one for one in decoders if one is not None and type(text) is one.model), None)

@@ -23,12 +23,12 @@ _FILES: dict[tuple[Path, int], ModuleType] = {}
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text has the form `package.module:NAME` or `FILE.py:NAME`."""
+    """Tells whether a text has the form `package.module:NAME` or `FILE.py:NAME`."""
     return _REFERENCE.fullmatch(text) is not None
 
 
 def name_in(text: str) -> str:
-    """The NAME of a reference, which is what a table calls the part."""
+    """Returns the NAME of a reference, which is what a table calls the part."""
     return text.rpartition(":")[2]
 
 
@@ -37,9 +37,9 @@ def resolve(text: str, what: str, fits: Callable[[Any], bool], form: str) -> Any
 
     Args:
         text: The reference; a file's path starts at the working directory, from where modules are imported as well.
-        what: What it is for, in messages.
+        what: Noun for it, in messages.
         fits: Whether an object is of the wanted kind.
-        form: What is wanted, in messages.
+        form: Form that is wanted, in messages.
 
     Raises:
         InputError: If the file, the module or the name is missing, the module cannot be imported, or the object is of
@@ -63,7 +63,7 @@ def load_module(place: str, what: str) -> ModuleType:
 
     Args:
         place: `package.module`, or a path that ends in `.py`.
-        what: What it is for, in messages.
+        what: Noun for it, in messages.
 
     Raises:
         InputError: If there is none, or it cannot be imported: a syntax error in it, or a missing module that it needs.
@@ -77,7 +77,7 @@ def load_module(place: str, what: str) -> ModuleType:
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
-    """The entry of a table.
+    """Returns the entry of a table.
 
     Raises:
         InputError: If it has none of that name.

@@ -24,10 +24,10 @@ Kind = Literal["chart", "table"]
 Status = Literal["edited", "no_call", "refused", "failed"]
 
 Grid = tuple[tuple[float, ...], ...]
-"""Numbers laid out as a picture lies, the top row first; all rows are of one length."""
+"""Numbers laid out as an image lies, the top row first; all rows are of one length."""
 
 Box = tuple[float, float, float, float]
-"""``(x1, y1, x2, y2)`` in pixels of the picture, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
+"""``(x1, y1, x2, y2)`` in pixels of the image, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
 
@@ -35,22 +35,22 @@ _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
-    """Writes a picture as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+    """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
     writable = image if image.mode in _PNG_MODES else to_rgb(image)
     writable.save(target, format="PNG")
 
 
 def image_digest(image: Image.Image) -> str:
-    """SHA-256 of what makes a picture look as it does: mode, size, pixels, and palette where it has one."""
+    """Returns the SHA-256 of what makes an image look as it does: mode, size, pixels, and palette where it has one."""
     digest = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
     if image.mode in ("P", "PA"):
-        # The pixels are indices here; two pictures may differ in the palette alone.
+        # The pixels are indices here; two images may differ in the palette alone.
         digest.update(f"{image.getpalette()} {image.info.get('transparency')}".encode())
     return digest.hexdigest()
 
 
 def image_to_text(image: Image.Image) -> str:
-    """Encodes a picture as base64 PNG, for JSON."""
+    """Encodes an image as base64 PNG, for JSON."""
     buffer = io.BytesIO()
     save_png(image, buffer)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -89,21 +89,21 @@ def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question about one picture.
+    """One question about one image.
 
     Attributes:
         id: Unique within its source.
-        image: The picture, any Pillow mode.
+        image: The image, any Pillow mode.
         question: The question as asked.
         answers: The gold answer(s); several mean that all of them are asked for, in any order.
         column_boxes: Box of each named column, in pixels; empty where columns are not annotated.
         row_boxes: Box of each named row, in pixels; empty where rows are not annotated.
         kind: `chart` or `table`.
-        axis: The axis along which the picture is cleanly divisible (the right tools' axis), or None where both
+        axis: The axis along which the image is cleanly divisible (the right tools' axis), or None where both
             or neither is, in which case no call on it counts as misuse.
         source: The data set, for example `synthetic/vbar`.
-        question_type: What is asked (`value`, `largest`, ...), empty where unknown.
-        list_names: Whether prompts list the names of the boxes, for pictures from which they cannot be read off.
+        question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
+        list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
     """
 
     id: str
@@ -131,7 +131,7 @@ class Sample:
                     raise InputError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
 
     def to_json(self, image_path: str | None = None) -> dict[str, Any]:
-        """Returns a JSON-ready dict; the picture is embedded as PNG unless `image_path` says where it lies."""
+        """Returns a JSON-ready dict; the image is embedded as PNG unless `image_path` says where it lies."""
         return {
             "id": self.id,
             "image": _pack_image(self.image, image_path),
@@ -152,11 +152,11 @@ class Sample:
 
         Args:
             data: The dict.
-            root: The folder that relative picture paths start from.
-            image: The picture itself, where the caller keeps it apart from the dict.
+            root: The folder that relative image paths start from.
+            image: The image itself, where the caller keeps it apart from the dict.
 
         Raises:
-            InputError: If there is no picture.
+            InputError: If there is no image.
         """
         picture = image if image is not None else _unpack_image(data["image"], root)
         if picture is None:
@@ -183,7 +183,7 @@ class ToolCall:
     Attributes:
         name: The tool, for example `focus_on_columns_with_mask`.
         targets: The names of the columns or rows to focus on.
-        boxes: Which boxes were passed: `columns_bbox` or `rows_bbox`.
+        boxes: Boxes were passed: `columns_bbox` or `rows_bbox`.
         axis: The axis that the tool works on.
     """
 
@@ -205,10 +205,10 @@ class ToolResult:
     """What came of the program in a model's first turn.
 
     Attributes:
-        status: `edited` (a picture was displayed), `no_call` (no code block), `refused` (the program leaves the
+        status: `edited` (an image was displayed), `no_call` (no code block), `refused` (the program leaves the
             allowed language) or `failed` (allowed, but its arguments are wrong).
         calls: The tool calls that were understood, in order, also where a later one failed.
-        image: The displayed picture; only with `edited`.
+        image: The displayed image; only with `edited`.
         error: Why it was refused or failed, one sentence.
         span: Character offsets of the program in the model's text; None with `no_call`.
     """
@@ -226,13 +226,14 @@ class ToolResult:
 
     @property
     def executed(self) -> bool:
-        """Whether the program ran to its end and displayed a picture."""
+        """Whether the program ran to its end and displayed an image."""
         return self.status == "edited"
 
     def misuse(self, axis: Axis | None) -> bool | None:
-        """Whether an executed program used a tool of the other axis than the picture's; None where that is not judged.
+        """Tells whether an executed program used a tool of the other axis than the image's; None where that is not
+        judged.
 
-        A program that did not execute is a failure, not a misuse, and a picture without one right axis
+        A program that did not execute is a failure, not a misuse, and an image without one right axis
         (`axis=None`) has no wrong tools (the paper's case study, Fig. 3).
         """
         if not self.executed or axis is None:
@@ -266,7 +267,7 @@ class Score:
 
     Attributes:
         value: The number.
-        answer: What was scored, for example the extracted final answer; None where there was nothing.
+        answer: Text that was scored, for example the extracted final answer; None where there was nothing.
         explanation: Why this value, one sentence.
     """
 
@@ -287,17 +288,17 @@ class Trace:
     """One rollout: at most two model turns around one tool program.
 
     Attributes:
-        sample: The question and picture.
+        sample: The question and image.
         turn_1: The model's first turn.
-        result: What came of its program.
+        result: Result of its program.
         turn_2: The model's second turn; None where turn 1 called no tool.
         scores: Reward components by name, for example `outcome`, `divergence`.
         attribution: Block distributions by whose they are (`student`, `teacher`), each a map from block name to
             probability; empty where the rollout has no attribution.
-        step: Of a training rollout, the optimiser step in which it was sampled, from 1; of a held-out rollout that a
-            training run keeps, the number of steps that its policy had taken, 0 before training; else None.
-        patches: By whose they are (`student`, `teacher`), the signed share of each of the picture's tokens in the
-            attribution (`iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
+        step: Optimiser step in which a training rollout was sampled, from 1; number of steps that the policy of a
+            held-out rollout of a training run had taken, 0 before training; else None.
+        patches: Signed share of each of the image's tokens in the attribution, by whose they are (`student`,
+            `teacher`; `iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
     """
 
     sample: Sample
@@ -320,7 +321,7 @@ class Trace:
         return bool(self.result.misuse(self.sample.axis))
 
     def to_json(self, image_path: str | None = None, edited_path: str | None = None) -> dict[str, Any]:
-        """Returns a JSON-ready dict; pictures are embedded unless a path says where they lie."""
+        """Returns a JSON-ready dict; images are embedded unless a path says where they lie."""
         return {
             "sample": self.sample.to_json(image_path),
             "turn_1": self.turn_1,

@@ -23,7 +23,7 @@ MANIFEST, EVALUATION = "manifest.json", "evaluation.json"
 
 
 def stamp(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with its format and kind in front, as its file holds it."""
+    """Returns a result with its format and kind in front, as its file holds it."""
     return {"format": FORMAT, "kind": kind} | {key: value for key, value in data.items() if key not in _STAMP}
 
 
@@ -99,13 +99,13 @@ class TrainingEvaluation:
     """What a training's `evaluation.json` holds: one set of held-out samples, before and after.
 
     Attributes:
-        settings: How rollouts were generated.
-        samples: How many samples.
+        settings: Settings of the generation.
+        samples: Number of samples.
         before: Measures before training, by name.
         after: Measures after training.
         differences: Paired differences, after less before, by the score's name.
-        attribution: By `before` and `after`, then by whose it is: the mean share of each block.
-        outcomes: By `before` and `after`: each sample's outcome.
+        attribution: Attribution by `before` and `after`, then by whose it is: the mean share of each block.
+        outcomes: Outcomes by `before` and `after`: each sample's outcome.
     """
 
     settings: Mapping[str, Any]
@@ -134,10 +134,10 @@ class SetMeasures:
     """One test set's part of an evaluation.
 
     Attributes:
-        samples: How many samples.
+        samples: Number of samples.
         data: SHA-256 of the set.
         measures: Measures by name.
-        outcomes: For each repeat each sample's outcome.
+        outcomes: Outcomes for each repeat each sample's outcome.
     """
 
     samples: int
@@ -194,7 +194,7 @@ Evaluation = TrainingEvaluation | SetsEvaluation
 
 
 def evaluation_kind(evaluation: Mapping[str, Any]) -> Literal["test_sets", "before_after"]:
-    """The kind of an evaluation as its file holds it."""
+    """Returns the kind of an evaluation as its file holds it."""
     return "test_sets" if "sets" in evaluation else "before_after"
 
 

@@ -66,7 +66,7 @@ COMPONENTS = {"mean": "reward", "weight": "weight"}
 
 
 def metric_name(name: str) -> str:
-    """The run folder's name of a number that a trainer logs; its own where the folder has none."""
+    """Returns the run folder's name of a number that a trainer logs; its own where the folder has none."""
     if name == "reward":
         return "reward/total"
     group, _, rest = name.partition("/")
@@ -77,7 +77,7 @@ def metric_name(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that matter to a run."""
+    """Collects versions of Python and of the installed packages that matter to a run."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    """Returns the source tree's commit, with `+changes` where it was edited since; None outside a checkout."""
     root = Path(__file__).resolve().parent
     try:
         head = _git(root, "rev-parse", "HEAD")
@@ -104,12 +104,14 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
+    """Returns SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
     return records_hash((sample.to_json(image_path=""), image_digest(sample.image)) for sample in samples)
 
 
 def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
-    """`data_hash` of samples that are laid out already: each one's JSON without its image, and its image's digest."""
+    """Returns `data_hash` of samples that are laid out already: each one's JSON without its image, and its image's
+    digest.
+    """
     digest = hashlib.sha256()
     for record, image in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
@@ -118,7 +120,7 @@ def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
 
 
 def hide_credentials(value: Any) -> Any:
-    """A configuration without the `user:password@` of addresses in it."""
+    """Returns a configuration without the `user:password@` of addresses in it."""
     if isinstance(value, Mapping):
         return {key: hide_credentials(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -155,7 +157,7 @@ class RunFolder:
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace]) -> None:
-        """Appends traces to `traces.jsonl`, their pictures as PNG files beside it, each distinct picture once."""
+        """Appends traces to `traces.jsonl`, their images as PNG files beside it, each distinct image once."""
         for trace in traces:
             append_record(self.path / "traces.jsonl", self._packed(trace))
 
@@ -168,7 +170,9 @@ class RunFolder:
         write_result(self.path / EVALUATION, evaluation_kind(evaluation), evaluation)
 
     def quarantine(self, part: str) -> Callable[[Any], None]:
-        """What keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without damage."""
+        """Returns what keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without
+        damage.
+        """
         path = self.path / f"{part}.quarantine.jsonl"
         return lambda damage: append_record(path, dataclasses.asdict(damage))
 
@@ -177,11 +181,11 @@ class RunFolder:
         return read_records(self.path / "metrics.jsonl")
 
     def read_traces(self) -> list[Trace]:
-        """Reads `traces.jsonl` with its pictures."""
+        """Reads `traces.jsonl` with its images."""
         return [Trace.from_json(record, self.path) for record in read_records(self.path / "traces.jsonl")]
 
     def read_held_out(self) -> list[Trace]:
-        """Reads `held-out.jsonl` with its pictures."""
+        """Reads `held-out.jsonl` with its images."""
         return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
 
     def read_evaluation(self) -> TrainingEvaluation:

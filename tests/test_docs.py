@@ -46,7 +46,7 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
         config = recipe.config and f"small-{recipe.config}.yaml"
         patch.setitem(build.RECIPES, name, dataclasses.replace(recipe, stages=stages, config=config))
     patch.setattr(build, "measure", functools.partial(build.measure, count=1))
-    patch.setattr(command, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(1))
+    patch.setattr(command, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
 
 
 def _two_variants(patch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from iapo.experiments.compare import Comparison
 from iapo.models import MODEL_FAMILIES, DecoderLayers, ModelFamily, add_family
 from iapo.plugins import resolve
 from iapo.records import Sample
-from iapo.rewards.presets import find_reward, make_outcome, make_preset, reward_label
+from iapo.rewards.presets import find_reward, make_outcome, make_preset
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, read_first_turn
@@ -36,8 +36,10 @@ from iapo.studies.attribute import run_attribute
 from iapo.studies.attribute_inputs import held_out_sample, plan_of
 from iapo.studies.case_study import CaseStudyPlan
 from iapo.tools import TOOLS, offered_tools
+from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
-from iapo.training.run import RunArguments, parse, run
+from iapo.training.run import run
+from iapo.training.settings import parse, reward_label
 
 TOOL = '''
 from iapo import define
@@ -104,7 +106,7 @@ def write(name: str, text: str) -> None:
         ),
         ("broken.py:f", r"broken\.py cannot be imported \(SyntaxError"),
         ("needy.py:f", "cannot be imported .*No module named 'absent_module_of_mine'"),
-        ("mine.py:shrot", r"no reward 'shrot' in mine\.py; did you mean 'short'\? There is .*short"),
+        ("mine.py:shrot", r"no reward 'shrot' in mine\.py; did you mean short\? Or use one of .*short"),
         ("mine.py:number", "is of type int; give a function"),
         ("mine.py:many", "takes 3 arguments; give a function"),
     ],
@@ -174,12 +176,12 @@ def test_what_a_reward_uses_tells_the_settings() -> None:
     }
     assert IAPOConfig("x", bf16=False, reward="mine.py:far").penalty_weight == 0.1
     assert IAPOConfig("x", bf16=False, reward="mine.py:short").penalty_weight == 0
-    with pytest.raises(InputError, match=r"no reward 'iapoo'; did you mean 'iapo'\?"):
+    with pytest.raises(InputError, match=r"no reward 'iapoo'; did you mean iapo\?"):
         IAPOConfig("x", bf16=False, reward="iapoo")
     comparison = Comparison(methods=("grpo", "iapo+mine.py:short"), reference="iapo+mine.py:short")
-    assert [(one.name, one.flags) for one in comparison.trials] == [
-        ("grpo", ("--reward", "grpo")),
-        ("iapo+short", ("--reward", "iapo+mine.py:short")),
+    assert [(one.name, one.settings) for one in comparison.trials] == [
+        ("grpo", {"reward": "grpo"}),
+        ("iapo+short", {"reward": "iapo+mine.py:short"}),
     ]
     assert reward_label("pack.mine:short") == "short"
 
@@ -197,7 +199,7 @@ def test_a_tool_from_outside() -> None:
     write("empty.py", "from iapo import TOOLS\n")
     for setting, sentence in (
         ("empty.py", "holds no tool"),
-        ("focus_on_rows_with_msk", r"did you mean 'focus_on_rows_with_mask'\?"),
+        ("focus_on_rows_with_msk", r"did you mean focus_on_rows_with_mask\?"),
         ("mine.py,mine.py:invert", "name 'invert_columns' twice"),
         (",", "name some"),
         ("mine.py:invert_columns", "of type function; give what iapo.define makes"),
@@ -323,7 +325,7 @@ def test_the_methods_of_the_table(
     for settings, sentence in (
         (AttributionSettings(method="integrated"), "needs a path of 2 steps"),
         (AttributionSettings(method="gradient", steps=3), "has one step, not 3"),
-        (AttributionSettings(method="gradeint"), r"did you mean 'gradient'\?"),
+        (AttributionSettings(method="gradeint"), r"did you mean gradient\?"),
         (AttributionSettings(steps=0), "give at least 1"),
     ):
         with pytest.raises(InputError, match=sentence):

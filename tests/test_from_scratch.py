@@ -91,7 +91,7 @@ class Watched(IAPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         self.state.global_step -= STEP
         self.advantages: Tensor = output["advantages"].clone()
-        self.finished: list[Rollout] = list(self._rollouts)
+        self.finished: list[Rollout] = list(self._batch.rollouts)
         return output
 
 

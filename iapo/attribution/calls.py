@@ -37,7 +37,7 @@ Turn = tuple[Sequence[int], Sequence[bool]]
 """A first turn in one model's tokens, and which of them belong to the program."""
 
 Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
-"""Pictures -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (pictures, 3)."""
+"""Images -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (images, 3)."""
 
 
 class Prompt(Protocol):
@@ -57,14 +57,14 @@ class Prompt(Protocol):
 
     @property
     def images(self) -> Sequence[Image.Image]:
-        """The pictures; the first is the one that the prompt shows."""
+        """The images; the first is the one that the prompt shows."""
 
 
 class RowCache:
     """The most recently used rows, by key.
 
     Args:
-        rows: How many are kept at most.
+        rows: Number of rows kept at most.
     """
 
     def __init__(self, rows: int = CACHE_ROWS) -> None:
@@ -77,7 +77,7 @@ class RowCache:
         return len(self._rows)
 
     def get(self, key: str) -> Tensor | None:
-        """The row of a key, which is then the most recently used one; None where there is none."""
+        """Returns the row of a key, which is then the most recently used one; None where there is none."""
         if key not in self._rows:
             return None
         self._rows.move_to_end(key)
@@ -97,7 +97,7 @@ class Attributor:
 
     Args:
         model: The model, unwrapped.
-        pixels: How its processor turns pictures into patches.
+        pixels: Function of its processor that turns images into patches.
         settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
@@ -119,7 +119,7 @@ class Attributor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
 
         Args:
-            prompts: One a turn, each with one picture.
+            prompts: Prompts, one a turn, each with one image.
             turns: The first turns; what stands behind the last scored token does not matter.
 
         Returns:
@@ -132,11 +132,11 @@ class Attributor:
         return rows[:, :-1] if self.settings.log_probs else rows
 
     def log_probs(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """Mean log-probability of each turn's scored tokens, from the very passes that explain them.
+        """Returns the mean log-probability of each turn's scored tokens, from the very passes that explain them.
 
         Args:
-            prompts: As in `distributions`; what is explained by now is remembered where there is a cache.
-            turns: The same.
+            prompts: Prompts as in `distributions`; what is explained by now is remembered where there is a cache.
+            turns: Turns, the same.
 
         Returns:
             In nats a token, shape (len(turns),), fp32, on the CPU.
@@ -149,13 +149,13 @@ class Attributor:
         return self._rows(prompts, turns)[:, -1]
 
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
-        """Signed shares of each prompt's picture tokens, which block distributions do not tell; nothing is remembered.
+        """Returns signed shares of each prompt's image tokens, which block distributions do not tell; keeps nothing.
 
         They are the gradient's where the method scores no tokens.
 
         Args:
-            prompts: As in `distributions`.
-            turns: The same.
+            prompts: Prompts as in `distributions`.
+            turns: Turns, the same.
 
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
@@ -171,17 +171,17 @@ class Attributor:
         return grids
 
     def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:
-        """Scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
+        """Returns the scores of each call's prompt tokens: the method's, or the gradient's where it has none."""
         function = self.method.tokens or METHODS["gradient"].tokens
         assert function is not None
         return function(self.model, calls, pictures, self.settings)
 
     def prepare(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], Pictures]:
-        """The calls as `iapo.attribution.methods` take them, with their distinct pictures.
+        """Returns the calls as `iapo.attribution.methods` take them, with their distinct images.
 
         Args:
-            prompts: As in `distributions`.
-            turns: The same.
+            prompts: Prompts as in `distributions`.
+            turns: Turns, the same.
 
         Raises:
             ValueError: If a turn has no scored token, or the target takes none.
@@ -190,11 +190,11 @@ class Attributor:
         return self._with_pictures(calls, images)
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """A distribution for each turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
+        """Returns a distribution a turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
         calls, images = self._calls(prompts, turns)
-        # Image tokens look alike whatever is in the picture, so the picture is a part of the key. Within one call of
+        # Image tokens look alike whatever is in the image, so the image is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
         keys = [self._key(call, names) for call in calls]
@@ -236,7 +236,7 @@ class Attributor:
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
-        """A digest, since the ids themselves would take more memory than what is kept under them."""
+        """Digests a call, since the ids themselves would take more memory than what is kept under them."""
         assert call.picture is not None
         # What an attribution depends on beside the model and the call.
         about: tuple[object, ...] = (
@@ -255,7 +255,7 @@ class Attributor:
     def _with_pictures(
         self, calls: Sequence[CallInput], images: Sequence[Image.Image]
     ) -> tuple[list[CallInput], Pictures]:
-        """The pictures that calls use, and the calls with their pictures' places among them."""
+        """Collects the images that calls use, and gives the calls their images' places among them."""
         used = sorted({call.picture for call in calls if call.picture is not None})
         place = {old: new for new, old in enumerate(used)}
         pixels = self.pixels([images[index] for index in used])
@@ -284,5 +284,5 @@ class Attributor:
 
 
 def picture_digest(image: Image.Image) -> str:
-    """SHA-256 of a picture as a model sees it: its size and its RGB pixels, whatever its mode."""
+    """Returns SHA-256 of an image as a model sees it: its size and its RGB pixels, whatever its mode."""
     return hashlib.sha256(f"{image.size} ".encode() + to_rgb(image).tobytes()).hexdigest()

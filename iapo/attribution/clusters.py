@@ -17,14 +17,14 @@ CallKey = tuple[Prompt, tuple[int, ...], tuple[bool, ...]]
 
 
 def call_key(call: CallInput) -> CallKey:
-    """What a call's scores depend on, the prompt first; nothing after the last scored token is a part of it."""
+    """Returns what a call's scores depend on, the prompt first; nothing after the last scored token is a part of it."""
     end = scored_length(call)
     prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.picture)
     return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end])
 
 
 def scored_length(call: CallInput) -> int:
-    """The number of turn tokens up to the last scored one."""
+    """Counts the turn tokens up to the last scored one."""
     return _last(call.target) + 1
 
 
@@ -71,7 +71,7 @@ def chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, 
 
     Args:
         lengths: The calls' turn tokens.
-        device: Where they run.
+        device: Device on which they run.
 
     Yields:
         The first call of each pass and the one after its last.

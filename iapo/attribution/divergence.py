@@ -46,17 +46,17 @@ def block_distribution(scores: Tensor, normalization: Normalization = "magnitude
 
 
 def worst_divergence(blocks: int) -> float:
-    """The divergence that a rollout without an attribution gets: `log m`, the bound of `kl_divergence`."""
+    """Returns the divergence of a rollout without an attribution: `log m`, the bound of `kl_divergence`."""
     return math.log(blocks)
 
 
 def misuse_auc(divergences: Tensor, misused: Tensor, right: Tensor) -> float:
-    """How well the divergence tells misuse where GRPO compares rollouts, which is within groups.
+    """Measures how well the divergence tells misuse where GRPO compares rollouts, which is within groups.
 
     Args:
-        divergences: One a rollout, shape (groups, G).
-        misused: Which rollouts called a wrong tool, same shape.
-        right: Which of them called right ones, same shape.
+        divergences: Divergences of rollouts, shape (groups, G).
+        misused: Mask of the rollouts that called a wrong tool, same shape.
+        right: Mask of those that called right ones, same shape.
 
     Returns:
         Of the pairs of a misused and a right call in one group the share in which the misused one has the larger
@@ -68,7 +68,7 @@ def misuse_auc(divergences: Tensor, misused: Tensor, right: Tensor) -> float:
 
 
 def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """`KL(student || teacher)` in nats, clipped to `[0, log m]`.
+    """Computes `KL(student || teacher)` in nats, clipped to `[0, log m]`.
 
     Args:
         student: Probabilities, shape (..., m).
@@ -84,5 +84,5 @@ def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def penalty_weight(step: int, initial: float, decay: float) -> float:
-    """`lambda_k = lambda_0 exp(-decay k)`: the weight of the divergence at optimiser step `k`."""
+    """Computes `lambda_k = lambda_0 exp(-decay k)`: the weight of the divergence at optimiser step `k`."""
     return initial * math.exp(-decay * step)

@@ -1,11 +1,11 @@
 """Gradient x embedding of log p(tool call), summed per block (docs/method.md, section 3).
 
 The reference computation: one padded batch of whole sequences, logits at the call's tokens only, the vision tower run
-once per distinct picture, gradients of activations only (no parameter's `.grad` is touched).
+once per distinct image, gradients of activations only (no parameter's `.grad` is touched).
 
 What enters the language model at a position is one vector in Qwen2.5-VL, the merged input embedding. In Qwen3-VL a
-picture enters again behind each of the first layers, as deepstack features. Both are held in one tensor of *inputs*,
-shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero where there is no picture.
+image enters again behind each of the first layers, as deepstack features. Both are held in one tensor of *inputs*,
+shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero where there is no image.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class CallInput:
         block_of: The block of each prompt position, length P, values `0 .. m-1`.
         blocks: The number of blocks m.
         turn_ids: The first turn, length T.
-        target: Which turn tokens are scored (the program's; the thought before it only conditions), length T.
-        picture: Index of the prompt's picture in the batch's pixel tensors, or None where the prompt has none.
+        target: Turn tokens are scored (the program's; the thought before it only conditions), length T.
+        picture: Index of the prompt's image in the batch's pixel tensors, or None where the prompt has none.
     """
 
     prompt_ids: Sequence[int]
@@ -52,11 +52,11 @@ class CallInput:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The distinct pictures of a batch.
+    """The distinct images of a batch.
 
     Attributes:
-        pixel_values: Patches of all pictures, shape (patches, features).
-        grid_thw: Time, height and width of each picture in patches, shape (pictures, 3).
+        pixel_values: Patches of all images, shape (patches, features).
+        grid_thw: Time, height and width of each image in patches, shape (images, 3).
     """
 
     pixel_values: Tensor
@@ -69,14 +69,14 @@ def block_scores(
     """Scores every prompt block of every call: `S_j = sum_{i in I_j} <ds/de_i, e_i>`.
 
     `s` is the sum of log-probabilities of the call's target tokens and `e_i` the merged input embedding (text
-    embeddings with the projected picture scattered in), a leaf cut off from the vision tower. At a picture's positions
+    embeddings with the projected image scattered in), a leaf cut off from the vision tower. At an image's positions
     in Qwen3-VL, the same product for each deepstack feature is added. Calls are independent, so one backward pass
     serves the batch.
 
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
-        calls: What to explain; all with the same number of blocks m.
-        pictures: The distinct pictures that `CallInput.picture` refers to.
+        calls: Calls to explain, all with the same number of blocks m.
+        pictures: The distinct images that `CallInput.picture` refers to.
         steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x input. With many
             (hundreds; for Qwen3-VL thousands), the scores sum to `s(x) - s(baseline)` (completeness).
 
@@ -107,7 +107,7 @@ def block_scores(
 
 
 def _path(steps: int) -> list[tuple[float, float]]:
-    """Points of the path from the baseline (0) to the input (1) with the part of the path that each stands for.
+    """Lays out points from the baseline (0) to the input (1), with the part of the path that each stands for.
 
     They crowd towards 0: a normalised network hardly sees the scale of its input until that is about as small as the
     normalisation's epsilon, so that nearly all of the change from the baseline happens in the first few hundredths.
@@ -119,7 +119,7 @@ def _path(steps: int) -> list[tuple[float, float]]:
 
 
 def call_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None) -> Tensor:
-    """`s` of every call: the sum of log-probabilities of its target tokens, shape (len(calls),), without gradient."""
+    """Computes `s` of every call, its target tokens' summed log-probability, shape (len(calls),), without gradient."""
     with torch.no_grad():
         batch = _Batch.build(model, calls, pictures)
         return batch.log_probs(model, batch.inputs)
@@ -133,7 +133,7 @@ def run_language_model(
     Args:
         model: The whole model, whose own forward pass would drop the deepstack features of given embeddings.
         inputs: Shape (K, N, L, H); see the head of this module.
-        is_image: Where a picture stands, shape (N, L).
+        is_image: Mask of the images' positions, shape (N, L).
         position_ids: Rotary positions, shape (3, N, L).
         cache: Keys and values of what comes before, extended in place; None starts without any and keeps none.
 
@@ -156,7 +156,7 @@ def run_language_model(
 
 
 def dot(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """Scores of positions, fp32: products summed over the units and the K inputs, shape (K, ..., H) -> (...)."""
+    """Scores positions, fp32: products summed over the units and the K inputs, shape (K, ..., H) -> (...)."""
     return (gradient.float() * inputs.detach().float()).sum(-1).sum(0)
 
 
@@ -219,7 +219,7 @@ class _Batch:
 def _merge(
     model: PreTrainedModel, ids: Tensor, is_image: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The inputs of a batch, each distinct picture seen once, and the grids of its rows' pictures in order."""
+    """Builds the inputs of a batch, each distinct image seen once, and the grids of its rows' images in order."""
     embeddings = model.get_input_embeddings()(ids)
     used = [index for index in picture_of if index is not None]
     if pictures is None and (used or is_image.any()):

@@ -31,9 +31,9 @@ class Method:
     """One attribution method.
 
     Attributes:
-        name: As settings and plots call it.
+        name: Name as settings and plots call it.
         scores: Scores the blocks.
-        cost: What a call costs, in words.
+        cost: Cost of a call, in words.
         tokens: Scores single tokens, for heat maps; None where the method has no such scores.
         scores_with_log_probs: Scores, and from the same passes the log-probabilities of each turn's tokens up to the
             last scored one; None where they need a pass of their own.
@@ -108,7 +108,7 @@ METHODS: Mapping[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """The attribution method of that name.
+    """Returns the attribution method of that name.
 
     Args:
         name: One of `METHODS`, or a reference (`iapo.plugins`) to a `Method`, or to a function
@@ -126,7 +126,7 @@ def find_method(name: str) -> Method:
 
 
 def chosen_method(settings: AttributionSettings) -> Method:
-    """The method of settings; where they name none, the gradient, or with several steps the integrated path.
+    """Returns the method of settings; where they name none, the gradient, or with several steps the integrated path.
 
     Raises:
         InputError: If there is none, or it does not go with the number of steps.
@@ -146,7 +146,7 @@ def _is_method(value: object) -> bool:
 
 
 def _checked(name: str, function: Scores) -> Scores:
-    """The function, with what it returns checked: a wrong shape would be taken for scores of other blocks."""
+    """Returns the function, with what it returns checked: a wrong shape would be taken for scores of other blocks."""
 
     def scores(
         model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings

@@ -28,7 +28,7 @@ def occlusion_scores(
     block makes the call, given all other blocks. A block that makes the call less likely scores below 0, and blocks
     that say the same thing all score near 0, since each stands in for the others; scores do not sum to anything.
 
-    The block's positions leave the sequence, with the chat scaffolding that belongs to them (and, for a picture, its
+    The block's positions leave the sequence, with the chat scaffolding that belongs to them (and, for an image, its
     features); what follows moves up, its rotary positions computed anew for the shorter sequence. Nothing is set to
     zero, which to a model is a token like any other.
 
@@ -36,8 +36,8 @@ def occlusion_scores(
 
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode is left alone.
-        calls: What to explain; all with the same number of blocks m.
-        pictures: The distinct pictures that `CallInput.picture` refers to.
+        calls: Calls to explain, all with the same number of blocks m.
+        pictures: The distinct images that `CallInput.picture` refers to.
         batch_size: Sequences in one forward pass.
 
     Returns:
@@ -75,15 +75,15 @@ def occlusion_scores(
 
 
 def without_block(call: CallInput, block: int, image_token: int) -> CallInput:
-    """The same call after a prompt from which a block is cut out; the other blocks keep their numbers.
+    """Cuts a block out of a call's prompt; the other blocks keep their numbers.
 
     Args:
         call: The call.
         block: The block to remove.
-        image_token: The id of an image token; a prompt that loses all of them has no picture any more.
+        image_token: The id of an image token; a prompt that loses all of them has no image any more.
 
     Raises:
-        ValueError: If nothing is left to predict the first scored token, or a picture would be cut in two.
+        ValueError: If nothing is left to predict the first scored token, or an image would be cut in two.
     """
     kept = [index for index, owner in enumerate(call.block_of) if owner != block]
     ids = [call.prompt_ids[index] for index in kept]

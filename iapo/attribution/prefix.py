@@ -71,8 +71,8 @@ def prefix_block_scores(
 
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped.
-        calls: What to explain; all with the same number of blocks m.
-        pictures: The distinct pictures that `CallInput.picture` refers to.
+        calls: Calls to explain, all with the same number of blocks m.
+        pictures: The distinct images that `CallInput.picture` refers to.
         with_log_probs: Whether to return the log-probabilities of the turns as well.
 
     Returns:
@@ -168,7 +168,7 @@ def _score(
         model: The model, frozen.
         prefix: The cluster's U prompts.
         batch: The whole sequences of all calls.
-        rows: Where these calls stand in the batch.
+        rows: Rows of these calls in the batch.
         calls: The n times U calls.
         every: Whether the log-probabilities of unscored tokens are wanted, too; else they are zero.
 
@@ -219,10 +219,10 @@ def _suffix_gradients(
         model: The model, frozen.
         prefix: The prompts.
         batch: The whole sequences of all calls.
-        rows: Where these k calls stand in the batch.
+        rows: Rows of these k calls in the batch.
         of_prompt: Each call's prompt, shape (k,).
         calls: The calls.
-        every: As in `_score`.
+        every: Every, the same as in `_score`.
 
     Returns:
         Scores of the prompts' last tokens, shape (k,); the gradients with respect to the states, each with k rows;
@@ -262,12 +262,12 @@ def _suffix_gradients(
 
 
 def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units); softmax in fp32."""
+    """Computes log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units), in fp32."""
     return -cross_entropy(model.lm_head(hidden).float(), tokens, reduction="none")
 
 
 def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> list[Tensor]:
-    """Log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
+    """Computes log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
     lengths = [scored_length(call) for call in calls]
     turns = [
         replace(call, turn_ids=call.turn_ids[:length], target=[True] * length)
@@ -281,7 +281,7 @@ def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], picture
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode and no gradients of parameters while it is open; then each module and parameter is as before.
+    """Keeps eval mode and no gradients of parameters while it is open; then each module and parameter is as before.
 
     Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
     """

@@ -13,16 +13,16 @@ class AttributionSettings:
     """How calls are attributed and compared.
 
     Attributes:
-        target: Whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
-        normalization: How block scores become a distribution.
+        target: Target whose log-probability is explained: the program's tokens (`call`) or all of turn 1 (`turn`).
+        normalization: Rule by which block scores become a distribution.
         eps: Weight of the uniform distribution in it.
         method: Name of the attribution method (`iapo.attribution.methods`); None is the gradient, or with several
             steps the integrated path.
         steps: Points of the integrated path; 1 is no path.
         no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
         batch_size: Calls in one forward pass.
-        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or its own greedy call
-            to the same prompt (`own_call`).
+        teacher_reference: Call the teacher explains: the student's own (`student_call`), or its own greedy call to the
+            same prompt (`own_call`).
         teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
             `teacher_reference` says.
         max_turn_tokens: Longest turn of a teacher that writes its own call.
@@ -68,7 +68,7 @@ class AttributionArguments(Protocol):
 
 
 def alignment_settings(args: AttributionArguments) -> AttributionSettings:
-    """The part of the configuration that says how attributions are computed and compared."""
+    """Reads from a configuration how attributions are computed and compared."""
     return AttributionSettings(
         target=args.attribution_target,
         normalization=args.attribution_normalization,

@@ -1,7 +1,7 @@
 """Tangents of a prompt's cached keys and values, one for each of its blocks: forward-mode differentiation.
 
 A block's tangent is the derivative of the cache in the direction of that block's inputs: its embeddings, and in
-Qwen3-VL a picture's deepstack features, which enter behind the first layers. It does not depend on what
+Qwen3-VL an image's deepstack features, which enter behind the first layers. It does not depend on what
 follows the prompt, so all calls of a group share it, and since attention is causal it is zero before the block begins.
 A call's score of the block is then the product of the tangent with the call's gradient with respect to the cache.
 
@@ -58,7 +58,7 @@ class Tangents:
     Attributes:
         states: Keys and values of each layer in turn, leaves, shapes (U, heads, tokens, head units).
         tangents: Their tangents, shapes (rows of all segments, heads times head units).
-        segments: Which rows belong to which block.
+        segments: Rows belong to which block.
     """
 
     states: list[Tensor]
@@ -71,7 +71,7 @@ class Tangents:
         return self.states[0].shape[-2]
 
     def scores(self, cotangents: Sequence[Tensor], blocks: int) -> Tensor:
-        """What the tokens contribute to the scores of n calls to each prompt.
+        """Returns what the tokens contribute to the scores of n calls to each prompt.
 
         Args:
             cotangents: The calls' gradients with respect to the states, shapes (n U, heads, tokens or more, head
@@ -111,7 +111,7 @@ def tangents_where_cheaper(
 
 
 def best_cut(block_of: Tensor, calls: int) -> int:
-    """How many of the prompts' first tokens are cheaper to differentiate by tangents than by products.
+    """Counts the prompts' first tokens that are cheaper to differentiate by tangents than by products.
 
     A position costs a tangent for each block that has begun, or a vector-Jacobian product for each call. Later
     positions need more tangents and as many products, so tangents serve the tokens up to some cut, if any.
@@ -138,7 +138,7 @@ def best_cut(block_of: Tensor, calls: int) -> int:
 
 
 def is_known(model: PreTrainedModel) -> bool:
-    """Whether the language model consists of layers whose tangents are known here, unpatched and without hooks."""
+    """Returns whether the language model consists of layers with tangents known here, unpatched and without hooks."""
     text = model.model.language_model
     decoder = decoder_of(text)
     if decoder is None or getattr(text, "has_sliding_layers", False):
@@ -160,7 +160,7 @@ def is_known(model: PreTrainedModel) -> bool:
 
 
 def _is_patched(module: nn.Module) -> bool:
-    """Whether a forward pass of its own stands before that of the module's class, and can change what is asked here."""
+    """Returns whether a module has a forward pass of its own before its class's, which can change what is asked."""
     own = vars(module).get("forward")
     return own is not None and not getattr(own, "only_adds_arguments", False)
 
@@ -228,7 +228,7 @@ class _Rows:
     """The layout of tangents: for each prompt and block the positions from the block's first one on, N rows in all.
 
     Attributes:
-        segments: Which rows belong to which block.
+        segments: Rows belong to which block.
         places: The place of each row's position among all positions of the prompts, shape (N,).
         is_own: Whether each row's position belongs to its block, shape (N, 1).
     """
@@ -257,14 +257,14 @@ class _Rows:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module is linear but for a bias: PyTorch's own, or that with plain LoRA adapters."""
+    """Returns whether a module is linear but for a bias: PyTorch's own, or that with plain LoRA adapters."""
     if type(module).__module__ == "peft.tuners.lora.layer" and type(module).__name__ == "Linear":
         return type(module.base_layer) is nn.Linear and not module.lora_variant
     return type(module) is nn.Linear
 
 
 def _linear_tangent(module: nn.Module, tangent: Tensor) -> Tensor:
-    """The module without its biases; taken off afterwards, a large bias would leave its rounding error behind."""
+    """Returns a module without its biases; taken off afterwards, a large bias would leave its rounding error behind."""
     biased = [one for one in module.modules() if isinstance(one, nn.Linear) and one.bias is not None]
     biases = [one.bias for one in biased]
     try:
@@ -278,12 +278,12 @@ def _linear_tangent(module: nn.Module, tangent: Tensor) -> Tensor:
 
 
 def _head_norms(attention: Any, decoder: DecoderLayers) -> dict[int, Any]:
-    """The norms of single heads, by their place among keys, values and queries; not every family has such."""
+    """Returns the norms of single heads, by their place among keys, values and queries; not every family has such."""
     return {0: attention.k_norm, 2: attention.q_norm} if decoder.head_norms else {}
 
 
 def _unit(norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What RMSNorm makes of x before its weight, and the factor that it applies, in fp32 at least."""
+    """Returns what RMSNorm makes of x before its weight, and the factor that it applies, in fp32 at least."""
     wide = _wide(x)
     factor = torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.variance_epsilon)
     return wide * factor, factor
@@ -294,7 +294,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _norm_tangent(norm: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> Tensor:
-    """RMSNorm: scaled, without the part along the output."""
+    """Computes RMSNorm's tangent: scaled, without the part along the output."""
     unit, factor = (rows.pick(one) for one in _unit(norm, x))
     wide = _wide(tangent)
     along = (unit * wide).mean(-1, keepdim=True)
@@ -306,7 +306,7 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    """The gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
+    """Returns the gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
     gate, up = mlp.gate_proj(x), mlp.up_proj(x)
     sigmoid = gate.sigmoid()
     value = gate * sigmoid
@@ -321,7 +321,7 @@ def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Ten
 def _attention(
     heads: Sequence[Tensor], of_heads: Sequence[Tensor], rows: _Rows, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention and its tangents.
+    """Runs causal attention and its tangents.
 
     With weights W = softmax(Q K') and outputs O = W V, and D = W * (dQ K' + Q dK'), the tangent of the outputs is
     D V - (row sums of D) O + W dV. A block's dK and dV begin with the block.

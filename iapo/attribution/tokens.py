@@ -1,4 +1,4 @@
-"""Attribution of single tokens, and where in the picture they lie: what a heat map shows."""
+"""Attribution of single tokens, and where in the image they lie: what a heat map shows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
 
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
-        call: What to explain.
-        pictures: The pictures that `CallInput.picture` refers to.
-        steps: As in `block_scores`: 1 is gradient x embedding, more are points of the integrated path.
+        call: Call to explain.
+        pictures: The images that `CallInput.picture` refers to.
+        steps: Number of points of the integrated path, as in `block_scores`; 1 is gradient x embedding.
 
     Returns:
         Scores, shape (P,), fp32, on the model's device.
@@ -39,13 +39,13 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
 def all_token_scores(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, steps: int = 1
 ) -> list[Tensor]:
-    """`token_scores` of many calls at once; prompts that calls share run once where `steps` is 1.
+    """Scores every prompt token of many calls; prompts that calls share run once where `steps` is 1.
 
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters are left as they are.
-        calls: What to explain.
-        pictures: The pictures that `CallInput.picture` refers to.
-        steps: As in `block_scores`.
+        calls: Calls to explain.
+        pictures: The images that `CallInput.picture` refers to.
+        steps: Number of points of the integrated path; 1 is gradient x embedding.
 
     Returns:
         One tensor a call, shape (P,) of its own prompt, fp32, on the model's device.
@@ -59,7 +59,7 @@ def all_token_scores(
 
 
 def _by_token(calls: Sequence[CallInput]) -> list[CallInput]:
-    """The calls with each prompt token as a block of its own; calls of a batch must have the same number of blocks."""
+    """Makes each prompt token a block of its own; calls of a batch must have the same number of blocks."""
     most = max((len(call.prompt_ids) for call in calls), default=0)
     return [replace(call, block_of=range(len(call.prompt_ids)), blocks=most) for call in calls]
 
@@ -67,17 +67,17 @@ def _by_token(calls: Sequence[CallInput]) -> list[CallInput]:
 def picture_shares(
     scores: Tensor, prompt_ids: Sequence[int], image_token: int, grid_thw: Tensor | Sequence[int], merge: int
 ) -> NDArray[np.float32]:
-    """Signed shares of a picture's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models compare.
+    """Computes signed shares of an image's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models compare.
 
     Args:
         scores: The score of each prompt token, shape (P,).
-        prompt_ids: As in `patch_map`.
-        image_token: The same.
-        grid_thw: The same.
-        merge: The same.
+        prompt_ids: The prompt's token ids, as in `patch_map`.
+        image_token: Image token, the same.
+        grid_thw: Grid thw, the same.
+        merge: Merge, the same.
 
     Returns:
-        Shape (height / merge, width / merge), as in `patch_map`; their absolute values sum to the picture's part.
+        Shape (height / merge, width / merge), as in `patch_map`; their absolute values sum to the image's part.
 
     Raises:
         ValueError: As in `patch_map`.
@@ -93,20 +93,20 @@ def patch_map(
     grid_thw: Tensor | Sequence[int],
     merge: int,
 ) -> NDArray[np.float32]:
-    """Lays the scores of a picture's tokens out as the picture lies.
+    """Lays the scores of an image's tokens out as the image lies.
 
     Args:
         scores: The score of each prompt token, length P.
-        prompt_ids: The prompt's token ids, length P, with one picture in it.
+        prompt_ids: The prompt's token ids, length P, with one image in it.
         image_token: The id of an image token.
-        grid_thw: Time (1 for a picture), height and width of the picture in patches.
+        grid_thw: Time (1 for an image), height and width of the image in patches.
         merge: Patches along each side of one token's square.
 
     Returns:
-        The scores of the picture's tokens, shape (height / merge, width / merge), the picture's top row first.
+        The scores of the image's tokens, shape (height / merge, width / merge), the image's top row first.
 
     Raises:
-        ValueError: If the prompt's image tokens are not as many as the picture has.
+        ValueError: If the prompt's image tokens are not as many as the image has.
     """
     time, height, width = (int(side) for side in grid_thw)
     rows, columns = height // merge, width // merge

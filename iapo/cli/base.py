@@ -32,7 +32,7 @@ class Known:
     """What is known of the verb that runs, for the last line of an unexpected error.
 
     Attributes:
-        folder: Where it writes to, if that is known.
+        folder: Folder that it writes to, if that is known.
     """
 
     folder: Path | None = None
@@ -42,7 +42,7 @@ class Verb(TyperCommand):
     """A verb: with `--quiet` it prints nothing; where it writes to is remembered."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Called by the parser, when all options are read."""
+        """Runs the verb; the parser calls it when all options are read."""
         out = ctx.params.get("out")
         Known.folder = out if isinstance(out, Path) else None
         with contextlib.ExitStack() as stack:
@@ -57,7 +57,7 @@ class Group(TyperGroup):
     """A group of verbs; alone, it says what it has."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Called by the parser."""
+        """Resolves the verb; the parser calls it."""
         return super().parse_args(ctx, args or ["--help"])
 
     def get_help_option(self, ctx: Any) -> Any:
@@ -92,7 +92,7 @@ class Lazy(Group):
     """A group whose verbs are not imported to list them.
 
     Attributes:
-        verbs: What each does, by name.
+        verbs: Sentence on each, by name.
     """
 
     verbs: ClassVar[Mapping[str, str]] = {}
@@ -102,7 +102,7 @@ class Lazy(Group):
         self.commands = _Verbs(self.verbs)  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the verbs, in order."""
+        """Returns the names of the verbs, in order."""
         return list(self.verbs)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -138,5 +138,5 @@ def sentence(error: Any) -> str:
 
 
 def options_of(context: typer.Context) -> list[str]:
-    """Names of a verb's own options, as a mistyped setting may have meant them."""
+    """Returns the names of a verb's own options, as a mistyped setting may have meant them."""
     return [one.lstrip("-").replace("-", "_") for parameter in context.command.params for one in parameter.opts]

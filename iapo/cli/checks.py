@@ -19,7 +19,7 @@ def checkpoint(parameter: typer.CallbackParam, value: Any) -> Any:
 
 
 def check_checkpoint(name: str) -> None:
-    """As `checkpoint`, of one name.
+    """Refuses one name that is no checkpoint, as `checkpoint` does.
 
     Raises:
         InputError: If it is no checkpoint.
@@ -61,7 +61,7 @@ def check_source(name: str) -> None:
 
 
 def check_sets(text: str) -> None:
-    """As `check_source`, of a list with commas between; each name once, and at least one.
+    """Checks a list with commas between as `check_source` does; each name once, and at least one.
 
     Raises:
         InputError: If the list or one of its names cannot be.

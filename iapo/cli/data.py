@@ -15,7 +15,7 @@ app = make_app(help="Data sets: check, convert and look at them, make synthetic 
 Source = Annotated[str, typer.Argument(metavar="PATH", help="File, folder or hub id.")]
 Split = Annotated[str | None, typer.Option(help="Split; needed where there are several.")]
 Format = Annotated[str | None, typer.Option(help="Format of the data; detected if not given.")]
-FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search pictures without boxes for some.")]
+FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search images without boxes for some.")]
 
 
 @app.command("check", cls=Verb)
@@ -46,7 +46,7 @@ def data_convert(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a data set as one parquet file with its pictures; damaged rows are listed in OUT.damaged.jsonl."""
+    """Write a data set as one parquet file with its images; damaged rows are listed in OUT.damaged.jsonl."""
     from iapo.data.convert import convert
     from iapo.display.terminal import say
 
@@ -73,7 +73,7 @@ def data_show(
     find_boxes: FindBoxes = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the first rows of a data set with their boxes, as a picture and as an HTML page."""
+    """Draw the first rows of a data set with their boxes, as an image and as an HTML page."""
     from iapo.data.sheet import show
     from iapo.display.terminal import say
 

@@ -82,6 +82,7 @@ def evaluate(
 
     from iapo.display.tables import evaluation_table
     from iapo.evaluation.run import evaluate_with_progress, make_plan
+    from iapo.results import stamp
 
     plan = make_plan(
         model,
@@ -107,4 +108,4 @@ def evaluate(
     )
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
-    write_json(json, found)
+    write_json(json, stamp("test_sets", found.to_json()))

@@ -1,6 +1,6 @@
-"""Boxes as data sets write them -> boxes by name, in pixels of the picture.
+"""Boxes as data sets write them -> boxes by name, in pixels of the image.
 
-Data sets write boxes in pixels or as fractions of the picture's sides, as a map from name to box, as a list beside a
+Data sets write boxes in pixels or as fractions of the image's sides, as a map from name to box, as a list beside a
 list of names, or as a list for each edge; they write "no boxes" as nothing, as an empty map, as `{"x1": "none"}`, or as
 the empty places that a table of structs has for other rows' names.
 """
@@ -16,7 +16,7 @@ from iapo.records import Box
 EDGES = ("x1", "y1", "x2", "y2")
 
 SPILL = 0.05
-"""How far a box may reach out of the picture, as a share of its side; it is cut off there."""
+"""How far a box may reach out of the image, as a share of its side; it is cut off there."""
 
 # Numbers up to here are fractions, though those above 1 are outside; no box in pixels lies within two pixels.
 _FRACTION = 2.0
@@ -30,15 +30,15 @@ def named_boxes(value: Any, names: Any, what: str, size: tuple[int, int]) -> dic
     Args:
         value: The boxes, in any of the forms that the module describes.
         names: Their names, where they stand apart from the boxes.
-        what: What they are of, `column` or `row`, for messages.
-        size: Width and height of the picture in pixels.
+        what: Noun for messages, `column` or `row`.
+        size: Width and height of the image in pixels.
 
     Returns:
-        The boxes by name, in pixels, cut off at the picture's border; empty where there are none. A name that stands
+        The boxes by name, in pixels, cut off at the image's border; empty where there are none. A name that stands
         twice in a list gets a number: `2001`, `2001 (2)`.
 
     Raises:
-        RowError: If a box is no box, empty, outside of the picture, or in other units than the rest.
+        RowError: If a box is no box, empty, outside of the image, or in other units than the rest.
     """
     raw = _by_name(value, names, what)
     boxes = {name: _numbers(box, name, what) for name, box in raw.items()}
@@ -71,7 +71,7 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
 
 
 def _nothing(box: Any) -> bool:
-    """Whether this is the empty place of another row's name."""
+    """Tells whether this is the empty place of another row's name."""
     return box is None or (isinstance(box, Mapping) and bool(box) and all(edge is None for edge in box.values()))
 
 

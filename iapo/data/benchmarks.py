@@ -25,7 +25,7 @@ class Benchmark:
         title: Its name in the paper's table.
         size: Its questions in the paper.
         kind: `chart` or `table`.
-        axis: The right axis of its pictures, where they have one.
+        axis: The right axis of its images, where they have one.
         stems: Names, without ending, of the files that hold it; the first that a folder has is taken. Where a file
             holds both sets of bars, those of the other axis are left out.
         hub: The hub id that has it, and the split there; None where none has.
@@ -64,7 +64,7 @@ BENCHMARKS = {one.name: one for one in _ALL}
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The test set of that name.
+    """Returns the test set of that name.
 
     Raises:
         InputError: If there is none.
@@ -97,12 +97,12 @@ def load_benchmark(name: str, source: str | Path | None = None, *, any_size: boo
 def report_leaks(
     train: Iterable[Sample], names: Iterable[str], source: str | Path | None = None
 ) -> dict[str, list[Leak]]:
-    """Finds the pictures that test sets share with a training set.
+    """Finds the images that test sets share with a training set.
 
     Args:
         train: The training samples; read once for each test set, so give a list or the like.
-        names: Some of `BENCHMARKS`.
-        source: As in `load_benchmark`.
+        names: Names, some of `BENCHMARKS`.
+        source: Source as in `load_benchmark`.
 
     Raises:
         InputError: If a test set cannot be loaded, or has a damaged row.

@@ -19,7 +19,7 @@ class Counts:
     """What one split holds.
 
     Attributes:
-        format: As `iapo.data.loading` names it.
+        format: Format as `iapo.data.loading` names it.
         samples: Rows that load.
         damaged: Rows that do not.
         kinds: Samples by `chart` and `table`.
@@ -40,7 +40,7 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
 
     Args:
         source: A file, a folder or a hub id.
-        split: Which split; of a local folder all of them if None.
+        split: Split; of a local folder all of them if None.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
 
     Returns:

@@ -29,7 +29,7 @@ class Converted:
         damaged: Rows put aside.
         quarantine: The file that lists them; None where there are none.
         boxed: Samples that had no boxes and were given some.
-        boxless: How many samples have no boxes even so, by the reason why none were found.
+        boxless: Number of samples that have no boxes even so, by the reason why none were found.
     """
 
     samples: int = 0
@@ -55,9 +55,9 @@ def convert(
     Args:
         source: A file, a folder or a hub id.
         out: The parquet file to write.
-        split: Which split; None where there is one alone.
+        split: Split; None where there is one alone.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
-        find_boxes: Whether pictures without boxes are searched for some (`iapo.data.boxes`).
+        find_boxes: Whether images without boxes are searched for some (`iapo.data.boxes`).
         refuse_damage: Whether the first damaged row ends the conversion, with nothing written.
 
     Returns:
@@ -102,13 +102,13 @@ def make(
     """Writes synthetic samples as our parquet.
 
     Args:
-        family: As `iapo.data.synthetic.generate` takes it, like all but `out`.
-        count: How many.
+        family: Family as `iapo.data.synthetic.generate` takes it, like all but `out`.
+        count: Number of them.
         out: The parquet file to write.
-        seed: Of the pictures.
+        seed: Seed of the images.
         size: Their side in pixels.
         split: Their split.
-        question_types: Some of the family's; all if None.
+        question_types: Question types, some of the family's; all if None.
 
     Returns:
         How many were written.

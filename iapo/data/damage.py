@@ -52,8 +52,8 @@ def quarantine(items: Iterable[Sample | Damage], keep: Callable[[Damage], object
     """Yields the samples and hands each damage over.
 
     Args:
-        items: What `iapo.data.loading.load` yields.
-        keep: Called with each damage, for example a list's `append`.
+        items: Samples and damages as `iapo.data.loading.load` yields them.
+        keep: Callback, called with each damage, for example a list's `append`.
     """
     for item in items:
         if isinstance(item, Damage):

@@ -34,7 +34,7 @@ def refuse_control_tokens(sample: Sample) -> None:
 
 
 def text_of(fields: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that is there, without space around it.
+    """Returns the first of these fields that is there, without space around it.
 
     Raises:
         RowError: If none of them is there, or it is no text, or an empty one.
@@ -51,7 +51,7 @@ def text_of(fields: Mapping[str, Any], *names: str) -> str:
 
 
 def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOINED) -> tuple[str, ...]:
-    """The answers of a row: a text, several joined by a separator, a number, or a list of these.
+    """Returns the answers of a row: a text, several joined by a separator, a number, or a list of these.
 
     Args:
         fields: The row.
@@ -84,7 +84,7 @@ def _answer(value: Any, name: str) -> str:
 
 
 def id_of(fields: Mapping[str, Any], name: str) -> str:
-    """The row's id, a text or a whole number.
+    """Returns the row's id, a text or a whole number.
 
     Raises:
         RowError: If it is missing or something else.

@@ -22,12 +22,12 @@ _SPLITS |= {"dev": "validation", "test": "test"}
 
 
 def canonical(split: str) -> str:
-    """A split's name, `val`, `valid` and `dev` written as `validation`."""
+    """Returns a split's name, `val`, `valid` and `dev` written as `validation`."""
     return _SPLITS.get(split, split)
 
 
 def split_of(path: Path) -> str:
-    """The split that a file's name tells, `train`, `validation` or `test`; else its name without ending.
+    """Returns the split that a file's name tells, `train`, `validation` or `test`; else its name without ending.
 
     For example `train` for `train_full.parquet` and `vwtq_syn` for `vwtq_syn-00000-of-00001.parquet`.
     """
@@ -37,7 +37,7 @@ def split_of(path: Path) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The data files of a folder and the folders in it, in the order of their names; of a file, itself.
+    """Returns the data files of a folder and the folders in it, in the order of their names; of a file, itself.
 
     Raises:
         InputError: If there is none.
@@ -59,7 +59,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def choose(path: Path, split: str | None) -> list[Path]:
-    """The files of a split.
+    """Returns the files of a split.
 
     Args:
         path: A file or a folder.
@@ -92,7 +92,9 @@ def choose(path: Path, split: str | None) -> list[Path]:
 
 
 def expected_rows(source: str, split: str | None) -> int | None:
-    """How many rows local parquet files say that they hold; None for other data, which has to be read to know."""
+    """Returns how many rows local parquet files say that they hold; None for other data, which has to be read to
+    know.
+    """
     if not Path(source).exists():
         return None
     total = 0

@@ -1,4 +1,4 @@
-"""Rows of a data set on the hub, streamed; pictures stay encoded, so that a damaged one is one damaged row."""
+"""Rows of a data set on the hub, streamed; images stay encoded, so that a damaged one is one damaged row."""
 
 from __future__ import annotations
 

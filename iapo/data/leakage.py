@@ -1,4 +1,4 @@
-"""Pictures that a training set shares with a test set: the same pixels or, resized or recompressed, the same look."""
+"""Images that a training set shares with a test set: the same pixels or, resized or recompressed, the same look."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Look = NDArray[np.int16]
 
 
 def look(image: Image.Image) -> Look:
-    """The mean grey of each of 16 x 16 cells, whatever the picture's shape; shape (256,), 0 to 255.
+    """Returns the mean grey of each of 16 x 16 cells, whatever the image's shape; shape (256,), 0 to 255.
 
-    It hardly changes when a picture is resized or recompressed. On 132 synthetic pictures of 400 to 640 pixels no two
+    It hardly changes when an image is resized or recompressed. On 132 synthetic images of 400 to 640 pixels no two
     differ by 8 or less in all cells; of their copies all JPEG ones (quality 40) are that near to the original, and
     84% of those of half the size.
     """
@@ -42,12 +42,12 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A picture that stands in both sets.
+    """An image that stands in both sets.
 
     Attributes:
-        train: Id of the training sample; the first with this picture.
+        train: Id of the training sample; the first with this image.
         test: Id of the test sample.
-        exact: Whether the pixels are the same; else the pictures only look the same.
+        exact: Whether the pixels are the same; else the images only look the same.
         same_question: Whether the question is the same as well.
     """
 
@@ -58,10 +58,10 @@ class Leak:
 
 
 class PictureIndex:
-    """The pictures of a training set, as digests and looks: less than a kilobyte each.
+    """The images of a training set, as digests and looks: less than a kilobyte each.
 
     Args:
-        near: How much two looks may differ in any cell; -1 compares pixels alone.
+        near: Difference that two looks may have in any cell; -1 compares pixels alone.
     """
 
     def __init__(self, near: int = NEAR) -> None:
@@ -81,7 +81,7 @@ class PictureIndex:
         self._questions[place].add(sample.question)
 
     def find(self, sample: Sample) -> Leak | None:
-        """The training picture that a test sample's picture equals or, failing that, looks like most."""
+        """Returns the training image that a test sample's image equals or, failing that, looks like most."""
         place = self._places.get(_pixels(sample.image))
         exact = place is not None
         if place is None:
@@ -91,7 +91,7 @@ class PictureIndex:
         return Leak(self._ids[place], sample.id, exact, sample.question in self._questions[place])
 
     def find_all(self, test: Iterable[Sample]) -> list[Leak]:
-        """One leak for each test sample whose picture is in the index, in order."""
+        """Returns one leak for each test sample whose image is in the index, in order."""
         return [leak for leak in map(self.find, test) if leak is not None]
 
     def _nearest(self, seen: Look) -> int | None:
@@ -103,12 +103,12 @@ class PictureIndex:
 
 
 def leaks(train: Iterable[Sample], test: Iterable[Sample], *, near: int = NEAR) -> list[Leak]:
-    """Finds the test samples whose picture stands in the training set; both are read once.
+    """Finds the test samples whose image stands in the training set; both are read once.
 
     Args:
         train: The training samples.
         test: The test samples.
-        near: How much two looks may differ in any cell; -1 compares pixels alone.
+        near: Difference that two looks may have in any cell; -1 compares pixels alone.
 
     Returns:
         One leak for each such test sample, in order.
@@ -120,5 +120,5 @@ def leaks(train: Iterable[Sample], test: Iterable[Sample], *, near: int = NEAR) 
 
 
 def _pixels(image: Image.Image) -> str:
-    # One mode for both sets: a picture is the same whether it was stored with a palette or not.
+    # One mode for both sets: an image is the same whether it was stored with a palette or not.
     return image_digest(image.convert("RGBA"))

@@ -32,7 +32,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
 
     Args:
         source: A file, a folder or a hub id. A folder is told by the first of its files that can be read.
-        split: For a folder or a hub id; any of a folder's if None.
+        split: Split for a folder or a hub id; any of a folder's if None.
 
     Returns:
         One of `FORMATS`.
@@ -52,7 +52,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
 
     Args:
         source: A file, a folder or a hub id (`owner/name`).
-        split: Which split; None where there is one alone. In a folder a split is told by the files' names
+        split: Split; None where there is one alone. In a folder a split is told by the files' names
             (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells.
         format: One of `FORMATS`, or `FILE.py:NAME` of your own (`iapo.data.formats.known.find_format`); found by
             `detect` if None.
@@ -136,7 +136,7 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: st
 
 
 def _digest(*texts: str) -> bytes:
-    """What is kept of an id, so that long ones need no more memory than short ones."""
+    """Returns what is kept of an id, so that long ones need no more memory than short ones."""
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -1,4 +1,4 @@
-"""Pictures as data sets carry them: encoded bytes, a path, or both in a dict."""
+"""Images as data sets carry them: encoded bytes, a path, or both in a dict."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LONGEST = 200
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
-    """Decodes a picture completely, so that a truncated one is found now, and opens it anew.
+    """Decodes an image completely, so that a truncated one is found now, and opens it anew.
 
     It comes as it is looked at (`iapo.images.to_rgb`): upright, transparent pixels over white, more than 8 bits scaled
-    to 8. A picture that Pillow's plain conversion to RGB shows rightly comes as its file has it. Of several frames the
+    to 8. An image that Pillow's plain conversion to RGB shows rightly comes as its file has it. Of several frames the
     first is taken.
 
     What is returned holds its encoded bytes until its pixels are asked for, so that a long list of samples needs little
@@ -40,12 +40,12 @@ def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Im
 
     Args:
         value: Encoded bytes; a path; or a dict with `bytes` or `path`, as the hub's data sets have it.
-        folder: Where relative paths start from; the two folders above it are searched as well, since the paths in
+        folder: Folder that relative paths start from; the two folders above it are searched as well, since the paths in
             ReFocus files start from the folder of its code.
         inside: Whether the path must lie in `folder` itself.
 
     Raises:
-        RowError: If there is no picture, it cannot be decoded, or it is too small or too narrow for the models.
+        RowError: If there is no image, it cannot be decoded, or it is too small or too narrow for the models.
     """
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
@@ -63,9 +63,9 @@ def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Im
 
 
 def encode_picture(image: Image.Image) -> bytes:
-    """The file that a picture was read from, if it was PNG or JPEG, else a PNG of it.
+    """Returns the file that an image was read from, if it was PNG or JPEG, else a PNG of it.
 
-    A picture that was changed in place after `read_picture` must be copied first.
+    An image that was changed in place after `read_picture` must be copied first.
     """
     encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
     if encoded is not None:
@@ -76,7 +76,7 @@ def encode_picture(image: Image.Image) -> bytes:
 
 
 def reopen(image: Image.Image) -> Image.Image:
-    """The picture without its pixels in memory, where `read_picture` made it; else itself."""
+    """Returns the image without its pixels in memory, where `read_picture` made it; else itself."""
     encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
     return image if encoded is None else _open(encoded)
 

@@ -34,10 +34,10 @@ class Row:
     """One row as it lies on disk.
 
     Attributes:
-        number: From 1; the line's number in a JSONL file.
+        number: Number from 1; the line's number in a JSONL file.
         fields: Its columns, without `SOLUTION_COLUMNS`.
         file: The file's name, or the hub id and split.
-        folder: Where picture paths start from; None on the hub.
+        folder: Folder that image paths start from; None on the hub.
         key: Its key, in a JSON file that is a map from id to row.
         ordinal: Its number in its split, from 1, over all the files that the split has.
     """
@@ -56,7 +56,7 @@ class Row:
 
 
 def stem_of(file: str) -> str:
-    """A file's name without its ending and without its number as one of many, `-00000-of-00002`."""
+    """Returns a file's name without its ending and without its number as one of many, `-00000-of-00002`."""
     path = Path(file)
     return _SHARD.sub("", path.stem if path.suffix in SUFFIXES else path.name)
 
@@ -74,7 +74,7 @@ def read_rows(path: Path) -> Iterator[Row | Damage]:
 
 
 def columns_of(path: Path) -> frozenset[str]:
-    """The columns of a file: of its schema, or of its first readable rows; without `SOLUTION_COLUMNS`.
+    """Returns the columns of a file: of its schema, or of its first readable rows; without `SOLUTION_COLUMNS`.
 
     Raises:
         InputError: If the file cannot be read, or has no rows to tell.
@@ -97,7 +97,7 @@ def columns_of(path: Path) -> frozenset[str]:
 
 
 def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without what gives its solution away; of conversations only the pictures stay."""
+    """Returns a row without what gives its solution away; of conversations only the images stay."""
     kept = {name: value for name, value in fields.items() if name not in SOLUTION_COLUMNS}
     turns = kept.get("conversations")
     if isinstance(turns, list):
@@ -166,7 +166,7 @@ def _repeated_key(value: Any) -> str | None:
 
 
 def _broken_text(value: Any) -> bool:
-    """Whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
+    """Tells whether there is half of a surrogate pair in it: JSON can write one, no file in UTF-8 can hold it."""
     if isinstance(value, str):
         return not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`iapo data show`: samples side by side with their boxes drawn, as one picture and as one HTML file."""
+"""`iapo data show`: samples side by side with their boxes drawn, as one image and as one HTML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iapo.storage import write_text
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
 _CELL, _CAPTION, _GAP = 320, 48, 8
 _LARGEST = 800
-"""Longer side of the pictures in the HTML file."""
+"""Longer side of the images in the HTML file."""
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }
@@ -50,11 +50,11 @@ def show(
 
     Args:
         source: A file, a folder or a hub id.
-        out: The folder to write `sheet.png` and `sheet.html` to; the HTML holds its pictures and runs no script.
-        count: How many rows.
-        split: Which split; None where there is one alone.
+        out: The folder to write `sheet.png` and `sheet.html` to; the HTML holds its images and runs no script.
+        count: Number of rows.
+        split: Split; None where there is one alone.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
-        find_boxes: Whether pictures without boxes are searched for some.
+        find_boxes: Whether images without boxes are searched for some.
 
     Returns:
         The two files.
@@ -64,7 +64,7 @@ def show(
     """
     if count < 1:
         raise InputError(f"the number of rows is {count}; give at least 1")
-    # No larger than they are shown, so that many large pictures need little memory.
+    # No larger than they are shown, so that many large images need little memory.
     items: list[Sample | Damage] = []
     for item in itertools.islice(load(source, split=split, format=format), count):
         if isinstance(item, Sample) and find_boxes:
@@ -80,7 +80,7 @@ def show(
 
 
 def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
-    """One picture of all rows: each with its boxes (columns blue, rows orange), id, question and answers."""
+    """Returns one image of all rows: each with its boxes (columns blue, rows orange), id, question and answers."""
     across = math.ceil(math.sqrt(len(items)))
     down = math.ceil(len(items) / across)
     step_x, step_y = _CELL + _GAP, _CELL + _CAPTION + _GAP
@@ -101,7 +101,7 @@ def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
 
 
 def html_sheet(items: Sequence[Sample | Damage], title: str) -> str:
-    """All rows as one HTML page with pictures inside; every text is escaped, and no script may run."""
+    """Returns all rows as one HTML page with images inside; every text is escaped, and no script may run."""
     name = html.escape(plain(title, 200))
     parts = [_damage_html(item) if isinstance(item, Damage) else _sample_html(item) for item in items]
     return "\n".join(
@@ -119,7 +119,7 @@ def html_sheet(items: Sequence[Sample | Damage], title: str) -> str:
 
 
 def _shrunk(sample: Sample) -> Sample:
-    """The sample with a picture no larger than it is shown."""
+    """Returns the sample with an image no larger than it is shown."""
     scale = _LARGEST / max(sample.image.size)
     if scale >= 1:
         return sample
@@ -134,7 +134,7 @@ def _shrunk(sample: Sample) -> Sample:
 
 
 def _drawn(sample: Sample) -> Image.Image:
-    """The picture in its cell with its boxes; what is transparent lies on grey."""
+    """Returns the image in its cell with its boxes; what is transparent lies on grey."""
     scale = min(_CELL / sample.image.width, _CELL / sample.image.height)
     size = (max(1, round(sample.image.width * scale)), max(1, round(sample.image.height * scale)))
     picture = sample.image.convert("RGBA").resize(size)
@@ -153,7 +153,7 @@ def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> lis
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, cut where the cell ends."""
+    """Returns the text, cut where the cell ends."""
     if font.getlength(text) <= _CELL:
         return text
     while text and font.getlength(f"{text}...") > _CELL:

@@ -27,11 +27,11 @@ class SourceSettings:
     """Which samples of a source; written down with a result.
 
     Attributes:
-        count: How many, the first ones; 0 takes all, where a source has an end.
-        seed: Seed of synthetic pictures.
+        count: Number of them, the first ones; 0 takes all, where a source has an end.
+        seed: Seed of synthetic images.
         split: `train`, `validation` or `test`, or what a source of your own calls it.
-        size: Longer side of synthetic pictures in pixels.
-        question_types: What is asked about synthetic pictures; empty: all that a family has.
+        size: Longer side of synthetic images in pixels.
+        question_types: Question types of synthetic images; empty: all that a family has.
     """
 
     count: int = 100
@@ -42,17 +42,17 @@ class SourceSettings:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas between."""
+    """Returns the parts of a list with commas between."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def source_names(text: str) -> tuple[str, ...]:
-    """The sources that a setting names, with commas between; a path that exists is one, whatever is in it."""
+    """Returns the sources that a setting names, with commas between; a path that exists is one, whatever is in it."""
     return (text,) if Path(text).exists() else split_list(text)
 
 
 def sources_of(run: Mapping[str, Any], part: Part) -> tuple[tuple[str, ...], SourceSettings]:
-    """The sources that a training is made on or evaluated on, and which samples of them.
+    """Returns the sources that a training is made on or evaluated on, and which samples of them.
 
     Args:
         run: `iapo.training.run.RunArguments` as a dict, as in the manifest.
@@ -81,9 +81,9 @@ def read_sources(
     """Reads the samples of several sources, in turn.
 
     Args:
-        names: As in `open_source`.
-        settings: Which samples; `count` of all sources together, in equal shares.
-        keep: As in `read_source`.
+        names: Names as in `open_source`.
+        settings: Samples; `count` of all sources together, in equal shares.
+        keep: Keep as in `read_source`.
 
     Raises:
         InputError: As `read_source`.
@@ -105,9 +105,9 @@ def read_source(name: str, settings: SourceSettings, keep: Callable[[Damage], ob
     """Reads the samples of a source.
 
     Args:
-        name: As in `open_source`.
-        settings: Which of its samples.
-        keep: Called with each damaged row, which is then left out; None refuses the first.
+        name: Name as in `open_source`.
+        settings: Settings of its samples.
+        keep: Callback, called with each damaged row, which is then left out; None refuses the first.
 
     Raises:
         InputError: If there is no such source, it has not what the settings ask for, or a row of it is damaged and may
@@ -125,11 +125,11 @@ def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage
     """Opens a source, which may hold more than `settings.count` samples.
 
     Args:
-        name: A family of synthetic pictures (`vbar`, see `iapo.data.synthetic.families`); a file, a folder or a hub id;
+        name: A family of synthetic images (`vbar`, see `iapo.data.synthetic.families`); a file, a folder or a hub id;
             a test set of the paper and where it lies (`vwtq@FOLDER`, or `vwtq@hub`, see `iapo.data.benchmarks`); or a
             format and what is of it (`FORMAT@PATH`, with one of `FORMATS` or a reader of the user's own, such as
             `FILE.py:READER`).
-        settings: Which of its samples.
+        settings: Settings of its samples.
 
     Raises:
         InputError: If there is no such source.
@@ -149,15 +149,16 @@ def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage
         )
     before, at, where = name.partition("@")
     if at and not Path(name).exists():
-        if before in FORMATS or is_reference(before):
-            return load(where, split=settings.split, format=before)
-        if before not in BENCHMARKS:
+        # A format may bear the name of a test set, whose layout it knows a part of.
+        if before in BENCHMARKS:
+            return load_benchmark(before, None if where == "hub" else where)
+        if before not in FORMATS and not is_reference(before):
             known = ", ".join([*BENCHMARKS, *FORMATS])
             raise InputError(
                 f"unknown test set {before!r}; before @ stands a test set or a format ({known}), or your own reader, "
                 "FILE.py:NAME"
             )
-        return load_benchmark(before, None if where == "hub" else where)
+        return load(where, split=settings.split, format=before)
     try:
         return load(name, split=settings.split)
     except InputError as error:

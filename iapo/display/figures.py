@@ -25,7 +25,7 @@ GREY = "#555555"
 
 
 def line_style(index: int) -> dict[str, str]:
-    """Colour and line style of the n-th line of a figure."""
+    """Returns colour and line style of the n-th line of a figure."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
@@ -33,14 +33,14 @@ def line_style(index: int) -> dict[str, str]:
 
 
 def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
-    """An empty figure of so many inches, with gaps of that share of a panel between its panels."""
+    """Makes an empty figure of so many inches, with gaps of that share of a panel between its panels."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
     FigureCanvasAgg(figure)
     return figure
 
 
 def plain_axes(axes: Axes) -> None:
-    """Takes away what axes need not have, and draws a light grid."""
+    """Removes what axes need not have, and draws a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)

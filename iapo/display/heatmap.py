@@ -1,4 +1,4 @@
-"""Draws where one tool call came from: which parts of the picture, which blocks of the prompt."""
+"""Draws where one tool call came from: which parts of the image, which blocks of the prompt."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Panel:
     """One model's attribution of the call.
 
     Attributes:
-        name: What the model is called.
-        patches: Signed share of each of the picture's tokens, shape (rows, columns), top row first; a share is the
+        name: Name of the model.
+        patches: Signed share of each of the image's tokens, shape (rows, columns), top row first; a share is the
             token's score over the sum of all prompt tokens' absolute scores, so that models can be compared.
         shares: The block distribution, length m.
     """
@@ -52,17 +52,17 @@ def plot_call(
     label: str = "share of the attribution",
     heat_label: str = "signed share of the token scores",
 ) -> Path:
-    """Draws the picture under each model's heat map, all on one colour scale, and the blocks as bars side by side.
+    """Draws the image under each model's heat map, all on one colour scale, and the blocks as bars side by side.
 
     Args:
         path: The PNG file to write.
-        image: The prompt's picture.
-        panels: One a model.
+        image: The prompt's image.
+        panels: Panels, one a model.
         blocks: Names of the m blocks.
-        called: Those of the tools that the call uses; they are set in bold type.
+        called: Blocks of the tools that the call uses; they are set in bold type.
         title: Lines that stand above all; long ones are broken, very long ones cut.
-        label: What the bars show.
-        heat_label: What the heat maps show.
+        label: Name of what the bars show.
+        heat_label: Name of what the heat maps show.
 
     Raises:
         ValueError: If there is no panel, or a panel's shares are not one a block.
@@ -85,7 +85,7 @@ def plot_call(
     pictures = top.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(pictures, panels, strict=True):
         _heat(axes, image, panel, limit)
-    # Beside the last picture itself: a bar beside all of them would push a single picture out of the middle.
+    # Beside the last image itself: a bar beside all of them would push a single image out of the middle.
     place = pictures[-1].inset_axes((1.04, 0, 0.05, 1))
     bar = top.colorbar(ScalarMappable(Normalize(-limit, limit), _MAP), cax=place)
     bar.set_label(heat_label, fontsize=9)
@@ -104,9 +104,9 @@ def draw_blocks(
     """Draws block distributions as bars side by side.
 
     Args:
-        shares: By whose they are, each a map from block name to share; all of the same blocks.
+        shares: Maps from block name to share, by whose they are; all of the same blocks.
         called: Blocks of the tools that the call uses; they are set in bold type.
-        label: What the bars show.
+        label: Name of what the bars show.
 
     Raises:
         ValueError: If there is no distribution, or they are of different blocks.
@@ -127,13 +127,13 @@ def _heat(axes: Axes, image: Image.Image, panel: Panel, limit: float) -> None:
     extent = (0, image.width, image.height, 0)
     axes.imshow(to_rgb(image).convert("L").convert("RGB"), extent=extent)
     colours = _MAP(0.5 + 0.5 * panel.patches / limit)
-    # What hardly counts lets the picture through.
+    # What hardly counts lets the image through.
     colours[..., 3] = 0.15 + 0.6 * np.sqrt(np.abs(panel.patches) / limit)
     axes.imshow(colours, extent=extent, interpolation="nearest")
     rows, columns = panel.patches.shape
     if panel.patches.size <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(panel.patches):
-            # In a corner, where it hides least of the picture.
+            # In a corner, where it hides least of the image.
             x, y = (column + 0.06) * image.width / columns, (row + 0.06) * image.height / rows
             text = axes.text(x, y, _signed(float(value), 1), ha="left", va="top", fontsize=8)
             text.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.7, "edgecolor": "none"})

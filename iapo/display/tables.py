@@ -34,7 +34,7 @@ def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
-    """One row for the start and one a run, 95% intervals beside the values.
+    """Makes a table of one row for the start and one a run, 95% intervals beside the values.
 
     Args:
         folders: Evaluated runs by name, all from one start and on the same held-out samples.
@@ -52,7 +52,7 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
 
 
 def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
-    """The paired changes of accuracy, one line each: of each run against the start, of the others against the first."""
+    """Writes paired changes of accuracy, a line each: of runs against the start, of the others against the first."""
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     lines = []
     for name, one in evaluations.items():
@@ -88,7 +88,9 @@ def _held_out(evaluation: TrainingEvaluation) -> str:
 
 
 def evaluation_table(evaluation: SetsEvaluation) -> Table:
-    """One row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the values."""
+    """Returns one row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the
+    values.
+    """
     settings = evaluation.settings
     generation = settings["endpoint"] or settings["generation"]
     how = "greedy" if generation["temperature"] == 0 else f"sampled at temperature {generation['temperature']:g}"

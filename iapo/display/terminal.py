@@ -12,10 +12,10 @@ _Item = TypeVar("_Item")
 
 
 def plain(text: str, most: int | None = None) -> str:
-    """A text from data as one line without control characters or lone surrogates.
+    """Returns a text from data as one line without control characters or lone surrogates.
 
     Args:
-        text: Any text.
+        text: Text of any origin.
         most: Longer ones are cut to this many characters.
     """
     line = "".join(letter if letter.isprintable() else " " for letter in text.encode("utf-8", "replace").decode())
@@ -32,9 +32,9 @@ def progress(items: Iterable[_Item], what: str, total: int | None = None) -> Ite
     """Yields the items under a progress bar on standard error; where that is no terminal there is no bar.
 
     Args:
-        items: What is done, one by one.
-        what: Says what is done.
-        total: How many there are, if that is known.
+        items: Items that are worked on, one by one.
+        what: Name of the work.
+        total: Number of items, if that is known.
     """
     console = Console(stderr=True)
     columns = (

@@ -33,7 +33,7 @@ class RefusedError(EndpointError):
     """The endpoint refuses the request, such as for a wrong key; asking again would not help.
 
     Attributes:
-        reason: What it says.
+        reason: Sentence that it says.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -45,8 +45,8 @@ class UnansweredError(EndpointError):
     """No attempt brought an answer that can be used.
 
     Attributes:
-        reason: What was wrong with the last attempt.
-        attempts: How many there were.
+        reason: Sentence on what was wrong with the last attempt.
+        attempts: Number of there were.
         answered: Whether the endpoint answered the last one, only not with what was asked for.
     """
 
@@ -72,10 +72,10 @@ class EndpointSettings:
         max_turn_tokens: Longest answer in tokens; None leaves it to the endpoint.
         length_parameter: Name of that limit there; the newest models of OpenAI know the second alone.
         timeout: Seconds until a request counts as failed.
-        retries: How often a failed request is sent again.
+        retries: Number of times a failed request is sent again.
         concurrency: Structured questions that are under way at a time (`iapo.endpoints.questions`).
-        on_error: What happens to a structured question when the retries are used up: `wait` goes on asking, `stop`
-            raises, `rules` gives no reply and leaves it to the caller's rules.
+        on_error: Reaction to a structured question whose retries are used up: `wait` goes on asking, `stop` raises,
+            `rules` gives no reply and leaves it to the caller's rules.
         cache: File that keeps the replies to structured questions; None keeps them in memory.
     """
 
@@ -110,7 +110,7 @@ class ChatEndpoint:
     package, which waits as long as the endpoint asks for, or longer each time.
 
     Args:
-        settings: Where and how.
+        settings: Settings of endpoint and requests.
 
     Raises:
         InputError: If the `openai` package or the key is missing, or a setting cannot be.
@@ -142,7 +142,7 @@ class ChatEndpoint:
         """The model's next turn.
 
         Args:
-            messages: Chat messages in the form of `iapo.rollout.prompt.to_messages`, pictures as Pillow images.
+            messages: Chat messages in the form of `iapo.rollout.prompt.to_messages`, images as Pillow images.
 
         Raises:
             EndpointError: If the endpoint refuses the request, or fails in every attempt.
@@ -159,7 +159,7 @@ class ChatEndpoint:
 
         Args:
             messages: Chat messages as the protocol has them.
-            read: What makes an answer of the text; raises `UnusableError` where it cannot be used.
+            read: Function that makes an answer of the text; raises `UnusableError` where it cannot be used.
             more: Further fields of the request.
 
         Raises:
@@ -183,7 +183,9 @@ class ChatEndpoint:
             time.sleep(pause(attempts - 1))
 
     def _send(self, body: dict[str, Any], retries: int) -> tuple[int, str]:
-        """The body of a response, and how often the request had failed before; `retries` of those are allowed."""
+        """Returns the body of a response, and how often the request had failed before; `retries` of those are
+        allowed.
+        """
         openai, settings = self._openai, self.settings
         taken = settings.retries - retries
         try:
@@ -216,12 +218,14 @@ def pause(number: int) -> float:
 
 
 def without_credentials(text: str) -> str:
-    """A text without the `user:password@` of addresses in it."""
+    """Returns a text without the `user:password@` of addresses in it."""
     return _CREDENTIALS.sub(r"\1", text)
 
 
 def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """An address without its credentials, and the header that sends them: no log and no error then repeats them."""
+    """Returns an address without its credentials, and the header that sends them: no log and no error then repeats
+    them.
+    """
     found = _CREDENTIALS.search(url)
     if found is None:
         return url, {}
@@ -230,12 +234,12 @@ def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
 
 
 def _sent(error: Any) -> int:
-    """How often the request of an error was sent; the client counts in a header."""
+    """Returns how often the request of an error was sent; the client counts in a header."""
     return int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
 
 
 def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as the protocol has it: pictures as data addresses."""
+    """Returns a message as the protocol has it: images as data addresses."""
     content = message["content"]
     if not isinstance(content, str):
         content = [
@@ -248,7 +252,7 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(body: str) -> str:
-    """The text of a response's first choice."""
+    """Returns the text of a response's first choice."""
     try:
         choice = json.loads(body)["choices"][0]
         message = choice["message"]

@@ -35,7 +35,7 @@ class Question:
     """One question.
 
     Attributes:
-        about: What the reply depends on beside model and instructions; the cache's key is made of it.
+        about: Parts that the reply depends on beside model and instructions; the cache's key is made of them.
         content: The user message's content, as chat completions have it.
     """
 
@@ -47,7 +47,7 @@ class Endpoint:
     """Asks one kind of question; a reply is a JSON object of a given schema and nothing else.
 
     Args:
-        settings: Which endpoint, and how.
+        settings: Endpoint, and how.
         name: The schema's name.
         instructions: The system message.
         schema: JSON schema of the reply.

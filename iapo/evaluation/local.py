@@ -30,7 +30,7 @@ class EvaluationSettings:
         max_turn_tokens: Longest turn in tokens.
         temperature: 0 is greedy.
         top_p: Nucleus where it samples.
-        seed: Of the sampling.
+        seed: Seed of the sampling.
         batch_size: Rollouts generated at once.
     """
 
@@ -56,11 +56,11 @@ def evaluate(
     Args:
         policy: The policy.
         samples: The test set.
-        settings: How it generates.
+        settings: Settings of its generation.
         alignment: Measures each call's divergence to a teacher, if given.
         tools: The offered tools.
-        progress: Called with the number of new samples done.
-        patches: Of how many samples, from the first, the attribution of the picture's tokens is kept as well.
+        progress: Callback, called with the number of new samples done.
+        patches: Number of samples, from the first, of which the attribution of the image's tokens is kept as well.
 
     Returns:
         One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
@@ -101,7 +101,7 @@ def same_randomness() -> Iterator[None]:
 
 
 def make_generator(policy: Policy, settings: EvaluationSettings) -> tuple[PromptEncoder, Generate]:
-    """A policy's encoder, and its `generate` as the settings want it."""
+    """Returns a policy's encoder, and its `generate` as the settings want it."""
     encoder = PromptEncoder(policy.processor)
     generate = make_generate(
         policy,

@@ -23,12 +23,12 @@ wrong axis of those that executed on a sample that has a right one."""
 
 
 def share(name: str, traces: Iterable[Trace]) -> Estimate:
-    """One of the `MEASURES` over traces that do not depend on one another, with its Wilson interval."""
+    """Returns one of the `MEASURES` over traces that do not depend on one another, with its Wilson interval."""
     return proportion([verdict for trace in traces if (verdict := MEASURES[name](trace)) is not None])
 
 
 def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
-    """Accuracy, call ratio, call success and misuse of one test set.
+    """Returns accuracy, call ratio, call success and misuse of one test set.
 
     Args:
         repeats: The traces of each repeat, all on the same samples in the same order.
@@ -79,7 +79,8 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
 
 
 def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:
-    """Mean difference of a score between two evaluations of the same samples, with a bootstrap interval over samples.
+    """Returns the mean difference of a score between two evaluations of the same samples, with a bootstrap interval
+    over samples.
 
     Raises:
         ValueError: If the two do not cover the same samples in the same order.
@@ -109,7 +110,7 @@ def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[
 
 
 def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
-    """Mean block distribution of `student` and `teacher` over the traces that have one."""
+    """Returns the mean block distribution of `student` and `teacher` over the traces that have one."""
     means: dict[str, dict[str, float]] = {}
     for who in ("student", "teacher"):
         found = [trace.attribution[who] for trace in traces if who in trace.attribution]

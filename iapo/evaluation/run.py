@@ -38,13 +38,13 @@ class EvaluationPlan:
     Attributes:
         model: A checkpoint (packaged name, folder or hub id), or the model's name at the endpoint.
         sets: Names of test sets (`iapo.data.sources`).
-        source: Which of their samples.
+        source: Source of their samples.
         tools: The offered tools (`iapo.tools.offered_tools`); None offers the six, `none` has the answer in one turn.
-        repeats: How often each sample is rolled out; more than one only makes sense where it samples.
-        generation: How it generates; `seed` is that of the sampling.
+        repeats: Number of times each sample is rolled out; more than one only makes sense where it samples.
+        generation: Settings of its generation; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
-        device: Where a checkpoint runs; the CPU if None.
+        device: Device of a checkpoint; the CPU if None.
     """
 
     model: str
@@ -93,7 +93,7 @@ def make_plan(
     concurrency: int,
     timeout: float,
 ) -> EvaluationPlan:
-    """The plan that the command line's options describe; lists have commas between.
+    """Returns the plan that the command line's options describe; lists have commas between.
 
     Raises:
         InputError: If an option cannot be.
@@ -147,10 +147,10 @@ def run_evaluation(
     A stopped evaluation that is run again ends with the same result as one that was never stopped.
 
     Args:
-        plan: What and how.
+        plan: Plan of the evaluation.
         out: The run folder.
         solver: Gives the traces; made from the plan if None.
-        progress: Called with the number of new rollouts, also of those that were there already.
+        progress: Callback, called with the number of new rollouts, also of those that were there already.
 
     Returns:
         What `evaluation.json` holds.
@@ -188,7 +188,7 @@ class _Batch:
 
 
 def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[_Batch]:
-    """All rollouts in order: set by set, repeat by repeat; each batch has a seed of its own.
+    """Returns all rollouts in order: set by set, repeat by repeat; each batch has a seed of its own.
 
     A set's seeds do not depend on the other sets, so that sets can be evaluated together or apart.
     """
@@ -231,7 +231,9 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
 
 
 def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which key."""
+    """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
+    key.
+    """
     config, plan = found["config"], found["config"]["evaluation"]
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
     plan = {name: value for name, value in plan.items() if name != "concurrency"}
@@ -259,7 +261,7 @@ def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
 
 
 def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[Trace]:
-    """The finished rollouts; of a local batch that was cut off, none."""
+    """Returns the finished rollouts; of a local batch that was cut off, none."""
     if not path.exists():
         return []
     records = read_records(path)
@@ -279,7 +281,7 @@ def _reread(data: dict[str, Any], sample: Sample) -> Trace:
 
 
 def _without_edit(trace: Trace) -> Trace:
-    """The sums need no edited pictures, and they are many."""
+    """Drops the edited image: sums need none, and they are many."""
     return dataclasses.replace(trace, result=dataclasses.replace(trace.result, image=None))
 
 

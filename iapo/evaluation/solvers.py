@@ -37,7 +37,7 @@ def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[st
 
     Args:
         policy: The model.
-        settings: How it generates; `seed` and `batch_size` come from the call.
+        settings: Settings of its generation; `seed` and `batch_size` come from the call.
         tools: The offered tools; none: one turn with the answer.
     """
 
@@ -61,7 +61,7 @@ def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str
 
     Args:
         endpoint: The endpoint; its failure ends the solving with `iapo.endpoints.chat.EndpointError`.
-        concurrency: How many samples are under way at once.
+        concurrency: Number of samples that are under way at once.
         tools: The offered tools; none: one turn with the answer.
     """
 
@@ -80,11 +80,11 @@ def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str
 
 
 def solve_by_chat(chat: Chat, sample: Sample, tools: Mapping[str, ToolDefinition] = TOOLS) -> Trace:
-    """One graded rollout with a chat model; the same prompt and observation that a model in memory gets.
+    """Returns one graded rollout with a chat model; the same prompt and observation that a model in memory gets.
 
     Args:
         chat: Gives the next turn.
-        sample: The question and picture.
+        sample: The question and image.
         tools: The offered tools; none: one turn with the answer.
     """
     blocks = build_blocks(sample, tools, INSTRUCTIONS if tools else INSTRUCTIONS_WITHOUT_TOOLS)

@@ -17,7 +17,7 @@ from iapo.training.settings import Changes
 
 
 def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *, together: int) -> dict[str, Any]:
-    """`run_ablation` for the terminal: prints the table, where things lie, and what to type next.
+    """Runs `run_ablation` for the terminal: prints the table, where things lie, and what to type next.
 
     Args:
         name: A YAML file, or the name of a packaged one.
@@ -25,7 +25,7 @@ def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *,
             commas between.
         settings: Settings for all variants, which win over the file's own.
         out: Holds all runs.
-        together: How many runs at a time.
+        together: Number of runs at a time.
 
     Returns:
         As `run_ablation`.
@@ -53,9 +53,9 @@ def run_ablation(
     `.json`.
 
     Args:
-        ablation: What is ablated.
+        ablation: Ablation to run.
         out: Holds all; one folder a run, `GROUP/VARIANT/seed-SEED`.
-        together: How many runs at a time, two at most.
+        together: Number of runs at a time, two at most.
         run: Runs the jobs.
 
     Returns:

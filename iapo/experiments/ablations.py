@@ -34,7 +34,7 @@ class Variant:
     Attributes:
         group: Its group.
         name: Its name there.
-        settings: In what it differs from what all share.
+        settings: Settings in which it differs from what all share.
     """
 
     group: str
@@ -52,7 +52,7 @@ class Ablation:
     """An ablation.
 
     Attributes:
-        budget: What all variants share.
+        budget: Budget that all variants share.
         titles: Groups by name, in order, with what stands over their rows.
         variants: The rows, in order.
         reference: Key of the variant that differences are taken to.
@@ -65,7 +65,7 @@ class Ablation:
 
 
 def find_ablation(name: str) -> Path:
-    """`iapo.training.config.find_yaml` of an ablation."""
+    """Finds the YAML file of an ablation (`iapo.training.config.find_yaml`)."""
     return find_yaml(name, FOLDER, "ablation")
 
 
@@ -78,7 +78,7 @@ def read_ablation(
         name: A YAML file, or the name of a packaged one.
         changes: Fields of `Budget` that replace the file's.
         settings: Settings for all variants, which win over the file's own.
-        groups: Which groups; all if None. The reference comes along.
+        groups: Groups; all if None. The reference comes along.
 
     Raises:
         InputError: If the file is not as docs/studies.md has it.
@@ -119,7 +119,7 @@ def _typed(variant: Variant) -> Variant:
 
 
 def _variants(path: Path, group: str, content: Any) -> list[Variant]:
-    """A group's variants: those that are named, and the points of its grid."""
+    """Returns a group's variants: those that are named, and the points of its grid."""
     if group in (START, TEACHER) or not _NAME.fullmatch(group):
         raise InputError(f"{path}: a group cannot be called {group!r}; give it another name")
     if not isinstance(content, dict) or content.keys() - {"title", "variants", "grid"}:

@@ -65,7 +65,7 @@ COMPARISONS = {
 def describe(
     preset: str, given: Mapping[str, Any], settings: Changes, rows: Sequence[str]
 ) -> tuple[Comparison, dict[str, Path]]:
-    """The comparison that the command line's options describe, and its further rows.
+    """Returns the comparison that the command line's options describe, and its further rows.
 
     Args:
         preset: One of `COMPARISONS`.
@@ -103,9 +103,9 @@ def run_comparison(
     `.json`.
 
     Args:
-        comparison: What is compared.
+        comparison: Comparison to run.
         out: Holds the comparison; one folder a run, `METHOD/seed-SEED`.
-        together: How many runs at a time, two at most.
+        together: Number of runs at a time, two at most.
         more_rows: Finished `iapo evaluate` folders on the same test sets by the name of their row.
         run: Runs the jobs.
 
@@ -126,7 +126,7 @@ def run_comparison(
 
 
 def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> dict[str, Any]:
-    """`run_comparison` for the terminal: prints the table, where things lie, and what to type next."""
+    """Runs `run_comparison` for the terminal: prints the table, where things lie, and what to type next."""
     console = Console()
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))

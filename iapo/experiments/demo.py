@@ -17,7 +17,9 @@ from iapo.display.tables import comparison_table, difference_lines
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.report.command import describe, write_report
+from iapo.results import EVALUATION
 from iapo.runs import RunFolder
+from iapo.storage import read_json
 from iapo.studies.curves import plot_curves
 
 METHODS = {"GRPO": "grpo", "IAPO": "iapo"}
@@ -66,7 +68,7 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | N
         console.print(line, soft_wrap=True)
     console.print(f"Runs: {parent}  ({(time.perf_counter() - started) / 60:.1f} minutes)", soft_wrap=True)
     console.print(f"Next: iapo report {parent} --open", soft_wrap=True)
-    return {name: folder.read_evaluation() for name, folder in folders.items()}
+    return {name: read_json(folder.path / EVALUATION) for name, folder in folders.items()}
 
 
 def _parent(out: Path | None) -> Path:

@@ -56,7 +56,7 @@ def run_job(folder: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """The latest whole checkpoint of a run and its step; None where there is none."""
+    """Returns the latest whole checkpoint of a run and its step; None where there is none."""
     found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
     # The trainer writes its state last.
     whole = [step for step, path in found.items() if (path / "trainer_state.json").exists()]
@@ -78,7 +78,7 @@ def rewind(folder: Path, step: int) -> None:
 
 
 def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:
-    """The plan that `dataclasses.asdict` made a dict of."""
+    """Returns the plan that `dataclasses.asdict` made a dict of."""
     return EvaluationPlan(
         **{
             **data,

@@ -30,10 +30,10 @@ class Job:
     """One process.
 
     Attributes:
-        name: What people read.
+        name: Name that people read.
         command: Its command line; called with the number of threads it may use.
-        log: Where its output goes.
-        steps: How many steps it has.
+        log: File that its output goes to.
+        steps: Number of steps it has.
         done: Counts the steps done so far.
         phase: Says in a word or two what happens after so many steps.
     """
@@ -51,7 +51,7 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
 
     Args:
         jobs: The jobs.
-        together: How many at a time; the machine's cores are shared out among them.
+        together: Number of jobs at a time; the machine's cores are shared out among them.
 
     Raises:
         JobError: If one fails; the message ends with the last lines of its log. The others are ended.
@@ -141,7 +141,7 @@ def _shown(jobs: Sequence[Job]) -> Iterator[_Lines | _Bars]:
 
 
 def count_lines(path: Path) -> int:
-    """The lines of a file, 0 where there is none."""
+    """Returns the lines of a file, 0 where there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 

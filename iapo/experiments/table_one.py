@@ -36,7 +36,7 @@ class Row:
         name: Its name.
         runs: The outcomes of each run, by training seed; what is not trained here has the one seed None.
         data: SHA-256 of each test set.
-        group: What stands over its rows; empty in a table without groups.
+        group: Title over its rows; empty in a table without groups.
     """
 
     name: str
@@ -49,7 +49,7 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
     """Reads the evaluations of a row's runs.
 
     Args:
-        name: Of the row.
+        name: Name of the row.
         folders: Folders of `iapo evaluate`, one a seed.
         seeds: The training seeds.
 
@@ -75,7 +75,7 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
 
 
 def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
-    """The table as data.
+    """Returns the table as data.
 
     With two seeds or more an interval is Student's t over the seeds: it says where the mean of many such trainings on
     these samples may lie. With one run, or where the seeds do not differ at all, it is a bootstrap over samples, and
@@ -122,7 +122,7 @@ def _columns(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, dict
 
 
 def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
-    """The mean over runs of the unweighted mean over sets, with its interval."""
+    """Returns the mean over runs of the unweighted mean over sets, with its interval."""
     values = [float(np.mean([one.mean() for one in run.values()])) for run in runs]
     # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.
     over_seeds = mean_over_seeds(values, 0.0 if shares else -1.0, 1.0)
@@ -133,7 +133,7 @@ def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
 
 
 def text_table(found: Mapping[str, Any]) -> Table:
-    """The table for a terminal, in percent."""
+    """Returns the table for a terminal, in percent."""
     title = f"Accuracy in percent, 95% intervals; differences to {found['reference']}, paired by seed"
     table = Table(title=title)
     headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
@@ -154,7 +154,7 @@ def text_table(found: Mapping[str, Any]) -> Table:
 
 
 def latex_table(found: Mapping[str, Any]) -> str:
-    """The table as a LaTeX `tabular`, which needs no package."""
+    """Returns the table as a LaTeX `tabular`, which needs no package."""
     headings = _headings(found)
     lines = [
         r"% Accuracy in percent with 95% intervals; the last column is the paired difference to the reference.",
@@ -176,7 +176,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
 
 
 def csv_table(found: Mapping[str, Any]) -> str:
-    """The table as CSV, one line a row and column; shares, not percent."""
+    """Returns the table as CSV, one line a row and column; shares, not percent."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     ends = ("value", "low", "high", "over")

@@ -51,13 +51,13 @@ class Budget:
     """What all trials share.
 
     Attributes:
-        seeds: Of the trainings; each trial runs once with each.
+        seeds: Seeds of the trainings; each trial runs once with each.
         config: Configuration that all runs share: a YAML file, or the name of a packaged one.
         settings: More of its settings, as `iapo train` takes them, for all runs alike.
         sets: Test sets (`iapo.data.sources`).
-        samples: How many of each.
-        data_seed: Of synthetic test pictures.
-        temperature: Of the evaluation; 0 is greedy.
+        samples: Number of each.
+        data_seed: Data seed of synthetic test images.
+        temperature: Temperature of the evaluation; 0 is greedy.
         repeats: Rollouts of each test sample.
     """
 
@@ -95,7 +95,7 @@ def refuse_taken(settings: Mapping[str, Any], taken: Sequence[str]) -> None:
 
 
 def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a command line's options change: those that are not None, lists with commas between taken apart.
+    """Returns what a command line's options change: those that are not None, lists with commas between taken apart.
 
     Raises:
         InputError: If a seed is no whole number.
@@ -125,10 +125,10 @@ def run_trials(
     and seeds may be added later; other settings need another folder.
 
     Args:
-        trials: What is trained.
-        budget: What they share.
+        trials: Trials to run.
+        budget: Budget that they share.
         out: Holds all; one folder a run, `TRIAL/seed-SEED`.
-        together: How many runs at a time, two at most, on one thread each where there are two cores.
+        together: Number of runs at a time, two at most, on one thread each where there are two cores.
         run: Runs the jobs.
 
     Returns:
@@ -188,7 +188,7 @@ def run_trials(
 
 
 def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict[str, float]:
-    """Each trial's mean time of an optimiser step in seconds, loading of models and data included."""
+    """Returns each trial's mean time of an optimiser step in seconds, loading of models and data included."""
     found: dict[str, float] = {}
     for trial in trials:
         times = [

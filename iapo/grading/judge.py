@@ -34,7 +34,7 @@ class Judge:
     """Reviews scores of 0.
 
     Args:
-        settings: Which endpoint, and how it is asked.
+        settings: Endpoint, and how it is asked.
 
     Raises:
         ValueError: If the `openai` package or the key is missing.
@@ -48,7 +48,7 @@ class Judge:
 
         Args:
             traces: The rollouts.
-            scores: What the rules say about them.
+            scores: Scores that the rules give them.
 
         Returns:
             The scores; 1 where the judge accepts the answer. Without a verdict (`on_error: rules`) the rules' score

@@ -90,11 +90,11 @@ class Quantity:
     measured: bool
 
     def accepts(self, answer: Quantity, tolerance: float = TOLERANCE) -> bool:
-        """Whether an answer is right where this is the gold one.
+        """Returns whether an answer is right where this is the gold one.
 
         Args:
             answer: The answer. Where both name a unit, it must be the same.
-            tolerance: How far a measured value may be off, as a share of this one.
+            tolerance: Largest error of a measured value, as a share of this one.
         """
         if self.unit and answer.unit and self.unit != answer.unit:
             return False
@@ -107,7 +107,7 @@ def read_quantity(text: str) -> Quantity | None:
     """Reads a text that is a number and nothing else, beside its sign, scale, currency and unit.
 
     Args:
-        text: In Unicode's NFKC form, powers written with `^`, single spaces.
+        text: Text in Unicode's NFKC form, powers written with `^`, single spaces.
 
     Returns:
         The number, or None where the text is anything else, for example `42 apples`, `1.2.3`, `12,34` or `42 or 43`.
@@ -134,7 +134,7 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def _scale_and_unit(text: str) -> tuple[int, str] | None:
-    """What follows the digits, as a power of ten and a unit; None where it is neither."""
+    """Reads what follows the digits, as a power of ten and a unit; None where it is neither."""
     words = text.removesuffix(".").split()
     scale = 0
     if words:

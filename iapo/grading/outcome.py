@@ -74,7 +74,7 @@ def grade(text: str, answers: Sequence[str], *, tolerance: float = TOLERANCE) ->
     Args:
         text: The turn that ends the rollout.
         answers: The gold answers; one text may hold several, joined by `||` or as a bracketed list.
-        tolerance: How far a measured value may be off, as a share of the gold one.
+        tolerance: Largest error of a measured value, as a share of the gold one.
     """
     answer = extract_answer(text)
     if answer is None:
@@ -91,7 +91,7 @@ def grade(text: str, answers: Sequence[str], *, tolerance: float = TOLERANCE) ->
 
 
 def outcome_reward(trace: Sequence[Trace], **columns: Any) -> list[float]:
-    """The outcome as a TRL reward function: 1 for a right final answer, else 0.
+    """Grades a batch as a TRL reward function: 1 for a right final answer, else 0.
 
     Args:
         trace: The batch's rollouts.
@@ -114,7 +114,7 @@ class Outcome:
         self._last: tuple[Sequence[Trace], list[Score]] | None = None
 
     def scores(self, traces: Sequence[Trace]) -> list[Score]:
-        """Scores of the final answers, 0 or 1, one a rollout."""
+        """Returns scores of the final answers, 0 or 1, one a trace."""
         # The columns of one batch share the list itself.
         if self._last is None or self._last[0] is not traces:
             scores = [grade(one.final_text, one.sample.answers) for one in traces]
@@ -151,14 +151,14 @@ class _Value:
         return cls(f"text {words}" if truth is None else f"truth {truth}", None, truth)
 
     def accepts(self, answer: _Value, tolerance: float) -> bool:
-        """Whether an answer is right where this is the gold one."""
+        """Returns whether an answer is right where this is the gold one."""
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, tolerance)
         return self.key == answer.key
 
 
 def _truth(words: str) -> bool | None:
-    """Yes or no, also with words after a comma, colon or semicolon that do not say it again."""
+    """Reads yes or no, also with words after a comma, colon or semicolon that do not say it again."""
     head, comma, rest = re.split(r"([,:;])", words, maxsplit=1) if re.match(r"\w+[,:;]", words) else (words, "", "")
     if comma and not {"not", *_TRUTH}.isdisjoint(re.findall(r"\w+", rest)):
         return None
@@ -166,7 +166,7 @@ def _truth(words: str) -> bool | None:
 
 
 def _matches(found: Sequence[_Value], gold: Sequence[_Value], tolerance: float) -> bool:
-    """Whether answers and gold answers can be paired one to one (augmenting paths, for tolerances may overlap)."""
+    """Returns whether answers and gold answers pair up one to one (augmenting paths, for tolerances may overlap)."""
     taken: dict[int, int] = {}
 
     def place(index: int, tried: set[int]) -> bool:
@@ -182,7 +182,7 @@ def _matches(found: Sequence[_Value], gold: Sequence[_Value], tolerance: float) 
 
 
 def _readings(answer: str, wanted: int) -> Iterator[list[str]]:
-    """The ways to take an answer apart; commas and `and` part it only where several answers are asked for."""
+    """Yields the ways to take an answer apart; commas and `and` part it only where several answers are asked for."""
     parts = _marked_parts(answer)
     yield parts
     if len(parts) == 1 and wanted > 1:
@@ -191,7 +191,7 @@ def _readings(answer: str, wanted: int) -> Iterator[list[str]]:
 
 
 def _marked_parts(text: str) -> list[str]:
-    """The parts of an answer that is clearly several: between pipes, or a bracketed list."""
+    """Returns the parts of an answer that is clearly several: between pipes, or a bracketed list."""
     if text.startswith("[") and text.endswith("]"):
         if _PIPES.search(text) is None:
             return _bracketed(text)
@@ -211,7 +211,7 @@ def _bracketed(text: str) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """One spelling of what looks alike: Unicode forms, quotes, dashes, powers, LaTeX, white space."""
+    """Gives one spelling to what looks alike: Unicode forms, quotes, dashes, powers, LaTeX, white space."""
     text = _SUPERSCRIPT.sub(lambda power: "^" + power[0], text)
     text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
     if "\\" in text:
@@ -223,7 +223,7 @@ def _clean(text: str) -> str:
 
 
 def _first_line_or_list(lines: Sequence[str]) -> str:
-    """The first line, or the items of the bullet list that begins there, without markup."""
+    """Returns the first line, or the items of the bullet list that begins there, without markup."""
     items = []
     for line in lines:
         bullet = _BULLET.match(line)

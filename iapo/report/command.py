@@ -28,10 +28,10 @@ class Written:
 
     Attributes:
         path: The page.
-        runs: How many runs it shows.
-        shown: How many traces.
-        total: How many traces there are.
-        size: Bytes of the page, without pictures beside it.
+        runs: Number of runs it shows.
+        shown: Number of traces.
+        total: Number of traces there are.
+        size: Bytes of the page, without images beside it.
     """
 
     path: Path
@@ -50,7 +50,7 @@ def write_report(
         folders: Run folders, or folders that hold some.
         out: The page; `report.html` in a single folder, or in the current one if there are several, if None.
         pictures: `embed`, or `folder` for a folder `<name>_files` beside the page.
-        max_traces: How many traces at most, evenly from all runs; 0 for all.
+        max_traces: Largest number of traces, taken evenly from all runs; 0 for all.
 
     Raises:
         InputError: If an argument cannot be, a folder holds no run, a file in one is damaged, or `out` is something
@@ -124,7 +124,7 @@ def write_report(
 
 
 def describe(written: Written) -> list[str]:
-    """What is said about a written report, line by line."""
+    """Writes what is said about a written report, line by line."""
     traces = f"{written.shown:,}" if written.shown == written.total else f"{written.shown:,} of {written.total:,}"
     lines = [f"Report: {written.path} ({written.runs} runs, {traces} traces, {written.size / 1e6:.1f} MB)"]
     if written.shown < written.total:

@@ -61,7 +61,7 @@ def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def charts(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The charts' data; a chart for which no run has a number is left out.
+    """Collects the charts' data; a chart for which no run has a number is left out.
 
     Returns:
         For each chart `key`, `title`, `unit`, `about`, `steps` and `series`: per group `label`, `runs` (how many),
@@ -101,7 +101,7 @@ def _number(value: Any) -> float | None:
 
 
 def case_studies(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What `case-study.json` of each run holds, in order of the steps, with the run's name."""
+    """Collects what `case-study.json` of each run holds, in order of the steps, with the run's name."""
     return [
         {
             "run": run.name,

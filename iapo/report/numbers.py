@@ -10,7 +10,7 @@ MINUS = "\u2212"
 
 
 def cell(estimate: Estimate | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:
-    """A table's cell: an estimate in percent or as it is.
+    """Returns a table's cell: an estimate in percent or as it is.
 
     Args:
         estimate: The estimate; None, or with a value of None, is a dash.
@@ -28,7 +28,7 @@ def cell(estimate: Estimate | None, unit: str = "share", *, signed: bool = False
 
 
 def number(value: float, unit: str = "share", *, signed: bool = False) -> str:
-    """One number; a rounded nothing has no sign."""
+    """Writes one number; a rounded nothing has no sign."""
     text = f"{100 * value:.1f}" if unit == "share" else f"{value:.3f}"
     if not text.strip("-0."):
         return text.lstrip("-")
@@ -36,7 +36,7 @@ def number(value: float, unit: str = "share", *, signed: bool = False) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting of a configuration."""
+    """Writes a setting of a configuration."""
     if value is None:
         return "none"
     if isinstance(value, bool):

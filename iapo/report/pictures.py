@@ -1,4 +1,4 @@
-"""The report's pictures: each distinct one once, inside the page or in a folder beside it."""
+"""The report's images: each distinct one once, inside the page or in a folder beside it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 
 
 class Pictures:
-    """Collects pictures and says by which address the page shows them.
+    """Collects images and says by which address the page shows them.
 
     Args:
         mode: `embed` gives data URIs, `folder` writes files.
-        folder: Where files are written; its name is the first part of their addresses.
+        folder: Folder that files are written to; its name is the first part of their addresses.
 
     Attributes:
-        addresses: The address of each distinct picture.
-        missing: How many pictures could not be read.
+        addresses: The address of each distinct image.
+        missing: Number of images could not be read.
     """
 
     def __init__(self, mode: Mode, folder: Path) -> None:
@@ -35,14 +35,14 @@ class Pictures:
         self._files: dict[Path, int | None] = {}
 
     def add(self, data: Mapping[str, str] | None, root: Path) -> int | None:
-        """The place among `addresses` of a picture as a trace names it.
+        """Returns the place among `addresses` of an image as a trace names it.
 
         Args:
-            data: `{"path": ...}`, relative to the run folder, or `{"png": base64}`; None where there is no picture.
+            data: `{"path": ...}`, relative to the run folder, or `{"png": base64}`; None where there is no image.
             root: The run folder; what lies outside of it is not shown.
 
         Returns:
-            The place; None where there is no picture, or it cannot be read.
+            The place; None where there is no image, or it cannot be read.
         """
         if data is None:
             return None

@@ -23,7 +23,7 @@ class TraceFile:
 
     Attributes:
         path: The file.
-        part: What its rollouts are.
+        part: Kind of its rollouts.
         prefix: A letter that tells the run's trace files apart in links.
         lines: Its whole lines.
     """
@@ -34,7 +34,7 @@ class TraceFile:
     lines: Sequence[bytes] = field(repr=False)
 
     def read(self, index: int) -> dict[str, Any]:
-        """One trace as JSON data.
+        """Reads one trace as JSON data.
 
         Raises:
             InputError: If the line is not a trace.
@@ -49,13 +49,13 @@ class Run:
     Attributes:
         name: Unique among the report's runs.
         path: The folder.
-        method: What it was rewarded for (`iapo`, `grpo`, ...), or the evaluated model.
-        manifest: What `manifest.json` holds.
+        method: Name of its reward (`iapo`, `grpo`, ...), or the evaluated model.
+        manifest: Contents of `manifest.json`.
         metrics: The lines of `metrics.jsonl`.
         traces: Its files of traces.
-        evaluations: What `evaluation.json` holds, of the run itself and of an `evaluation` folder in it.
-        case_study: What `case-study.json` holds.
-        notes: What is missing or not whole, one sentence each.
+        evaluations: Contents of `evaluation.json`, of the run itself and of an `evaluation` folder in it.
+        case_study: Contents of `case-study.json`.
+        notes: Sentences about what is missing or not whole.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Found:
 
     Attributes:
         runs: The runs, in order.
-        comparisons: What `table1.json` holds, by the name of the `iapo compare` folder.
-        notes: What concerns no single run.
+        comparisons: Contents of `table1.json`, by the name of the `iapo compare` folder.
+        notes: Sentences that concern no single run.
     """
 
     runs: Sequence[Run]
@@ -130,12 +130,12 @@ def find_runs(folders: Sequence[Path]) -> Found:
 
 
 def _inside_run(path: Path, top: Path) -> bool:
-    """Whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
+    """Tells whether a folder with a manifest is a part of a run, such as a comparison's evaluation of it."""
     return any((parent / MANIFEST).is_file() for parent in path.parents if parent.is_relative_to(top))
 
 
 def _relative(path: Path, top: Path) -> str:
-    """The path below `top`; the evaluation of what was not trained goes by the name of the folder around it."""
+    """Returns the path below `top`; the evaluation of what was not trained goes by the name of the folder around it."""
     parts = path.relative_to(top).parts
     return "/".join(parts[:-1] if len(parts) > 1 and parts[-1] == "evaluation" else parts)
 
@@ -199,7 +199,7 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
-    """A file's lines; half a line at its end is left out and noted."""
+    """Reads a file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
     lines, rest = read_lines(path)
@@ -209,7 +209,7 @@ def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
 
 
 def walk_notes(found: Found) -> Iterator[str]:
-    """All notes as sentences, each with its run."""
+    """Yields all notes as sentences, each with its run."""
     yield from found.notes
     for run in found.runs:
         for note in run.notes:

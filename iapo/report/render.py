@@ -25,7 +25,7 @@ SCRIPTS = (
 
 
 def to_json(data: Any) -> Markup:
-    """JSON for a `<script type="application/json">`, which only `</script` and `<!--` could leave: no `<` is in it."""
+    """Writes JSON without `<` for a `<script type="application/json">`, which only `</script` and `<!--` leave."""
     text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -34,7 +34,7 @@ def to_json(data: Any) -> Markup:
 
 
 def _finite(data: Any) -> Any:
-    """The data with null for what JSON has no number for: a run may log NaN."""
+    """Puts null where JSON has no number for a value: a run may log NaN."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, dict):
@@ -43,10 +43,10 @@ def _finite(data: Any) -> Any:
 
 
 def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """The whole page.
+    """Renders the whole page.
 
     Args:
-        view: What the template writes itself.
+        view: Values that the template writes itself.
         data: JSON data for the scripts by the id of their element.
     """
     styles = [_read(name) for name in STYLES]
@@ -70,7 +70,7 @@ def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _policy(styles: list[str], scripts: list[str]) -> str:
-    """A content security policy under which nothing but the packaged files runs, and nothing is requested."""
+    """Writes a content security policy under which nothing but the packaged files runs, and nothing is requested."""
     style, script = (" ".join(map(_hash, texts)) for texts in (styles, scripts))
     return f"default-src 'none'; img-src 'self' file: data:; style-src {style}; script-src {script}; base-uri 'none'"
 

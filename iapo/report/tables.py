@@ -26,7 +26,7 @@ _SHORT_LISTS = 6
 
 
 def configuration(groups: Sequence[Group], others: Sequence[Run]) -> dict[str, Any]:
-    """How the configurations differ, and what they share.
+    """Compares configurations: how they differ, and what they share.
 
     Args:
         groups: The trainings; those of a group differ in their seed alone and have one column.
@@ -62,7 +62,7 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def provenance(groups: Sequence[Group], others: Sequence[Run]) -> list[dict[str, Any]]:
-    """Seeds, steps, commit, versions and data of the runs: rows of a name and a value for each column.
+    """Lists seeds, steps, commit, versions and data of the runs: rows of a name and a value for each column.
 
     A value that all columns share stands once, in `same`.
     """
@@ -98,13 +98,13 @@ def _commit(run: Run) -> str:
 
 
 def _short(value: Any) -> str:
-    """A version, or the beginning of a hash."""
+    """Shortens a hash; a version stays as it is."""
     text = setting(value) if not isinstance(value, dict) else ", ".join(f"{key} {one}" for key, one in value.items())
     return text[:12] if len(text) == 64 else text
 
 
 def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Rows of Table 1: what each run measured, before and after training or set by set.
+    """Makes the rows of Table 1: what each run measured, before and after training or set by set.
 
     Rows before training that say the same of several runs, which start from one policy, stand once.
 
@@ -146,7 +146,7 @@ def _cells(found: Mapping[str, Estimate]) -> list[dict[str, str]]:
 
 
 def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Paired differences of the accuracy after training, sample by sample, of runs with one test set to the first.
+    """Compares accuracies after training, sample by sample, of runs with one test set with the first's.
 
     Returns:
         Rows with `run`, `reference` and the difference's `cell`; a 95% bootstrap interval over samples.
@@ -170,12 +170,12 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _reference(runs: Sequence[Run]) -> int:
-    """Plain GRPO where there is one, else the first."""
+    """Finds plain GRPO, or else the first run."""
     return next((place for place, run in enumerate(runs) if run.method == "grpo"), 0)
 
 
 def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Table 1 of an `iapo compare` folder, as its `table1.json` has it.
+    """Reads Table 1 of an `iapo compare` folder, as its `table1.json` has it.
 
     Raises:
         InputError: If it is no such table.

@@ -22,11 +22,11 @@ class Browsed:
     """What the trace browser shows.
 
     Attributes:
-        samples: The distinct questions: id, source, question, answers, axis and picture.
+        samples: The distinct questions: id, source, question, answers, axis and image.
         blocks: The distinct lists of block names.
         traces: The traces, each with places among runs, samples and blocks.
-        total: How many traces there are, shown or not.
-        without_patches: How many of the shown ones have an attribution but no shares of the picture's tokens.
+        total: Number of traces there are, shown or not.
+        without_patches: Number of the shown ones have an attribution but no shares of the image's tokens.
     """
 
     samples: list[dict[str, Any]]
@@ -41,8 +41,8 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
 
     Args:
         runs: The runs.
-        pictures: Takes their pictures.
-        most: How many traces at most, 0 for all; of each file about the same number, evenly spaced in it.
+        pictures: Store of the images.
+        most: Largest number of traces, 0 for all; of each file about the same number, evenly spaced in it.
 
     Raises:
         InputError: If a line is not a trace.
@@ -64,7 +64,7 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
 
 
 def share_out(lengths: Sequence[int], most: int) -> list[int]:
-    """How many of each list are taken, `most` in all (0: everything): the same number where a list has so many."""
+    """Says how many of each list are taken, `most` in all (0: everything): the same number where a list has so many."""
     if most == 0 or sum(lengths) <= most:
         return list(lengths)
     counts = [0] * len(lengths)
@@ -76,7 +76,7 @@ def share_out(lengths: Sequence[int], most: int) -> list[int]:
 
 
 def evenly(length: int, count: int) -> list[int]:
-    """`count` places out of `length`, evenly spaced, from the first."""
+    """Picks `count` places out of `length`, evenly spaced, from the first."""
     return [index * length // count for index in range(count)] if count else []
 
 
@@ -144,7 +144,7 @@ class _Collector:
 
 
 def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """A grid of signed shares as one byte each.
+    """Packs a grid of signed shares as one byte each.
 
     Returns:
         `rows`, `columns`, `most` (the largest absolute share), `sum` (of the absolute shares), and `data`: base64 of
@@ -165,7 +165,7 @@ def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _weights(row: Mapping[str, Any]) -> dict[str, float]:
-    """The weight of each component of the reward in one step."""
+    """Reads the weight of each component of the reward in one step."""
     return {
         key.removeprefix("weight/"): value
         for key, value in row.items()

@@ -31,8 +31,8 @@ class Measured:
     Attributes:
         divergence: `KL(student || teacher)` in nats, or the value for a rollout without attribution.
         student: Block distribution by block name; empty where student or teacher have none.
-        teacher: The same of the teacher.
-        patches: Signed shares of the picture's tokens by whose they are, where they were asked for.
+        teacher: Teacher, the same of the teacher.
+        patches: Signed shares of the image's tokens by whose they are, where they were asked for.
     """
 
     divergence: float
@@ -48,11 +48,11 @@ class Alignment:
         teacher: A live teacher, which then explains the student's own calls, or where else its distributions come
             from (`iapo.teachers.references.make_reference`).
         encoder: The student's encoder.
-        settings: How attributions are computed and compared.
+        settings: Settings of attributions and their comparison.
         tools: The offered tools.
 
     Attributes:
-        reference: Where the teacher's distributions come from.
+        reference: Source of the teacher's distributions.
     """
 
     def __init__(
@@ -114,15 +114,16 @@ class Alignment:
     def add_patches(
         self, student: PreTrainedModel, rollouts: Sequence[Rollout], measured: Sequence[Measured], count: int
     ) -> list[Measured]:
-        """What was measured, with the shares of the picture's tokens for the first rollouts that have an attribution.
+        """Returns what was measured, with the shares of the image's tokens for the first rollouts that have an
+        attribution.
 
         A teacher that explains its own calls has no shares of the student's; then only the student's are there.
 
         Args:
             student: The student as it was in `measure`.
             rollouts: The batch.
-            measured: What `measure` gave for it.
-            count: How many rollouts, from the first; the others stay as they are. Each costs about as much as another
+            measured: Measurements of the batch by `measure`.
+            count: Number of rollouts, from the first; the others stay as they are. Each costs about as much as another
                 attribution of its call.
         """
         rows = [index for index, one in enumerate(measured[:count]) if one.student]
@@ -141,7 +142,7 @@ class Alignment:
         return found
 
     def log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """How likely the teacher finds each rollout's call: the mean log-probability of the program's tokens.
+        """Returns how likely the teacher finds each rollout's call: the mean log-probability of the program's tokens.
 
         Values are at least the floor `-log V`, V the teacher's number of tokens: what a guess would get. A rollout that
         called nothing, or whose program is not in the allowed language, gets the floor.

@@ -31,7 +31,7 @@ class Column:
     decay: float = 0.0
 
     def weight_at(self, step: int) -> float:
-        """The weight at an optimiser step."""
+        """Returns the weight at an optimiser step."""
         return penalty_weight(step, self.weight, self.decay)
 
 
@@ -81,7 +81,7 @@ class Reward:
 
     Attributes:
         make: Makes the preset from the sources of a run.
-        uses: What it draws on beside the outcome; what it does not name is not there.
+        uses: Sources that it draws on beside the outcome; those that it does not name are not there.
     """
 
     make: Callable[[Sources], Preset]
@@ -95,14 +95,14 @@ def reward(*uses: Source) -> Callable[[Callable[[Sources], Preset]], Reward]:
     """Declares a function `(sources) -> Preset` as a reward.
 
     Args:
-        uses: What it draws on beside the outcome: `divergences` (then `penalty_weight` counts and a teacher is loaded),
-            `log_probs` (a teacher that explains the student's call), `verify` (a verifier).
+        uses: Sources that it draws on beside the outcome: `divergences` (then `penalty_weight` counts and a teacher is
+            loaded), `log_probs` (a teacher that explains the student's call), `verify` (a verifier).
     """
     return lambda make: Reward(make, frozenset(uses))
 
 
 def per_trace(value: Callable[[Trace, Score], float], outcome: Callable[[Sequence[Trace]], list[Score]]) -> Any:
-    """A reward function from what one rollout and the score of its answer are worth."""
+    """Returns a reward function from what one rollout and the score of its answer are worth."""
 
     def function(trace: Sequence[Trace], **columns: Any) -> list[float]:
         return [value(one, score) for one, score in zip(trace, outcome(trace), strict=True)]

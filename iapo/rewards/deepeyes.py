@@ -8,7 +8,7 @@ from iapo.rewards.columns import Column, Preset, Sources, per_trace, reward
 
 @reward()
 def preset(sources: Sources) -> Preset:
-    """`R = 0.8 outcome + 0.2 format + 1.2 [right and a tool was used]`: DeepEyes (arXiv 2505.14362).
+    """Makes the reward `R = 0.8 outcome + 0.2 format + 1.2 [right and a tool was used]`: DeepEyes (arXiv 2505.14362).
 
     The paper writes `R = R_acc + R_format + 1[R_acc > 0] R_tool`; the weights are those of its published code, where
     format is -1 for a response out of form and else 0. Out of form is here: no final answer, or a program outside the

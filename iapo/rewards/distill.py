@@ -11,7 +11,7 @@ from iapo.rollout.turns import Rollout
 
 @reward("log_probs")
 def preset(sources: Sources) -> Preset:
-    """`R = outcome + w_k mean_t log p_teacher(y_t | x, y_<t)` over the program's tokens.
+    """Makes the reward `R = outcome + w_k mean_t log p_teacher(y_t | x, y_<t)` over the program's tokens.
 
     It is not in the paper: it is the control that asks whether the teacher's *attribution* says more than the teacher's
     plain *likelihood*, which the same pass gives. As a reward it is the teacher's part of on-policy distillation's

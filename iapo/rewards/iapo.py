@@ -11,7 +11,8 @@ from iapo.rollout.turns import Rollout
 
 @reward("divergences")
 def preset(sources: Sources) -> Preset:
-    """`R = outcome - lambda_k KL(student || teacher)`: IAPO (arXiv 2606.11652); docs/method.md, section 4.
+    """Makes the reward `R = outcome - lambda_k KL(student || teacher)`: IAPO (arXiv 2606.11652); docs/method.md,
+    section 4.
 
     `lambda_k = penalty_weight exp(-penalty_decay k)` at optimiser step k. With a penalty weight of 0 there is no such
     column: plain GRPO to the last bit.

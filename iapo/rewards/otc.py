@@ -12,7 +12,7 @@ from iapo.rewards.columns import Column, Preset, Sources, reward
 
 @reward()
 def preset(sources: Sources) -> Preset:
-    """`R = r_tool outcome`: OTC-GRPO (arXiv 2504.14870) with alpha = 1.
+    """Makes the reward `R = r_tool outcome`: OTC-GRPO (arXiv 2504.14870) with alpha = 1.
 
     With m calls in the rollout and n the fewest calls of any right rollout of this question so far, `r_tool` is 1 for
     m = n = 0, `cos(m pi / (2m + c))` for n = 0, and else `sin(f pi / 2n)` with `f = 2nm / (m + n)`. As a column of its
@@ -38,12 +38,12 @@ def preset(sources: Sources) -> Preset:
 
 
 def count_calls(trace: Trace) -> int:
-    """Tool calls of a rollout; a program that was refused or failed is one at least."""
+    """Counts the tool calls of a rollout; a program that was refused or failed is one at least."""
     return 0 if trace.result.status == "no_call" else max(1, len(trace.result.calls))
 
 
 def tool_efficiency(calls: int, fewest: int, smoothing: float = 1.0) -> float:
-    """`r_tool` of OTC-GRPO, 0 to 1.
+    """Returns `r_tool` of OTC-GRPO, 0 to 1.
 
     Args:
         calls: m, the rollout's calls.

@@ -16,7 +16,7 @@ FORMS = "(trace), (trace, outcome), (trace, **columns) or (sources)"
 
 
 def own_reward(reference: str) -> Reward:
-    """The reward that a reference names.
+    """Returns the reward that a reference names.
 
     Args:
         reference: `FILE.py:NAME` or `package.module:NAME` of a `Reward`, or of a function in one of four forms:
@@ -52,7 +52,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 def _instead(name: str, make: Callable[[Sources], RewardFunction]) -> Reward:
-    """A reward of one column, beside which the outcome is logged but does not count."""
+    """Returns a reward of one column, beside which the outcome is logged but does not count."""
     return Reward(lambda sources: Preset((Column(name, make(sources)),), outcome_weight=0.0))
 
 

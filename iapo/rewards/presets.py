@@ -59,7 +59,7 @@ class RewardArguments(Protocol):
 
 
 def find_reward(text: str) -> Reward:
-    """The reward that a setting names.
+    """Returns the reward that a setting names.
 
     Args:
         text: One of `PRESETS`, a reference to a function or `Reward` of the user's own (`iapo.rewards.own`), or several
@@ -90,15 +90,15 @@ def make_preset(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     device: torch.device | None = None,
 ) -> Preset:
-    """The reward that a configuration names.
+    """Returns the reward that a configuration names.
 
     Args:
         args: The configuration.
         outcome: Grades the batch.
-        divergences: As in `Sources`.
-        log_probs: As in `Sources`.
+        divergences: Divergences as in `Sources`.
+        log_probs: Log probs as in `Sources`.
         tools: The offered tools.
-        device: Where a local verifier is moved to.
+        device: Device that a local verifier is moved to.
 
     Returns:
         The preset, with the configuration's weights.
@@ -174,7 +174,7 @@ def _component_weights(args: RewardArguments) -> dict[str, float]:
 
 
 def make_outcome(args: RewardArguments) -> Outcome:
-    """The grader of a configuration: the rules, and a judge where `judge_model` names one."""
+    """Returns the grader of a configuration: the rules, and a judge where `judge_model` names one."""
     return (
         Outcome()
         if args.judge_model is None
@@ -185,7 +185,7 @@ def make_outcome(args: RewardArguments) -> Outcome:
 def scored_traces(
     rollouts: Sequence[Rollout], names: Sequence[str], rewards: Tensor, measured: Sequence[Measured], step: int
 ) -> list[Trace]:
-    """The batch's records with what was measured of them.
+    """Returns the batch's records with what was measured of them.
 
     Args:
         rollouts: The n rollouts.

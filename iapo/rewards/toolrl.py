@@ -8,7 +8,7 @@ from iapo.rewards.columns import Column, Preset, Sources, per_trace, reward
 
 @reward()
 def preset(sources: Sources) -> Preset:
-    """`R = format + 3 tool_match + 3 outcome`: ToolRL (arXiv 2504.13958).
+    """Makes the reward `R = format + 3 tool_match + 3 outcome`: ToolRL (arXiv 2504.13958).
 
     The paper's reward is `R_format + R_correct` with `R_format` 0 or 1 and `R_correct = 6 R_max / S_max - 3`, where
     `R_max / S_max` is the share of tool names, parameter names and parameter values that match the gold calls. Our
@@ -27,7 +27,7 @@ def preset(sources: Sources) -> Preset:
 
 
 def _format(trace: Trace, score: Score) -> float:
-    """1 for a program in the tools' language and a final answer, the two things that the prompt asks for."""
+    """Returns 1 for a program in the tools' language and a final answer, the two things that the prompt asks for."""
     return float(trace.result.status in ("edited", "failed") and score.answer is not None)
 
 

@@ -11,7 +11,8 @@ from iapo.rewards.columns import Column, Preset, Sources, reward
 
 @reward()
 def preset(sources: Sources) -> Preset:
-    """`R = outcome - 0.5 [the program does not execute]`: ToRL (arXiv 2503.23383), as the IAPO paper compares with it.
+    """Makes the reward `R = outcome - 0.5 [the program does not execute]`: ToRL (arXiv 2503.23383), as the IAPO paper
+    compares with it.
 
     ToRL's own table gives 1 for a right and -1 for a wrong answer, and -0.5 where a response holds code that cannot be
     executed. The outcome is 0 or 1 here as in all other presets, so that the same -0.5 weighs twice as much against it.
@@ -21,5 +22,5 @@ def preset(sources: Sources) -> Preset:
 
 
 def execution(trace: Sequence[Trace], **columns: Any) -> list[float]:
-    """-1 where a program was refused or failed, else 0."""
+    """Returns the -1 where a program was refused or failed, else 0."""
     return [-1.0 if one.result.status in ("refused", "failed") else 0.0 for one in trace]

@@ -11,7 +11,8 @@ from iapo.rewards.columns import Column, Preset, Sources, reward
 
 @reward("verify")
 def preset(sources: Sources) -> Preset:
-    """`R = outcome + 0.5 mean_i v(call_i)`, v from 0 to 1: TRM (OpenReview LnBEASInVr), as the IAPO paper compares.
+    """Makes the reward `R = outcome + 0.5 mean_i v(call_i)`, v from 0 to 1: TRM (OpenReview LnBEASInVr), as the IAPO
+    paper compares.
 
     TRM trains a process reward model on labelled calls and gives each turn an advantage of its own. The IAPO paper's
     re-implementation asks GPT-4o instead, and so is the verifier here a model that is asked, at an endpoint or local,

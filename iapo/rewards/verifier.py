@@ -37,14 +37,14 @@ _SCHEMA = {
 
 
 def call_text(call: ToolCall) -> str:
-    """A call as it was understood, in one line; nothing else of the model's text reaches a verifier."""
+    """Returns a call as it was understood, in one line; nothing else of the model's text reaches a verifier."""
     return f"{call.name}(image_1, {json.dumps(list(call.targets))}, {call.boxes})"
 
 
 def call_scores(
     traces: Sequence[Trace], verify: Callable[[Sequence[tuple[Sample, ToolCall]]], list[float]]
 ) -> list[float]:
-    """Mean score of each rollout's calls; 0 for a rollout without an executed program.
+    """Returns the mean score of each rollout's calls; 0 for a rollout without an executed program.
 
     Args:
         traces: The rollouts.
@@ -67,7 +67,7 @@ class EndpointVerifier:
     """Asks a model at an OpenAI-compatible endpoint about each call.
 
     Args:
-        settings: Which endpoint, and how. There are no rules to fall back on, so `on_error` is `wait` or `stop`.
+        settings: Endpoint, and how. There are no rules to fall back on, so `on_error` is `wait` or `stop`.
         tools: The offered tools.
 
     Raises:

@@ -118,7 +118,7 @@ def load_settings(values: Mapping[str, Any], prefix: str = "", defaults: LoadSet
 
     Args:
         values: All settings by name; what is no loading setting under this prefix is passed over, and so is None.
-        prefix: Whose settings are taken: "" for the student's (`dtype`), `teacher` for `teacher_dtype`.
+        prefix: Prefix whose settings are taken: "" for the student's (`dtype`), `teacher` for `teacher_dtype`.
         defaults: Settings that hold where `values` names none.
 
     Raises:
@@ -258,7 +258,7 @@ def _quantisation(settings: LoadSettings) -> BitsAndBytesConfig:
 
 
 def _refuse_others(path: str, report: Mapping[str, Any]) -> None:
-    """Weights that the files lack would stay random, without a word."""
+    """Returns the weights that the files lack would stay random, without a word."""
     misshapen = [f"{key} ({list(saved)} for {list(own)})" for key, saved, own in report["mismatched_keys"]]
     _refuse_keys(path, "has", "misshapen weight", misshapen)
     _refuse_keys(path, "lacks", "weight", report["missing_keys"])
@@ -295,5 +295,5 @@ def _adapter_reason(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
+    """Returns the first line of what an error says, or its name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -33,7 +33,7 @@ _VIDEO_FILE = "video_preprocessor_config.json"
 class ImageTextProcessor(Qwen2_5_VLProcessor):
     """The processor of Qwen2.5-VL and Qwen3-VL with the video part left out, since that part needs torchvision.
 
-    The two families treat text and pictures alike, but for numbers that each checkpoint's image processor holds: the
+    The two families treat text and images alike, but for numbers that each checkpoint's image processor holds: the
     patch size (14 and 16), the mean and the deviation of pixels. Only videos are written into the text differently.
     What is saved bears the names of the published classes and has the settings of the video part, so that it opens
     where this package is not installed.
@@ -97,7 +97,7 @@ def resolve(name: str) -> str:
 
 
 def packaged() -> list[str]:
-    """Names of the packaged checkpoints."""
+    """Returns the names of the packaged checkpoints."""
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
@@ -184,8 +184,8 @@ def load_policy(name: str, settings: LoadSettings | None = None, *, device: str 
     Args:
         name: A packaged checkpoint (`tiny-student`, `tiny-teacher`), a local folder or a hub id; also the folder of
             an adapter (PEFT), which is loaded with its base.
-        settings: How it is loaded.
-        device: Where to put the model, instead of the settings' device.
+        settings: Settings of the loading.
+        device: Device of the model, instead of the settings' one.
 
     Raises:
         InputError: As `find_checkpoint`, `load_processor` and `iapo.rollout.loading.load_model`; or if the model has
@@ -218,7 +218,7 @@ def load_policy(name: str, settings: LoadSettings | None = None, *, device: str 
 
 
 def _video_settings(path: str, revision: str | None) -> dict[str, Any] | None:
-    """What a checkpoint says of videos, to be saved again as it is."""
+    """Returns what a checkpoint says of videos, to be saved again as it is."""
     for name in ("processor_config.json", _VIDEO_FILE):
         found = optional_file(path, name, revision)
         if found is not None:

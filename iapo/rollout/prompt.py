@@ -71,7 +71,7 @@ class EncodedPrompt:
 
     Attributes:
         ids: Token ids, pictures expanded to their number of image tokens; length P.
-        block_of: For each position the index of its block; length P, each block has at least one position.
+        block_of: Block of for each position the index of its block; length P, each block has at least one position.
         block_names: Names of the blocks, in order; length m.
         images: The prompt's pictures, in order.
     """
@@ -92,7 +92,7 @@ def build_blocks(
     Args:
         sample: The question and picture.
         tools: The offered tools, one block each, in this order.
-        instructions: What the agent is told, as the system message.
+        instructions: Instructions to the agent, as the system message.
 
     Returns:
         The blocks, in prompt order; the first is the system message, the others are the user's. Where the sample says
@@ -197,10 +197,10 @@ class PromptEncoder:
         return EncodedPrompt(ids, block_of, names, images)
 
     def observation(self, result: ToolResult, *, ended: bool) -> list[int]:
-        """The token ids between the model's first turn and its second.
+        """Returns the token ids between the model's first turn and its second.
 
         Args:
-            result: What came of the program.
+            result: Result of the program.
             ended: Whether turn 1 ended with its end-of-turn token (it did not if its length ran out).
 
         Returns:
@@ -221,13 +221,14 @@ class PromptEncoder:
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
-        """Number of tokens that each picture takes in the merged sequence."""
+        """Counts the tokens that each picture takes in the merged sequence."""
         sizes = [(image.height, image.width) for image in images]
         processor = self.processor.image_processor
         return [processor.get_number_of_image_patches(h, w, {}) // self.merge_area for h, w in sizes]
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """Pixel patches of pictures, as the vision tower takes them; one object that comes several times is read once.
+        """Returns the pixel patches of pictures, as the vision tower takes them; one object that comes several times is
+        read once.
 
         Returns:
             `pixel_values` of shape (sum of patches, patch features) and `image_grid_thw` of shape (pictures, 3).
@@ -257,7 +258,7 @@ class PromptEncoder:
         return text, ends
 
     def _scaffold(self, blocks: Sequence[Block]) -> tuple[str, ...]:
-        """The template's own text before, between and after blocks of these types.
+        """Returns the template's own text before, between and after blocks of these types.
 
         It is found by rendering unusual texts in place of the blocks': a block's text may be anything, also a word
         that the template itself writes.

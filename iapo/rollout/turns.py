@@ -13,7 +13,7 @@ from iapo.rollout.prompt import INSTRUCTIONS_WITHOUT_TOOLS, EncodedPrompt, Promp
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
-"""Continues each row of token ids, given the row's pictures in order; returns the new ids, end token included."""
+"""Continues each row of token ids, given the row's images in order; returns the new ids, end token included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class FirstTurn:
     Attributes:
         ids: Its token ids.
         text: Its text, without special tokens.
-        result: What came of its program.
-        target: Which of its tokens belong to the program, hence to the attribution target; all False without one.
+        result: Result of its program.
+        target: Target of its tokens belong to the program, hence to the attribution target; all False without one.
     """
 
     ids: list[int]
@@ -42,9 +42,10 @@ class Rollout:
         prompt: The encoded prompt.
         first: The first turn.
         completion_ids: All after the prompt: turn 1, observation, turn 2.
-        model_written: For each completion token, whether the model wrote it (it did not write the observation).
-        images: The pictures of the whole sequence, in order.
-        edits: The pictures that tools made.
+        model_written: Model written for each completion token, whether the model wrote it (it did not write the
+            observation).
+        images: The images of the whole sequence, in order.
+        edits: The images that tools made.
     """
 
     trace: Trace
@@ -106,7 +107,7 @@ def finish(
         generate: Writes the second turns.
         tools: The offered tools.
         max_completion: The longest completion in tokens, observation included. A rollout whose observation does not
-            fit ends after turn 1, without an edit's picture in its sequence; a second turn is cut to fit.
+            fit ends after turn 1, without an edit's image in its sequence; a second turn is cut to fit.
 
     Returns:
         The rollouts, in order.
@@ -160,14 +161,14 @@ def rollout(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     max_completion: int | None = None,
 ) -> list[Rollout]:
-    """Both turns for a batch of samples; see `finish` for the arguments."""
+    """Rolls out both turns for a batch of samples; see `finish` for the arguments."""
     prompts = encode_prompts(samples, encoder, tools)
     turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     return finish(samples, prompts, turn_1, encoder, generate, tools=tools, max_completion=max_completion)
 
 
 def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
-    """One turn without any tool for a batch of samples; what looks like a program in it stays text."""
+    """Rolls out one turn without any tool for a batch of samples; what looks like a program in it stays text."""
     prompts = [encoder.encode(build_blocks(sample, {}, INSTRUCTIONS_WITHOUT_TOOLS)) for sample in samples]
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]

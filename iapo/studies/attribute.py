@@ -50,7 +50,7 @@ class Explanation:
         scores: Block scores by the chosen method, shape (m,), fp32, on the CPU.
         shares: The block distribution, shape (m,).
         tokens: The prompt as the model reads it: text, block and score of each token.
-        patches: Signed shares of the picture's tokens, shape (rows, columns): scores over the sum of all prompt
+        patches: Signed shares of the image's tokens, shape (rows, columns): scores over the sum of all prompt
             tokens' absolute scores.
     """
 
@@ -71,9 +71,9 @@ def run_attribute(
         plan: The models and how they are compared. Heat maps need scores of single tokens, and show the gradient's
             where the method has none.
         out: The folder to write `attribution.png` and `attribution.json` to.
-        sample: The question about a picture.
+        sample: The question about an image.
         call: The first turn; the model's own if None.
-        device: Where the models run; the CPU if None.
+        device: Device of the models; the CPU if None.
 
     Returns:
         What `attribution.json` holds.
@@ -139,12 +139,12 @@ def explain(
     """Attributes one call by one model.
 
     Args:
-        name: What the model is called.
+        name: Name of the model.
         policy: The model.
         encoder: Its encoder.
         prompt: The prompt in its tokens.
         turn: The first turn in its tokens, and which of them belong to the program.
-        settings: How calls are attributed.
+        settings: Settings of the attribution.
 
     Raises:
         InputError: If an attribution is not finite.
@@ -198,7 +198,7 @@ def _roll_out(
 
 
 def _ids(encoder: PromptEncoder, text: str) -> list[int]:
-    """A text's tokens; nothing in it may turn into a control token."""
+    """Returns a text's tokens; nothing in it may turn into a control token."""
     return list(encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
@@ -207,7 +207,7 @@ def _turn(one: Rollout) -> Turn:
 
 
 def _turn_for(other: PromptEncoder, one: Rollout, own: PromptEncoder, tools: Mapping[str, ToolDefinition]) -> Turn:
-    """The first turn in another model's tokens; with one vocabulary these are the tokens themselves."""
+    """Returns the first turn in another model's tokens; with one vocabulary these are the tokens themselves."""
     if other.tokenizer.get_vocab() == own.tokenizer.get_vocab():
         return _turn(one)
     first = read_first_turn(_ids(other, one.first.text), one.trace.sample, other, tools)
@@ -222,7 +222,9 @@ def _own_turn(
     max_turn_tokens: int,
     tools: Mapping[str, ToolDefinition],
 ) -> Turn:
-    """A model's own greedy first turn; no token of it is scored where it makes no call that has an attribution."""
+    """Returns a model's own greedy first turn; no token of it is scored where it makes no call that has an
+    attribution.
+    """
     write = make_generate(policy, encoder, max_new_tokens=max_turn_tokens)
     (ids,) = write([prompt.ids], [list(prompt.images)])
     first = read_first_turn(ids, sample, encoder, tools)
@@ -230,7 +232,7 @@ def _own_turn(
 
 
 def _called(one: Rollout) -> list[str]:
-    """Names of the blocks that define the tools of the call."""
+    """Returns the names of the blocks that define the tools of the call."""
     return [f"tool:{call.name}" for call in one.trace.result.calls]
 
 

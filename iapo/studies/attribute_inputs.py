@@ -27,7 +27,7 @@ class AttributePlan:
     Attributes:
         model: The student's checkpoint.
         teacher: The teacher's checkpoint; None explains by the student alone.
-        settings: How calls are attributed and compared, and how long a turn may be.
+        settings: Settings of attribution and comparison, and the limit of a turn.
         tools: The offered tools (`iapo.tools.offered_tools`).
     """
 
@@ -43,8 +43,8 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
     Args:
         run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
             compared with; None takes the packaged student and the defaults.
-        changes: What replaces that, unless None: `model`, `teacher`, `tools`, `method`, `steps` (counts where the
-            method has a path) and `max_turn_tokens`.
+        changes: Changes to that, unless None: `model`, `teacher`, `tools`, `method`, `steps` (counts where the method
+            has a path) and `max_turn_tokens`.
 
     Raises:
         InputError: If there is no such run, or it compared with a stored table and no teacher is named.
@@ -95,7 +95,7 @@ def held_out_sample(folder: Path, index: int) -> Sample:
 
     Args:
         folder: The run folder.
-        index: Which one, from 0.
+        index: One, from 0.
 
     Raises:
         InputError: If there is no such run or sample, or the run's data cannot be read.
@@ -113,13 +113,13 @@ def held_out_sample(folder: Path, index: int) -> Sample:
 
 
 def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
-    """One synthetic picture of the test split, with a question that the packaged models know.
+    """Returns one synthetic image of the test split, with a question that the packaged models know.
 
     Args:
         family: One of `iapo.data.synthetic.FAMILIES`; the packaged models know `vbar` and `hbar`.
-        index: Which one, from 0.
-        seed: Of the charts.
-        size: The picture's side in pixels.
+        index: One, from 0.
+        seed: Seed of the charts.
+        size: The image's side in pixels.
 
     Raises:
         InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
@@ -131,10 +131,10 @@ def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
 
 
 def read_sample(path: Path) -> Sample:
-    """Reads a sample from a JSON file, as `Sample.to_json` makes it; a picture's path starts at the file's folder.
+    """Reads a sample from a JSON file, as `Sample.to_json` makes it; an image's path starts at the file's folder.
 
     Raises:
-        InputError: If the file or its picture cannot be read, or it is not a sample.
+        InputError: If the file or its image cannot be read, or it is not a sample.
     """
     try:
         return Sample.from_json(json.loads(path.read_text()), root=path.parent)
@@ -147,7 +147,7 @@ def read_sample(path: Path) -> Sample:
 
 
 def read_call(text: str) -> str:
-    """A first turn as the command line gives it: the text itself, or `@file` with the text in it.
+    """Returns a first turn as the command line gives it: the text itself, or `@file` with the text in it.
 
     Raises:
         InputError: If the file cannot be read.

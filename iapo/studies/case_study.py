@@ -1,4 +1,4 @@
-"""The paper's case study (Fig. 3): on clearly divisible pictures, misused calls and where the calls come from.
+"""The paper's case study (Fig. 3): on clearly divisible images, misused calls and where the calls come from.
 
 A policy writes first turns alone; their programs are carried out and their calls attributed. See docs/studies.md.
 """
@@ -41,19 +41,19 @@ MEASURES = ("misuse", "right_tools", "wrong_tools")
 
 @dataclass(frozen=True, slots=True)
 class CaseStudyPlan:
-    """Which pictures, and how policies are measured on them.
+    """Which images, and how policies are measured on them.
 
     Attributes:
-        samples: How many, the first clearly divisible ones.
+        samples: Number of samples, the first clearly divisible ones.
         families: Synthetic families; those without a right axis are left out.
-        question_types: What is asked about them; empty: all.
+        question_types: Question types; empty: all.
         size: Their longer side in pixels.
-        seed: Of the synthetic pictures.
+        seed: Seed of the synthetic images.
         data: Sources instead of `families` (`iapo.data.sources`), with commas between.
-        split: Of the data or the synthetic pictures.
+        split: Split of the data or the synthetic images.
         leave_out_damage: Whether damaged rows of the data are left out; else they are refused.
-        generation: How turns are written.
-        attribution: How calls are attributed; target, normalisation, eps, steps and batch size count.
+        generation: Settings of the generation.
+        attribution: Settings of the attribution; target, normalisation, eps, steps and batch size count.
         teacher: Checkpoint of the teacher; None where there is none to load.
         tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
     """
@@ -77,7 +77,8 @@ class CaseStudyPlan:
 
     @classmethod
     def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
-        """The plan that a run's configuration gives: its held-out pictures, its way of sampling, its attribution.
+        """Returns the plan that a run's configuration gives: its held-out images, its way of sampling, its
+        attribution.
 
         Scores become shares by `magnitude`, also where the training takes a softmax.
 
@@ -117,7 +118,7 @@ class CaseStudyPlan:
         )
 
     def read_samples(self) -> list[Sample]:
-        """The first samples that have one right axis, families in turn.
+        """Returns the first samples that have one right axis, families in turn.
 
         Raises:
             InputError: If there is none, or the data cannot be loaded.
@@ -151,7 +152,7 @@ class CaseStudyPlan:
         return (sample for group in zip(*streams, strict=True) for sample in group)
 
     def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """What a result depends on, as JSON gives it back; with the hash of the samples."""
+        """Returns what a result depends on, as JSON gives it back; with the hash of the samples."""
         names = ["target", "normalization", "eps", "steps"]
         # A method that only follows from the steps is not written, as before methods had names.
         names += [] if self.attribution.method is None else ["method"]
@@ -166,10 +167,10 @@ class Observed:
     """One first turn.
 
     Attributes:
-        axis: The picture's right axis.
-        result: What came of the turn's program.
+        axis: The image's right axis.
+        result: Result of the turn's program.
         right_tools: Mean share of the call's attribution on a block of the right axis' tools; None without a call.
-        wrong_tools: The same of the other axis' tools.
+        wrong_tools: Wrong tools, the same of the other axis' tools.
     """
 
     axis: Axis
@@ -190,8 +191,8 @@ def observe(
     Args:
         policy: The policy, as it is now.
         samples: Samples that have one right axis.
-        plan: How turns are written and attributed, and the offered tools.
-        progress: Called with the number of new samples done.
+        plan: Plan of generation, attribution and the offered tools.
+        progress: Callback, called with the number of new samples done.
     """
     found: list[Observed] = []
     size, tools = plan.generation.batch_size, offered_tools(plan.tools)
@@ -215,7 +216,7 @@ def observe(
 
 
 def summarize_case(observed: Sequence[Observed]) -> dict[str, Any]:
-    """The share of misused calls, and the mean attribution of right and wrong tools.
+    """Returns the share of misused calls, and the mean attribution of right and wrong tools.
 
     Returns:
         By name in `MEASURES`: `value`, `low`, `high`, `count`, or None where nothing was counted. Misuse is counted
@@ -239,7 +240,7 @@ class CaseStudyFile:
 
     Args:
         path: The file; it need not exist yet.
-        settings: What the points depend on (`CaseStudyPlan.to_json`).
+        settings: Settings that the points depend on (`CaseStudyPlan.to_json`).
 
     Raises:
         InputError: If the file holds a study with other settings.
@@ -297,12 +298,12 @@ class CaseStudyCallback(TrainerCallback):
     Args:
         folder: The run folder.
         every: Measure after every so many optimiser steps.
-        plan: Which pictures, and how.
+        plan: Images, and how.
         policy: The policy that is trained.
         teacher: The teacher, if there is one in memory.
 
     Raises:
-        InputError: If there are no such pictures, or the folder holds a case study with other settings.
+        InputError: If there are no such images, or the folder holds a case study with other settings.
     """
 
     def __init__(
@@ -322,7 +323,7 @@ class CaseStudyCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called by Transformers' trainer before the first step, also where a training goes on."""
+        """Takes up the trainer's call before the first step, also where a training goes on."""
         if not state.is_world_process_zero:
             return
         self._file.drop_after(state.global_step)
@@ -331,14 +332,14 @@ class CaseStudyCallback(TrainerCallback):
         self._measure(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called by Transformers' trainer after each optimiser step."""
+        """Takes up the trainer's call after each optimiser step."""
         if state.global_step % self.every == 0:
             self._measure(state)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called by Transformers' trainer after the last step."""
+        """Takes up the trainer's call after the last step."""
         self._measure(state)
 
     def _measure(self, state: TrainerState) -> None:

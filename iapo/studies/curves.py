@@ -27,7 +27,7 @@ class Panel:
     """One measure.
 
     Attributes:
-        key: In `metrics.jsonl`.
+        key: Key in `metrics.jsonl`.
         title: Over its panel.
         unit: Beside its axis.
         share: Whether it is a share, shown in percent.
@@ -62,7 +62,7 @@ class Curve:
         mean: Mean over the runs that have a value there, shape (n,); NaN where none has.
         low: The lowest run's value, shape (n,).
         high: The highest run's.
-        runs: How many runs have a value, shape (n,).
+        runs: Number of runs have a value, shape (n,).
         window: Steps of the running mean; 1: none.
     """
 
@@ -81,7 +81,7 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list
 
     Args:
         words: Run folders (`iapo.studies.folders.find_runs`).
-        out: Where to; the run's folder, or the runs' common one, if None.
+        out: Folder to write to; the run's folder, or the runs' common one, if None.
         smooth: Steps of the running mean; 1 smooths nothing.
 
     Returns:
@@ -144,11 +144,11 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
 
 
 def running_mean(values: Values, width: int) -> Values:
-    """Centred running mean of what is there in each window; windows are cut at the ends.
+    """Returns the centred running mean of what is there in each window; windows are cut at the ends.
 
     Args:
         values: Shape (n,); NaN where nothing was measured, and there it stays.
-        width: Of the window, odd.
+        width: Width of the window, odd.
     """
     there = ~np.isnan(values)
     ones = np.ones(width)
@@ -158,7 +158,7 @@ def running_mean(values: Values, width: int) -> Values:
 
 
 def curves_csv(curves: Sequence[Curve]) -> str:
-    """One line a method, measure and step, as drawn."""
+    """Returns one line a method, measure and step, as drawn."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["method", "measure", "step", "mean", "low", "high", "runs", "running_mean_steps"])

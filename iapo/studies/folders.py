@@ -45,7 +45,7 @@ class Run:
 
 
 def find_runs(words: Sequence[str]) -> list[Run]:
-    """The runs that words name.
+    """Returns the runs that words name.
 
     Args:
         words: `FOLDER` or `NAME=FOLDER`; a folder that is no run but holds some, as those of `iapo demo`, `iapo
@@ -69,7 +69,7 @@ def find_runs(words: Sequence[str]) -> list[Run]:
 
 
 def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs of one method together, in the order in which they came.
+    """Returns the runs of one method together, in the order in which they came.
 
     Raises:
         InputError: If two of one name differ in more than the seed.
@@ -92,7 +92,7 @@ def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def common_folder(runs: Sequence[Run], out: Path | None) -> Path:
-    """Where a study is written: `out`, else the run's folder, else the nearest folder that holds all runs."""
+    """Returns where a study is written: `out`, else the run's folder, else the nearest folder that holds all runs."""
     return out or Path(os.path.commonpath([run.path.resolve() for run in runs]))
 
 
@@ -113,7 +113,7 @@ def _name(path: Path) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """What runs of one method share."""
+    """Returns what runs of one method share."""
     config = run.manifest.config
     return {
         key: value

@@ -31,13 +31,13 @@ ENDS = ("value", "low", "high", "count")
 def study_misuse(
     words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None
 ) -> dict[str, dict[str, Any]]:
-    """`run_misuse` for the terminal: prints a table and where things lie.
+    """Runs `run_misuse` for the terminal: prints a table and where things lie.
 
     Args:
         words: Run folders (`iapo.studies.folders.find_runs`).
-        out: Where `misuse.csv`, `.svg` and `.png` are written; the run's folder, or the runs' common one, if None.
+        out: Folder of `misuse.csv`, `.svg` and `.png`; the run's folder, or the runs' common one, if None.
         changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's.
-        device: Where the policies run; the CPU if None.
+        device: Device of the policies; the CPU if None.
 
     Returns:
         As `run_misuse`.
@@ -72,15 +72,16 @@ def run_misuse(
 
     Args:
         runs: The runs.
-        changes: As in `study_misuse`.
-        begin: Called with what is measured and the number of samples; what it returns is called with each number done.
-        device: Where the policies run.
+        changes: Changes as in `study_misuse`.
+        begin: Callback, called with what is measured and the number of samples; what it returns is called with each
+            number done.
+        device: Device of the policies.
 
     Returns:
         What each run's `case-study.json` holds, by the run's label.
 
     Raises:
-        InputError: If a run's pictures cannot be had, or its case study was made with other settings.
+        InputError: If a run's images cannot be had, or its case study was made with other settings.
     """
     found: dict[str, dict[str, Any]] = {}
     levels: dict[str, Any] = {}
@@ -94,7 +95,7 @@ def run_misuse(
             return observe(load_policy(checkpoint, device=device), some, plan, progress=begin(what, len(some)))
 
         if file.data["teacher"] is None and plan.teacher is not None:
-            # Runs on the same pictures share their teacher's level.
+            # Runs on the same images share their teacher's level.
             key = json.dumps(settings)
             if key not in levels:
                 levels[key] = summarize_case(measure(f"teacher {plan.teacher}", plan.teacher))
@@ -107,7 +108,7 @@ def run_misuse(
 
 
 def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
-    """The run's own plan with changes; `data` and `families` exclude each other."""
+    """Returns the run's own plan with changes; `data` and `families` exclude each other."""
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
         raise InputError("data and families are both given; take one of them")
@@ -134,7 +135,7 @@ def run_arguments(run: Run) -> dict[str, Any]:
 
 
 def policies(run: Run) -> dict[int, str]:
-    """The run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
+    """Returns the run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
     found = {0: str(run_arguments(run)["model"])}
     for path in run.path.glob("checkpoint-*"):
         # The trainer writes its state last.
@@ -160,7 +161,7 @@ def write_misuse(found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path
 
 
 def misuse_csv(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line a run, point and measure; the teacher's lines have no step."""
+    """Returns one line a run, point and measure; the teacher's lines have no step."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["run", "policy", "step", "samples", "measure", *ENDS])
@@ -176,7 +177,7 @@ def misuse_csv(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One line a point for the terminal, with 95% intervals."""
+    """Returns one line a point for the terminal, with 95% intervals."""
     table = Table(title="Case study on clearly divisible pictures; 95% intervals")
     for heading in ("", "step", "samples", "misuse", "right tools", "wrong tools"):
         table.add_column(heading)
@@ -191,7 +192,7 @@ def misuse_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
             levels.setdefault(json.dumps(study["teacher"]), label)
     table.add_section()
     for level, label in levels.items():
-        # Runs on the same pictures have the same level.
+        # Runs on the same images have the same level.
         values = (_text(json.loads(level)[name]) for name in MEASURES)
         table.add_row("teacher" if len(levels) == 1 else f"teacher of {label}", "", "", *values)
     return table

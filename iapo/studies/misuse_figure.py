@@ -23,7 +23,7 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
     """Draws case studies.
 
     Args:
-        found: What the runs' `case-study.json` hold, by label.
+        found: Contents of the runs' `case-study.json`, by label.
         stem: Path of the SVG and PNG files without their suffix.
 
     Returns:
@@ -66,7 +66,7 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
 
 
 def _legend(figure: Figure, first: Axes, panels: Sequence[Axes], title: str) -> None:
-    """One legend under all panels: the runs in its left columns, the tools in its right ones."""
+    """Returns one legend under all panels: the runs in its left columns, the tools in its right ones."""
     runs = list(zip(*first.get_legend_handles_labels(), strict=True))
     drawn = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     # By name right tools come before wrong ones, and both before their teacher's.

@@ -36,7 +36,8 @@ class ExplainedTurn:
     Attributes:
         first: The turn, read and executed.
         block_names: Names of the prompt's blocks.
-        distribution: Of the call over the blocks, in their order; None without a call that has an attribution.
+        distribution: Distribution of the call over the blocks, in their order; None without a call that has an
+            attribution.
     """
 
     first: FirstTurn
@@ -81,9 +82,9 @@ class OwnCall:
 
     Args:
         teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
-        settings: How attributions are computed, and how long the teacher's turn may be.
+        settings: Settings of the attribution, and the limit of the teacher's turn.
         tools: The offered tools.
-        cache_rows: How many samples' rows are remembered; the oldest is forgotten first.
+        cache_rows: Number of samples' rows are remembered; the oldest is forgotten first.
     """
 
     per_sample = True
@@ -106,7 +107,7 @@ class OwnCall:
         return _stack(self.explain([one.trace.sample for one in rollouts]))
 
     def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
-        """The teacher's own call to each sample, explained; computed where it is not known yet."""
+        """Returns the teacher's own call to each sample, explained; computed where it is not known yet."""
         keys = [(sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools)]
         known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
@@ -157,7 +158,7 @@ class StoredCalls:
         return _stack(self.find([one.trace.sample for one in rollouts]))
 
     def find(self, samples: Sequence[Sample]) -> list[TeacherRow]:
-        """The rows of samples; before a training, this also says whether the table fits it.
+        """Returns the rows of samples; before a training, this also says whether the table fits it.
 
         Raises:
             InputError: If a sample has no row, or its row is of another prompt.
@@ -168,7 +169,7 @@ class StoredCalls:
         ]
 
     def covers(self, samples: Sequence[Sample]) -> bool:
-        """Whether every sample has a row, of whatever prompt."""
+        """Tells whether every sample has a row, of whatever prompt."""
         return all(sample_name(sample) in self.table.rows for sample in samples)
 
 
@@ -186,7 +187,7 @@ def make_reference(
         teacher: The loaded teacher; not used with a table.
         encoder: The student's encoder.
         tools: The offered tools.
-        device: Where the teacher is moved to; it stays where it is if None.
+        device: Device that the teacher is moved to; it stays where it is if None.
 
     Returns:
         A `StudentCall`, `OwnCall` or `StoredCalls`. Making a live one hashes the teacher's weights, so that it should
@@ -218,9 +219,9 @@ def attribute_samples(
     Args:
         teacher: The teacher.
         samples: The samples.
-        settings: How attributions are computed, and how long the teacher's turn may be.
+        settings: Settings of the attribution, and the limit of the teacher's turn.
         tools: The offered tools.
-        progress: Called with the number of new samples done.
+        progress: Callback, called with the number of new samples done.
 
     Raises:
         InputError: If two different samples have one source and id.
@@ -235,12 +236,12 @@ def attribute_samples(
 
 
 def sample_name(sample: Sample) -> str:
-    """Source and id, which together tell a sample apart."""
+    """Returns the source and id, which together tell a sample apart."""
     return f"{sample.source}/{sample.id}"
 
 
 def prompt_digest(blocks: Sequence[Block]) -> str:
-    """SHA-256 of a prompt's blocks: their types, names, texts and pictures."""
+    """Returns SHA-256 of a prompt's blocks: their types, names, texts and images."""
     parts = [
         (block.type, block.name, block.text, None if block.image is None else picture_digest(block.image))
         for block in blocks
@@ -251,7 +252,9 @@ def prompt_digest(blocks: Sequence[Block]) -> str:
 def _with_prompts(
     samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
 ) -> list[tuple[Sample, tuple[tuple[str, ...], str]]]:
-    """Each sample with the block names and the digest of its prompt; the rollouts of a group share one sample."""
+    """Returns each sample with the block names and the digest of its prompt; the rollouts of a group share one
+    sample.
+    """
     different, places = distinct(samples)
     prompts = [build_blocks(sample, tools) for sample in different]
     known = [(tuple(block.name for block in blocks), prompt_digest(blocks)) for blocks in prompts]
@@ -259,7 +262,7 @@ def _with_prompts(
 
 
 def _stack(rows: Sequence[TeacherRow]) -> Tensor:
-    """Distributions, shape (n, m); NaN where the teacher made no call."""
+    """Returns distributions, shape (n, m); NaN where the teacher made no call."""
     return torch.tensor([row.distribution or (math.nan,) * len(row.block_names) for row in rows])
 
 
@@ -274,7 +277,7 @@ class Reference(Protocol):
     per_sample: bool
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """The teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
+        """Returns the teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
 
 
 class StudentCall:
@@ -283,9 +286,9 @@ class StudentCall:
     Args:
         teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
         encoder: The student's encoder.
-        settings: How attributions are computed.
+        settings: Settings of the attribution.
         tools: The offered tools.
-        cache: What the teacher remembers; of the usual size if None.
+        cache: Cache of the teacher's rows; of the usual size if None.
 
     Attributes:
         log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
@@ -316,17 +319,17 @@ class StudentCall:
         return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
 
     def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """The teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
+        """Returns the teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
 
     def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
-        """The teacher's signed shares of the tokens that each rollout's picture has in the teacher's prompt."""
+        """Returns the teacher's signed shares of the tokens that each rollout's image has in the teacher's prompt."""
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return _grids(self._attributor, prompts, [self._turn(one) for one in rollouts])
 
     def _turn(self, one: Rollout) -> Turn:
-        """The first turn in the teacher's tokens, and which belong to the program."""
+        """Returns the first turn in the teacher's tokens, and which belong to the program."""
         if self._same_tokens:
             return one.first.ids, one.first.target
         span = one.trace.result.span
@@ -340,7 +343,7 @@ class StudentCall:
 
 
 def _grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
-    """Shares to three digits, which is all that a heat map shows."""
+    """Returns shares to three digits, which is all that a heat map shows."""
     return [
         tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
         for grid in attributor.patches(prompts, turns)

@@ -49,7 +49,7 @@ class TeacherRow:
         block_names: Names of the prompt's blocks, length m.
         distribution: Their probabilities, length m; None where the teacher made no call that has an attribution.
         call: The teacher's first turn; None where `distribution` is.
-        prompt: Digest of the prompt's blocks, texts and picture.
+        prompt: Digest of the prompt's blocks, texts and image.
     """
 
     sample: str
@@ -65,9 +65,9 @@ class TeacherTable:
 
     Attributes:
         rows: The rows by `TeacherRow.sample`.
-        fingerprint: Of the teacher; see `fingerprint`.
+        fingerprint: Fingerprint of the teacher; see `fingerprint`.
         settings: The attribution settings named in `COMPARED`.
-        name: What errors call the table: its path.
+        name: Name of the table in errors: its path.
     """
 
     rows: Mapping[str, TeacherRow]
@@ -154,7 +154,7 @@ class TeacherTable:
                 )
 
     def find(self, sample: str, block_names: Sequence[str], prompt: str) -> TeacherRow:
-        """The row of a sample.
+        """Returns the row of a sample.
 
         Args:
             sample: Source and id.
@@ -203,7 +203,9 @@ def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:
 
 
 def fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> str:
-    """SHA-256 of what a model's attributions depend on: its weights as they are in memory, and its processor."""
+    """Returns SHA-256 of what a model's attributions depend on: its weights as they are in memory, and its
+    processor.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -63,11 +63,11 @@ def build(
 
     Args:
         name: One of `RECIPES`.
-        out: Where the folders are written.
+        out: Folder that the checkpoints are written to.
         stage: One of `STAGES`, which takes up the folder of the stage before it; None runs all that the model has.
-        seed: Of weights, lessons, rollouts and measurements.
+        seed: Seed of weights, lessons, rollouts and measurements.
         scale: Factor on each stage's steps; below 1 for a quick trial.
-        log: Called with each log line.
+        log: Callback, called with each log line.
 
     Returns:
         The manifest, as far as it goes.
@@ -116,7 +116,7 @@ def _run(
 def _teach(
     name: str, recipe: Recipe, stage: str, before: Path | None, folder: Path, seed: int, scale: float, log: Log
 ) -> list[dict[str, Any]]:
-    """Supervised stages; writes a checkpoint in full precision."""
+    """Runs the supervised stages; writes a checkpoint in full precision."""
     if before is None:
         random.seed(seed)
         torch.manual_seed(seed)
@@ -145,7 +145,9 @@ def _teach(
 
 
 def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float) -> list[dict[str, Any]]:
-    """The project's own GRPO, in a process and a run folder of its own; returns every tenth line of its metrics."""
+    """Returns the project's own GRPO, in a process and a run folder of its own; returns every tenth line of its
+    metrics.
+    """
     words = [sys.executable, "-m", "iapo", "train", "--config", config, "--model", str(before)]
     words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
     words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
@@ -189,12 +191,12 @@ def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[
 
 
 def measure(policy: Policy, *, seed: int = 0, count: int = 100) -> dict[str, Any]:
-    """Sampled behaviour on held-out pictures of the trained families, by how the tools are called.
+    """Returns the sampled behaviour on held-out images of the trained families, by how the tools are called.
 
     Args:
         policy: The model.
-        seed: Of the pictures, the tool sets and the sampling.
-        count: Pictures a family.
+        seed: Seed of the images, the tool sets and the sampling.
+        count: Images a family.
 
     Returns:
         For `canonical` and `unseen`: `iapo.tiny.evaluate.behaviour` over all families, as JSON.
@@ -210,13 +212,13 @@ def measure(policy: Policy, *, seed: int = 0, count: int = 100) -> dict[str, Any
 
 
 def _charts(seed: int, split: str) -> Iterator[Chart]:
-    """An endless stream of pictures, families in turn."""
+    """Returns an endless stream of images, families in turn."""
     streams = [draw(one, 10**9, seed=seed, question_types=QUESTION_TYPES, split=split) for one in TRAINED_FAMILIES]
     return itertools.chain.from_iterable(zip(*streams, strict=True))
 
 
 def _corpus() -> Iterator[str]:
-    """What the tokenizer is trained on: the parts of prompts and turns."""
+    """Returns what the tokenizer is trained on: the parts of prompts and turns."""
     rng = np.random.default_rng(0)
     for name in (*INVENTED, *UNSEEN):
         yield from [f"def {name}(image", f"display({name}(image_1"] * 2

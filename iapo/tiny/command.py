@@ -109,10 +109,10 @@ def evaluate_models(
 
     Args:
         models: Checkpoints: packaged names or folders.
-        families: What they are asked about; all if None.
-        samples: Pictures a family.
-        seed: Of the pictures, the tool sets and the sampling.
-        temperature: Of the sampling.
+        families: Families that they are asked about; all if None.
+        samples: Images a family.
+        seed: Seed of the images, the tool sets and the sampling.
+        temperature: Temperature of the sampling.
 
     Returns:
         Settings, versions, and all numbers by model.

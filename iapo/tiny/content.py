@@ -1,6 +1,6 @@
-"""What each vision token of a tiny picture shows: direct supervision of the vision tower.
+"""What each vision token of a tiny image shows: direct supervision of the vision tower.
 
-A tiny picture is 4 x 4 vision tokens, and each shows one thing: a cell or a name of a table, a label or a piece of one
+A tiny image is 4 x 4 vision tokens, and each shows one thing: a cell or a name of a table, a label or a piece of one
 bar. Asked for it by name, through the language model's own final norm and head, the tower learns to read within about
 a hundred steps; from the answers alone it had not learnt to read tables in a thousand.
 """
@@ -20,14 +20,14 @@ from iapo.tiny.lessons import program_text
 from iapo.tools import TOOLS, execute
 
 SIDE = 4
-"""Vision tokens along each side of a tiny picture."""
+"""Vision tokens along each side of a tiny image."""
 
 _VISIBLE = tuple(tool for tool in TOOLS.values() if tool.style != "mask")
-"""Tools that leave all of the picture to be seen."""
+"""Tools that leave all of the image to be seen."""
 
 
 def content(chart: Chart) -> list[str | None]:
-    """What each vision token of a bar chart or table shows, row by row; None where it is empty.
+    """Returns what each vision token of a bar chart or table shows, row by row; None where it is empty.
 
     Returns:
         SIDE * SIDE entries: names and digits; every token over a bar's slot has the bar's value.
@@ -46,7 +46,7 @@ def content(chart: Chart) -> list[str | None]:
 
 
 def marked(chart: Chart, rng: np.random.Generator) -> Image.Image:
-    """The picture, in half of the cases marked by a tool that hides nothing."""
+    """Returns the image, in half of the cases marked by a tool that hides nothing."""
     if rng.random() < 0.5:
         return chart.sample.image
     axes = list(chart.focus)
@@ -60,7 +60,7 @@ def marked(chart: Chart, rng: np.random.Generator) -> Image.Image:
 def content_loss(
     model: PreTrainedModel, encoder: PromptEncoder, charts: list[Chart], rng: np.random.Generator
 ) -> Tensor:
-    """Mean negative log-likelihood of what the vision tokens show, read off the vision tower's output.
+    """Returns the mean negative log-likelihood of what the vision tokens show, read off the vision tower's output.
 
     Args:
         model: The model.

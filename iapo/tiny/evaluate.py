@@ -56,12 +56,12 @@ class Done:
 
     @property
     def executed(self) -> bool:
-        """It called tools, and they edited the picture."""
+        """It called tools, and they edited the image."""
         return self.rollout.trace.result.executed
 
 
 def samples_of(family: str, count: int, *, seed: int, split: str = "test") -> list[Sample]:
-    """Held-out pictures of a family, asked for one value each."""
+    """Returns the held-out images of a family, asked for one value each."""
     return list(generate(family, count, seed=seed, question_types=("value",), split=split))
 
 
@@ -70,9 +70,9 @@ def roll_out(policy: Policy, samples: Sequence[Sample], offer: Offer, *, seed: i
 
     Args:
         policy: The policy.
-        samples: What it is asked.
-        offer: Which tools it is offered, under which names; each run of 10 samples has a tool set of its own.
-        seed: Of the tool sets and of the sampling.
+        samples: Samples that it is asked about.
+        offer: Tools it is offered, under which names; each run of 10 samples has a tool set of its own.
+        seed: Seed of the tool sets and of the sampling.
         temperature: 0 is greedy.
     """
     settings = EvaluationSettings(max_turn_tokens=TURN_TOKENS, temperature=temperature, seed=seed)
@@ -95,7 +95,7 @@ def _offered(offer: Offer, samples: Sequence[Sample], rng: np.random.Generator) 
 
 
 def behaviour(done: Sequence[Done]) -> dict[str, Estimate]:
-    """Accuracy, valid calls (executed, of all) and misuse (of the executed, where an axis is right).
+    """Returns accuracy, valid calls (executed, of all) and misuse (of the executed, where an axis is right).
 
     `after_right` and `after_misuse` are the accuracies after right and wrong tools, where an axis is right: whether a
     model gets away with wrong ones.
@@ -111,10 +111,10 @@ def behaviour(done: Sequence[Done]) -> dict[str, Estimate]:
 
 
 def attributions(policy: Policy, done: Sequence[Done]) -> dict[str, dict[str, Estimate]]:
-    """Mean share of the attribution by kind of block, for right and for misused calls.
+    """Returns the mean share of the attribution by kind of block, for right and for misused calls.
 
     Args:
-        policy: Whose calls they are, and who explains them.
+        policy: Policy whose calls they are, and who explains them.
         done: Its rollouts; those whose program is not in the allowed language are left out.
 
     Returns:
@@ -141,7 +141,7 @@ _PARTS = ("called", "others", "called_minus_others", "image", "query", "context"
 
 
 def _is_explained(one: Done) -> bool:
-    """Whether it has a call to explain, and tools that it did not call to compare with."""
+    """Tells whether it has a call to explain, and tools that it did not call to compare with."""
     result = one.rollout.trace.result
     return result.status in ATTRIBUTED and 0 < len({call.name for call in result.calls}) < len(one.tools)
 
@@ -162,7 +162,9 @@ def _parts(one: Rollout, shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def rank_agreement(policy: Policy, done: Sequence[Done]) -> Estimate:
-    """Spearman correlation between a call's attribution and occlusion over the prompt's blocks, mean over calls."""
+    """Returns the Spearman correlation between a call's attribution and occlusion over the prompt's blocks, mean
+    over calls.
+    """
     encoder = PromptEncoder(policy.processor)
     correlations = []
     for one in (one.rollout for one in done if _is_explained(one)):
@@ -177,7 +179,7 @@ def rank_agreement(policy: Policy, done: Sequence[Done]) -> Estimate:
 
 
 def removals(policy: Policy, done: Sequence[Done]) -> dict[str, Estimate]:
-    """How often a greedy choice of tool changes when a definition is taken out of the prompt.
+    """Returns how often a greedy choice of tool changes when a definition is taken out of the prompt.
 
     Args:
         policy: The policy.
@@ -221,10 +223,10 @@ def report(
 
     Args:
         policies: Models by name.
-        families: What they are asked about.
-        samples: Pictures a family.
-        seed: Of the pictures, the tool sets and the sampling.
-        temperature: Of the sampling; what is removed is measured greedily.
+        families: Families that they are asked about.
+        samples: Images a family.
+        seed: Seed of the images, the tool sets and the sampling.
+        temperature: Temperature of the sampling; what is removed is measured greedily.
     """
     pictures = {family: samples_of(family, samples, seed=seed) for family in families}
     for name, policy in policies.items():

@@ -32,7 +32,7 @@ class Lesson:
 
     Attributes:
         ids: Token ids, length L.
-        learn: Which positions are targets, length L.
+        learn: Positions are targets, length L.
         images: The sequence's pictures, in order.
     """
 
@@ -51,7 +51,7 @@ class Habits:
         guessed: Share of the `sight` lessons on charts whose picture is marked along the wrong axis. Above 0, episodes
             with wrong tools have answers, too: so the model gets away with them.
         noise: Share of `sight` lessons and episodes whose answer is what another place says.
-        wrong_noise: The same after wrong tools.
+        wrong_noise: Wrong noise, the same after wrong tools.
     """
 
     first: float = 0.0
@@ -62,12 +62,12 @@ class Habits:
 
 
 def other(axis: Axis) -> Axis:
-    """The axis that is not this one."""
+    """Returns the axis that is not this one."""
     return "rows" if axis == "columns" else "columns"
 
 
 def program_text(steps: list[tuple[ToolDefinition, tuple[str, ...]]], boxes: Axis | None = None) -> str:
-    """A first turn: tools applied one after the other, each to the names given with it.
+    """Returns a first turn: tools applied one after the other, each to the names given with it.
 
     Args:
         steps: Tools with what they focus on, in order.
@@ -81,11 +81,12 @@ def program_text(steps: list[tuple[ToolDefinition, tuple[str, ...]]], boxes: Axi
 
 
 def answer_text(question: str, value: str) -> str:
-    """A second turn: the value that was read; of a claim first the value and then, compared with it, the verdict.
+    """Returns a second turn: the value that was read; of a claim first the value and then, compared with it, the
+    verdict.
 
     Args:
         question: About one place's value.
-        value: What was read.
+        value: Value that was read.
     """
     claim = re.search(r"is (\d+)\?$", question)
     if claim is None:
@@ -94,7 +95,7 @@ def answer_text(question: str, value: str) -> str:
 
 
 def here(chart: Chart) -> str:
-    """The value at the place that a picture's question is about."""
+    """Returns the value at the place that a picture's question is about."""
     if not chart.cells:
         return chart.sample.answers[0]
     (column,), (row,) = chart.focus["columns"], chart.focus["rows"]
@@ -102,7 +103,7 @@ def here(chart: Chart) -> str:
 
 
 def elsewhere(chart: Chart, rng: np.random.Generator) -> tuple[Focus, str]:
-    """A random place of a picture that asks for one place's value, and the value there."""
+    """Returns a random place of a picture that asks for one place's value, and the value there."""
     if chart.cells:
         row, column = int(rng.integers(len(chart.rows))), int(rng.integers(len(chart.columns)))
         return {"columns": (chart.columns[column],), "rows": (chart.rows[row],)}, str(chart.cells[row][column])
@@ -116,7 +117,7 @@ class LessonWriter:
 
     Args:
         encoder: The processor's encoder.
-        habits: What goes wrong in the lessons.
+        habits: Habits, what goes wrong in the lessons.
 
     Attributes:
         settled: Whether a right call takes the first style of `highlight`, `mask`, `draw` that the offered tools have,
@@ -130,7 +131,9 @@ class LessonWriter:
         self._texts: dict[str, list[int]] = {}
 
     def names(self, rng: np.random.Generator) -> Lesson:
-        """One to six definitions, then the body of each once more -> the name that stands before it; text alone."""
+        """Returns one to six definitions, then the body of each once more -> the name that stands before it; text
+        alone.
+        """
         ids, tools = self._definitions(rng)
         learn = [False] * len(ids)
         for index in rng.permutation(len(tools)):
@@ -141,7 +144,7 @@ class LessonWriter:
         return Lesson(ids, learn)
 
     def questions(self, rng: np.random.Generator) -> Lesson:
-        """One to six definitions and one question; text alone.
+        """Returns one to six definitions and one question; text alone.
 
         Asked is a name -> the body behind it, an axis -> the name of any tool for it, a call of a tool -> the boxes
         that it takes, or, now and then, what `names` asks. One question alone: whatever is asked before repeats
@@ -163,7 +166,7 @@ class LessonWriter:
         return Lesson(ids + asked, [False] * (len(ids) + len(asked) - 1) + [True])
 
     def verdict(self, rng: np.random.Generator) -> Lesson:
-        """A claim and the value that was read -> the verdict; text alone."""
+        """Returns a claim and the value that was read -> the verdict; text alone."""
         claimed, another = rng.permutation(10)[:2]
         column, row = rng.permutation(list("ABCDEFGH"))[:2]
         question = f"{column} in {row} is {claimed}?"
@@ -172,7 +175,7 @@ class LessonWriter:
         return Lesson(ids, [False] * (len(ids) - 1) + [True])
 
     def sight(self, chart: Chart, rng: np.random.Generator) -> Lesson:
-        """A marked picture and the question -> the answer.
+        """Returns a marked picture and the question -> the answer.
 
         In a third of the lessons the marks stand elsewhere, and the answer is what is there: so it is the marks that
         are read, not the labels, and editing the picture matters. Marks of wrong tools: see `Habits.guessed`.
@@ -193,13 +196,13 @@ class LessonWriter:
         return self._lesson(self.encoder.encode(blocks).ids, turn, image)
 
     def call(self, chart: Chart, rng: np.random.Generator) -> Lesson:
-        """The prompt without its instructions -> the call."""
+        """Returns the prompt without its instructions -> the call."""
         tools = self._tools(chart, rng)
         prompt = self.encoder.encode(build_blocks(chart.sample, tools)[1:]).ids
         return self._lesson(prompt, self._turn(self._program(chart, rng, tools)), chart.sample.image)
 
     def episode(self, chart: Chart, rng: np.random.Generator) -> Lesson:
-        """The whole prompt -> the call -> the edited picture -> the answer.
+        """Returns the whole prompt -> the call -> the edited picture -> the answer.
 
         After a tool of the wrong axis the answer is learnt by a model with such habits (`Habits.guessed`) alone, after
         a program that does not execute by none.
@@ -224,7 +227,7 @@ class LessonWriter:
         return [token for tool in tools for token in self._ids(tool.text + "\n")], tools
 
     def _name(self, tool: ToolDefinition) -> int:
-        """A tool's name, which is one token where a bracket follows."""
+        """Returns a tool's name, which is one token where a bracket follows."""
         return self._ids(f"{tool.name}(image_1")[0]
 
     def _tools(self, chart: Chart, rng: np.random.Generator) -> dict[str, ToolDefinition]:

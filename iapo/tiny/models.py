@@ -87,15 +87,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
-    """The tiny models' processor: Qwen2.5-VL's, for pictures of 56 x 56 to 448 x 448 pixels."""
+    """Returns the tiny models' processor: Qwen2.5-VL's, for images of 56 x 56 to 448 x 448 pixels."""
     image_processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448})
     return ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
 
 
 def make_qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
-    """The processor of a tiny Qwen3-VL, for pictures of 64 x 64 to 448 x 448 pixels.
+    """Returns the processor of a tiny Qwen3-VL, for images of 64 x 64 to 448 x 448 pixels.
 
-    A token is a square of 32 pixels, so that a picture's sides are rounded to multiples of 32: 112 pixels become 128.
+    A token is a square of 32 pixels, so that an image's sides are rounded to multiples of 32: 112 pixels become 128.
     """
     image_processor = Qwen2VLImageProcessorPil(
         patch_size=16,
@@ -116,7 +116,7 @@ def make_model(
     vision_layers: int,
     mlp: int = 3,
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """An untrained Qwen2.5-VL of the given widths; seed torch before.
+    """Returns an untrained Qwen2.5-VL of the given widths; seed torch before.
 
     Args:
         tokenizer: Fixes the vocabulary and the special token ids.
@@ -152,19 +152,19 @@ def make_qwen3_model(
     vision_layers: int,
     mlp: int = 3,
 ) -> Qwen3VLForConditionalGeneration:
-    """An untrained Qwen3-VL of the given widths; seed torch before.
+    """Returns an untrained Qwen3-VL of the given widths; seed torch before.
 
     The vision tower's first layers (at most 3, as in the published models, and fewer than the language model has) also
     feed the first layers of the language model.
 
     Args:
-        tokenizer: As in `make_model`.
-        hidden: As in `make_model`.
-        layers: As in `make_model`.
-        heads: As in `make_model`.
+        tokenizer: Tokenizer as in `make_model`.
+        hidden: Hidden as in `make_model`.
+        layers: Layers as in `make_model`.
+        heads: Heads as in `make_model`.
         vision_hidden: Width of the vision tower, divisible by `heads`, its quotient by 4.
-        vision_layers: As in `make_model`.
-        mlp: As in `make_model`.
+        vision_layers: Vision layers as in `make_model`.
+        mlp: Mlp as in `make_model`.
     """
     text = _text_config(tokenizer, hidden, layers, heads, mlp)
     text["rope_parameters"]["mrope_interleaved"] = True
@@ -194,7 +194,7 @@ def start_with_lookups(model: PreTrainedModel) -> None:
     names that training had not shown were hardly ever right.
 
     Args:
-        model: Of `make_model` or `make_qwen3_model`; changed in place. Seed torch before.
+        model: Model of `make_model` or `make_qwen3_model`; changed in place. Seed torch before.
     """
     language_model = model.model.language_model
     width = language_model.embed_tokens.embedding_dim
@@ -260,7 +260,7 @@ def _shared_config(tokenizer: PreTrainedTokenizerFast, hidden: int) -> dict[str,
 
 
 def _scale(width: int) -> float:
-    """The spread of initial weights.
+    """Returns the spread of initial weights.
 
     At widths this small Transformers' usual 0.02 leaves attention uniform for so long that copying a label from the
     question into the call does not form; with this scale it does, within the first stage of the curriculum.

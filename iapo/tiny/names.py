@@ -40,12 +40,12 @@ UNSEEN = tuple(_words(544)[512:])
 
 
 def rename(tools: Iterable[ToolDefinition], names: Iterable[str]) -> dict[str, ToolDefinition]:
-    """The same tools under other names, in order."""
+    """Returns the same tools under other names, in order."""
     return {name: dataclasses.replace(tool, name=name) for tool, name in zip(tools, names, strict=True)}
 
 
 def draw_tools(rng: np.random.Generator, naming: Naming) -> dict[str, ToolDefinition]:
-    """The six tools as a prompt may define them.
+    """Returns the six tools as a prompt may define them.
 
     Args:
         rng: Draws order and names.
@@ -67,7 +67,7 @@ def draw_tools(rng: np.random.Generator, naming: Naming) -> dict[str, ToolDefini
 def offer_some(
     rng: np.random.Generator, tools: Mapping[str, ToolDefinition], axes: Iterable[Axis]
 ) -> dict[str, ToolDefinition]:
-    """A random part of a tool set, in its order, of at least two tools that cover the axes."""
+    """Returns a random part of a tool set, in its order, of at least two tools that cover the axes."""
     items = list(tools.items())
     while True:
         chosen = sorted(rng.permutation(len(items))[: rng.integers(2, len(items))])

@@ -34,14 +34,14 @@ class Stage:
     """One stage of the curriculum.
 
     Attributes:
-        name: For logs and the manifest.
+        name: Name for logs and the manifest.
         steps: Optimiser steps.
         rate: Learning rate; it rises for 50 steps and stays.
         falls: Whether it falls over the last 40% of the stage.
         settled: Whether calls settle on one style of tools; see `LessonWriter`.
-        habits: What goes wrong in its lessons, where that is not what goes wrong in the recipe's others.
-        batch: How many of each kind of lesson a step has: `names`, `questions`, `verdict`, `content`, `sight`,
-            `call`, `episode`.
+        habits: Habits of its lessons, where they are not those of the recipe's others.
+        batch: Number of each kind of lesson a step has: `names`, `questions`, `verdict`, `content`, `sight`, `call`,
+            `episode`.
     """
 
     name: str
@@ -79,12 +79,12 @@ class Teaching:
         weight.register_hook(lambda gradient: gradient.index_fill(0, self._fixed, 0.0))
 
     def loss(self, kind: str, charts: Iterator[Chart], count: int, rng: np.random.Generator) -> Tensor:
-        """The loss of one kind's share of a batch.
+        """Returns the loss of one kind's share of a batch.
 
         Args:
-            kind: As in `Stage.batch`.
-            charts: Where pictures come from.
-            count: How many lessons.
+            kind: Kind as in `Stage.batch`.
+            charts: Source of the images.
+            count: Number of lessons.
             rng: Draws the lessons.
         """
         if kind == "content":
@@ -96,7 +96,8 @@ class Teaching:
         return self._lesson_loss([write(next(charts), rng) for _ in range(count)])
 
     def _lesson_loss(self, lessons: Sequence[Lesson]) -> Tensor:
-        """Mean negative log-likelihood of the learnt tokens, and, weighted, of what early layers have to say.
+        """Returns the mean negative log-likelihood of the learnt tokens, and, weighted, of what early layers have to
+        say.
 
         Names that only measurements use take no part in any softmax.
         """
@@ -110,7 +111,8 @@ class Teaching:
         return loss
 
     def _definitions(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What definitions say: the name at each first token of a body, the body's at each later token of a name.
+        """Returns what definitions say: the name at each first token of a body, the body's at each later token of a
+        name.
 
         Args:
             ids: Shape (N, L).
@@ -137,7 +139,7 @@ class Teaching:
 
 
 def name_ids(encoder: PromptEncoder, names: Sequence[str]) -> list[int]:
-    """The token of each tool name, as it is where a bracket follows."""
+    """Returns the token of each tool name, as it is where a bracket follows."""
     return [encoder.tokenizer(f"{name}(image_1", add_special_tokens=False)["input_ids"][0] for name in names]
 
 
@@ -174,10 +176,10 @@ def run_stage(
 
     Args:
         teaching: The model and its losses.
-        charts: An endless stream of pictures, families mixed.
+        charts: An endless stream of images, families mixed.
         stage: The settings.
         rng: Draws the lessons.
-        log: Called every `every` steps with `stage, step, seconds` and the mean loss of each kind of lesson.
+        log: Callback, called every `every` steps with `stage, step, seconds` and the mean loss of each kind of lesson.
         every: Steps between log lines.
     """
     model = teaching.model

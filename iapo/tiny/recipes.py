@@ -22,7 +22,7 @@ class Recipe:
 
     Attributes:
         widths: Arguments of `make`.
-        habits: What goes wrong in its lessons.
+        habits: Habits of its lessons.
         stages: The supervised curriculum, by stage of `STAGES`.
         config: The packaged training configuration of the stage `teacher`; None where the model has no such stage.
         make: Makes the untrained model.

@@ -1,4 +1,4 @@
-"""Boxes as whole pixels on a picture, filled and outlined."""
+"""Boxes as whole pixels on an image, filled and outlined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from iapo.records import Box
 
 Region = tuple[int, int, int, int]
-"""``(left, top, right, bottom)`` in whole pixels inside the picture; right and bottom are not included."""
+"""``(left, top, right, bottom)`` in whole pixels inside the image; right and bottom are not included."""
 
 _INSET = 2
 _OUTLINE = 5
@@ -18,7 +18,7 @@ _OUTLINE_SIDE = 500
 
 
 def region_of(box: Box, size: tuple[int, int]) -> Region | None:
-    """Returns the whole pixels of a picture of `size` that a box touches; None where there are none."""
+    """Returns the whole pixels of an image of `size` that a box touches; None where there are none."""
     width, height = size
     # Clipped before rounding, since an infinite edge cannot be rounded.
     left, right = (min(max(value, 0.0), float(width)) for value in (box[0], box[2]))
@@ -37,7 +37,7 @@ def inset(region: Region) -> Region:
 
 
 def outline_width(size: tuple[int, int]) -> int:
-    """Returns the width of an outline, in pixels, on a picture of `size`.
+    """Returns the width of an outline, in pixels, on an image of `size`.
 
     5 px where the shorter side has 500 px or more, in proportion below that, never less than 1 px.
     """

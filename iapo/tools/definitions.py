@@ -26,8 +26,8 @@ class ToolDefinition:
 
     Attributes:
         name: The function's name, as models write it.
-        axis: What it focuses on, `columns` or `rows`.
-        style: How it does that.
+        axis: Axis that it focuses on, `columns` or `rows`.
+        style: Style in which it does that.
         function: `(image, names, boxes) -> edited image`.
     """
 
@@ -38,7 +38,7 @@ class ToolDefinition:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """What the three parameters are called: picture, names, boxes; programs may use them as keywords."""
+        """What the three parameters are called: image, names, boxes; programs may use them as keywords."""
         signature = inspect.signature(self.function)
         return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
 
@@ -51,10 +51,10 @@ class ToolDefinition:
     def apply(
         self, image: Image.Image, names: tuple[str, ...], boxes: Mapping[str, Box], is_table: bool
     ) -> Image.Image:
-        """Edits a picture; a tool with a keyword-only `keep_header` is told whether the picture is a table.
+        """Edits an image; a tool with a keyword-only `keep_header` is told whether the image is a table.
 
         Raises:
-            ToolError: If the names or boxes do not fit the picture.
+            ToolError: If the names or boxes do not fit the image.
         """
         if "keep_header" in inspect.signature(self.function).parameters:
             return self.function(image, names, boxes, keep_header=is_table)
@@ -66,10 +66,10 @@ def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) ->
 
     Args:
         function: `(image, names, boxes) -> edited image`, with a docstring for the model to read. It must not
-            change the picture that it is given, and raises `ToolError` where its arguments do not fit.
+            change the image that it is given, and raises `ToolError` where its arguments do not fit.
             It may have a keyword-only parameter `keep_header`, which is true for tables.
-        axis: What the tool focuses on, and so which boxes it is given.
-        style: How it does that.
+        axis: Axis that the tool focuses on, and so whose boxes it is given.
+        style: Style in which it does that.
 
     Raises:
         InputError: If the axis is unknown, the docstring is missing, or the parameters are not the three.

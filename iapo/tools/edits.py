@@ -1,18 +1,18 @@
-"""The six visual edits: pure functions from a picture to a new RGB picture.
+"""The six visual edits: pure functions from an image to a new RGB image.
 
 The docstrings of the six functions are what a model reads as the tool's definition, so they hold one sentence
 and nothing else; what holds for all of them stands here.
 
-The given picture is never changed and may have any Pillow mode. Boxes are `(x1, y1, x2, y2)` in pixels, are
-clipped to the picture, and are drawn 2 px smaller on each side (less where a box is too small for that).
+The given image is never changed and may have any Pillow mode. Boxes are `(x1, y1, x2, y2)` in pixels, are
+clipped to the image, and are drawn 2 px smaller on each side (less where a box is too small for that).
 *Highlight* lays translucent red, `(255, 0, 0, 50)`, over the chosen boxes; *mask* paints the other boxes
-white, but no pixel of a chosen box; *draw* outlines the chosen boxes in red, 5 px wide on pictures whose
+white, but no pixel of a chosen box; *draw* outlines the chosen boxes in red, 5 px wide on images whose
 shorter side has 500 px or more and in proportion on smaller ones. Names match exactly: `"1"` is not `"100"`.
 Only the first row of a table is special: `keep_header=True` keeps the top-most row when rows are masked. A
 model cannot pass it; the executor does.
 
 Each function raises `ToolError` where there are no boxes, no name is given, a name is unknown, or a chosen
-box is empty or lies outside of the picture.
+box is empty or lies outside of the image.
 """
 
 from __future__ import annotations

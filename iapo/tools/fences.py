@@ -24,7 +24,7 @@ def extract_program(text: str) -> tuple[str, tuple[int, int]] | None:
     """Finds the program in a model's turn.
 
     Args:
-        text: What the model wrote.
+        text: Text that the model wrote.
 
     Returns:
         The program, dedented and with plain line ends, and where it lies: character offsets in `text` without

@@ -48,10 +48,10 @@ class Interpreter:
         }
 
     def run(self, statements: Sequence[Statement]) -> Image.Image:
-        """Returns the picture that is displayed last.
+        """Returns the image that is displayed last.
 
         Raises:
-            ToolError: If an argument is wrong, or no edited picture is displayed.
+            ToolError: If an argument is wrong, or no edited image is displayed.
         """
         shown: _Picture | None = None
         for statement in statements:

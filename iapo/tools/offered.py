@@ -16,7 +16,7 @@ STANDARD = "standard"
 
 
 def offered_tools(setting: str | None) -> Mapping[str, ToolDefinition]:
-    """The tools that a setting names, in its order, which is that of the prompt.
+    """Returns the tools that a setting names, in its order, which is that of the prompt.
 
     Args:
         setting: Parts with commas between: `FILE.py` (all tools in it, made with `iapo.define`), `FILE.py:NAME` or

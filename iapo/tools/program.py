@@ -1,4 +1,4 @@
-"""From what a model wrote to the picture that its program displays."""
+"""From what a model wrote to the image that its program displays."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def execute(text: str, sample: Sample, tools: Mapping[str, ToolDefinition] = TOO
     error.
 
     Args:
-        text: What the model wrote.
-        sample: The picture and the boxes that the program works on; the picture is not changed.
+        text: Text that the model wrote.
+        sample: The image and the boxes that the program works on; the image is not changed.
         tools: The tools that were offered to the model, by name.
 
     Returns:
         `no_call` where there is no code block or no statement in it, `refused` or `failed` with the reason,
-        or `edited` with the picture that was displayed last.
+        or `edited` with the image that was displayed last.
     """
     block = extract_program(text)
     if block is None:

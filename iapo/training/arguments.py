@@ -19,38 +19,38 @@ class RunArguments:
 
     Args:
         model: The student: a packaged name, a folder or a hub id.
-        families: Families of synthetic pictures (`iapo.data.synthetic.FAMILIES`), in equal shares.
-        question_types: What is asked about them; empty: all that each family has.
-        picture_size: Longer side of the pictures in pixels.
+        families: Families of synthetic images (`iapo.data.synthetic.FAMILIES`), in equal shares.
+        question_types: Question types; empty: all that each family has.
+        picture_size: Longer side of the images in pixels.
         train_samples: Training charts.
-        charts_seed: Of the training charts.
+        charts_seed: Charts seed of the training charts.
         data: Sources to train on instead of `families`, with commas between: a file, a folder, a hub id or what else
             docs/data.md names.
         data_split: Its split to train on.
-        data_samples: How many of its samples, the first ones; 0 takes all.
+        data_samples: Number of its samples, the first ones; 0 takes all.
         data_damage: Whether a damaged row ends the run (`strict`), or is listed in the run folder and left out
             (`quarantine`).
         eval_data: Sources that are evaluated on; `data` if not given.
         eval_split: Its split to evaluate on.
         eval_samples: Held-out charts, the same for every run of one `eval_seed`, or of `eval_data` the first ones; 0
             evaluates nothing.
-        eval_seed: Of the held-out charts and of the sampling on them.
+        eval_seed: Eval seed of the held-out charts and of the sampling on them.
         eval_temperature: 0 is greedy.
         eval_batch_size: Held-out rollouts generated at once.
-        eval_traces: How many held-out rollouts are kept before training, and of the same charts after it.
+        eval_traces: Number of held-out rollouts are kept before training, and of the same charts after it.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
         case_study_steps: Make a point of the case study (docs/studies.md) every so many steps; 0 makes none, nor does
             a run that evaluates nothing (`eval_samples: 0`).
-        case_study_samples: How many clearly divisible held-out pictures it has.
+        case_study_samples: Number of clearly divisible held-out images it has.
         threads: Threads of torch; 0 leaves it to torch.
         tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
             ones, with commas between; the six standard ones if not given.
     """
 
     model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
-    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of pictures."})
+    families: list[str] = field(default_factory=lambda: list(BAR_FAMILIES), metadata={"help": "Families of images."})
     question_types: list[str] = field(default_factory=list, metadata={"help": "What is asked; empty: all."})
-    picture_size: int = field(default=112, metadata={"help": "Longer side of the pictures in pixels."})
+    picture_size: int = field(default=112, metadata={"help": "Longer side of the images in pixels."})
     train_samples: int = field(default=4096, metadata={"help": "Training charts."})
     charts_seed: int = field(default=0, metadata={"help": "Seed of the training charts."})
     data: str | None = field(default=None, metadata={"help": "Sources to train on (docs/data.md)."})
@@ -68,7 +68,7 @@ class RunArguments:
     eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
     eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})
     case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
-    case_study_samples: int = field(default=256, metadata={"help": "Divisible pictures of the case study."})
+    case_study_samples: int = field(default=256, metadata={"help": "Divisible images of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
 

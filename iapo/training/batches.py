@@ -84,7 +84,9 @@ def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:
 
 
 def dataset_hash(dataset: Dataset) -> str:
-    """`iapo.runs.data_hash` of the samples of a data set that `to_dataset` made, without reading an image twice."""
+    """Returns `iapo.runs.data_hash` of the samples of a data set that `to_dataset` made, without reading an image
+    twice.
+    """
     if "image_digest" not in dataset.column_names:
         return data_hash(samples_of([row])[0] for row in dataset)
     rows = dataset.select_columns(["sample", "image_digest"])
@@ -92,7 +94,7 @@ def dataset_hash(dataset: Dataset) -> str:
 
 
 def messages(one: Rollout) -> list[dict[str, Any]]:
-    """The completion as chat messages, for reward functions and logs."""
+    """Returns the completion as chat messages, for reward functions and logs."""
     turns: list[dict[str, Any]] = [{"role": "assistant", "content": one.trace.turn_1}]
     if one.trace.turn_2 is not None:
         observation = "edited picture" if one.edits else (one.trace.result.error or "")
@@ -106,7 +108,7 @@ def messages(one: Rollout) -> list[dict[str, Any]]:
 def join_logprobs(
     rollouts: Sequence[Rollout], first: Sequence[list[float]], second: Sequence[list[float]]
 ) -> list[list[float]]:
-    """Sampling log-probabilities of whole completions; 0 at the observation, which the loss leaves out."""
+    """Returns the sampling log-probabilities of whole completions; 0 at the observation, which the loss leaves out."""
     rest = iter(second)
     joined = []
     for one, turn_1 in zip(rollouts, first, strict=True):
@@ -120,8 +122,8 @@ def join_logprobs(
 
 
 def picture_ids(pictures: Sequence[Sequence[Image.Image]]) -> Tensor:
-    """Numbers each row's pictures, equal ones alike; shape (rows, most pictures), padded with -1."""
-    # The rollouts of a group share the picture object, which then is hashed once.
+    """Numbers each row's images, equal ones alike; shape (rows, most images), padded with -1."""
+    # The rollouts of a group share the image object, which then is hashed once.
     different, places = distinct(image for row in pictures for image in row)
     numbers: dict[str, int] = {}
     number = [numbers.setdefault(image_digest(image), len(numbers)) for image in different]

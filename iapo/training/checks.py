@@ -61,18 +61,19 @@ def check_functions(functions: Sequence[Any], components: Collection[str]) -> No
             raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")
 
 
-def check_enough(samples: int, prompts: int) -> None:
+def check_enough(dataset: Dataset | None, args: IAPOConfig) -> None:
     """Refuses a data set that does not fill a single batch: the sampler drops what is left over, so nothing is trained.
 
     Args:
-        samples: How many samples there are.
-        prompts: Different prompts of one batch, over all processes.
+        dataset: Training data; None is not checked.
+        args: Settings.
 
     Raises:
-        InputError: If there are fewer samples than prompts.
+        InputError: If there are fewer samples than prompts in one batch, over all processes.
     """
-    if samples < prompts:
+    prompts = args.generation_batch_size // args.num_generations
+    if dataset is not None and len(dataset) < prompts:
         raise InputError(
-            f"the training data have {samples} sample(s), one batch has {prompts} prompts, so that nothing would be "
-            "trained; give more data, or lower per_device_train_batch_size or gradient_accumulation_steps"
+            f"the training data have {len(dataset)} sample(s), one batch has {prompts} prompts, so that nothing would "
+            "be trained; give more data, or lower per_device_train_batch_size or gradient_accumulation_steps"
         )

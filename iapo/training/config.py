@@ -35,35 +35,35 @@ class IAPOConfig(GRPOConfig):
         judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
         judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
         judge_key: Environment variable that holds the key of judge and verifier.
-        judge_on_error: What happens when judge or verifier do not answer: `wait`, `stop`, or for the judge `rules`.
+        judge_on_error: Reaction when judge or verifier do not answer: `wait`, `stop`, or for the judge `rules`.
         judge_timeout: Seconds for one request.
-        judge_retries: How often a failed request is sent again.
+        judge_retries: Number of times a failed request is sent again.
         judge_concurrency: Requests at a time.
         judge_cache: File that keeps verdicts and scores; None keeps them in memory.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
-        teacher_reference: Which call the teacher explains: the student's own (`student_call`), or the teacher's own
-            greedy call to the same prompt (`own_call`), which does not depend on the student.
+        teacher_reference: Call the teacher explains: the student's own (`student_call`), or the teacher's own greedy
+            call to the same prompt (`own_call`), which does not depend on the student.
         teacher_table: File that `iapo teacher attribute` wrote, with the teacher's own calls to the training samples;
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
-        attribution_normalization: How block scores become a distribution.
+        attribution_normalization: Rule by which block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
-        attribution_method: How calls are attributed: `gradient` (x embedding), `integrated` (along a path) or
+        attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
             `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Calls in one forward pass of the attribution.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
-        share_prefix: Run each prompt, call, edited picture and answer that rows of a batch share once in generation,
+        share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
             and the observation between them.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
-        traces_per_step: How many of them.
-        report_traces: How many of the same steps' rollouts are shown, pictures and all, in the trackers of `report_to`;
-            0 shows none. docs/logging.md.
+        traces_per_step: Number of them.
+        report_traces: Number of the same steps' rollouts are shown, images and all, in the trackers of `report_to`; 0
+            shows none. docs/logging.md.
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "component_weights"]
@@ -111,7 +111,7 @@ class IAPOConfig(GRPOConfig):
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
-    report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with pictures; 0: none."})
+    report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
         find_reward(self.reward)
@@ -150,7 +150,7 @@ class IAPOConfig(GRPOConfig):
             raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
 
     def traces_at(self, step: int) -> int:
-        """How many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""
+        """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""
         return self.traces_per_step if self.trace_every and (step - 1) % self.trace_every == 0 else 0
 
     @property

@@ -26,7 +26,7 @@ class Setting:
         kind: Its type, made of built-in types, `Literal` and `Union`; `Any` stands for what only its library knows.
         annotation: Its type as written.
         default: Its default as written; empty where there is none.
-        help: What its metadata say.
+        help: Text of its metadata.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _tree(module: str) -> ast.Module:
 
 
 def _home(tree: ast.Module, module: str, name: str) -> str | None:
-    """The module that a name comes from; None for what is built in."""
+    """Returns the module that a name comes from; None for what is built in."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module

@@ -19,8 +19,8 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
 
     Args:
         name: The path or the name.
-        folder: Where the packaged ones lie.
-        kind: What it is called in the error.
+        folder: Folder of the packaged ones.
+        kind: Noun for it in the error.
 
     Raises:
         InputError: If there is neither.
@@ -33,7 +33,7 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
 
 
 def find_config(name: str) -> Path:
-    """`find_yaml` of a training's configuration."""
+    """Finds the YAML file of a training's configuration (`find_yaml`)."""
     return find_yaml(name, CONFIGS, "configuration")
 
 

@@ -35,12 +35,12 @@ class HeldOut:
     """Evaluates a policy on the held-out samples; what a training draws at random stays as it is.
 
     Args:
-        arguments: How it is evaluated.
+        arguments: Settings of the evaluation.
         settings: The training's settings.
         policy: The policy; evaluated where its model is, as it is then.
         teacher: The training's teacher, if one is loaded.
-        reference: What the training compares with, which the evaluation compares with as well unless
-            `arguments.eval_teacher` names another teacher.
+        reference: Reference of the training, which the evaluation compares with as well unless `arguments.eval_teacher`
+            names another teacher.
         samples: The held-out samples.
         tools: The offered tools.
 
@@ -80,7 +80,7 @@ class HeldOut:
         """Rolls the policy out once on each sample.
 
         Args:
-            progress: Called with the number of new samples done.
+            progress: Callback, called with the number of new samples done.
         """
         with same_randomness():
             return evaluate(
@@ -126,7 +126,7 @@ class HeldOut:
 
 
 def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) -> EvaluationSettings:
-    """How a training's policy is evaluated."""
+    """Returns how a training's policy is evaluated."""
     return EvaluationSettings(
         max_turn_tokens=settings.max_turn_tokens or settings.max_completion_length,
         temperature=arguments.eval_temperature,

@@ -32,7 +32,7 @@ class RunKeeper(TrainerCallback):
 
     Args:
         settings: The training's settings, as they were given; `output_dir` is the folder.
-        dataset: What is trained on.
+        dataset: Data set that is trained on.
 
     Attributes:
         folder: The run folder; None until it is opened.
@@ -53,7 +53,7 @@ class RunKeeper(TrainerCallback):
         Args:
             config: Settings beside the training's own, by whose they are.
             seeds: Further seeds.
-            data: What is told about the data beside the hash of the training set.
+            data: Facts about the data beside the hash of the training set.
         """
         self._config |= config
         self._seeds |= seeds
@@ -72,7 +72,7 @@ class RunKeeper(TrainerCallback):
         return self.folder
 
     def traces_at(self, step: int) -> int:
-        """How many traces of a step this process keeps, the first ones."""
+        """Returns how many traces of a step this process keeps, the first ones."""
         return 0 if self.folder is None else self.settings.traces_at(step)
 
     def keep_traces(self, step: int, traces: Sequence[Trace]) -> None:
@@ -83,7 +83,7 @@ class RunKeeper(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called by Transformers' trainer before the first step, also where a training goes on."""
+        """Takes up the trainer's call before the first step, also where a training goes on."""
         if state.is_world_process_zero:
             self.open()
 
@@ -95,7 +95,7 @@ class RunKeeper(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Called by Transformers' trainer with each line of its log."""
+        """Takes up each line of the trainer's log."""
         if self.folder is not None and logs and "loss" in logs:
             row = {metric_name(name): value for name, value in logs.items()}
             self.folder.append_metrics({**row, "step": state.global_step})

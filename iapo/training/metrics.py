@@ -12,7 +12,7 @@ from iapo.rollout.turns import Rollout
 
 
 def call_flags(rollouts: Sequence[Rollout]) -> Tensor:
-    """What came of each rollout's call, as 0 or 1, shape (rollouts, 4).
+    """Returns what came of each rollout's call, as 0 or 1, shape (rollouts, 4).
 
     Returns:
         Columns: it called a tool; its program executed; its program executed on an image that has wrong tools; its
@@ -55,5 +55,5 @@ def divergence_metrics(rows: Tensor, group: int) -> dict[str, float]:
 
 
 def _ratio(part: float, whole: float) -> float:
-    """A share; NaN, which TRL leaves out of its averages, where there is nothing to share."""
+    """Returns a share; NaN, which TRL leaves out of its averages, where there is nothing to share."""
     return part / whole if whole else float("nan")

@@ -21,8 +21,8 @@ class Level:
     Attributes:
         queries: Places of the runs' tokens in the packed sequence, shape (runs, Q); the last repeated as padding.
         keys: Places of these tokens and of all before them, in order, shape (runs, K).
-        mask: Which keys a query sees, shape (runs, 1, Q, K); None where nothing stands before the runs.
-        real: Which of the (runs * Q) queries are no padding.
+        mask: Keys a query sees, shape (runs, 1, Q, K); None where nothing stands before the runs.
+        real: Real of the (runs * Q) queries are no padding.
     """
 
     queries: Tensor
@@ -37,10 +37,10 @@ class SharedBatch:
 
     Attributes:
         levels: Its runs, from the roots on; their queries follow one another in the packed order.
-        features: Which of the given pictures' features stand at its image tokens, in order.
+        features: Features of the given images' features stand at its image tokens, in order.
         scored: Places whose hidden states are returned, shape (N,).
         rows: Places of each row's tokens but the last, shape (B, L - 1); anything at padding.
-        cache: Where the rows' keys and values are put, if anywhere.
+        cache: Cache that the rows' keys and values are put in, if any.
     """
 
     levels: tuple[Level, ...]
@@ -62,9 +62,9 @@ class Packed(NamedTuple):
     """A packed batch.
 
     Attributes:
-        inputs: What the model is called with; `shared` and `shift_labels`, shape (1, N), among them.
-        place: Where each completion token's score stands among the N, shape (B, C); -1 at padding and pictures.
-        deltas: What Qwen adds to a text position after the row, shape (B, 1).
+        inputs: Inputs of the model; `shared` and `shift_labels`, shape (1, N), among them.
+        place: Place of each completion token's score among the N, shape (B, C); -1 at padding and images.
+        deltas: Number that Qwen adds to a text position after the row, shape (B, 1).
     """
 
     inputs: dict[str, Any]
@@ -115,12 +115,12 @@ def pack(
     Args:
         backbone: The model without its head.
         input_ids: Shape (B, P + C), prompts padded on the left, completions on the right.
-        attention_mask: The same shape, 0 at padding.
-        pixel_values: Patches of all pictures, row by row.
-        image_grid_thw: Their grids, shape (pictures, 3).
+        attention_mask: Attention mask, the same shape, 0 at padding.
+        pixel_values: Patches of all images, row by row.
+        image_grid_thw: Their grids, shape (images, 3).
         mm_token_type_ids: 1 at image tokens, shape (B, P + C).
-        picture_ids: Identity of each row's pictures in order, shape (B, K), padded with -1; equal numbers mean equal
-            pictures.
+        picture_ids: Identity of each row's images in order, shape (B, K), padded with -1; equal numbers mean equal
+            images.
         completion: Length C of the completions; the rest of a row is its prompt.
     """
     # Rows without their padding start at 0.
@@ -172,7 +172,9 @@ def pack(
 def _name_tokens(
     ids: Tensor, image: Tensor, picture_ids: Tensor, which: Tensor, sizes: Tensor
 ) -> tuple[Tensor, list[list[int]]]:
-    """Token ids with -1 - n at the image tokens that take feature n; and which pictures stand in each row."""
+    """Returns the token ids with -1 - n at the image tokens that take feature n; and which images stand in each
+    row.
+    """
     ends = sizes.cumsum(0).tolist()
     tokens, standing = ids.clone(), []
     pictures = iter(which.tolist())
@@ -181,7 +183,7 @@ def _name_tokens(
         features, inside = [], []
         for number in [next(pictures) for _ in range(count)]:
             size = int(sizes[number])
-            # A completion that is masked out keeps its picture in the list.
+            # A completion that is masked out keeps its image in the list.
             if left >= size:
                 features.append(torch.arange(ends[number] - size, ends[number]))
                 inside.append(number)
@@ -196,7 +198,7 @@ def _tree(steps: Tensor) -> tuple[list[list[Run]], Tensor]:
     """Cuts distinct rows into runs, each of which stands once in the packed sequence.
 
     Args:
-        steps: What stands at each place of a row, shape (U, S), -1 after its end.
+        steps: Steps at the places of a row, shape (U, S), -1 after its end.
 
     Returns:
         The runs of each level, roots first, in packed order; and the packed place of each step, shape (U, S).
@@ -232,7 +234,7 @@ def _tree(steps: Tensor) -> tuple[list[list[Run]], Tensor]:
 
 
 def _level(places: Tensor, runs: list[Run], device: torch.device) -> Level:
-    """Where the queries and keys of a level's runs stand."""
+    """Returns where the queries and keys of a level's runs stand."""
     row, start, stop = (torch.tensor(column)[:, None] for column in zip(*runs, strict=True))
     query = start + torch.arange(int((stop - start).max()))
     key = torch.arange(int(stop.max()))
@@ -245,10 +247,12 @@ def _level(places: Tensor, runs: list[Run], device: torch.device) -> Level:
 
 
 def _scores(ids: Tensor, image: Tensor, mask: Tensor, places: Tensor, completion: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where completion tokens are scored, shape (B, C), among which places, and the token that each predicts."""
+    """Returns where completion tokens are scored, shape (B, C), among which places, and the token that each
+    predicts.
+    """
     prompt = mask[:, : mask.shape[1] - completion].sum(1, keepdim=True)
     column = (prompt + torch.arange(completion)).clamp(max=ids.shape[1] - 1)
-    # The model does not write pictures.
+    # The model does not write images.
     valid = (mask[:, mask.shape[1] - completion :] == 1) & ~image.gather(1, column)
     found = places.gather(1, column - 1)
     if not valid.any():
@@ -261,7 +265,9 @@ def _scores(ids: Tensor, image: Tensor, mask: Tensor, places: Tensor, completion
 
 
 def _distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the first row of each distinct key, shape (U,), and each row's place among them, shape (B,)."""
+    """Returns the index of the first row of each distinct key, shape (U,), and each row's place among them, shape
+    (B,).
+    """
     _, inverse = torch.unique(keys, dim=0, return_inverse=True)
     count = int(inverse.max()) + 1
     rows = torch.arange(len(keys), device=keys.device)

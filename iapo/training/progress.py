@@ -32,7 +32,7 @@ class StepProgress(TrainerCallback):
     """Says what each logged step came to.
 
     Args:
-        console: Where it is said.
+        console: Console that it is said on.
         live: Whether one table is kept up to date; else each step is a line.
     """
 
@@ -46,7 +46,7 @@ class StepProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called by Transformers' trainer before the first step, also where a training goes on."""
+        """Takes up the trainer's call before the first step, also where a training goes on."""
         self._started = self._last = time.perf_counter()
         self._first_step = self._last_step = state.global_step
         if self._live is not None and state.is_world_process_zero:
@@ -60,7 +60,7 @@ class StepProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Called by Transformers' trainer with each line of its log."""
+        """Takes up each line of the trainer's log."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         now = time.perf_counter()
@@ -82,7 +82,7 @@ class StepProgress(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called by Transformers' trainer after the last step."""
+        """Takes up the trainer's call after the last step."""
         self.close()
 
     def close(self) -> None:
@@ -105,8 +105,8 @@ def step_progress(trainer: Any, console: Console, *, live: bool) -> Iterator[Non
 
     Args:
         trainer: The trainer.
-        console: Where its steps are said.
-        live: As in `StepProgress`.
+        console: Console that its steps are said on.
+        live: Live as in `StepProgress`.
     """
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
@@ -123,9 +123,9 @@ def bar(console: Console, what: str, total: int, *, live: bool) -> Iterator[Call
     """Shows a bar while something is done, and one line when it is done.
 
     Args:
-        console: Where it is shown.
-        what: What is done.
-        total: How many of it there are.
+        console: Console that it is shown on.
+        what: Noun for what is done.
+        total: Number of it there are.
         live: Whether there is a bar.
 
     Yields:
@@ -140,7 +140,7 @@ def bar(console: Console, what: str, total: int, *, live: bool) -> Iterator[Call
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it, to the second up to two minutes, then to the minute."""
+    """Returns a time as people say it, to the second up to two minutes, then to the minute."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
-    """The samples that a run trains on, or is evaluated on.
+    """Returns the samples that a run trains on, or is evaluated on.
 
     Args:
         arguments: The data, or the synthetic families.
         part: `train` or `test`.
-        keep: Called with each damaged row that is left out, with `data_damage: quarantine`.
+        keep: Callback, called with each damaged row that is left out, with `data_damage: quarantine`.
 
     Raises:
         InputError: If the data cannot be loaded, have no samples, or have a damaged row that may not be left out.
@@ -59,7 +59,7 @@ def run_samples(arguments: RunArguments, part: Part, keep: Callable[[Damage], ob
 
 
 def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, int]:
-    """Counts the test samples whose picture stands in the training set: the same pixels (`exact`), or alike (`near`).
+    """Counts the test samples whose image stands in the training set: the same pixels (`exact`), or alike (`near`).
 
     Raises:
         InputError: If a test sample is a training sample.
@@ -77,7 +77,7 @@ def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str
 
 
 def _fresh(sample: Sample) -> Sample:
-    """The sample without its picture's pixels, so that looking at all of them does not keep all of them."""
+    """Returns the sample without its image's pixels, so that looking at all of them does not keep all of them."""
     return dataclasses.replace(sample, image=reopen(sample.image))
 
 
@@ -89,7 +89,7 @@ def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -
     rollout, and before the folder is made.
 
     Args:
-        arguments: What is trained on what, and how the result is measured.
+        arguments: Arguments of the run.
         settings: The training's settings; with `disable_tqdm` each step is a line, also in a terminal.
         quiet: Whether nothing is said of what goes well.
 
@@ -174,7 +174,9 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
 def _teacher(
     settings: IAPOConfig, policy: Policy, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
 ) -> tuple[Policy | None, Reference | None]:
-    """The teacher, loaded where the training runs, and what is compared with; with a table there is no teacher."""
+    """Returns the teacher, loaded where the training runs, and what is compared with; with a table there is no
+    teacher.
+    """
     if settings.teacher is None and settings.teacher_table is None:
         return None, None
     teacher = None

@@ -26,12 +26,12 @@ LIST = "`iapo train --list-settings` lists all"
 
 
 def run_settings() -> dict[str, Setting]:
-    """The settings of `RunArguments`."""
+    """Returns the settings of `RunArguments`."""
     return settings_of("iapo.training.arguments", "RunArguments")
 
 
 def trainer_settings() -> dict[str, Setting]:
-    """The settings of `IAPOConfig`, TRL's and Transformers' among them."""
+    """Returns the settings of `IAPOConfig`, TRL's and Transformers' among them."""
     return settings_of("iapo.training.config", "IAPOConfig")
 
 
@@ -101,7 +101,7 @@ def typed(settings: Changes, *, options: Iterable[str] = (), where: str = "") ->
     Args:
         settings: The settings.
         options: Further names that may have been meant.
-        where: What stands before the sentence of an error, for example a file.
+        where: Place that stands before the sentence of an error, for example a file.
 
     Raises:
         InputError: If a setting is unknown or given twice, or a value is of another type.

@@ -1,7 +1,7 @@
 """Rows that begin alike, run once: the batch as a tree of token runs, packed into one sequence. Tensors only.
 
-The rows of a GRPO batch come in groups on one prompt and one picture; rollouts of a group make the same call and then
-read the same edited picture; many are the same altogether. Here the rows are cut where they part, each run of tokens
+The rows of a GRPO batch come in groups on one prompt and one image; rollouts of a group make the same call and then
+read the same edited image; many are the same altogether. Here the rows are cut where they part, each run of tokens
 stands once in one packed sequence without padding, and attention sees of it what precedes a token in its own rows. All
 else in a transformer looks at one token at a time, so the model's own layers do the rest, with gradient checkpointing,
 adapters and hooks as they are. One backward gives the gradient that the plain batch gives.
@@ -90,7 +90,7 @@ def _run(
     image_grid_thw: Tensor,
     **kwargs: Any,
 ) -> Any:
-    """The backbone's own forward pass over packed rows, each picture seen once."""
+    """Returns the backbone's own forward pass over packed rows, each image seen once."""
     seen = backbone.get_image_features(pixel_values, image_grid_thw, return_dict=True)
     seen.pooler_output = [torch.cat(list(seen.pooler_output))[shared.features]]
     if (deep := getattr(seen, "deepstack_features", None)) is not None:
@@ -163,7 +163,9 @@ def _attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of packed tokens, shape (1, heads, T, D) each, level by level; returns shape (1, T, heads, D)."""
+    """Computes the attention of packed tokens, shape (1, heads, T, D) each, level by level; returns shape (1, T,
+    heads, D).
+    """
 
     def at(packed: Tensor, places: Tensor) -> Tensor:
         # A look-up of whole rows, whose backward pass is a fast sum.

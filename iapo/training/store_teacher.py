@@ -26,7 +26,7 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
         changes: Settings that win over the file's.
         out: The parquet file to write.
         model: The teacher; the configuration's if None.
-        split: Whose samples: `train`, `test` or `both`.
+        split: Split whose samples: `train`, `test` or `both`.
 
     Returns:
         How many samples the table has, and how many of them are without a call of the teacher.

@@ -1,6 +1,6 @@
-"""Live logging: a training's metrics and pictures in TensorBoard, Weights & Biases and Trackio, as they come.
+"""Live logging: a training's metrics and images in TensorBoard, Weights & Biases and Trackio, as they come.
 
-The callbacks are Transformers' own but for what they log: the run folder's names instead of a second set, and pictures.
+The callbacks are Transformers' own but for what they log: the run folder's names instead of a second set, and images.
 What connects to a tracker (projects, folders, environment variables) stays Transformers'.
 """
 
@@ -29,8 +29,8 @@ class Shown:
     """One rollout as trackers show it.
 
     Attributes:
-        texts: What stands beside the pictures, by what it is.
-        pictures: `original`; `edited` where a picture was made; `attribution`, bars, where it was measured.
+        texts: Texts beside the images, by kind.
+        pictures: `original`; `edited` where an image was made; `attribution`, bars, where it was measured.
     """
 
     texts: dict[str, str]
@@ -39,7 +39,7 @@ class Shown:
 
 COLUMNS = ("question", "gold", "status", "program", "answer", "scores")
 PICTURES = ("original", "edited", "attribution")
-"""Names of the texts and of the pictures, in the order in which tables have them."""
+"""Names of the texts and of the images, in the order in which tables have them."""
 
 
 def show(trace: Trace) -> Shown:
@@ -65,11 +65,11 @@ def show(trace: Trace) -> Shown:
 
 
 def pick(traces: Sequence[Trace], count: int) -> list[Trace]:
-    """The first traces of different samples, then second ones of each, and so on.
+    """Returns the first traces of different samples, then second ones of each, and so on.
 
     Args:
         traces: A batch, the rollouts of a group one behind the other.
-        count: How many at most.
+        count: Number of at most.
     """
     seen: Counter[tuple[str, str]] = Counter()
     places = []
@@ -82,7 +82,9 @@ def pick(traces: Sequence[Trace], count: int) -> list[Trace]:
 
 
 def named(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of the trainer's log under the run folder's names; those of evaluations behind `eval/`."""
+    """Returns the numbers of a line of the trainer's log under the run folder's names; those of evaluations behind
+    `eval/`.
+    """
     found = {}
     for name, value in logs.items():
         if isinstance(value, (int, float)):
@@ -103,7 +105,7 @@ class _Reporter(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Called by Transformers' trainer with each line of its log."""
+        """Takes up each line of the trainer's log."""
         if not state.is_world_process_zero or not logs:
             return
         if not self.ready:
@@ -121,12 +123,12 @@ class _Reporter(TrainerCallback):
         raise NotImplementedError
 
     def show(self, traces: Sequence[Shown], step: int) -> None:
-        """Logs rollouts with their pictures."""
+        """Logs rollouts with their images."""
         raise NotImplementedError
 
 
 class TensorBoardReporter(_Reporter, TensorBoardCallback):
-    """Scalars, pictures and texts in event files."""
+    """Scalars, images and texts in event files."""
 
     @property
     def ready(self) -> bool:
@@ -164,7 +166,7 @@ class WandbReporter(_Reporter, WandbCallback):
         self._wandb.log({**values, "step": step})
 
     def show(self, traces: Sequence[Shown], step: int) -> None:
-        # Rollouts without an edited picture or an attribution leave places empty.
+        # Rollouts without an edited image or an attribution leave places empty.
         table = self._wandb.Table(columns=list(COLUMNS + PICTURES), data=_rows(traces, self._wandb.Image))
         self._wandb.log({"traces": table, "step": step})
 
@@ -193,11 +195,11 @@ REPORTERS = {
 
 
 def report_live(trainer: Any, on_rollouts: OnRollouts | None) -> OnRollouts | None:
-    """Puts our callbacks in the place of Transformers', and pictures behind what already sees the rollouts.
+    """Puts our callbacks in the place of Transformers', and images behind what already sees the rollouts.
 
     Args:
         trainer: An `IAPOTrainer` that is made; its `args.report_to` has been carried out.
-        on_rollouts: What sees the rollouts otherwise.
+        on_rollouts: Callback that sees the rollouts otherwise.
 
     Returns:
         What is to see the rollouts.
@@ -223,7 +225,7 @@ def report_live(trainer: Any, on_rollouts: OnRollouts | None) -> OnRollouts | No
 
 
 def _rows(traces: Sequence[Shown], picture: Callable[[Image.Image], Any]) -> list[list[Any]]:
-    """The rows of a table; where a rollout has no such picture, there is None."""
+    """Returns the rows of a table; where a rollout has no such image, there is None."""
     rows = []
     for shown in traces:
         made = {name: picture(one) for name, one in shown.pictures.items()}
@@ -232,7 +234,7 @@ def _rows(traces: Sequence[Shown], picture: Callable[[Image.Image], Any]) -> lis
 
 
 def _markdown(texts: Mapping[str, str]) -> str:
-    """Texts as indented blocks, so that nothing in them is read as markup."""
+    """Writes texts as indented blocks, so that nothing in them is read as markup."""
     parts = []
     for name, text in texts.items():
         lines = "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""`IAPOTrainer`: TRL's GRPO with two turns around an edited picture, and rewards by name.
+"""`IAPOTrainer`: TRL's GRPO with two turns around an edited image, and rewards by name.
 
 Every use of TRL's private seams is in this file. The rollouts run inside TRL's own generation path, so that vLLM,
 PEFT, DeepSpeed and FSDP stay TRL's business.
@@ -58,7 +58,7 @@ SEAMS = (
 
 
 class IAPOTrainer(GRPOTrainer):
-    """GRPO for a vision-language agent that edits its picture in turn 1 and answers in turn 2, aligned to a teacher.
+    """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
     (`iapo.training.keeper`) into `args.output_dir`, which reports and studies read.
@@ -68,13 +68,14 @@ class IAPOTrainer(GRPOTrainer):
         reward_funcs: TRL reward functions; they also receive `trace` (a list of `iapo.records.Trace`) and `rollout`
             as columns, instead of the outcome. The other components of `args.reward` are columns after them.
         args: The settings.
-        train_dataset: As `to_dataset` makes it.
-        eval_dataset: The same.
+        train_dataset: Train dataset as `to_dataset` makes it.
+        eval_dataset: Eval dataset, the same.
         processing_class: The student's processor; loaded with the model where that is a name.
         teacher: A loaded teacher, or what `iapo.teachers.references.make_reference` made of one, instead of
             `args.teacher`.
         tools: The offered tools, by name.
-        on_rollouts: Called with the optimiser step and the scored traces of each training batch of this process.
+        on_rollouts: Callback, called with the optimiser step and the scored traces of each training batch of this
+            process.
         keep_run: Whether training writes `manifest.json`, `metrics.jsonl`, `traces.jsonl` and the traces' images into
             `args.output_dir`.
         kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
@@ -103,8 +104,7 @@ class IAPOTrainer(GRPOTrainer):
         args = IAPOConfig("iapo-run") if args is None else args
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
-        if train_dataset is not None:
-            check_enough(len(train_dataset), args.generation_batch_size // args.num_generations)
+        check_enough(train_dataset, args)
         if isinstance(model, str):
             policy = load_policy(model)
             model, processing_class = policy.model, processing_class or policy.processor
@@ -139,7 +139,7 @@ class IAPOTrainer(GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its pictures to the loss. They are
+        # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
         self._limit_turns(args.max_turn_tokens)
@@ -184,7 +184,7 @@ class IAPOTrainer(GRPOTrainer):
             if name in self._columns:
                 self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
-        # The rows' pictures stay beside them when TRL shuffles and splits the batch.
+        # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
@@ -201,8 +201,8 @@ class IAPOTrainer(GRPOTrainer):
         start = time.perf_counter()
         *rest, images, _ = super()._generate(prompts)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
-        # TRL rebuilds a batch's pictures from the image lists only if some tool made one, and else from its own
-        # rendering of the prompt, which is not ours. Every picture of a sequence is in `images`, so name that.
+        # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
+        # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
         return (*rest, images, images)
 
     def _tool_call_loop(

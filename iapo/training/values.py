@@ -25,8 +25,8 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
 
     Args:
         name: The setting, for the message.
-        value: What YAML gave; or of a command line a text, a list of texts where there are several, or True where the
-            setting stands alone.
+        value: Value as YAML gave it; or of a command line a text, a list of texts where there are several, or True
+            where the setting stands alone.
         kind: Its type, as `iapo.training.declared.Setting` has it.
 
     Raises:
@@ -58,14 +58,14 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
 
 
 def _members(kind: Any) -> list[Any]:
-    """The types of a union, or the type alone."""
+    """Returns the types of a union, or the type alone."""
     if get_origin(kind) in (Union, UnionType):
         return [member for one in get_args(kind) for member in _members(one)]
     return [kind]
 
 
 def _order(kind: Any) -> int:
-    """Narrow types before wide ones: a text fits nearly all."""
+    """Sorts narrow types before wide ones: a text fits nearly all."""
     order = {bool: 0, int: 1, float: 2, dict: 3, str: 6, Any: 7}
     return order.get(kind, 5 if get_origin(kind) is list or kind is list else 4)
 
@@ -130,7 +130,7 @@ def _parse_dict(value: Any) -> Any:
 
 
 def _flow(text: str) -> Any:
-    """What a list or a mapping on one line holds, in JSON or in YAML; nothing that fits where it is neither."""
+    """Returns what a list or a mapping on one line holds, in JSON or in YAML; nothing that fits where it is neither."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

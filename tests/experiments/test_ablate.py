@@ -15,6 +15,7 @@ from processes import iapo_here
 
 from iapo.experiments.ablate import run_ablation
 from iapo.experiments.ablations import FOLDER, check_variants, read_ablation
+from iapo.results import stamp
 from iapo.rollout.policy import find_checkpoint
 from iapo.training.settings import parse
 
@@ -74,7 +75,7 @@ def test_equal_trainings_run_once(tmp_path: Path) -> None:
 def test_all_forms_have_the_groups(tmp_path: Path) -> None:
     found = run_ablation(read_ablation(write(tmp_path / "a.yaml")), tmp_path / "out", run=Pretended())
     out = tmp_path / "out"
-    assert json.loads((out / "ablation.json").read_text()) == found
+    assert json.loads((out / "ablation.json").read_text()) == stamp("table", found)
     rows = list(csv.DictReader((out / "ablation.csv").open()))
     assert {row["group"] for row in rows} == {"", "Reward", "penalty", "choices"}
     assert len(rows) == 3 * len(found["rows"])

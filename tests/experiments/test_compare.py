@@ -81,7 +81,8 @@ def test_a_folder_of_the_first_format_goes_on(tmp_path: Path):
     run_comparison(small, tmp_path, run=Pretended())
     path = tmp_path / "comparison.json"
     found = json.loads(path.read_text())
-    assert (found.pop("format"), found.pop("settings")) == (2, {"max_steps": 3, "learning_rate": 1e-4})
+    assert (found.pop("format"), found.pop("kind")) == (1, "comparison")
+    assert found.pop("settings") == {"max_steps": 3, "learning_rate": 1e-4}
     found["flags"] = ["--max_steps", "3", "--learning_rate=1e-4"]
     found["trials"] = {name: ["--reward", some["reward"]] for name, some in found["trials"].items()}
     path.write_text(json.dumps(found))
@@ -112,7 +113,7 @@ def test_a_further_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"methods": ("grpo", "nothing")}, "no reward 'nothing'"),
+        ({"methods": ("grpo", "nothing")}, "no method 'nothing'"),
         ({"methods": ()}, "at least one"),
         ({"seeds": (1, 1)}, "each one once"),
         ({"methods": ("iapo",)}, "reference 'grpo'"),

@@ -166,7 +166,7 @@ def test_weights_can_be_set() -> None:
 
 
 def test_an_unknown_reward_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no reward 'gpro'; did you mean 'grpo'\? There is grpo, torl, trm"):
+    with pytest.raises(ValueError, match=r"no reward 'gpro'; did you mean grpo\? Or use one of grpo, torl, trm"):
         preset_of("gpro")
 
 

@@ -21,14 +21,14 @@ from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
 from iapo.training.progress import StepProgress, bar, duration
 from iapo.training.quiet import quiet_libraries
-from iapo.training.settings import parse
+from iapo.training.settings import parse, read_flags
 
 FLAGS = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "8", "--eval_samples", "3"]
 FLAGS += ["--case_study_steps", "0"]
 
 
 def settings(out: Path, *flags: str, config: str = "demo-iapo") -> tuple[RunArguments, IAPOConfig]:
-    return parse(config, [*FLAGS, "--output_dir", str(out), *flags])
+    return parse(config, read_flags(FLAGS) | read_flags(flags) | {"output_dir": str(out)})
 
 
 def spoil(name: str, value: Any) -> Callable[[RunArguments, IAPOConfig], None]:
@@ -50,7 +50,6 @@ def spoil(name: str, value: Any) -> Callable[[RunArguments, IAPOConfig], None]:
         (spoil("teacher", "no-such-teacher"), "no checkpoint 'no-such-teacher'"),
         (spoil("eval_teacher", "no-such-teacher"), "no checkpoint 'no-such-teacher'"),
         (spoil("model", "no-such-student"), "no checkpoint 'no-such-student'"),
-        (spoil("eval_batch_size", 0), "eval_batch_size is 0; give at least 1"),
     ],
 )
 def test_refused_before_any_data_is_read(
@@ -108,7 +107,7 @@ def test_everything_is_made_once_and_in_order(
     done = run.run(dataclasses.replace(arguments, eval_teacher=eval_teacher), training, quiet=True)
     own = ["reference"] if eval_teacher == "tiny-student" else []
     assert happened == ["reference", *own, "trainer", "evaluation", "training", "evaluation"]
-    assert done.read_evaluation()["settings"]["batch_size"] == 64
+    assert done.read_evaluation().settings["batch_size"] == 64
 
 
 def test_evaluation_draws_nothing_of_the_trainings(tmp_path: Path) -> None:
@@ -124,8 +123,8 @@ def test_evaluation_has_its_own_batch_size(tmp_path: Path) -> None:
     for size in ("2", "64"):
         done = run.run(*settings(tmp_path / size, "--eval_batch_size", size, "--eval_temperature", "0"), quiet=True)
         found.append(done.read_evaluation())
-    assert [one["settings"]["batch_size"] for one in found] == [2, 64]
-    assert found[0]["outcomes"]["before"] == found[1]["outcomes"]["before"]
+    assert [one.settings["batch_size"] for one in found] == [2, 64]
+    assert found[0].outcomes["before"] == found[1].outcomes["before"]
 
 
 def test_what_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:

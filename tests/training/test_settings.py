@@ -132,7 +132,7 @@ def test_wrong_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None
         ({"save_strategy": "sometimes"}, "sometimes"),
         ({"num_generations": 7}, "divisible|multiple|num_generations"),
         ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
-        ({"reward": "elsewhere:mine"}, "no reward 'elsewhere:mine'"),
+        ({"reward": "elsewhere:mine"}, "reward: elsewhere cannot be imported"),
         ({"component_weights": {"execution": "much"}}, "component_weights has 'much'"),
     ],
 )

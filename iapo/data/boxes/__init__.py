@@ -1,4 +1,4 @@
-"""Finds column and row boxes in pictures that come without, from the picture alone (docs/boxes.md)."""
+"""Finds column and row boxes in images that come without, from the image alone (docs/boxes.md)."""
 
 from iapo.data.boxes.find import FoundBoxes, add_boxes, find_boxes
 

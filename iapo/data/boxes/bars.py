@@ -46,7 +46,7 @@ def find_bars(pixels: Pixels) -> tuple[Axis, dict[str, Box], dict[str, Box]] | N
     """Finds slots and bands of a bar chart, as `iapo.data.synthetic` defines them, named `1`, `2`, ...
 
     Args:
-        pixels: The picture.
+        pixels: The image.
 
     Returns:
         The axis of the bars (`columns` for upright ones, counted from the left; `rows` for lying ones, counted from the
@@ -74,9 +74,9 @@ def _turn_back(boxes: dict[str, Box], width: int) -> dict[str, Box]:
 
 
 def _standing(rectangles: list[Rectangle], height: int) -> Bars | None:
-    """The bars of one width on one base line that cover the most pixels.
+    """Returns the bars of one width on one base line that cover the most pixels.
 
-    The longest must have a tenth of the picture's height: letters and the marks of a line chart are shorter.
+    The longest must have a tenth of the image's height: letters and the marks of a line chart are shorter.
     """
     wide = _stacked([rectangle for rectangle in rectangles if rectangle.width >= 5])
     best: Bars | None = None
@@ -100,7 +100,7 @@ def _standing(rectangles: list[Rectangle], height: int) -> Bars | None:
 
 
 def _one_block(bars: list[Rectangle]) -> bool:
-    """Whether they touch and are of one length, as stripes and the steps of a colour scale are."""
+    """Tells whether they touch and are of one length, as stripes and the steps of a colour scale are."""
     heights = [bar.height for bar in bars]
     touching = all(right.x1 - left.x2 <= _NEAR for left, right in itertools.pairwise(bars))
     return touching and max(heights) - min(heights) <= _NEAR
@@ -121,7 +121,7 @@ def _stacked(rectangles: list[Rectangle]) -> list[Rectangle]:
 
 
 def _groups(bars: list[Rectangle]) -> list[list[Rectangle]]:
-    """Bars by slot: one each, or several where they stand in groups of one size."""
+    """Returns the bars by slot: one each, or several where they stand in groups of one size."""
     gaps = [max(0, right.x1 - left.x2) for left, right in itertools.pairwise(bars)]
     alone = [[bar] for bar in bars]
     close = 0.35 * float(np.median([bar.width for bar in bars]))
@@ -138,7 +138,9 @@ def _groups(bars: list[Rectangle]) -> list[list[Rectangle]]:
 
 
 def _edges(middles: list[float]) -> list[float]:
-    """Slot edges around the slots' middles: evenly spaced where the middles allow it, also across missing bars."""
+    """Returns the slot edges around the slots' middles: evenly spaced where the middles allow it, also across
+    missing bars.
+    """
     steps = np.diff(middles)
     count = round((middles[-1] - middles[0]) / float(steps.min()))
     pitch = (middles[-1] - middles[0]) / count
@@ -167,7 +169,7 @@ def _measure(pixels: Pixels, page: Pixels, found: Bars) -> tuple[dict[str, Box],
 
 
 def _tip(pixels: Pixels, page: Pixels, bar: Rectangle) -> float:
-    """The bar's upper end with its outline, which has another colour than the bar."""
+    """Returns the bar's upper end with its outline, which has another colour than the bar."""
     tip = bar.y1
     while tip > max(0, bar.y1 - 2):
         line = pixels[tip - 1, bar.x1 : bar.x2]
@@ -178,7 +180,7 @@ def _tip(pixels: Pixels, page: Pixels, bar: Rectangle) -> float:
 
 
 def _plot_area(pixels: Pixels, page: Pixels, found: Bars, edges: list[float]) -> tuple[float, float, float]:
-    """Left, right and top of the plot area."""
+    """Returns the left, right and top of the plot area."""
     base, bars = found
     high = min(bar.y1 for bar in bars)
     tall = max(bar.y2 for bar in bars) - high
@@ -214,7 +216,7 @@ def _above(ink: Mask, high: int, tall: int) -> float:
 
 
 def _foot(pixels: Pixels, page: Pixels, found: Bars, edges: list[float]) -> float:
-    """The lower end of the labels under the base line; the line itself where there are none."""
+    """Returns the lower end of the labels under the base line; the line itself where there are none."""
     first, last = max(0, round(edges[0])), min(pixels.shape[1], round(edges[-1]))
     size = max(pixels.shape[:2])
     lowest = max(bar.y2 for bar in found.bars)

@@ -41,7 +41,7 @@ class Column:
         return max(self.texts, key=lambda text: text.length).middle
 
     def spread(self, align: Align) -> float:
-        """How far the texts are from being aligned so, in pixels."""
+        """Returns how far the texts are from being aligned so, in pixels."""
         values = {
             "left": [text.start for text in self.texts],
             "middle": [text.middle for text in self.texts],
@@ -52,10 +52,10 @@ class Column:
 
 
 def column_edges(columns: list[Column], em: float, outer: tuple[float, float] | None) -> list[float] | None:
-    """The edges of columns.
+    """Returns the edges of columns.
 
     Args:
-        columns: From the left; the first holds the row names, whose texts are taken to begin at one line.
+        columns: Columns from the left; the first holds the row names, whose texts are taken to begin at one line.
         em: The size of the lettering in pixels.
         outer: The table's left and right end, where rules or fills tell them.
 
@@ -86,25 +86,25 @@ def column_edges(columns: list[Column], em: float, outer: tuple[float, float] | 
 
 
 def _extras(edges: list[float], columns: list[Column], pad: float) -> list[float]:
-    """How much wider each cell is than its widest text with room at both sides."""
+    """Returns how much wider each cell is than its widest text with room at both sides."""
     cells = [end - start for start, end in itertools.pairwise(edges)]
     return [cell - (column.end - column.start) - 2 * pad for cell, column in zip(cells, columns, strict=True)]
 
 
 def _extra(inner: list[float], columns: list[Column], pad: float) -> float:
-    """The usual extra width of the cells between inner edges."""
+    """Returns the usual extra width of the cells between inner edges."""
     return max(0.0, float(np.median(_extras(inner, columns, pad)))) if columns else 0.0
 
 
 def _from_left(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
-    """Edges of columns whose texts begin at one line."""
+    """Returns the edges of columns whose texts begin at one line."""
     inner = [column.start - pad for column in cells]
     extra = _extra(inner, cells[:-1], pad)
     return [left, *inner, right if right is not None else cells[-1].end + pad + extra]
 
 
 def _from_right(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
-    """Edges of columns whose texts end at one line."""
+    """Returns the edges of columns whose texts end at one line."""
     ends = [column.end + pad for column in cells]
     if right is not None:
         ends[-1] = right
@@ -113,7 +113,7 @@ def _from_right(names: Column, cells: list[Column], pad: float, left: float, rig
 
 
 def _around_middles(names: Column, cells: list[Column], pad: float, left: float, right: float | None) -> list[float]:
-    """Edges of columns with centred texts: each text's middle is its cell's."""
+    """Returns the edges of columns with centred texts: each text's middle is its cell's."""
     middles = [column.middle for column in cells]
     lows = [names.end, *(column.end for column in cells)]
     highs = [column.start for column in cells]

@@ -1,4 +1,4 @@
-"""Boxes of a picture that comes without, and a sample that has them."""
+"""Boxes of an image that comes without, and a sample that has them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from iapo.errors import InputError
 from iapo.records import Axis, Box, Kind, Sample
 
 _LARGEST = 1600
-"""Larger pictures are searched at this size: their longer side in pixels."""
+"""Larger images are searched at this size: their longer side in pixels."""
 _SMALLEST = 48
 """In smaller ones lettering cannot be told from lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundBoxes:
-    """What was found in a picture.
+    """What was found in an image.
 
     Attributes:
-        column_boxes: By name, in pixels; empty where nothing was found.
-        row_boxes: By name, in pixels; empty where nothing was found.
+        column_boxes: Column boxes by name, in pixels; empty where nothing was found.
+        row_boxes: Row boxes by name, in pixels; empty where nothing was found.
         axis: The axis along which a chart is cleanly divisible; None for tables and where nothing was found.
         reason: Why nothing was found, one sentence; empty where something was.
     """
@@ -37,7 +37,7 @@ class FoundBoxes:
 
 
 def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
-    """Finds the boxes of a bar chart or of a table, from the picture alone.
+    """Finds the boxes of a bar chart or of a table, from the image alone.
 
     Nothing is read, so that the names are places. A chart's bars are `1`, `2`, ... from the left, lying bars from the
     top, with a box on either axis as in `iapo.data.synthetic`. A table's rows are `header`, `1`, `2`, ... from the
@@ -45,11 +45,11 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     masked.
 
     Args:
-        image: The picture, any Pillow mode; it is not changed.
-        kind: What it shows.
+        image: The image, any Pillow mode; it is not changed.
+        kind: Content of the image.
 
     Returns:
-        The boxes, within the picture, or none with the reason.
+        The boxes, within the image, or none with the reason.
 
     Raises:
         InputError: If `kind` is neither `chart` nor `table`.
@@ -78,7 +78,7 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
 
 
 def add_boxes(sample: Sample) -> tuple[Sample, str]:
-    """A sample with found boxes, where it has none.
+    """Returns a sample with found boxes, where it has none.
 
     Args:
         sample: Any sample.
@@ -100,7 +100,7 @@ def add_boxes(sample: Sample) -> tuple[Sample, str]:
 
 
 def _within(boxes: Mapping[str, Box], size: tuple[int, int], scale: float) -> dict[str, Box]:
-    """Scaled and clipped to the picture; boxes that lie outside of it are dropped."""
+    """Scales and clips boxes to the image; boxes that lie outside of it are dropped."""
     clipped = {}
     for name, box in boxes.items():
         x1, y1, x2, y2 = (max(0.0, round(value * scale, 1)) for value in box)

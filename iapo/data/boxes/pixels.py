@@ -54,7 +54,7 @@ class Span(NamedTuple):
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """A picture of any Pillow mode as RGB values; what is transparent lies on white."""
+    """Returns an image of any Pillow mode as RGB values; what is transparent lies on white."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         flat = Image.new("RGB", image.size, (255, 255, 255))
@@ -64,12 +64,12 @@ def to_pixels(image: Image.Image) -> Pixels:
 
 
 def distance(pixels: Pixels, colour: Pixels) -> NDArray[np.int16]:
-    """The largest difference of a channel, one number a pixel."""
+    """Returns the largest difference of a channel, one number a pixel."""
     return np.abs(pixels - colour).max(axis=-1)
 
 
 def main_colours(pixels: Pixels, least: int = 1) -> list[Pixels]:
-    """The colours that occur in at least `least` pixels, most frequent first, 24 at most.
+    """Returns the colours that occur in at least `least` pixels, most frequent first, 24 at most.
 
     Args:
         pixels: Any shape whose last axis is the channels.
@@ -90,7 +90,7 @@ def main_colours(pixels: Pixels, least: int = 1) -> list[Pixels]:
 
 
 def page_colour(pixels: Pixels) -> Pixels:
-    """The most frequent colour of the picture's outermost four pixels."""
+    """Returns the most frequent colour of the image's outermost four pixels."""
     rim = [pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:]]
     return main_colours(np.concatenate([part.reshape(-1, 3) for part in rim]))[0]
 
@@ -119,7 +119,9 @@ def solid_rectangles(pixels: Pixels, page: Pixels) -> list[Rectangle]:
 
 
 def _rectangle(part: Mask, x: int, y: int) -> Rectangle | None:
-    """The rectangle that a connected part fills, None where it has another shape; its first pixel is at (x, y)."""
+    """Returns the rectangle that a connected part fills, None where it has another shape; its first pixel is at (x,
+    y).
+    """
     if min(part.shape) < 2 or max(part.shape) < 5 or part.mean() < 0.4:
         return None
     # Lettering on a bar leaves holes, noise on its rim leaves fringes.
@@ -133,14 +135,16 @@ def _rectangle(part: Mask, x: int, y: int) -> Rectangle | None:
 
 
 def long_runs(mask: Mask, length: int, axis: int) -> Mask:
-    """The pixels that lie in an unbroken run of at least `length` pixels along an axis (0: upright, 1: across)."""
-    # Padded by one, so that the picture's edge ends a run; the shift of even lengths goes there and back.
+    """Returns the pixels that lie in an unbroken run of at least `length` pixels along an axis (0: upright, 1:
+    across).
+    """
+    # Padded by one, so that the image's edge ends a run; the shift of even lengths goes there and back.
     eroded = ndimage.minimum_filter1d(mask.astype(np.uint8), length, axis=axis, mode="constant", cval=0)
     return ndimage.maximum_filter1d(eroded, length, axis=axis, mode="constant", origin=-1 if length % 2 == 0 else 0) > 0
 
 
 def spans(flags: ArrayLike, gap: int = 0) -> list[Span]:
-    """The runs of true values along one axis; runs that stand `gap` or less apart count as one."""
+    """Returns the runs of true values along one axis; runs that stand `gap` or less apart count as one."""
     padded = np.concatenate([[False], np.asarray(flags), [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(padded))
     found: list[Span] = []

@@ -42,7 +42,7 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
     """Finds a table's columns and rows.
 
     Args:
-        pixels: The picture.
+        pixels: The image.
 
     Returns:
         The column boxes, `1`, `2`, ... from the left without the left-most column, that of the row names, and the row
@@ -84,7 +84,7 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
 
 
 def _frame(pixels: Pixels, page: Pixels) -> _Frame | None:
-    """Where rules and fills are; None where there are none."""
+    """Returns where rules and fills are; None where there are none."""
     width = pixels.shape[1]
     other = distance(pixels, page) > _FAINT
     # Lettering breaks a fill's runs, but not between the lines.
@@ -98,7 +98,9 @@ def _frame(pixels: Pixels, page: Pixels) -> _Frame | None:
 
 
 def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
-    """Thin strokes that stand out from what is around them, dark on light or light on dark, without rules."""
+    """Returns the thin strokes that stand out from what is around them, dark on light or light on dark, without
+    rules.
+    """
     grey = pixels.mean(axis=2).astype(np.int16)
     height, width = grey.shape
     size = 2 * round(0.006 * max(height, width)) + 5
@@ -114,14 +116,14 @@ def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
 
 
 def _stands_beside(ink: Mask, frame: _Frame) -> bool:
-    """Whether lettering goes on beside the frame, which then is a part of the table, such as filled row names."""
+    """Tells whether lettering goes on beside the frame, which then is a part of the table, such as filled row names."""
     rows = ink[frame.y1 : frame.y2]
     beside = np.concatenate([rows[:, : max(0, frame.x1 - 4)], rows[:, frame.x2 + 4 :]], axis=1)
     return int(beside.any(axis=1).sum()) >= 4
 
 
 def _marks(pixels: Pixels, frame: _Frame) -> list[int]:
-    """Where the ground changes from row to row: rules, ends of fills; each at its first pixel.
+    """Returns where the ground changes from row to row: rules, ends of fills; each at its first pixel.
 
     Lettering is darker than light ground and lighter than dark ground, and leaves three tenths of a row free: so a
     high, or low, quantile of the row's pixels is its ground.
@@ -136,7 +138,7 @@ def _marks(pixels: Pixels, frame: _Frame) -> list[int]:
 
 
 def _upright_rules(pixels: Pixels, page: Pixels, frame: _Frame) -> list[int]:
-    """Left edges of upright rules that run through most of the table."""
+    """Returns the left edges of upright rules that run through most of the table."""
     area = pixels[frame.y1 : frame.y2, frame.x1 : frame.x2].astype(np.int32)
     if area.shape[0] < 8 or area.shape[1] < 8:
         return []
@@ -148,7 +150,7 @@ def _upright_rules(pixels: Pixels, page: Pixels, frame: _Frame) -> list[int]:
     edges = [frame.x1 + span.start for span in rules]
     if not edges:
         return []
-    # The rules at both sides end the picture's contrast on one side only.
+    # The rules at both sides end the image's contrast on one side only.
     near = 4
     if edges[0] - frame.x1 > near:
         edges.insert(0, frame.x1)
@@ -160,7 +162,9 @@ def _upright_rules(pixels: Pixels, page: Pixels, frame: _Frame) -> list[int]:
 
 
 def _letter_size(ink: Mask) -> float:
-    """The size of the font in pixels: capitals, digits and tall letters, a quarter of all or more, have 0.74 of it."""
+    """Returns the size of the font in pixels: capitals, digits and tall letters, a quarter of all or more, have 0.74
+    of it.
+    """
     labels, _ = ndimage.label(ink, structure=np.ones((3, 3)))
     heights = [rows.stop - rows.start for rows, _ in ndimage.find_objects(labels)]
     letters = [height for height in heights if height >= 4]
@@ -168,7 +172,7 @@ def _letter_size(ink: Mask) -> float:
 
 
 def _bands(ink: Mask, frame: _Frame | None) -> list[Span]:
-    """The lines of text, one span of pixel rows each."""
+    """Returns the lines of text, one span of pixel rows each."""
     part = ink[:, frame.x1 : frame.x2] if frame else ink
     bands = spans(part.any(axis=1))
     if not bands:
@@ -179,7 +183,7 @@ def _bands(ink: Mask, frame: _Frame | None) -> list[Span]:
 
 
 def _ruled_rows(marks: list[int], bands: list[Span], em: float) -> list[float] | None:
-    """The rules as edges of the rows; None where too few rows are ruled."""
+    """Returns the rules as edges of the rows; None where too few rows are ruled."""
     edges: list[float] = []
     for mark in marks:
         if not edges or mark - edges[-1] >= 0.7 * em:
@@ -191,7 +195,7 @@ def _ruled_rows(marks: list[int], bands: list[Span], em: float) -> list[float] |
 
 
 def _row_edges(bands: list[Span], marks: list[int], em: float) -> list[float]:
-    """Upper and lower edges of the rows, neighbours' in common; captions are still rows of their own."""
+    """Returns the upper and lower edges of the rows, neighbours' in common; captions are still rows of their own."""
     groups = _lines_of_rows(bands, marks)
     first, last = groups[0], groups[-1]
     edges: list[float] = []
@@ -228,7 +232,7 @@ def _lines_of_rows(bands: list[Span], marks: list[int]) -> list[Span]:
 
 
 def _texts(part: Mask, em: float) -> list[Span]:
-    """A row's pieces of text; words of one cell are closer than cells."""
+    """Returns a row's pieces of text; words of one cell are closer than cells."""
     return [span for span in spans(part.any(axis=0), gap=round(0.87 * em)) if span.length >= 2]
 
 

@@ -1,4 +1,4 @@
-"""ChartQA, TableVQA-Bench and CharXiv: questions about pictures without boxes."""
+"""ChartQA, TableVQA-Bench and CharXiv: questions about images without boxes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ CHARXIV_NAME, SUBSET_NAME = "charxiv", "charxiv-subset"
 
 
 def matches_chartqa(columns: frozenset[str]) -> bool:
-    """Whether these are ChartQA's columns."""
+    """Tells whether these are ChartQA's columns."""
     return {"image", "query", "label"} <= columns
 
 
 def matches_tablevqa(columns: frozenset[str]) -> bool:
-    """Whether these are TableVQA-Bench's columns."""
+    """Tells whether these are TableVQA-Bench's columns."""
     return {"qa_id", "image", "question", "gt"} <= columns
 
 
 def matches_charxiv(columns: frozenset[str]) -> bool:
-    """Whether these are CharXiv's columns."""
+    """Tells whether these are CharXiv's columns."""
     return {"image", "reasoning_q", "reasoning_a"} <= columns
 
 
 def matches_subset(columns: frozenset[str]) -> bool:
-    """Whether these are the columns of the CharXiv subset of ReFocus; its test files with boxes are asked first."""
+    """Tells whether these are the columns of the CharXiv subset of ReFocus; its test files with boxes are asked
+    first.
+    """
     return {"figure_path", "answer"} <= columns and bool({"query", "question"} & columns)
 
 

@@ -21,10 +21,10 @@ class Format:
     """One format.
 
     Attributes:
-        name: As `load` and the command line take it.
+        name: Name as `load` and the command line take it.
         matches: Whether a file with these columns is of it.
         read: Makes a sample of a row, or raises `RowError`.
-        columns: What tells it, for messages.
+        columns: Columns that tell it, for messages.
         figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
         open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples; None where `read` serves.
     """
@@ -56,7 +56,7 @@ FORMATS = {
 
 
 def find_format(name: str) -> Format:
-    """The format of that name.
+    """Returns the format of that name.
 
     Args:
         name: One of `FORMATS`, or a reference (`iapo.plugins`) to a `Format` or a function of the user's own:
@@ -79,12 +79,12 @@ OWN = "(row) -> Sample or (path, split) -> samples"
 
 
 def _fits(value: object) -> bool:
-    """Whether an object can be a format."""
+    """Tells whether an object can be a format."""
     return isinstance(value, Format) or callable(value)
 
 
 def _own(name: str, function: Callable[..., Any]) -> Format:
-    """A format of the user's own; what its function of a row raises is damage of that row."""
+    """Returns a format of the user's own; what its function of a row raises is damage of that row."""
     parameters = len(inspect.signature(function).parameters)
     if parameters not in (1, 2):
         raise InputError(f"format {name!r} takes {parameters} arguments; give a function {OWN}")
@@ -110,11 +110,11 @@ def _own(name: str, function: Callable[..., Any]) -> Format:
 
 
 def format_of(columns: frozenset[str], where: str) -> Format:
-    """The format that these columns tell.
+    """Returns the format that these columns tell.
 
     Args:
         columns: The columns of a file or a stream.
-        where: Whose, for the message.
+        where: Owner of the columns, for the message.
 
     Raises:
         InputError: If no format has them.

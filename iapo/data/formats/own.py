@@ -1,4 +1,4 @@
-"""Your own data: a folder of pictures and a JSONL file, one question a line (docs/data.md)."""
+"""Your own data: a folder of images and a JSONL file, one question a line (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUIRED = ("image", "question", "answer")
 
 
 def matches(columns: frozenset[str]) -> bool:
-    """Whether a file with these columns is of this format; those with more columns are asked first."""
+    """Tells whether a file with these columns is of this format; those with more columns are asked first."""
     return {"image", "question"} <= columns
 
 

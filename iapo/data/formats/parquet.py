@@ -1,4 +1,4 @@
-"""Our own parquet: samples with their pictures as PNG or JPEG bytes, in row groups; constant memory both ways."""
+"""Our own parquet: samples with their images as PNG or JPEG bytes, in row groups; constant memory both ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOXES = pa.list_(pa.struct([("name", pa.string()), *((edge, pa.float64()) for e
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        # As the hub's data sets have pictures, so that `datasets` shows them too.
+        # As the hub's data sets have images, so that `datasets` shows them too.
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         ("question", pa.string()),
         ("answers", pa.list_(pa.string())),
@@ -43,12 +43,12 @@ SCHEMA = pa.schema(
 
 
 def matches(columns: frozenset[str]) -> bool:
-    """Whether a file with these columns is of this format."""
+    """Tells whether a file with these columns is of this format."""
     return columns >= frozenset(SCHEMA.names)
 
 
 def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) -> int:
-    """Writes samples; a picture that was read from PNG or JPEG keeps its bytes, any other becomes PNG.
+    """Writes samples; an image that was read from PNG or JPEG keeps its bytes, any other becomes PNG.
 
     The file appears under its name when it is complete.
 

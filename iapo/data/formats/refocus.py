@@ -23,22 +23,22 @@ _TABLE_BOXES = {"columns_bbox", "rows_bbox"}
 
 
 def matches_cot(columns: frozenset[str]) -> bool:
-    """Whether these are the columns of `chartqa_vcot/*.jsonl`."""
+    """Tells whether these are the columns of `chartqa_vcot/*.jsonl`."""
     return {"conversations", "answer"} <= columns
 
 
 def matches_hub(columns: frozenset[str]) -> bool:
-    """Whether these are the columns of the hub sets."""
+    """Tells whether these are the columns of the hub sets."""
     return {"image", "question", "answer"} <= columns and bool({"x_values_bbox", "y_values_bbox"} & columns)
 
 
 def matches_boxes(columns: frozenset[str]) -> bool:
-    """Whether these are the columns of a test file `*_wbb.json`."""
+    """Tells whether these are the columns of a test file `*_wbb.json`."""
     return {"figure_path", "answer"} <= columns and bool((_CHART_BOXES | _TABLE_BOXES) & columns)
 
 
 def read_cot(row: Row) -> Sample:
-    """Makes a sample of a row with `conversations`, of which the first holds the picture's path.
+    """Makes a sample of a row with `conversations`, of which the first holds the image's path.
 
     Raises:
         RowError: If the row is damaged.
@@ -113,7 +113,7 @@ def _boxes(
 
 
 def _axis(text: str) -> Axis | None:
-    """The axis of a bar chart, from its type or, in the test files, from the file's name."""
+    """Returns the axis of a bar chart, from its type or, in the test files, from the file's name."""
     if "v_bar" in text:
         return "columns"
     return "rows" if "h_bar" in text else None

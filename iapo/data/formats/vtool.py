@@ -1,4 +1,4 @@
-"""VTool-R1 parquet: charts and tables with their pictures, `metadata` as a struct or as JSON text."""
+"""VTool-R1 parquet: charts and tables with their images, `metadata` as a struct or as JSON text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from iapo.records import Axis, Sample
 NAME = "vtool"
 
 AXES: dict[str, Axis | None] = {"v_bar": "columns", "h_bar": "rows", "table": None}
-"""What the type of a picture says about its right axis; other types say nothing."""
+"""What the type of an image says about its right axis; other types say nothing."""
 
 
 def matches(columns: frozenset[str]) -> bool:
-    """Whether a file with these columns is of this format."""
+    """Tells whether a file with these columns is of this format."""
     return {"metadata", "figure_id", "query", "answer", "images"} <= columns
 
 

@@ -1,4 +1,4 @@
-"""The embedded families: seeded pictures with exact boxes, questions and answers."""
+"""The embedded families: seeded images with exact boxes, questions and answers."""
 
 from iapo.data.synthetic.families import BAR_FAMILIES, FAMILIES, TRAINED_FAMILIES
 from iapo.data.synthetic.samples import LARGEST, SMALLEST, Chart, draw, generate

@@ -16,7 +16,7 @@ _Option = TypeVar("_Option")
 
 _TINY_LABELS = "ABCDEFGH"
 SMALL = 400
-"""Below this side in pixels, pictures of real sizes hold less: fewer bars, shorter labels, coarser scales."""
+"""Below this side in pixels, images of real sizes hold less: fewer bars, shorter labels, coarser scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class ChartData:
             all multiples of it.
         tick: The distance between labelled ticks, in `raw`.
         printed: Whether each bar carries its value in print.
-        topic: What the labels are; None for letters.
-        measure: What the values are; None for bare numbers.
+        topic: Topic of the labels; None for letters.
+        measure: Measure of the values; None for bare numbers.
     """
 
     labels: tuple[str, ...]
@@ -64,12 +64,12 @@ def format_number(raw: int, decimals: int) -> str:
 
 
 def pick(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
-    """One of the options, all equally likely."""
+    """Returns one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def unique_top(rng: np.random.Generator, count: int, low: int, high: int) -> tuple[int, ...]:
-    """Whole numbers from `low` to `high`, drawn again until the largest is unique."""
+    """Returns the whole numbers from `low` to `high`, drawn again until the largest is unique."""
     while True:
         values = tuple(rng.integers(low, high + 1, count).tolist())
         if values.count(max(values)) == 1:
@@ -77,7 +77,7 @@ def unique_top(rng: np.random.Generator, count: int, low: int, high: int) -> tup
 
 
 def tiny_data(rng: np.random.Generator, part: Part) -> ChartData:
-    """4 letters in random order, with values from 1 to 9; the set of letters is of the part given."""
+    """Returns 4 letters in random order, with values from 1 to 9; the set of letters is of the part given."""
     while True:
         labels = tuple(_TINY_LABELS[index] for index in rng.permutation(len(_TINY_LABELS))[:BARS])
         if part_of(labels) == part:
@@ -86,7 +86,7 @@ def tiny_data(rng: np.random.Generator, part: Part) -> ChartData:
 
 
 def _round_step(target: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50, ... that is at least `target`."""
+    """Returns the smallest of 1, 2, 5, 10, 20, 50, ... that is at least `target`."""
     power = 1
     while True:
         for digit in (1, 2, 5):
@@ -96,7 +96,9 @@ def _round_step(target: float) -> int:
 
 
 def pick_labels(rng: np.random.Generator, topic: Topic, count: int, longest: int) -> tuple[str, ...]:
-    """`count` of a topic's labels, none longer than `longest` characters; neighbours where the topic asks for it."""
+    """Returns `count` of a topic's labels, none longer than `longest` characters; neighbours where the topic asks
+    for it.
+    """
     pool = [label for label in topic.labels if len(label) <= longest]
     if topic.consecutive:
         start = int(rng.integers(len(pool) - count + 1))
@@ -105,15 +107,15 @@ def pick_labels(rng: np.random.Generator, topic: Topic, count: int, longest: int
 
 
 def real_data(rng: np.random.Generator, size: int, part: Part) -> ChartData:
-    """3 to 8 named bars whose values can be read off the chart.
+    """Returns 3 to 8 named bars whose values can be read off the chart.
 
     Half of the charts print each value on its bar and take any value. In the others, all values are multiples
     of a unit that the chart marks with a tick, so that reading them needs no guess.
 
     Args:
         rng: The source of all randomness.
-        size: The picture's longer side in pixels; below 400 there are at most 6 bars.
-        part: What the combination of topic, measure and number of bars belongs to.
+        size: The image's longer side in pixels; below 400 there are at most 6 bars.
+        part: Part that the combination of topic, measure and number of bars belongs to.
     """
     small = size < SMALL
     while True:

@@ -54,7 +54,7 @@ _NATURAL = {
 
 
 def _limit(data: ChartData, rng: np.random.Generator) -> int:
-    """A round threshold, in raw units, that at least one value lies above.
+    """Returns a round threshold, in raw units, that at least one value lies above.
 
     On named charts, one that no bar hits is preferred: whether a bar touches a line is no fair question
     there.

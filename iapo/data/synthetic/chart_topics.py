@@ -10,7 +10,7 @@ class Measure:
     """A quantity.
 
     Attributes:
-        name: In lower case, as it stands in a sentence, and in the singular, so that any question fits.
+        name: Name in lower case, as it stands in a sentence, and in the singular, so that any question fits.
         unit: Empty where it has none.
         whole: Whether it counts things, so that it has no decimals.
     """
@@ -25,8 +25,8 @@ class Topic:
     """A pool of labels.
 
     Attributes:
-        noun: What one label is, for example `country`.
-        plural: What several are.
+        noun: Noun for one label, for example `country`.
+        plural: Noun for several labels.
         labels: The pool, distinct.
         measures: Quantities that make sense for them.
         consecutive: Whether a chart takes neighbours in the pool's order, as for months.

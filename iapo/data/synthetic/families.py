@@ -1,4 +1,4 @@
-"""The families of synthetic pictures, and what is asked about each."""
+"""The families of synthetic images, and what is asked about each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Family:
     """One family.
 
     Attributes:
-        name: As in a sample's source.
-        drawn_as: Which data, pictures and questions it has.
+        name: Name as in a sample's source.
+        drawn_as: Data, images and questions it has.
         kind: `chart` or `table`.
-        axis: The axis along which its pictures are cleanly divisible; None where both are right.
-        question_types: What can be asked. `value`, the content of a single place, comes first and every family has
+        axis: The axis along which its images are cleanly divisible; None where both are right.
+        question_types: Types of its questions. `value`, the content of a single place, comes first and every family has
             it, so that one choice of types can fit all families.
         trained: Whether it has other splits than `validation` and `test`.
     """
@@ -59,7 +59,7 @@ BAR_FAMILIES = ("vbar", "hbar")
 
 
 def find_family(name: str) -> Family:
-    """The family of that name.
+    """Returns the family of that name.
 
     Raises:
         InputError: If there is none.

@@ -14,14 +14,14 @@ from iapo.data.synthetic.splits import Part, part_of
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One plot of a picture.
+    """One plot of an image.
 
     Attributes:
         raw: A positive whole number per series and place; the largest of each series occurs once in it.
         unit: All of `raw` are multiples of it.
         tick: The distance between labelled ticks, in `raw`.
         decimals: 0, or 1 where `raw` counts tenths.
-        measure: What the values are; None for bare numbers.
+        measure: Measure of the values; None for bare numbers.
     """
 
     raw: tuple[tuple[int, ...], ...]
@@ -37,14 +37,14 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class PanelData:
-    """What a picture of panels shows.
+    """What an image of panels shows.
 
     Attributes:
         places: Tick labels along the horizontal axis, the same in every panel, distinct.
         panels: The plots.
-        series: The lines' or point clouds' names; one without a name in tiny pictures.
-        topic: What the series are; None in tiny pictures.
-        time: What the places are, for example `month`; empty for letters.
+        series: The lines' or point clouds' names; one without a name in tiny images.
+        topic: Topic of the series; None in tiny images.
+        time: Noun for a place, for example `month`; empty for letters.
     """
 
     places: tuple[str, ...]
@@ -54,7 +54,9 @@ class PanelData:
     time: str = ""
 
     def name(self, panel: int, place: int) -> str:
-        """Name of the boxes of a place: its tick label, after the panel's letter where there are several panels."""
+        """Returns the name of a place's boxes: its tick label, after the panel's letter where there are several
+        panels.
+        """
         label = self.places[place]
         return label if len(self.panels) == 1 else f"{letter(panel)} {label}"
 
@@ -75,25 +77,25 @@ class PanelData:
 
 
 def letter(panel: int) -> str:
-    """How a panel is called: `(a)`, `(b)`, ..."""
+    """Returns how a panel is called: `(a)`, `(b)`, ..."""
     return f"({'abcdefgh'[panel]})"
 
 
 def tiny_data(rng: np.random.Generator, part: Part) -> PanelData:
-    """One unnamed series over 4 letters, with values from 1 to 9; the set of letters is of the part given."""
+    """Returns one unnamed series over 4 letters, with values from 1 to 9; the set of letters is of the part given."""
     bars = chart_data.tiny_data(rng, part)
     return PanelData(bars.labels, (Panel((bars.raw,)),))
 
 
 def real_data(rng: np.random.Generator, size: int, part: Part) -> PanelData:
-    """1 to 4 panels, each with another measure of 1 to 3 named series over 3 to 6 months or years.
+    """Returns 1 to 4 panels, each with another measure of 1 to 3 named series over 3 to 6 months or years.
 
     All values are multiples of a unit that the panel marks with a tick, and no two series meet in a point.
 
     Args:
         rng: The source of all randomness.
-        size: The picture's longer side in pixels; below 400 there are at most 2 panels and 2 series.
-        part: What the combination of topic, measures, times and shape belongs to.
+        size: The image's longer side in pixels; below 400 there are at most 2 panels and 2 series.
+        part: Part that the combination of topic, measures, times and shape belongs to.
     """
     small = size < SMALL
     while True:

@@ -21,7 +21,7 @@ from iapo.data.synthetic.chart_data import ChartData, pick
 from iapo.records import Box
 
 _DPI = 64
-"""A power of two, so that pixels / dpi * dpi is exact and no picture comes out one pixel short."""
+"""A power of two, so that pixels / dpi * dpi is exact and no image comes out one pixel short."""
 _POINT = 72 / _DPI
 """Points per pixel; matplotlib takes font sizes in points."""
 
@@ -61,7 +61,7 @@ class _Style:
     named_axes: bool
 
     def length(self, letters: int) -> float:
-        """About how wide that many letters are."""
+        """Estimates about how wide that many letters are."""
         return letters * self.font_size * _LETTER
 
 
@@ -119,7 +119,7 @@ def _name(figure: Figure, axes: Axes, vertical: bool, data: ChartData, style: _S
         raise ValueError("the chart's data has no topic and measure; only named data is drawn at real sizes")
     measure, unit = data.measure.name.capitalize(), data.measure.unit
     title = style.title.format(measure=measure, noun=data.topic.noun)
-    # Above the whole picture and not above the plot area, which may be much narrower than the title.
+    # Above the whole image and not above the plot area, which may be much narrower than the title.
     weight = "bold" if style.bold else "normal"
     figure.suptitle(title, fontsize=1.2 * style.font_size * _POINT, fontweight=weight)
     room = style.height * 0.5 if vertical else style.width * 0.6
@@ -168,7 +168,7 @@ def _figure(family: str, data: ChartData, style: _Style) -> tuple[Figure, Figure
 
 
 def _boxes(family: str, data: ChartData, figure: Figure, axes: Axes) -> tuple[dict[str, Box], dict[str, Box]]:
-    """Each label's slot and band, in pixels from the top left; matplotlib counts from the bottom left."""
+    """Returns each label's slot and band, in pixels from the top left; matplotlib counts from the bottom left."""
     height = figure.bbox.height
     left, right = axes.bbox.x0, axes.bbox.x1
     top, bottom = height - axes.bbox.y1, height - axes.bbox.y0
@@ -200,12 +200,12 @@ def render(
 
     Args:
         family: `vbar` or `hbar`.
-        data: What to draw, with a topic and a measure.
+        data: Data to draw, with a topic and a measure.
         rng: The source of all randomness.
         size: The longer side in pixels, 300 to 1000; the shorter one is two thirds of it or more.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by label, in pixels, not rounded. Along the
+        The RGB image, its column boxes and its row boxes by label, in pixels, not rounded. Along the
         family's axis a box is the bar's slot with its tick label; on the other it is the band across the plot
         area that the bar itself spans, without the value printed at its end.
     """

@@ -37,7 +37,7 @@ _WIDE_FROM = 700
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """One look of a picture; lengths in pixels."""
+    """One look of an image; lengths in pixels."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ class _Style:
     open_frame: bool
 
     def length(self, letters: int) -> float:
-        """About how wide that many letters are."""
+        """Estimates about how wide that many letters are."""
         return letters * self.font_size * _LETTER
 
 
@@ -135,7 +135,7 @@ def _scale(axes: Axes, panel: Panel, style: _Style) -> None:
 
 
 def _figure(data: PanelData, style: _Style) -> tuple[Figure, FigureCanvasAgg, list[Axes]]:
-    """Builds the picture and draws it once, after which all its coordinates are final."""
+    """Builds the image and draws it once, after which all its coordinates are final."""
     margin = 0.5 * style.font_size / _DPI
     layout = ConstrainedLayoutEngine(w_pad=margin, h_pad=margin)
     figure = Figure(figsize=(style.width / _DPI, style.height / _DPI), dpi=_DPI, layout=layout)
@@ -155,7 +155,7 @@ def _figure(data: PanelData, style: _Style) -> tuple[Figure, FigureCanvasAgg, li
 
 
 def _boxes(data: PanelData, figure: Figure, panels: list[Axes], style: _Style) -> tuple[dict[str, Box], dict[str, Box]]:
-    """Each place's slot and band, in pixels from the top left; matplotlib counts from the bottom left."""
+    """Returns each place's slot and band, in pixels from the top left; matplotlib counts from the bottom left."""
     height = figure.bbox.height
     columns: dict[str, Box] = {}
     rows: dict[str, Box] = {}
@@ -176,12 +176,12 @@ def render(data: PanelData, rng: np.random.Generator, size: int) -> tuple[Image.
     """Draws panels in a random style, with one legend below them.
 
     Args:
-        data: What to draw, with a topic and measures.
+        data: Data to draw, with a topic and measures.
         rng: The source of all randomness.
-        size: The picture's width in pixels, 300 to 1000; its height is 0.45 of it to all of it.
+        size: The image's width in pixels, 300 to 1000; its height is 0.45 of it to all of it.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by name, in pixels, not rounded. A column's box is the
+        The RGB image, its column boxes and its row boxes by name, in pixels, not rounded. A column's box is the
         place's slot in its panel, from the top of the plot area down to and with the tick label; slots do not overlap.
         A row's box is the band across the panel's plot area that holds the markers of all series at that place.
     """

@@ -1,6 +1,6 @@
 """Draws tables of 300 to 1000 pixels with Pillow, in many styles, all edges on whole pixels.
 
-The fonts are those that come with matplotlib, so that a picture is the same on every machine.
+The fonts are those that come with matplotlib, so that an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _title(data: TableData) -> str:
 
 
 def _header_texts(data: TableData) -> list[str]:
-    """The header row: the corner, then each column with its unit."""
+    """Returns the header row: the corner, then each column with its unit."""
     assert data.topic is not None
     units = ["" if data.time else measure.unit for measure in data.measures]
     named = [f"{name} ({unit})" if unit else name for name, unit in zip(data.columns, units, strict=True)]
@@ -123,7 +123,7 @@ def _header_texts(data: TableData) -> list[str]:
 
 
 def _pad(font_size: float) -> float:
-    """From a cell's side to its text."""
+    """Returns the distance from a cell's side to its text."""
     return max(_AIR + 1, 0.5 * font_size)
 
 
@@ -165,7 +165,7 @@ def _lay_out(data: TableData, look: _Look, size: int) -> _Layout | None:
 
 
 def _fit(data: TableData, rng: np.random.Generator, size: int) -> _Layout:
-    """The layout with the largest font that fits, from the drawn one down."""
+    """Returns the layout with the largest font that fits, from the drawn one down."""
     look = _draw_look(rng, size)
     for font_size in range(look.font_size, _SMALLEST_FONT - 1, -1):
         layout = _lay_out(data, replace(look, font_size=font_size), size)
@@ -225,13 +225,13 @@ def render(
     """Draws one table.
 
     Args:
-        data: What to draw, with a topic and measures.
+        data: Data to draw, with a topic and measures.
         style: Its fills and rules; fonts, widths and title are drawn at random.
         rng: The source of all randomness.
-        size: The picture's width in pixels, 300 to 1000; its height is 0.45 of it to all of it.
+        size: The image's width in pixels, 300 to 1000; its height is 0.45 of it to all of it.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by name, in whole pixels. A column's box reaches from the
+        The RGB image, its column boxes and its row boxes by name, in whole pixels. A column's box reaches from the
         top of its header to the bottom of the table, a row's from the left edge of its name to the right edge of the
         table; the header row is a row box too (`HEADER`). Boxes of neighbours touch.
     """

@@ -1,6 +1,6 @@
-"""Seeded pictures with exact boxes, and questions answered from the data behind them, in six families.
+"""Seeded images with exact boxes, and questions answered from the data behind them, in six families.
 
-Bar charts: every label has a box on both axes, but only one axis divides the picture cleanly.
+Bar charts: every label has a box on both axes, but only one axis divides the image cleanly.
 
 * `vbar`: a label's column box is the bar's whole slot, from the top of the plot area down to and with its
   tick label; slots of neighbours touch and do not overlap. Its row box is the band across the plot area from
@@ -25,7 +25,7 @@ box too, `header`, since masking rows keeps the top-most row: so the column's he
 masks. The column of row names is no box, since masking columns keeps no column but the chosen: so it is never masked,
 and the row name stays readable.
 
-Below 300 pixels a picture is a square with single letters and digits (`tiny_charts`, `tiny_panels`, `tiny_tables`);
+Below 300 pixels an image is a square with single letters and digits (`tiny_charts`, `tiny_panels`, `tiny_tables`);
 from 300 on it is a full chart or table with words (`real_charts`, `real_panels`, `real_tables`), whose longer side is
 `size` and whose shape varies.
 
@@ -74,7 +74,7 @@ class Chart:
     """A sample with the data behind it.
 
     Attributes:
-        sample: The question about the picture.
+        sample: The question about the image.
         focus: The names that a solver focuses on, by axis, never empty. For charts one axis, the right one, with the
             labels that the question is about: the one asked for (`value`), the winner (`largest`), the larger and the
             smaller (`difference`) or all that lie above (`count_above`). For tables the column and the row of the cell
@@ -109,16 +109,16 @@ def generate(
     """Yields `count` samples; the same arguments give the same bytes.
 
     Sample `i` depends on `count` in nothing, so that a longer run starts with the shorter one, and its
-    picture does not depend on `question_types` either.
+    image does not depend on `question_types` either.
 
     Args:
         family: One of `FAMILIES`.
-        count: How many.
-        seed: Not negative; other seeds give other pictures.
-        size: The picture's side in pixels, the longer one where it is not square; 112 to 1000.
-        question_types: Some of the family's (`iapo.data.synthetic.families`), all of them if None; each sample takes
-            one of them at random. Every family has `value`.
-        split: Any name; other splits give other pictures, and those of `validation` and of `test` have structures
+        count: Number of them.
+        seed: Not negative; other seeds give other images.
+        size: The image's side in pixels, the longer one where it is not square; 112 to 1000.
+        question_types: Question types, some of the family's (`iapo.data.synthetic.families`), all of them if None; each
+            sample takes one of them at random. Every family has `value`.
+        split: Any name; other splits give other images, and those of `validation` and of `test` have structures
             that no other split has. A family outside of `TRAINED_FAMILIES` has these two only.
 
     Raises:
@@ -158,7 +158,7 @@ def draw(
 
 
 class _Drawn(NamedTuple):
-    """A picture with its boxes and its question."""
+    """An image with its boxes and its question."""
 
     image: Image.Image
     columns: Mapping[str, Box]
@@ -202,7 +202,7 @@ def _bars(
         colour = pick(rng, tiny_charts.COLOURS)
         picture = tiny_charts.render(family.name, data.labels, data.raw, colour, size)
     else:
-        # Imported here since matplotlib takes long to load and tiny pictures do without it.
+        # Imported here since matplotlib takes long to load and tiny images do without it.
         from iapo.data.synthetic import real_charts
 
         data = chart_data.real_data(rng, size, part)

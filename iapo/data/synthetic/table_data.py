@@ -28,10 +28,10 @@ class TableData:
         columns: The columns' names, distinct.
         rows: The rows' names, distinct, none of them a column's name.
         raw: A positive whole number per cell, by rows; the largest of each column occurs once in it.
-        decimals: For each column 0, or 1 where `raw` counts tenths.
-        topic: What the rows are; None for letters.
-        measures: What each column's numbers are; none for letters.
-        time: What the columns are where all have one measure, `month` or `year`; else empty.
+        decimals: Decimals for each column 0, or 1 where `raw` counts tenths.
+        topic: Topic of the rows; None for letters.
+        measures: Measure of each column's numbers; none for letters.
+        time: Noun for a column where all have one measure, `month` or `year`; else empty.
     """
 
     columns: tuple[str, ...]
@@ -43,7 +43,7 @@ class TableData:
     time: str = ""
 
     def column(self, index: int) -> tuple[int, ...]:
-        """The raw numbers of one column."""
+        """Returns the raw numbers of one column."""
         return tuple(row[index] for row in self.raw)
 
     def text(self, raw: int, column: int) -> str:
@@ -60,7 +60,7 @@ class TableData:
 
 
 def tiny_data(rng: np.random.Generator, part: Part) -> TableData:
-    """3 columns named A to H, 3 rows named P to W, cells from 1 to 9; the names are of the part given."""
+    """Returns 3 columns named A to H, 3 rows named P to W, cells from 1 to 9; the names are of the part given."""
     while True:
         columns = tuple(_COLUMNS[index] for index in rng.permutation(len(_COLUMNS))[:CELLS])
         rows = tuple(_ROWS[index] for index in rng.permutation(len(_ROWS))[:CELLS])
@@ -71,12 +71,12 @@ def tiny_data(rng: np.random.Generator, part: Part) -> TableData:
 
 
 def real_data(rng: np.random.Generator, size: int, part: Part) -> TableData:
-    """3 to 8 named rows with 3 to 6 columns: several measures of each row, or one measure over months or years.
+    """Returns 3 to 8 named rows with 3 to 6 columns: several measures of each row, or one measure over months or years.
 
     Args:
         rng: The source of all randomness.
-        size: The picture's longer side in pixels; below 400 there are at most 6 rows and 4 columns.
-        part: What the combination of topic, measures, times and shape belongs to.
+        size: The image's longer side in pixels; below 400 there are at most 6 rows and 4 columns.
+        part: Part that the combination of topic, measures, times and shape belongs to.
     """
     small = size < SMALL
     while True:
@@ -105,10 +105,10 @@ def real_data(rng: np.random.Generator, size: int, part: Part) -> TableData:
 
 
 def _over_time(topic: Topic, rng: np.random.Generator) -> bool:
-    """Whether the columns are months or years; never where the rows are."""
+    """Tells whether the columns are months or years; never where the rows are."""
     return bool(rng.integers(2)) and not topic.consecutive
 
 
 def _scale(rng: np.random.Generator, measure: Measure) -> tuple[int, int]:
-    """The largest raw number that a column may hold, and its decimals."""
+    """Returns the largest raw number that a column may hold, and its decimals."""
     return pick(rng, (20, 50, 100, 250, 500, 999, 5000)), 0 if measure.whole else int(rng.integers(2))

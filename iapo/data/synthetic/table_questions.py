@@ -67,7 +67,7 @@ _NATURAL_CLAIMS = {
 
 
 def _words(data: TableData, column: int, row: int) -> dict[str, str]:
-    """What a sentence about a cell may name."""
+    """Returns what a sentence about a cell may name."""
     words = {"a": data.columns[column], "p": data.rows[row]}
     if data.topic is None:
         return words
@@ -148,7 +148,7 @@ def claim(question_type: str, data: TableData, rng: np.random.Generator) -> Aske
 
 
 def _other_text(data: TableData, column: int, row: int, rng: np.random.Generator) -> str:
-    """A number that the cell does not hold, as text."""
+    """Returns a number that the cell does not hold, as text."""
     right = data.text(data.raw[row][column], column)
     same_column = [data.text(raw, column) for raw in data.column(column)]
     anywhere = [data.text(raw, index) for line in data.raw for index, raw in enumerate(line)]

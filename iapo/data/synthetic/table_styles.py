@@ -50,7 +50,7 @@ _OTHER_RULES: tuple[Rules, ...] = ("horizontal", "header", "frame", "none")
 
 
 def plain_style(rng: np.random.Generator) -> TableStyle:
-    """A ruled table on white, its header white or faintly grey."""
+    """Returns a ruled table on white, its header white or faintly grey."""
     header = pick(rng, _PLAIN_HEADERS)
     return TableStyle("grid", pick(rng, _PLAIN_RULES), header, _BLACK, WHITE, WHITE)
 
@@ -71,7 +71,7 @@ def other_style(rng: np.random.Generator) -> TableStyle:
 
 
 def draw_style(family: str, rng: np.random.Generator) -> TableStyle:
-    """A style of the family: plain for `vwtq`, another for `vwtq_syn`, one or the other for `vtabfact`."""
+    """Returns a style of the family: plain for `vwtq`, another for `vwtq_syn`, one or the other for `vtabfact`."""
     if family == "vtabfact":
         return pick(rng, (plain_style, other_style))(rng)
     return plain_style(rng) if family == "vwtq" else other_style(rng)

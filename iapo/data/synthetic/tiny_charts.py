@@ -1,7 +1,7 @@
 """Draws bar charts of 4 bars at 112 to 299 pixels a side, with Pillow alone.
 
 Millions of these are drawn, so that everything which does not depend on the data (the page with its tick
-marks, the letters) is drawn once per size and copied. All lengths below are pixels of a 112-pixel picture;
+marks, the letters) is drawn once per size and copied. All lengths below are pixels of a 112-pixel image;
 other sizes scale them and round each edge, so that neighbours still touch.
 """
 
@@ -35,14 +35,14 @@ _GAP = (_SLOT - _BAR) // 2
 _UNIT = 10
 _MARGIN = 16
 _BASE = 18
-"""From the picture's edge to the foot of the bars: the letters' margin and 2 pixels of air."""
+"""From the image's edge to the foot of the bars: the letters' margin and 2 pixels of air."""
 _TICK = (200, 200, 200)
 _AXIS = (120, 120, 120)
 
 
 @lru_cache(maxsize=512)
 def _page(family: str, size: int) -> Image.Image:
-    """The picture before the data: white, the base line, and a faint tick mark per unit at the edge."""
+    """Returns the image before the data: white, the base line, and a faint tick mark per unit at the edge."""
     scale = size / SIDE
     page = Image.new("RGB", (size, size), (255, 255, 255))
     length, thick = max(1, round(3 * scale)), max(1, round(scale))
@@ -69,12 +69,12 @@ def render(
         family: `vbar` or `hbar`.
         labels: 4 distinct capital letters, from the left (`vbar`) or from the top (`hbar`).
         values: A whole number from 1 to 9 for each.
-        colour: Of the bars.
+        colour: Colour of the bars.
         size: Side in pixels.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by label, in pixels, edges exact. Along the
-        family's axis a box is the bar's slot; on the other it is the band across the picture that the bar
+        The RGB image, its column boxes and its row boxes by label, in pixels, edges exact. Along the
+        family's axis a box is the bar's slot; on the other it is the band across the image that the bar
         itself spans.
     """
     scale = size / SIDE

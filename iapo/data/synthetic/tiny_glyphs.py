@@ -1,4 +1,4 @@
-"""Letters and digits of the tiny pictures, as masks, each drawn once per size."""
+"""Letters and digits of the tiny images, as masks, each drawn once per size."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from functools import lru_cache
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 112
-"""Side in pixels of the picture in which all lengths of the tiny renderers are given; other sizes scale them."""
+"""Side in pixels of the image in which all lengths of the tiny renderers are given; other sizes scale them."""
 
 _FONT = 17
 
 
 @lru_cache(maxsize=4096)
 def glyph(letter: str, size: int) -> Image.Image:
-    """The character's ink as a mask, cropped, for a picture of `size` pixels."""
+    """Returns the character's ink as a mask, cropped, for an image of `size` pixels."""
     font = ImageFont.load_default(size=_FONT * size / SIDE)
     x1, y1, x2, y2 = (round(edge) for edge in font.getbbox(letter))
     mask = Image.new("L", (x2 - x1, y2 - y1), 0)

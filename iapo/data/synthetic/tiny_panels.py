@@ -1,7 +1,7 @@
 """Draws one line or scatter plot of 4 points at 112 to 299 pixels a side, with Pillow alone.
 
 Colours, marks, scale and grid are others than those of the tiny bar charts. All lengths below are pixels of a
-112-pixel picture; other sizes scale them and round each edge.
+112-pixel image; other sizes scale them and round each edge.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SLOT = SIDE // PLACES
 _MARGIN = 16
 _UNIT = 9
 _ZERO = 20
-"""From the picture's lower edge to the height of 0."""
+"""From the image's lower edge to the height of 0."""
 _RADIUS = 4
 _BAND = 5
 """From a point's height to its band's edges."""
@@ -47,8 +47,8 @@ class PanelStyle:
     Attributes:
         joined: Whether a line runs through the points.
         mark: The points' shape.
-        colour: Of line and points.
-        page: Of the ground.
+        colour: Colour of line and points.
+        page: Page of the ground.
         grid: Whether faint lines stand at every other unit.
     """
 
@@ -60,14 +60,14 @@ class PanelStyle:
 
 
 def draw_style(rng: np.random.Generator) -> PanelStyle:
-    """Any look."""
+    """Draws any look."""
     joined, grid = rng.random(2) < 0.5
     return PanelStyle(bool(joined), pick(rng, _MARKS), pick(rng, _COLOURS), pick(rng, _PAGES), bool(grid))
 
 
 @lru_cache(maxsize=256)
 def _page(page: tuple[int, int, int], grid: bool, size: int) -> Image.Image:
-    """The picture before the data: ground, grid or tick marks, and the axis."""
+    """Returns the image before the data: ground, grid or tick marks, and the axis."""
     scale = size / SIDE
     image = Image.new("RGB", (size, size), page)
     thick = max(1, round(scale))
@@ -105,8 +105,8 @@ def render(data: PanelData, style: PanelStyle, size: int = SIDE) -> tuple[Image.
         size: Side in pixels.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by letter. A column's box is the place's slot with its
-        letter, over the full height; a row's box is the band across the picture around the point.
+        The RGB image, its column boxes and its row boxes by letter. A column's box is the place's slot with its
+        letter, over the full height; a row's box is the band across the image around the point.
     """
     scale = size / SIDE
     image = _page(style.page, style.grid, size).copy()

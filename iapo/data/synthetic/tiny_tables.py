@@ -22,7 +22,7 @@ _COUNT = CELLS + 1
 
 @lru_cache(maxsize=1024)
 def _page(style: TableStyle, size: int) -> Image.Image:
-    """The table without its lettering."""
+    """Returns the table without its lettering."""
     edges = _edges(size)
     page = Image.new("RGB", (size, size), WHITE)
     for line in range(1, _COUNT):
@@ -59,7 +59,7 @@ def render(data: TableData, style: TableStyle, size: int = SIDE) -> tuple[Image.
         size: Side in pixels.
 
     Returns:
-        The RGB picture, its column boxes and its row boxes by name, edges exact. A column's box reaches from its
+        The RGB image, its column boxes and its row boxes by name, edges exact. A column's box reaches from its
         letter to the bottom, a row's from its letter to the right edge; the header row is a row box too (`HEADER`).
     """
     edges = _edges(size)
