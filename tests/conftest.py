@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,10 +21,23 @@ from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """The models are so small that more threads cost more than they give."""
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The models are so small that more threads cost more than they give; a command that is tested chooses its own."""
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, so that no worker is left with one at the end.
+
+    A worker takes a file whole. `slow` says about how many seconds a test takes; the others count as a tenth of one.
+    """
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += next((mark.args[0] for mark in item.iter_markers("slow")), 0.1)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from typing import Any
 
 import endpoint_server
 import pytest
-import torch
 import typer
 import yaml
 from doc_data import SMALL, give_runs, lay_out
@@ -180,14 +179,6 @@ def server() -> Iterator[str]:
         yield found.url
 
 
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    """Commands choose their own number of torch's threads; the tests behind these keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
@@ -195,7 +186,6 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(
     "document",
     [name for name, path in DOCUMENTS.items() if any(one.commands or one.language == "python" for one in blocks(path))],

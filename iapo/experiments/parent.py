@@ -10,9 +10,12 @@ import time
 PARENT = "IAPO_PARENT"
 """Environment variable with the process id of the parent that a job ends with."""
 
+GRACE = 20.0
+"""Seconds that a process has to end by itself before it is killed."""
+
 
 def end_with_parent(parent: int | None = None, every: float = 1.0) -> None:
-    """Watches the parent from a thread, and sends this process SIGTERM once it has another one.
+    """Watches the parent from a thread; once this process has another one, ends it: SIGTERM, after a grace SIGKILL.
 
     A parent that is killed can end nobody, and its jobs would go on writing into folders that the next start takes up.
     Polling works on every platform and, unlike a hook between fork and exec, beside any threads of the parent.
@@ -31,5 +34,7 @@ def end_with_parent(parent: int | None = None, every: float = 1.0) -> None:
         while os.getppid() == parent:
             time.sleep(every)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

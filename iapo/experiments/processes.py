@@ -18,10 +18,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from iapo.experiments.parent import PARENT
-
-GRACE = 20.0
-"""Seconds that a process has to end by itself before it is killed."""
+from iapo.experiments.parent import GRACE, PARENT
 
 
 class JobError(RuntimeError):

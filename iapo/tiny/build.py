@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.errors import InputError
+from iapo.experiments.parent import PARENT
 from iapo.records import AXES
 from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
@@ -153,8 +155,9 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
         settings = yaml.safe_load(find_config(config).read_text())
         words += ["--max_steps", str(max(1, round(settings["max_steps"] * scale))), "--eval_samples", "16"]
     folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, PARENT: str(os.getpid())}
     with (folder / "log.txt").open("wb") as log:
-        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the reinforcement learning of {before} failed; see {folder / 'log.txt'}")
     keys = ("step", "reward/outcome", "tools/misuse_rate", "tools/success_rate")

@@ -57,10 +57,16 @@ def build_models(
     context = multiprocessing.get_context("spawn")
     workers = min(len(names), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
-        for done in as_completed([pool.submit(_build, name, out, stage, seed, scale, quiet) for name in names]):
-            manifest = done.result()
-            _show(console, manifest, out)
-            manifests[manifest["name"]] = manifest
+        try:
+            for done in as_completed([pool.submit(_build, name, out, stage, seed, scale, quiet) for name in names]):
+                manifest = done.result()
+                _show(console, manifest, out)
+                manifests[manifest["name"]] = manifest
+        except BaseException:
+            # The pool waits for the other builds at its end, and they take minutes.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
     return manifests
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from processes import iapo, iapo_here
 from processes import run as run_process
 
 from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
-
-
-def iapo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_process(
-        [sys.executable, "-m", "iapo", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
-    )
 
 
 @pytest.mark.parametrize(
@@ -50,10 +43,6 @@ def test_help_needs_no_torch(verb: list[str]) -> None:
     assert "Usage" in done.stdout
 
 
-DEMO = pytest.mark.xdist_group("demo")
-"""The demo's runs are made once, in one worker."""
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo")
@@ -62,7 +51,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
-@DEMO
 def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
     out, printed = demo
     for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
@@ -72,7 +60,6 @@ def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
         assert (out / plot).stat().st_size > 10_000
 
 
-@DEMO
 @pytest.mark.parametrize("method", ["grpo", "iapo"])
 def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     folder = RunFolder(demo[0] / method)
@@ -110,15 +97,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert evaluation.before["accuracy"].count == evaluation.samples
 
 
-@DEMO
 def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
     first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
     assert first.before == second.before
 
 
-@DEMO
 def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
-    done = iapo("demo", "--steps", "1", "--out", str(demo[0]))
+    done = iapo_here("demo", "--steps", "1", "--out", demo[0])
     assert done.returncode == 2
     assert "already exists" in done.stderr
 
@@ -130,8 +115,11 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
         (["tiny", "build", "--model", "tiny-student", "--stage", "teacher"], "tiny-student has no stage 'teacher'"),
     ],
 )
-def test_what_only_the_libraries_know_is_one_sentence_too(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    done = run_process([sys.executable, "-m", "iapo", *arguments], cwd=tmp_path)
+def test_what_only_the_libraries_know_is_one_sentence_too(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = iapo_here(*arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
@@ -143,7 +131,7 @@ def test_data_verbs(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     def run(code: int, *arguments: str) -> str:
-        done = iapo("data", *arguments)
+        done = iapo_here("data", *arguments)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -170,7 +158,7 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
     name, out = "tiny-qwen3-vl-teacher", str(tmp_path)
 
     def build(stage: str) -> subprocess.CompletedProcess[str]:
-        return iapo("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.01", "--out", out)
+        return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.01", "--out", out)
 
     early = build("protocol")
     assert early.returncode == 2
@@ -190,13 +178,13 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
 def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "8")
-    done = iapo(*words, "--json", str(path))
+    done = iapo_here(*words, "--json", path)
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(path.read_text())
     assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 8, "seed": 0, "temperature": 1.0}
     accuracy = numbers["models"]["tiny-student"]["behaviour"]["unseen"]["all"]["accuracy"]
     assert accuracy["count"] == 16
     assert f"{accuracy['value']:.3f}" in done.stdout
-    again = iapo(*words, "--json", str(path))
+    again = iapo_here(*words, "--json", path)
     assert again.returncode == 2
     assert "already exists" in " ".join(again.stderr.split())

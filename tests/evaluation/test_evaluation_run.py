@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from calls import call_text
 from endpoint_server import Server, pictures, serve, text
-from processes import run as run_process
+from processes import iapo_here
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.endpoints.chat import EndpointError, EndpointSettings
@@ -269,14 +268,14 @@ def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: Server, tmp_pa
 
 
 def test_the_command(server: Server, tmp_path: Path):
-    command = [sys.executable, "-m", "iapo", "evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
+    command = ["evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
     command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]
     server.faults = [404]
-    done = run_process(command)
+    done = iapo_here(*command)
     assert done.returncode == 3
     assert "HTTP 404" in done.stderr
     assert "Traceback" not in done.stderr
-    done = run_process(command)
+    done = iapo_here(*command)
     assert done.returncode == 0, done.stderr
     assert re.search(r"big, with tools, greedy", done.stdout)
     assert "1.000" in done.stdout

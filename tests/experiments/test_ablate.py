@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from documented import without_processes
 from pretended import Pretended
-from processes import run as run_process
+from processes import iapo_here
 
 from iapo.experiments.ablate import run_ablation
 from iapo.experiments.ablations import FOLDER, check_variants, read_ablation
@@ -180,16 +180,18 @@ def test_find_checkpoint() -> None:
         find_checkpoint("nobody")
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = {"rewards": {"variants": {"iapo": {}, "torl": {"reward": "torl"}}}}
     shared = {"reward": "iapo", "max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16}
     file = write(tmp_path / "a.yaml", seeds=[0], samples=2, settings=shared, groups=groups)
-    command = [sys.executable, "-m", "iapo", "study", "ablate", "--file", file, "--out", str(tmp_path / "out")]
-    done = run_process(command)
+    command = ("study", "ablate", "--file", file, "--out", tmp_path / "out")
+    # What a job does is the same in its own process; those of a demo and a comparison have one.
+    with without_processes(monkeypatch):
+        done = iapo_here(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ablation.txt" in done.stdout
     rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["start", "teacher", "iapo", "torl"]
-    done = run_process([*command, "--file", "huge"])
+    done = iapo_here(*command, "--file", "huge")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no ablation 'huge'" in done.stderr

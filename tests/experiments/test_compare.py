@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pretended import Pretended
-from processes import run as run_process
+from processes import iapo_here
 from safetensors.torch import load_file
 
 from iapo.data.sources import SourceSettings
@@ -234,10 +232,9 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_command(tmp_path: Path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "iapo", "compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]
+    command = ["compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]
     command += ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "16", "--samples", "2"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = run_process(command, env=environment)
+    done = iapo_here(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "average - grpo" in done.stdout
     found = json.loads((out / "table1.json").read_text())
@@ -245,9 +242,9 @@ def test_the_command(tmp_path: Path):
     hashes = [json.loads((out / m / "seed-0" / "manifest.json").read_text())["data"] for m in ("grpo", "otc")]
     assert hashes[0] == hashes[1]
     # All is there: nothing runs, and a setting that differs is one sentence.
-    done = run_process(command, env=environment)
+    done = iapo_here(*command)
     assert done.returncode == 0
     assert json.loads((out / "table1.json").read_text()) == found
-    done = run_process([*command, "--samples", "3"])
+    done = iapo_here(*command, "--samples", "3")
     assert done.returncode == 2
     assert "another plan" in done.stderr

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from processes import iapo_here
 from processes import run as run_process
 
 from iapo.attribution.methods import METHODS
@@ -27,15 +26,11 @@ from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, 
 ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
 
 
-def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    return run_process([sys.executable, "-m", "iapo", *arguments], env=environment)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
     out = tmp_path_factory.mktemp("attribute") / "new"
-    done = iapo("attribute", "--teacher", "tiny-teacher", "--family", "hbar", "--index", "1", "--out", str(out))
+    words = ("attribute", "--teacher", "tiny-teacher", "--family", "hbar", "--index", "1", "--out", out)
+    done = iapo_here(*words, columns=100)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((out / "attribution.json").read_text()), done.stdout, out
 
@@ -179,7 +174,7 @@ def test_a_turn_without_a_call(call: str, sentence: str, tmp_path: Path) -> None
 
 
 def test_no_call_is_one_sentence(tmp_path: Path) -> None:
-    done = iapo("attribute", "--call", "FINAL ANSWER: 3. TERMINATE", "--out", str(tmp_path))
+    done = iapo_here("attribute", "--call", "FINAL ANSWER: 3. TERMINATE", "--out", tmp_path)
     assert done.returncode == 2
     assert "calls no tool" in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from processes import iapo_here
 from processes import run as run_process
 from transformers import PreTrainedModel
 
@@ -427,10 +427,7 @@ def test_settings_choose_the_reference(student: Policy, path: Path, tmp_path: Pa
 
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_process(
-        [sys.executable, "-m", "iapo", "teacher", "attribute", "--config", "demo-iapo", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
+    return iapo_here("teacher", "attribute", "--config", "demo-iapo", *arguments)
 
 
 def test_verb_writes_the_table(student: Policy, encoder: PromptEncoder, tmp_path: Path):

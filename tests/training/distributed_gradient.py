@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Qwen2_5_VLForConditionalGeneration
 from trl.trainer.utils import add_fused_lm_head
 
+from iapo.experiments.parent import end_with_parent
 from iapo.training.packing import pack
 from iapo.training.shared_prefix import add_shared_prefix
 
@@ -66,12 +69,14 @@ def gradients_of(how: str, memory: str, folder: Path, rank: int) -> dict[str, to
 def main(folder: Path, cases: list[str]) -> None:
     """Writes this process's gradients for each case `HOW-MEMORY`."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    # The launcher puts each process into a session of its own, where who kills the launcher misses it.
+    end_with_parent(os.getppid())
+    dist.init_process_group("gloo", timeout=timedelta(seconds=90))
     rank = dist.get_rank()
     for case in cases:
         torch.save(gradients_of(*case.split("-"), folder, rank), folder / f"gradients-{case}-{rank}.pt")
-    # DDP's reducer must be gone before the group is. As the group's last holder it ends gloo's threads while this
-    # thread has the GIL, and waits for ever if one of them just then wants it, to free what a reduction kept of Python.
+    # DDP's reducer must be gone before the group is. As the group's last holder it would end gloo's threads while this
+    # thread has the GIL, and wait for ever if one of them wants it just then, to free what a reduction kept of Python.
     gc.collect()
     dist.destroy_process_group()
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 import torch
+from processes import run as run_process
 from scripted import four_ways, scripted
 
 from iapo.data.synthetic import generate
@@ -39,13 +39,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, processor: Any)
     model.save_pretrained(folder / "model")
     script = Path(__file__).parent / "distributed_gradient.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = processes.run([*command, str(folder), *CASES], timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = run_process([*command, str(folder), *CASES], timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("distributed")
+@pytest.mark.slow(15)
 @pytest.mark.parametrize("case", CASES)
 def test_the_shared_gradient_is_synchronised(folder: Path, case: str) -> None:
     first, second = (torch.load(folder / f"gradients-{case}-{rank}.pt", weights_only=True) for rank in range(2))

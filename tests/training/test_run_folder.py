@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import run as run_process
+from processes import iapo_here
 from scripted import batch, scripted
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
@@ -27,8 +26,7 @@ def charts() -> list[Sample]:
 
 
 def iapo(*words: object) -> str:
-    command = [sys.executable, "-m", "iapo", *map(str, words)]
-    done = run_process(command, timeout=110)
+    done = iapo_here(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
