@@ -186,6 +186,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow(12)
 @pytest.mark.parametrize(
     "document",
     [name for name, path in DOCUMENTS.items() if any(one.commands or one.language == "python" for one in blocks(path))],

@@ -397,6 +397,7 @@ def test_a_model_family_from_outside(
         MODEL_FAMILIES.pop("qwen2_vl", None)
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("reference", ["student_call", "own_call"])
 def test_a_run_of_ones_own_is_explained_as_it_was_rewarded(here: Path, reference: str) -> None:
     """Tool and reward from files; `iapo attribute RUN` measures what the run's evaluation measured."""

@@ -156,6 +156,7 @@ def test_the_rollouts_are_worth_comparing(trained: Any) -> None:
     assert {trace.scores["outcome"].value for trace in traces} == {0.0, 1.0}
 
 
+@pytest.mark.slow(2)
 def test_prompts_and_turns_are_the_trainers(updated: Any, trained: Any) -> None:
     _, rollouts, _ = updated
     for ours, theirs in zip(rollouts, trained[0].finished, strict=True):
@@ -224,6 +225,7 @@ def test_settings_are_the_demos(scratch: ModuleType) -> None:
             assert value == demo.get(name, getattr(defaults, name)), name
 
 
+@pytest.mark.slow(2)
 def test_it_trains(scratch: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {"STEPS": 2, "PROMPTS": 2, "GROUP": 4}.items():
         monkeypatch.setattr(scratch, name, value)

@@ -51,6 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
+@pytest.mark.slow(30)
 def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
     out, printed = demo
     for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
@@ -60,6 +61,7 @@ def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
         assert (out / plot).stat().st_size > 10_000
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("method", ["grpo", "iapo"])
 def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     folder = RunFolder(demo[0] / method)
@@ -97,17 +99,20 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert evaluation.before["accuracy"].count == evaluation.samples
 
 
+@pytest.mark.slow(1)
 def test_both_runs_start_alike(demo: tuple[Path, str]) -> None:
     first, second = (RunFolder(demo[0] / method).read_evaluation() for method in ("grpo", "iapo"))
     assert first.before == second.before
 
 
+@pytest.mark.slow(2)
 def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     done = iapo_here("demo", "--steps", "1", "--out", demo[0])
     assert done.returncode == 2
     assert "already exists" in done.stderr
 
 
+@pytest.mark.slow(8)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -125,6 +130,7 @@ def test_what_only_the_libraries_know_is_one_sentence_too(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow(6)
 def test_data_verbs(tmp_path: Path) -> None:
     """Made, checked, damaged, checked again, converted, refused, shown."""
     import pyarrow as pa
@@ -151,6 +157,7 @@ def test_data_verbs(tmp_path: Path) -> None:
     assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
 
 
+@pytest.mark.slow(45)
 def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
     """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
     from iapo.rollout.policy import load_policy
@@ -175,6 +182,7 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
     assert policy.model.config.model_type == "qwen3_vl"
 
 
+@pytest.mark.slow(12)
 def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "8")

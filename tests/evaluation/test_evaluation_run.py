@@ -267,6 +267,7 @@ def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: Server, tmp_pa
     assert len(server.requests) == 2 * (5 - len(kept))
 
 
+@pytest.mark.slow(12)
 def test_the_command(server: Server, tmp_path: Path):
     command = ["evaluate", "--model", "big", "--endpoint", server.url, "--sets", "vbar"]
     command += ["--samples", "5", "--question-types", "value", "--out", str(tmp_path / "run")]

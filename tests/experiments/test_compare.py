@@ -192,6 +192,7 @@ def order(folder: Path, steps: int = 3) -> None:
     (folder / "job.json").write_text(json.dumps(job))
 
 
+@pytest.mark.slow(6)
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     order(tmp_path / "whole")
     run_job(tmp_path / "whole")
@@ -230,6 +231,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run_job(folder)
 
 
+@pytest.mark.slow(35)
 def test_the_command(tmp_path: Path):
     out = tmp_path / "out"
     command = ["compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]

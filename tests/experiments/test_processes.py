@@ -36,6 +36,7 @@ def job(name: str, folder: Path, code: str, *words: str) -> Job:
     )
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("together", [1, 2])
 def test_so_many_at_a_time(tmp_path: Path, together: int):
     notes = tmp_path / "notes"
@@ -49,6 +50,7 @@ def test_so_many_at_a_time(tmp_path: Path, together: int):
     assert all("threads" in (tmp_path / str(index) / "log.txt").read_text() for index in range(3))
 
 
+@pytest.mark.slow(2)
 def test_without_a_terminal_there_is_a_line_for_start_and_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run_jobs([job(str(index), tmp_path / str(index), "pass") for index in range(2)], 1)
     out = capsys.readouterr().out
@@ -83,6 +85,7 @@ CHILD = (
 )
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_ended_from_outside_its_processes_end(tmp_path: Path, how: signal.Signals):
     """A child that outlived its parent would write into the folder of the run that goes on."""

@@ -65,9 +65,12 @@ def find_browser() -> str | None:
     return os.environ.get("IAPO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-pytestmark = pytest.mark.skipif(
-    find_browser() is None, reason="no Chromium: none of " + ", ".join(NAMES) + " on PATH; set IAPO_BROWSER"
-)
+pytestmark = [
+    pytest.mark.slow(3),
+    pytest.mark.skipif(
+        find_browser() is None, reason="no Chromium: none of " + ", ".join(NAMES) + " on PATH; set IAPO_BROWSER"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -312,6 +312,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow(6)
 def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> None:
     student.model.save_pretrained(tmp_path)
     student.processor.save_pretrained(tmp_path)

@@ -108,6 +108,7 @@ def test_unknown_checkpoint_is_refused(name: str, monkeypatch: pytest.MonkeyPatc
         load_policy(name)
 
 
+@pytest.mark.slow(20)
 def test_what_the_hub_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(*_: Any, **__: Any) -> None:
         raise OSError("not there\nmore")
@@ -157,6 +158,7 @@ def test_the_teacher_is_twice_the_student() -> None:
     assert 2 <= teacher / student <= 3
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_packaged_model_does_what_its_manifest_says(name: str) -> None:
     """Measured again on other charts, within five standard errors of what is written down."""

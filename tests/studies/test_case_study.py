@@ -186,6 +186,7 @@ def train(folder: Path, *more: str) -> RunFolder:
     return run(*parse("demo-iapo", [*flags, "--case_study_samples", "6", *more]))
 
 
+@pytest.mark.slow(7)
 def test_a_training_does_not_notice(tmp_path: Path) -> None:
     """Equal to the last bit; and the checkpoints give what was measured within the training."""
     plain = train(tmp_path / "plain", "--case_study_steps", "0")

@@ -430,6 +430,7 @@ def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return iapo_here("teacher", "attribute", "--config", "demo-iapo", *arguments)
 
 
+@pytest.mark.slow(8)
 def test_verb_writes_the_table(student: Policy, encoder: PromptEncoder, tmp_path: Path):
     out = tmp_path / "new" / "teacher.parquet"
     flags = ["--model", "tiny-student", "--split", "both", "--train_samples", "3", "--eval_samples", "2"]

@@ -40,6 +40,7 @@ def test_collate_pads_and_masks(tiny_encoder: PromptEncoder, charts: list[Chart]
     assert "pixel_values" not in text
 
 
+@pytest.mark.slow(4)
 def test_a_stage_learns_and_leaves_the_names_alone(teaching: Teaching, charts: list[Chart]) -> None:
     encoder = teaching.encoder
     weight = teaching.model.get_input_embeddings().weight

@@ -103,6 +103,7 @@ def test_rank_agreement_is_between_minus_one_and_one(
     assert -1 <= (tiny.rank_agreement(student, done).value or 0) <= 1
 
 
+@pytest.mark.slow(2)
 def test_a_removed_definition_changes_the_choice(student: Policy) -> None:
     """A model that reads nothing would not care; the packaged student cannot call what is not there."""
     samples = tiny.samples_of("vbar", 20, seed=3)
@@ -113,6 +114,7 @@ def test_a_removed_definition_changes_the_choice(student: Policy) -> None:
     assert (found["called_removed"].value or 0) > (found["other_removed"].value or 0)
 
 
+@pytest.mark.slow(3)
 def test_a_report_covers_models_families_and_offers(student: Policy) -> None:
     (one,) = tiny.report({"mine": student}, families=("vbar", "vwtq"), samples=6, seed=0)
     name, numbers = one

@@ -81,6 +81,7 @@ def test_report_and_curves(trained: Path) -> None:
     assert "reward/outcome" in (trained / "curves.csv").read_text()
 
 
+@pytest.mark.slow(6)
 def test_saved_policy_is_evaluated(trained: Path, tmp_path: Path) -> None:
     iapo("evaluate", "--model", trained / "policy", "--sets", "vbar", "--samples", 2, "--out", tmp_path / "e")
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["sets"]["vbar"]["samples"] == 2

@@ -110,6 +110,7 @@ def test_everything_is_made_once_and_in_order(
     assert done.read_evaluation().settings["batch_size"] == 64
 
 
+@pytest.mark.slow(3)
 def test_evaluation_draws_nothing_of_the_trainings(tmp_path: Path) -> None:
     weights = []
     for name, samples in (("with", "3"), ("without", "0")):
@@ -118,6 +119,7 @@ def test_evaluation_draws_nothing_of_the_trainings(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow(3)
 def test_evaluation_has_its_own_batch_size(tmp_path: Path) -> None:
     found = []
     for size in ("2", "64"):
@@ -127,6 +129,7 @@ def test_evaluation_has_its_own_batch_size(tmp_path: Path) -> None:
     assert found[0].outcomes["before"] == found[1].outcomes["before"]
 
 
+@pytest.mark.slow(2)
 def test_what_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
     done = run.run(*settings(tmp_path / "my run", "--max_steps", "2"))
     said, errors = capfd.readouterr()

@@ -73,6 +73,7 @@ def picture_of(event: Any) -> Image.Image:
     return Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")
 
 
+@pytest.mark.slow(2)
 def test_tensorboard(tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list[Sample]) -> None:
     train(tmp_path, model, other_model, processor, charts, report_to="tensorboard")
     read = events(tmp_path)
@@ -110,6 +111,7 @@ def test_tensorboard(tmp_path: Path, model: Any, other_model: Any, processor: An
     assert "divergence" in text
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("tracker", sorted(TRACKERS))
 def test_training_is_the_same(
     tracker: str,

@@ -340,6 +340,7 @@ def test_no_picture_token_is_ever_written(tmp_path: Path, model: Any, processor:
     assert not torch.isin(written, torch.tensor(banned)).any()
 
 
+@pytest.mark.slow(3)
 def test_zero_weight_is_plain_grpo_to_the_last_bit(
     tmp_path: Path, student: Policy, other_model: Any, charts: list[Sample]
 ) -> None:

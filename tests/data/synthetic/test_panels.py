@@ -100,6 +100,7 @@ def test_real_bands_are_in_proportion_to_their_points(size: int) -> None:
     assert checked
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("size", [112, 448])
 def test_answers_follow_from_the_points(size: int) -> None:
     asked = set()
@@ -126,6 +127,7 @@ def test_answers_follow_from_the_points(size: int) -> None:
     assert asked == set(PANELS)
 
 
+@pytest.mark.slow(3)
 def test_there_are_one_to_four_panels_and_one_to_three_series() -> None:
     charts = list(draw("charxiv", 25, seed=2, size=448, split="validation"))
     panels = [len({label[:3] for label in chart.labels if label.startswith("(")}) or 1 for chart in charts]

@@ -107,6 +107,7 @@ def test_fields(family: str, size: int) -> None:
             assert 3 <= len(chart.labels) <= 8
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("family", BAR_FAMILIES)
 @pytest.mark.parametrize("size", [112, 448])
 def test_answers_follow_from_the_values(family: str, size: int) -> None:
