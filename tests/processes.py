@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -38,6 +39,28 @@ def run(command: Sequence[str], timeout: float = LIMIT, **more: Any) -> subproce
     finally:
         end_group(process)
     return subprocess.CompletedProcess(list(command), process.returncode, output, errors)
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Starts a command in a process group of its own, which ends with the block."""
+    process = subprocess.Popen(list(command), start_new_session=True, **more)
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Looks every 50 ms until a condition holds.
+
+    Raises:
+        AssertionError: If it does not within so many seconds.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.05)
 
 
 def end_group(process: subprocess.Popen[Any]) -> None:

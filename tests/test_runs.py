@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import run as run_process
 
 from iapo import runs
 from iapo.estimates import Estimate
@@ -139,7 +139,8 @@ def test_versions():
 def test_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def git(*words: str) -> str:
         names = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(["git", *names, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = run_process(["git", *names, *words], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     file = tmp_path / "runs.py"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import started
 
 from iapo.errors import InputError
 from iapo.storage import (
@@ -17,7 +19,6 @@ from iapo.storage import (
     whole_file,
     write_json,
     write_records,
-    write_text,
 )
 
 
@@ -54,25 +55,23 @@ def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def write_often(path: Path, letter: str) -> None:
-    for _ in range(50):
-        write_text(path, letter * 100_000)
+WRITES = (
+    "import pathlib, sys\nfrom iapo.storage import write_text\n"
+    "for _ in range(50): write_text(pathlib.Path(sys.argv[1]), sys.argv[2] * 100_000)"
+)
 
 
 def test_processes_do_not_race(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=write_often, args=(path, letter)) for letter in "xyz"]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        if path.exists():
-            text = path.read_text()
-            assert len(text) == 100_000
-            assert len(set(text)) == 1
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    with contextlib.ExitStack() as stack:
+        commands = [[sys.executable, "-c", WRITES, str(path), letter] for letter in "xyz"]
+        writers = [stack.enter_context(started(command)) for command in commands]
+        while any(writer.poll() is None for writer in writers):
+            if path.exists():
+                text = path.read_text()
+                assert len(text) == 100_000
+                assert len(set(text)) == 1
+        assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert names(tmp_path) == ["a"]
 
 
