@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -66,14 +67,37 @@ def load_module(place: str, what: str) -> ModuleType:
         what: Noun for it, in messages.
 
     Raises:
-        InputError: If there is none, or it cannot be imported: a syntax error in it, or a missing module that it needs.
+        InputError: If there is none, or it cannot be imported, for whatever its code raises.
+    """
+    check_file(place, what)
+    try:
+        return _load_file(Path(place).resolve()) if place.endswith(".py") else _load_name(place)
+    # The code is the user's own and may raise anything, an end of the process among it; none of it is a fault of iapo.
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{what}: {place} cannot be imported ({_reason(error, place)})") from error
+
+
+def check_file(place: str, what: str) -> None:
+    """Refuses the place of a reference that is a file which is not there; imports nothing.
+
+    Raises:
+        InputError: If so.
     """
     if place.endswith(".py") and not Path(place).is_file():
         raise InputError(f"{what}: there is no file {place!r} (looked for from {Path.cwd()})")
-    try:
-        return _load_file(Path(place).resolve()) if place.endswith(".py") else _load_name(place)
-    except (ImportError, SyntaxError) as error:
-        raise InputError(f"{what}: {place} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def check_reference(text: str, what: str) -> None:
+    """Refuses a reference to a file that is not there (`check_file`); other texts are not looked at."""
+    if is_reference(text):
+        check_file(text.rpartition(":")[0], what)
+
+
+def _reason(error: BaseException, place: str) -> str:
+    """Names what was raised, and the line of the user's file that raised it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(place)]
+    return f"{text}, line {lines[-1]}" if lines and not isinstance(error, SyntaxError) else text
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

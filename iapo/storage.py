@@ -32,6 +32,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Refuses a path that nothing can be written to: below a file, or where this user may not write.
+
+    Raises:
+        InputError: If so.
+    """
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise InputError(f"{path} lies below {above}, which is a file; choose another place")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{path} cannot be written: {above} is read-only for this user; choose another place")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     with whole_file(path) as part:

@@ -65,12 +65,13 @@ def attribute(
     For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
     """
     from iapo.data.synthetic.families import find_family
-    from iapo.plugins import is_reference
+    from iapo.plugins import check_reference, is_reference
     from iapo.studies.folders import find_runs
     from iapo.training.declared import keys_of
 
     if family is not None:
         find_family(family)
+    check_reference(method or "", "attribution method")
     if method is not None and not is_reference(method) and method not in keys_of("iapo.attribution.methods", "METHODS"):
         raise unknown("attribution method", method, keys_of("iapo.attribution.methods", "METHODS"))
     if sample is not None and not sample.is_file():

@@ -44,7 +44,7 @@ class Verb(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""
         out = ctx.params.get("out")
-        Known.folder = out if isinstance(out, Path) else None
+        Known.folder = out if isinstance(out, Path) and not out.suffix else None
         with contextlib.ExitStack() as stack:
             if ctx.params.get("quiet"):
                 # An error leaves as an exception, and is printed where these no longer hold.

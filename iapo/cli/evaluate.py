@@ -24,7 +24,9 @@ def evaluate(
     sets: Annotated[str, typer.Option(help="Test sets, with commas between (docs/comparing.md).")] = "vbar,hbar",
     samples: Annotated[int, typer.Option(callback=at_least(0), help="Samples of each set; 0: all of it.")] = 100,
     data_seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of synthetic images.")] = 0,
-    split: Annotated[str, typer.Option(help="Split: validation or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Split: validation or test of synthetic images; any of the data's.")
+    ] = "test",
     size: Annotated[
         int,
         typer.Option(callback=between(112, 1000), help="Longer side of synthetic images, 112 to 1000 pixels."),
@@ -34,7 +36,7 @@ def evaluate(
     ] = "",
     tools: Annotated[
         str | None,
-        typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, by commas; the six."),
+        typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the six."),
     ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     temperature: Annotated[

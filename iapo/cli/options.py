@@ -57,6 +57,7 @@ def free(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     """Refuses a path that is taken."""
     if value is not None and value.exists():
         raise InputError(f"{value} already exists; choose another --{parameter.name} or remove it")
+    _check_place(value)
     return value
 
 
@@ -64,7 +65,16 @@ def folder(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     """Refuses the path of a file where a folder is written."""
     if value is not None and value.exists() and not value.is_dir():
         raise InputError(f"{value} is a file; choose another --{parameter.name}, which is a folder")
+    _check_place(value)
     return value
+
+
+def _check_place(path: Path | None) -> None:
+    if path is not None:
+        # Imported here, since `iapo --help` must answer at once.
+        from iapo.storage import check_place
+
+        check_place(path)
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]

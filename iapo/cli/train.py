@@ -18,7 +18,7 @@ app = make_app()
 @app.command(cls=Verb, context_settings=SETTINGS)
 def train(
     context: typer.Context,
-    config: Annotated[str | None, typer.Option(help="YAML file, or the name of a packaged one.")] = None,
+    config: Annotated[str | None, typer.Option(help="YAML file, or the name of a packaged one; needed.")] = None,
     list_settings: Annotated[
         bool, typer.Option("--list-settings", help="List every setting that can be given, and stop.")
     ] = False,
@@ -28,6 +28,7 @@ def train(
 
     For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
     """
+    from iapo.storage import check_place
     from iapo.training import settings
 
     if list_settings:
@@ -40,6 +41,8 @@ def train(
         if name is not None:
             check_checkpoint(name)
     Known.folder = Path(given["output_dir"]) if "output_dir" in given else None
+    if Known.folder is not None:
+        check_place(Known.folder)
     if Known.folder is not None and given.get("resume_from_checkpoint") is None:
         if Known.folder.is_file():
             raise InputError(f"{Known.folder} is a file; choose another output_dir, which is a folder")

@@ -17,7 +17,7 @@ from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.storage import append_record, whole_file
+from iapo.storage import append_record, check_place, whole_file
 
 
 @dataclass(slots=True)
@@ -129,6 +129,7 @@ def _check_free(out: Path, *others: Path) -> None:
     for path in (out, *others):
         if path.exists():
             raise InputError(f"{path} already exists; remove it or give another name")
+        check_place(path)
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

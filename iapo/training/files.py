@@ -28,6 +28,8 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
     for path in (Path(name), folder / f"{name}.yaml"):
         if path.is_file():
             return path
+    if Path(name).is_dir():
+        raise InputError(f"the {kind} {name!r} is a folder; give a YAML file in it")
     known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
     raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
 
@@ -47,8 +49,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; save it as such") from error
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where = "" if mark is None else f" in line {mark.line + 1}"
+        raise InputError(f"{path} is not YAML{where}: {' '.join(problem.split())}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} holds no settings; give a mapping, a line `name: value` for each")
     return found
@@ -60,8 +66,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key.value, str):
+                raise InputError(f"the key in line {line} is a list or a mapping; give a name")
             if key.value in seen:
-                raise InputError(f"{key.value!r} is given twice, the second time in line {key.start_mark.line + 1}")
-            if isinstance(key.value, str):
-                seen.add(key.value)
+                raise InputError(f"{key.value!r} is given twice, the second time in line {line}")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iapo.errors import InputError, did_you_mean, unknown
-from iapo.plugins import is_reference, name_in
+from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
 from iapo.training.files import find_config, read_yaml
@@ -61,8 +61,9 @@ def check_reward(name: str, what: str = "reward") -> None:
         InputError: If there is no such reward.
     """
     for part in name.split("+"):
+        check_reference(part, what)
         if not is_reference(part) and part not in reward_names():
-            raise unknown(what, part, reward_names())
+            raise unknown(what, part, (*compared_rewards(), "FILE.py:NAME"))
 
 
 def read_flags(words: Sequence[str]) -> dict[str, Any]:
