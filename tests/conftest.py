@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,17 +25,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first, so that no worker is left with one at the end.
-
-    A worker takes a file whole. `slow` says about how many seconds a test takes; the others count as a tenth of one.
-    """
-    seconds: Counter[Path] = Counter()
-    for item in items:
-        seconds[item.path] += next((mark.args[0] for mark in item.iter_markers("slow")), 0.1)
-    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture
