@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from transformers.utils.logging import disable_progress_bar
 
+from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate
@@ -44,11 +44,10 @@ def study_misuse(
     """
     runs = find_runs(words)
     out = common_folder(runs, out)
-    # One bar a policy is enough.
-    disable_progress_bar()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # One bar a policy is enough.
+    with quiet_libraries(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
         def begin(what: str, total: int) -> Callable[[int], None]:
             task = bar.add_task(what, total=total)

@@ -11,9 +11,9 @@ from trl import GRPOConfig
 
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
+from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
-from iapo.training.quiet import RENAMED
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""

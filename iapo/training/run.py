@@ -18,6 +18,7 @@ from iapo.data.leakage import leaks
 from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
 from iapo.data.sources import Part, read_sources, sources_of
+from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
@@ -35,7 +36,6 @@ from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut
 from iapo.training.keeper import refuse_taken
 from iapo.training.progress import bar, step_progress
-from iapo.training.quiet import quiet_libraries
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ from rich.console import Console
 from transformers import TrainerControl, TrainerState
 from transformers.utils import logging
 
+from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.training import held_out, run, trainer
 from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
 from iapo.training.progress import StepProgress, bar, duration
-from iapo.training.quiet import quiet_libraries
 from iapo.training.settings import parse, read_flags
 
 FLAGS = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "8", "--eval_samples", "3"]

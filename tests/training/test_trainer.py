@@ -468,4 +468,6 @@ def test_too_few_samples_for_a_batch_are_refused(
     args = settings(tmp_path, per_device_train_batch_size=16, num_generations=4)
     with pytest.raises(InputError, match=r"3 sample\(s\), one batch has 4 prompts"):
         IAPOTrainer(model, args=args, train_dataset=to_dataset(charts[:3]), processing_class=processor)
-    IAPOTrainer(model, args=args, train_dataset=to_dataset(charts), processing_class=processor)
+    # A copy: a trainer changes its model, which is the session's.
+    own = copy.deepcopy(model)
+    IAPOTrainer(own, args=args, train_dataset=to_dataset(charts), processing_class=processor)

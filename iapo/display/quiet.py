@@ -1,4 +1,4 @@
-"""What libraries print that the reader of a training's output cannot act on, silenced by name and for a while."""
+"""What libraries print that the reader of a command's output cannot act on, silenced by name and for a while."""
 
 from __future__ import annotations
 
