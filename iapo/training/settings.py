@@ -96,26 +96,35 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def typed(settings: Changes, *, options: Iterable[str] = (), where: str = "") -> dict[str, Any]:
+def typed(
+    settings: Changes,
+    *,
+    options: Iterable[str] = (),
+    where: str = "",
+    known: Mapping[str, Setting] | None = None,
+    listed: str = LIST,
+) -> dict[str, Any]:
     """Checks settings by name, and parses their values by type.
 
     Args:
         settings: The settings.
         options: Further names that may have been meant.
         where: Place that stands before the sentence of an error, for example a file.
+        known: Settings that there are; those of `iapo train` if None.
+        listed: Sentence that says what lists them, for an unknown name that resembles none.
 
     Raises:
         InputError: If a setting is unknown or given twice, or a value is of another type.
     """
     given = settings if isinstance(settings, Mapping) else read_flags(settings)
-    known = trainer_settings() | run_settings()
+    known = trainer_settings() | run_settings() if known is None else known
     found: dict[str, Any] = {}
     before = f"{where}: " if where else ""
     for key, value in given.items():
         name = str(key).replace("-", "_")
         if name not in known:
             guess = did_you_mean(name, [*known, *options])
-            raise InputError(f"{before}no setting {name!r}; {guess or LIST}")
+            raise InputError(f"{before}no setting {name!r}; {guess or listed}")
         if name in found:
             raise InputError(f"{before}the setting {name} is given twice; give it once")
         try:
@@ -171,9 +180,14 @@ def parse(config: str, changes: Changes = ()) -> tuple[RunArguments, IAPOConfig]
         raise InputError(" ".join(str(error).split())) from error
 
 
-def list_settings() -> Iterator[str]:
-    """Yields a line for each setting, its name, type and default, and one for what it means."""
-    groups = {"The run": run_settings(), "The trainer (IAPO's, TRL's and Transformers')": trainer_settings()}
+def list_settings(groups: Mapping[str, Mapping[str, Setting]] | None = None) -> Iterator[str]:
+    """Yields a line for each setting, its name, type and default, and one for what it means.
+
+    Args:
+        groups: Settings by title; those of `iapo train` if None.
+    """
+    if groups is None:
+        groups = {"The run": run_settings(), "The trainer (IAPO's, TRL's and Transformers')": trainer_settings()}
     for title, settings in groups.items():
         yield f"{title}:"
         for setting in settings.values():
