@@ -28,7 +28,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "tiny"},
+    {"experiments", "supervised", "tiny"},
     {"cli"},
     {"__main__"},
 ]
