@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iapo.errors import InputError
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.training.declared import Setting, settings_of
-from iapo.training.files import find_config, read_yaml
+from iapo.training.files import layers_of
 from iapo.training.settings import Changes, typed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check(
     """Reads the settings and checks all that can be told without TRL and torch.
 
     Args:
-        config: A YAML file, or the name of a packaged one; None for flags alone.
+        config: A YAML file, the name of a packaged one, or several with commas between; None for flags alone.
         changes: Settings that win over the file's.
         options: Further names that a mistyped setting may have meant.
 
@@ -46,9 +46,8 @@ def check(
     run = run_settings()
     known = trainer_settings() | run
     given: dict[str, Any] = {}
-    if config is not None:
-        path = find_config(config)
-        given = typed(read_yaml(path), where=str(path), known=known, listed=LIST)
+    for path, written in [] if config is None else layers_of(config):
+        given |= typed(written, where=str(path), known=known, listed=LIST)
     given |= typed(changes, options=options, known=known, listed=LIST)
     arguments = SupervisedArguments(**{name: value for name, value in given.items() if name in run})
     settings = {name: value for name, value in given.items() if name not in run}

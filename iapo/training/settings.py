@@ -13,7 +13,7 @@ from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
-from iapo.training.files import find_config, read_yaml
+from iapo.training.files import layers_of
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     """Reads a training's settings and checks all that can be told without TRL and torch.
 
     Args:
-        config: A YAML file, or the name of a packaged one.
-        changes: Settings that win over the file's.
+        config: A YAML file, the name of a packaged one, or several with commas between, of which a later one wins.
+        changes: Settings that win over the files'.
         options: Further names that a mistyped setting may have meant.
 
     Returns:
@@ -149,9 +149,12 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         InputError: If there is no such file, it holds no mapping, a setting is unknown or given twice, or a value
             cannot be.
     """
-    path = find_config(config)
+    layers = layers_of(config)
     changed = typed(changes, options=options)
-    merged = typed(read_yaml(path), where=str(path)) | changed
+    merged: dict[str, Any] = {}
+    for path, written in layers:
+        merged |= typed(written, where=str(path))
+    merged |= changed
     if "reward" in merged:
         check_reward(merged["reward"])
     run = run_settings()
