@@ -28,7 +28,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "supervised", "tiny"},
+    {"experiments", "standins", "supervised", "tiny"},
     {"cli"},
     {"__main__"},
 ]
