@@ -112,5 +112,5 @@ def tiny_stand_in(
         raise InputError(f"there is no file of ranks {ranks}; give qwen.tiktoken")
     from iapo.standins.folder import make_stand_in
 
-    count = make_stand_in(name, out, size=SIZES[SIZES.index(size)], ranks=ranks, seed=seed)  # type: ignore[arg-type]
+    count = make_stand_in(name, out, size=SIZES[SIZES.index(size)], ranks=ranks, seed=seed)
     typer.echo(f"{out}: {name}, {size}, {count / 1e6:.1f} million random parameters")
