@@ -13,8 +13,9 @@ from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
-from iapo.training.files import find_config, read_yaml
+from iapo.training.files import find_config
 from iapo.training.values import parse_value
+from iapo.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from iapo.training.config import IAPOConfig
