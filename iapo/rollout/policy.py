@@ -131,8 +131,10 @@ def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: s
     if prompt is not None:
         return find_prompt(prompt)
     path = resolve(name)
-    beside = optional_file(path, PROMPT_FILE, revision)
-    if beside is None and (base := adapter_base(path, revision)) is not None:
+    # What is neither a folder nor a hub id is refused where it is loaded.
+    known = Path(path).is_dir() or path.count("/") == 1
+    beside = optional_file(path, PROMPT_FILE, revision) if known else None
+    if known and beside is None and (base := adapter_base(path, revision)) is not None:
         return prompt_of(base[0], None, base[1])
     try:
         return find_prompt(DEFAULT) if beside is None else read_prompt(Path(beside))

@@ -1,4 +1,4 @@
-"""The setting `prompt` -> a YAML file, read and checked -> a `PromptTemplate`; what is wrong is said before any loading."""
+"""The setting `prompt` -> a YAML file, read and checked before anything is loaded -> a `PromptTemplate`."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def find_prompt(name: str | PromptTemplate) -> PromptTemplate:
     """Finds a template by the setting `prompt`.
 
     Args:
-        name: Name of a packaged one (`tiny`, `tools`), a YAML file, or a folder with a `prompt.yaml` in it, such as that
-            of a run or a trained policy; a template is returned as it is.
+        name: Name of a packaged one (`tiny`, `tools`), a YAML file, or a folder with a `prompt.yaml` in it, such as
+            that of a run or a trained policy; a template is returned as it is.
 
     Raises:
         InputError: If there is none, or it is not a template.
@@ -118,7 +118,9 @@ def _template(data: Mapping[str, Any], path: Path) -> PromptTemplate:
         if key in values and values[key] not in choices:
             raise InputError(f"{key} is {values[key]!r}; use {choices[0]} or {choices[1]}")
     name = _text("name", values["name"])
-    texts = {key: _checked(key, values[key]) for key in _PLACES if key in values and (key != "names" or values[key])}
+    texts: dict[str, Any] = {
+        key: _checked(key, values[key]) for key in _PLACES if key in values and (key != "names" or values[key])
+    }
     if texts.get("names") and "{names}" not in texts["question"]:
         raise InputError("question has no place {names}, so that the boxes' names are told nowhere; put it in")
     if "{names}" in texts["question"] and not texts.get("names"):
