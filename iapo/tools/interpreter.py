@@ -11,7 +11,20 @@ from PIL import Image
 from iapo.records import Axis, Box, Sample, ToolCall
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.errors import ToolError, listed, quoted
-from iapo.tools.language import COLUMNS, DISPLAY, IMAGE, ROWS, Boxes, BoxOf, Call, Expression, Literal, Name, Statement
+from iapo.tools.language import (
+    COLUMNS,
+    DISPLAY,
+    IMAGE,
+    ROWS,
+    Boxes,
+    BoxOf,
+    Call,
+    Expression,
+    Listed,
+    Literal,
+    Name,
+    Statement,
+)
 from iapo.tools.own_boxes import OWN_BOXES, check_boxes
 
 
@@ -91,6 +104,8 @@ class Interpreter:
     def _value(self, expression: Expression) -> _Value:
         if isinstance(expression, Literal):
             return expression.value
+        if isinstance(expression, Listed):
+            return tuple(self._text(entry) for entry in expression.entries)
         if isinstance(expression, Boxes):
             return _Boxes(OWN_BOXES, None, {name: self._box(box, expression.line) for name, box in expression.boxes})
         if isinstance(expression, Name):
@@ -100,6 +115,12 @@ class Interpreter:
                 )
             return self._values[expression.name]
         return self._edited(expression)
+
+    def _text(self, entry: Name | Literal) -> str:
+        value = self._value(entry)
+        if not isinstance(value, str):
+            raise ToolError(f"line {entry.line}: a list of names has {_described(value)} in it; give texts alone")
+        return value
 
     def _box(self, box: Box | BoxOf, line: int) -> Box:
         if not isinstance(box, BoxOf):

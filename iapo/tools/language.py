@@ -49,6 +49,14 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A list of texts, some of them by the name of a variable."""
+
+    entries: tuple[Name | Literal, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class BoxOf:
     """The box of one name in `columns_bbox` or `rows_bbox`: `columns_bbox["2019"]`."""
 
@@ -74,7 +82,7 @@ class Call:
     line: int
 
 
-Expression: TypeAlias = Name | Literal | Boxes | Call
+Expression: TypeAlias = Name | Literal | Listed | Boxes | Call
 
 
 @dataclass(frozen=True, slots=True)

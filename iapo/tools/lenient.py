@@ -24,6 +24,7 @@ from iapo.tools.language import (
     BoxOf,
     Call,
     Expression,
+    Listed,
     Literal,
     Name,
     Reader,
@@ -91,9 +92,16 @@ class LenientReader(Reader):
             )
         if isinstance(node, ast.List) and node.elts and all(isinstance(one, ast.Dict) for one in node.elts):
             return Boxes(tuple(_labelled(one) for one in node.elts), node.lineno)
-        if isinstance(node, ast.Set):
+        if isinstance(node, ast.Set | ast.List | ast.Tuple):
+            if any(isinstance(entry, ast.Name) for entry in node.elts):
+                return Listed(tuple(self._listed(entry) for entry in node.elts), node.lineno)
             return Literal(tuple(text_of(entry, in_list=True) for entry in node.elts), node.lineno)
         return super().expression(node, depth)
+
+    def _listed(self, node: ast.expr) -> Name | Literal:
+        if isinstance(node, ast.Name) and node.id not in self.callable:
+            return Name(node.id, node.lineno)
+        return Literal(text_of(node, in_list=True), node.lineno)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         names = [alias.name for alias in node.names]
@@ -172,7 +180,7 @@ def _named(data: Any) -> tuple[str, Mapping[str, Any]]:
 
 def _json_value(key: str, value: Any, tool: ToolDefinition) -> Expression:
     slot = tool.slot(key)
-    if slot != 1 and isinstance(value, str):
+    if slot in (0, 2) and isinstance(value, str):
         return Name(value, 1)
     if slot == 2 and isinstance(value, Mapping):
         return Boxes(tuple((str(name), _box(box, 1)) for name, box in value.items()), 1)

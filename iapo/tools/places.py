@@ -63,7 +63,7 @@ def find_program(text: str, tool_names: Iterable[str]) -> Place | None:
         for block in blocks
         if _LABELS.fullmatch(block.label) and calls.search(block.text)
     ]
-    found += _tagged(text)
+    found += _tagged(text, calls)
     found += [
         Place("json", (block.text,), block.span)
         for block in blocks
@@ -79,7 +79,7 @@ def find_program(text: str, tool_names: Iterable[str]) -> Place | None:
     return Place("python", (rest[0].text,), rest[0].span) if rest else None
 
 
-def _tagged(text: str) -> list[Place]:
+def _tagged(text: str, calls: re.Pattern[str]) -> list[Place]:
     """Returns all `<tool_call>` of a text as one program."""
     inside = [
         (found["inside"].strip(), found.start("inside"), found.end("inside"))
@@ -89,9 +89,13 @@ def _tagged(text: str) -> list[Place]:
     if not inside:
         return []
     start, stop = inside[0][1], inside[-1][2]
+    form: Literal["python", "json"] = "json"
+    if calls.match(inside[0][0].removeprefix("display(")):
+        # Python between the tags: the first of them is the program.
+        form, inside, stop = "python", inside[:1], inside[0][2]
     start += len(text[start:stop]) - len(text[start:stop].lstrip())
     stop -= len(text[start:stop]) - len(text[start:stop].rstrip())
-    return [Place("json", tuple(one for one, _, _ in inside), (start, stop))]
+    return [Place(form, tuple(one for one, _, _ in inside), (start, stop))]
 
 
 def _is_json(block: CodeBlock) -> bool:
