@@ -26,8 +26,7 @@ PENALTY, DECAY = 0.1, 0.01  # lambda_0, and its decay a step
 BLOCKS, UNIFORM = len(TOOLS) + 3, 0.01  # m; eps, the weight of the uniform distribution in a block distribution
 CLIP, BETA = 0.2, 0.01  # clipping of the ratio; weight of the KL to the reference policy
 LEARNING_RATE, WEIGHT_DECAY, GRADIENT_NORM = 2e-4, 0.01, 1.0
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
-WORDING = find_prompt("tiny")  # what the tiny models are told
+IMAGE, WORDING = "<|vision_start|><|image_pad|><|vision_end|>", find_prompt("tiny")
 
 
 @dataclass
