@@ -39,7 +39,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "tiny"},
+    {"experiments", "standins", "supervised", "tiny"},
     {"cli"},
     {"__main__"},
 ]

@@ -17,7 +17,7 @@ from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
 from iapo.results import EVALUATION, read_result, write_result
-from iapo.training.files import find_config
+from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
 
 
 def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
-    text = find_config(budget.config).read_text()
+    text = "".join(path.read_text() for path, _ in layers_of(budget.config))
     now: dict[str, Any] = {
         "settings": dict(budget.settings),
         "config": budget.config,

@@ -144,7 +144,7 @@ class PromptEncoder:
         video_token_id = getattr(processor, "video_token_id", None)
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
-        self._control_tokens = [
+        self.control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
         ]
         self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
@@ -169,12 +169,12 @@ class PromptEncoder:
         if len(set(names)) != len(names):
             raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
-            if control := [token for token in self._control_tokens if token in block.text]:
+            if control := [token for token in self.control_tokens if token in block.text]:
                 raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
         text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
-        for token in self._control_tokens:
+        for token in self.control_tokens:
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
             if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
