@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from iapo.errors import InputError
+from iapo.rollout.template import find_prompt
 
 
 @dataclass
@@ -20,6 +21,7 @@ class SupervisedArguments:
         damage: A row without a usable transcript ends the run (`strict`), or is listed and left out (`quarantine`).
         held_out: Number of transcripts that are not learnt; their loss is measured (`eval_strategy`).
         tools: Offered tools, as in `iapo train`.
+        prompt: Prompt template, as in `iapo train`.
         threads: Threads of torch; 0 leaves it to torch.
     """
 
@@ -34,11 +36,14 @@ class SupervisedArguments:
     )
     held_out: int = field(default=0, metadata={"help": "Transcripts kept back to measure the loss on."})
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
+        if self.prompt is not None:
+            find_prompt(self.prompt)
         for name in ("held_out", "threads"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -25,6 +25,7 @@ from iapo.records import image_digest
 from iapo.results import MANIFEST, write_result
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import PromptTemplate
 from iapo.runs import commit, data_hash, hide_credentials, versions
 from iapo.storage import append_record
 from iapo.supervised.arguments import SupervisedArguments
@@ -87,7 +88,7 @@ def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bo
 
 
 def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Console) -> Path:
-    policy = load_policy(arguments.model, device=str(settings.device))
+    policy = load_policy(arguments.model, device=str(settings.device), prompt=arguments.prompt)
     maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
     chosen = choose(arguments, settings, maker, console)
     _describe(chosen, console)
@@ -102,7 +103,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     folder = Path(str(settings.output_dir))
     main = trainer.is_world_process_zero()
     if main:
-        _write_manifest(folder, arguments, settings, chosen)
+        _write_manifest(folder, arguments, settings, chosen, policy.template)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Log(folder if main else None, console))
@@ -197,20 +198,24 @@ def _describe(chosen: Chosen, console: Console) -> None:
     )
 
 
-def _write_manifest(folder: Path, arguments: SupervisedArguments, settings: SupervisedConfig, chosen: Chosen) -> None:
+def _write_manifest(
+    folder: Path, arguments: SupervisedArguments, settings: SupervisedConfig, chosen: Chosen, template: PromptTemplate
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = {
         name: {"transcripts": len(some), "hash": data_hash(one.sample for one in some)}
         for name, some in (("train", chosen.train), ("held_out", chosen.held_out))
     }
+    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict(), "prompt": template.to_json()}
     found: dict[str, Any] = {
-        "config": hide_credentials({"run": dataclasses.asdict(arguments), "training": settings.to_dict()}),
+        "config": hide_credentials(config),
         "versions": versions(),
         "seeds": {"training": settings.seed},
         "data": {**data, "wrong": chosen.wrong, "failed": chosen.failed, "damaged": len(chosen.damages)},
         "commit": commit(),
     }
     write_result(folder / MANIFEST, KIND, found)
+    template.write(folder)
     for damage in chosen.damages:
         append_record(folder / "transcripts.quarantine.jsonl", dataclasses.asdict(damage))
 
