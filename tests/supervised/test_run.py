@@ -15,8 +15,9 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import read_result
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import find_prompt
 from iapo.supervised.examples import ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
@@ -66,7 +67,7 @@ def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> Non
     manifest = read_result(out / "manifest.json", "supervised")
     assert manifest["data"]["train"]["transcripts"] == COUNT - 2
     assert manifest["data"]["held_out"]["transcripts"] == 2
-    load_policy(str(policy))
+    assert load_policy(str(policy)).template == prompt_of(str(out)) == find_prompt("tiny")
 
 
 def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:
