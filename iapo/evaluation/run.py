@@ -21,6 +21,7 @@ from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.storage import read_lines, read_records, write_lines
@@ -44,7 +45,7 @@ class EvaluationPlan:
         generation: Settings of its generation; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
-        device: Device of a checkpoint; the CPU if None.
+        loading: Settings of a checkpoint's loading.
     """
 
     model: str
@@ -55,7 +56,7 @@ class EvaluationPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
     concurrency: int = 8
-    device: str | None = None
+    loading: LoadSettings = field(default_factory=LoadSettings)
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
@@ -86,7 +87,7 @@ def make_plan(
     seed: int,
     max_turn_tokens: int,
     batch_size: int,
-    device: str | None,
+    loading: LoadSettings,
     endpoint: str | None,
     key_variable: str,
     length_parameter: str,
@@ -123,7 +124,7 @@ def make_plan(
         generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size),
         endpoint=asked,
         concurrency=concurrency,
-        device=device,
+        loading=loading,
     )
 
 
@@ -207,7 +208,7 @@ def _solver(plan: EvaluationPlan) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools)
-    return local_solver(load_policy(plan.model, device=plan.device), plan.generation, tools)
+    return local_solver(load_policy(plan.model, plan.loading), plan.generation, tools)
 
 
 def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFolder:

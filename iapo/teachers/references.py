@@ -200,7 +200,8 @@ def make_reference(
         return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
     if teacher is None:
         raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
-    if device is not None:
+    # A model that Accelerate placed, or that is quantised, stays where it is.
+    if device is not None and getattr(teacher.model, "hf_device_map", None) is None:
         teacher.model.to(device)
     if settings.teacher_reference == "own_call":
         return OwnCall(teacher, settings, tools)

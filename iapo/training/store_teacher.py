@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_processor
 from iapo.teachers.references import attribute_samples
 from iapo.tools import offered_tools
+from iapo.training.loaded import load_teacher
 from iapo.training.run import run_samples
 from iapo.training.settings import Changes, parse
 
@@ -52,7 +53,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     # As long as the student's turns may be.
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
-    policy = load_policy(name, device=str(training.device))
+    student = load_processor(arguments.model, arguments.loading)
+    policy = load_teacher(name, training, student, arguments.loading)
     console = Console()
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
