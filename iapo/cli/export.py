@@ -38,8 +38,10 @@ def export(
 
     For example: iapo export runs/mine --output exported --dtype bfloat16
     """
+    from iapo.display.quiet import quiet_libraries
     from iapo.rollout.export import export as write
 
-    found = write(policy, output, dtype, model_revision)
+    with quiet_libraries():
+        found = write(policy, output, dtype, model_revision)
     typer.echo(f"{output}: {found['parameters']:,} parameters, {found['dtype']}; of {found['source']}")
     write_json(json, {"output": str(output), **found})

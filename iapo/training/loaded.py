@@ -172,6 +172,12 @@ def find_reference(
     return teacher
 
 
+def drop_reference_policy(model: Any) -> None:
+    """Takes away the copy of an adapter's start that TRL keeps beside it while it is trained on, so as not to save it."""
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")
+
+
 def prepare_reference_policy(model: Any, args: IAPOConfig) -> None:
     """Sees to it that the reference policy of `beta`, which TRL loads by the student's name, is the student's start.
 

@@ -36,7 +36,7 @@ from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut
 from iapo.training.keeper import refuse_taken
-from iapo.training.loaded import load_student, load_teacher, new_adapter
+from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.trainer import IAPOTrainer
 
@@ -153,6 +153,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     before = _evaluate(held_out, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
         trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_model(str(Path(settings.output_dir) / "policy"))
     if main:
         after = _evaluate(held_out, "after training", console, live=live)
