@@ -21,6 +21,10 @@ ADAPTER = "adapter_config.json"
 
 _NAMED = 3
 
+_WHOLE = ["model.visual", "lm_head"]
+"""Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
+small part of the memory on which all boxes depend (some of its widths are no multiples of bitsandbytes' blocks)."""
+
 
 def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | None] | None:
     """Finds the base of an adapter: its name and its revision; None where the folder or hub id is no adapter.
@@ -147,12 +151,13 @@ def _check_device(name: str | None) -> None:
 
 def _quantisation(settings: LoadSettings) -> BitsAndBytesConfig:
     if settings.load_in_8bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_WHOLE)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_compute_dtype=settings.torch_dtype,
         bnb_4bit_quant_type=settings.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=settings.use_bnb_nested_quant,
+        llm_int8_skip_modules=_WHOLE,
     )
 
 

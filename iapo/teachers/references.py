@@ -201,7 +201,8 @@ def make_reference(
     if teacher is None:
         raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
     # A model that Accelerate placed, or that is quantised, stays where it is.
-    if device is not None and getattr(teacher.model, "hf_device_map", None) is None:
+    stays = hasattr(teacher.model, "hf_device_map") or getattr(teacher.model, "is_quantized", False)
+    if device is not None and not stays:
         teacher.model.to(device)
     if settings.teacher_reference == "own_call":
         return OwnCall(teacher, settings, tools)

@@ -22,7 +22,7 @@ from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.records import Sample
 from iapo.rollout.export import export
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.policy import Policy, load_policy, resolve
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts
 from iapo.runs import RunFolder
@@ -187,8 +187,38 @@ def test_a_run_is_saved_resumed_and_exported(trained: Path, tmp_path: Path, samp
     done = export(str(trained), tmp_path / "exported", "float32")
     assert done["base"].endswith("tiny-student")
     assert torch.equal(answers(load_policy(str(tmp_path / "exported")), samples), answers(policy, samples))
+    # Under the published names, and beside it the published files.
+    published = resolve("tiny-student")
+    assert (
+        load_file(tmp_path / "exported/model.safetensors").keys() == load_file(f"{published}/model.safetensors").keys()
+    )
+    names = {path.name for path in Path(published).iterdir()} - {"manifest.json", "README.md"}
+    assert names <= {path.name for path in (tmp_path / "exported").iterdir()}
+    assert json.loads((tmp_path / "exported/config.json").read_text())["dtype"] == "float32"
+    assert export(str(trained / "policy"), tmp_path / "own")["dtype"] == "bfloat16"
+    assert not list(tmp_path.glob("*.part"))
     with pytest.raises(InputError, match="already exists"):
         export(str(trained), tmp_path / "exported")
+
+
+def test_what_is_exported(tmp_path: Path, student: Policy) -> None:
+    """A whole policy is copied in the type that is asked for, its prompt beside it; what is no policy is refused."""
+    for folder in (student.model, student.processor):
+        folder.save_pretrained(tmp_path / "run/policy")
+    (tmp_path / "run/policy/prompt.yaml").write_text("system: Look.\n")
+    found = export(str(tmp_path / "run"), tmp_path / "out", "float16")
+    assert (found["base"], found["dtype"]) == (None, "float16")
+    assert {weight.dtype for weight in load_file(tmp_path / "out/model.safetensors").values()} == {torch.float16}
+    assert (tmp_path / "out/prompt.yaml").read_text() == "system: Look.\n"
+    (tmp_path / "begun/checkpoint-3").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no trained policy; its last checkpoint is .*checkpoint-3"):
+        export(str(tmp_path / "begun"), tmp_path / "no")
+    with torch.no_grad():
+        student.model.lm_head.weight[0, 0] = torch.nan
+    student.model.save_pretrained(tmp_path / "run/policy")
+    with pytest.raises(InputError, match="no finite numbers"):
+        export(str(tmp_path / "run"), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_adapter_is_trained_on(trained: Path, tmp_path: Path, samples: list[Sample]) -> None:
