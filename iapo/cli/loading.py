@@ -33,10 +33,8 @@ def loading_options(*prefixes: str) -> Callable[[Callable[..., None]], Callable[
         def with_options(**values: Any) -> None:
             given = {name: values.pop(name) for name in added}
             # A flag that is not given says nothing.
-            verb(
-                **values,
-                loading={name: value for name, value in given.items() if value is not None and value is not False},
-            )
+            said = {name: value for name, value in given.items() if value is not None and value is not False}
+            verb(**values, loading=said)
 
         first = [one.replace(annotation=hints[name]) for name, one in own.items() if name not in names]
         last = [one.replace(annotation=hints[name]) for name, one in own.items() if name in names[1:]]

@@ -12,9 +12,7 @@ from iapo.errors import InputError
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import ADAPTER, adapter_base
 from iapo.rollout.policy import load_policy, resolve
-
-KEPT = ("prompt.yaml",)
-"""Files of the policy's own that are copied as they are."""
+from iapo.rollout.wording import FILE
 
 
 def export(source: str, output: Path, dtype: str | None = None, revision: str | None = None) -> dict[str, Any]:
@@ -40,7 +38,10 @@ def export(source: str, output: Path, dtype: str | None = None, revision: str | 
         raise InputError(f"{output} already exists; choose another --output or remove it")
     base = adapter_base(resolve(path), revision)
     merged = base is not None
-    policy = load_policy(path, LoadSettings(dtype="float32" if merged else "auto", model_revision=revision))
+    # A run's own prompt, where its policy brings none.
+    asked = next((str(one) for one in (Path(path), Path(source)) if (one / FILE).is_file()), None)
+    loading = LoadSettings(dtype="float32" if merged else "auto", model_revision=revision)
+    policy = load_policy(path, loading, prompt=asked)
     model = policy.model
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise InputError(f"{path} has weights that are no finite numbers; export an earlier checkpoint")
@@ -52,10 +53,6 @@ def export(source: str, output: Path, dtype: str | None = None, revision: str | 
     part.mkdir(parents=True)
     model.save_pretrained(part)
     policy.processor.save_pretrained(part)
-    for name in KEPT:
-        for folder in (Path(path), Path(source)):
-            if (folder / name).is_file() and not (part / name).exists():
-                shutil.copyfile(folder / name, part / name)
     part.rename(output)
     return {
         "source": path,

@@ -17,7 +17,8 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings
-from iapo.studies.folders import Run, find_runs
+from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.studies.folders import Run, find_runs, run_prompt
 from iapo.studies.misuse import policies, run_arguments, run_loading
 
 
@@ -30,6 +31,7 @@ class AttributePlan:
         teacher: The teacher's checkpoint; None explains by the student alone.
         settings: Settings of attribution and comparison, and the limit of a turn.
         tools: The offered tools (`iapo.tools.offered_tools`).
+        prompt: Prompt template of both; the student's own if None.
         loading: How the student is loaded.
         teacher_loading: How the teacher is loaded.
     """
@@ -38,6 +40,7 @@ class AttributePlan:
     teacher: str | None = None
     settings: AttributionSettings = dataclasses.field(default_factory=AttributionSettings)
     tools: str | None = None
+    prompt: PromptTemplate | None = None
     loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     teacher_loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
 
@@ -48,14 +51,16 @@ def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, 
     Args:
         run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
             compared with; None takes the packaged student and the defaults.
-        changes: Changes to that, unless None: `model`, `teacher`, `tools`, `method`, `steps` (counts where the method
-            has a path) and `max_turn_tokens`.
+        changes: Changes to that, unless None: `model`, `teacher`, `tools`, `prompt` (its name or file), `method`,
+            `steps` (counts where the method has a path) and `max_turn_tokens`.
         loading: Loading settings by name that replace the run's, the teacher's with the prefix `teacher_`.
 
     Raises:
         InputError: If there is no such run, or it compared with a stored table and no teacher is named.
     """
     given = {name: value for name, value in changes.items() if value is not None}
+    if "prompt" in given:
+        given["prompt"] = find_prompt(given["prompt"])
     how = loading or {}
     if run is None:
         student = load_settings(how)
@@ -96,7 +101,7 @@ def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> At
     step, policy = list(policies(run).items())[-1]
     if step:
         student = dataclasses.replace(student, model_revision=loading.get("model_revision"))
-    return AttributePlan(policy, compared, settings, arguments.get("tools"), student, how)
+    return AttributePlan(policy, compared, settings, arguments.get("tools"), run_prompt(run.path), student, how)
 
 
 def _find(folder: Path) -> Run:

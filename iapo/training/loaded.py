@@ -33,13 +33,14 @@ _LANGUAGE_MODEL = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_pr
 _VISION_TOWER = r"(.*\.)?visual(\..*)?"
 
 
-def load_student(arguments: StudentSettings, name: str, device: torch.device) -> Policy:
+def load_student(arguments: StudentSettings, name: str, device: torch.device, prompt: str | None = None) -> Policy:
     """Loads the student of a training, its adapter as a `PeftModel` where that is trained on.
 
     Args:
         arguments: How.
         name: The checkpoint.
         device: Device of the model, where the settings do not place it.
+        prompt: Prompt template; the checkpoint's own if None.
 
     Raises:
         InputError: As `iapo.rollout.policy.load_policy`, or if settings of a new adapter are given for one that is
@@ -50,7 +51,7 @@ def load_student(arguments: StudentSettings, name: str, device: torch.device) ->
     if goes_on:
         _refuse_new(arguments, name)
         settings = dataclasses.replace(settings, merge_adapter=False)
-    policy = load_policy(name, settings)
+    policy = load_policy(name, settings, prompt=prompt)
     if arguments.freeze_vision_tower:
         vision = [one for key, one in policy.model.named_parameters() if ".visual." in f".{key}"]
         for weight in vision:
@@ -125,7 +126,7 @@ def _check_modules(model: nn.Module, setting: str, names: Any, kinds: Any) -> No
 
 
 def load_teacher(name: str, args: IAPOConfig, student: ProcessorMixin, asked: LoadSettings | None = None) -> Policy:
-    """Loads the teacher where training runs; it sees images as the student does.
+    """Loads the teacher where training runs; it is asked, and sees images, as the student.
 
     Args:
         name: The checkpoint.
@@ -144,7 +145,8 @@ def load_teacher(name: str, args: IAPOConfig, student: ProcessorMixin, asked: Lo
                 f"teacher_{limit} is {given}, but the student has {size[edge]}; they are compared on one view of an "
                 f"image, so set {limit} alone"
             )
-    teacher = load_policy(name, placed(settings_in(args, "teacher"), str(args.device)))
+    prompt = getattr(student, "prompt", None)
+    teacher = load_policy(name, placed(settings_in(args, "teacher"), str(args.device)), prompt=prompt)
     see_alike(teacher.processor, student, asked)
     return teacher
 
@@ -173,7 +175,7 @@ def find_reference(
 
 
 def drop_reference_policy(model: Any) -> None:
-    """Takes away the copy of an adapter's start that TRL keeps beside it while it is trained on, so as not to save it."""
+    """Takes away the copy of an adapter's start that TRL keeps while it is trained on, so as not to save it."""
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
@@ -195,8 +197,8 @@ def prepare_reference_policy(model: Any, args: IAPOConfig) -> None:
         return
     if adapter_base(name) is not None:
         raise InputError(
-            f"beta is {args.beta} and {name!r} is an adapter that was merged, so that no reference policy can be loaded; "
-            "set use_peft to train the adapter on, beta to 0, or make a checkpoint of it first (`iapo export`)"
+            f"beta is {args.beta} and {name!r} is an adapter that was merged, so that no reference policy can be "
+            "loaded; set use_peft to train the adapter on, beta to 0, or make a checkpoint of it first (`iapo export`)"
         )
     revision = getattr(model.config, "_commit_hash", None)
     if revision is not None:

@@ -53,7 +53,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     # As long as the student's turns may be.
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
-    student = load_processor(arguments.model, arguments.loading)
+    # The teacher is asked as the student will be, and sees images as it will.
+    student = load_processor(arguments.model, arguments.loading, prompt=arguments.prompt)
     policy = load_teacher(name, training, student, arguments.loading)
     console = Console()
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -65,6 +66,7 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
             settings,
             offered_tools(arguments.tools),
             progress=lambda done: progress.advance(task, done),
+            template=policy.template,
         )
     table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())

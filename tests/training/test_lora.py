@@ -211,7 +211,7 @@ def test_what_is_exported(tmp_path: Path, student: Policy) -> None:
     assert {weight.dtype for weight in load_file(tmp_path / "out/model.safetensors").values()} == {torch.float16}
     assert (tmp_path / "out/prompt.yaml").read_text() == "system: Look.\n"
     (tmp_path / "begun/checkpoint-3").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds no trained policy; its last checkpoint is .*checkpoint-3"):
+    with pytest.raises(InputError, match=r"holds no trained policy; its last checkpoint is .*checkpoint-3"):
         export(str(tmp_path / "begun"), tmp_path / "no")
     with torch.no_grad():
         student.model.lm_head.weight[0, 0] = torch.nan
@@ -224,7 +224,7 @@ def test_what_is_exported(tmp_path: Path, student: Policy) -> None:
 def test_an_adapter_is_trained_on(trained: Path, tmp_path: Path, samples: list[Sample]) -> None:
     """Its reference is the adapter's start, which is not saved with it."""
     start = load_file(trained / "policy/adapter_model.safetensors")
-    with pytest.raises(InputError, match="lora_r is set, but .* is an adapter that is trained on"):
+    with pytest.raises(InputError, match=r"lora_r is set, but .* is an adapter that is trained on"):
         run(*words(tmp_path / "no", model=str(trained / "policy")), quiet=True)
     assert not (tmp_path / "no").exists()
     run(*words(tmp_path / "on", model=str(trained / "policy"), lora_r=16, max_steps=1), quiet=True)
