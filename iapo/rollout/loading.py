@@ -23,7 +23,7 @@ _NAMED = 3
 
 _WHOLE = ["model.visual", "lm_head"]
 """Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
-small part of the memory on which all boxes depend (some of its widths are no multiples of bitsandbytes' blocks)."""
+small part of the memory on which all boxes depend."""
 
 
 def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | None] | None:
@@ -74,6 +74,10 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
             f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {first_line(error)}"
         ) from error
     _refuse_others(path, report)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # After a first product without gradients, bitsandbytes' fast one for CPUs gives none, and says nothing.
+            module.support_avx512bf16_for_cpu = False
     if settings.device is not None and not settings.quantised:
         model.to(torch.device(settings.device))
     return cast(PreTrainedModel, model)

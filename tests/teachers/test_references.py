@@ -354,7 +354,9 @@ def test_images_that_the_teacher_saw_otherwise(path: Path, charts: list[Sample])
         return found
 
     assert len(reference(max_pixels=112 * 112).find(charts)) == len(charts)
-    with pytest.raises(InputError, match=r"made with min_pixels 3136 and max_pixels 200704, but the student has .* 9000,"):
+    with pytest.raises(
+        InputError, match=r"made with min_pixels 3136 and max_pixels 200704, but the student has .* 9000,"
+    ):
         reference(max_pixels=9000).find(charts)
     with pytest.raises(InputError, match="set min_pixels and max_pixels to the table's"):
         reference(min_pixels=200 * 200).find(charts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.records import Sample
 from iapo.rollout.export import export
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import Policy, load_policy, resolve
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import encode_prompts
 from iapo.runs import RunFolder
+from iapo.studies.attribute_inputs import plan_of
+from iapo.studies.folders import find_runs
+from iapo.studies.misuse import policies, run_loading
 from iapo.training.arguments import RunArguments
 from iapo.training.loaded import load_student, load_teacher, new_adapter
 from iapo.training.run import run
@@ -205,11 +211,16 @@ def test_what_is_exported(tmp_path: Path, student: Policy) -> None:
     """A whole policy is copied in the type that is asked for, its prompt beside it; what is no policy is refused."""
     for folder in (student.model, student.processor):
         folder.save_pretrained(tmp_path / "run/policy")
-    (tmp_path / "run/policy/prompt.yaml").write_text("system: Look.\n")
+    find_prompt("tools").write(tmp_path / "run/policy")
     found = export(str(tmp_path / "run"), tmp_path / "out", "float16")
     assert (found["base"], found["dtype"]) == (None, "float16")
     assert {weight.dtype for weight in load_file(tmp_path / "out/model.safetensors").values()} == {torch.float16}
-    assert (tmp_path / "out/prompt.yaml").read_text() == "system: Look.\n"
+    assert load_policy(str(tmp_path / "out")).template == load_policy(str(tmp_path / "run/policy")).template
+    assert load_policy(str(tmp_path / "out")).template.digest == find_prompt("tools").digest
+    # A policy of an earlier version has its prompt in the run's folder alone.
+    (tmp_path / "run/policy/prompt.yaml").rename(tmp_path / "run/prompt.yaml")
+    export(str(tmp_path / "run"), tmp_path / "again")
+    assert load_policy(str(tmp_path / "again")).template.digest == find_prompt("tools").digest
     (tmp_path / "begun/checkpoint-3").mkdir(parents=True)
     with pytest.raises(InputError, match=r"holds no trained policy; its last checkpoint is .*checkpoint-3"):
         export(str(tmp_path / "begun"), tmp_path / "no")
@@ -322,3 +333,47 @@ def test_the_types_of_all_models(tmp_path: Path, charts: list[Sample]) -> None:
     assert dict(other.processor.image_processor.size) == {**dict(own), "longest_edge": 100 * 100}
     with pytest.raises(InputError, match="teacher_max_pixels is 20000, but the student has 10000"):
         load_teacher("tiny-teacher", words(tmp_path, teacher_max_pixels=20_000)[1], student.processor)
+
+
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+def test_an_adapter_on_quantised_weights(tmp_path: Path, samples: list[Sample], bits: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    run(*words(tmp_path / "run", **{bits: True}, save_strategy="no"), quiet=True)
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    assert len(rows) == 2
+    saved = load_file(tmp_path / "run/policy/adapter_model.safetensors")
+    assert any(bool(weight.any()) for name, weight in saved.items() if "lora_B" in name)
+    kept = load_policy(str(tmp_path / "run/policy"), LoadSettings(**{bits: True}))
+    kinds = {type(one).__name__ for name, one in kept.model.named_modules() if "visual" in name}
+    assert "Linear" in kinds
+    assert not any("bit" in kind for kind in kinds)
+    assert not isinstance(kept.model, PeftModel)
+    assert not any(weight.requires_grad for weight in kept.model.parameters())
+    # Close to the same adapter on the weights as they were before; also the gradients, after passes without any.
+    whole = load_policy(str(tmp_path / "run/policy"))
+    apart = (answers(kept, samples) - answers(whole, samples)).abs().mean() / answers(whole, samples).abs().mean()
+    assert 0 < apart < 0.3
+    encoder = PromptEncoder(whole.processor)
+    ids = encoder.tokenizer("display(focus_on_columns_with_mask(image_1))")["input_ids"]
+    prompts, turns = encode_prompts(samples[:2], encoder), [(ids, [True] * len(ids))] * 2
+    found, wanted = (
+        Attributor(one.model, encoder.pixels, AttributionSettings()).distributions(prompts, turns)
+        for one in (kept, whole)
+    )
+    assert (found - wanted).abs().sum(-1).max() < (0.4 if bits == "load_in_4bit" else 0.1)
+
+
+def test_a_run_is_measured_as_it_was_trained(trained: Path, tmp_path: Path) -> None:
+    """Studies find an adapter's run, its policy, and how its models were loaded."""
+    copied = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    (found,) = find_runs([str(copied)])
+    assert policies(found) == {0: "tiny-student", 2: str(copied / "policy")}
+    student, teacher = run_loading(found, {"teacher_dtype": "bfloat16", "max_pixels": 10_000})
+    assert (student.dtype, student.max_pixels) == ("float32", 10_000)
+    assert (teacher.dtype, teacher.max_pixels) == ("bfloat16", 10_000)
+    plan = plan_of(copied, {}, {"dtype": "bfloat16"})
+    assert (plan.model, plan.loading.dtype, plan.teacher_loading.dtype) == (
+        str(copied / "policy"),
+        "bfloat16",
+        "float32",
+    )
