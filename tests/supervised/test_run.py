@@ -56,6 +56,21 @@ def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
     return arguments, parse(trainer)
 
 
+def test_an_adapter_learns(transcripts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    policy = run(
+        *settings(transcripts, out, max_steps=3, use_peft=True, dtype="bfloat16", learning_rate=0.01), quiet=True
+    )
+    assert (policy / "adapter_model.safetensors").exists()
+    assert not (policy / "config.json").exists()
+    loaded = load_policy(str(policy))
+    start = load_policy("tiny-student").model.state_dict()
+    assert any(not weight.equal(start[name]) for name, weight in loaded.model.state_dict().items())
+    for wrong, message in (({"lora_r": 2}, "set use_peft"), ({"model_init_kwargs": {"a": 1}}, "set dtype")):
+        with pytest.raises(InputError, match=message):
+            settings(transcripts, out, **wrong)
+
+
 @pytest.mark.slow(15)
 def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
