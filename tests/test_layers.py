@@ -28,7 +28,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "tiny"},
+    {"experiments", "tiny", "planning"},
     {"cli"},
     {"__main__"},
 ]

@@ -31,8 +31,8 @@ gradients, the kernels' own memory, the images' features) takes of the rest."""
 UNKNOWN_TOKENS = 8192
 """Tokens in a graph on devices that do not tell how much memory is free."""
 
-HEAD_LOGITS = 2**26
-"""Logits, in fp32, that are held at once: 256 MiB, and about three times that with their gradients. With more of them,
+HEAD_LOGITS = 2**25
+"""Logits, in fp32, that are held at once: 128 MiB, and about four times that with their gradients. With more of them,
 they are computed again in the backward pass."""
 
 GROUPS = [
