@@ -304,6 +304,8 @@ def steps(folder: str, case: dict[str, Any], words: list[str], peak: Peak) -> tu
             "max_turn_tokens": str(CALL_TOKENS),
             "max_completion_length": str(180 + (case["side"] // 28 + 1) ** 2),
             "teacher": folder,
+            # Every token of a turn is explained, as the plan assumes.
+            "attribution_target": "turn",
             "bf16": "false",
             "save_strategy": "no",
             "report_to": "none",

@@ -19,10 +19,10 @@ TILE = (4096, 32768)
 """Tokens and logits that TRL's output layer computes at once."""
 
 TILES = {"cpu": 9}
-"""Copies of a tile; on accelerators a kernel works in place."""
+"""Copies of a tile, in the backward pass; on accelerators a kernel works in place."""
 
-LOGITS = 4
-"""Copies of logits, in fp32, where they are whole: the logits, their softmax, and the gradients of both."""
+LOGITS = 3
+"""Copies of logits, in fp32, where they are whole: their softmax, and two gradients; or what sampling makes of them."""
 
 
 def rollout_bytes(student: Student, load: Workload, shares: bool) -> dict[str, int]:
@@ -99,8 +99,8 @@ def reading_bytes(shape: Shape, compute: int, tokens: int, scored: int, device: 
     """Returns what a pass without gradients takes, for the log-probabilities of the reference policy."""
     layer = 3 * shape.text.intermediate_size + 2 * shape.queries + shape.states
     # The forward tile has fewer copies than the backward one.
-    tiles = max(1, TILES.get(device, 1) // 2)
-    return tokens * (layer * compute + 4 * 4 * shape.text.hidden_size) + tiles * _tile(scored, compute)
+    tiles = _tiles(shape, scored, compute, device)
+    return tokens * (layer * compute + 4 * 4 * shape.text.hidden_size) + (tiles // 2 if device == "cpu" else tiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +148,19 @@ def update_bytes(student: Student, load: Workload, *, shares: bool, checkpointin
     patches = _seen(load, load.micro, shares) * load.patches
     activations = kept + backward + _vision(student, patches, checkpointing) + pixel_bytes(shape, load, load.rows)
     scored = load.micro * (load.completion - load.image)
-    tile = TILES.get(device, 1) * _tile(scored, student.compute)
+    tile = _tiles(shape, scored, student.compute, device)
     table = 4 * shape.head if student.trains_base else 0
     head = tile + table + 8 * scored * hidden + (student.cast if not checkpointing else 0)
-    forward = student.cast + (tile // 2)
+    forward = student.cast + (tile // 2 if device == "cpu" else tile)
     twice = 4 * shape.head if student.trains_base and shape.tied else 0
     return Update(activations, max(head, forward), student.gradients + twice + _vision(student, patches, True))
 
 
-def _tile(scored: int, compute: int) -> int:
-    return min(scored, TILE[0]) * TILE[1] * compute
+def _tiles(shape: Shape, scored: int, compute: int, device: str) -> int:
+    """Returns a tile of logits with its copies; of a small vocabulary's tile most is never touched."""
+    copies = TILES.get(device, 1)
+    columns = min(TILE[1], shape.text.vocab_size) if device == "cpu" else TILE[1]
+    return copies * min(scored, TILE[0]) * columns * compute
 
 
 def _seen(load: Workload, rows: int, shares: bool) -> int:

@@ -33,12 +33,14 @@ class Models:
         teacher: Teacher that is loaded; None where there is none, or a table.
         eval_teacher: Another teacher that the evaluation loads.
         verifier: Verifier that is loaded.
+        measures: Whether the student's calls are attributed.
     """
 
     student: Shape
     teacher: Shape | None = None
     eval_teacher: Shape | None = None
     verifier: Shape | None = None
+    measures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ def _gathered(student: Student, gpus: int, sharding: str) -> dict[str, int]:
 def _attributed(given: Given, models: Models, student: Student, device: str) -> list[tuple[Shape, int]]:
     """Returns the models that attribute, with the bytes of their numbers."""
     found = []
-    if given.get("always_measure") or given.get("penalty_weight"):
+    if models.measures:
         found.append((models.student, student.itemsize))
     if models.teacher is not None:
         found.append((models.teacher, itemsize_of(given, models.teacher, "teacher_", device)))

@@ -90,7 +90,8 @@ class Shapes:
         """
         uses = find_reward(given.get("reward") or "iapo").uses
         penalty = given.get("penalty_weight") if "divergences" in uses else 0
-        compares = bool(penalty) or bool(given.get("always_measure")) or "log_probs" in uses
+        measures = bool(penalty) or bool(given.get("always_measure"))
+        compares = measures or "log_probs" in uses
         teacher = given.get("teacher") if given.get("teacher_table") is None else None
         other = given.get("eval_teacher") if given.get("eval_samples") else None
         asks = "verify" in uses and given.get("verifier_url") is None
@@ -102,6 +103,7 @@ class Shapes:
             self.find(teacher, revision) if teacher and (compares or other is None) else None,
             self.find(other, revision) if other and other != teacher else None,
             self.find(verifier, given.get("verifier_model_revision")) if verifier else None,
+            measures=measures,
         )
 
 

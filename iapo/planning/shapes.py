@@ -11,10 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from iapo.errors import InputError
-from iapo.models import MODEL_FAMILIES
 from iapo.rollout.loading import adapter_base
-from iapo.rollout.policy import resolve
+from iapo.rollout.policy import find_checkpoint
 
 LANGUAGE_MODEL = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """The modules that get an adapter where none are named."""
@@ -108,18 +106,11 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
     Raises:
         InputError: If there is no such configuration, or it is of another model type.
     """
-    path = resolve(name)
+    path = find_checkpoint(name, revision)
     base = adapter_base(path, revision)
     if base is not None:
         return shape_of(*base)
-    try:
-        config = AutoConfig.from_pretrained(path, **({} if revision is None else {"revision": revision}))
-    except (OSError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise InputError(f"{name} has no config.json that can be read: {line}") from error
-    if config.model_type not in MODEL_FAMILIES:
-        known = ", ".join(family.title for family in MODEL_FAMILIES.values())
-        raise InputError(f"{name} is a {config.model_type!r}; iapo trains {known}")
+    config = AutoConfig.from_pretrained(path, **({} if revision is None else {"revision": revision}))
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     head = model.get_output_embeddings()

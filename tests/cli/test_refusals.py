@@ -72,6 +72,18 @@ REFUSED = {
     "train --config demo-iapo --model nobody": "no checkpoint 'nobody'",
     "train --config demo-iapo --output_dir run": "run already holds a run",
     "train --config demo-iapo --output_dir file.txt": "file.txt is a file",
+    # plan
+    "plan": "needs --config",
+    "plan --config no-such": "no configuration 'no-such'",
+    "plan --config demo-iapo --learning_rat 1": "did you mean learning_rate?",
+    "plan --config demo-iapo --memry 1": "no setting 'memry'; did you mean memory?",
+    "plan --config demo-iapo --memory 0": "memory is 0.0; give at least 0.1",
+    "plan --config demo-iapo --gpus 0": "gpus is 0; give at least 1",
+    "plan --config demo-iapo --sharding some": "sharding is 'some'; use none, zero2 or zero3",
+    "plan --config demo-iapo --sharding zero3": "give --gpus 2 or more",
+    "plan --config demo-iapo --image big": "image is 'big'; give width and height in pixels",
+    "plan --config demo-iapo --model nobody": "no checkpoint 'nobody'",
+    "plan --config demo-iapo --json file.txt": "file.txt already exists",
     # evaluate
     "evaluate --out out": "missing option '--model'",
     "evaluate --model tiny-student": "missing option '--out'",
