@@ -217,7 +217,7 @@ def test_the_verb(three: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_packaged_configurations_have_a_plan() -> None:
-    report = make_report(read_given("demo-iapo"), memory=1, device="cpu")
+    report = make_report(read_given("demo-iapo"), memory=2, device="cpu")
     assert report.plan.fits
     assert report.steps["rollouts"] == 128
 
