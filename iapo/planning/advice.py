@@ -97,29 +97,41 @@ def options(given: Given, plan: Plan, planner: Planner) -> tuple[list[Option], O
         planner: Makes the plan of other settings.
 
     Returns:
-        Each change that takes less, alone; and the first of these in order that together fit, None if they do not.
+        Each change that takes less, alone; and a few of the first that together fit, None if all of them do not.
     """
     alone: list[Option] = []
     for change in changes(given, plan):
-        try:
-            changed = planner(change.apply(given), change.sharding or plan.sharding)
-        except InputError:
-            continue
-        if changed.peak < plan.peak:
+        changed = _try(given, plan, (change,), planner)
+        if changed is not None and changed.peak < plan.peak:
             alone.append(Option((change,), changed))
-    best: Option | None = None
-    current, sharding, peak = given, plan.sharding, plan.peak
-    used: tuple[Change, ...] = ()
+    together = Option((), plan)
     for option in alone:
-        (change,) = option.changes
-        try:
-            tried = planner(change.apply(current), change.sharding or sharding)
-        except InputError:
+        changes_so_far = (*together.changes, *option.changes)
+        tried = _try(given, plan, changes_so_far, planner)
+        if tried is None or tried.peak >= together.plan.peak:
             continue
-        if tried.peak >= peak:
-            continue
-        current, sharding, used, peak = change.apply(current), change.sharding or sharding, (*used, change), tried.peak
+        together = Option(changes_so_far, tried)
         if tried.fits:
-            best = Option(used, tried)
-            break
-    return alone, best
+            return alone, _fewest(given, plan, together, planner)
+    return alone, None
+
+
+def _try(given: Given, plan: Plan, some: Sequence[Change], planner: Planner) -> Plan | None:
+    """Returns the plan with changes; None where they exclude each other."""
+    sharding = plan.sharding
+    for change in some:
+        given, sharding = change.apply(given), change.sharding or sharding
+    try:
+        return planner(given, sharding)
+    except InputError:
+        return None
+
+
+def _fewest(given: Given, plan: Plan, option: Option, planner: Planner) -> Option:
+    """Leaves out what later changes have made needless, that which changes the training most first."""
+    for change in reversed(option.changes):
+        fewer = tuple(one for one in option.changes if one is not change)
+        tried = _try(given, plan, fewer, planner) if fewer else None
+        if tried is not None and tried.fits:
+            option = Option(fewer, tried)
+    return option

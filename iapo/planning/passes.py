@@ -62,7 +62,7 @@ def attribution_bytes(
         left: Bytes that nothing else takes.
     """
     cost = token_cost(shape.text, itemsize)
-    least = _graph(shape, itemsize, load, 1, 1, float("inf"))
+    least = _graph(shape, itemsize, load, 1, 1, 1)
     most = tokens * cost.graph if tokens is not None else max(0.0, SHARE * left)
     calls = min(batch, load.rows)
     each = min(load.generations, calls)

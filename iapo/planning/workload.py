@@ -15,7 +15,7 @@ from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
 from iapo.rollout.loading import LoadSettings
-from iapo.rollout.policy import load_processor
+from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.tools import offered_tools
 
@@ -120,7 +120,8 @@ def _prompt(
     families = given.get("families") or ["vbar"]
     sample = next(iter(generate(families[0], 1, seed=0, size=112)))
     sample = dataclasses.replace(sample, image=Image.new("RGB", size))
-    blocks = build_blocks(sample, offered_tools(given.get("tools")))
+    template = prompt_of(shape.name, given.get("prompt"), given.get("model_revision"))
+    blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
     settings = LoadSettings(
         model_revision=given.get("model_revision"),
         min_pixels=given.get("min_pixels"),
@@ -128,7 +129,7 @@ def _prompt(
     )
     merge = shape.config.vision_config.spatial_merge_size**2
     try:
-        encoder = PromptEncoder(load_processor(shape.name, settings))
+        encoder = PromptEncoder(load_processor(shape.name, settings), template)
     except InputError:
         patches = _patches(shape.config.vision_config, size, given)
         lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // 4) for one in blocks]
