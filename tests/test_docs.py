@@ -136,6 +136,9 @@ RULES = (
     Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
     Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
     Rule(
+        r"^python benchmarks/memory.py", "minutes; the folder is the reader's own", "--cases 1", (("FOLDER", "random"),)
+    ),
+    Rule(
         r"^python benchmarks/attribution.py",
         "minutes",
         "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast",

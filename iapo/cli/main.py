@@ -19,6 +19,7 @@ class Root(Lazy):
 
     verbs: ClassVar[Mapping[str, str]] = {
         "demo": "Train a tiny student with GRPO and with IAPO, and compare.",
+        "plan": "Say what a training takes of a GPU's memory.",
         "train": "Train a policy as a YAML file says.",
         "sft": "Train on transcripts first: a supervised cold start.",
         "evaluate": "Measure a policy on test sets.",

@@ -90,6 +90,7 @@ def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> At
         steps=training["attribution_steps"],
         no_call=training["no_call_divergence"],
         batch_size=training["attribution_batch_size"],
+        tokens=training.get("attribution_tokens"),
         # A table holds a teacher's own calls; the teacher itself makes and explains the same ones again.
         teacher_reference=training["teacher_reference"],
         max_turn_tokens=training["max_turn_tokens"] or training["max_completion_length"],

@@ -116,6 +116,7 @@ class CaseStudyPlan:
                 method=training.get("attribution_method"),
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
+                tokens=training.get("attribution_tokens"),
             ),
             teacher=run["eval_teacher"] or training["teacher"],
             tools=run.get("tools"),

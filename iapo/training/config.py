@@ -55,7 +55,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
-        attribution_batch_size: Calls in one forward pass of the attribution.
+        attribution_batch_size: Most calls that are attributed together.
+        attribution_tokens: Most tokens of prompts and calls in one graph of the attribution; a longer sequence runs
+            alone. None is half of what the device's free memory holds. It changes no result.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
@@ -106,7 +108,10 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
-    attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
+    attribution_batch_size: int = field(default=32, metadata={"help": "Most calls attributed together."})
+    attribution_tokens: int | None = field(
+        default=None, metadata={"help": "Most tokens in one graph of the attribution; None: by the free memory."}
+    )
     always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
     share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
@@ -145,6 +150,10 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
+        if self.attribution_batch_size < 1:
+            raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
+        if self.attribution_tokens is not None and self.attribution_tokens < 1:
+            raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
         if self.report_traces < 0:
             raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:

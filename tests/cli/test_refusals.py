@@ -98,6 +98,18 @@ REFUSED = {
     "train --config demo-iapo --verifier_dtyp auto": "no setting 'verifier_dtyp'; did you mean verifier_dtype?",
     "train --config demo-iapo --model_init_kwargs '{dtype: bfloat16}'": "which IAPO does not take; set dtype",
     "compare --out out --lora_r 8": "lora_r is 8 without an adapter",
+    # plan
+    "plan": "needs --config",
+    "plan --config no-such": "no configuration 'no-such'",
+    "plan --config demo-iapo --learning_rat 1": "did you mean learning_rate?",
+    "plan --config demo-iapo --memry 1": "no setting 'memry'; did you mean memory?",
+    "plan --config demo-iapo --memory 0": "memory is 0.0; give at least 0.1",
+    "plan --config demo-iapo --gpus 0": "gpus is 0; give at least 1",
+    "plan --config demo-iapo --sharding some": "sharding is 'some'; use none, zero2 or zero3",
+    "plan --config demo-iapo --sharding zero3": "give --gpus 2 or more",
+    "plan --config demo-iapo --image big": "image is 'big'; give width and height in pixels",
+    "plan --config demo-iapo --model nobody": "no checkpoint 'nobody'",
+    "plan --config demo-iapo --json file.txt": "file.txt already exists",
     # evaluate
     "evaluate --model tiny-student --out out --dtype float8": "dtype is 'float8'; use one of auto",
     "evaluate --model tiny-student --out out --device gpu": "device is 'gpu'; use a name such as cpu",
