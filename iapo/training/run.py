@@ -21,6 +21,7 @@ from iapo.data.sources import Part, read_sources, sources_of
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
+from iapo.evaluation.local import check_fit
 from iapo.records import Sample, Trace
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.policy import Policy, find_checkpoint, load_policy
@@ -31,9 +32,10 @@ from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
+from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.held_out import HeldOut
+from iapo.training.held_out import HeldOut, evaluation_settings
 from iapo.training.keeper import refuse_taken
 from iapo.training.progress import bar, step_progress
 from iapo.training.trainer import IAPOTrainer
@@ -115,6 +117,8 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     device = settings.device
     policy = load_policy(arguments.model, device=str(device))
+    check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
+    check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = _teacher(settings, policy, train_samples, tools)
     # Every process holds the whole policy here; one of them measures it.
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
