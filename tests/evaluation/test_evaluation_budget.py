@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from iapo.rollout.budget import Budget, lengths
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.tools import TOOLS
-from iapo.tools.edits import focus_on_columns_with_mask as mask
 
 TOOL = """
 import iapo
@@ -38,16 +39,21 @@ tool = iapo.define(focus_on_columns_with_mask, axis="columns", style="mask")
 """
 
 
-def larger(image: Image.Image, names: Any, boxes: Any) -> Image.Image:
-    """Returns a larger image."""
-    return mask(image, names, boxes).resize((448, 448))
+def larger(function: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
+    """Has a tool return a larger image; its definition in the prompt stays the same."""
+
+    @functools.wraps(function)
+    def edit(image: Image.Image, names: Any, boxes: Any, **more: Any) -> Image.Image:
+        return function(image, names, boxes, **more).resize((448, 448))
+
+    return edit
 
 
 def test_cut_rollouts_are_counted(student: Policy) -> None:
-    samples = list(generate("vbar", 24, seed=5, question_types=("value",)))
+    samples = [one for family in ("vbar", "hbar") for one in generate(family, 12, seed=5, question_types=("value",))]
     enough = max(one.needed(Budget(24)) for one in lengths(samples, PromptEncoder(student.processor)))
     tools = {
-        name: dataclasses.replace(tool, function=larger) if tool.axis == "columns" else tool
+        name: dataclasses.replace(tool, function=larger(tool.function)) if tool.axis == "columns" else tool
         for name, tool in TOOLS.items()
     }
     limited = EvaluationSettings(24, temperature=1.0, max_sequence_length=enough + 100)
