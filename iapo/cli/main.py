@@ -20,6 +20,7 @@ class Root(Lazy):
     verbs: ClassVar[Mapping[str, str]] = {
         "demo": "Train a tiny student with GRPO and with IAPO, and compare.",
         "train": "Train a policy as a YAML file says.",
+        "doctor": "Look for what would go wrong in a training.",
         "evaluate": "Measure a policy on test sets.",
         "compare": "Train methods with several seeds, and write Table 1.",
         "study": "Studies of training runs: figures and ablations.",

@@ -105,7 +105,9 @@ def longest_sequence(given: int | None, context: int) -> int:
     return context if given is None else given
 
 
-def prompt_blocks(sample: Sample, tools: Mapping[str, ToolDefinition]) -> tuple[Block, ...]:
+def prompt_blocks(
+    sample: Sample, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
+) -> tuple[Block, ...]:
     """Returns the blocks of a sample's standard prompt; without tools, those of an answer in one turn."""
     return build_blocks(sample, tools, INSTRUCTIONS if tools else INSTRUCTIONS_WITHOUT_TOOLS)
 
@@ -127,7 +129,7 @@ def lengths(
     """
     if not samples:
         return []
-    blocks = [prompt_blocks(sample, tools) for sample in samples]
+    blocks = [prompt_blocks(sample, encoder, tools) for sample in samples]
     texts = list(dict.fromkeys(block.text for some in blocks for block in some))
     counted = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     tokens = {text: len(ids) for text, ids in zip(texts, counted, strict=True)}
@@ -158,7 +160,7 @@ def image_tokens(sample: Sample, encoder: PromptEncoder) -> int:
     try:
         return encoder.image_token_counts((sample.image,))[0]
     except InputError as error:
-        raise InputError(f"{_named(sample)}: {error}") from error
+        raise InputError(f"{named(sample)}: {error}") from error
 
 
 def check_lengths(
@@ -193,7 +195,7 @@ def check_lengths(
 
 def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> Length:
     """Returns a length with its prompt encoded in full."""
-    prompt = len(encoder.encode(prompt_blocks(length.sample, tools)).ids)
+    prompt = len(encoder.encode(prompt_blocks(length.sample, encoder, tools)).ids)
     return Length(length.sample, prompt, length.image, length.observation)
 
 
@@ -218,13 +220,14 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
         advice.append(f"have the turns take no more than {sequence - needed + turns} tokens together")
     advice = advice or ["leave the sample out, or offer fewer tools"]
     return (
-        f"{_named(length.sample)}, with an image of {size} pixels, may need {needed} tokens ({length.prompt} of the "
+        f"{named(length.sample)}, with an image of {size} pixels, may need {needed} tokens ({length.prompt} of the "
         f"prompt, {length.image} of them the image; {turns} of the turns{seen}), but a sequence has {sequence}; "
         f"{', or '.join(advice)}"
     )
 
 
-def _named(sample: Sample) -> str:
+def named(sample: Sample) -> str:
+    """Names a sample in a message."""
     return f"sample {sample.id!r} of {sample.source}" if sample.source else f"sample {sample.id!r}"
 
 

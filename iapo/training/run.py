@@ -119,7 +119,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     policy = load_policy(arguments.model, device=str(device))
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
-    teacher, reference = _teacher(settings, policy, train_samples, tools)
+    teacher, reference = make_teacher(settings, policy, train_samples, tools)
     # Every process holds the whole policy here; one of them measures it.
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
     callbacks: list[TrainerCallback] = []
@@ -168,6 +168,15 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
     """Refuses what can be refused without reading data or loading a model."""
     if settings.resume_from_checkpoint is None:
         refuse_taken(settings.output_dir)
+    check_run(arguments, settings)
+
+
+def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
+    """Refuses settings that cannot be, and checkpoints that are not there.
+
+    Raises:
+        InputError: If so.
+    """
     check_settings(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     for name in (arguments.model, teacher, arguments.eval_teacher, local_verifier(settings)):
@@ -175,11 +184,14 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
             find_checkpoint(name)
 
 
-def _teacher(
+def make_teacher(
     settings: IAPOConfig, policy: Policy, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
 ) -> tuple[Policy | None, Reference | None]:
     """Returns the teacher, loaded where the training runs, and what is compared with; with a table there is no
     teacher.
+
+    Raises:
+        InputError: If it cannot be loaded, or a table does not fit the samples.
     """
     if settings.teacher is None and settings.teacher_table is None:
         return None, None
