@@ -17,7 +17,7 @@ from iapo.data.synthetic import generate
 from iapo.grading.outcome import grade
 from iapo.records import Sample, ToolResult
 from iapo.rollout.policy import load_policy, load_processor
-from iapo.rollout.prompt import INSTRUCTIONS, OBSERVATION_EDITED, OBSERVATION_ERROR
+from iapo.rollout.template import find_prompt
 from iapo.tools import TOOLS, execute
 
 STEPS, PROMPTS, GROUP = 6, 4, 8  # optimiser steps; prompts a step; rollouts a prompt
@@ -26,7 +26,7 @@ PENALTY, DECAY = 0.1, 0.01  # lambda_0, and its decay a step
 BLOCKS, UNIFORM = len(TOOLS) + 3, 0.01  # m; eps, the weight of the uniform distribution in a block distribution
 CLIP, BETA = 0.2, 0.01  # clipping of the ratio; weight of the KL to the reference policy
 LEARNING_RATE, WEIGHT_DECAY, GRADIENT_NORM = 2e-4, 0.01, 1.0
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+IMAGE, WORDING = "<|vision_start|><|image_pad|><|vision_end|>", find_prompt("tiny")
 
 
 @dataclass
@@ -65,7 +65,7 @@ def encode(processor, parts, image):
 
 def begin(processor, sample):
     """Begins a rollout with context, image, tools and query; chat scaffolding belongs to the block that it wraps."""
-    context, image = f"<|im_start|>system\n{INSTRUCTIONS}<|im_end|>\n", f"<|im_start|>user\n{IMAGE}"
+    context, image = f"<|im_start|>system\n{WORDING.instructions}<|im_end|>\n", f"<|im_start|>user\n{IMAGE}"
     tools = [f"{tool.text}\n" for tool in TOOLS.values()]
     query = f"QUESTION: {sample.question}<|im_end|>\n<|im_start|>assistant\n"
     return Rollout(sample, *encode(processor, [context, image, *tools, query], sample.image), [sample.image])
@@ -92,7 +92,7 @@ def add_turn_1(processor, rollout, turn):
     first, last = rollout.result.span or (0, 0)
     rollout.in_program = [a < min(b, last) and b > first for a, b in itertools.pairwise(map(len, texts))]
     edited, error = rollout.result.image, str(rollout.result.error).replace("<|", "< |")
-    seen = IMAGE + OBSERVATION_EDITED if edited else OBSERVATION_ERROR.format(error=error)
+    seen = IMAGE + WORDING.observation_edited if edited else WORDING.observation_error.format(error=error)
     ending = "" if turn[-1] == processor.tokenizer.eos_token_id else "<|im_end|>"
     text = f"{ending}\n<|im_start|>user\n{seen}<|im_end|>\n<|im_start|>assistant\n"
     observation, _ = encode(processor, [text], edited)

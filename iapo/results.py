@@ -57,7 +57,7 @@ class Manifest:
     Attributes:
         kind: `training` of `iapo train`, or `evaluation` of `iapo evaluate`.
         config: Resolved configuration: of a training `run` and `training`, of an evaluation `evaluation` (its plan) and
-            `checkpoint`.
+            `checkpoint`; of both `prompt`, the prompt template.
         versions: Versions of Python and of packages.
         seeds: Seeds by what they are of.
         data: Hashes of the data by what they are for.

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from iapo.data.synthetic import generate
 from iapo.records import Sample
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
-from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import TINY, find_prompt
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
 
 
@@ -48,7 +49,7 @@ def corpus() -> Iterator[str]:
             for style in ("highlight", "mask", "draw"):
                 yield call_text(f"focus_on_{axis}_with_{style}", next(iter(sample.column_boxes)), axis)
         yield f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-        yield OBSERVATION_EDITED
+        yield find_prompt(TINY).observation_edited
         yield from ("system\n", "user\n", "assistant\n")
 
 

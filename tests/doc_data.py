@@ -72,6 +72,8 @@ def lay_out(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(small["demo-iapo"] | {"output_dir": f"runs/{name}"}))
     (ablation,) = (one.text for one in blocks(DOCUMENTS["docs/studies.md"]) if one.language == "yaml")
     (folder / "my-ablation.yaml").write_text(ablation)
+    (prompt,) = (one.text for one in blocks(DOCUMENTS["docs/prompts.md"]) if one.language == "yaml")
+    (folder / "my-prompt.yaml").write_text(prompt)
     shutil.copytree(CHECKPOINTS / "tiny-student", folder / "runs/policies/mine")
     for teacher in ("tiny-teacher", "tiny-qwen3-vl-teacher"):
         shutil.copytree(CHECKPOINTS / teacher, folder / f"runs/tiny/{teacher}-protocol")

@@ -29,6 +29,7 @@ from PIL import Image
 
 from iapo.cli.main import app
 from iapo.data.loading import load, strict
+from iapo.rollout.template import read_prompt
 
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
@@ -242,7 +243,7 @@ def test_make_has_a_recipe(command: str) -> None:
 
 
 def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a training, or, where they have groups, of an ablation."""
+    """Of a training, or, where they have groups, of an ablation, or, where they have a question, of a prompt."""
     from iapo.experiments.ablations import check_variants, read_ablation
     from iapo.training.settings import parse
 
@@ -256,6 +257,9 @@ def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkey
         if block in ablations:
             file.write_text(block.text)
             check_variants(read_ablation(str(file)))
+        elif "question" in yaml.safe_load(block.text):
+            file.write_text(block.text)
+            assert read_prompt(file).name == "my-prompt"
         else:
             file.write_text(yaml.safe_dump({"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}) + block.text)
             parse(str(file))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import checkpoint, offered
+from iapo.cli.checks import checkpoint, offered, prompt
 from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
 from iapo.errors import InputError, unknown
 
@@ -56,6 +56,10 @@ def attribute(
     tools: Annotated[
         str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's, or the six.")
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the run's or student's own."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the models; the CPU if not given.")] = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -86,7 +90,7 @@ def attribute(
     from iapo.studies.attribute import run_attribute
     from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
 
-    changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools}
+    changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools, "prompt": prompt}
     plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens})
     if sample is not None:
         chosen = read_sample(sample)

@@ -38,6 +38,15 @@ def offered(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
+def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuses a prompt that is not there, or no template (`iapo.rollout.template.find_prompt`)."""
+    if value is not None:
+        from iapo.rollout.template import find_prompt
+
+        find_prompt(value)
+    return value
+
+
 def check_source(name: str) -> None:
     """Refuses the name of a test set that cannot be one, without reading it.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered
+from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
@@ -37,6 +37,10 @@ def evaluate(
     tools: Annotated[
         str | None,
         typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the six."),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the checkpoint's, or tools."),
     ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     temperature: Annotated[
@@ -99,6 +103,7 @@ def evaluate(
         size=size,
         question_types=question_types,
         tools="none" if no_tools else tools,
+        prompt=prompt,
         temperature=temperature,
         top_p=top_p,
         repeats=repeats,

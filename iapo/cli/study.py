@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
-from iapo.cli.checks import check_sets, checkpoint, offered
+from iapo.cli.checks import check_sets, checkpoint, offered, prompt
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
@@ -38,6 +38,9 @@ def study_misuse(
     tools: Annotated[
         str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's own.")
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the run's own.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the policies; the CPU if not given.")] = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -59,7 +62,7 @@ def study_misuse(
     from iapo.studies.misuse import study_misuse
 
     changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}
-    changes |= {"families": chosen, "temperature": temperature}
+    changes |= {"families": chosen, "temperature": temperature, "prompt": prompt}
     write_json(json, study_misuse(runs, out, changes, device=device))
 
 

@@ -9,10 +9,10 @@ import typer
 
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint
-from iapo.cli.options import Json, Quiet, at_least, folder, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, write_json
 from iapo.errors import InputError, unknown
 
-app = make_app(help="The packaged tiny models.")
+app = make_app(help="The packaged tiny models, and stand-ins of published checkpoints.")
 
 
 @app.command("build", cls=Verb)
@@ -81,3 +81,36 @@ def tiny_evaluate(
     from iapo.tiny.command import evaluate_models
 
     write_json(json, evaluate_models(names, chosen, samples=samples, seed=seed, temperature=temperature))
+
+
+@app.command("stand-in", cls=Verb)
+def tiny_stand_in(
+    name: Annotated[str, typer.Argument(help="Checkpoint: qwen2.5-vl-3b, qwen2.5-vl-7b, qwen3-vl-4b or qwen3-vl-8b.")],
+    out: Annotated[Path, typer.Option(callback=free, help="Folder to write.")],
+    size: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("tiny", "wide", "full"),
+            help="Size: tiny, wide (two true layers) or full (the published shape, 7 to 18 GB).",
+        ),
+    ] = "tiny",
+    ranks: Annotated[
+        Path | None, typer.Option(help="File qwen.tiktoken; the package dashscope's if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the weights.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a published checkpoint's folder with random weights: true tokenizer, chat format, limits and key names.
+
+    For example: iapo tiny stand-in qwen2.5-vl-3b --out runs/student-3b
+    """
+    from iapo.standins.shapes import SIZES, STAND_INS
+
+    if name not in STAND_INS:
+        raise unknown("checkpoint", name, STAND_INS)
+    if ranks is not None and not ranks.is_file():
+        raise InputError(f"there is no file of ranks {ranks}; give qwen.tiktoken")
+    from iapo.standins.folder import make_stand_in
+
+    count = make_stand_in(name, out, size=SIZES[SIZES.index(size)], ranks=ranks, seed=seed)
+    typer.echo(f"{out}: {name}, {size}, {count / 1e6:.1f} million random parameters")

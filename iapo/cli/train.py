@@ -18,7 +18,9 @@ app = make_app()
 @app.command(cls=Verb, context_settings=SETTINGS)
 def train(
     context: typer.Context,
-    config: Annotated[str | None, typer.Option(help="YAML file, or the name of a packaged one; needed.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="YAML files or packaged names, with commas between; a later one wins. Needed.")
+    ] = None,
     list_settings: Annotated[
         bool, typer.Option("--list-settings", help="List every setting that can be given, and stop.")
     ] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 """The kinds of files that hold rows."""
 
 SOLUTION_COLUMNS = frozenset(
-    {"thoughts", "edited_image", "focus_areas_bbox", "focus_areas", "text_html_table", "text_markdown_table"}
+    {"thoughts", "edited_image", "focus_areas_bbox", "focus_areas", "text_html_table", "text_markdown_table", "turns"}
 )
-"""Columns that give the solution away, steps to it or the table as text; they are never read."""
+"""Columns that give the solution away, steps to it or the table as text; only transcripts are read with them."""
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 _BATCH = 16
@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         number: Number from 1; the line's number in a JSONL file.
-        fields: Its columns, without `SOLUTION_COLUMNS`.
+        fields: Its columns, without `SOLUTION_COLUMNS` unless they were asked for.
         file: The file's name, or the hub id and split.
         folder: Folder that image paths start from; None on the hub.
         key: Its key, in a JSON file that is a map from id to row.
@@ -61,8 +61,12 @@ def stem_of(file: str) -> str:
     return _SHARD.sub("", path.stem if path.suffix in SUFFIXES else path.name)
 
 
-def read_rows(path: Path) -> Iterator[Row | Damage]:
+def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
     """Yields the rows of a file in its order; a JSON file is held in memory, the others are not.
+
+    Args:
+        path: The file.
+        solutions: Whether rows keep `SOLUTION_COLUMNS` and whole conversations.
 
     Raises:
         InputError: If the file's name ends in none of `SUFFIXES`.
@@ -70,23 +74,32 @@ def read_rows(path: Path) -> Iterator[Row | Damage]:
     readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json}
     if path.suffix not in readers:
         raise InputError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
-    return readers[path.suffix](path)
+    rows = readers[path.suffix](path, solutions)
+    return rows if solutions else (_hidden(row) for row in rows)
 
 
-def columns_of(path: Path) -> frozenset[str]:
-    """Returns the columns of a file: of its schema, or of its first readable rows; without `SOLUTION_COLUMNS`.
+def _hidden(row: Row | Damage) -> Row | Damage:
+    return row if isinstance(row, Damage) else replace(row, fields=without_solution(row.fields))
+
+
+def columns_of(path: Path, *, solutions: bool = False) -> frozenset[str]:
+    """Returns the columns of a file: of its schema, or of its first readable rows.
+
+    Args:
+        path: The file.
+        solutions: Whether `SOLUTION_COLUMNS` are among them.
 
     Raises:
         InputError: If the file cannot be read, or has no rows to tell.
     """
     if path.suffix == ".parquet":
         try:
-            return frozenset(pq.read_schema(path).names) - SOLUTION_COLUMNS
+            return frozenset(pq.read_schema(path).names) - (frozenset() if solutions else SOLUTION_COLUMNS)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
     names: set[str] = set()
     reasons = []
-    for row in islice(read_rows(path), _PEEK):
+    for row in islice(read_rows(path, solutions=solutions), _PEEK):
         if isinstance(row, Damage):
             reasons.append(row.reason)
         else:
@@ -107,19 +120,19 @@ def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _read_parquet(path: Path) -> Iterator[Row | Damage]:
+def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     number = 0
     try:
         # Buffered ahead, all row groups would stay in memory to the end.
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            names = [name for name in file.schema_arrow.names if name not in SOLUTION_COLUMNS]
+            names = [name for name in file.schema_arrow.names if solutions or name not in SOLUTION_COLUMNS]
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 for fields in _unpacked(batch):
                     number += 1
                     if isinstance(fields, str):
                         yield Damage(number, None, fields, path.name)
                     else:
-                        yield Row(number, without_solution(fields), path.name, path.parent)
+                        yield Row(number, fields, path.name, path.parent)
     except (pa.ArrowException, OSError) as error:
         reason = f"the file cannot be read as parquet{' from here on' if number else ''}: {_first_line(error)}"
         yield Damage(number + 1 if number else 0, None, reason, path.name)
@@ -187,14 +200,14 @@ def _row(number: int, value: Any, path: Path, key: str | None = None) -> Row | D
         return Damage(
             number, key, "the row holds half of a surrogate pair, such as \\ud800, which is no text", path.name
         )
-    return Row(number, without_solution(value), path.name, path.parent, key)
+    return Row(number, value, path.name, path.parent, key)
 
 
 def _text(data: bytes, first: bool) -> str:
     return data.decode("utf-8-sig" if first else "utf-8")
 
 
-def _read_lines(path: Path) -> Iterator[Row | Damage]:
+def _read_lines(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -208,7 +221,7 @@ def _read_lines(path: Path) -> Iterator[Row | Damage]:
             yield row
 
 
-def _read_json(path: Path) -> Iterator[Row | Damage]:
+def _read_json(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     try:
         value = json.loads(_text(path.read_bytes(), True), object_pairs_hook=_object)
     except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from iapo.rollout.budget import Budget, check_lengths, context_length, longest_s
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, rollout
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -131,9 +132,17 @@ def same_randomness() -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def make_generator(policy: Policy, settings: EvaluationSettings) -> tuple[PromptEncoder, Generate]:
-    """Returns a policy's encoder, and its `generate` as the settings want it."""
-    encoder = PromptEncoder(policy.processor)
+def make_generator(
+    policy: Policy, settings: EvaluationSettings, template: PromptTemplate | None = None
+) -> tuple[PromptEncoder, Generate]:
+    """Returns a policy's encoder, and its `generate` as the settings want it.
+
+    Args:
+        policy: The policy.
+        settings: Settings of its generation.
+        template: Template of the prompts; the policy's own if None.
+    """
+    encoder = PromptEncoder(policy.processor, template)
     generate = make_generate(
         policy,
         encoder,

@@ -21,7 +21,8 @@ from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_policy, prompt_of
+from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.storage import read_lines, read_records, write_lines
 from iapo.tools import offered_tools
@@ -40,6 +41,8 @@ class EvaluationPlan:
         sets: Names of test sets (`iapo.data.sources`).
         source: Source of their samples.
         tools: The offered tools (`iapo.tools.offered_tools`); None offers the six, `none` has the answer in one turn.
+        prompt: Prompt template (`iapo.rollout.template.find_prompt`); None takes the one beside the checkpoint, else
+            `tools`.
         repeats: Number of times each sample is rolled out; more than one only makes sense where it samples.
         generation: Settings of its generation; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
@@ -51,6 +54,7 @@ class EvaluationPlan:
     sets: tuple[str, ...]
     source: SourceSettings = field(default_factory=SourceSettings)
     tools: str | None = None
+    prompt: str | None = None
     repeats: int = 1
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
@@ -64,6 +68,8 @@ class EvaluationPlan:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         offered_tools(self.tools)
+        if self.prompt is not None:
+            find_prompt(self.prompt)
         if self.generation.batch_size < 1:
             raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
         if self.repeats > 1 and self.generation.temperature == 0:
@@ -80,6 +86,7 @@ def make_plan(
     size: int,
     question_types: str,
     tools: str | None,
+    prompt: str | None,
     temperature: float,
     top_p: float,
     repeats: int,
@@ -120,6 +127,7 @@ def make_plan(
         sets=split_list(sets),
         source=SourceSettings(count, data_seed, split, size, split_list(question_types)),
         tools=tools,
+        prompt=prompt,
         repeats=repeats,
         generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
         endpoint=asked,
@@ -144,7 +152,8 @@ def run_evaluation(
 ) -> SetsEvaluation:
     """Evaluates, or goes on with an evaluation that was stopped, and writes the run folder.
 
-    The folder holds `manifest.json` (the plan), `traces.jsonl` (appended as rollouts end) and `evaluation.json`.
+    The folder holds `manifest.json` (the plan and the whole prompt template), `traces.jsonl` (appended as rollouts
+    end) and `evaluation.json`.
     A stopped evaluation that is run again ends with the same result as one that was never stopped.
 
     Args:
@@ -211,16 +220,23 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
-        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools)
-    policy = load_policy(plan.model, device=plan.device)
+        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
+    policy = load_policy(plan.model, device=plan.device, prompt=plan.prompt)
     check_fit(policy, samples, plan.generation, tools)
     return local_solver(policy, plan.generation, tools)
+
+
+def _template(plan: EvaluationPlan) -> PromptTemplate:
+    if plan.endpoint is not None:
+        return find_prompt(plan.prompt or DEFAULT)
+    return prompt_of(plan.model, plan.prompt)
 
 
 def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> dict[str, Any]:
     """Refuses a folder that holds something else; returns what the manifest of this evaluation says of it."""
     path = out / MANIFEST
-    config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan)}
+    prompt = _template(plan).to_json()
+    config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan), "prompt": prompt}
     # As JSON gives it back.
     wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
     if path.exists():
@@ -237,11 +253,12 @@ def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) ->
 
 def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
-    key.
+    key, and of the prompt its wording and not where it was found.
     """
-    config, plan = found["config"], found["config"]["evaluation"]
+    # Earlier versions knew one prompt.
+    config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
-    plan = {name: value for name, value in plan.items() if name != "concurrency"}
+    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt")}
     return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
 
 

@@ -14,14 +14,8 @@ from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
 from iapo.grading.outcome import grade
 from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import (
-    INSTRUCTIONS,
-    INSTRUCTIONS_WITHOUT_TOOLS,
-    OBSERVATION_EDITED,
-    OBSERVATION_ERROR,
-    build_blocks,
-    to_messages,
-)
+from iapo.rollout.prompt import build_blocks, to_messages
+from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt
 from iapo.rollout.turns import answer
 from iapo.tools import TOOLS, ToolDefinition, execute
 
@@ -56,18 +50,24 @@ def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[st
     return without_tools
 
 
-def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str, ToolDefinition] = TOOLS) -> Solver:
+def endpoint_solver(
+    endpoint: ChatEndpoint,
+    concurrency: int,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    template: PromptTemplate | None = None,
+) -> Solver:
     """Solves with an endpoint, several samples at a time; tool programs are carried out here.
 
     Args:
         endpoint: The endpoint; its failure ends the solving with `iapo.endpoints.chat.EndpointError`.
         concurrency: Number of samples that are under way at once.
         tools: The offered tools; none: one turn with the answer.
+        template: Template of the prompts; `tools` if None.
     """
 
     def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         with ThreadPoolExecutor(concurrency) as pool:
-            futures = [pool.submit(solve_by_chat, endpoint, sample, tools) for sample in samples]
+            futures = [pool.submit(solve_by_chat, endpoint, sample, tools, template) for sample in samples]
             try:
                 for future in futures:
                     yield future.result()
@@ -79,24 +79,30 @@ def endpoint_solver(endpoint: ChatEndpoint, concurrency: int, tools: Mapping[str
     return solve
 
 
-def solve_by_chat(chat: Chat, sample: Sample, tools: Mapping[str, ToolDefinition] = TOOLS) -> Trace:
+def solve_by_chat(
+    chat: Chat,
+    sample: Sample,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    template: PromptTemplate | None = None,
+) -> Trace:
     """Returns one graded rollout with a chat model; the same prompt and observation that a model in memory gets.
 
     Args:
         chat: Gives the next turn.
         sample: The question and image.
         tools: The offered tools; none: one turn with the answer.
+        template: Template of the prompt; `tools` if None.
     """
-    blocks = build_blocks(sample, tools, INSTRUCTIONS if tools else INSTRUCTIONS_WITHOUT_TOOLS)
-    messages = to_messages(blocks)
+    template = find_prompt(DEFAULT) if template is None else template
+    messages = to_messages(build_blocks(sample, tools, template))
     turn_1, turn_2 = chat(messages), None
-    result = execute(turn_1, sample, tools) if tools else ToolResult("no_call")
+    result = execute(turn_1, sample, tools, lenient=template.lenient) if tools else ToolResult("no_call")
     if result.status != "no_call":
-        observation: list[dict[str, Any]] = [{"type": "text", "text": OBSERVATION_EDITED}]
+        observation: list[dict[str, Any]] = [{"type": "text", "text": template.observation_edited}]
         if result.image is not None:
             observation.insert(0, {"type": "image", "image": result.image})
         else:
-            observation[0]["text"] = OBSERVATION_ERROR.replace("{error}", result.error or "")
+            observation[0]["text"] = template.observation_error.replace("{error}", result.error or "")
         messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
         turn_2 = chat(messages)
     return _graded(Trace(sample, turn_1, result, turn_2))

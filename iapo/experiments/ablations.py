@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from iapo.errors import InputError
 from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
 from iapo.training.arguments import RunArguments
-from iapo.training.files import CONFIGS, find_yaml, read_yaml
+from iapo.training.files import CONFIGS, find_yaml
 from iapo.training.settings import Changes, check, parse, typed
+from iapo.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from iapo.training.config import IAPOConfig

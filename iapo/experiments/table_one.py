@@ -18,6 +18,7 @@ from rich.text import Text
 
 from iapo.errors import InputError
 from iapo.estimates import average, mean_over_seeds
+from iapo.experiments.paper import on_paper_sets, paper_average
 from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, write_result
 from iapo.storage import write_text
 
@@ -89,7 +90,8 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
     Returns:
         `sets`, `reference`, and `rows`, each with `group`, `name`, `seeds` (how many; 0 where nothing is trained),
         `accuracy` and `difference` (None where there is no common seed, or the runs are the reference's own), both by
-        test set and `average`.
+        test set and `average`, and `paper` (the paper's average; None where it has no such row, or the test sets are
+        not its six).
 
     Raises:
         InputError: If the rows are not on the same samples.
@@ -99,6 +101,7 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
             raise InputError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
     base = next(row for row in rows if (row.name, row.group) == (reference, group))
     written = []
+    paper = on_paper_sets(rows[0].data)
     for row in rows:
         seeds = sum(seed is not None for seed in row.runs)
         own = row.runs is base.runs
@@ -111,6 +114,7 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
                 "seeds": seeds,
                 "accuracy": _columns(list(row.runs.values())),
                 "difference": _columns(differences, shares=False) if differences else None,
+                "paper": paper_average(row.name) if paper else None,
             }
         )
     return {"sets": list(rows[0].data), "reference": reference, "rows": written}
@@ -137,7 +141,8 @@ def text_table(found: Mapping[str, Any]) -> Table:
     title = f"Accuracy in percent, 95% intervals; differences to {found['reference']}, paired by seed"
     table = Table(title=title)
     headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
-    for heading in headings:
+    paper = on_paper_sets(found["sets"])
+    for heading in [*headings, "average in the paper"] if paper else headings:
         table.add_column(heading, overflow="fold")
     group = ""
     for row in found["rows"]:
@@ -147,7 +152,9 @@ def text_table(found: Mapping[str, Any]) -> Table:
             table.add_row(Text(group, style="italic"))
         accuracies = [_percent(row["accuracy"][key]) for key in _headings(found)]
         difference = "" if row["difference"] is None else _percent(row["difference"][AVERAGE], "+")
-        table.add_row(row["name"], str(row["seeds"] or "-"), *accuracies, difference)
+        theirs = row.get("paper")
+        beside = ["-" if theirs is None else f"{100 * theirs:.1f}"] if paper else []
+        table.add_row(row["name"], str(row["seeds"] or "-"), *accuracies, difference, *beside)
     if any(_over_samples(row) for row in found["rows"]):
         table.caption = "*: one run, or equal runs; the interval is over samples and tells nothing about seeds"
     return table
@@ -156,21 +163,28 @@ def text_table(found: Mapping[str, Any]) -> Table:
 def latex_table(found: Mapping[str, Any]) -> str:
     """Returns the table as a LaTeX `tabular`, which needs no package."""
     headings = _headings(found)
+    paper = on_paper_sets(found["sets"])
+    last = [f"$-$ {_escape(found['reference'])}", *(["paper"] if paper else [])]
     lines = [
-        r"% Accuracy in percent with 95% intervals; the last column is the paired difference to the reference.",
-        r"\begin{tabular}{lr" + "l" * (len(headings) + 1) + "}",
+        r"% Accuracy in percent with 95% intervals, and the paired difference to the reference.",
+        r"\begin{tabular}{lr" + "l" * (len(headings) + len(last)) + "}",
         r"\hline",
-        " & ".join(["", "seeds", *map(_escape, headings), f"$-$ {_escape(found['reference'])}"]) + r" \\",
+        " & ".join(["", "seeds", *map(_escape, headings), *last]) + r" \\",
         r"\hline",
     ]
     group = ""
     for row in found["rows"]:
         if row["group"] != group:
             group = row["group"]
-            lines += [r"\hline", rf"\multicolumn{{{len(headings) + 3}}}{{l}}{{\emph{{{_escape(group)}}}}} \\"]
+            lines += [
+                r"\hline",
+                rf"\multicolumn{{{len(headings) + 2 + len(last)}}}{{l}}{{\emph{{{_escape(group)}}}}} \\",
+            ]
         cells = [_escape(row["name"]), str(row["seeds"] or "--")]
         cells += [_latex(row["accuracy"][key]) for key in headings]
         cells.append("" if row["difference"] is None else _latex(row["difference"][AVERAGE], "+"))
+        if paper:
+            cells.append("--" if row["paper"] is None else f"${100 * row['paper']:.1f}$")
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
 
@@ -182,11 +196,22 @@ def csv_table(found: Mapping[str, Any]) -> str:
     ends = ("value", "low", "high", "over")
     grouped = any(row["group"] for row in found["rows"])
     heads = ["group", "row"] if grouped else ["row"]
-    writer.writerow([*heads, "seeds", "set", *(f"{what}_{end}" for what in ("accuracy", "difference") for end in ends)])
+    paper = on_paper_sets(found["sets"])
+    writer.writerow(
+        [
+            *heads,
+            "seeds",
+            "set",
+            *(f"{what}_{end}" for what in ("accuracy", "difference") for end in ends),
+            *(["paper"] if paper else []),
+        ]
+    )
     for row in found["rows"]:
         for key in _headings(found):
             cells = [row["accuracy"][key][end] for end in ends]
             cells += ["" if row["difference"] is None else row["difference"][key][end] for end in ends]
+            if paper:
+                cells.append("" if key != AVERAGE or row["paper"] is None else row["paper"])
             writer.writerow(
                 [*(row[head] for head in (["group", "name"] if grouped else ["name"])), row["seeds"], key, *cells]
             )

@@ -17,7 +17,7 @@ from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
 from iapo.results import EVALUATION, read_result, write_result
-from iapo.training.files import find_config
+from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def run_trials(
             question_types=tuple(arguments.question_types),
         ),
         tools=arguments.tools,
+        prompt=arguments.prompt,
         repeats=budget.repeats,
         generation=EvaluationSettings(
             settings.max_turn_tokens or settings.max_completion_length,
@@ -176,8 +177,9 @@ def run_trials(
             folder = out / trial.name / f"seed-{seed}"
             own = {**budget.settings, **trial.settings, "seed": seed, "output_dir": str(folder)}
             arguments, training = parse(budget.config, own)
-            # A policy is measured with the tools that it was trained with.
-            trained = dataclasses.replace(plan, model=str(folder / "policy"), tools=arguments.tools)
+            # A policy is measured with the tools and the prompt that it was trained with.
+            policy = str(folder / "policy")
+            trained = dataclasses.replace(plan, model=policy, tools=arguments.tools, prompt=arguments.prompt)
             jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, own, training.max_steps))
     run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
     rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}
@@ -203,7 +205,7 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
 
 
 def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
-    text = find_config(budget.config).read_text()
+    text = "".join(path.read_text() for path, _ in layers_of(budget.config))
     now: dict[str, Any] = {
         "settings": dict(budget.settings),
         "config": budget.config,
@@ -243,7 +245,9 @@ def _read_comparison(path: Path) -> dict[str, Any]:
     found = read_result(path, "comparison")
     settings: Changes = found["settings"] if "settings" in found else found.pop("flags", ())
     trials = {name: typed(some) for name, some in found.get("trials", {}).items()}
-    return {**found, "settings": typed(settings or {}), "trials": trials}
+    # Earlier versions had no setting of the prompt.
+    plan = {"plan": {"prompt": None, **found["plan"]}} if "plan" in found else {}
+    return {**found, **plan, "settings": typed(settings or {}), "trials": trials}
 
 
 def _job(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.divergence import kl_divergence, worst_divergence
 from iapo.attribution.settings import AttributionSettings
+from iapo.errors import InputError
 from iapo.records import Grid
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
@@ -53,6 +54,9 @@ class Alignment:
 
     Attributes:
         reference: Source of the teacher's distributions.
+
+    Raises:
+        InputError: If student and teacher are asked with different prompt templates.
     """
 
     def __init__(
@@ -67,6 +71,13 @@ class Alignment:
         self.reference: Reference = (
             StudentCall(teacher, encoder, self.settings, tools) if isinstance(teacher, Policy) else teacher
         )
+        # One of the user's own need not have a template.
+        asked = getattr(self.reference, "template", encoder.template)
+        if asked != encoder.template:
+            raise InputError(
+                f"the teacher is asked with the prompt {asked.name!r} and the student with {encoder.template.name!r}; "
+                "their blocks cannot be compared, make the reference with the student's template"
+            )
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout]) -> list[Measured]:
         """Attributes each rollout's call by student and teacher.

@@ -12,7 +12,7 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.records import Sample, ToolResult
-from iapo.rollout.prompt import INSTRUCTIONS, INSTRUCTIONS_WITHOUT_TOOLS, Block, PromptEncoder, build_blocks
+from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.tools import TOOLS, ToolDefinition
 
 _ENCODED = 16
@@ -105,13 +105,6 @@ def longest_sequence(given: int | None, context: int) -> int:
     return context if given is None else given
 
 
-def prompt_blocks(
-    sample: Sample, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
-) -> tuple[Block, ...]:
-    """Returns the blocks of a sample's standard prompt; without tools, those of an answer in one turn."""
-    return build_blocks(sample, tools, INSTRUCTIONS if tools else INSTRUCTIONS_WITHOUT_TOOLS)
-
-
 def lengths(
     samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
 ) -> list[Length]:
@@ -129,7 +122,7 @@ def lengths(
     """
     if not samples:
         return []
-    blocks = [prompt_blocks(sample, encoder, tools) for sample in samples]
+    blocks = [build_blocks(sample, tools, encoder.template) for sample in samples]
     texts = list(dict.fromkeys(block.text for some in blocks for block in some))
     counted = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     tokens = {text: len(ids) for text, ids in zip(texts, counted, strict=True)}
@@ -195,7 +188,7 @@ def check_lengths(
 
 def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> Length:
     """Returns a length with its prompt encoded in full."""
-    prompt = len(encoder.encode(prompt_blocks(length.sample, encoder, tools)).ids)
+    prompt = len(encoder.encode(build_blocks(length.sample, tools, encoder.template)).ids)
     return Length(length.sample, prompt, length.image, length.observation)
 
 

@@ -21,6 +21,8 @@ from iapo.rollout.loading import (
     load_model,
     optional_file,
 )
+from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt, read_prompt
+from iapo.rollout.template import FILE as PROMPT_FILE
 
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
@@ -37,9 +39,13 @@ class ImageTextProcessor(Qwen2_5_VLProcessor):
     patch size (14 and 16), the mean and the deviation of pixels. Only videos are written into the text differently.
     What is saved bears the names of the published classes and has the settings of the video part, so that it opens
     where this package is not installed.
+
+    Attributes:
+        prompt: Prompt template that the model knows, saved as `prompt.yaml` beside it; None: it brings none.
     """
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        self.prompt: PromptTemplate | None = None
         self.image_token = "<|image_pad|>"
         self.video_token = "<|video_pad|>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
@@ -79,6 +85,8 @@ class ImageTextProcessor(Qwen2_5_VLProcessor):
         # How it was loaded is not how it is.
         tokenizer = {k: v for k, v in tokenizer.items() if k not in ("is_local", "local_files_only")}
         _write_json(tokenizer_file, {**tokenizer, **named})
+        if self.prompt is not None:
+            self.prompt.write(folder)
         return written
 
 
@@ -88,6 +96,11 @@ class Policy:
 
     model: PreTrainedModel
     processor: ProcessorMixin
+
+    @property
+    def template(self) -> PromptTemplate:
+        """The prompt template that it is asked with: the one that its processor brings along, else `tools`."""
+        return getattr(self.processor, "prompt", None) or find_prompt(DEFAULT)
 
 
 def resolve(name: str) -> str:
@@ -101,19 +114,51 @@ def packaged() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
-def load_processor(name: str, settings: LoadSettings | None = None) -> ProcessorMixin:
+def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: str | None = None) -> PromptTemplate:
+    """Says which prompt template a checkpoint is asked with, reading no more than its `prompt.yaml`.
+
+    Args:
+        name: A packaged checkpoint, a local folder or a hub id; also an adapter's, whose base counts where it has none.
+        prompt: Template of one's own choice (`iapo.rollout.template.find_prompt`), which counts before all else.
+        revision: Its branch, tag or commit on the hub.
+
+    Returns:
+        The chosen one, else the one beside the checkpoint, as trainings save it, else `tools`.
+
+    Raises:
+        InputError: If there is no such template, or the file beside the checkpoint is none.
+    """
+    if prompt is not None:
+        return find_prompt(prompt)
+    path = resolve(name)
+    # What is neither a folder nor a hub id is refused where it is loaded.
+    known = Path(path).is_dir() or path.count("/") == 1
+    beside = optional_file(path, PROMPT_FILE, revision) if known else None
+    if known and beside is None and (base := adapter_base(path, revision)) is not None:
+        return prompt_of(base[0], None, base[1])
+    try:
+        return find_prompt(DEFAULT) if beside is None else read_prompt(Path(beside))
+    except InputError as error:
+        raise InputError(f"{error}; or set prompt, {DEFAULT} for example, which counts instead") from error
+
+
+def load_processor(
+    name: str, settings: LoadSettings | None = None, *, prompt: str | PromptTemplate | None = None
+) -> ProcessorMixin:
     """Loads the processor of a checkpoint, without torchvision.
 
     Args:
         name: A packaged checkpoint, a local folder or a hub id.
         settings: Its revision, and the limits of its images.
+        prompt: Prompt template (`prompt_of`); the checkpoint's own, else `tools`, if None.
 
     Raises:
         InputError: If its image processor, its tokenizer, a token of images or the chat template is missing, or the
-            limits do not fit.
+            limits do not fit; or as `prompt_of`.
     """
     settings = settings or LoadSettings()
     path = resolve(name)
+    template = prompt_of(name, prompt, settings.model_revision)
     revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
     try:
         processor = ImageTextProcessor.from_pretrained(path, **revision)
@@ -134,6 +179,7 @@ def load_processor(name: str, settings: LoadSettings | None = None) -> Processor
             f"{name} has image patches of {processor.image_processor.patch_size} pixels; 14 or 16 are known"
         )
     limit_pixels(processor, settings)
+    processor.prompt = template
     return processor
 
 
@@ -178,7 +224,13 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
     return path
 
 
-def load_policy(name: str, settings: LoadSettings | None = None, *, device: str | None = None) -> Policy:
+def load_policy(
+    name: str,
+    settings: LoadSettings | None = None,
+    *,
+    device: str | None = None,
+    prompt: str | PromptTemplate | None = None,
+) -> Policy:
     """Loads a vision-language model and its processor.
 
     Args:
@@ -186,24 +238,28 @@ def load_policy(name: str, settings: LoadSettings | None = None, *, device: str 
             an adapter (PEFT), which is loaded with its base.
         settings: Settings of the loading.
         device: Device of the model, instead of the settings' one.
+        prompt: Prompt template that it is asked with: a packaged name, a YAML file, or a loaded one; that beside the
+            checkpoint, as trainings save it, else `tools`, if None (docs/prompts.md).
 
     Raises:
-        InputError: As `find_checkpoint`, `load_processor` and `iapo.rollout.loading.load_model`; or if the model has
-            fewer tokens than its tokenizer.
+        InputError: As `find_checkpoint`, `prompt_of`, `load_processor` and `iapo.rollout.loading.load_model`; or if the
+            model has fewer tokens than its tokenizer.
     """
     settings = settings or LoadSettings()
     if device is not None:
         settings = replace(settings, device=device)
     path = find_checkpoint(name, settings.model_revision)
+    template = prompt_of(path, prompt, settings.model_revision)
     base = adapter_base(path, settings.model_revision)
     if base is None:
-        processor = load_processor(path, settings)
+        processor = load_processor(path, settings, prompt=template)
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
         # A trained adapter has its processor beside it, one from elsewhere has not.
         beside = optional_file(path, "tokenizer_config.json", settings.model_revision)
-        processor = load_processor(base_path, at_base) if beside is None else load_processor(path, settings)
+        home, at = (base_path, at_base) if beside is None else (path, settings)
+        processor = load_processor(home, at, prompt=template)
         model = add_adapter(load_model(base_path, at_base), path, settings)
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
     if tokens > rows:

@@ -18,6 +18,7 @@ from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
 from iapo.records import Sample, ToolResult
+from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
 BlockType = Literal["context", "query", "image", "tool"]
-
-INSTRUCTIONS = (
-    "You answer questions about charts and tables. First write a Python code block that calls the tools on image_1 "
-    "and ends in display(...). You then see the edited picture. End with FINAL ANSWER: your answer. TERMINATE."
-)
-INSTRUCTIONS_WITHOUT_TOOLS = (
-    "You answer questions about charts and tables. Look at the picture, reason, and end with FINAL ANSWER: your "
-    "answer. TERMINATE."
-)
-OBSERVATION_EDITED = "OBSERVATION: the edited picture is shown. Answer the question now."
-OBSERVATION_ERROR = "OBSERVATION: {error} Answer the question now."
 
 # Stands for the model's own first turn while the template's text after it is found; any unusual text would do.
 _TURN = "\u241ethe first turn\u241e"
@@ -85,28 +75,32 @@ class EncodedPrompt:
 def build_blocks(
     sample: Sample,
     tools: Mapping[str, ToolDefinition] = TOOLS,
-    instructions: str = INSTRUCTIONS,
+    template: PromptTemplate | None = None,
 ) -> tuple[Block, ...]:
-    """Lays out the standard prompt: instructions, picture, one block per tool definition, question.
+    """Lays a prompt out: instructions, image, a block a tool definition and a worked example, question.
 
     Args:
-        sample: The question and picture.
-        tools: The offered tools, one block each, in this order.
-        instructions: Instructions to the agent, as the system message.
+        sample: The question and image.
+        tools: The offered tools, one block each, in this order; none: the answer is asked for in one turn.
+        template: Template of the wording and the order; that of the packaged tiny models if None.
 
     Returns:
-        The blocks, in prompt order; the first is the system message, the others are the user's. Where the sample says
-        `list_names` and tools are offered, the query names what `columns_bbox` and `rows_bbox` hold; it is no block of
-        its own, so that all prompts with the same tools have the same number of blocks.
+        The blocks, in prompt order; the first is the system message, the others are the user's. The names that
+        `columns_bbox` and `rows_bbox` hold are told in the query; they are no block of their own, so that all prompts
+        with the same tools have the same blocks.
     """
-    blocks = [Block("context", "context", instructions), Block("image", "image_1", image=sample.image)]
-    blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in tools.items()]
-    question = f"QUESTION: {sample.question}"
-    if sample.list_names and tools:
-        names = (f"columns_bbox: {', '.join(sample.column_boxes)}", f"rows_bbox: {', '.join(sample.row_boxes)}")
-        question = "\n".join((*names, question))
-    blocks.append(Block("query", "query", question))
-    return tuple(blocks)
+    template = find_prompt(TINY) if template is None else template
+    parts: dict[str, list[Block]] = {
+        "image": [Block("image", "image_1", image=sample.image)],
+        "tools": [Block("tool", f"tool:{name}", template.tool_text(tool)) for name, tool in tools.items()],
+        "examples": [],
+        "question": [Block("query", "query", template.question_text(sample, with_tools=bool(tools)))],
+    }
+    if tools:
+        parts["examples"] = [Block("context", f"example:{one.name}", one.text) for one in template.examples_for(tools)]
+    instructions = template.instructions if tools else template.instructions_without_tools
+    rest = itertools.chain.from_iterable(parts[part] for part in template.order)
+    return (Block("context", "context", instructions), *rest)
 
 
 def to_messages(blocks: Sequence[Block]) -> list[dict[str, Any]]:
@@ -130,13 +124,18 @@ class PromptEncoder:
     Args:
         processor: A Qwen-VL style processor: its tokenizer is a fast one (character offsets are needed) with a chat
             template, and pictures stand in the text as `<|vision_start|><|image_pad|><|vision_end|>`.
+        template: Template of the prompts; if None the one that the processor brings along, else `tools`.
+
+    Attributes:
+        template: Template of the prompts and the observations.
 
     Raises:
         InputError: If the tokenizer gives no character offsets.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, template: PromptTemplate | None = None) -> None:
         self.processor = processor
+        self.template = template or getattr(processor, "prompt", None) or find_prompt(DEFAULT)
         self.tokenizer = processor.tokenizer
         if not self.tokenizer.is_fast:
             raise InputError("block spans need character offsets: load the fast tokenizer of this model")
@@ -145,7 +144,7 @@ class PromptEncoder:
         video_token_id = getattr(processor, "video_token_id", None)
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
-        self._control_tokens = [
+        self.control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
         ]
         self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
@@ -170,12 +169,12 @@ class PromptEncoder:
         if len(set(names)) != len(names):
             raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
-            if control := [token for token in self._control_tokens if token in block.text]:
+            if control := [token for token in self.control_tokens if token in block.text]:
                 raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
         text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
-        for token in self._control_tokens:
+        for token in self.control_tokens:
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
             if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
@@ -290,7 +289,7 @@ class PromptEncoder:
         return self._scaffolds[key]
 
     def _turn_2_text(self, with_image: bool) -> str:
-        text = OBSERVATION_EDITED if with_image else OBSERVATION_ERROR
+        text = self.template.observation_edited if with_image else self.template.observation_error
         content: list[dict[str, str]] = [{"type": "text", "text": text}]
         if with_image:
             content.insert(0, {"type": "image"})

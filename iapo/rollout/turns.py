@@ -10,7 +10,7 @@ from PIL import Image
 from iapo.grouping import distinct
 from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.budget import Budget
-from iapo.rollout.prompt import INSTRUCTIONS_WITHOUT_TOOLS, EncodedPrompt, PromptEncoder, build_blocks
+from iapo.rollout.prompt import EncodedPrompt, PromptEncoder, build_blocks
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
@@ -63,9 +63,9 @@ class Rollout:
 def encode_prompts(
     samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
 ) -> list[EncodedPrompt]:
-    """Encodes the samples' standard prompts; one object that comes several times (a group) is encoded once."""
+    """Encodes the samples' prompts; one object that comes several times (a group) is encoded once."""
     different, places = distinct(samples)
-    encoded = [encoder.encode(build_blocks(sample, tools)) for sample in different]
+    encoded = [encoder.encode(build_blocks(sample, tools, encoder.template)) for sample in different]
     return [encoded[place] for place in places]
 
 
@@ -74,7 +74,7 @@ def read_first_turn(
 ) -> FirstTurn:
     """Decodes a first turn, runs its program and marks the program's tokens."""
     text, ends = encoder.offsets(ids)
-    result = execute(text, sample, tools)
+    result = execute(text, sample, tools, lenient=encoder.template.lenient)
     target = [False] * len(ids)
     if result.span is not None:
         special = set(encoder.tokenizer.all_special_ids)
@@ -176,7 +176,7 @@ def rollout(
 
 def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
     """Rolls out one turn without any tool for a batch of samples; what looks like a program in it stays text."""
-    prompts = [encoder.encode(build_blocks(sample, {}, INSTRUCTIONS_WITHOUT_TOOLS)) for sample in samples]
+    prompts = [encoder.encode(build_blocks(sample, {}, encoder.template)) for sample in samples]
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]
     return [Trace(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]

@@ -89,14 +89,14 @@ def run_attribute(
     taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
-    student = load_policy(plan.model, device=device)
+    student = load_policy(plan.model, device=device, prompt=plan.prompt)
     encoder = PromptEncoder(student.processor)
     one = _roll_out(student, encoder, sample, call, settings.max_turn_tokens, tools)
     explanations = {"student": explain(plan.model, student, encoder, one.prompt, _turn(one), settings)}
     divergence = None
     if plan.teacher is not None:
         other = student if plan.teacher == plan.model else load_policy(plan.teacher, device=device)
-        other_encoder = PromptEncoder(other.processor)
+        other_encoder = PromptEncoder(other.processor, encoder.template)
         (prompt,) = encode_prompts([sample], other_encoder, tools)
         turn = _turn_for(other_encoder, one, encoder, tools)
         if settings.teacher_reference == "own_call":
@@ -109,7 +109,7 @@ def run_attribute(
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
     score = grade(one.trace.final_text, sample.answers)
     out.mkdir(parents=True, exist_ok=True)
-    numbers = _numbers(one, score, explanations, divergence, settings)
+    numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
     write_result(out / JSON_NAME, "attribution", numbers)
     heat = method.name if method.tokens is not None else "gradient"
     _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat))

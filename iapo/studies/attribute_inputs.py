@@ -16,7 +16,8 @@ from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.studies.folders import Run, find_runs
+from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.studies.folders import Run, find_runs, run_prompt
 from iapo.studies.misuse import policies, run_arguments
 
 
@@ -29,12 +30,14 @@ class AttributePlan:
         teacher: The teacher's checkpoint; None explains by the student alone.
         settings: Settings of attribution and comparison, and the limit of a turn.
         tools: The offered tools (`iapo.tools.offered_tools`).
+        prompt: Prompt template of both; the student's own if None.
     """
 
     model: str = "tiny-student"
     teacher: str | None = None
     settings: AttributionSettings = dataclasses.field(default_factory=AttributionSettings)
     tools: str | None = None
+    prompt: PromptTemplate | None = None
 
 
 def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
@@ -43,13 +46,15 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
     Args:
         run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
             compared with; None takes the packaged student and the defaults.
-        changes: Changes to that, unless None: `model`, `teacher`, `tools`, `method`, `steps` (counts where the method
-            has a path) and `max_turn_tokens`.
+        changes: Changes to that, unless None: `model`, `teacher`, `tools`, `prompt` (its name or file), `method`,
+            `steps` (counts where the method has a path) and `max_turn_tokens`.
 
     Raises:
         InputError: If there is no such run, or it compared with a stored table and no teacher is named.
     """
     given = {name: value for name, value in changes.items() if value is not None}
+    if "prompt" in given:
+        given["prompt"] = find_prompt(given["prompt"])
     plan = AttributePlan() if run is None else _of_run(run, given.get("teacher"))
     own: dict[str, Any] = {name: given.pop(name) for name in ("method", "max_turn_tokens") if name in given}
     steps = given.pop("steps", None)
@@ -80,7 +85,9 @@ def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
     compared = teacher or training["teacher"] or arguments["eval_teacher"]
     if compared is None and training["teacher_table"] is not None:
         raise InputError(f"{folder} compared with {training['teacher_table']}; give --teacher, the model that made it")
-    return AttributePlan(list(policies(run).values())[-1], compared, settings, arguments.get("tools"))
+    return AttributePlan(
+        list(policies(run).values())[-1], compared, settings, arguments.get("tools"), run_prompt(run.path)
+    )
 
 
 def _find(folder: Path) -> Run:

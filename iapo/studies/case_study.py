@@ -28,6 +28,7 @@ from iapo.evaluation.local import EvaluationSettings, make_generator, same_rando
 from iapo.records import Axis, Sample, ToolResult
 from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
+from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.runs import data_hash
 from iapo.teachers.references import explained_turns
 from iapo.tools import offered_tools
@@ -56,6 +57,7 @@ class CaseStudyPlan:
         attribution: Settings of the attribution; target, normalisation, eps, steps and batch size count.
         teacher: Checkpoint of the teacher; None where there is none to load.
         tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
+        prompt: Prompt template of all policies; None: each one's own.
     """
 
     samples: int = 256
@@ -70,13 +72,14 @@ class CaseStudyPlan:
     attribution: AttributionSettings = field(default_factory=AttributionSettings)
     teacher: str | None = None
     tools: str | None = None
+    prompt: PromptTemplate | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise InputError(f"a case study of {self.samples} samples shows nothing; give at least 1")
 
     @classmethod
-    def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
+    def of_run(cls, run: Mapping[str, Any], training: Mapping[str, Any], prompt: PromptTemplate | None = None) -> Self:
         """Returns the plan that a run's configuration gives: its held-out images, its way of sampling, its
         attribution.
 
@@ -85,6 +88,7 @@ class CaseStudyPlan:
         Args:
             run: `iapo.training.run.RunArguments` as a dict, as in the manifest.
             training: `IAPOConfig.to_dict()`, as in the manifest.
+            prompt: Prompt template of the run.
         """
         data = run["eval_data"] or run["data"]
         return cls(
@@ -115,6 +119,7 @@ class CaseStudyPlan:
             ),
             teacher=run["eval_teacher"] or training["teacher"],
             tools=run.get("tools"),
+            prompt=prompt,
         )
 
     def read_samples(self) -> list[Sample]:
@@ -159,6 +164,9 @@ class CaseStudyPlan:
         attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
+        if self.prompt in (None, find_prompt(TINY)):
+            # As before there were others.
+            del found["prompt"]
         return found
 
 
@@ -198,7 +206,7 @@ def observe(
     size, tools = plan.generation.batch_size, offered_tools(plan.tools)
     with same_randomness():
         set_seed(plan.generation.seed)
-        encoder, generate = make_generator(policy, plan.generation)
+        encoder, generate = make_generator(policy, plan.generation, plan.prompt)
         attributor = Attributor(policy.model, encoder.pixels, plan.attribution)
         for start in range(0, len(samples), size):
             some = samples[start : start + size]

@@ -10,6 +10,7 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
+from iapo.rollout.template import FILE, TINY, PromptTemplate, find_prompt, read_prompt
 
 # Settings, by how their names begin, in which runs of one method may differ: seeds, places, what is kept and measured.
 _OWN = (
@@ -91,6 +92,16 @@ def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return groups
 
 
+def run_prompt(folder: Path) -> PromptTemplate:
+    """Returns the prompt template of a run folder; earlier versions wrote none, and knew that of the tiny models alone.
+
+    Raises:
+        InputError: If its `prompt.yaml` is damaged.
+    """
+    path = folder / FILE
+    return read_prompt(path) if path.is_file() else find_prompt(TINY)
+
+
 def common_folder(runs: Sequence[Run], out: Path | None) -> Path:
     """Returns where a study is written: `out`, else the run's folder, else the nearest folder that holds all runs."""
     return out or Path(os.path.commonpath([run.path.resolve() for run in runs]))
@@ -115,10 +126,12 @@ def _name(path: Path) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     """Returns what runs of one method share."""
     config = run.manifest.config
-    return {
+    shared = {
         key: value
         # A training from Python has no part `run`.
         for part in ("run", "training")
         for key, value in config.get(part, {}).items()
         if not key.startswith(_OWN)
     }
+    # The wording counts, not where it was found.
+    return {**shared, "prompt": config.get("prompt") or find_prompt(TINY).to_json()}

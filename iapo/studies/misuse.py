@@ -20,9 +20,10 @@ from iapo.errors import InputError
 from iapo.estimates import Estimate
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
+from iapo.rollout.template import find_prompt
 from iapo.storage import read_records, write_text
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
-from iapo.studies.folders import Run, common_folder, find_runs
+from iapo.studies.folders import Run, common_folder, find_runs, run_prompt
 from iapo.studies.misuse_figure import plot_misuse
 
 ENDS = ("value", "low", "high", "count")
@@ -36,7 +37,8 @@ def study_misuse(
     Args:
         words: Run folders (`iapo.studies.folders.find_runs`).
         out: Folder of `misuse.csv`, `.svg` and `.png`; the run's folder, or the runs' common one, if None.
-        changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's.
+        changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's,
+            `prompt` a name or a file.
         device: Device of the policies; the CPU if None.
 
     Returns:
@@ -111,7 +113,9 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     given = {name: value for name, value in changes.items() if value is not None}
     if "data" in given and "families" in given:
         raise InputError("data and families are both given; take one of them")
-    plan = CaseStudyPlan.of_run(run_arguments(run), run.manifest.config["training"])
+    if "prompt" in given:
+        given["prompt"] = find_prompt(given["prompt"])
+    plan = CaseStudyPlan.of_run(run_arguments(run), run.manifest.config["training"], run_prompt(run.path))
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
         plan = dataclasses.replace(plan, generation=generation)

@@ -24,6 +24,7 @@ from iapo.records import Grid, Sample
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
+from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
 from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint
 from iapo.tools import TOOLS, ToolDefinition
@@ -85,6 +86,10 @@ class OwnCall:
         settings: Settings of the attribution, and the limit of the teacher's turn.
         tools: The offered tools.
         cache_rows: Number of samples' rows are remembered; the oldest is forgotten first.
+        template: Template of the prompts, the student's; the teacher's own if None.
+
+    Attributes:
+        template: Template of the prompts.
     """
 
     per_sample = True
@@ -95,10 +100,12 @@ class OwnCall:
         settings: AttributionSettings,
         tools: Mapping[str, ToolDefinition] = TOOLS,
         cache_rows: int = CACHE_ROWS,
+        template: PromptTemplate | None = None,
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
         self.settings, self.tools, self.cache_rows = settings, tools, cache_rows
-        self.encoder = PromptEncoder(teacher.processor)
+        self.encoder = PromptEncoder(teacher.processor, template)
+        self.template = self.encoder.template
         self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
         self._attributor = Attributor(model, self.encoder.pixels, settings)
         self._rows: dict[tuple[str, str], TeacherRow] = {}
@@ -108,7 +115,9 @@ class OwnCall:
 
     def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
         """Returns the teacher's own call to each sample, explained; computed where it is not known yet."""
-        keys = [(sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools)]
+        keys = [
+            (sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools, self.template)
+        ]
         known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
         order = list(missing)
@@ -141,17 +150,27 @@ class StoredCalls:
         table: The table.
         settings: The run's attribution settings.
         tools: The offered tools.
+        template: Template of the run's prompts; that of the packaged tiny models if None.
+
+    Attributes:
+        template: Template of the prompts.
 
     Raises:
-        InputError: If the table was made with other attribution settings.
+        InputError: If the table was made with other attribution settings, or with another prompt.
     """
 
     per_sample = True
 
     def __init__(
-        self, table: TeacherTable, settings: AttributionSettings, tools: Mapping[str, ToolDefinition] = TOOLS
+        self,
+        table: TeacherTable,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        template: PromptTemplate | None = None,
     ) -> None:
+        self.template = find_prompt(TINY) if template is None else template
         table.check_settings(settings)
+        table.check_prompt(self.template.name, self.template.digest)
         self.table, self.tools = table, tools
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
@@ -165,7 +184,7 @@ class StoredCalls:
         """
         return [
             self.table.find(sample_name(sample), names, digest)
-            for sample, (names, digest) in _with_prompts(samples, self.tools)
+            for sample, (names, digest) in _with_prompts(samples, self.tools, self.template)
         ]
 
     def covers(self, samples: Sequence[Sample]) -> bool:
@@ -185,7 +204,7 @@ def make_reference(
     Args:
         settings: With `teacher_table`, the table is read and no teacher is needed.
         teacher: The loaded teacher; not used with a table.
-        encoder: The student's encoder.
+        encoder: The student's encoder; the teacher is asked with its prompt template.
         tools: The offered tools.
         device: Device that the teacher is moved to; it stays where it is if None.
 
@@ -197,13 +216,13 @@ def make_reference(
         InputError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
     """
     if settings.teacher_table is not None:
-        return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools)
+        return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools, encoder.template)
     if teacher is None:
         raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
     if device is not None:
         teacher.model.to(device)
     if settings.teacher_reference == "own_call":
-        return OwnCall(teacher, settings, tools)
+        return OwnCall(teacher, settings, tools, template=encoder.template)
     return StudentCall(teacher, encoder, settings, tools)
 
 
@@ -213,6 +232,7 @@ def attribute_samples(
     settings: AttributionSettings,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
+    template: PromptTemplate | None = None,
 ) -> TeacherTable:
     """Has a teacher explain its own call to every sample.
 
@@ -222,17 +242,19 @@ def attribute_samples(
         settings: Settings of the attribution, and the limit of the teacher's turn.
         tools: The offered tools.
         progress: Callback, called with the number of new samples done.
+        template: Template of the prompts, that of the student that is to be trained; the teacher's own if None.
 
     Raises:
         InputError: If two different samples have one source and id.
     """
-    own = OwnCall(teacher, settings, tools)
+    own = OwnCall(teacher, settings, tools, template=template)
     rows: list[TeacherRow] = []
     for start in range(0, len(samples), settings.batch_size):
         some = samples[start : start + settings.batch_size]
         rows += own.explain(some)
         progress(len(some))
-    return TeacherTable.of(rows, fingerprint(teacher.model, teacher.processor), settings)
+    asked = {"name": own.template.name, "digest": own.template.digest}
+    return TeacherTable.of(rows, fingerprint(teacher.model, teacher.processor), settings, asked)
 
 
 def sample_name(sample: Sample) -> str:
@@ -250,13 +272,13 @@ def prompt_digest(blocks: Sequence[Block]) -> str:
 
 
 def _with_prompts(
-    samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+    samples: Sequence[Sample], tools: Mapping[str, ToolDefinition], template: PromptTemplate
 ) -> list[tuple[Sample, tuple[tuple[str, ...], str]]]:
     """Returns each sample with the block names and the digest of its prompt; the rollouts of a group share one
     sample.
     """
     different, places = distinct(samples)
-    prompts = [build_blocks(sample, tools) for sample in different]
+    prompts = [build_blocks(sample, tools, template) for sample in different]
     known = [(tuple(block.name for block in blocks), prompt_digest(blocks)) for blocks in prompts]
     return [(sample, known[place]) for sample, place in zip(samples, places, strict=True)]
 
@@ -291,6 +313,7 @@ class StudentCall:
         cache: Cache of the teacher's rows; of the usual size if None.
 
     Attributes:
+        template: Template of the prompts, the student's.
         log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
     """
 
@@ -305,7 +328,8 @@ class StudentCall:
         cache: RowCache | None = None,
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
-        self.encoder, self.tools = PromptEncoder(teacher.processor), tools
+        self.template = encoder.template
+        self.encoder, self.tools = PromptEncoder(teacher.processor, self.template), tools
         self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
         self.cache = RowCache() if cache is None else cache
         self._attributor = Attributor(

@@ -66,7 +66,7 @@ class TeacherTable:
     Attributes:
         rows: The rows by `TeacherRow.sample`.
         fingerprint: Fingerprint of the teacher; see `fingerprint`.
-        settings: The attribution settings named in `COMPARED`.
+        settings: The attribution settings named in `COMPARED`; with `prompt`, name and digest of the prompt template.
         name: Name of the table in errors: its path.
     """
 
@@ -76,8 +76,20 @@ class TeacherTable:
     name: str = "the teacher table"
 
     @classmethod
-    def of(cls, rows: Sequence[TeacherRow], fingerprint: str, settings: AttributionSettings) -> Self:
+    def of(
+        cls,
+        rows: Sequence[TeacherRow],
+        fingerprint: str,
+        settings: AttributionSettings,
+        prompt: Mapping[str, str] | None = None,
+    ) -> Self:
         """Collects rows; a row that comes twice is taken once.
+
+        Args:
+            rows: The rows.
+            fingerprint: Fingerprint of the teacher.
+            settings: Settings of the attribution.
+            prompt: Prompt template's `name` and `digest`.
 
         Raises:
             InputError: If two different rows are of one sample.
@@ -86,7 +98,7 @@ class TeacherTable:
         for row in rows:
             if by_sample.setdefault(row.sample, row).prompt != row.prompt:
                 raise InputError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
-        return cls(by_sample, fingerprint, _compared(settings))
+        return cls(by_sample, fingerprint, _compared(settings) | ({} if prompt is None else {"prompt": dict(prompt)}))
 
     def write(self, path: Path) -> None:
         """Writes the table as parquet; a stopped run leaves no half a file under this name."""
@@ -153,6 +165,26 @@ class TeacherTable:
                     f"attribution_{name} to {stored!r}, or {_AGAIN} and the run's configuration"
                 )
 
+    def check_prompt(self, name: str, digest: str) -> None:
+        """Compares the prompt template that the teacher was asked with to a run's.
+
+        Args:
+            name: Name of the run's.
+            digest: Digest of the run's.
+
+        Raises:
+            InputError: If they differ; what earlier versions wrote does not say, and is found out row by row.
+        """
+        stored = self.settings.get("prompt", {"name": name, "digest": digest})
+        if stored["digest"] != digest:
+            other = f"with the prompt {stored['name']!r}, but the run has {name!r}"
+            if stored["name"] == name:
+                other = f"with another wording of the prompt {name!r}"
+            raise InputError(
+                f"{self.name} was made {other}; student and teacher must be asked alike: set prompt to the one that "
+                f"the table was made with, or {_AGAIN} and the run's configuration"
+            )
+
     def find(self, sample: str, block_names: Sequence[str], prompt: str) -> TeacherRow:
         """Returns the row of a sample.
 
@@ -173,7 +205,8 @@ class TeacherTable:
         if row.block_names != tuple(block_names):
             raise InputError(
                 f"{self.name}: the row of sample {sample!r} has the blocks {', '.join(row.block_names)}, but the run's "
-                f"prompt has {', '.join(block_names)}; offer the same tools in the same order, or {_AGAIN}"
+                f"prompt has {', '.join(block_names)}; offer the same tools in the same order and set "
+                f"the same prompt, or {_AGAIN}"
             )
         if row.prompt != prompt:
             raise InputError(

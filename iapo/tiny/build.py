@@ -25,7 +25,8 @@ from iapo.experiments.parent import PARENT
 from iapo.records import AXES
 from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
-from iapo.rollout.prompt import OBSERVATION_EDITED, PromptEncoder, build_blocks
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import TINY, find_prompt
 from iapo.runs import RunFolder, versions
 from iapo.storage import read_json, write_text
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
@@ -234,7 +235,7 @@ def _corpus() -> Iterator[str]:
         yield program_text(steps)
         yield from (program_text(steps[:1], axis) for axis in AXES)
         yield answer_text(chart.sample.question, here(chart))
-        yield from ("QUESTION: columns\n", "QUESTION: rows\n", OBSERVATION_EDITED)
+        yield from ("QUESTION: columns\n", "QUESTION: rows\n", find_prompt(TINY).observation_edited)
         yield from ("system\n", "user\n", "assistant\n")
 
 

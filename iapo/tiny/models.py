@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from iapo.rollout.policy import ImageTextProcessor
+from iapo.rollout.template import TINY, find_prompt
 from iapo.tiny.names import NAME_PATTERN
 
 SPECIAL = (
@@ -88,8 +89,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
     """Returns the tiny models' processor: Qwen2.5-VL's, for images of 56 x 56 to 448 x 448 pixels."""
-    image_processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448})
-    return ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
+    return _processor(Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448}), tokenizer)
 
 
 def make_qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
@@ -103,7 +103,14 @@ def make_qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcess
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )
-    return ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
+    return _processor(image_processor, tokenizer)
+
+
+def _processor(image_processor: Qwen2VLImageProcessorPil, tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
+    processor = ImageTextProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
+    # Their one prompt, saved beside whatever is made of them.
+    processor.prompt = find_prompt(TINY)
+    return processor
 
 
 def make_model(

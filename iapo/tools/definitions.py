@@ -19,6 +19,9 @@ Style = Literal["highlight", "mask", "draw"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
+_TELLING = ((2, ("box",)), (0, ("image", "img", "picture")), (1, ("name", "column", "row", "label", "focus")))
+"""By parameter: what a keyword that is none of the definition's has in it; `columns_bbox` is of boxes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolDefinition:
@@ -43,10 +46,22 @@ class ToolDefinition:
         return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
 
     @property
+    def description(self) -> str:
+        """The docstring, without its indentation."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
     def text(self) -> str:
         """The definition as a prompt shows it: the signature without types, and the docstring."""
         body = textwrap.indent(f'"""{inspect.getdoc(self.function)}"""', "    ")
         return f"def {self.name}({', '.join(self.parameters)}):\n{body}"
+
+    def slot(self, keyword: str) -> int | None:
+        """Says which parameter a keyword stands for: 0 image, 1 names or 2 boxes; None if no word in it tells."""
+        if keyword in self.parameters:
+            return self.parameters.index(keyword)
+        word = keyword.lower()
+        return next((slot for slot, tells in _TELLING if any(one in word for one in tells)), None)
 
     def apply(
         self, image: Image.Image, names: tuple[str, ...], boxes: Mapping[str, Box], is_table: bool

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 # Possessive quantifiers and the look-behind keep the time linear on long runs of backticks.
 _FENCE = re.compile(
@@ -18,6 +20,26 @@ _FENCE = re.compile(
 )
 _PYTHON = re.compile(r"py(thon)?[\d.]*", re.IGNORECASE)
 _CLOSE = re.compile(r"^[ \t]*`{3,}+|(?<!`)`{3,}+[ \t]*\r?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBlock:
+    """A fenced block of a text.
+
+    Attributes:
+        label: Language that its fence names; empty where it names none.
+        text: The block, dedented and with plain line ends.
+        span: Where it lies: character offsets without the fences and without the line end before the closing one.
+    """
+
+    label: str
+    text: str
+    span: tuple[int, int]
+
+    @property
+    def is_python(self) -> bool:
+        """Whether its fence names Python."""
+        return _PYTHON.fullmatch(self.label) is not None
 
 
 def extract_program(text: str) -> tuple[str, tuple[int, int]] | None:
@@ -30,33 +52,28 @@ def extract_program(text: str) -> tuple[str, tuple[int, int]] | None:
         The program, dedented and with plain line ends, and where it lies: character offsets in `text` without
         the fences and without the line end before the closing one. None where there is no code block.
     """
-    start = _program_start(text)
-    if start is None:
-        return None
-    close = _CLOSE.search(text, start)
-    stop = len(text) if close is None else max(start, _before_line_end(text, close.start()))
-    program = text[start:stop].replace("\r\n", "\n")
-    return textwrap.dedent(program), (start, stop)
+    for block in code_blocks(text):
+        if block.is_python or not block.label:
+            return block.text, block.span
+    return None
 
 
-def _program_start(text: str) -> int | None:
+def code_blocks(text: str) -> Iterator[CodeBlock]:
+    """Yields the fenced blocks of a text, in order, whatever their language."""
     position = 0
     while (fence := _FENCE.search(text, position)) is not None:
         label, starts_line, ends_line = fence["label"], fence["indent"] is not None, fence["end"] is not None
-        if _PYTHON.fullmatch(label):
-            if starts_line or ends_line:
-                return fence.end()
-        elif starts_line and ends_line:
-            if not label:
-                return fence.end()
-            # Another language: its closing fence must not be taken for an opening one.
-            close = _CLOSE.search(text, fence.end())
+        # A closing fence must not be taken for an opening one, so that each block is followed to its end.
+        if (starts_line and ends_line) or (_PYTHON.fullmatch(label) and (starts_line or ends_line)):
+            start = fence.end()
+            close = _CLOSE.search(text, start)
+            stop = len(text) if close is None else max(start, _before_line_end(text, close.start()))
+            yield CodeBlock(label, textwrap.dedent(text[start:stop].replace("\r\n", "\n")), (start, stop))
             if close is None:
-                return None
+                return
             position = close.end()
-            continue
-        position = fence.end()
-    return None
+        else:
+            position = fence.end()
 
 
 def _before_line_end(text: str, position: int) -> int:

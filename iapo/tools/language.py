@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
+from iapo.records import Box
 from iapo.tools.errors import quoted
 
 DISPLAY = "display"
@@ -48,6 +49,30 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A list of texts, some of them by the name of a variable."""
+
+    entries: tuple[Name | Literal, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoxOf:
+    """The box of one name in `columns_bbox` or `rows_bbox`: `columns_bbox["2019"]`."""
+
+    boxes: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Boxes that a program gives itself, by name."""
+
+    boxes: tuple[tuple[str, Box | BoxOf], ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call of a tool or of `display`."""
 
@@ -57,12 +82,12 @@ class Call:
     line: int
 
 
-Expression: TypeAlias = Name | Literal | Call
+Expression: TypeAlias = Name | Literal | Listed | Boxes | Call
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A value and the name it is given; no name for a call that stands on its own."""
+    """A value and the name it is given; no name for a call, or in lenient programs a name, that stands on its own."""
 
     target: str | None
     value: Expression
@@ -116,12 +141,31 @@ def parse(program: str, tool_names: AbstractSet[str]) -> tuple[Statement, ...]:
     Raises:
         RefusedError: If it is not Python, is too long, or leaves the allowed language.
     """
-    if len(program) > LONGEST_PROGRAM:
-        raise RefusedError(f"the program has {len(program)} characters; write at most {LONGEST_PROGRAM}")
+    reader = Reader(tool_names)
+    return tuple(reader.statement(node) for node in read_body(program))
+
+
+def read_body(program: str) -> list[ast.stmt]:
+    """Returns the statements of a program's syntax tree; nothing is looked at in them yet.
+
+    Raises:
+        RefusedError: If it is not Python, or is too long.
+    """
+    check_length(program)
     body = _syntax_tree(program).body
     if len(body) > MOST_STATEMENTS:
         raise RefusedError(f"the program has {len(body)} statements; write at most {MOST_STATEMENTS}")
-    return tuple(_Reader(tool_names).statement(node) for node in body)
+    return body
+
+
+def check_length(program: str) -> None:
+    """Refuses a program that is too long.
+
+    Raises:
+        RefusedError: If so.
+    """
+    if len(program) > LONGEST_PROGRAM:
+        raise RefusedError(f"the program has {len(program)} characters; write at most {LONGEST_PROGRAM}")
 
 
 def _syntax_tree(program: str) -> ast.Module:
@@ -142,21 +186,32 @@ def _syntax_tree(program: str) -> ast.Module:
         raise RefusedError("the program is nested too deeply") from error
 
 
-class _Reader:
+class Reader:
+    """Turns the nodes of a program's syntax tree into its statements, or refuses them.
+
+    Args:
+        tool_names: Every name that may be called besides `display`.
+    """
+
     def __init__(self, tool_names: AbstractSet[str]) -> None:
-        self._callable = {*tool_names, DISPLAY}
-        self._reserved = {*self._callable, IMAGE, COLUMNS, ROWS}
+        self.callable = {*tool_names, DISPLAY}
+        self._reserved = {*self.callable, IMAGE, COLUMNS, ROWS}
 
     def statement(self, node: ast.stmt) -> Statement:
+        """Reads one statement.
+
+        Raises:
+            RefusedError: If it leaves the language.
+        """
         if isinstance(node, ast.Assign):
-            return Statement(self._target(node), self._expression(node.value))
+            return Statement(self._target(node), self.expression(node.value))
         if isinstance(node, ast.Expr):
             if isinstance(node.value, ast.Call):
-                return Statement(None, self._call(node.value, depth=1, may_display=True))
+                return Statement(None, self.call(node.value, depth=1, may_display=True))
             if isinstance(node.value, ast.Name | ast.Constant | ast.List | ast.Tuple):
                 raise RefusedError(f"line {node.lineno} is a value without effect; show a picture with {DISPLAY}(...)")
-            _refuse(node.value)
-        _refuse(node)
+            refuse(node.value)
+        refuse(node)
 
     def _target(self, node: ast.Assign) -> str:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
@@ -166,37 +221,52 @@ class _Reader:
             raise RefusedError(f"line {node.lineno} assigns to {quoted(name)}, which is given; use another name")
         return name
 
-    def _expression(self, node: ast.expr, depth: int = 0) -> Expression:
+    def expression(self, node: ast.expr, depth: int = 0) -> Expression:
+        """Reads a value; `depth` calls stand round it.
+
+        Raises:
+            RefusedError: If it leaves the language.
+        """
         if isinstance(node, ast.Name):
-            if node.id in self._callable:
+            if node.id in self.callable:
                 raise RefusedError(f"line {node.lineno} names {node.id} without calling it; call it")
             return Name(node.id, node.lineno)
         if isinstance(node, ast.Call):
-            return self._call(node, depth + 1)
+            return self.call(node, depth + 1)
         if isinstance(node, ast.List | ast.Tuple):
-            return Literal(tuple(_text(entry, in_list=True) for entry in node.elts), node.lineno)
-        return Literal(_text(node), node.lineno)
+            return Literal(tuple(text_of(entry, in_list=True) for entry in node.elts), node.lineno)
+        return Literal(text_of(node), node.lineno)
 
-    def _call(self, node: ast.Call, depth: int, may_display: bool = False) -> Call:
+    def call(self, node: ast.Call, depth: int, may_display: bool = False) -> Call:
+        """Reads a call, the `depth`-th one into the program; `display` is one of its own alone.
+
+        Raises:
+            RefusedError: If it leaves the language.
+        """
         if not isinstance(node.func, ast.Name):
-            _refuse(node.func)
+            refuse(node.func)
         name = node.func.id
         if depth > DEEPEST_NESTING:
             raise RefusedError(f"line {node.lineno} nests calls more than {DEEPEST_NESTING} deep; use fewer calls")
-        if name not in self._callable:
-            raise RefusedError(f"line {node.lineno} calls {_short(name)}(), which is not a tool")
+        if name not in self.callable:
+            raise RefusedError(f"line {node.lineno} calls {short(name)}(), which is not a tool")
         if name == DISPLAY and not may_display:
             raise RefusedError(f"line {node.lineno} uses the value of {DISPLAY}(); put it on a line of its own")
         keywords = []
         for keyword in node.keywords:
             if keyword.arg is None:
                 raise RefusedError(f"line {keyword.lineno} uses argument unpacking, which tool programs may not")
-            keywords.append((keyword.arg, self._expression(keyword.value, depth)))
-        arguments = tuple(self._expression(argument, depth) for argument in node.args)
+            keywords.append((keyword.arg, self.expression(keyword.value, depth)))
+        arguments = tuple(self.expression(argument, depth) for argument in node.args)
         return Call(name, arguments, tuple(keywords), node.lineno)
 
 
-def _text(node: ast.expr, in_list: bool = False) -> str:
+def text_of(node: ast.expr, in_list: bool = False) -> str:
+    """Reads a text, or a number as the text that `str` makes of it.
+
+    Raises:
+        RefusedError: If it is neither.
+    """
     value, sign = node, ""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value, sign = node.operand, "-"
@@ -204,22 +274,25 @@ def _text(node: ast.expr, in_list: bool = False) -> str:
         constant = value.value
         if isinstance(constant, str) and not sign:
             return constant
-        if isinstance(constant, float) or _is_ordinary_integer(constant):
+        if isinstance(constant, float) or is_ordinary_integer(constant):
             return sign + str(constant)
         raise RefusedError(f"line {node.lineno} uses a value that is neither a text nor an ordinary number")
     if in_list and isinstance(node, ast.Name | ast.Call | ast.List | ast.Tuple):
         raise RefusedError(f"line {node.lineno} has a list entry that is not a text; write the names in quotes")
-    _refuse(node)
+    refuse(node)
 
 
-def _is_ordinary_integer(value: object) -> bool:
+def is_ordinary_integer(value: object) -> bool:
+    """Tells whether a value is an integer, no truth value, of a size that Python writes."""
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LARGEST_NUMBER_BITS
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Returns a name without quotes, shortened where a model wrote a very long one."""
     return quoted(name)[1:-1]
 
 
-def _refuse(node: ast.stmt | ast.expr) -> NoReturn:
+def refuse(node: ast.stmt | ast.expr) -> NoReturn:
+    """Refuses what tool programs may not have, by its name and line."""
     construct = _CONSTRUCTS.get(type(node), f"the construct {type(node).__name__}")
     raise RefusedError(f"line {node.lineno} uses {construct}, which tool programs may not")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 
 from iapo.records import Sample, ToolResult
 from iapo.tools.definitions import TOOLS, ToolDefinition
-from iapo.tools.errors import ToolError
+from iapo.tools.errors import ToolError, listed
 from iapo.tools.fences import extract_program
 from iapo.tools.interpreter import Interpreter
-from iapo.tools.language import RefusedError, parse
+from iapo.tools.language import MOST_STATEMENTS, RefusedError, Statement, check_length, parse
+from iapo.tools.lenient import parse_lenient, read_json_call
+from iapo.tools.places import Place, find_program
 
-__all__ = ["execute", "extract_program"]
+__all__ = ["check_program", "execute", "extract_program"]
 
 
-def execute(text: str, sample: Sample, tools: Mapping[str, ToolDefinition] = TOOLS) -> ToolResult:
+def execute(
+    text: str, sample: Sample, tools: Mapping[str, ToolDefinition] = TOOLS, *, lenient: bool = False
+) -> ToolResult:
     """Finds the program in a model's turn, checks it and carries it out.
 
     Nothing of the program is ever run as Python, and nothing in `text` makes this raise. A program that
@@ -25,24 +30,81 @@ def execute(text: str, sample: Sample, tools: Mapping[str, ToolDefinition] = TOO
         text: Text that the model wrote.
         sample: The image and the boxes that the program works on; the image is not changed.
         tools: The tools that were offered to the model, by name.
+        lenient: Whether what instruction models write is understood as well (docs/prompts.md); a template of a prompt
+            says so (`iapo.rollout.template.PromptTemplate`).
 
     Returns:
-        `no_call` where there is no code block or no statement in it, `refused` or `failed` with the reason,
+        `no_call` where there is no program or no statement in it, `refused` or `failed` with the reason,
         or `edited` with the image that was displayed last.
     """
-    block = extract_program(text)
-    if block is None:
+    known = {**TOOLS, **tools}
+    place = _find(text, known, lenient=lenient)
+    if place is None:
         return ToolResult("no_call")
-    program, span = block
     try:
-        statements = parse(program, tools.keys() | TOOLS.keys())
+        statements = _parse(place, known, lenient=lenient)
     except RefusedError as error:
-        return ToolResult("refused", error=str(error), span=span)
+        return ToolResult("refused", error=f"{error}{_hint(tools) if lenient else ''}", span=place.span)
     if not statements:
         return ToolResult("no_call")
-    interpreter = Interpreter(sample, tools)
+    interpreter = Interpreter(sample, tools, lenient=lenient)
     try:
         image = interpreter.run(statements)
     except ToolError as error:
-        return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=span)
-    return ToolResult("edited", tuple(interpreter.calls), image, span=span)
+        return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=place.span)
+    return ToolResult("edited", tuple(interpreter.calls), image, span=place.span)
+
+
+def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str | None:
+    """Says why the program in a text would be refused; None where it would not be, or there is none.
+
+    Args:
+        text: Text as a model would write it.
+        tool_names: Names that may be called, besides the standard tools'.
+        lenient: Whether it is read as in `execute`.
+    """
+    known = {**TOOLS, **{name: next(iter(TOOLS.values())) for name in tool_names if name not in TOOLS}}
+    place = _find(text, known, lenient=lenient)
+    try:
+        if place is not None:
+            _parse(place, known, lenient=lenient)
+    except RefusedError as error:
+        return str(error)
+    return None
+
+
+def _find(text: str, known: Mapping[str, ToolDefinition], *, lenient: bool) -> Place | None:
+    if lenient:
+        return find_program(text, known)
+    block = extract_program(text)
+    return None if block is None else Place("python", (block[0],), block[1])
+
+
+def _parse(place: Place, known: Mapping[str, ToolDefinition], *, lenient: bool) -> tuple[Statement, ...]:
+    if place.form == "json":
+        return tuple(read_json_call(one, known) for text in place.texts for one in _json(text))
+    (program,) = place.texts
+    return parse_lenient(program, known) if lenient else parse(program, known.keys())
+
+
+def _json(text: str) -> list[object]:
+    check_length(text)
+    try:
+        found = json.loads(text)
+        calls = found if isinstance(found, list) else [found]
+        for call in calls:
+            # Arguments as JSON in a text are a habit of some servers.
+            if isinstance(call, dict) and isinstance(call.get("arguments"), str):
+                call["arguments"] = json.loads(call["arguments"])
+    except json.JSONDecodeError as error:
+        raise RefusedError(f"the tool call is not valid JSON ({error.msg}, character {error.pos + 1})") from error
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("the tool call is no readable JSON; its numbers or its nesting are too large") from error
+    if len(calls) > MOST_STATEMENTS:
+        raise RefusedError(f"there are {len(calls)} tool calls; write at most {MOST_STATEMENTS}")
+    return calls
+
+
+def _hint(tools: Iterable[str]) -> str:
+    """Says what a program may be, behind the reason why one is refused."""
+    return f'; write display(TOOL(image_1, ["NAME"], columns_bbox or rows_bbox)) with one of the tools {listed(tools)}'

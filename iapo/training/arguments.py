@@ -7,6 +7,7 @@ from typing import Literal
 
 from iapo.data.synthetic.families import BAR_FAMILIES, find_family
 from iapo.errors import InputError
+from iapo.rollout.template import find_prompt
 from iapo.tools import offered_tools
 
 SIZES = (112, 1000)
@@ -45,6 +46,8 @@ class RunArguments:
         threads: Threads of torch; 0 leaves it to torch.
         tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
             ones, with commas between; the six standard ones if not given.
+        prompt: Prompt template (docs/prompts.md): `tools`, `tiny`, or a YAML file; the one that the student's
+            checkpoint brings along, else `tools`, if not given.
     """
 
     model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
@@ -71,6 +74,7 @@ class RunArguments:
     case_study_samples: int = field(default=256, metadata={"help": "Divisible images of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
         if not self.families:
@@ -94,3 +98,5 @@ class RunArguments:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if not offered_tools(self.tools):
             raise InputError("tools are none; a training needs one at least")
+        if self.prompt is not None:
+            find_prompt(self.prompt)

@@ -105,6 +105,7 @@ def _home(tree: ast.Module, module: str, name: str) -> str | None:
 
 _REEXPORTED = {
     ("trl", "GRPOConfig"): "trl.trainer.grpo_config",
+    ("trl", "SFTConfig"): "trl.trainer.sft_config",
     ("transformers", "TrainingArguments"): "transformers.training_args",
 }
 """Where classes are defined that their packages hand out under a shorter name."""

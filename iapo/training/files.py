@@ -6,12 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from iapo.errors import InputError
+from iapo.yaml_files import read_yaml
 
 CONFIGS = Path(str(resources.files("iapo"))) / "configs"
 """Where the packaged YAML files lie."""
+
+BASE = "base"
+"""Key of a configuration that names the one that it starts from."""
 
 
 def find_yaml(name: str, folder: Path, kind: str) -> Path:
@@ -30,8 +32,10 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
             return path
     if Path(name).is_dir():
         raise InputError(f"the {kind} {name!r} is a folder; give a YAML file in it")
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known}")
+    # Of a group of files, such as a checkpoint's recipes, those of the group that was meant.
+    group = folder / name.rpartition("/")[0]
+    known = ", ".join(sorted(str(path.relative_to(folder).with_suffix("")) for path in group.glob("*.yaml")))
+    raise InputError(f"no {kind} {name!r}: neither a file nor one of {known or 'the packaged ones'}")
 
 
 def find_config(name: str) -> Path:
@@ -39,37 +43,45 @@ def find_config(name: str) -> Path:
     return find_yaml(name, CONFIGS, "configuration")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping.
+def find_configs(names: str) -> list[Path]:
+    """Finds the YAML files of a configuration in layers: names with commas between, of which a later one wins.
 
     Raises:
-        InputError: If it is not text or not YAML, holds no mapping, or gives a key twice in one mapping.
+        InputError: If one of them is not there, or none is named.
     """
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save it as such") from error
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-        where = "" if mark is None else f" in line {mark.line + 1}"
-        raise InputError(f"{path} is not YAML{where}: {' '.join(problem.split())}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no settings; give a mapping, a line `name: value` for each")
+    # A path may hold a comma itself.
+    if Path(names).is_file():
+        return [Path(names)]
+    found = [find_config(name) for part in names.split(",") if (name := part.strip())]
+    if not found:
+        raise InputError("the configuration is empty; name a YAML file, or several with commas between")
     return found
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data alone; a key that is given twice is an error and not silently the last one."""
+def layers_of(names: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Reads a configuration in layers, lowest first: each file's settings, without `base`, which names those below it.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key.value, str):
-                raise InputError(f"the key in line {line} is a list or a mapping; give a name")
-            if key.value in seen:
-                raise InputError(f"{key.value!r} is given twice, the second time in line {line}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    Args:
+        names: As `find_configs` takes them. A file's `base` is of the same form; a path in it starts from the file's
+            folder.
+
+    Raises:
+        InputError: If a file is not there or no YAML, or files are each other's base.
+    """
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for path in find_configs(names):
+        _add_layers(path, found, ())
+    return found
+
+
+def _add_layers(path: Path, found: list[tuple[Path, dict[str, Any]]], above: tuple[Path, ...]) -> None:
+    if path.resolve() in above:
+        raise InputError(f"{path} is its own base, through {above[-1]}; remove one `base`")
+    settings = read_yaml(path)
+    base = settings.pop(BASE, None)
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"{path}: base is {base!r}; name a configuration, or several with commas between")
+    for name in base.split(",") if base else ():
+        beside = path.parent / name.strip()
+        _add_layers(beside if beside.is_file() else find_config(name.strip()), found, (*above, path.resolve()))
+    found.append((path, settings))

@@ -11,6 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.errors import InputError
 from iapo.records import Trace
+from iapo.rollout.template import FILE as PROMPT_FILE
+from iapo.rollout.template import PromptTemplate, read_prompt
 from iapo.runs import RunFolder, metric_name
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig
@@ -27,19 +29,34 @@ def refuse_taken(output_dir: str) -> None:
             raise InputError(f"{output_dir} already holds a run; choose another output_dir or remove it")
 
 
+def check_prompt(output_dir: str, template: PromptTemplate) -> None:
+    """Refuses to go on with a training under another prompt.
+
+    Raises:
+        InputError: If the folder's `prompt.yaml` is another.
+    """
+    path = Path(output_dir) / PROMPT_FILE
+    if path.is_file() and (begun := read_prompt(path)) != template:
+        raise InputError(
+            f"{output_dir} was begun with the prompt {begun.name!r}, now it is {template.name!r} or worded otherwise; "
+            f"set prompt to {path} to go on"
+        )
+
+
 class RunKeeper(TrainerCallback):
     """Writes a training's run folder, in the main process alone; nothing is written before the folder is opened.
 
     Args:
         settings: The training's settings, as they were given; `output_dir` is the folder.
         dataset: Data set that is trained on.
+        template: Template of the prompts; kept whole, as `prompt.yaml` and in the manifest.
 
     Attributes:
         folder: The run folder; None until it is opened.
     """
 
-    def __init__(self, settings: IAPOConfig, dataset: Dataset | None) -> None:
-        self.settings, self.dataset = settings, dataset
+    def __init__(self, settings: IAPOConfig, dataset: Dataset | None, template: PromptTemplate) -> None:
+        self.settings, self.dataset, self.template = settings, dataset, template
         self.folder: RunFolder | None = None
         # The trainer changes some settings for its own needs.
         self._given = settings.to_dict()
@@ -65,10 +82,11 @@ class RunKeeper(TrainerCallback):
             data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
             self.folder = RunFolder(Path(self.settings.output_dir))
             self.folder.write_manifest(
-                {**self._config, "training": self._given},
+                {**self._config, "training": self._given, "prompt": self.template.to_json()},
                 seeds={"training": self.settings.seed, **self._seeds},
                 data=data | self._data,
             )
+            self.template.write(self.folder.path)
         return self.folder
 
     def traces_at(self, step: int) -> int:

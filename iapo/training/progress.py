@@ -119,13 +119,13 @@ def step_progress(trainer: Any, console: Console, *, live: bool) -> Iterator[Non
 
 
 @contextmanager
-def bar(console: Console, what: str, total: int, *, live: bool) -> Iterator[Callable[[int], None]]:
+def bar(console: Console, what: str, total: int | None, *, live: bool) -> Iterator[Callable[[int], None]]:
     """Shows a bar while something is done, and one line when it is done.
 
     Args:
         console: Console that it is shown on.
         what: Noun for what is done.
-        total: Number of it there are.
+        total: Number of it there are; None where that is not known before.
         live: Whether there is a bar.
 
     Yields:
@@ -136,7 +136,8 @@ def bar(console: Console, what: str, total: int, *, live: bool) -> Iterator[Call
     with Progress(*columns, console=console, transient=True, disable=not live) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
-    console.print(f"{what}: {total} in {duration(time.perf_counter() - started)}", soft_wrap=True, highlight=False)
+        count = int(progress.tasks[task].completed) if total is None else total
+    console.print(f"{what}: {count} in {duration(time.perf_counter() - started)}", soft_wrap=True, highlight=False)
 
 
 def duration(seconds: float) -> str:

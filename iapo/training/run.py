@@ -24,7 +24,7 @@ from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
 from iapo.records import Sample, Trace
 from iapo.rewards.presets import local_verifier
-from iapo.rollout.policy import Policy, find_checkpoint, load_policy
+from iapo.rollout.policy import Policy, find_checkpoint, load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
@@ -36,7 +36,7 @@ from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, evaluation_settings
-from iapo.training.keeper import refuse_taken
+from iapo.training.keeper import check_prompt, refuse_taken
 from iapo.training.progress import bar, step_progress
 from iapo.training.trainer import IAPOTrainer
 
@@ -86,9 +86,9 @@ def _fresh(sample: Sample) -> Sample:
 def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -> RunFolder:
     """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
 
-    The folder is `settings.output_dir`: `manifest.json`, `metrics.jsonl`, `traces.jsonl`, `held-out.jsonl`,
-    `evaluation.json`, and the trained policy in `policy/`. Everything that can be refused is refused before the first
-    rollout, and before the folder is made.
+    The folder is `settings.output_dir`: `manifest.json`, `prompt.yaml`, `metrics.jsonl`, `traces.jsonl`,
+    `held-out.jsonl`, `evaluation.json`, and the trained policy in `policy/`. Everything that can be refused is refused
+    before the first rollout, and before the folder is made.
 
     Args:
         arguments: Arguments of the run.
@@ -116,7 +116,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     if shared is not None and any(shared.values()):
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     device = settings.device
-    policy = load_policy(arguments.model, device=str(device))
+    policy = load_policy(arguments.model, device=str(device), prompt=arguments.prompt)
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(settings, policy, train_samples, tools)
@@ -124,7 +124,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
     callbacks: list[TrainerCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
-        plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict())
+        plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict(), policy.template)
         path = Path(settings.output_dir)
         callbacks.append(CaseStudyCallback(path, arguments.case_study_steps, plan, policy, held_out.teacher))
     trainer = IAPOTrainer(
@@ -168,6 +168,8 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
     """Refuses what can be refused without reading data or loading a model."""
     if settings.resume_from_checkpoint is None:
         refuse_taken(settings.output_dir)
+    else:
+        check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt))
     check_run(arguments, settings)
 
 

@@ -13,7 +13,7 @@ from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
-from iapo.training.files import find_config, read_yaml
+from iapo.training.files import layers_of
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -96,26 +96,35 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def typed(settings: Changes, *, options: Iterable[str] = (), where: str = "") -> dict[str, Any]:
+def typed(
+    settings: Changes,
+    *,
+    options: Iterable[str] = (),
+    where: str = "",
+    known: Mapping[str, Setting] | None = None,
+    listed: str = LIST,
+) -> dict[str, Any]:
     """Checks settings by name, and parses their values by type.
 
     Args:
         settings: The settings.
         options: Further names that may have been meant.
         where: Place that stands before the sentence of an error, for example a file.
+        known: Settings that there are; those of `iapo train` if None.
+        listed: Sentence that says what lists them, for an unknown name that resembles none.
 
     Raises:
         InputError: If a setting is unknown or given twice, or a value is of another type.
     """
     given = settings if isinstance(settings, Mapping) else read_flags(settings)
-    known = trainer_settings() | run_settings()
+    known = trainer_settings() | run_settings() if known is None else known
     found: dict[str, Any] = {}
     before = f"{where}: " if where else ""
     for key, value in given.items():
         name = str(key).replace("-", "_")
         if name not in known:
             guess = did_you_mean(name, [*known, *options])
-            raise InputError(f"{before}no setting {name!r}; {guess or LIST}")
+            raise InputError(f"{before}no setting {name!r}; {guess or listed}")
         if name in found:
             raise InputError(f"{before}the setting {name} is given twice; give it once")
         try:
@@ -129,8 +138,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     """Reads a training's settings and checks all that can be told without TRL and torch.
 
     Args:
-        config: A YAML file, or the name of a packaged one.
-        changes: Settings that win over the file's.
+        config: A YAML file, the name of a packaged one, or several with commas between, of which a later one wins.
+        changes: Settings that win over the files'.
         options: Further names that a mistyped setting may have meant.
 
     Returns:
@@ -140,9 +149,12 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         InputError: If there is no such file, it holds no mapping, a setting is unknown or given twice, or a value
             cannot be.
     """
-    path = find_config(config)
+    layers = layers_of(config)
     changed = typed(changes, options=options)
-    merged = typed(read_yaml(path), where=str(path)) | changed
+    merged: dict[str, Any] = {}
+    for path, written in layers:
+        merged |= typed(written, where=str(path))
+    merged |= changed
     if "reward" in merged:
         check_reward(merged["reward"])
     run = run_settings()
@@ -171,9 +183,14 @@ def parse(config: str, changes: Changes = ()) -> tuple[RunArguments, IAPOConfig]
         raise InputError(" ".join(str(error).split())) from error
 
 
-def list_settings() -> Iterator[str]:
-    """Yields a line for each setting, its name, type and default, and one for what it means."""
-    groups = {"The run": run_settings(), "The trainer (IAPO's, TRL's and Transformers')": trainer_settings()}
+def list_settings(groups: Mapping[str, Mapping[str, Setting]] | None = None) -> Iterator[str]:
+    """Yields a line for each setting, its name, type and default, and one for what it means.
+
+    Args:
+        groups: Settings by title; those of `iapo train` if None.
+    """
+    if groups is None:
+        groups = {"The run": run_settings(), "The trainer (IAPO's, TRL's and Transformers')": trainer_settings()}
     for title, settings in groups.items():
         yield f"{title}:"
         for setting in settings.values():

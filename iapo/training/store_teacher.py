@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_policy, prompt_of
 from iapo.teachers.references import attribute_samples
 from iapo.tools import offered_tools
 from iapo.training.run import run_samples
@@ -52,7 +52,9 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     # As long as the student's turns may be.
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
-    policy = load_policy(name, device=str(training.device))
+    # The teacher is asked as the student will be.
+    template = prompt_of(arguments.model, arguments.prompt)
+    policy = load_policy(name, device=str(training.device), prompt=template)
     console = Console()
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -63,6 +65,7 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
             settings,
             offered_tools(arguments.tools),
             progress=lambda done: progress.advance(task, done),
+            template=template,
         )
     table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())

@@ -21,14 +21,13 @@ from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
 from iapo.attribution.settings import alignment_settings
-from iapo.errors import InputError
 from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
 from iapo.rollout.loading import load_settings
 from iapo.rollout.policy import Policy, load_policy
-from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference, make_reference
 from iapo.tools import TOOLS, ToolDefinition
@@ -39,6 +38,7 @@ from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
+from iapo.training.policies import PromptSaver, make_encoder, with_processor
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -58,7 +58,7 @@ SEAMS = (
 """The private methods of `GRPOTrainer` that are overridden here."""
 
 
-class IAPOTrainer(GRPOTrainer):
+class IAPOTrainer(PromptSaver, GRPOTrainer):
     """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
@@ -75,6 +75,7 @@ class IAPOTrainer(GRPOTrainer):
         teacher: A loaded teacher, or what `iapo.teachers.references.make_reference` made of one, instead of
             `args.teacher`.
         tools: The offered tools, by name.
+        template: Prompt template, which the processing class keeps; its own, else `tools`, if None.
         on_rollouts: Callback, called with the optimiser step and the scored traces of each training batch of this
             process.
         keep_run: Whether training writes `manifest.json`, `metrics.jsonl`, `traces.jsonl` and the traces' images into
@@ -98,6 +99,7 @@ class IAPOTrainer(GRPOTrainer):
         processing_class: ProcessorMixin | None = None,
         teacher: Policy | Reference | None = None,
         tools: Mapping[str, ToolDefinition] = TOOLS,
+        template: PromptTemplate | str | None = None,
         on_rollouts: Callable[[int, list[Trace]], None] | None = None,
         keep_run: bool = True,
         **kwargs: Any,
@@ -106,13 +108,9 @@ class IAPOTrainer(GRPOTrainer):
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
         check_enough(train_dataset, args)
-        if isinstance(model, str):
-            policy = load_policy(model)
-            model, processing_class = policy.model, processing_class or policy.processor
-        if processing_class is None:
-            raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
+        model, processing_class = with_processor(model, processing_class)
         # All that may be refused comes before TRL's own start, which makes the output folder.
-        self.encoder, self.offered_tools = PromptEncoder(processing_class), tools
+        self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
         if args.measures or args.distills:
@@ -127,7 +125,7 @@ class IAPOTrainer(GRPOTrainer):
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
-        self.keeper = RunKeeper(args, train_dataset) if keep_run else None
+        self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False

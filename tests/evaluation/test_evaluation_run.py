@@ -22,7 +22,8 @@ from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace
 from iapo.results import SetsEvaluation, read_evaluation, stamp
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import OBSERVATION_EDITED, build_blocks
+from iapo.rollout.prompt import build_blocks
+from iapo.rollout.template import DEFAULT, find_prompt
 from iapo.runs import RunFolder
 from iapo.tools import TOOLS, execute
 
@@ -198,7 +199,7 @@ def test_an_endpoint_is_asked_twice_with_pictures(server: Server, tmp_path: Path
     samples = read_source("vbar", SOURCE)
     assert len(server.requests) == 10
     for first, second, sample in zip(server.requests[::2], server.requests[1::2], samples, strict=True):
-        blocks = build_blocks(sample)
+        blocks = build_blocks(sample, template=find_prompt(DEFAULT))
         system, user = first["messages"]
         assert text(system) == blocks[0].text
         assert text(user) == "".join(block.text for block in blocks[1:])
@@ -209,7 +210,7 @@ def test_an_endpoint_is_asked_twice_with_pictures(server: Server, tmp_path: Path
         # The program ran here, on the picture of the sample.
         edited = execute(assistant["content"], sample, TOOLS).image
         assert [picture.tobytes() for picture in pictures(observation)] == [edited.tobytes()]
-        assert text(observation) == OBSERVATION_EDITED
+        assert text(observation) == find_prompt(DEFAULT).observation_edited
     row = evaluation.sets["vbar"]
     assert [row.measures[name].value for name in ("accuracy", "call_ratio", "call_success", "misuse")] == [1, 1, 1, 0]
     assert evaluation.settings["endpoint"]["url"] == server.url

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from iapo.data.benchmarks import BENCHMARKS
 from iapo.estimates import mean, proportion
-from iapo.experiments.table_one import Row, csv_table, latex_table, read_row, table_one, write_table
+from iapo.experiments.table_one import Row, csv_table, latex_table, read_row, table_one, text_table, write_table
 from iapo.results import stamp
 
 DATA = {"vbar": "a", "h_bar": "b"}
@@ -139,3 +141,28 @@ def test_all_forms_say_the_same(tmp_path: Path):
 def test_latex_names_are_escaped():
     row = Row("a_b&c%", GRPO.runs, DATA)
     assert r"a\_b\&c\%" in latex_table(table_one([GRPO, row], "grpo"))
+
+
+def on(sets: list[str], name: str) -> Row:
+    outcomes = {one: np.asarray([0.0, 1.0]) for one in sets}
+    return Row(name, {0: outcomes}, dict.fromkeys(sets, "hash"))
+
+
+def test_the_papers_averages_stand_beside_its_own_test_sets():
+    sets = [f"{name}@data" for name in BENCHMARKS]
+    found = table_one([on(sets, "grpo"), on(sets, "iapo"), on(sets, "mine")], "grpo")
+    assert [row["paper"] for row in found["rows"]] == [0.529, 0.559, None]
+    console = Console(file=io.StringIO(), width=300)
+    console.print(text_table(found))
+    assert "55.9" in console.file.getvalue()
+    assert "$55.9$" in latex_table(found)
+    lines = csv_table(found).splitlines()
+    assert lines[0].endswith(",paper")
+    assert [line.rpartition(",")[2] for line in lines if ",average," in line] == ["0.529", "0.559", ""]
+
+
+@pytest.mark.parametrize("sets", [["vbar", "hbar"], list(BENCHMARKS), ["vwtq@data", "vtabfact@data"]])
+def test_other_test_sets_have_no_numbers_of_the_paper(sets: list[str]):
+    found = table_one([on(sets, "grpo")], "grpo")
+    assert found["rows"][0]["paper"] is None
+    assert "paper" not in latex_table(found) + csv_table(found)

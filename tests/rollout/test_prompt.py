@@ -15,7 +15,8 @@ from PIL import Image
 
 from iapo.records import Sample, ToolResult
 from iapo.rollout.policy import ImageTextProcessor
-from iapo.rollout.prompt import OBSERVATION_EDITED, Block, PromptEncoder, block_starts, build_blocks, to_messages
+from iapo.rollout.prompt import Block, PromptEncoder, block_starts, build_blocks, to_messages
+from iapo.rollout.template import TINY, find_prompt
 from iapo.rollout.turns import read_first_turn
 from iapo.tools import TOOLS
 
@@ -163,7 +164,7 @@ def test_the_standard_prompt(encoder: PromptEncoder, samples: list[Sample]):
 def test_fewer_tools_and_listed_names(samples: list[Sample]):
     offered = {name: tool for name, tool in TOOLS.items() if tool.axis == "rows"}
     sample = dataclasses.replace(samples[0], list_names=True)
-    blocks = build_blocks(sample, offered, instructions="Go.")
+    blocks = build_blocks(sample, offered)
     assert [block.name for block in blocks if block.type == "tool"] == [f"tool:{name}" for name in offered]
     assert blocks[-1].text.splitlines() == [
         f"columns_bbox: {', '.join(sample.column_boxes)}",
@@ -247,7 +248,7 @@ def test_observation_of_an_edit(family: str, encoder: PromptEncoder, ended: bool
         + "\n<|im_start|>user\n<|vision_start|>"
         # 112 x 140 pixels in squares of 28 are 4 x 5; in squares of 32 they are rounded to 4 x 4.
         + "<|image_pad|>" * (16 if family == "qwen3_vl" else 20)
-        + f"<|vision_end|>{OBSERVATION_EDITED}<|im_end|>\n<|im_start|>assistant\n"
+        + f"<|vision_end|>{find_prompt(TINY).observation_edited}<|im_end|>\n<|im_start|>assistant\n"
     )
 
 

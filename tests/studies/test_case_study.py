@@ -61,7 +61,7 @@ def by_hand(model: Any, processor: Any, encoder: PromptEncoder, monkeypatch: pyt
     samples = PLAN.read_samples()
     end = [encoder.tokenizer.eos_token_id]
     turns = [encoder.tokenizer(turn_of(one, index))["input_ids"] + end for index, one in enumerate(samples)]
-    monkeypatch.setattr(case_study, "make_generator", lambda policy, settings: (encoder, lambda rows, images: turns))
+    monkeypatch.setattr(case_study, "make_generator", lambda *_: (encoder, lambda rows, images: turns))
     return Policy(model, processor)
 
 

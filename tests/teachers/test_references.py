@@ -29,6 +29,7 @@ from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, attribute_samples, make_reference, sample_name
 from iapo.teachers.table import TeacherTable, fingerprint
@@ -155,7 +156,14 @@ def test_stored_is_live(
 
 def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
     found = TeacherTable.read(path)
-    wanted = {"target": "call", "normalization": "magnitude", "eps": 0.01, "method": "gradient", "steps": 1}
+    wanted: dict[str, Any] = {
+        "target": "call",
+        "normalization": "magnitude",
+        "eps": 0.01,
+        "method": "gradient",
+        "steps": 1,
+        "prompt": {"name": "tiny", "digest": find_prompt("tiny").digest},
+    }
     assert found.settings == table.settings == wanted
     assert found.fingerprint == fingerprint(student.model, student.processor)
     assert list(found.rows) == list(table.rows)

@@ -11,8 +11,7 @@ from iapo.data.sources import Part
 from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import AXES, Sample
-from iapo.rollout.budget import prompt_blocks
-from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.tools import ToolDefinition
 from iapo.training.arguments import RunArguments
 from iapo.training.checks import check_enough
@@ -157,7 +156,7 @@ def check_controls(
     fine, failed, first = [], [], ""
     for sample in samples:
         try:
-            encoder.encode(prompt_blocks(sample, encoder, tools))
+            encoder.encode(build_blocks(sample, tools, encoder.template))
         except InputError as error:
             failed.append(sample)
             first = first or str(error)

@@ -85,7 +85,7 @@ def _examine(
         train, test = data.read(arguments, "train", findings), data.read(arguments, "test", findings)
     data.check_data(train, test, arguments, args, offered, findings)
     with findings.refusals("settings"):
-        encoder = PromptEncoder(load_processor(arguments.model))
+        encoder = PromptEncoder(load_processor(arguments.model, prompt=arguments.prompt))
         config = AutoConfig.from_pretrained(resolve(arguments.model), trust_remote_code=False)
         budget = training_budget(args, config)
         lengths.check_limits(budget, findings)
@@ -120,7 +120,7 @@ def _check_teachers(
     findings: Findings,
 ) -> None:
     if args.teacher_table is not None:
-        teacher.check_table(train, args, offered, findings)
+        teacher.check_table(train, args, encoder, offered, findings)
     names = (None if args.teacher_table is not None else args.teacher, arguments.eval_teacher)
     for name in dict.fromkeys(name for name in names if name is not None):
         teacher.check_teacher(name, samples, args, encoder, offered, findings)
@@ -140,7 +140,7 @@ def _try_step(
     some = _evenly(train, max(count, prompts) if count else 0)
     with findings.refusals(step.CHECK):
         with _said(console, "loading the models"):
-            policy = load_policy(arguments.model, device=str(args.device))
+            policy = load_policy(arguments.model, device=str(args.device), prompt=arguments.prompt)
             _, reference = make_teacher(args, policy, some, offered)
         with _said(console, "one step of training"):
             step.try_step(given, policy, reference, some, offered, findings)

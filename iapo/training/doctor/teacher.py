@@ -10,9 +10,9 @@ from transformers import AutoConfig
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.rollout.budget import Budget, context_length, exact, lengths, prompt_blocks
+from iapo.rollout.budget import Budget, context_length, exact, lengths
 from iapo.rollout.policy import load_processor, resolve
-from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.teachers.references import StoredCalls
 from iapo.teachers.table import TeacherTable
 from iapo.tools import ToolDefinition
@@ -23,19 +23,26 @@ CHECK = "teacher"
 
 
 def check_table(
-    samples: Sequence[Sample], args: IAPOConfig, tools: Mapping[str, ToolDefinition], findings: Findings
+    samples: Sequence[Sample],
+    args: IAPOConfig,
+    encoder: PromptEncoder,
+    tools: Mapping[str, ToolDefinition],
+    findings: Findings,
 ) -> None:
     """Looks every sample up in the stored teacher's table.
 
     Args:
         samples: The training samples.
         args: Settings of the training, with a table.
+        encoder: The student's encoder.
         tools: The offered tools.
         findings: Where it is said.
     """
     assert args.teacher_table is not None
     with findings.refusals(CHECK):
-        stored = StoredCalls(TeacherTable.read(Path(args.teacher_table)), alignment_settings(args), tools)
+        stored = StoredCalls(
+            TeacherTable.read(Path(args.teacher_table)), alignment_settings(args), tools, encoder.template
+        )
         missing, silent, reason = [], 0, ""
         for sample in samples:
             try:
@@ -79,7 +86,7 @@ def check_teacher(
         findings: Where it is said.
     """
     with findings.refusals(CHECK):
-        encoder = PromptEncoder(load_processor(name))
+        encoder = PromptEncoder(load_processor(name), student.template)
         context = context_length(AutoConfig.from_pretrained(resolve(name), trust_remote_code=False))
         same = student.tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
         findings.numbers[CHECK] = {"name": name, "context": context, "same_tokenizer": same}
@@ -118,9 +125,9 @@ def _other_blocks(
 ) -> str:
     """Says of the first prompt whose blocks differ how they do; empty where none does."""
     for sample in samples:
-        own = student.encode(prompt_blocks(sample, student, tools)).block_names
+        own = student.encode(build_blocks(sample, tools, student.template)).block_names
         try:
-            seen = teacher.encode(prompt_blocks(sample, teacher, tools)).block_names
+            seen = teacher.encode(build_blocks(sample, tools, teacher.template)).block_names
         except InputError as error:
             return f"sample {sample.id!r}: {error}"
         if own != seen:

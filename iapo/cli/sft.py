@@ -1,0 +1,56 @@
+"""`iapo sft`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
+from iapo.cli.checks import check_checkpoint
+from iapo.cli.options import Quiet
+from iapo.errors import InputError
+
+app = make_app()
+
+
+@app.command(cls=Verb, context_settings=SETTINGS)
+def sft(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option(help="YAML files or packaged names, with commas between; a later one wins.")
+    ] = None,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="List every setting that can be given, and stop.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on transcripts before reinforcement learning; any setting is a flag of its name.
+
+    For example: iapo sft --model tiny-student --transcripts runs/teacher --output_dir runs/sft --max_steps 50
+    """
+    from iapo.data.sources import split_list
+    from iapo.storage import check_place
+    from iapo.supervised import settings
+    from iapo.training.settings import list_settings as listed
+
+    if list_settings:
+        groups = {"The run": settings.run_settings(), "The trainer (TRL's)": settings.trainer_settings()}
+        typer.echo("\n".join(listed(groups)))
+        return
+    arguments, given = settings.check(config, context.args, options=options_of(context))
+    check_checkpoint(arguments.model)
+    for source in split_list(arguments.transcripts or ""):
+        if not Path(source).exists():
+            raise InputError(f"there is no file or folder {source!r} of transcripts")
+    Known.folder = Path(given["output_dir"])
+    check_place(Known.folder)
+    if Known.folder.is_file():
+        raise InputError(f"{Known.folder} is a file; choose another output_dir, which is a folder")
+    if given.get("resume_from_checkpoint") is None and (Known.folder / "metrics.jsonl").exists():
+        raise InputError(f"{Known.folder} already holds a run; choose another output_dir or remove it")
+    parsed = settings.parse(given)
+    from iapo.supervised.run import run
+
+    run(arguments, parsed, quiet=quiet)

@@ -1,0 +1,169 @@
+"""`PromptTemplate`: how a prompt is worded, as data, and the texts of its blocks (docs/prompts.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from iapo.records import Sample
+from iapo.storage import write_text
+from iapo.tools import TOOLS, ToolDefinition
+
+FILE = "prompt.yaml"
+"""What a template is called beside a checkpoint and in a run folder."""
+
+Part = Literal["image", "tools", "examples", "question"]
+
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One worked example.
+
+    Attributes:
+        name: Name of it; its block is called `example:NAME`.
+        tools: Tools that it uses; it is left out where one of them is not offered.
+        text: The example.
+    """
+
+    name: str
+    tools: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """The wording of a prompt, and how the programs that answer it are read.
+
+    Attributes:
+        name: Name of it.
+        instructions: The system message.
+        instructions_without_tools: The system message where no tool is offered.
+        tool: One definition's block, with the placeholders of `tool_text`.
+        question: The last text, with `{question}`, and maybe `{names}`, `{width}` and `{height}`.
+        question_without_tools: The same where no tool is offered, without `{names}`.
+        observation_edited: What is said beside the edited image.
+        observation_error: What is said where there is none, with `{error}`.
+        order: Order of the parts of the user's message.
+        names: How the boxes' names are told, with `{columns}` and `{rows}`; empty where they never are.
+        names_listed: `always`, or where the sample asks for it (`Sample.list_names`).
+        names_style: `literal`, as lists that are JSON and Python alike, or `plain`, with commas between.
+        descriptions: Longer descriptions by the tool's name, instead of its docstring.
+        examples: Worked examples, a block each.
+        programs: Whether programs are read as `strict`ly as the tiny models write them, or with what instruction
+            models write (`iapo.tools.lenient`).
+    """
+
+    name: str
+    instructions: str
+    instructions_without_tools: str
+    tool: str
+    question: str
+    question_without_tools: str
+    observation_edited: str
+    observation_error: str
+    order: tuple[Part, ...] = ("image", "tools", "examples", "question")
+    names: str = ""
+    names_listed: Literal["asked", "always"] = "always"
+    names_style: Literal["literal", "plain"] = "literal"
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
+    programs: Literal["lenient", "strict"] = "lenient"
+
+    @property
+    def lenient(self) -> bool:
+        """Whether programs are read with what instruction models write."""
+        return self.programs == "lenient"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that it says."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain data, as the YAML file has it."""
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
+
+    def tool_text(self, tool: ToolDefinition) -> str:
+        """Returns a definition's block.
+
+        Placeholders of `tool` are `{definition}` (name, parameters and docstring as code), `{name}`, `{image}`,
+        `{names}` and `{boxes}` (what its parameters are called), `{description}`, `{axis}` and `{boxes_name}`. The
+        template's own description of a standard tool counts for that tool alone, not for another of its name.
+        """
+        image, names, boxes = tool.parameters
+        own = self.descriptions.get(tool.name) if TOOLS.get(tool.name, tool) == tool else None
+        values = {"name": tool.name, "axis": tool.axis, "image": image, "names": names, "boxes": boxes}
+        values |= {"definition": tool.text, "boxes_name": f"{tool.axis}_bbox"}
+        return fill(self.tool, {**values, "description": own or tool.description})
+
+    def question_text(self, sample: Sample, *, with_tools: bool) -> str:
+        """Returns the text with the question, and with the boxes' names where they are listed."""
+        width, height = sample.image.size
+        values = {"question": sample.question, "width": str(width), "height": str(height), "names": ""}
+        if not with_tools:
+            return fill(self.question_without_tools, values)
+        if self.names_listed == "always" or sample.list_names:
+            lists = {"columns": self._listed(sample.column_boxes), "rows": self._listed(sample.row_boxes)}
+            values["names"] = fill(self.names, lists)
+        return fill(self.question, values)
+
+    def examples_for(self, tools: Iterable[str]) -> tuple[Example, ...]:
+        """Returns the examples that use offered tools alone."""
+        offered = set(tools)
+        return tuple(one for one in self.examples if offered.issuperset(one.tools))
+
+    def write(self, folder: Path) -> None:
+        """Writes it as `prompt.yaml` into a folder."""
+        text = yaml.dump(
+            self.to_json(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
+        )
+        write_text(folder / FILE, text)
+
+    def _listed(self, names: Iterable[str]) -> str:
+        return literal_list(names) if self.names_style == "literal" else ", ".join(names)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Puts values in the place of their placeholders, once: what looks like one within a value stays.
+
+    The further lines of a value are indented as the line is in which its placeholder stands.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+        indent = line[: len(line) - len(line.lstrip())]
+        return re.sub(r"\n(?=[^\n])", "\n" + indent, values.get(found[1], found[0]))
+
+    return PLACEHOLDER.sub(value, text)
+
+
+def literal_list(names: Iterable[str]) -> str:
+    """Writes names as a list that JSON and Python read alike.
+
+    Of what could be read as a control token, such as `<|im_end|>` or `<tool_call>`, the `<` is written by its code
+    point, and so is half a surrogate pair, which no tokenizer takes.
+    """
+    text = json.dumps(list(names), ensure_ascii=False)
+    return re.sub(r"<(?=\||/?\w+\|?>)|[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,1 @@
+"""Supervised training on transcripts, as a cold start before reinforcement learning."""

@@ -1,0 +1,49 @@
+"""What `iapo sft` takes beside TRL's own settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from iapo.errors import InputError
+from iapo.rollout.template import find_prompt
+
+
+@dataclass
+class SupervisedArguments:
+    """Settings of a supervised run; all others are those of TRL's `SFTConfig`.
+
+    Args:
+        model: The student: a packaged name, a folder or a hub id.
+        transcripts: Files or folders of transcripts (`iapo.data.transcripts`), with commas between.
+        transcripts_split: Split of folders that have several.
+        keep: Which are learnt: `correct`, those whose final answer is graded right, or `all`.
+        damage: A row without a usable transcript ends the run (`strict`), or is listed and left out (`quarantine`).
+        held_out: Number of transcripts that are not learnt; their loss is measured (`eval_strategy`).
+        tools: Offered tools, as in `iapo train`.
+        prompt: Prompt template, as in `iapo train`.
+        threads: Threads of torch; 0 leaves it to torch.
+    """
+
+    model: str = field(default="tiny-student", metadata={"help": "The student: packaged name, folder or hub id."})
+    transcripts: str | None = field(default=None, metadata={"help": "Files or folders of transcripts; needed."})
+    transcripts_split: str | None = field(default=None, metadata={"help": "Split of folders that have several."})
+    keep: Literal["correct", "all"] = field(
+        default="correct", metadata={"help": "Learn transcripts with a right answer, or all."}
+    )
+    damage: Literal["strict", "quarantine"] = field(
+        default="strict", metadata={"help": "A damaged transcript ends the run, or is listed and left out."}
+    )
+    held_out: int = field(default=0, metadata={"help": "Transcripts kept back to measure the loss on."})
+    tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
+    threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+
+    def __post_init__(self) -> None:
+        if not self.transcripts:
+            raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
+        if self.prompt is not None:
+            find_prompt(self.prompt)
+        for name in ("held_out", "threads"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")

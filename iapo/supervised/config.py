@@ -1,0 +1,48 @@
+"""`SupervisedConfig`: TRL's `SFTConfig` with what supervised training on transcripts fixes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from trl import SFTConfig
+
+from iapo.display.quiet import RENAMED
+from iapo.errors import InputError
+
+_FIXED = {
+    "packing": "sequences with images are not packed",
+    "padding_free": "sequences with images are padded",
+    "assistant_only_loss": "the loss is on what the model writes anyway",
+    "chat_template_path": "the checkpoint's own chat template is used, as in a rollout",
+}
+
+
+@dataclass
+class SupervisedConfig(SFTConfig):
+    """Settings of the supervised trainer; everything that is not named here is TRL's.
+
+    Args:
+        max_length: Most tokens of a sequence; a longer one is damage, since cutting it would cut the answer or an
+            image. None sets no limit.
+        report_to: Trackers; none if not given.
+        bf16: Whether steps compute in bfloat16; yes on accelerators if not given.
+    """
+
+    max_length: int | None = field(default=None, metadata={"help": "Most tokens of a sequence; None: no limit."})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers, for example tensorboard."})
+    bf16: bool | None = field(default=None, metadata={"help": "Compute in bfloat16; None: on accelerators."})
+
+    def __post_init__(self) -> None:
+        for name, reason in _FIXED.items():
+            if getattr(self, name):
+                raise InputError(f"{name} cannot be set: {reason}")
+        if self.bf16 is None:
+            # TRL's default is yes, which Transformers refuses where there is the CPU alone.
+            self.bf16 = not self.fp16 and not self.use_cpu and torch.accelerator.is_available()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", RENAMED, FutureWarning)
+            super().__post_init__()
+        # The rows carry what the collator makes tokens of.
+        self.remove_unused_columns = False

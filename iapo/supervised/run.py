@@ -1,0 +1,244 @@
+"""What `iapo sft` does: transcripts read and checked, TRL's SFTTrainer, a policy that `iapo train` starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from rich.console import Console
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTTrainer
+
+from iapo.data.damage import Damage
+from iapo.data.sources import split_list
+from iapo.data.transcripts import Transcript, read_transcripts
+from iapo.display.quiet import quiet_libraries
+from iapo.errors import InputError
+from iapo.records import image_digest
+from iapo.results import MANIFEST, write_result
+from iapo.rollout.policy import load_policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import PromptTemplate
+from iapo.runs import commit, data_hash, hide_credentials, versions
+from iapo.storage import append_record
+from iapo.supervised.arguments import SupervisedArguments
+from iapo.supervised.config import SupervisedConfig
+from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
+from iapo.tools import offered_tools
+from iapo.training.batches import to_dataset
+from iapo.training.keeper import refuse_taken
+from iapo.training.progress import bar
+
+KIND = "supervised"
+"""Kind of a supervised run's `manifest.json`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chosen:
+    """What of the transcripts is used.
+
+    Attributes:
+        train: Those that are learnt.
+        held_out: Those whose loss alone is measured; no image of theirs is in `train`.
+        damages: What cannot be used, and why.
+        wrong: How many were left out since their answer is not graded right.
+        failed: How many rollouts were left out since they do not follow the protocol: a program that fails, say.
+        tokens: Number of tokens of the longest sequence.
+    """
+
+    train: Sequence[Transcript]
+    held_out: Sequence[Transcript]
+    damages: Sequence[Damage]
+    wrong: int
+    failed: int
+    tokens: int
+
+
+def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bool = False) -> Path:
+    """Trains on transcripts, and writes the run folder: `manifest.json`, `metrics.jsonl`, `policy/`.
+
+    All transcripts are laid out once before anything is written, so that what cannot be learnt is known at the start.
+
+    Args:
+        arguments: Arguments of the run.
+        settings: The trainer's settings; `output_dir` is the folder.
+        quiet: Whether nothing is said of what goes well.
+
+    Returns:
+        The folder of the trained policy.
+
+    Raises:
+        InputError: If the folder already holds a run, the checkpoint or the transcripts cannot be used, or too few are
+            left.
+    """
+    console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) != 0)
+    if settings.resume_from_checkpoint is None:
+        refuse_taken(str(settings.output_dir))
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    with quiet_libraries():
+        return _run(arguments, settings, console)
+
+
+def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Console) -> Path:
+    policy = load_policy(arguments.model, device=str(settings.device), prompt=arguments.prompt)
+    maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
+    chosen = choose(arguments, settings, maker, console)
+    _describe(chosen, console)
+    trainer = SFTTrainer(
+        model=policy.model,
+        args=settings,
+        train_dataset=_dataset(chosen.train),
+        eval_dataset=_dataset(chosen.held_out) if chosen.held_out else None,
+        processing_class=policy.processor,
+        data_collator=Collator(maker),
+    )
+    folder = Path(str(settings.output_dir))
+    main = trainer.is_world_process_zero()
+    if main:
+        _write_manifest(folder, arguments, settings, chosen, policy.template)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Log(folder if main else None, console))
+    trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    trainer.save_model(str(folder / "policy"))
+    if main:
+        policy.processor.save_pretrained(folder / "policy")
+    model = shlex.quote(str(folder / "policy"))
+    console.print(f"Policy: {model}. Next: iapo train --config CONFIG --model {model}", soft_wrap=True)
+    return folder / "policy"
+
+
+def choose(arguments: SupervisedArguments, settings: SupervisedConfig, maker: ExampleMaker, console: Console) -> Chosen:
+    """Reads the transcripts, lays each out once, and chooses what is learnt.
+
+    Raises:
+        InputError: If one is damaged and may not be left out, or fewer are left than a batch takes.
+    """
+    used: list[Transcript] = []
+    damages: list[Damage] = []
+    wrong = failed = longest = 0
+    with bar(console, "transcripts", None, live=console.is_terminal and not settings.disable_tqdm) as progress:
+        for one in _read(arguments):
+            progress(1)
+            if isinstance(one, Damage):
+                damages.append(one)
+                continue
+            if arguments.keep == "correct" and not is_right(one.sample, one.turns):
+                wrong += 1
+                continue
+            try:
+                tokens = len(maker.example(one.sample, one.turns).ids)
+                if settings.max_length is not None and tokens > settings.max_length:
+                    raise TranscriptError(f"it has {tokens} tokens, and max_length is {settings.max_length}")
+            except TranscriptError as error:
+                failed += one.sampled
+                if not one.sampled:
+                    damages.append(Damage(0, one.sample.id, str(error), one.where))
+                continue
+            longest = max(longest, tokens)
+            used.append(one)
+    if damages and arguments.damage == "strict":
+        raise InputError(
+            f"{damages[0]}; mend it, or set damage to quarantine to leave out the {len(damages)} such transcript(s)"
+        )
+    train, held_out = _hold_out(used, arguments.held_out)
+    batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.world_size
+    if len(train) < batch:
+        raise InputError(
+            f"{len(train)} transcript(s) are left to learn ({wrong} with another answer than the gold one, {failed} "
+            f"rollouts with a failed program, {len(damages)} damaged, {len(held_out)} held out), and one step takes "
+            f"{batch}; give more, set keep to all, or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
+    return Chosen(train, held_out, damages, wrong, failed, longest)
+
+
+def _read(arguments: SupervisedArguments) -> Iterator[Transcript | Damage]:
+    assert arguments.transcripts is not None
+    for source in split_list(arguments.transcripts):
+        yield from read_transcripts(source, split=arguments.transcripts_split)
+
+
+def _hold_out(transcripts: Sequence[Transcript], count: int) -> tuple[list[Transcript], list[Transcript]]:
+    """Splits whole images off the end, so that no held-out image is trained on."""
+    if not count:
+        return list(transcripts), []
+    digests = [image_digest(one.sample.image) for one in transcripts]
+    chosen: set[str] = set()
+    for digest in reversed(digests):
+        if sum(one in chosen for one in digests) >= count:
+            break
+        chosen.add(digest)
+    parts: tuple[list[Transcript], list[Transcript]] = ([], [])
+    for digest, one in zip(digests, transcripts, strict=True):
+        parts[digest in chosen].append(one)
+    return parts
+
+
+def _dataset(transcripts: Sequence[Transcript]) -> Dataset:
+    rows = to_dataset([one.sample for one in transcripts])
+    return rows.add_column("turns", [list(one.turns) for one in transcripts])
+
+
+def _describe(chosen: Chosen, console: Console) -> None:
+    calls = sum(len(one.turns) > 1 for one in chosen.train)
+    console.print(
+        f"{len(chosen.train)} transcripts to learn, {calls} of them with a call; {len(chosen.held_out)} held out; left "
+        f"out: {chosen.wrong} with another answer than the gold one, {chosen.failed} rollouts with a failed program, "
+        f"{len(chosen.damages)} damaged. "
+        f"Longest sequence: {chosen.tokens} tokens.",
+        soft_wrap=True,
+    )
+
+
+def _write_manifest(
+    folder: Path, arguments: SupervisedArguments, settings: SupervisedConfig, chosen: Chosen, template: PromptTemplate
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        name: {"transcripts": len(some), "hash": data_hash(one.sample for one in some)}
+        for name, some in (("train", chosen.train), ("held_out", chosen.held_out))
+    }
+    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict(), "prompt": template.to_json()}
+    found: dict[str, Any] = {
+        "config": hide_credentials(config),
+        "versions": versions(),
+        "seeds": {"training": settings.seed},
+        "data": {**data, "wrong": chosen.wrong, "failed": chosen.failed, "damaged": len(chosen.damages)},
+        "commit": commit(),
+    }
+    write_result(folder / MANIFEST, KIND, found)
+    template.write(folder)
+    for damage in chosen.damages:
+        append_record(folder / "transcripts.quarantine.jsonl", dataclasses.asdict(damage))
+
+
+class _Log(TrainerCallback):
+    """Writes and says what each logged step came to."""
+
+    def __init__(self, folder: Path | None, console: Console) -> None:
+        self.folder, self.console = folder, console
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes up each line of the trainer's log."""
+        found = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if self.folder is None or not {"loss", "eval_loss"} & found.keys():
+            return
+        append_record(self.folder / "metrics.jsonl", {"step": state.global_step, **found})
+        names = ("loss", "mean_token_accuracy", "eval_loss", "eval_mean_token_accuracy")
+        said = [f"{name.replace('_', ' ')} {found[name]:.3f}" for name in names if name in found]
+        self.console.print(f"step {state.global_step}/{state.max_steps}  " + "  ".join(said), soft_wrap=True)

@@ -1,0 +1,39 @@
+"""Boxes that a program gives itself, as grounding models do, checked against the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from iapo.records import Box
+from iapo.tools.errors import ToolError, quoted
+
+OWN_BOXES = "own boxes"
+"""What a record of a call names instead of `columns_bbox` and `rows_bbox`."""
+
+_BEYOND = 0.05
+"""Share of a side that a box may reach beyond the image; models see images a little smaller or larger."""
+
+
+def check_boxes(boxes: Mapping[str, Box], size: tuple[int, int]) -> None:
+    """Refuses boxes that cannot be pixels of an image.
+
+    Args:
+        boxes: Boxes by name, in pixels.
+        size: Width and height of the image.
+
+    Raises:
+        ToolError: If there is none, or one is empty, a fraction of the image, or not in it.
+    """
+    width, height = size
+    if not boxes:
+        raise ToolError('the boxes are an empty dictionary; give {"a name": [x1, y1, x2, y2]} in pixels of the image')
+    if all(max(box) <= 1 for box in boxes.values()):
+        raise ToolError(f"the boxes are fractions; give pixels of this image of {width} x {height}")
+    for name, (x1, y1, x2, y2) in boxes.items():
+        if not (x1 < x2 and y1 < y2):
+            raise ToolError(f"the box of {quoted(name)} is empty; give [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+        far = min(x1, width - x2) < -_BEYOND * width or min(y1, height - y2) < -_BEYOND * height
+        if far or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            raise ToolError(
+                f"the box of {quoted(name)} lies outside of the image; give pixels of this image of {width} x {height}"
+            )

@@ -1,0 +1,55 @@
+"""What `IAPOTrainer` trains: a model with its processor and its prompt, which stay together where it is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, ProcessorMixin, Trainer
+
+from iapo.errors import InputError
+from iapo.rollout.policy import load_policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import PromptTemplate, find_prompt
+
+
+def with_processor(
+    model: str | PreTrainedModel, processor: ProcessorMixin | None
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Returns a model and its processor, loaded where the model is a name.
+
+    Raises:
+        InputError: If it cannot be loaded, or a loaded model comes without its processor.
+    """
+    if isinstance(model, str):
+        policy = load_policy(model)
+        return policy.model, processor or policy.processor
+    if processor is None:
+        raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
+    return model, processor
+
+
+def make_encoder(processor: ProcessorMixin, template: PromptTemplate | str | None) -> PromptEncoder:
+    """Returns a processor's encoder; a template that is given stays with the processor, for all that is made of it.
+
+    Raises:
+        InputError: If there is no such template.
+    """
+    if template is not None:
+        processor.prompt = find_prompt(template)
+    return PromptEncoder(processor)
+
+
+class PromptSaver(Trainer):
+    """Writes the template where a model is saved, also where the processor is of another class than iapo's own.
+
+    Attributes:
+        encoder: The policy's encoder.
+    """
+
+    encoder: PromptEncoder
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the model and, beside it, the prompt template."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.encoder.template.write(Path(output_dir or self.args.output_dir))

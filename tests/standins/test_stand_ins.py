@@ -1,0 +1,126 @@
+"""Stand-ins are folders as they are published, and open with Transformers and here alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import ranks
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+from iapo.cli.main import main
+from iapo.data.synthetic import generate
+from iapo.errors import InputError
+from iapo.models import MODEL_FAMILIES
+from iapo.rollout.policy import load_policy
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.standins.folder import make_stand_in
+from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of
+from iapo.standins.tokenizer import find_ranks, make_tokenizer
+
+PUBLISHED = {"qwen2.5-vl-3b": 3_754_622_976, "qwen2.5-vl-7b": 8_292_166_656, "qwen3-vl-4b": 4_437_815_808}
+"""Parameters of the published checkpoints, as their model cards' files have them."""
+
+
+@pytest.fixture(scope="module", params=["qwen2.5-vl-3b", "qwen3-vl-4b"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("stand-in") / "model"
+    make_stand_in(request.param, out, ranks=ranks())
+    return out
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+@pytest.mark.parametrize("size", SIZES)
+def test_configurations_are_of_known_families(name: str, size: Size, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config_of(name, size)))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.model_type in MODEL_FAMILIES
+    heads = config.text_config.hidden_size // config.text_config.num_attention_heads
+    assert getattr(config.text_config, "head_dim", heads) == 128
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_full_shape_has_the_published_number_of_parameters(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config_of(name, "full")))
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
+    assert model.num_parameters() == PUBLISHED[name]
+
+
+@pytest.mark.slow(20)
+def test_a_stand_in_loads_and_its_prompts_partition(folder: Path) -> None:
+    policy = load_policy(str(folder))
+    encoder = PromptEncoder(policy.processor)
+    prompt = encoder.encode(build_blocks(next(iter(generate("vbar", 1, seed=0, split="test", size=800)))))
+    assert set(prompt.block_of) == set(range(len(prompt.block_names)))
+    assert prompt.block_of == sorted(prompt.block_of)
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        keys = set(file.keys())
+    assert ("visual.blocks.0.attn.qkv.weight" in keys) == (policy.model.config.model_type == "qwen2_5_vl")
+
+
+@pytest.mark.slow(15)
+def test_texts_are_cut_as_qwen_cuts_them(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # The ids of the published tokenizer.
+    assert tokenizer("Hello, world! 2024\n\n  x")["input_ids"] == [
+        9707,
+        11,
+        1879,
+        0,
+        220,
+        17,
+        15,
+        17,
+        19,
+        271,
+        220,
+        856,
+    ]
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") == 151645
+    assert tokenizer.convert_tokens_to_ids("<|image_pad|>") == 151655
+    text = "Rožok \u00a0 日本語 🎉 <|im_start|>user\n"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_system_message_is_added_where_none_is_given(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+    )
+    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    assert text == f"{system}<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_wrong_ranks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file of ranks"):
+        find_ranks(tmp_path / "missing")
+    (tmp_path / "few").write_text("IQ== 0\nIg== 1\n")
+    with pytest.raises(InputError, match="holds 2 ranks"):
+        make_tokenizer(tmp_path / "few", qwen3=False)
+    (tmp_path / "none").write_text("what is this\n")
+    with pytest.raises(InputError, match="holds no ranks"):
+        make_tokenizer(tmp_path / "none", qwen3=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["llama", "--out", "x"], "llama"),
+        (["qwen2.5-vl-3b", "--out", "."], "already exists"),
+        (["qwen2.5-vl-3b", "--out", "x", "--size", "huge"], "size is 'huge'"),
+        (["qwen2.5-vl-3b", "--out", "x", "--ranks", "missing"], "no file of ranks"),
+    ],
+)
+def test_wrong_words_are_one_sentence(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["tiny", "stand-in", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,135 @@
+"""`iapo sft`: learns, measures what it holds out, resumes, and refuses early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calls import call_text
+from rich.console import Console
+
+from iapo.cli.main import main
+from iapo.data.synthetic import generate
+from iapo.errors import InputError
+from iapo.records import save_png
+from iapo.results import read_result
+from iapo.rollout.policy import load_policy
+from iapo.rollout.prompt import PromptEncoder
+from iapo.supervised.examples import ExampleMaker
+from iapo.supervised.run import choose, run
+from iapo.supervised.settings import check, parse
+from iapo.tools import TOOLS
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transcripts")
+    rows = []
+    for number, chart in enumerate(generate("vbar", COUNT, seed=2, split="sft")):
+        save_png(chart.image, folder / f"{number}.png")
+        name = next(iter(chart.column_boxes))
+        answer = f"FINAL ANSWER: {chart.answers[0]}. TERMINATE"
+        rows.append(
+            {
+                "id": str(number),
+                "image": f"{number}.png",
+                "question": chart.question,
+                "answer": chart.answers[0],
+                "column_boxes": {key: list(box) for key, box in chart.column_boxes.items()},
+                "turns": [call_text("focus_on_columns_with_draw", name, "columns"), answer],
+            }
+        )
+    path = folder / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
+    given = {"model": "tiny-student", "transcripts": str(transcripts), "output_dir": str(out), "max_steps": 4}
+    given |= {"per_device_train_batch_size": 4, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-3}
+    arguments, trainer = check(None, {**given, **more})
+    return arguments, parse(trainer)
+
+
+@pytest.mark.slow(15)
+def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    policy = run(*settings(transcripts, out, max_steps=8, held_out=2, eval_strategy="steps", eval_steps=8), quiet=True)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert any("eval_loss" in row for row in rows)
+    manifest = read_result(out / "manifest.json", "supervised")
+    assert manifest["data"]["train"]["transcripts"] == COUNT - 2
+    assert manifest["data"]["held_out"]["transcripts"] == 2
+    load_policy(str(policy))
+
+
+def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in transcripts.read_text().splitlines()]
+    rows[0]["turns"][0] = call_text("focus_on_columns_with_draw", "nobody", "columns")
+    rows[1]["turns"][1] = "FINAL ANSWER: something else"
+    path = transcripts.parent / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    maker = ExampleMaker(PromptEncoder(load_policy("tiny-student").processor), TOOLS)
+    with pytest.raises(InputError, match=r"row 1 .*nobody.*set damage to quarantine to leave out the 1 such"):
+        choose(*settings(path, tmp_path / "run"), maker, Console(quiet=True))
+    chosen = choose(*settings(path, tmp_path / "run", damage="quarantine"), maker, Console(quiet=True))
+    assert (len(chosen.train), chosen.wrong, len(chosen.damages)) == (COUNT - 2, 1, 1)
+    everything = choose(*settings(path, tmp_path / "run", damage="quarantine", keep="all"), maker, Console(quiet=True))
+    assert (len(everything.train), everything.wrong) == (COUNT - 1, 0)
+    longest = chosen.tokens
+    with pytest.raises(InputError, match=f"tokens, and max_length is {longest - 30}"):
+        choose(*settings(transcripts, tmp_path / "run", max_length=longest - 30), maker, Console(quiet=True))
+
+
+def test_no_held_out_image_is_learnt(transcripts: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in transcripts.read_text().splitlines()]
+    twice = [{**row, "id": f"{row['id']}-{number}"} for row in rows for number in range(2)]
+    path = transcripts.parent / "twice.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in twice), encoding="utf-8")
+    maker = ExampleMaker(PromptEncoder(load_policy("tiny-student").processor), TOOLS)
+    chosen = choose(*settings(path, tmp_path / "run", held_out=3), maker, Console(quiet=True))
+    assert len(chosen.held_out) == 4
+    learnt = {one.sample.image.tobytes() for one in chosen.train}
+    assert not learnt & {one.sample.image.tobytes() for one in chosen.held_out}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--output_dir", "out"], "transcripts is not given"),
+        (["--transcripts", "missing", "--output_dir", "out"], "no file or folder 'missing'"),
+        (["--transcripts", "."], "output_dir is not given"),
+        (["--transcripts", ".", "--output_dir", "out", "--lerning_rate", "1"], "did you mean learning_rate"),
+        (["--transcripts", ".", "--output_dir", "out", "--model", "nobody"], "no checkpoint 'nobody'"),
+        (["--transcripts", ".", "--output_dir", "out", "--held_out", "-1"], "held_out is -1"),
+        (["--transcripts", ".", "--output_dir", "out", "--keep", "some"], "keep is 'some'"),
+        (["--transcripts", ".", "--output_dir", "out", "--packing", "true"], "packing cannot be set"),
+    ],
+)
+def test_wrong_words_are_one_sentence_and_nothing_is_written(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["sft", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_a_run_is_refused(transcripts: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(InputError, match="already holds a run"):
+        run(*settings(transcripts, tmp_path), quiet=True)
+
+
+def test_too_few_transcripts_say_what_was_left_out(transcripts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"12 transcript\(s\) are left to learn .* one step takes 16"):
+        run(*settings(transcripts, tmp_path / "run", per_device_train_batch_size=16), quiet=True)
+    assert not (tmp_path / "run").exists()
