@@ -183,7 +183,7 @@ class ToolCall:
     Attributes:
         name: The tool, for example `focus_on_columns_with_mask`.
         targets: The names of the columns or rows to focus on.
-        boxes: Boxes were passed: `columns_bbox` or `rows_bbox`.
+        boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself.
         axis: The axis that the tool works on.
     """
 

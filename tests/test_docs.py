@@ -107,6 +107,8 @@ RULES = (
         "hundreds of steps take minutes to hours",
         f"--methods grpo,iapo --seeds 0 --sets vbar --samples 2 {FEW}",
     ),
+    Rule(r"^iapo evaluate .*--out runs/eval/teacher", "the line behind it learns from it", "--samples 12"),
+    Rule(r"^iapo sft ", "a minute", "--max_steps 2"),
     Rule(r"^iapo evaluate .*--endpoint", "no network", "--samples 2", ((ENDPOINT, "SERVER"),)),
     Rule(
         r"^iapo evaluate .*@hub",
