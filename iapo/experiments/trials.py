@@ -164,6 +164,7 @@ def run_trials(
             settings.max_turn_tokens or settings.max_completion_length,
             temperature=budget.temperature,
             top_p=settings.top_p,
+            max_sequence_length=settings.max_sequence_length,
         ),
     )
     _remember(trials, budget, plan, out)
