@@ -26,6 +26,7 @@ class Root(Lazy):
         "compare": "Train methods with several seeds, and write Table 1.",
         "study": "Studies of training runs: figures and ablations.",
         "report": "Write one HTML page about runs.",
+        "export": "Write a trained policy as a checkpoint for other programs.",
         "attribute": "Show which part of the prompt a call came from.",
         "teacher": "What a teacher is asked once.",
         "data": "Data sets: check, convert, look at, make.",

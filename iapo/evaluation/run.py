@@ -21,6 +21,7 @@ from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
@@ -47,7 +48,7 @@ class EvaluationPlan:
         generation: Settings of its generation; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
-        device: Device of a checkpoint; the CPU if None.
+        loading: Settings of a checkpoint's loading.
     """
 
     model: str
@@ -59,7 +60,7 @@ class EvaluationPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
     concurrency: int = 8
-    device: str | None = None
+    loading: LoadSettings = field(default_factory=LoadSettings)
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
@@ -93,7 +94,7 @@ def make_plan(
     seed: int,
     max_turn_tokens: int,
     batch_size: int,
-    device: str | None,
+    loading: LoadSettings,
     endpoint: str | None,
     key_variable: str,
     length_parameter: str,
@@ -132,7 +133,7 @@ def make_plan(
         generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
         endpoint=asked,
         concurrency=concurrency,
-        device=device,
+        loading=loading,
     )
 
 
@@ -221,7 +222,7 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
-    policy = load_policy(plan.model, device=plan.device, prompt=plan.prompt)
+    policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
     check_fit(policy, samples, plan.generation, tools)
     return local_solver(policy, plan.generation, tools)
 
@@ -229,7 +230,7 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
 def _template(plan: EvaluationPlan) -> PromptTemplate:
     if plan.endpoint is not None:
         return find_prompt(plan.prompt or DEFAULT)
-    return prompt_of(plan.model, plan.prompt)
+    return prompt_of(plan.model, plan.prompt, plan.loading.model_revision)
 
 
 def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> dict[str, Any]:

@@ -14,14 +14,15 @@ from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
+from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
 
 
 @dataclass
-class IAPOConfig(GRPOConfig):
-    """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
+class IAPOConfig(GRPOConfig, FrozenModelSettings):
+    """Settings of `IAPOTrainer`; everything that is named neither here nor in `FrozenModelSettings` is TRL's.
 
     Args:
         reward: Reward by name, or `FILE.py:NAME` or `package.module:NAME` of your own; docs/rewards.md has the table.
@@ -120,6 +121,8 @@ class IAPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         find_reward(self.reward)
+        refuse_init_kwargs(self.model_init_kwargs)
+        self.check_frozen()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()

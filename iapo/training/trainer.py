@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
@@ -21,21 +20,23 @@ from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
 from iapo.attribution.settings import alignment_settings
+from iapo.models import bare_model
 from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
-from iapo.rollout.loading import load_settings
+from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.teachers.references import Reference, make_reference
+from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
 from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
+from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PromptSaver, make_encoder, with_processor
@@ -108,24 +109,21 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
         check_enough(train_dataset, args)
-        model, processing_class = with_processor(model, processing_class)
+        model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
         if args.measures or args.distills:
-            settings = alignment_settings(args)
-            if teacher is None and args.teacher_table is None and args.teacher is not None:
-                teacher = load_policy(args.teacher)
-            if teacher is None or isinstance(teacher, Policy):
-                teacher = make_reference(settings, teacher, self.encoder, tools, args.device)
-            self.alignment = Alignment(teacher, self.encoder, settings, tools)
+            reference = find_reference(args, teacher, self.encoder, tools)
+            self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
         outcome = make_outcome(args)
         preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
+        prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
@@ -311,8 +309,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
 
     def _add_shared_prefix(self) -> bool:
         """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
-        student = self.accelerator.unwrap_model(self.model)
-        student = student.get_base_model() if is_peft_model(student) else student
+        student = bare_model(self.accelerator.unwrap_model(self.model))
         reason = cannot_share(student.config)
         if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             reason = "packed rows are untested in training with sharded parameters (DeepSpeed, FSDP)"

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig
 
 from iapo.display.quiet import quiet_libraries
 from iapo.records import Sample
-from iapo.rollout.policy import load_policy, load_processor, resolve
+from iapo.rollout.policy import resolve
 from iapo.rollout.prompt import PromptEncoder
 from iapo.storage import check_place
 from iapo.tools import ToolDefinition, offered_tools
@@ -27,6 +26,7 @@ from iapo.training.config import IAPOConfig
 from iapo.training.doctor import data, lengths, step, teacher, tools
 from iapo.training.doctor.findings import Findings
 from iapo.training.keeper import refuse_taken
+from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar, duration
 from iapo.training.run import check_run, make_teacher
 
@@ -85,8 +85,8 @@ def _examine(
         train, test = data.read(arguments, "train", findings), data.read(arguments, "test", findings)
     data.check_data(train, test, arguments, args, offered, findings)
     with findings.refusals("settings"):
-        encoder = PromptEncoder(load_processor(arguments.model, prompt=arguments.prompt))
-        config = AutoConfig.from_pretrained(resolve(arguments.model), trust_remote_code=False)
+        processor, config = teacher.opened(arguments.model, arguments.loading, arguments.prompt)
+        encoder = PromptEncoder(processor)
         budget = training_budget(args, config)
         lengths.check_limits(budget, findings)
         looked_at = _evenly(train, count)
@@ -140,10 +140,11 @@ def _try_step(
     some = _evenly(train, max(count, prompts) if count else 0)
     with findings.refusals(step.CHECK):
         with _said(console, "loading the models"):
-            policy = load_policy(arguments.model, device=str(args.device), prompt=arguments.prompt)
-            _, reference = make_teacher(args, policy, some, offered)
+            policy = load_student(arguments, arguments.model, args.device, arguments.prompt)
+            adapter = new_adapter(arguments, policy.model)
+            _, reference = make_teacher(arguments, args, policy, some, offered)
         with _said(console, "one step of training"):
-            step.try_step(given, policy, reference, some, offered, findings)
+            step.try_step(given, policy, reference, some, offered, findings, adapter)
     if (numbers := findings.numbers.get(step.CHECK)) is not None:
         steps = step.steps_of(args, len(train))
         numbers |= {"steps": steps}

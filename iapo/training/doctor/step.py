@@ -47,6 +47,7 @@ def try_step(
     samples: Sequence[Sample],
     tools: Mapping[str, ToolDefinition],
     findings: Findings,
+    adapter: Any = None,
 ) -> None:
     """Makes the rollouts of one step and takes it.
 
@@ -57,6 +58,7 @@ def try_step(
         samples: Training samples, at least as many as one batch has prompts.
         tools: The offered tools.
         findings: Where it is said.
+        adapter: Configuration of the adapter that is put on the student, if one is.
     """
     traces: list[Trace] = []
     with tempfile.TemporaryDirectory() as folder, findings.refusals(CHECK):
@@ -70,6 +72,7 @@ def try_step(
             tools=tools,
             on_rollouts=lambda step, more: traces.extend(more),
             keep_run=False,
+            peft_config=adapter,
         )
         trainer.remove_callback(PrinterCallback)
         if on_gpu := args.device.type == "cuda":

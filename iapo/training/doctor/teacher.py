@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, ProcessorMixin
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.budget import Budget, context_length, exact, lengths
-from iapo.rollout.policy import load_processor, resolve
+from iapo.rollout.load_settings import LoadSettings, settings_in
+from iapo.rollout.loading import adapter_base
+from iapo.rollout.policy import load_processor, prompt_of, resolve, see_alike
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.teachers.references import StoredCalls
 from iapo.teachers.table import TeacherTable
@@ -20,6 +24,25 @@ from iapo.training.config import IAPOConfig
 from iapo.training.doctor.findings import Findings, share, some
 
 CHECK = "teacher"
+
+
+def opened(name: str, settings: LoadSettings, prompt: str | None = None) -> tuple[ProcessorMixin, Any]:
+    """Returns a checkpoint's processor and configuration, its base's where it is an adapter; no weights are read.
+
+    Args:
+        name: A packaged checkpoint, a local folder or a hub id.
+        settings: Settings of the loading.
+        prompt: Prompt template, if not its own.
+
+    Raises:
+        InputError: As `iapo.rollout.policy.load_processor`.
+    """
+    path, revision = resolve(name), settings.model_revision
+    if (base := adapter_base(path, revision)) is not None:
+        path, revision = resolve(base[0]), base[1]
+        settings = dataclasses.replace(settings, model_revision=revision)
+    processor = load_processor(path, settings, prompt=prompt_of(name, prompt))
+    return processor, AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 def check_table(
@@ -86,8 +109,10 @@ def check_teacher(
         findings: Where it is said.
     """
     with findings.refusals(CHECK):
-        encoder = PromptEncoder(load_processor(name), student.template)
-        context = context_length(AutoConfig.from_pretrained(resolve(name), trust_remote_code=False))
+        processor, config = opened(name, settings_in(args, "teacher"))
+        # As in the training, which compares the two on one view of an image.
+        see_alike(processor, student.processor, None)
+        encoder, context = PromptEncoder(processor, student.template), context_length(config)
         same = student.tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
         findings.numbers[CHECK] = {"name": name, "context": context, "same_tokenizer": same}
         if not same:
@@ -110,13 +135,6 @@ def check_teacher(
                 CHECK,
                 f"the teacher {name} takes {context} tokens, but the prompt of sample {longest.sample.id!r} with a "
                 f"first turn may have {longest.prompt + limit}; set a smaller max_pixels, or leave the sample out",
-            )
-        views = [max(one.image for one in some_lengths) for some_lengths in (lengths(samples, student, tools), found)]
-        if views[0] != views[1]:
-            findings.warn(
-                CHECK,
-                f"the student sees images with up to {views[0]} tokens, the teacher with up to {views[1]}; give both "
-                "the same limits of pixels to compare what they look at",
             )
 
 
