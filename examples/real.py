@@ -18,10 +18,12 @@ import sys
 import time
 from pathlib import Path
 
+from rich.console import Console
+
 from iapo.data.synthetic import generate
 from iapo.records import save_png
 
-CHARTS = 4
+CHARTS = 2
 RECIPE = "qwen2.5-vl/chart"
 SMALL = {
     "data": "none",
@@ -122,15 +124,16 @@ def main() -> None:
         "report": ["report", str(out / "iapo"), str(out / "teacher"), str(out / "evaluation")],
     }
     seconds = {}
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for name, words in stages.items():
-        print(f"\n== {name}\n$ iapo {shlex.join(words)}", flush=True)
+        console.print(f"\n== {name}\n$ iapo {shlex.join(words)}")
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-m", "iapo", *words], check=False)
         seconds[name] = time.perf_counter() - started
         if done.returncode:
             raise SystemExit(f"{name} ended with exit code {done.returncode}")
-    print("\nSeconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
-    print(f"All: {sum(seconds.values()):.0f} s. Everything lies in {out}")
+    console.print("\nSeconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+    console.print(f"All: {sum(seconds.values()):.0f} s. Everything lies in {out}")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
+    Rule(r"^iapo doctor ", "a step of 128 rollouts takes half a minute", "--per_device_train_batch_size 8"),
     Rule(
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
     ),

@@ -53,6 +53,10 @@ def evaluate(
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
+    max_sequence_length: Annotated[
+        int | None,
+        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
@@ -113,6 +117,7 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         max_turn_tokens=max_turn_tokens,
+        max_sequence_length=max_sequence_length,
         batch_size=batch_size,
         loading=local,
         endpoint=endpoint,

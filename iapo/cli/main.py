@@ -21,6 +21,7 @@ class Root(Lazy):
         "demo": "Train a tiny student with GRPO and with IAPO, and compare.",
         "plan": "Say what a training takes of a GPU's memory.",
         "train": "Train a policy as a YAML file says.",
+        "doctor": "Look for what would go wrong in a training.",
         "sft": "Train on transcripts first: a supervised cold start.",
         "evaluate": "Measure a policy on test sets.",
         "compare": "Train methods with several seeds, and write Table 1.",

@@ -167,6 +167,7 @@ def run_trials(
             settings.max_turn_tokens or settings.max_completion_length,
             temperature=budget.temperature,
             top_p=settings.top_p,
+            max_sequence_length=settings.max_sequence_length,
         ),
         loading=placed(arguments.loading, device),
     )

@@ -197,7 +197,8 @@ def scored_traces(
     """
     traces = []
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
-        scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
+        # A component that gave no value has none, and no rollout that is left out has any.
+        scores = {name: Score(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)}
         attribution: dict[str, Mapping[str, float]] = {}
         patches: Mapping[str, Grid] = {}
         if measured:

@@ -136,4 +136,5 @@ def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) ->
         top_p=settings.top_p,
         seed=arguments.eval_seed,
         batch_size=arguments.eval_batch_size,
+        max_sequence_length=settings.max_sequence_length,
     )

@@ -21,6 +21,7 @@ from iapo.data.sources import Part, read_sources, sources_of
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
+from iapo.evaluation.local import check_fit
 from iapo.records import Sample, Trace
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.load_settings import settings_in
@@ -32,9 +33,10 @@ from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
+from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.held_out import HeldOut
+from iapo.training.held_out import HeldOut, evaluation_settings
 from iapo.training.keeper import check_prompt, refuse_taken
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
@@ -117,7 +119,9 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
-    teacher, reference = _teacher(arguments, settings, policy, train_samples, tools)
+    check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
+    check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
+    teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
     # Every process holds the whole policy here; one of them measures it.
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
     callbacks: list[TrainerCallback] = []
@@ -170,6 +174,15 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
         refuse_taken(settings.output_dir)
     else:
         check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt, arguments.model_revision))
+    check_run(arguments, settings)
+
+
+def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
+    """Refuses settings that cannot be, and checkpoints that are not there.
+
+    Raises:
+        InputError: If so.
+    """
     check_settings(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     find_checkpoint(arguments.model, arguments.model_revision)
@@ -179,7 +192,7 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
             find_checkpoint(name, settings_in(settings, who).model_revision)
 
 
-def _teacher(
+def make_teacher(
     arguments: RunArguments,
     settings: IAPOConfig,
     policy: Policy,
@@ -188,6 +201,9 @@ def _teacher(
 ) -> tuple[Policy | None, Reference | None]:
     """Returns the teacher, loaded where the training runs, and what is compared with; with a table there is no
     teacher.
+
+    Raises:
+        InputError: If it cannot be loaded, or a table does not fit the samples.
     """
     if settings.teacher is None and settings.teacher_table is None:
         return None, None

@@ -32,6 +32,7 @@ from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
+from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
@@ -111,6 +112,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
+        self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
         if args.measures or args.distills:
             reference = find_reference(args, teacher, self.encoder, tools)
@@ -138,7 +140,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
-        self._limit_turns(args.max_turn_tokens)
+        self._limit_turns(self.budget.first or args.max_completion_length)
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
@@ -227,7 +229,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             self.encoder,
             second_turns,
             tools=self.offered_tools,
-            max_completion=self.max_completion_length,
+            budget=self.budget,
         )
         self._batch.rollouts = rollouts
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
@@ -236,9 +238,8 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         chats = [messages(one) for one in rollouts]
         calls = sum(one.trace.result.status != "no_call" for one in rollouts)
         failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
-        mask = [[int(written) for written in one.model_written] for one in rollouts]
         return (
-            mask,
+            [loss_mask(one) for one in rollouts],
             chats,
             [one.completion_ids for one in rollouts],
             logprobs,
@@ -255,8 +256,8 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             batch.measured = self._measure(batch.rollouts)
         rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, batch.rollouts, strict=True)]
         rewards: Tensor = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
-        batch.rewards = rewards
-        return rewards
+        batch.rewards = leave_out(rewards, batch.rollouts, self.accelerator)
+        return batch.rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         # The rows of a loss are some of a generation batch's, in another order.
@@ -345,12 +346,11 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
         }
 
-    def _limit_turns(self, tokens: int | None) -> None:
+    def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:
-            limits: dict[str, Any] = {"suppress_tokens": self.encoder.unwritable_ids}
-            self.generation_kwargs |= limits if tokens is None else limits | {"max_new_tokens": tokens}
+            self.generation_kwargs |= {"suppress_tokens": self.encoder.unwritable_ids, "max_new_tokens": tokens}
             self.generation_config.update(**self.generation_kwargs)
-        elif tokens is not None:
+        else:
             self.vllm_generation.max_completion_length = tokens
 
     @property

@@ -51,6 +51,14 @@ REFUSED = {
     "teacher attribute --config demo-iapo --out t.parquet --prompt tols": "no prompt 'tols'",
     "attribute --out out --method gone.py:f": "there is no file 'gone.py'",
     "data make vbar 3 file.txt/below.parquet": "lies below",
+    # doctor
+    "doctor": "iapo doctor needs --config",
+    "doctor --config no-such": "no configuration 'no-such'",
+    "doctor --config demo-iapo --samples -1": "samples is -1; give at least 0",
+    "doctor --config demo-iapo --no-stp": "no setting 'no_stp'; did you mean no_step?",
+    "doctor --config demo-iapo --model nowhere": "no checkpoint 'nowhere'",
+    "doctor --config demo-iapo --max_sequence_length many": "max_sequence_length is 'many'; it takes a whole number",
+    "evaluate --model tiny-student --out out --max-sequence-length 0": "max_sequence_length is 0; give at least 1",
     # train
     "train": "needs --config",
     "train --config": "option '--config' requires an argument",
@@ -252,7 +260,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_there_are_many() -> None:
     verbs = {line.split()[0] for line in REFUSED}
-    assert {"demo", "train", "evaluate", "compare", "study", "report", "attribute", "teacher", "data", "tiny"} <= verbs
+    assert {
+        "demo",
+        "train",
+        "doctor",
+        "evaluate",
+        "compare",
+        "study",
+        "report",
+        "attribute",
+        "teacher",
+        "data",
+        "tiny",
+    } <= verbs
     assert set(AS_PROCESS) <= REFUSED.keys()
     assert len(REFUSED) >= 60
 
