@@ -2,10 +2,10 @@
 
     python examples/real.py [--out runs/real] [--side 800] [--steps 2] [--lessons 40]
 
-The checkpoints have the published tokenizer, chat format, limits and files, and random weights (`iapo tiny stand-in`); the
+The checkpoints have the published tokenizer, chat format, limits and files, and random weights (`iapo tiny stand-in`);
 settings are those of the packaged recipes but for batch sizes and lengths. So that the student calls tools at all, its
-cold start learns a few transcripts by heart. Each stage is a command of `iapo`, printed as it runs, with its seconds; the
-numbers that come out say that everything works, and nothing about the method.
+cold start learns a few transcripts by heart. Each stage is a command of `iapo`, printed as it runs, with its seconds.
+The numbers that come out say that everything works, and nothing about the method.
 """
 
 from __future__ import annotations
