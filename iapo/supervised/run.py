@@ -34,6 +34,7 @@ from iapo.tools import offered_tools
 from iapo.training.batches import to_dataset
 from iapo.training.keeper import refuse_taken
 from iapo.training.loaded import load_student, new_adapter
+from iapo.training.policies import PolicyTrainer
 from iapo.training.progress import bar
 
 KIND = "supervised"
@@ -93,7 +94,8 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
     chosen = choose(arguments, settings, maker, console)
     _describe(chosen, console)
-    trainer = SFTTrainer(
+    trainer = SupervisedTrainer(
+        maker.encoder,
         model=policy.model,
         args=settings,
         train_dataset=_dataset(chosen.train),
@@ -220,6 +222,19 @@ def _write_manifest(
     template.write(folder)
     for damage in chosen.damages:
         append_record(folder / "transcripts.quarantine.jsonl", dataclasses.asdict(damage))
+
+
+class SupervisedTrainer(PolicyTrainer, SFTTrainer):
+    """TRL's `SFTTrainer` whose policies are whole, as `iapo.training.policies.PolicyTrainer` says.
+
+    Args:
+        encoder: The policy's encoder.
+        kwargs: Passed to `SFTTrainer`.
+    """
+
+    def __init__(self, encoder: PromptEncoder, **kwargs: Any) -> None:
+        self.encoder = encoder
+        super().__init__(**kwargs)
 
 
 class _Log(TrainerCallback):

@@ -25,8 +25,7 @@ from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
-from iapo.rollout.load_settings import load_settings
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
@@ -39,7 +38,7 @@ from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
-from iapo.training.policies import PromptSaver, make_encoder, with_processor
+from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -54,12 +53,11 @@ SEAMS = (
     "_tool_call_loop",
     "_compute_loss",
     "_get_per_token_logps_and_entropies",
-    "_load_from_checkpoint",
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
 
 
-class IAPOTrainer(PromptSaver, GRPOTrainer):
+class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
@@ -295,17 +293,6 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             if compute_entropy:
                 entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        target = self.model if model is None else model
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(target, PreTrainedModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
-        # does not translate the names: it finds no weight, warns, and trains on from the start.
-        dtype = str(target.dtype).removeprefix("torch.")
-        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
-        target.load_state_dict(saved.state_dict())
 
     def _add_shared_prefix(self) -> bool:
         """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""

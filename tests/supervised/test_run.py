@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from calls import call_text
 from rich.console import Console
 
@@ -83,6 +84,17 @@ def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> Non
     assert manifest["data"]["train"]["transcripts"] == COUNT - 2
     assert manifest["data"]["held_out"]["transcripts"] == 2
     assert load_policy(str(policy)).template == prompt_of(str(out)) == find_prompt("tiny")
+
+
+@pytest.mark.slow(25)
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(transcripts: Path, tmp_path: Path) -> None:
+    whole = run(*settings(transcripts, tmp_path / "whole", save_strategy="steps", save_steps=2), quiet=True)
+    checkpoint = str(tmp_path / "whole" / "checkpoint-2")
+    rest = run(*settings(transcripts, tmp_path / "rest", resume_from_checkpoint=checkpoint), quiet=True)
+    first, second = (load_policy(str(one)).model.state_dict() for one in (whole, rest))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+    start = load_policy("tiny-student").model.state_dict()
+    assert any(not torch.equal(weight, start[name]) for name, weight in first.items())
 
 
 def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:
