@@ -14,7 +14,6 @@ from datasets import Dataset
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import SFTTrainer
 
 from iapo.data.damage import Damage
 from iapo.data.sources import split_list
@@ -30,11 +29,11 @@ from iapo.storage import append_record
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
+from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
 from iapo.training.batches import to_dataset
 from iapo.training.keeper import refuse_taken
 from iapo.training.loaded import load_student, new_adapter
-from iapo.training.policies import PolicyTrainer
 from iapo.training.progress import bar
 
 KIND = "supervised"
@@ -222,19 +221,6 @@ def _write_manifest(
     template.write(folder)
     for damage in chosen.damages:
         append_record(folder / "transcripts.quarantine.jsonl", dataclasses.asdict(damage))
-
-
-class SupervisedTrainer(PolicyTrainer, SFTTrainer):
-    """TRL's `SFTTrainer` whose policies are whole, as `iapo.training.policies.PolicyTrainer` says.
-
-    Args:
-        encoder: The policy's encoder.
-        kwargs: Passed to `SFTTrainer`.
-    """
-
-    def __init__(self, encoder: PromptEncoder, **kwargs: Any) -> None:
-        self.encoder = encoder
-        super().__init__(**kwargs)
 
 
 class _Log(TrainerCallback):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 import torch
 from calls import call_text
 from rich.console import Console
+from transformers import PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
 
 from iapo.cli.main import main
 from iapo.data.synthetic import generate
@@ -19,10 +23,12 @@ from iapo.results import read_result
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
-from iapo.supervised.examples import ExampleMaker
+from iapo.supervised.examples import Collator, ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
+from iapo.supervised.trainer import learnt_tokens_alone
 from iapo.tools import TOOLS
+from iapo.training.batches import to_dataset
 
 COUNT = 12
 
@@ -161,3 +167,21 @@ def test_too_few_transcripts_say_what_was_left_out(transcripts: Path, tmp_path: 
     with pytest.raises(InputError, match=r"12 transcript\(s\) are left to learn .* one step takes 16"):
         run(*settings(transcripts, tmp_path / "run", per_device_train_batch_size=16), quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_scoring_the_learnt_tokens_alone_changes_nothing(model: PreTrainedModel, processor: ImageTextProcessor) -> None:
+    charts = list(generate("vbar", 2, seed=3, split="sft"))
+    encoder = PromptEncoder(processor)
+    rows: list[Any] = [{**row, "turns": ["FINAL ANSWER: 3. TERMINATE"]} for row in to_dataset(charts)]
+    batch = Collator(ExampleMaker(encoder, TOOLS))(rows)
+    copied = copy.deepcopy(model)
+    add_fused_lm_head(copied, outputs=("log_probs",))
+    found = []
+    for alone in (False, True):
+        with learnt_tokens_alone() if alone else contextlib.nullcontext():
+            loss = copied(**batch, fused_lm_head=True).loss
+        loss.backward()
+        found.append((loss.item(), copied.get_output_embeddings().weight.grad.clone()))
+        copied.zero_grad()
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
