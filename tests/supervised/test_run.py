@@ -20,7 +20,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import read_result
-from iapo.rollout.policy import load_policy, prompt_of
+from iapo.rollout.policy import ImageTextProcessor, load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.supervised.examples import Collator, ExampleMaker
