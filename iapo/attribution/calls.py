@@ -25,6 +25,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
 from iapo.grouping import distinct
 from iapo.images import to_rgb
+from iapo.models import bare_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,7 +99,7 @@ class Attributor:
     """Gives the block distributions of calls by one model.
 
     Args:
-        model: The model, unwrapped.
+        model: The model, not wrapped for distribution; PEFT's wrapper is taken off.
         pixels: Function of its processor that turns images into patches.
         settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
@@ -113,7 +114,7 @@ class Attributor:
         cache: RowCache | None = None,
         fingerprint: str = "",
     ) -> None:
-        self.model, self.pixels, self.settings = model, pixels, settings
+        self.model, self.pixels, self.settings = bare_model(model), pixels, settings
         self.cache, self.fingerprint = cache, fingerprint
         self.method = chosen_method(settings)
 

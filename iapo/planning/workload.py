@@ -14,7 +14,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
-from iapo.rollout.loading import LoadSettings
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.tools import offered_tools

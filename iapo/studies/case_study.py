@@ -107,6 +107,7 @@ class CaseStudyPlan:
                 run["eval_seed"],
                 # Runs of earlier versions do not name it.
                 run.get("eval_batch_size", EvaluationSettings().batch_size),
+                training.get("max_sequence_length"),
             ),
             attribution=AttributionSettings(
                 target=training["attribution_target"],

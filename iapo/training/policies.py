@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
 from iapo.errors import InputError
@@ -13,15 +14,15 @@ from iapo.rollout.template import PromptTemplate, find_prompt
 
 
 def with_processor(
-    model: str | PreTrainedModel, processor: ProcessorMixin | None
+    model: str | PreTrainedModel, processor: ProcessorMixin | None, device: torch.device
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Returns a model and its processor, loaded where the model is a name.
+    """Returns a model and its processor, loaded onto a device where the model is a name.
 
     Raises:
         InputError: If it cannot be loaded, or a loaded model comes without its processor.
     """
     if isinstance(model, str):
-        policy = load_policy(model)
+        policy = load_policy(model, device=str(device))
         return policy.model, processor or policy.processor
     if processor is None:
         raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")

@@ -15,8 +15,9 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import read_result
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import find_prompt
 from iapo.supervised.examples import ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
@@ -55,6 +56,21 @@ def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
     return arguments, parse(trainer)
 
 
+def test_an_adapter_learns(transcripts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    policy = run(
+        *settings(transcripts, out, max_steps=3, use_peft=True, dtype="bfloat16", learning_rate=0.01), quiet=True
+    )
+    assert (policy / "adapter_model.safetensors").exists()
+    assert not (policy / "config.json").exists()
+    loaded = load_policy(str(policy))
+    start = load_policy("tiny-student").model.state_dict()
+    assert any(not weight.equal(start[name]) for name, weight in loaded.model.state_dict().items())
+    for wrong, message in (({"lora_r": 2}, "set use_peft"), ({"model_init_kwargs": {"a": 1}}, "set dtype")):
+        with pytest.raises(InputError, match=message):
+            settings(transcripts, out, **wrong)
+
+
 @pytest.mark.slow(15)
 def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -66,7 +82,7 @@ def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> Non
     manifest = read_result(out / "manifest.json", "supervised")
     assert manifest["data"]["train"]["transcripts"] == COUNT - 2
     assert manifest["data"]["held_out"]["transcripts"] == 2
-    load_policy(str(policy))
+    assert load_policy(str(policy)).template == prompt_of(str(out)) == find_prompt("tiny")
 
 
 def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:

@@ -259,14 +259,6 @@ def test_batch_without_any_edit(tmp_path: Path, model: Any, processor: Any, char
     trainer.train()
 
 
-def test_edit_that_does_not_fit_is_left_out(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
-    trainer = scripted(tmp_path, model, processor, charts, max_completion_length=14)
-    output = batch(trainer, charts)
-    assert output["num_images"] == [1, 1, 1, 1]
-    assert [one.trace.turn_2 for one in trainer._batch.rollouts] == [None] * 4
-    assert output["completion_ids"].size(1) <= 14
-
-
 def test_three_steps_are_pinned(tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list) -> None:
     """A short run on scripted rollouts: its losses move only if rollouts, rewards, attribution or loss do."""
     # The reference policy is loaded from where the student came from.
