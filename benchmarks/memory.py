@@ -47,7 +47,7 @@ ATTRIBUTIONS = [
 ]
 STEPS = [
     {"group": group, "words": words, "side": side}
-    for group, words, side in ((4, 0, 448), (2, 0, 448), (8, 0, 448), (4, 500, 448), (4, 0, 896))
+    for group, words, side in ((4, 0, 224), (8, 0, 224), (4, 500, 224), (4, 0, 448))
 ]
 
 
@@ -335,6 +335,8 @@ def random_model(folder: Path) -> str:
     config = AutoConfig.from_pretrained(resolve("tiny-student"))
     config.text_config.update({"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8})
     config.text_config.layer_types = ["full_attention"] * 8
+    # Heads keep the units that the rotary sections need.
+    config.text_config.num_attention_heads = 512 // (2 * sum(config.text_config.rope_parameters["mrope_section"]))
     config.vision_config.out_hidden_size = 512
     AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
     load_processor("tiny-student").save_pretrained(folder)

@@ -137,7 +137,9 @@ RULES = (
     Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
     Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
     Rule(
-        r"^python benchmarks/memory.py", "minutes; the folder is the reader's own", "--cases 1", (("FOLDER", "random"),)
+        r"^python benchmarks/memory.py",
+        "minutes; the folder is the reader's own",
+        changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
     ),
     Rule(
         r"^python benchmarks/attribution.py",
