@@ -57,8 +57,8 @@ def check_loading(given: Mapping[str, Any], device: str | None) -> None:
     Raises:
         InputError: If so.
     """
-    load_settings({**given, "device": device})
-    load_settings({**given, "teacher_device": device}, "teacher")
+    load_settings({**given, "device": device}).check_packages()
+    load_settings({**given, "teacher_device": device}, "teacher").check_packages()
     check_view(given)
 
 

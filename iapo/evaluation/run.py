@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from iapo.data.sources import SourceSettings, read_source, split_list
+from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -222,7 +223,8 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
-    policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
+    with quiet_libraries():
+        policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
     check_fit(policy, samples, plan.generation, tools)
     return local_solver(policy, plan.generation, tools)
 

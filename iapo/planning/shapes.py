@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import find_checkpoint
+from iapo.standins.shapes import PUBLISHED, config_of
 
 LANGUAGE_MODEL = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """The modules that get an adapter where none are named."""
@@ -101,11 +106,16 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
 
     Args:
         name: A packaged checkpoint, a folder with `config.json`, or a hub id; of an adapter the base's shape is given.
+            The shapes of `iapo.standins.shapes.PUBLISHED` are known without the hub.
         revision: Its branch, tag or commit on the hub.
 
     Raises:
         InputError: If there is no such configuration, or it is of another model type.
     """
+    if name in PUBLISHED and revision is None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(config_of(PUBLISHED[name], "full")))
+            return dataclasses.replace(shape_of(folder), name=name)
     path = find_checkpoint(name, revision)
     base = adapter_base(path, revision)
     if base is not None:

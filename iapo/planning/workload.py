@@ -17,10 +17,15 @@ from iapo.planning.shapes import Shape
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import DEFAULT
+from iapo.standins.shapes import PUBLISHED
 from iapo.tools import offered_tools
 
 CHART = (850, 600)
 """Width and height of a usual chart in pixels, where the data do not tell."""
+
+OBSERVATION = 24
+"""Tokens of an observation beside its image, about; its words are the prompt template's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +103,17 @@ def workload_of(
             f"{rows * gpus} rollouts are generated at once (per_device_train_batch_size, gradient_accumulation_steps "
             f"and {gpus} GPUs), which are no whole groups of num_generations {generations}; change one of them"
         )
-    completion = given.number("max_completion_length")
+    longest = given.number("max_completion_length")
+    turn = min(longest, given.get("max_turn_tokens") or longest)
+    # What is written over both turns, and between them the observation with the edited image.
+    completion = min(longest, 2 * turn) + patches // merge + OBSERVATION
     return Workload(
         block_of=tuple(block_of),
         blocks=blocks,
         image=patches // merge,
         patches=patches,
         pixels=patches * shape.config.vision_config.patch_size**2,
-        turn=min(completion, given.get("max_turn_tokens") or completion),
+        turn=turn,
         completion=completion,
         rows=rows,
         generations=generations,
@@ -120,17 +128,22 @@ def _prompt(
     families = given.get("families") or ["vbar"]
     sample = next(iter(generate(families[0], 1, seed=0, size=112)))
     sample = dataclasses.replace(sample, image=Image.new("RGB", size))
-    template = prompt_of(shape.name, given.get("prompt"), given.get("model_revision"))
+    # What is planned for without its files is not asked of the hub, whose answers would come after minutes offline.
+    here = shape.name not in PUBLISHED
+    revision = given.get("model_revision")
+    template = prompt_of(shape.name, given.get("prompt") or (None if here else DEFAULT), revision)
     blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
     settings = LoadSettings(
-        model_revision=given.get("model_revision"),
+        model_revision=revision,
         min_pixels=given.get("min_pixels"),
         max_pixels=given.get("max_pixels"),
     )
     merge = shape.config.vision_config.spatial_merge_size**2
     try:
-        encoder = PromptEncoder(load_processor(shape.name, settings), template)
+        encoder = PromptEncoder(load_processor(shape.name, settings), template) if here else None
     except InputError:
+        encoder = None
+    if encoder is None:
         patches = _patches(shape.config.vision_config, size, given)
         lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // 4) for one in blocks]
         block_of = [place for place, length in enumerate(lengths) for _ in range(length)]

@@ -98,7 +98,14 @@ class LoadSettings:
             raise InputError("dtype is auto with quantised weights, whose products need one type; name it")
         if self.merge_adapter:
             raise InputError("an adapter cannot be added to quantised weights without loss; set merge_adapter to false")
-        if find_spec("bitsandbytes") is None:
+
+    def check_packages(self) -> None:
+        """Refuses what this machine has no package for; a plan for another machine does not ask.
+
+        Raises:
+            InputError: If bitsandbytes is missing and the weights are to be quantised.
+        """
+        if self.quantised and find_spec("bitsandbytes") is None:
             raise InputError("load_in_4bit and load_in_8bit need bitsandbytes; pip install bitsandbytes, or unset them")
 
     @property

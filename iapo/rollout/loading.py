@@ -49,6 +49,7 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         InputError: If weights are missing, left over or misshapen, their files cannot be read, or the attention or
             the device cannot be had.
     """
+    settings.check_packages()
     for place in (settings.device, settings.device_map):
         if place not in PLACEMENTS:
             _check_device(place)

@@ -21,6 +21,7 @@ from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
 from iapo.display.heatmap import Panel, plot_call
+from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.records import Sample, Score
@@ -90,7 +91,8 @@ def run_attribute(
     taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
-    student = load_policy(plan.model, placed(plan.loading, device), prompt=plan.prompt)
+    with quiet_libraries():
+        student = load_policy(plan.model, placed(plan.loading, device), prompt=plan.prompt)
     encoder = PromptEncoder(student.processor)
     one = _roll_out(student, encoder, sample, call, settings.max_turn_tokens, tools)
     explanations = {"student": explain(plan.model, student, encoder, one.prompt, _turn(one), settings)}
@@ -134,7 +136,8 @@ def _other(plan: AttributePlan, student: Policy, device: str | None) -> Policy:
     assert plan.teacher is not None
     if (plan.teacher, plan.teacher_loading) == (plan.model, plan.loading):
         return student
-    teacher = load_policy(plan.teacher, placed(plan.teacher_loading, device))
+    with quiet_libraries():
+        teacher = load_policy(plan.teacher, placed(plan.teacher_loading, device))
     see_alike(teacher.processor, student.processor, plan.loading)
     return teacher
 

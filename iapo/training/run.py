@@ -185,11 +185,14 @@ def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
     """
     check_settings(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
+    arguments.loading.check_packages()
     find_checkpoint(arguments.model, arguments.model_revision)
     others = [(teacher, "teacher"), (arguments.eval_teacher, "teacher"), (local_verifier(settings), "verifier")]
     for name, who in others:
         if name is not None:
-            find_checkpoint(name, settings_in(settings, who).model_revision)
+            loading = settings_in(settings, who)
+            loading.check_packages()
+            find_checkpoint(name, loading.model_revision)
 
 
 def make_teacher(

@@ -144,7 +144,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 def test_quantisation_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iapo.rollout.load_settings.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install bitsandbytes"):
-        LoadSettings(load_in_4bit=True)
+        LoadSettings(load_in_4bit=True).check_packages()
 
 
 @pytest.mark.parametrize(
