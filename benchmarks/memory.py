@@ -22,6 +22,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ class Peak:
     Attributes:
         base: Bytes that are not counted.
         phases: The largest value of each phase in bytes.
+        seconds: The seconds of each phase, the last time.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class Peak:
             ctypes.CDLL(None).malloc_trim(0)
         self.base = 0 if self.module else self._status("VmRSS")
         self.phases: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
 
     def now(self) -> int:
         """Bytes in use."""
@@ -85,11 +88,13 @@ class Peak:
             self.module.reset_peak_memory_stats()
         else:
             Path("/proc/self/clear_refs").write_text("5")
+        started = time.perf_counter()
         try:
             yield
         finally:
             peak = self.module.max_memory_allocated() if self.module else self._status("VmHWM") - self.base
             self.phases[name] = max(peak, self.phases.get(name, 0))
+            self.seconds[name] = time.perf_counter() - started
 
     @staticmethod
     def _status(name: str) -> int:
@@ -206,6 +211,7 @@ def train(folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]
     for phase, name in names.items():
         if phase in peak.phases:
             row[phase], row[f"{phase} planned"] = peak.phases[phase], report.plan.total(name)
+            row[f"{phase} seconds"] = round(peak.seconds[phase], 1)
     return row
 
 
@@ -256,9 +262,6 @@ def steps(folder: str, case: dict[str, Any], words: list[str], peak: Peak) -> tu
                 text = f'```python\ndisplay(focus_on_{axis}_with_mask(image_1, ["{name}"], {axis}_bbox))\n```'
                 turns.append({"prompt": length})
                 images.append(self.encoder.image_token_counts([sample.image])[0])
-            else:
-                used = length - len(self._batch.prompts[row].ids)
-                most = min(most, self.max_completion_length - used)
             ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
             blank = tokenizer(" a b c d e f g h i j", add_special_tokens=False)["input_ids"]
             return [draw.choice(blank) for _ in range(most - len(ids))] + ids
@@ -301,7 +304,7 @@ def steps(folder: str, case: dict[str, Any], words: list[str], peak: Peak) -> tu
             "per_device_train_batch_size": str(case["group"]),
             "num_generations": str(case["group"]),
             "max_turn_tokens": str(CALL_TOKENS),
-            "max_completion_length": str(180 + (case["side"] // 28 + 1) ** 2),
+            "max_completion_length": str(2 * CALL_TOKENS),
             "teacher": folder,
             # Every token of a turn is explained, as the plan assumes.
             "attribution_target": "turn",
