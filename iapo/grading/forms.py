@@ -16,25 +16,21 @@ _RANGE = re.compile(
     rf"(?P<joint> to |\s?-\s?| and )(?P<end>{_NUMBER})(?P<rest>\D.*)?",
     re.IGNORECASE | re.ASCII,
 )
-_RATIO = re.compile(r"(?P<one>\d{1,7}(?:\.\d{1,6})?)(?P<joint>\s?[:/]\s?| to )(?P<other>\d{1,7}(?:\.\d{1,6})?)", re.ASCII)
+_RATIO = re.compile(
+    r"(?P<one>\d{1,7}(?:\.\d{1,6})?)(?P<joint>\s?[:/]\s?| to )(?P<other>\d{1,7}(?:\.\d{1,6})?)", re.ASCII
+)
 _PADDED = re.compile(r"0\d")
 _ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)
-_ORDINALS = {
-    word: number
-    for number, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-        "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split(),
-        start=1,
-    )
-}
+_ORDINAL_WORDS = """
+first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth
+sixteenth seventeenth eighteenth nineteenth twentieth
+"""
+_ORDINALS = {word: number for number, word in enumerate(_ORDINAL_WORDS.split(), start=1)}
+_MONTH_NAMES = "january february march april may june july august september october november december"
 _MONTHS = {
-    name: number
-    for number, names in enumerate(
-        "january jan;february feb;march mar;april apr;may;june jun;july jul;august aug;september sep sept;october oct;"
-        "november nov;december dec".split(";"),
-        start=1,
-    )
-    for name in names.split()
+    short: number
+    for number, name in enumerate(_MONTH_NAMES.split(), start=1)
+    for short in (name, name[:3], *(("sept",) if number == 9 else ()))
 }
 _MONTH = r"(?P<month>[a-z]{3,9})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
@@ -45,7 +41,8 @@ _DATES = [
         rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
         rf"(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?",
         rf"{_MONTH},? {_YEAR}",
-        r"(?P<year>\d{4})-(?P<number>\d{1,2})-(?P<day>\d{1,2})",
+        # As WikiTableQuestions has it, xx for what is not said.
+        r"(?P<year>\d{4}|x{2,4})-(?P<number>\d{1,2})-(?P<day>\d{1,2}|xx)",
     )
 ]
 
@@ -156,8 +153,8 @@ def read_date(words: str) -> Date | None:
             continue
         parts = found.groupdict()
         month = int(parts["number"]) if parts.get("number") else _MONTHS.get(parts.get("month") or "")
-        day = int(parts["day"]) if parts.get("day") else None
+        day, year = (int(part) if part and part.isdigit() else None for part in (parts.get("day"), parts.get("year")))
         if month is None or not 1 <= month <= 12 or (day is not None and not 1 <= day <= 31):
             continue
-        return (int(parts["year"]) if parts.get("year") else None, month, day)
+        return year, month, day
     return None

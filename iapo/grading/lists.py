@@ -69,7 +69,6 @@ def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], 
         golds: The gold answers, which tell how many pieces an item may have.
         accepts: Whether a gold answer, by its number, accepts an item.
     """
-    # Either the whole reads as a list, or the last pair is joined by "both ... and".
     starts, ends = [0], []
     for mark in _SEPARATOR.finditer(answer):
         ends.append(mark.start())

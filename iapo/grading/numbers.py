@@ -29,14 +29,11 @@ _NUMBER = re.compile(
 _NEGATIVE = re.compile(r"(?P<currency>[^\w\s()-]?)\s?\((?P<inner>[^\w\s()-]?\d[^()]*)\)(?P<rest>[^()]*)")
 _POWER = re.compile(r"(?P<sign>[+-]?)10\s?(?:\^|\*\*)\s?[({]?(?P<power>[+-]?\d{1,2})[)}]?", re.ASCII)
 _CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)) ?(?=[\d.])", re.ASCII)
-_WORDS = dict(
-    zip(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split(),
-        map(str, range(21)),
-        strict=True,
-    )
-)
+_UP_TO_TWENTY = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty
+"""
+_WORDS = {word: str(number) for number, word in enumerate(_UP_TO_TWENTY.split())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +116,7 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
     found = _NUMBER.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None
-    rest = read_rest((found["rest"] or "").strip(), side, money=bool(code or found["currency"]))
+    rest = read_rest(found["rest"] or "", side, money=bool(code or found["currency"]))
     if rest is None:
         return None
     scale, unit = rest

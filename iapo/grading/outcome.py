@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,15 +43,10 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
         found = [Alternatives(part, rules, "answer") for part in taken_apart]
         if rules.sets:
             _, found = _different(taken_apart, found)
-        if pair_up(len(found), len(golds), lambda gold, one, found=found: golds[gold].accepts(found[one], rules)):
+        if pair_up(len(found), len(golds), functools.partial(_accepts, golds, found, rules)):
             return Score(1.0, answer, _why(found, golds, rules))
-    if rules.wide and len(golds) > 1 and len(marked_parts(clean(answer), wide=True)) == 1:
-        # Commas and "and" part items, and may stand in one.
-        def accepts(gold: int, item: str) -> bool:
-            return golds[gold].accepts(Alternatives(item, rules, "answer"), rules)
-
-        if is_list_of(clean(answer), parts, accepts):
-            return Score(1.0, answer, "lists the gold answers")
+    if rules.wide and len(golds) > 1 and is_list_of(clean(answer), parts, functools.partial(_is_item, golds, rules)):
+        return Score(1.0, answer, "lists the gold answers")
     return Score(0.0, answer, f"differs from the gold answer {' || '.join(answers)}")
 
 
@@ -92,6 +88,14 @@ class Outcome:
 
     def __call__(self, trace: Sequence[Trace], **columns: Any) -> list[float]:
         return [score.value for score in self.scores(trace)]
+
+
+def _accepts(golds: Sequence[Alternatives], found: Sequence[Alternatives], rules: Rules, gold: int, one: int) -> bool:
+    return golds[gold].accepts(found[one], rules)
+
+
+def _is_item(golds: Sequence[Alternatives], rules: Rules, gold: int, item: str) -> bool:
+    return golds[gold].accepts(Alternatives(item, rules, "answer"), rules)
 
 
 def _ways(answer: str, wanted: int, rules: Rules) -> list[list[str]]:

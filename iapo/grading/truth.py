@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -11,20 +12,37 @@ _CLAIM = {
         ("refuted", "refutes", "contradicted", "contradicts", "incorrect", "inaccurate", "untrue", "unsupported"), False
     ),
 }
-_NOT = {"not", "isn't", "wasn't", "aren't", "weren't", "doesn't", "don't", "didn't", "can't", "cannot", "hardly", "never"}
-_DOUBT = frozenset(
-    "but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends "
-    "partially partly sometimes undetermined indeterminate sorry correction".split()
+_NOT = frozenset(
+    {"not", "isn't", "wasn't", "aren't", "weren't", "doesn't", "don't", "didn't", "can't", "cannot", "never"}
 )
-_CLAIM_DOUBT = _DOUBT | frozenset("half mostly nearly almost neither nor might may could either unless likely".split())
-# A word behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
-_OPENERS = frozenset(
-    "it it's they there the this that these those he she we i as since because its their both all each none only a an "
-    "is are was were does did do has have had in according".split()
-)
+_DOUBTS = """
+but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends
+partially partly sometimes undetermined indeterminate sorry correction
+"""
+_DOUBT = frozenset(_DOUBTS.split())
+_CLAIM_DOUBT = _DOUBT | {
+    "half",
+    "mostly",
+    "nearly",
+    "almost",
+    "neither",
+    "nor",
+    "might",
+    "may",
+    "could",
+    "either",
+    "unless",
+}
+# Words behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
+_BEGINNINGS = """
+it it's they there the this that these those he she we i as since because its their both all each none only a an
+is are was were does did do has have had in according
+"""
+_OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
 _STOPS = frozenset(".,:;!?-")
-_AUXILIARY = frozenset("is are was were do does did has have had can will would should could".split())
+_AUXILIARIES = "is are was were do does did has have had can will would should could"
+_AUXILIARY = frozenset(_AUXILIARIES.split())
 _LONGEST = 1000
 """Characters; longer texts say neither."""
 
@@ -86,7 +104,7 @@ def _words(text: str) -> list[str]:
 
 def _is_asked(words: list[str]) -> bool:
     """Tells whether it is left open: `true or not`, `whether it is true`, a question mark."""
-    pairs = set(zip(words, words[1:], strict=False))
+    pairs = set(itertools.pairwise(words))
     return "?" in words or "whether" in words or "if" in words or ("or", "not") in pairs or ("not", "sure") in pairs
 
 

@@ -96,23 +96,44 @@ def _by_name(names: dict[str, str]) -> dict[str, str]:
 _UNITS = _by_name(_UNIT_NAMES)
 _MORE_UNITS = _UNITS | _by_name(_MORE_NAMES)
 _KNOWN = frozenset(_MORE_UNITS.values())
-_MONEY = ("$", "€", "£", "¥", "cny", "₹", "pounds", "ca$", "au$", "nz$", "hk$", "sg$", "r$", "chf", "nok", "sek", "dkk",
-          "mxn", "₩", "rub", "zar")
+_MONEY = (
+    "$",
+    "€",
+    "£",
+    "¥",
+    "cny",
+    "₹",
+    "pounds",
+    "ca$",
+    "au$",
+    "nz$",
+    "hk$",
+    "sg$",
+    "r$",
+    "chf",
+    "nok",
+    "sek",
+    "dkk",
+    "mxn",
+    "₩",
+    "rub",
+    "zar",
+)
 COUNTED = {"day", "week", "month", "year"}
 """Units in which one counts; a whole number of them is exact."""
 
 _WORD = re.compile(r"[^\W\d_][\w./^%'-]*")
-_NOT_IN_UNITS = set(
-    # What makes another number, several candidates, a condition or a doubt of it.
-    "or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most "
-    "about around between except without instead maybe perhaps possibly probably approximately only in on at from for "
-    "with since before after onward onwards later earlier ago bc bce ad ce am pm a.m p.m half halves quarter quarters "
-    "third thirds fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens "
-    "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty "
-    "ninety hundred hundreds lakh crore is are was were wrong incorrect false true yes unsure unknown unclear "
-    "january february march april may june july august september october november december "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
-) | (_MORE_SCALES.keys() - {"k"})
+# What makes another number, several candidates, a condition or a doubt of it.
+_NO_UNITS = """
+or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most
+about around between except without instead maybe perhaps possibly probably approximately only in on at from for with
+since before after onward onwards later earlier ago bc bce ad ce am pm a.m p.m half halves quarter quarters third thirds
+fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three four
+five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds lakh
+crore is are was were wrong incorrect false true yes unsure unknown unclear january february march april may june july
+august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
+"""
+_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})
 _LONGEST_UNIT = 40
 """Characters."""
 
@@ -126,8 +147,9 @@ def read_rest(text: str, side: Side | None = None, *, money: bool = False) -> tu
     """Reads what follows a number's digits.
 
     Args:
-        text: The text.
-        side: Who wrote it, where unknown words are units too; None where only the known units are.
+        text: The text, with the space that is between it and the digits.
+        side: Who wrote it, where unknown words are units too, if there is that space; None where only the known units
+            are.
         money: Whether a sign of a currency stands before the digits: then `m` is a million.
 
     Returns:
@@ -148,17 +170,17 @@ def read_rest(text: str, side: Side | None = None, *, money: bool = False) -> tu
     if side is None:
         unit = _UNITS.get(" ".join(words).casefold())
     else:
-        unit = _any_unit(" ".join(words), side, scaled=scale > 0)
+        unit = _any_unit(" ".join(words), side, apart=scale > 0 or text[0] == " ", scaled=scale > 0)
     return None if unit is None else (scale, unit)
 
 
-def _any_unit(text: str, side: Side, *, scaled: bool) -> str | None:
+def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None:
     """Reads a known unit, or words that can be one."""
     # U.S. dollars are US dollars.
     known = _MORE_UNITS.get(text.casefold().replace(".", ""))
     if known is not None:
         return known
-    if len(text) > _LONGEST_UNIT:
+    if len(text) > _LONGEST_UNIT or not apart:
         return None
     # A gold answer with a capital behind a number is a name, such as that of a band.
     if side == "gold" and not scaled and text != text.casefold():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio,
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.rules import Rules
 from iapo.grading.truth import read_claim, read_plain_truth, read_truth
-from iapo.grading.units import Side
+from iapo.grading.units import Side, is_known
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
@@ -20,7 +21,25 @@ _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
 _LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d"})
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
-_TELLING = frozenset("or not no and but maybe perhaps wrong incorrect than to vs except".split())
+_TELLING = frozenset(
+    {
+        "or",
+        "not",
+        "no",
+        "yes",
+        "true",
+        "false",
+        "and",
+        "but",
+        "maybe",
+        "perhaps",
+        "wrong",
+        "incorrect",
+        "than",
+        "to",
+        "vs",
+    }
+)
 _LONGEST = 1000
 """Characters; a longer text has no note and no form but its words."""
 
@@ -36,6 +55,7 @@ class Value:
         span: The range, where it is one.
         ratio: The ratio or the fraction, where it is one.
         ordinal: The place in an order, where it is one.
+        words: One spelling of the text, equal for answers that are equal whatever they mean; empty in plain reading.
     """
 
     key: str
@@ -44,6 +64,7 @@ class Value:
     span: Span | None = None
     ratio: Ratio | None = None
     ordinal: int | None = None
+    words: str = ""
 
     @property
     def identity(self) -> str:
@@ -52,6 +73,8 @@ class Value:
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
+        if self.words and self.words == answer.words:
+            return True
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, rules)
         if self.key == answer.key:
@@ -120,8 +143,13 @@ def read_value(text: str, rules: Rules, side: Side) -> Value:
         rules: The data set's rules.
         side: Who wrote it.
     """
-    text = text.strip("\"' ").removesuffix(".").rstrip("\"',; ")
-    return _wide(text, rules, side) if rules.wide and len(text) <= _LONGEST else _plain(text)
+    wide = rules.wide and len(text) <= _LONGEST
+    text = _unquoted(_without_marks(text) or text if wide else text)
+    return _wide(text, rules, side) if wide else _plain(text)
+
+
+def _unquoted(text: str) -> str:
+    return text.strip("\"' ").removesuffix(".").rstrip("\"',; ")
 
 
 def _plain(text: str) -> Value:
@@ -137,18 +165,23 @@ def _plain(text: str) -> Value:
 def _wide(text: str, rules: Rules, side: Side) -> Value:
     text = _without_marks(text) or text
     said = text.casefold()
+    words = _words(said)
     truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said)
     if truth is not None:
-        return Value(f"truth {truth}", truth=truth)
+        return Value(f"truth {truth}", truth=truth, words=words)
     quantity = read_quantity(text, side)
-    if quantity is not None:
-        return _number(quantity)
-    words = _words(said)
+    if quantity is not None and not (rules.sets and side == "answer" and _is_named(text, quantity)):
+        return dataclasses.replace(_number(quantity), words=words)
     if (date := read_date(words)) is not None:
-        return Value(f"date {date}")
+        return Value(f"date {date}", words=words)
     if (ordinal := read_ordinal(words)) is not None:
-        return Value(f"ordinal {ordinal}", ordinal=ordinal)
-    return Value(f"text {words}", span=read_span(text, side), ratio=read_ratio(text))
+        return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
+    return Value(f"text {words}", span=read_span(text, side), ratio=read_ratio(text), words=words)
+
+
+def _is_named(text: str, quantity: Quantity) -> bool:
+    """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
+    return bool(quantity.unit) and not is_known(quantity.unit) and quantity.value != 1 and not text.endswith("s")
 
 
 def _number(quantity: Quantity) -> Value:
@@ -184,7 +217,7 @@ def _without_note(text: str, side: Side) -> str | None:
 
     A note of the model's must be words, so that it cannot hold another answer.
     """
-    text = _without_marks(text.strip("\"' ").removesuffix("."))
+    text = _without_marks(_unquoted(_without_marks(text)))
     place = text.rfind(" (")
     if len(text) > _LONGEST or not text.endswith(")") or place <= 0:
         return None
