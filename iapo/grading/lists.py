@@ -11,6 +11,7 @@ _PIPES = re.compile(r"\|{2,3}")
 _ANY_PIPES = re.compile(r"\|+")
 _LOOSE = re.compile(r", and |, & |, | and | & ")
 _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&)\s")
+_BOTH = re.compile(r"^both ", re.IGNORECASE)
 _MOST_PIECES, _MOST_ANSWERS = 60, 20
 """Above these a list without marks is not taken apart: nobody answers so."""
 
@@ -69,6 +70,9 @@ def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], 
         golds: The gold answers, which tell how many pieces an item may have.
         accepts: Whether a gold answer, by its number, accepts an item.
     """
+    if answer.startswith("[") and answer.endswith("]"):
+        answer = answer[1:-1]
+    answer = _BOTH.sub("", answer)
     starts, ends = [0], []
     for mark in _SEPARATOR.finditer(answer):
         ends.append(mark.start())

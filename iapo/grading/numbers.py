@@ -16,6 +16,8 @@ _LARGEST_COUNT = 10_000
 _YEARS = (1000, 2200)
 _LARGEST_UNSCALED = 10_000_000
 """From here on a number is written out, and no scale is understood."""
+_SMALLEST_SCALE = 3
+"""No axis is in hundreds."""
 
 _ABOUT = re.compile(r"(?:~|≈|(?:about|around|roughly|approximately|approx\.?) )\s*", re.IGNORECASE)
 _NUMBER = re.compile(
@@ -87,7 +89,7 @@ class Quantity:
         """Tells whether an answer adds only the scale that an axis or a header has and this number leaves out."""
         if self.scale or self.unit == "%" or answer.unit == "%" or abs(self.value) >= _LARGEST_UNSCALED:
             return False
-        if answer.scale and self._near(answer.value.scaleb(-answer.scale), rules):
+        if answer.scale >= _SMALLEST_SCALE and self._near(answer.value.scaleb(-answer.scale), rules):
             return True
         # Written out, all digits must agree: 6.3 and 6,300,000, but not 42 and 42,000, nor 2.02 and the year 2020.
         if not self.value or abs(answer.value) < _YEARS[1]:
@@ -116,7 +118,7 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
     found = _NUMBER.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None
-    rest = read_rest(found["rest"] or "", side, money=bool(code or found["currency"]))
+    rest = read_rest(found["rest"] or "", side, money=bool(code or found["currency"]), decade=len(found["digits"]) == 4)
     if rest is None:
         return None
     scale, unit = rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Literal
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _CLAIM = {
@@ -20,19 +21,7 @@ but however although though actually wait maybe perhaps possibly probably unclea
 partially partly sometimes undetermined indeterminate sorry correction
 """
 _DOUBT = frozenset(_DOUBTS.split())
-_CLAIM_DOUBT = _DOUBT | {
-    "half",
-    "mostly",
-    "nearly",
-    "almost",
-    "neither",
-    "nor",
-    "might",
-    "may",
-    "could",
-    "either",
-    "unless",
-}
+_CLAIM_DOUBT = _DOUBT | frozenset({"half", "mostly", "nearly", "almost", "neither", "nor", "might", "could", "either"})
 # Words behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
 _BEGINNINGS = """
 it it's they there the this that these those he she we i as since because its their both all each none only a an
@@ -71,7 +60,7 @@ def read_truth(text: str) -> bool | None:
         return None
     rest = words[1:]
     if not [word for word in rest if word not in _STOPS]:
-        return said
+        return None if "?" in rest else said
     if rest[0] in _STOPS:
         # No. 5, no-hitter.
         if re.match(r"\w+(?:\.\s*\d|-\w)", text):
@@ -91,10 +80,8 @@ def read_claim(text: str) -> bool | None:
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words):
         return None
     if words[0] in ("yes", "no"):
-        rest = [_judged(words, place) for place in range(len(words)) if place]
-        found = {_TRUTH[words[0]], *(one for one in rest if one is not None)}
-        return read_truth(text) if len(found) == 1 else None
-    said = {one for one in (_judged(words, place) for place in range(len(words))) if one is not None}
+        return read_truth(text) if _all_judged(words[1:]) <= {_TRUTH[words[0]]} else None
+    said = _all_judged(words)
     return said.pop() if len(said) == 1 else None
 
 
@@ -105,22 +92,27 @@ def _words(text: str) -> list[str]:
 def _is_asked(words: list[str]) -> bool:
     """Tells whether it is left open: `true or not`, `whether it is true`, a question mark."""
     pairs = set(itertools.pairwise(words))
-    return "?" in words or "whether" in words or "if" in words or ("or", "not") in pairs or ("not", "sure") in pairs
+    asked = {("or", "not"), ("not", "sure"), ("may", "be"), ("not", "certain")}
+    return not {"?", "whether", "if", "unless"}.isdisjoint(words) or not asked.isdisjoint(pairs)
 
 
-def _judged(words: list[str], place: int) -> bool | None:
+def _all_judged(words: list[str]) -> set[bool]:
+    """Returns what words say of a claim; both where one of them is unclear."""
+    said = [_judged(words, place) for place in range(len(words))]
+    return {True, False} if "unclear" in said else {one for one in said if isinstance(one, bool)}
+
+
+def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     """Returns what the word at a place says of the claim, `not` before it heeded; None if it judges nothing."""
     word = words[place]
     said = {"true": True, "false": False, **_CLAIM}.get(word)
     if said is None:
         return None
-    before = words[max(0, place - 3) : place]
-    # In "there is not one, so it is true" the comma ends what is denied.
-    for index in range(len(before) - 1, -1, -1):
-        if before[index] in _STOPS:
-            before = before[index + 1 :]
-            break
-    return said if _NOT.isdisjoint(before) else not said
+    clause = list(itertools.takewhile(lambda one: one not in _STOPS, reversed(words[:place])))
+    # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
+    if not _NOT.isdisjoint(clause[3:]):
+        return "unclear"
+    return said if _NOT.isdisjoint(clause) else not said
 
 
 def _takes_back(rest: list[str], said: bool) -> bool:

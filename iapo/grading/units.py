@@ -122,16 +122,16 @@ _MONEY = (
 COUNTED = {"day", "week", "month", "year"}
 """Units in which one counts; a whole number of them is exact."""
 
-_WORD = re.compile(r"[^\W\d_][\w./^%'-]*")
+_WORD = re.compile(r"[^\W\d_][\w/^'-]*")
 # What makes another number, several candidates, a condition or a doubt of it.
 _NO_UNITS = """
 or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most
 about around between except without instead maybe perhaps possibly probably approximately only in on at from for with
-since before after onward onwards later earlier ago bc bce ad ce am pm a.m p.m half halves quarter quarters third thirds
-fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three four
-five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds lakh
-crore is are was were wrong incorrect false true yes unsure unknown unclear january february march april may june july
-august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
+since before after onward onwards later earlier ago bc bce ad ce am pm half halves quarter quarters third thirds
+fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three
+four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds
+lakh crore is are was were wrong incorrect false true yes unsure unknown unclear january february march april may june
+july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
 """
 _NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})
 _LONGEST_UNIT = 40
@@ -143,7 +143,9 @@ def read_currency(text: str, *, wide: bool) -> str | None:
     return (_MORE_UNITS if wide else _UNITS).get(text.casefold())
 
 
-def read_rest(text: str, side: Side | None = None, *, money: bool = False) -> tuple[int, str] | None:
+def read_rest(
+    text: str, side: Side | None = None, *, money: bool = False, decade: bool = False
+) -> tuple[int, str] | None:
     """Reads what follows a number's digits.
 
     Args:
@@ -151,6 +153,7 @@ def read_rest(text: str, side: Side | None = None, *, money: bool = False) -> tu
         side: Who wrote it, where unknown words are units too, if there is that space; None where only the known units
             are.
         money: Whether a sign of a currency stands before the digits: then `m` is a million.
+        decade: Whether the digits may be a year: then `1990s` are no seconds.
 
     Returns:
         A power of ten and a unit, empty without one; None where the text is neither.
@@ -167,6 +170,8 @@ def read_rest(text: str, side: Side | None = None, *, money: bool = False) -> tu
             scale, words = power, words[1:]
     if not words:
         return scale, ""
+    if side is not None and text == "s" and decade:
+        return None
     if side is None:
         unit = _UNITS.get(" ".join(words).casefold())
     else:
@@ -185,8 +190,12 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
     # A gold answer with a capital behind a number is a name, such as that of a band.
     if side == "gold" and not scaled and text != text.casefold():
         return None
-    words = text.casefold().split()
-    if words[0] == "of" or not all(_WORD.fullmatch(word) for word in words) or not _NOT_IN_UNITS.isdisjoint(words):
+    words = text.casefold().replace(".", "").split()
+    if (
+        words[:1] in ([], ["of"])
+        or not all(_WORD.fullmatch(word) for word in words)
+        or not _NOT_IN_UNITS.isdisjoint(words)
+    ):
         return None
     # 5 dollars per barrel, 5 tons of rice: what is known keeps its one name.
     for joint in ("per", "of"):

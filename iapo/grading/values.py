@@ -181,7 +181,8 @@ def _wide(text: str, rules: Rules, side: Side) -> Value:
 
 def _is_named(text: str, quantity: Quantity) -> bool:
     """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
-    return bool(quantity.unit) and not is_known(quantity.unit) and quantity.value != 1 and not text.endswith("s")
+    head = quantity.unit.split(" per ")[0].split(" of ")[0]
+    return bool(head) and not is_known(head) and quantity.value != 1 and not text.endswith("s")
 
 
 def _number(quantity: Quantity) -> Value:
@@ -191,11 +192,12 @@ def _number(quantity: Quantity) -> Value:
 def _words(text: str) -> str:
     """Returns one spelling of a text in lower case: diacritics, articles, dots and the kinds of `and` left out."""
     folded = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) != "Mn")
-    words = _DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ")
-    words = _ARTICLE.sub("", " ".join(words.split()))
+    words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
+    words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
+    words = _ARTICLE.sub("", words)
     if label := _LABEL.fullmatch(words):
         return label[1]
-    return words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ") or text
+    return words or text
 
 
 def _without_marks(text: str) -> str:
