@@ -40,16 +40,15 @@ class Rules:
     sets: bool = False
 
 
+_NEAR = "Years and counts must be exact, and measured values may be off by at most 5%."
 _EXACT = "Numbers must be exact, whatever their format; units may be left out."
 _FREE = "A scale such as millions counts only if a gold answer names one."
 
 RULES: dict[Grading, Rules] = {
-    "plain": Rules(
-        TOLERANCE, "Years and counts must be exact, and measured values may be off by at most 5%.", wide=False
-    ),
+    "plain": Rules(TOLERANCE, _NEAR, wide=False),
     "chart": Rules(
         TOLERANCE,
-        f"Years and counts must be exact, and measured values may be off by at most 5%. {_FREE}",
+        f"{_NEAR} {_FREE}",
         free_scale=True,
         ratios=True,
     ),
