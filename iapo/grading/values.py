@@ -118,8 +118,8 @@ class Alternatives:
         """Returns whether an answer is right where this is the gold one; two notes must agree."""
         if self.full.accepts(answer.full, rules):
             return True
-        if self.bare is not None:
-            return self.bare.accepts(answer.full, rules)
+        if self.bare is not None and self.bare.accepts(answer.full, rules):
+            return True
         # "Yes (no)" is no yes.
         return answer.bare is not None and self.full.truth is None and self.full.accepts(answer.bare, rules)
 
@@ -170,19 +170,23 @@ def _wide(text: str, rules: Rules, side: Side) -> Value:
     if truth is not None:
         return Value(f"truth {truth}", truth=truth, words=words)
     quantity = read_quantity(text, side)
-    if quantity is not None and not (rules.sets and side == "answer" and _is_named(text, quantity)):
+    named = rules.sets and side == "answer"
+    if quantity is not None and not (named and _is_named(text, quantity)):
         return dataclasses.replace(_number(quantity), words=words)
     if (date := read_date(words)) is not None:
         return Value(f"date {date}", words=words)
     if (ordinal := read_ordinal(words)) is not None:
         return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
-    return Value(f"text {words}", span=read_span(text, side), ratio=read_ratio(text), words=words)
+    span = read_span(text, side)
+    if span is not None and named and _is_named(text, span.end):
+        span = None
+    return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words)
 
 
 def _is_named(text: str, quantity: Quantity) -> bool:
     """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
     head = quantity.unit.split(" per ")[0].split(" of ")[0]
-    return bool(head) and not is_known(head) and quantity.value != 1 and not text.endswith("s")
+    return bool(head) and not is_known(head) and not text.endswith("s")
 
 
 def _number(quantity: Quantity) -> Value:
