@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from iapo.data.synthetic import generate
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, ToolResult
 from iapo.rollout.policy import load_policy, load_processor
 from iapo.rollout.template import find_prompt
@@ -148,7 +148,7 @@ def written_log_probs(model, processor, rollout):
 
 def update(step, student, teacher, reference, processor, optimizer, rollouts):
     """Makes one optimiser step from finished rollouts, a prompt's in a row; returns what was measured."""
-    outcomes = torch.tensor([grade(one.answer, one.sample.answers).value for one in rollouts])
+    outcomes = torch.tensor([grade_sample(one.answer, one.sample).value for one in rollouts])
     divergences = torch.tensor([divergence(student, teacher, processor, one) for one in rollouts])
     groups = (rewards := outcomes - PENALTY * math.exp(-DECAY * step) * divergences).view(-1, GROUP)
     advantages = ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)).flatten()

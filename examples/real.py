@@ -115,7 +115,7 @@ def main() -> None:
         "3: IAPO, live teacher": [
             *("train", "--config", f"{RECIPE}/iapo-live,qwen2.5-vl/1x80-3b"),
             *flags(**small, model=out / "cold-start/policy", teacher=out / "teacher/policy", output_dir=out / "iapo"),
-            *flags(temperature=0.5, teacher_dtype="float32"),
+            *flags(temperature=0.5, teacher_dtype="float32", teacher_load_in_8bit="false"),
         ],
         "evaluation": [
             *(

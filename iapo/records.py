@@ -21,6 +21,8 @@ from iapo.images import to_rgb
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
+Grading = Literal["plain", "chart", "exact", "finance", "claim"]
+"""The rules by which a sample's answers are graded (`iapo.grading.rules`, docs/grading.md)."""
 Status = Literal["edited", "no_call", "refused", "failed"]
 
 Grid = tuple[tuple[float, ...], ...]
@@ -30,6 +32,7 @@ Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the image, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
+GRADINGS: tuple[Grading, ...] = ("plain", "chart", "exact", "finance", "claim")
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
@@ -104,6 +107,10 @@ class Sample:
         source: The data set, for example `synthetic/vbar`.
         question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
         list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
+        grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
+
+    Raises:
+        InputError: If there is no answer, a box is empty, or the axis or the grading is unknown.
     """
 
     id: str
@@ -117,12 +124,15 @@ class Sample:
     source: str = ""
     question_type: str = ""
     list_names: bool = False
+    grading: Grading = "plain"
 
     def __post_init__(self) -> None:
         if not self.answers:
             raise InputError(f"sample {self.id!r} has no answer; give at least one")
         if self.axis is not None and self.axis not in AXES:
             raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
+        if self.grading not in GRADINGS:
+            raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
         object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
         object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
         for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
@@ -144,6 +154,8 @@ class Sample:
             "source": self.source,
             "question_type": self.question_type,
             "list_names": self.list_names,
+            # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
+            **({} if self.grading == "plain" else {"grading": self.grading}),
         }
 
     @classmethod
@@ -173,6 +185,7 @@ class Sample:
             source=data["source"],
             question_type=data["question_type"],
             list_names=data.get("list_names", False),
+            grading=data.get("grading", "plain"),
         )
 
 

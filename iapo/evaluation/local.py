@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Grid, Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
@@ -82,7 +82,7 @@ def evaluate(
             all_measured = alignment.measure(policy.model, rollouts)
             measured = alignment.add_patches(policy.model, rollouts, all_measured, max(0, patches - start))
         for one, attribution in zip(rollouts, measured, strict=True):
-            scores = {"outcome": grade(one.trace.final_text, one.trace.sample.answers)}
+            scores = {"outcome": grade_sample(one.trace.final_text, one.trace.sample)}
             distributions: dict[str, Mapping[str, float]] = {}
             grids: Mapping[str, Grid] = {}
             if attribution is not None:

@@ -23,7 +23,7 @@ from iapo.attribution.tokens import picture_shares
 from iapo.display.heatmap import Panel, plot_call
 from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
@@ -110,7 +110,7 @@ def run_attribute(
         divergence = measured.divergence
         if any(turn[1]):
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
-    score = grade(one.trace.final_text, sample.answers)
+    score = grade_sample(one.trace.final_text, sample)
     out.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
     write_result(out / JSON_NAME, "attribution", numbers)

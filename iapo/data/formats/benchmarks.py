@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iapo.data.fields import LISTED, answers_of, id_of, text_of
+from iapo.data.fields import LISTED, answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Sample
@@ -51,6 +51,7 @@ def read_chartqa(row: Row) -> Sample:
         image=read_picture(fields.get("image"), row.folder),
         kind="chart",
         source="chartqa",
+        grading="chart",
         # The hub's class label: 0 is human, 1 machine.
         question_type={0: "human", 1: "machine"}.get(asked_by, "") if isinstance(asked_by, int) else "",
     )
@@ -70,6 +71,7 @@ def read_tablevqa(row: Row) -> Sample:
         image=read_picture(fields.get("image"), row.folder),
         kind="table",
         source=f"tablevqa/{row.stem}",
+        grading=table_grading(row.stem, fields.get("qa_id")),
     )
 
 
@@ -103,6 +105,8 @@ def _charxiv(row: Row, question: str, answers: tuple[str, ...], picture: Any) ->
         image=read_picture(picture, row.folder),
         kind="chart",
         source="charxiv",
+        # The benchmark's own rubric has numbers equal in value, whatever their notation.
+        grading="exact",
     )
 
 

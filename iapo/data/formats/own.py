@@ -10,7 +10,7 @@ from iapo.data.damage import RowError
 from iapo.data.fields import answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
-from iapo.records import Sample
+from iapo.records import GRADINGS, Grading, Sample
 
 NAME = "own"
 FIELDS = {
@@ -24,6 +24,7 @@ FIELDS = {
     "axis": "columns or rows: the axis along which the picture is cleanly divisible; null if both are or neither is",
     "question_type": "what is asked, a name of your own",
     "list_names": "true if the names cannot be read off the picture, so that prompts list them; false if not given",
+    "grading": f"the rules by which answers are graded: {', '.join(GRADINGS)}; plain if not given",
     "split": "the split that the line belongs to",
 }
 """The fields of a line and what they hold; the first three must be there."""
@@ -66,6 +67,7 @@ def read(row: Row) -> Sample:
         source=f"own/{row.stem}",
         question_type=question_type,
         list_names=_flag(fields, "list_names"),
+        grading=_grading(fields),
     )
 
 
@@ -74,6 +76,16 @@ def _choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> s
     if value is not None and value not in choices:
         raise RowError(f"the field {name!r} is {value!r}; use {' or '.join(choices)}")
     return value
+
+
+def _grading(fields: Mapping[str, Any]) -> Grading:
+    value = fields.get("grading")
+    for name in GRADINGS:
+        if value == name:
+            return name
+    if value is not None:
+        raise RowError(f"the field 'grading' is {value!r}; use {', '.join(GRADINGS[:-1])} or {GRADINGS[-1]}")
+    return "plain"
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool:

@@ -16,7 +16,7 @@ from iapo.data.pictures import encode_picture, read_picture
 from iapo.data.rows import Row
 from iapo.data.rows import read_rows as read_raw
 from iapo.errors import InputError
-from iapo.records import AXES, Box, Sample
+from iapo.records import AXES, GRADINGS, Box, Sample
 from iapo.storage import whole_file
 
 NAME = "iapo"
@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("question_type", pa.string()),
         ("list_names", pa.bool_()),
+        # Null where it is plain.
+        ("grading", pa.string()),
     ],
     metadata={"iapo": "samples 1"},
 )
@@ -44,7 +46,8 @@ SCHEMA = pa.schema(
 
 def matches(columns: frozenset[str]) -> bool:
     """Tells whether a file with these columns is of this format."""
-    return columns >= frozenset(SCHEMA.names)
+    # Files of earlier versions have no grading.
+    return columns >= frozenset(SCHEMA.names) - {"grading"}
 
 
 def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) -> int:
@@ -99,11 +102,13 @@ def read(row: Row) -> Sample:
         RowError: If the row is damaged.
     """
     fields = row.fields
-    axis, kind = fields.get("axis"), fields.get("kind")
+    axis, kind, grading = fields.get("axis"), fields.get("kind"), fields.get("grading") or "plain"
     if axis is not None and axis not in AXES:
         raise RowError(f"the field 'axis' is {axis!r}; use columns, rows or null")
     if kind not in ("chart", "table"):
         raise RowError(f"the field 'kind' is {kind!r}; use chart or table")
+    if grading not in GRADINGS:
+        raise RowError(f"the field 'grading' is {grading!r}; use one of {', '.join(GRADINGS)}")
     image = read_picture(fields.get("image"), row.folder)
     return Sample(
         id=id_of(fields, "id"),
@@ -117,6 +122,7 @@ def read(row: Row) -> Sample:
         source=fields.get("source") or "",
         question_type=fields.get("question_type") or "",
         list_names=bool(fields.get("list_names")),
+        grading=grading,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import JOINED, LISTED, answers_of, id_of, text_of
+from iapo.data.fields import JOINED, LISTED, answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Axis, Box, Sample
@@ -82,6 +82,7 @@ def read_boxes(row: Row) -> Sample:
         row_boxes=named_boxes(fields.get("rows_bbox"), fields.get("row_starters"), "row", image.size),
         kind="table",
         source=f"refocus/{row.stem}",
+        grading=table_grading(row.stem, sample_id, fields.get("figure_path")),
     )
 
 
@@ -103,6 +104,7 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
         kind="chart",
         axis=_axis(kind or row.stem),
         source=f"refocus/{kind or row.stem}",
+        grading="chart",
     )
 
 
