@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from iapo.data.damage import Damage
 from iapo.data.sources import Part
 from iapo.errors import InputError
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import AXES, Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.tools import ToolDefinition
@@ -177,4 +177,4 @@ def _names(sample: Sample) -> tuple[str, ...]:
 
 
 def _can_be_met(sample: Sample) -> bool:
-    return grade(f"FINAL ANSWER: {' || '.join(sample.answers)}. TERMINATE", sample.answers).value == 1
+    return grade_sample(f"FINAL ANSWER: {' || '.join(sample.answers)}. TERMINATE", sample).value == 1
