@@ -21,7 +21,7 @@ from iapo.rollout.template import find_prompt
 from iapo.tools import TOOLS, execute
 
 STEPS, PROMPTS, GROUP = 6, 4, 8  # optimiser steps; prompts a step; rollouts a prompt
-TURN_TOKENS, COMPLETION_TOKENS = 24, 96  # the longest turn; the longest completion (turn 1, observation, turn 2)
+TURN_TOKENS, COMPLETION_TOKENS = 24, 96  # the longest turn; the most that the model writes over both turns
 PENALTY, DECAY = 0.1, 0.01  # lambda_0, and its decay a step
 BLOCKS, UNIFORM = len(TOOLS) + 3, 0.01  # m; eps, the weight of the uniform distribution in a block distribution
 CLIP, BETA = 0.2, 0.01  # clipping of the ratio; weight of the KL to the reference policy
@@ -96,7 +96,7 @@ def add_turn_1(processor, rollout, turn):
     ending = "" if turn[-1] == processor.tokenizer.eos_token_id else "<|im_end|>"
     text = f"{ending}\n<|im_start|>user\n{seen}<|im_end|>\n<|im_start|>assistant\n"
     observation, _ = encode(processor, [text], edited)
-    if rollout.result.status == "no_call" or len(turn) + len(observation) >= COMPLETION_TOKENS:
+    if rollout.result.status == "no_call" or len(turn) >= COMPLETION_TOKENS:
         return False
     rollout.ids, rollout.written = rollout.ids + observation, rollout.written + [False] * len(observation)
     rollout.images += [edited] if edited else []
@@ -105,7 +105,7 @@ def add_turn_1(processor, rollout, turn):
 
 def add_turn_2(processor, rollout, turn):
     """Adds the second turn, which then is the one that is graded."""
-    turn = turn[: COMPLETION_TOKENS - len(rollout.ids)]
+    turn = turn[: COMPLETION_TOKENS - sum(rollout.written)]
     rollout.ids, rollout.written = rollout.ids + turn, rollout.written + [True] * len(turn)
     rollout.answer = processor.tokenizer.decode(turn, skip_special_tokens=True)
 

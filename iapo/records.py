@@ -196,7 +196,7 @@ class ToolCall:
     Attributes:
         name: The tool, for example `focus_on_columns_with_mask`.
         targets: The names of the columns or rows to focus on.
-        boxes: Boxes were passed: `columns_bbox` or `rows_bbox`.
+        boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself.
         axis: The axis that the tool works on.
     """
 
@@ -312,6 +312,8 @@ class Trace:
             held-out rollout of a training run had taken, 0 before training; else None.
         patches: Signed share of each of the image's tokens in the attribution, by whose they are (`student`,
             `teacher`; `iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
+        observation_cut: Whether the rollout ended after turn 1 because what its call gave did not fit into the longest
+            sequence. It says nothing about the model, so that training leaves it out.
     """
 
     sample: Sample
@@ -322,6 +324,7 @@ class Trace:
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     step: int | None = None
     patches: Mapping[str, Grid] = field(default_factory=dict)
+    observation_cut: bool = False
 
     @property
     def final_text(self) -> str:
@@ -344,6 +347,7 @@ class Trace:
             "attribution": {who: dict(blocks) for who, blocks in self.attribution.items()},
             "step": self.step,
             "patches": {who: [list(row) for row in grid] for who, grid in self.patches.items()},
+            "observation_cut": self.observation_cut,
         }
 
     @classmethod
@@ -358,4 +362,5 @@ class Trace:
             step=data["step"],
             # Runs of earlier versions have none.
             patches={who: tuple(map(tuple, grid)) for who, grid in data.get("patches", {}).items()},
+            observation_cut=data.get("observation_cut", False),
         )
