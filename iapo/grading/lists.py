@@ -12,8 +12,10 @@ _ANY_PIPES = re.compile(r"\|+")
 _LOOSE = re.compile(r", and |, & |, | and | & ")
 _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&)\s")
 _BOTH = re.compile(r"^both ", re.IGNORECASE)
-_MOST_PIECES, _MOST_ANSWERS = 60, 20
-"""Above these a list without marks is not taken apart: nobody answers so."""
+_MOST_PIECES = 100
+"""Above it a list without marks is not taken apart."""
+_MOST_MIXED = 12
+"""Gold answers of which some hold commas themselves; the ways to take a list apart double with each."""
 
 
 def marked_parts(text: str, *, wide: bool = False) -> list[str]:
@@ -79,10 +81,15 @@ def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], 
         starts.append(mark.end())
     ends.append(len(answer))
     pieces = len(starts)
-    if len(golds) > _MOST_ANSWERS or not len(golds) <= pieces <= _MOST_PIECES:
+    if not len(golds) <= pieces <= _MOST_PIECES:
         return False
     longest = max(len(_SEPARATOR.findall(gold)) + 1 for gold in golds)
     accepted = functools.cache(accepts)
+    items = [answer[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+    if pair_up(pieces, len(golds), lambda gold, piece: accepted(gold, items[piece])):
+        return True
+    if longest == 1 or len(golds) > _MOST_MIXED:
+        return False
 
     @functools.cache
     def rest_is(start: int, left: frozenset[int]) -> bool:

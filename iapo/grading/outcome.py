@@ -13,6 +13,9 @@ from iapo.grading.text import clean, extract_answer
 from iapo.grading.values import Alternatives, keep_distinct
 from iapo.records import Sample, Score, Trace
 
+_MOST_REPEATED = 20
+"""Where lists are sets: how often an item may be said again."""
+
 
 def grade(text: str, answers: Sequence[str], grading: str = "plain", *, tolerance: float | None = None) -> Score:
     """Grades a model's final turn: 1 if its final answer is the gold one, else 0.
@@ -40,6 +43,8 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
     if rules.sets:
         parts, golds = _different(parts, golds)
     for taken_apart in _ways(clean(answer), len(golds), rules):
+        if len(taken_apart) < len(golds) or len(taken_apart) > (_MOST_REPEATED if rules.sets else 1) * len(golds):
+            continue
         found = [Alternatives(part, rules, "answer") for part in taken_apart]
         if rules.sets:
             _, found = _different(taken_apart, found)

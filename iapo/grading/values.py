@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -127,10 +128,10 @@ class Alternatives:
 def keep_distinct(golds: Iterable[Alternatives]) -> list[Alternatives]:
     """Returns the gold answers, the note kept where only notes tell two of them apart."""
     golds = list(golds)
+    said = Counter(one.bare.identity for one in golds if one.bare is not None)
+    said.update(one.full.identity for one in golds)
     for gold in golds:
-        others = [one for one in golds if one is not gold]
-        bases = {one.bare.identity for one in others if one.bare is not None} | {one.full.identity for one in others}
-        if gold.bare is not None and gold.bare.identity in bases:
+        if gold.bare is not None and said[gold.bare.identity] > 1:
             gold.bare = None
     return golds
 
@@ -223,9 +224,11 @@ def _without_note(text: str, side: Side) -> str | None:
 
     A note of the model's must be words, so that it cannot hold another answer.
     """
+    if len(text) > _LONGEST:
+        return None
     text = _without_marks(_unquoted(_without_marks(text)))
     place = text.rfind(" (")
-    if len(text) > _LONGEST or not text.endswith(")") or place <= 0:
+    if not text.endswith(")") or place <= 0:
         return None
     note = text[place + 2 : -1]
     if "(" in note or ")" in note or not note.strip():

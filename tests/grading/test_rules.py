@@ -349,6 +349,8 @@ def test_there_are_enough_near_misses():
         "10^" + "9" * LONG,
         "$(" + "1" * LONG + ")",
         "|" * LONG,
+        "a|" * (LONG // 20),
+        "1 || " * (LONG // 20),
         "January 1" + "1" * LONG,
         "\u0301" * LONG,
         "e\u0301" * LONG,
@@ -374,7 +376,16 @@ def test_texts_of_a_usual_length_are_quick(grading: str, length: int, piece: str
     """What is read in full is short; many equal gold answers make the most work."""
     text = (piece * length)[:length]
     with time_of(1):
-        assert value(text, ["a"] * 15 + ["b"], grading) == 0
+        assert value(text, ["a"] * 15 + ["z"], grading) == 0
+        assert value(text, ["a"] * 11 + ["y, z"], grading) == 0
+
+
+@pytest.mark.parametrize("grading", ["chart", "finance"])
+def test_equal_gold_answers_are_quick(grading: str):
+    with time_of(3):
+        assert value("7, " * 39 + "8", ["7"] * 40, grading) == 0
+        assert value("7, " * 40 + "7", ["7"] * 41, grading) == 1
+        assert value("7, " * 12 + "8", ["7"] * 11 + ["7, 7"], grading) == 0
 
 
 def test_nothing_crashes():
