@@ -142,7 +142,7 @@ def test_activations_follow_the_tokens(three: str) -> None:
     assert activations(share_prefix=False, gradient_checkpointing=False) > 1.4 * activations(
         gradient_checkpointing=False
     )
-    assert activations(max_completion_length=4096) > 2 * activations()
+    assert activations(max_completion_length=4096, max_turn_tokens=4096) > 2 * activations()
 
 
 def test_attribution_follows_its_setting(three: str) -> None:
