@@ -14,7 +14,7 @@ from iapo.data.damage import RowError
 from iapo.data.fields import JOINED, LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
-from iapo.records import Axis, Box, Sample
+from iapo.records import Axis, Sample
 
 COT_NAME, HUB_NAME, BOXES_NAME = "refocus-cot", "refocus-hub", "refocus-boxes"
 
@@ -73,15 +73,20 @@ def read_boxes(row: Row) -> Sample:
     fields = row.fields
     question, answers = text_of(fields, "query", "question"), answers_of(fields, "answer", LISTED)
     image = read_picture(fields.get("figure_path"), row.folder)
+    flaws: list[str] = []
+    columns = named_boxes(fields.get("columns_bbox"), fields.get("column_headers"), "column", image.size, flaws)
+    rows = named_boxes(fields.get("rows_bbox"), fields.get("row_starters"), "row", image.size, flaws)
     return Sample(
         id=sample_id,
         image=image,
         question=question,
         answers=answers,
-        column_boxes=named_boxes(fields.get("columns_bbox"), fields.get("column_headers"), "column", image.size),
-        row_boxes=named_boxes(fields.get("rows_bbox"), fields.get("row_starters"), "row", image.size),
+        column_boxes=columns,
+        row_boxes=rows,
         kind="table",
         source=f"refocus/{row.stem}",
+        list_names=bool(columns or rows),
+        flaws=tuple(flaws),
     )
 
 
@@ -89,8 +94,9 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
     fields = row.fields
     question, answers = text_of(fields, "query", "question"), answers_of(fields, "answer", JOINED)
     image = read_picture(picture, row.folder)
-    columns = _boxes(fields, x_name, "x_values", "column", image.size)
-    rows = _boxes(fields, y_name, "y_values", "row", image.size)
+    flaws: list[str] = []
+    columns = named_boxes(fields.get(x_name), fields.get("x_values"), "column", image.size, flaws)
+    rows = named_boxes(fields.get(y_name), fields.get("y_values"), "row", image.size, flaws)
     told = fields.get("source") or fields.get("type")
     kind = told.removeprefix("chartqa_") if isinstance(told, str) else ""
     return Sample(
@@ -103,13 +109,10 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
         kind="chart",
         axis=_axis(kind or row.stem),
         source=f"refocus/{kind or row.stem}",
+        # Its prompts list them.
+        list_names=bool(columns or rows),
+        flaws=tuple(flaws),
     )
-
-
-def _boxes(
-    fields: Mapping[str, Any], boxes_name: str, names_name: str, what: str, size: tuple[int, int]
-) -> dict[str, Box]:
-    return named_boxes(fields.get(boxes_name), fields.get(names_name), what, size)
 
 
 def _axis(text: str) -> Axis | None:
