@@ -13,6 +13,7 @@ from iapo.data.rows import Row
 from iapo.records import Sample
 
 NAME = "own"
+SHAPES = (("image", "question"),)
 FIELDS = {
     "image": "path of the picture, from the file's folder",
     "question": "the question",
@@ -29,11 +30,6 @@ FIELDS = {
 """The fields of a line and what they hold; the first three must be there."""
 
 REQUIRED = ("image", "question", "answer")
-
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format; those with more columns are asked first."""
-    return {"image", "question"} <= columns
 
 
 def read(row: Row) -> Sample:

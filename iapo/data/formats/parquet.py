@@ -42,13 +42,8 @@ SCHEMA = pa.schema(
 )
 """The columns; boxes are in pixels."""
 
-NEEDED = frozenset(SCHEMA.names) - {"flaws"}
+NEEDED = tuple(name for name in SCHEMA.names if name != "flaws")
 """Those that tell the format; files of earlier versions have no more."""
-
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format."""
-    return columns >= NEEDED
 
 
 def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) -> int:

@@ -17,24 +17,24 @@ from iapo.data.rows import Row
 from iapo.records import Axis, Sample
 
 COT_NAME, HUB_NAME, BOXES_NAME = "refocus-cot", "refocus-hub", "refocus-boxes"
+NAME = "refocus"
+"""Any of them, told row by row."""
 
-_CHART_BOXES = {"x_bboxes", "y_bboxes"}
-_TABLE_BOXES = {"columns_bbox", "rows_bbox"}
-
-
-def matches_cot(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of `chartqa_vcot/*.jsonl`."""
-    return {"conversations", "answer"} <= columns
-
-
-def matches_hub(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of the hub sets."""
-    return {"image", "question", "answer"} <= columns and bool({"x_values_bbox", "y_values_bbox"} & columns)
+_HUB, _TABLE_BOXES = ("image", "question", "answer"), ("columns_bbox", "rows_bbox")
+COT_SHAPES = (("conversations", "answer"),)
+HUB_SHAPES = ((*_HUB, "x_values_bbox"), (*_HUB, "y_values_bbox"))
+BOXES_SHAPES = tuple(("figure_path", "answer", name) for name in ("x_bboxes", "y_bboxes", *_TABLE_BOXES))
 
 
-def matches_boxes(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of a test file `*_wbb.json`."""
-    return {"figure_path", "answer"} <= columns and bool((_CHART_BOXES | _TABLE_BOXES) & columns)
+def read(row: Row) -> Sample:
+    """Makes a sample of a row of any of ReFocus' files.
+
+    Raises:
+        RowError: If the row is damaged.
+    """
+    if "conversations" in row.fields:
+        return read_cot(row)
+    return read_boxes(row) if "figure_path" in row.fields else read_hub(row)
 
 
 def read_cot(row: Row) -> Sample:
@@ -68,7 +68,7 @@ def read_boxes(row: Row) -> Sample:
         RowError: If the entry is damaged.
     """
     sample_id = row.key if row.key is not None else id_of(row.fields, "id")
-    if not _TABLE_BOXES & row.fields.keys():
+    if not row.fields.keys() & _TABLE_BOXES:
         return _chart(row, sample_id, row.fields.get("figure_path"), "x_bboxes", "y_bboxes")
     fields = row.fields
     question, answers = text_of(fields, "query", "question"), answers_of(fields, "answer", LISTED)

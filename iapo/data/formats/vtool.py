@@ -14,14 +14,10 @@ from iapo.data.rows import Row
 from iapo.records import Axis, Sample
 
 NAME = "vtool"
+SHAPES = (("metadata", "figure_id", "query", "answer", "images"),)
 
 AXES: dict[str, Axis | None] = {"v_bar": "columns", "h_bar": "rows", "table": None}
 """What the type of an image says about its right axis; other types say nothing."""
-
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format."""
-    return {"metadata", "figure_id", "query", "answer", "images"} <= columns
 
 
 def read(row: Row) -> Sample:
