@@ -30,7 +30,7 @@ ALIKE = 0.25
 """How far the width of a box with two edges in the wrong order may be from the others', as a share of theirs."""
 
 WRONG = 1 / 3
-"""Where two boxes and this share of all lie outside of the image, they are meant for another one, and so are the rest."""
+"""Where two boxes and this share of all lie outside of the image, all of them are meant for another one."""
 
 
 def named_boxes(
@@ -93,14 +93,34 @@ def named_boxes(
         raise RowError(found[next(name for name in every if name in found)])
     mended: dict[str, Box] = {}
     for name in (name for name in every if name in found):
-        pixels = _scaled(_in_order(crossed[name]), scale) if name in crossed else None
-        sorted_in = pixels is not None and not _outside(pixels, pixels, name, what, size) and _fits(pixels, good)
-        if pixels is not None and sorted_in:
-            mended[name] = _cut(pixels, size)
+        mending = _scaled(_in_order(crossed[name]), scale) if name in crossed else None
+        in_order = mending is not None and not _outside(mending, mending, name, what, size) and _fits(mending, good)
+        if mending is not None and in_order:
+            mended[name] = _cut(mending, size)
         if flaws is not None:
-            flaws.append(f"{found[name]}; {'its edges were put in order' if sorted_in else 'it is left out'}")
+            flaws.append(f"{found[name]}; {'its edges were put in order' if in_order else 'it is left out'}")
     kept = {**good, **mended}
     return {name: kept[name] for name in every if name in kept}
+
+
+def unique_names(texts: Sequence[str], what: str, taken: Sequence[str] = ()) -> list[str]:
+    """Returns names for columns or rows from their texts: a text that stands twice gets a number, as in `2001 (2)`, an
+    empty one becomes `column 2` or `row 2`.
+
+    Args:
+        texts: The texts.
+        what: `column` or `row`.
+        taken: Names that are given already.
+    """
+    names = list(taken)
+    for number, text in enumerate(texts, start=1):
+        name = unique = text or f"{what} {number}"
+        count = 1
+        while unique in names:
+            count += 1
+            unique = f"{name} ({count})"
+        names.append(unique)
+    return names[len(taken) :]
 
 
 def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
@@ -132,14 +152,7 @@ def _zipped(boxes: list[Any], names: Any, what: str) -> dict[str, Any]:
         raise RowError(f"the names of the {what} boxes are of type {type(names).__name__}; they must be a list")
     if len(names) != len(boxes):
         raise RowError(f"there are {len(names)} {what} names and {len(boxes)} {what} boxes; each needs the other")
-    named: dict[str, Any] = {}
-    for name, box in zip(map(str, names), boxes, strict=True):
-        unique, count = name, 1
-        while unique in named:
-            count += 1
-            unique = f"{name} ({count})"
-        named[unique] = box
-    return named
+    return dict(zip(unique_names(list(map(str, names)), what), boxes, strict=True))
 
 
 def _numbers(box: Any, name: str, what: str) -> Box:

@@ -50,9 +50,7 @@ _BOTH = ("test_full", "chartqa_vcot/test")
 _REFOCUS_SYN = ("table-vwtq_syn_wbb", "tablevqa-vwtq_syn_wbb", "vwtq_syn")
 
 _ALL = (
-    Benchmark(
-        "chartqa_h_bar", "ChartQA horizontal bars", 444, "chart", "rows", ("chartQA_h_bar_wbb", *_BOTH), _CHARTS
-    ),
+    Benchmark("chartqa_h_bar", "ChartQA horizontal bars", 444, "chart", "rows", ("chartQA_h_bar_wbb", *_BOTH), _CHARTS),
     Benchmark(
         "chartqa_v_bar", "ChartQA vertical bars", 382, "chart", "columns", ("chartQA_v_bar_wbb", *_BOTH), _CHARTS
     ),
@@ -151,5 +149,5 @@ def _counted(one: Benchmark, items: Iterator[Sample | Damage], where: str, any_s
     if count != one.size and not any_size:
         raise InputError(
             f"{where} has {count} questions, and {one.title} has {one.size} in the paper, so that its scores cannot be "
-            "compared with the paper's; set data_damage to quarantine (any_size=True in Python) to accept that"
+            "compared with the paper's; set data_damage to quarantine, or any_size in Python, to accept that"
         )

@@ -11,9 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
-from fontTools.ttLib import TTFont
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
+from iapo.data.annotations import unique_names
 from iapo.data.damage import RowError
 from iapo.data.synthetic.table_data import HEADER
 from iapo.records import Box
@@ -40,8 +41,7 @@ def _font(bold: bool) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=1)
 def _letters() -> frozenset[int]:
-    with TTFont(_path(False)) as font:
-        return frozenset(font.getBestCmap())
+    return frozenset(FT2Font(_path(False)).get_charmap())
 
 
 def draw_table(
@@ -123,26 +123,6 @@ def _write(draw: ImageDraw.ImageDraw, texts: Sequence[str], cell: tuple[int, int
     for index, text in enumerate(texts):
         place = (left, first + index * _LINE)
         draw.text(place, text, fill=_INK, font=_font(bold), anchor="mm" if bold else "lm")
-
-
-def unique_names(texts: Sequence[str], what: str, taken: Sequence[str] = ()) -> list[str]:
-    """Returns names for columns or rows from their texts: a text that stands twice gets a number, as in `2001 (2)`, an
-    empty one becomes `column 2` or `row 2`.
-
-    Args:
-        texts: The texts.
-        what: `column` or `row`.
-        taken: Names that are given already.
-    """
-    names = list(taken)
-    for number, text in enumerate(texts, start=1):
-        name = unique = text or f"{what} {number}"
-        count = 1
-        while unique in names:
-            count += 1
-            unique = f"{name} ({count})"
-        names.append(unique)
-    return names[len(taken) :]
 
 
 def _unshown(cells: Sequence[Sequence[str]]) -> list[str]:

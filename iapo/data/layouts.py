@@ -45,7 +45,10 @@ LAYOUTS = (
     Layout("a split of ChartQA", ("png", "annotations"), _HERE, _CHARTQA),
     Layout("a split of ChartQA", ("png", "tables"), _HERE, _CHARTQA),
     Layout(
-        "WikiTableQuestions", ("csv", "data"), r"data/[^/]+\.tsv", "its questions, such as data/training.tsv, beside csv/"
+        "WikiTableQuestions",
+        ("csv", "data"),
+        r"data/[^/]+\.tsv",
+        "its questions, such as data/training.tsv, beside csv/",
     ),
     Layout("TabFact", ("tokenized_data", "data"), r"tokenized_data/(train|val|test)_examples\.json", _TABFACT),
     Layout("TabFact", ("data", "collected_data"), r"tokenized_data/(train|val|test)_examples\.json", _TABFACT),

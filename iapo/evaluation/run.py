@@ -7,17 +7,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source, split_list
+from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.measures import summarize_repeats
+from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
@@ -48,6 +49,8 @@ class EvaluationPlan:
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
         device: Device of a checkpoint; the CPU if None.
+        data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
+            not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
     """
 
     model: str
@@ -60,6 +63,7 @@ class EvaluationPlan:
     endpoint: EndpointSettings | None = None
     concurrency: int = 8
     device: str | None = None
+    data_damage: Literal["strict", "quarantine"] = "strict"
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
@@ -99,6 +103,7 @@ def make_plan(
     length_parameter: str,
     concurrency: int,
     timeout: float,
+    data_damage: str = "strict",
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -132,6 +137,7 @@ def make_plan(
         endpoint=asked,
         concurrency=concurrency,
         device=device,
+        data_damage="quarantine" if data_damage == "quarantine" else "strict",
     )
 
 
@@ -168,9 +174,11 @@ def run_evaluation(
         InputError: If the folder holds something else, or another evaluation.
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
     """
-    samples = {name: read_source(name, plan.source) for name in plan.sets}
+    sets = read_sets(plan.sets, plan.source, plan.data_damage)
+    samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}
     folder = _open(plan, hashes, out)
+    keep_losses(folder, sets)
     solver = solver or _solver(plan)
     traces = _read(folder.path / TRACES, plan, samples)
     _cut(folder.path / TRACES, len(traces))
@@ -184,7 +192,7 @@ def run_evaluation(
             folder.append_traces([trace])
             traces.append(_without_edit(trace))
             progress(1)
-    evaluation = _evaluation(plan, samples, hashes, traces)
+    evaluation = _evaluation(plan, sets, hashes, traces)
     folder.write_evaluation(evaluation.to_json())
     return evaluation
 
@@ -253,7 +261,8 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     # Earlier versions knew one prompt.
     config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
-    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt")}
+    # How damage was treated shows in the data's hashes.
+    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
     return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
 
 
@@ -312,14 +321,15 @@ def _cut(path: Path, count: int) -> None:
 
 
 def _evaluation(
-    plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]], hashes: Mapping[str, str], traces: Sequence[Trace]
+    plan: EvaluationPlan, read: Mapping[str, ReadSet], hashes: Mapping[str, str], traces: Sequence[Trace]
 ) -> SetsEvaluation:
     sets: dict[str, SetMeasures] = {}
     start = 0
-    for name, some in samples.items():
+    for name, one in read.items():
+        some, rows = one.samples, one.intake.to_json()
         repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
         start += plan.repeats * len(some)
-        outcomes = [[trace.scores["outcome"].value for trace in one] for one in repeats]
-        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes)
+        outcomes = [[trace.scores["outcome"].value for trace in part] for part in repeats]
+        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes, rows)
     settings = hide_credentials(dataclasses.asdict(plan))
     return SetsEvaluation(plan.model, settings, sets, average([one.outcomes for one in sets.values()]))

@@ -6,9 +6,8 @@ import json
 from pathlib import Path, PurePath
 from typing import Any
 
-from iapo.data.annotations import named_boxes
+from iapo.data.annotations import named_boxes, unique_names
 from iapo.data.damage import RowError
-from iapo.data.drawn import unique_names
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import CELLS, Row

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from iapo.data.damage import RowError
-from iapo.data.drawn import draw_table
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import encode_picture, read_picture
 from iapo.data.rows import Row
@@ -103,6 +102,9 @@ def _sample(
 # Questions about one table stand near each other.
 @lru_cache(maxsize=16)
 def _drawn(path: Path, separator: str) -> tuple[bytes, dict[str, Box], dict[str, Box], tuple[str, ...]]:
+    # With matplotlib, which other formats do without.
+    from iapo.data.drawn import draw_table
+
     image, columns, rows, flaws = draw_table(_lines(path, separator))
     return encode_picture(image), columns, rows, tuple(flaws)
 
