@@ -103,18 +103,18 @@ def named_boxes(
     return {name: kept[name] for name in every if name in kept}
 
 
-def unique_names(texts: Sequence[str], what: str, taken: Sequence[str] = ()) -> list[str]:
+def unique_names(texts: Sequence[str], what: str | None, taken: Sequence[str] = ()) -> list[str]:
     """Returns names for columns or rows from their texts: a text that stands twice gets a number, as in `2001 (2)`, an
     empty one becomes `column 2` or `row 2`.
 
     Args:
         texts: The texts.
-        what: `column` or `row`.
+        what: `column` or `row`; None leaves an empty text as it is.
         taken: Names that are given already.
     """
     names = list(taken)
     for number, text in enumerate(texts, start=1):
-        name = unique = text or f"{what} {number}"
+        name = unique = text if text or what is None else f"{what} {number}"
         count = 1
         while unique in names:
             count += 1
@@ -152,7 +152,7 @@ def _zipped(boxes: list[Any], names: Any, what: str) -> dict[str, Any]:
         raise RowError(f"the names of the {what} boxes are of type {type(names).__name__}; they must be a list")
     if len(names) != len(boxes):
         raise RowError(f"there are {len(names)} {what} names and {len(boxes)} {what} boxes; each needs the other")
-    return dict(zip(unique_names(list(map(str, names)), what), boxes, strict=True))
+    return dict(zip(unique_names(list(map(str, names)), None), boxes, strict=True))
 
 
 def _numbers(box: Any, name: str, what: str) -> Box:

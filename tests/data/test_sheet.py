@@ -102,4 +102,4 @@ def test_count_and_damage(tmp_path: Path):
     assert parsed(page.read_text()).tags.count("article") == 1
     with pytest.raises(ValueError, match="number of rows is 0; give at least 1"):
         show(source, tmp_path / "sheet", count=0)
-    assert contact_sheet([Damage(1, None, "because " * 40)]).size == (336, 384)
+    assert contact_sheet([Damage(1, None, "because " * 40)]).size == (336, 399)
