@@ -13,6 +13,8 @@ from iapo.records import Sample
 from iapo.results import SetsEvaluation
 from iapo.runs import RunFolder
 
+_FILES = (("quarantine", "damaged"), ("flawed", "flawed"))
+
 
 @dataclass(frozen=True, slots=True)
 class ReadSet:
@@ -54,5 +56,7 @@ def loss_lines(evaluation: SetsEvaluation, where: str | None = None) -> Iterator
     """
     for name, one in evaluation.sets.items():
         if one.rows:
-            listed = "" if where is None else f" ({where}/test.quarantine.jsonl, test.flawed.jsonl)"
-            yield f"{name}: {Intake(**one.rows)}{listed}"
+            intake = Intake(**one.rows)
+            files = [f"test.{kind}.jsonl" for kind, some in _FILES if getattr(intake, some)]
+            listed = f" ({where}: {', '.join(files)})" if where is not None and files else ""
+            yield f"{name}: {intake}{listed}"
