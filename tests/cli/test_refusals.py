@@ -73,6 +73,8 @@ REFUSED = {
     "train --config demo-iapo --output_dir run": "run already holds a run",
     "train --config demo-iapo --output_dir file.txt": "file.txt is a file",
     # evaluate
+    "evaluate --model tiny-student --out out --data-damage ignore": "data_damage is 'ignore'",
+    "study misuse run --data-damage ignore": "data_damage is 'ignore'",
     "evaluate --out out": "missing option '--model'",
     "evaluate --model tiny-student": "missing option '--out'",
     "evaluate --model nobody --out out": "no checkpoint 'nobody'",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from repositories import SECRET, annotation, cells, charxiv, chartqa, refocus, tabfact, write_json, wtq
+from repositories import SECRET, annotation, cells, chartqa, charxiv, refocus, tabfact, write_json, wtq
 
 from iapo.data.check import check
 from iapo.data.damage import Damage
@@ -206,7 +206,7 @@ def test_the_papers_sets_of_bars_with_a_crossed_box(tmp_path: Path):
         source = f"{name}@{tmp_path}"
         (one,) = read_source(source, SourceSettings(1))
         assert (one.id, len(one.flaws)) == (kind, 1)
-        with pytest.raises(InputError, match="has 1 questions, and .* set data_damage to quarantine"):
+        with pytest.raises(InputError, match=r"has 1 questions, and .* set data_damage to quarantine"):
             take_in(source, SourceSettings(0), "strict")
         found, damages, intake = take_in(source, SourceSettings(0), "quarantine")
         assert [sample.id for sample in found] == [kind]

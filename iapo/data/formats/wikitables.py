@@ -6,13 +6,14 @@ The table's text is what a question is answered from; it reaches a sample as an 
 from __future__ import annotations
 
 import csv
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from iapo.data.damage import RowError
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
-from iapo.data.pictures import encode_picture, read_picture
+from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Box, Sample
 
@@ -99,14 +100,16 @@ def _sample(
     )
 
 
-# Questions about one table stand near each other.
-@lru_cache(maxsize=16)
+# WikiTableQuestions asks of its 2,108 tables in mixed order; samples of one table share its encoded image.
+@lru_cache(maxsize=2500)
 def _drawn(path: Path, separator: str) -> tuple[bytes, dict[str, Box], dict[str, Box], tuple[str, ...]]:
     # With matplotlib, which other formats do without.
     from iapo.data.drawn import draw_table
 
     image, columns, rows, flaws = draw_table(_lines(path, separator))
-    return encode_picture(image), columns, rows, tuple(flaws)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue(), columns, rows, tuple(flaws)
 
 
 def _lines(path: Path, separator: str) -> list[list[str]]:
