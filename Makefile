@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup demo test check lint browser ranks
+.PHONY: help setup demo test check lint browser ranks real
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -40,6 +40,10 @@ test: setup browser ranks  ## Run all tests, on all cores
 
 check: setup lint  ## Run the fast tests, and check style and types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (under ten minutes)
+	rm -rf runs/real
+	OMP_NUM_THREADS=2 $(BIN)/python examples/real.py --out runs/real
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import torch
 
 from iapo.data.synthetic import generate
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, ToolResult
 from iapo.rollout.policy import load_policy, load_processor
 from iapo.rollout.template import find_prompt
 from iapo.tools import TOOLS, execute
 
 STEPS, PROMPTS, GROUP = 6, 4, 8  # optimiser steps; prompts a step; rollouts a prompt
-TURN_TOKENS, COMPLETION_TOKENS = 24, 96  # the longest turn; the longest completion (turn 1, observation, turn 2)
+TURN_TOKENS, COMPLETION_TOKENS = 24, 96  # the longest turn; the most that the model writes over both turns
 PENALTY, DECAY = 0.1, 0.01  # lambda_0, and its decay a step
 BLOCKS, UNIFORM = len(TOOLS) + 3, 0.01  # m; eps, the weight of the uniform distribution in a block distribution
 CLIP, BETA = 0.2, 0.01  # clipping of the ratio; weight of the KL to the reference policy
@@ -96,7 +96,7 @@ def add_turn_1(processor, rollout, turn):
     ending = "" if turn[-1] == processor.tokenizer.eos_token_id else "<|im_end|>"
     text = f"{ending}\n<|im_start|>user\n{seen}<|im_end|>\n<|im_start|>assistant\n"
     observation, _ = encode(processor, [text], edited)
-    if rollout.result.status == "no_call" or len(turn) + len(observation) >= COMPLETION_TOKENS:
+    if rollout.result.status == "no_call" or len(turn) >= COMPLETION_TOKENS:
         return False
     rollout.ids, rollout.written = rollout.ids + observation, rollout.written + [False] * len(observation)
     rollout.images += [edited] if edited else []
@@ -105,7 +105,7 @@ def add_turn_1(processor, rollout, turn):
 
 def add_turn_2(processor, rollout, turn):
     """Adds the second turn, which then is the one that is graded."""
-    turn = turn[: COMPLETION_TOKENS - len(rollout.ids)]
+    turn = turn[: COMPLETION_TOKENS - sum(rollout.written)]
     rollout.ids, rollout.written = rollout.ids + turn, rollout.written + [True] * len(turn)
     rollout.answer = processor.tokenizer.decode(turn, skip_special_tokens=True)
 
@@ -148,7 +148,7 @@ def written_log_probs(model, processor, rollout):
 
 def update(step, student, teacher, reference, processor, optimizer, rollouts):
     """Makes one optimiser step from finished rollouts, a prompt's in a row; returns what was measured."""
-    outcomes = torch.tensor([grade(one.answer, one.sample.answers).value for one in rollouts])
+    outcomes = torch.tensor([grade_sample(one.answer, one.sample).value for one in rollouts])
     divergences = torch.tensor([divergence(student, teacher, processor, one) for one in rollouts])
     groups = (rewards := outcomes - PENALTY * math.exp(-DECAY * step) * divergences).view(-1, GROUP)
     advantages = ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)).flatten()

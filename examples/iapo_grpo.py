@@ -29,8 +29,11 @@ charts = list(generate("vbar", 64, seed=0, question_types=("value",)))
 
 def right(completions, sample, **columns):
     """1 where the last turn ends in the right answer."""
-    answers = [json.loads(one)["answers"] for one in sample]
-    return [grade(turns[-1]["content"], gold).value for turns, gold in zip(completions, answers, strict=True)]
+    golds = [json.loads(one) for one in sample]
+    return [
+        grade(turns[-1]["content"], gold["answers"], gold.get("grading", "plain")).value
+        for turns, gold in zip(completions, golds, strict=True)
+    ]
 
 
 Trainer, args = IAPOTrainer, IAPOConfig(**SETTINGS, teacher="tiny-teacher")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from iapo.evaluation.local import EvaluationSettings, evaluate
     from iapo.evaluation.measures import summarize
     from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
-    from iapo.rollout.loading import LoadSettings
+    from iapo.rollout.load_settings import LoadSettings
     from iapo.rollout.policy import Policy, load_policy, load_processor
     from iapo.tools import TOOLS, ToolDefinition, ToolError, define, execute
     from iapo.training.batches import to_dataset
@@ -23,7 +23,7 @@ _HOMES = {
     "iapo.training.config": ("IAPOConfig",),
     "iapo.evaluation.local": ("EvaluationSettings", "evaluate"),
     "iapo.evaluation.measures": ("summarize",),
-    "iapo.rollout.loading": ("LoadSettings",),
+    "iapo.rollout.load_settings": ("LoadSettings",),
     "iapo.rollout.policy": ("Policy", "load_policy", "load_processor"),
     "iapo.records": ("Sample", "Score", "ToolCall", "ToolResult", "Trace"),
     "iapo.tools": ("TOOLS", "ToolDefinition", "ToolError", "define", "execute"),

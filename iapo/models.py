@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
 
 from iapo.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +104,9 @@ def decoder_of(text: nn.Module) -> DecoderLayers | None:
     """Returns what is known of a language model's layers; None if nothing is."""
     decoders = (family.decoder for family in MODEL_FAMILIES.values())
     return next((one for one in decoders if one is not None and type(text) is one.model), None)
+
+
+def bare_model(model: Any) -> PreTrainedModel:
+    """Returns a model without PEFT's wrapper, its adapters in its layers as they are; another model as it is."""
+    found: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return found

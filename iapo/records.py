@@ -21,6 +21,8 @@ from iapo.images import to_rgb
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
+Grading = Literal["plain", "chart", "exact", "finance", "claim"]
+"""The rules by which a sample's answers are graded (`iapo.grading.rules`, docs/grading.md)."""
 Status = Literal["edited", "no_call", "refused", "failed"]
 
 Grid = tuple[tuple[float, ...], ...]
@@ -30,6 +32,7 @@ Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the image, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
+GRADINGS: tuple[Grading, ...] = ("plain", "chart", "exact", "finance", "claim")
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
@@ -106,6 +109,10 @@ class Sample:
         list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
         flaws: What was wrong with the boxes as they were read, and what became of it, a sentence each; empty for a
             whole sample. A box that is no use is left out, and the sample stays.
+        grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
+
+    Raises:
+        InputError: If there is no answer, a box is empty, or the axis or the grading is unknown.
     """
 
     id: str
@@ -120,12 +127,15 @@ class Sample:
     question_type: str = ""
     list_names: bool = False
     flaws: tuple[str, ...] = ()
+    grading: Grading = "plain"
 
     def __post_init__(self) -> None:
         if not self.answers:
             raise InputError(f"sample {self.id!r} has no answer; give at least one")
         if self.axis is not None and self.axis not in AXES:
             raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
+        if self.grading not in GRADINGS:
+            raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
         object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
         object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
         for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
@@ -150,6 +160,8 @@ class Sample:
             "question_type": self.question_type,
             "list_names": self.list_names,
             **flaws,
+            # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
+            **({} if self.grading == "plain" else {"grading": self.grading}),
         }
 
     @classmethod
@@ -180,6 +192,7 @@ class Sample:
             question_type=data["question_type"],
             list_names=data.get("list_names", False),
             flaws=tuple(data.get("flaws", ())),
+            grading=data.get("grading", "plain"),
         )
 
 
@@ -190,7 +203,7 @@ class ToolCall:
     Attributes:
         name: The tool, for example `focus_on_columns_with_mask`.
         targets: The names of the columns or rows to focus on.
-        boxes: Boxes were passed: `columns_bbox` or `rows_bbox`.
+        boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself.
         axis: The axis that the tool works on.
     """
 
@@ -306,6 +319,8 @@ class Trace:
             held-out rollout of a training run had taken, 0 before training; else None.
         patches: Signed share of each of the image's tokens in the attribution, by whose they are (`student`,
             `teacher`; `iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
+        observation_cut: Whether the rollout ended after turn 1 because what its call gave did not fit into the longest
+            sequence. It says nothing about the model, so that training leaves it out.
     """
 
     sample: Sample
@@ -316,6 +331,7 @@ class Trace:
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     step: int | None = None
     patches: Mapping[str, Grid] = field(default_factory=dict)
+    observation_cut: bool = False
 
     @property
     def final_text(self) -> str:
@@ -338,6 +354,7 @@ class Trace:
             "attribution": {who: dict(blocks) for who, blocks in self.attribution.items()},
             "step": self.step,
             "patches": {who: [list(row) for row in grid] for who, grid in self.patches.items()},
+            "observation_cut": self.observation_cut,
         }
 
     @classmethod
@@ -352,4 +369,5 @@ class Trace:
             step=data["step"],
             # Runs of earlier versions have none.
             patches={who: tuple(map(tuple, grid)) for who, grid in data.get("patches", {}).items()},
+            observation_cut=data.get("observation_cut", False),
         )

@@ -98,6 +98,7 @@ RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
+    Rule(r"^iapo doctor ", "a step of 128 rollouts takes half a minute", "--per_device_train_batch_size 8"),
     Rule(
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
     ),
@@ -106,6 +107,8 @@ RULES = (
         "hundreds of steps take minutes to hours",
         f"--methods grpo,iapo --seeds 0 --sets vbar --samples 2 {FEW}",
     ),
+    Rule(r"^iapo evaluate .*--out runs/eval/teacher", "the line behind it learns from it", "--samples 12"),
+    Rule(r"^iapo sft ", "a minute", "--max_steps 2"),
     Rule(r"^iapo evaluate .*--endpoint", "no network", "--samples 2", ((ENDPOINT, "SERVER"),)),
     Rule(
         r"^iapo evaluate .*@hub",
@@ -133,6 +136,11 @@ RULES = (
     Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
     Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
     Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
+    Rule(
+        r"^python benchmarks/memory.py",
+        "minutes; the folder is the reader's own",
+        changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
+    ),
     Rule(
         r"^python benchmarks/attribution.py",
         "minutes",

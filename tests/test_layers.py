@@ -39,7 +39,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "standins", "supervised", "tiny"},
+    {"experiments", "standins", "supervised", "tiny", "planning"},
     {"cli"},
     {"__main__"},
 ]

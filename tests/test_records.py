@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from iapo.errors import InputError
 from iapo.records import Sample, Score, ToolCall, ToolResult, Trace, image_digest, image_from_text, image_to_text
 
 
@@ -78,6 +79,17 @@ def trace(result: ToolResult, turn_2: str | None) -> Trace:
 def test_sample_through_json(changes: dict[str, Any]):
     sample = a_sample(**changes)
     assert plain(Sample.from_json(through_json(sample.to_json()))) == plain(sample)
+
+
+def test_plain_samples_are_written_as_they_were_before_there_were_rules():
+    """So that older files load, and the hashes of published data stay."""
+    assert "grading" not in a_sample().to_json()
+    graded = a_sample(grading="claim")
+    assert graded.to_json()["grading"] == "claim"
+    assert plain(Sample.from_json(through_json(graded.to_json()))) == plain(graded)
+    assert Sample.from_json(a_sample().to_json()).grading == "plain"
+    with pytest.raises(InputError, match="sample 's-1' has grading 'strict'; use one of plain, chart"):
+        a_sample(grading="strict")
 
 
 def test_sample_with_its_picture_elsewhere(tmp_path: Path):

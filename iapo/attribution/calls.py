@@ -7,6 +7,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures
+from iapo.attribution.memory import budget_of, telling_out_of_memory
 from iapo.attribution.methods import METHODS, chosen_method
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
 from iapo.grouping import distinct
 from iapo.images import to_rgb
+from iapo.models import bare_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,7 +99,7 @@ class Attributor:
     """Gives the block distributions of calls by one model.
 
     Args:
-        model: The model, unwrapped.
+        model: The model, not wrapped for distribution; PEFT's wrapper is taken off.
         pixels: Function of its processor that turns images into patches.
         settings: Target, normalisation, eps, method, steps and batch size.
         cache: Keeps distributions over calls of this object; only for a model that does not change.
@@ -111,7 +114,7 @@ class Attributor:
         cache: RowCache | None = None,
         fingerprint: str = "",
     ) -> None:
-        self.model, self.pixels, self.settings = model, pixels, settings
+        self.model, self.pixels, self.settings = bare_model(model), pixels, settings
         self.cache, self.fingerprint = cache, fingerprint
         self.method = chosen_method(settings)
 
@@ -127,6 +130,7 @@ class Attributor:
 
         Raises:
             ValueError: If there is no turn, or one without a scored token.
+            InputError: If memory runs out, or one sequence alone cannot fit.
         """
         rows = self._rows(prompts, turns)
         return rows[:, :-1] if self.settings.log_probs else rows
@@ -164,7 +168,9 @@ class Attributor:
         size = self.settings.batch_size
         for start in range(0, len(turns), size):
             some, pictures = self.prepare(prompts[start : start + size], turns[start : start + size])
-            for call, scores in zip(some, self.token_scores(some, pictures), strict=True):
+            with self._telling(some):
+                found = self.token_scores(some, pictures)
+            for call, scores in zip(some, found, strict=True):
                 config = self.model.config
                 grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
                 grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
@@ -209,12 +215,19 @@ class Attributor:
         order = list(missing)
         for start in range(0, len(order), self.settings.batch_size):
             some = order[start : start + self.settings.batch_size]
-            rows = self._attribute([missing[key] for key in some], images)
+            calls = [missing[key] for key in some]
+            with self._telling(calls):
+                rows = self._attribute(calls, images)
             for key, row in zip(some, rows, strict=True):
                 found[key] = row
                 if self.cache is not None:
                     self.cache.put(key, row)
         return torch.stack([found[key] for key in keys])
+
+    def _telling(self, calls: Sequence[CallInput]) -> AbstractContextManager[None]:
+        """Says what helps where memory runs out: that is no fault of a rollout."""
+        longest = max(len(call.prompt_ids) + len(call.turn_ids) for call in calls)
+        return telling_out_of_memory(self.model.device, longest, self.settings.tokens)
 
     def _calls(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], list[Image.Image]]:
         """Pairs prompts with turns, and gives their distinct images: rollouts of a group share one."""
@@ -274,7 +287,8 @@ class Attributor:
                 scores, log_probs = self.method.scores_with_log_probs(self.model, moved, pictures, self.settings)
             else:
                 scores = self.method.scores(self.model, moved, pictures, self.settings)
-                _, log_probs = prefix_block_scores(self.model, moved, pictures, with_log_probs=True)
+                budget = budget_of(self.model, self.settings.tokens)
+                _, log_probs = prefix_block_scores(self.model, moved, pictures, budget=budget, with_log_probs=True)
             means = [
                 one[torch.tensor(call.target[: len(one)], device=one.device)].mean()
                 for call, one in zip(moved, log_probs, strict=True)

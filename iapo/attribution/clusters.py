@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from iapo.attribution.gradient import CallInput, _last
+from iapo.attribution.memory import Budget
 
 CLUSTER_TOKENS = 8192
-"""Prompt tokens that are held at once; more prompts than fit run one batch after another."""
+"""Prompt tokens that are held at once, whatever the memory: more would save no time. More prompts than fit run one
+batch after another."""
 
 Prompt = tuple[tuple[int, ...], tuple[int, ...], int | None]
 CallKey = tuple[Prompt, tuple[int, ...], tuple[bool, ...]]
@@ -45,9 +47,24 @@ class Cluster:
         """The number n."""
         return len(self.calls) // self.prompts
 
+    def over(self, budget: Budget | None) -> Budget | None:
+        """Returns the budget if the cluster, a call to each of its prompts, is larger; None if it is within it."""
+        return budget if budget is not None and _cost(self.prompts, self.calls[0], budget) > budget.tokens else None
 
-def make_clusters(distinct: Mapping[CallKey, CallInput]) -> list[Cluster]:
-    """Groups calls by prompt, and prompts by length and number of calls, so that no batch has a row without work."""
+
+def _cost(prompts: int, call: CallInput, budget: Budget) -> float:
+    """Counts tokens in the graph of prompts and one call to each."""
+    length = len(call.prompt_ids)
+    return prompts * (length + scored_length(call) + budget.cached * length)
+
+
+def make_clusters(distinct: Mapping[CallKey, CallInput], budget: Budget | None = None) -> list[Cluster]:
+    """Groups calls by prompt, and prompts by length and number of calls, so that no batch has a row without work.
+
+    Args:
+        distinct: The calls.
+        budget: Tokens of prompts and one call to each in a cluster; None limits those of the prompts alone.
+    """
     by_prompt: dict[Prompt, list[CallInput]] = {}
     for key, call in distinct.items():
         by_prompt.setdefault(key[0], []).append(call)
@@ -57,7 +74,11 @@ def make_clusters(distinct: Mapping[CallKey, CallInput]) -> list[Cluster]:
         alike.setdefault((len(group[0].prompt_ids), len(group)), []).append(longest_first)
     clusters = []
     for (length, _), groups in alike.items():
-        most = max(1, CLUSTER_TOKENS // length)
+        most = CLUSTER_TOKENS // length
+        if budget is not None:
+            longest = max((group[0] for group in groups), key=scored_length)
+            most = min(most, int(budget.tokens / _cost(1, longest, budget)))
+        most = max(1, most)
         for start in range(0, len(groups), most):
             some = groups[start : start + most]
             clusters.append(Cluster(len(some), [call for calls in zip(*some, strict=True) for call in calls]))
@@ -83,3 +104,34 @@ def chunks(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, 
             yield start, end
             start = end
     yield start, len(lengths)
+
+
+def rounds(
+    lengths: Sequence[int], prompts: int, held: float, cached: int, budget: Budget | None
+) -> Iterator[tuple[int, int]]:
+    """Cuts the calls of a cluster so that each part is within the budget, beside what the prompts hold.
+
+    Args:
+        lengths: The calls' turn tokens: the first call of each prompt, then the second of each, and so on.
+        prompts: The number of prompts U.
+        held: Tokens of each prompt in the graph.
+        cached: Tokens of each prompt in the cache.
+        budget: The budget; None has all calls in one part.
+
+    Yields:
+        The first call of each part and the one after its last, a call to each prompt at least.
+
+    Raises:
+        InputError: If a call to each prompt cannot fit.
+    """
+    if budget is None:
+        yield 0, len(lengths)
+        return
+    start = 0
+    while start < len(lengths):
+        each = max(lengths[start : start + prompts]) + budget.cached * cached
+        budget.check(held + each)
+        left = budget.tokens - prompts * held
+        end = start + prompts * max(1, int(left / (prompts * each)))
+        yield start, min(end, len(lengths))
+        start = end

@@ -10,12 +10,17 @@ shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from iapo.attribution.memory import Budget, by_rows
+from iapo.attribution.vision import image_features
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -64,7 +69,11 @@ class Pictures:
 
 
 def block_scores(
-    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, steps: int = 1
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    steps: int = 1,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Scores every prompt block of every call: `S_j = sum_{i in I_j} <ds/de_i, e_i>`.
 
@@ -79,12 +88,14 @@ def block_scores(
         pictures: The distinct images that `CallInput.picture` refers to.
         steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x input. With many
             (hundreds; for Qwen3-VL thousands), the scores sum to `s(x) - s(baseline)` (completeness).
+        budget: Tokens in one graph; None has all calls in one.
 
     Returns:
         Scores, shape (len(calls), m), fp32, on the model's device.
 
     Raises:
         ValueError: If the calls disagree on the number of blocks, or `steps` is below 1.
+        InputError: If a call alone cannot fit into the budget's memory.
     """
     if not calls:
         raise ValueError("no calls to explain")
@@ -92,15 +103,27 @@ def block_scores(
         raise ValueError("all calls of a batch must have the same number of blocks")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    with without_parameters(model):
+        return torch.cat([_block_scores(model, calls[part], pictures, steps) for part in _parts(calls, budget)])
+
+
+def _parts(calls: Sequence[CallInput], budget: Budget | None) -> Iterator[slice]:
+    """Cuts calls into batches of whole sequences; into one where there is no budget."""
+    lengths = [len(call.prompt_ids) + _last(call.target) + 1 for call in calls]
+    yield from [slice(0, len(calls))] if budget is None else budget.parts(lengths)
+
+
+def _block_scores(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None, steps: int) -> Tensor:
     batch = _Batch.build(model, calls, pictures)
-    gradient = torch.zeros_like(batch.inputs, dtype=torch.float32)
+    inputs = batch.inputs
+    gradient = torch.zeros_like(inputs, dtype=torch.float32)
     for fraction, weight in _path(steps):
-        point = torch.where(batch.is_prompt[..., None], batch.inputs * fraction, batch.inputs)
+        point = torch.where(batch.is_prompt[..., None], inputs * fraction, inputs)
         point = point.detach().requires_grad_(True)
         with torch.enable_grad():
             total = batch.log_probs(model, point).sum()
             gradient += torch.autograd.grad(total, point)[0].float() * weight
-    token_scores = dot(gradient, batch.inputs)
+    token_scores = dot(gradient, inputs)
     scores = token_scores.new_zeros(len(calls), calls[0].blocks + 1)
     # Column m collects the turn and the padding, which belong to no block.
     return scores.scatter_add_(1, batch.block_of, token_scores)[:, :-1]
@@ -118,11 +141,35 @@ def _path(steps: int) -> list[tuple[float, float]]:
     return [(((step + 0.5) / steps) ** 5, ends[step + 1] - ends[step]) for step in range(steps)]
 
 
-def call_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None) -> Tensor:
+def call_log_probs(
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    budget: Budget | None = None,
+) -> Tensor:
     """Computes `s` of every call, its target tokens' summed log-probability, shape (len(calls),), without gradient."""
+    found = []
     with torch.no_grad():
-        batch = _Batch.build(model, calls, pictures)
-        return batch.log_probs(model, batch.inputs)
+        for part in _parts(calls, budget):
+            batch = _Batch.build(model, calls[part], pictures)
+            found.append(batch.log_probs(model, batch.inputs))
+    return torch.cat(found)
+
+
+@contextmanager
+def without_parameters(model: PreTrainedModel) -> Iterator[None]:
+    """Has no parameter require a gradient while it is open, which saves the inputs of all linear layers.
+
+    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def run_language_model(
@@ -164,14 +211,16 @@ def dot(gradient: Tensor, inputs: Tensor) -> Tensor:
 class _Batch:
     """Right-padded sequences; right padding needs no attention mask under causal attention."""
 
-    inputs: Tensor  # (K, N, L, H), detached
-    is_image: Tensor  # (N, L) bool
+    embed: nn.Module
+    ids: Tensor  # (N, L)
+    feature_of: Tensor  # (N, L) which of the F features enters at each position; -1 where none does
+    features: list[Tensor]  # K tensors, (F, H) each, of the images and then their deepstack features
     position_ids: Tensor  # (3, N, L)
     block_of: Tensor  # (N, L), m beyond the prompt
     is_prompt: Tensor  # (N, L) bool
-    rows: Tensor  # (K,) which call each scored token belongs to
-    columns: Tensor  # (K,) the position whose logits predict it
-    tokens: Tensor  # (K,) the scored token
+    rows: Tensor  # (scored,) which call each scored token belongs to
+    columns: Tensor  # (scored,) the position whose logits predict it
+    tokens: Tensor  # (scored,) the scored token
 
     @classmethod
     def build(cls, model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> _Batch:
@@ -195,11 +244,13 @@ class _Batch:
         tokens = ids[rows, columns]
         ids, real = ids.to(device), real.to(device)
         is_image = (ids == model.config.image_token_id) & (real == 1)
-        inputs, grids = _merge(model, ids, is_image, [call.picture for call in calls], pictures)
+        feature_of, features, grids = _see(model, is_image, [call.picture for call in calls], pictures)
         position_ids, _ = model.model.get_rope_index(ids, is_image.long(), image_grid_thw=grids, attention_mask=real)
         return cls(
-            inputs=inputs,
-            is_image=is_image,
+            embed=model.get_input_embeddings(),
+            ids=ids,
+            feature_of=feature_of,
+            features=features,
             position_ids=position_ids,
             block_of=block_of.to(device),
             is_prompt=(block_of < calls[0].blocks).to(device),
@@ -208,38 +259,74 @@ class _Batch:
             tokens=tokens.to(device),
         )
 
+    @property
+    def inputs(self) -> Tensor:
+        """All inputs, made anew, shape (K, N, L, H); see the head of this module."""
+        return self.inputs_at(slice(None), slice(None))
+
+    @property
+    def is_image(self) -> Tensor:
+        """Mask of the images' positions, shape (N, L)."""
+        return self.feature_of >= 0
+
+    @torch.no_grad()
+    def inputs_at(self, rows: slice, columns: slice) -> Tensor:
+        """Makes the inputs of some positions, shape (K, rows, columns, H), detached."""
+        embeddings: Tensor = self.embed(self.ids[rows, columns])
+        feature_of = self.feature_of[rows, columns]
+        is_image = feature_of >= 0
+        inputs = torch.stack([embeddings, *(torch.zeros_like(embeddings) for _ in self.features[1:])])
+        for place, features in enumerate(self.features):
+            inputs[place][is_image] = features[feature_of[is_image]].to(embeddings.dtype)
+        return inputs
+
     def log_probs(self, model: PreTrainedModel, inputs: Tensor) -> Tensor:
         hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
-        logits = model.lm_head(hidden[self.rows, self.columns]).float()
-        log_probs = logits.log_softmax(-1).gather(1, self.tokens[:, None]).squeeze(1)
+        log_probs = token_log_probs(model, hidden[self.rows, self.columns], self.tokens)
         return log_probs.new_zeros(len(hidden)).index_add_(0, self.rows, log_probs)
 
 
+def token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
+    """Computes log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units), in fp32."""
+
+    def of_some(hidden: Tensor, tokens: Tensor) -> Tensor:
+        return -cross_entropy(model.lm_head(hidden).float(), tokens, reduction="none")
+
+    # Wrappers of the head, PEFT's for one, do not tell how wide it is.
+    vocabulary = getattr(model.lm_head, "out_features", None) or len(model.lm_head(hidden[0].detach()))
+    return by_rows(of_some, hidden, tokens, vocabulary)
+
+
 @torch.no_grad()
-def _merge(
-    model: PreTrainedModel, ids: Tensor, is_image: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
-) -> tuple[Tensor, Tensor | None]:
-    """Builds the inputs of a batch, each distinct image seen once, and the grids of its rows' images in order."""
-    embeddings = model.get_input_embeddings()(ids)
+def _see(
+    model: PreTrainedModel, is_image: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
+) -> tuple[Tensor, list[Tensor], Tensor | None]:
+    """Runs the vision tower once on each distinct image of a batch.
+
+    Returns:
+        Which feature enters at each position, shape (N, L), -1 where none does; the features of the images, and of
+        each deepstack layer, shapes (F, H); and the grids of the rows' images in order.
+    """
+    feature_of = torch.full(is_image.shape, -1, device=is_image.device)
     used = [index for index in picture_of if index is not None]
     if pictures is None and (used or is_image.any()):
         raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
     if not used and is_image.any():
         raise ValueError("the calls have image tokens, but none of them names a picture; set `CallInput.picture`")
     if pictures is None or not used:
-        return embeddings[None], None
+        return feature_of, [], None
     grids = pictures.grid_thw.to(model.device)
-    seen = model.model.get_image_features(pictures.pixel_values.to(model.device), grids, return_dict=True)
-    for tokens, index in zip(is_image.sum(1).tolist(), picture_of, strict=True):
-        found = 0 if index is None else len(seen.pooler_output[index])
+    order = sorted(set(used))
+    seen = image_features(model, pictures.pixel_values, pictures.grid_thw, order)
+    sizes = [len(seen[0][place]) for place in range(len(order))]
+    first = {index: sum(sizes[:place]) for place, index in enumerate(order)}
+    for row, (tokens, index) in enumerate(zip(is_image.sum(1).tolist(), picture_of, strict=True)):
+        found = 0 if index is None else sizes[order.index(index)]
         if tokens != found:
             raise ValueError(f"{tokens} image tokens in a call's sequence, but {found} image features for it")
-    deepstack = getattr(seen, "deepstack_features", ())
-    inputs = [embeddings, *(torch.zeros_like(embeddings) for _ in deepstack)]
-    for place, features in enumerate([seen.pooler_output, *deepstack]):
-        merged = torch.cat([features[index] for index in used]).to(embeddings.dtype)
-        inputs[place] = inputs[place].masked_scatter(is_image[..., None], merged)
-    return torch.stack(inputs), grids[used]
+        if index is not None:
+            feature_of[row, is_image[row]] = torch.arange(first[index], first[index] + found, device=is_image.device)
+    return feature_of, [torch.cat(layer) for layer in seen], grids[used]
 
 
 def _last(target: Sequence[bool]) -> int:

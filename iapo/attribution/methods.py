@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.memory import budget_of
 from iapo.attribution.occlusion import occlusion_scores
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
@@ -54,37 +55,38 @@ class Method:
 def _gradient(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> Tensor:
-    return prefix_block_scores(model, calls, pictures)
+    return prefix_block_scores(model, calls, pictures, budget=budget_of(model, settings.tokens))
 
 
 def _gradient_with_log_probs(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> tuple[Tensor, list[Tensor]]:
-    return prefix_block_scores(model, calls, pictures, with_log_probs=True)
+    budget = budget_of(model, settings.tokens)
+    return prefix_block_scores(model, calls, pictures, budget=budget, with_log_probs=True)
 
 
 def _gradient_tokens(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> list[Tensor]:
-    return all_token_scores(model, calls, pictures)
+    return all_token_scores(model, calls, pictures, budget=budget_of(model, settings.tokens))
 
 
 def _integrated(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> Tensor:
-    return block_scores(model, calls, pictures, settings.steps)
+    return block_scores(model, calls, pictures, settings.steps, budget_of(model, settings.tokens))
 
 
 def _integrated_tokens(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> list[Tensor]:
-    return all_token_scores(model, calls, pictures, settings.steps)
+    return all_token_scores(model, calls, pictures, settings.steps, budget_of(model, settings.tokens))
 
 
 def _occlusion(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
 ) -> Tensor:
-    return occlusion_scores(model, calls, pictures, settings.batch_size)
+    return occlusion_scores(model, calls, pictures, settings.batch_size, budget_of(model, settings.tokens))
 
 
 METHODS: Mapping[str, Method] = {

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor
 
 from iapo.attribution.gradient import CallInput, Pictures, call_log_probs
+from iapo.attribution.memory import Budget
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 def occlusion_scores(
-    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, batch_size: int = 32
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    batch_size: int = 32,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Scores every prompt block of every call: `S_j = s(x) - s(x without block j)`.
 
@@ -39,6 +44,7 @@ def occlusion_scores(
         calls: Calls to explain, all with the same number of blocks m.
         pictures: The distinct images that `CallInput.picture` refers to.
         batch_size: Sequences in one forward pass.
+        budget: Their tokens; None does not limit them.
 
     Returns:
         Scores, shape (len(calls), m), fp32, on the model's device; 0 for a block without a position in the prompt.
@@ -62,7 +68,7 @@ def occlusion_scores(
             places.append((row, 1 + block))
             sequences.append(without_block(call, block, image_token))
     parts = [
-        call_log_probs(model, sequences[start : start + batch_size], pictures)
+        call_log_probs(model, sequences[start : start + batch_size], pictures, budget)
         for start in range(0, len(sequences), batch_size)
     ]
     log_probs = torch.cat(parts)

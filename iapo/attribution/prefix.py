@@ -18,11 +18,21 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from iapo.attribution.clusters import call_key, chunks, make_clusters, scored_length
-from iapo.attribution.gradient import CallInput, Pictures, _Batch, block_scores, dot, run_language_model
+from iapo.attribution.clusters import Cluster, call_key, chunks, make_clusters, rounds, scored_length
+from iapo.attribution.gradient import (
+    CallInput,
+    Pictures,
+    _Batch,
+    _parts,
+    block_scores,
+    dot,
+    run_language_model,
+    token_log_probs,
+    without_parameters,
+)
+from iapo.attribution.memory import Budget
 from iapo.attribution.tangent import Tangents, tangents_where_cheaper
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ def prefix_block_scores(
     calls: Sequence[CallInput],
     pictures: Pictures | None = None,
     *,
+    budget: Budget | None = None,
     with_log_probs: Literal[False] = False,
 ) -> Tensor: ...
 
@@ -51,6 +62,7 @@ def prefix_block_scores(
     calls: Sequence[CallInput],
     pictures: Pictures | None = None,
     *,
+    budget: Budget | None = None,
     with_log_probs: Literal[True],
 ) -> tuple[Tensor, list[Tensor]]: ...
 
@@ -60,6 +72,7 @@ def prefix_block_scores(
     calls: Sequence[CallInput],
     pictures: Pictures | None = None,
     *,
+    budget: Budget | None = None,
     with_log_probs: bool = False,
 ) -> Tensor | tuple[Tensor, list[Tensor]]:
     """Scores every prompt block of every call, as `block_scores(model, calls, pictures)` does, but faster.
@@ -69,10 +82,14 @@ def prefix_block_scores(
     without gradient checkpointing, which would drop the cache, and its parameters need no gradient, which saves the
     inputs of all linear layers; both are restored, and no parameter's `.grad` is touched.
 
+    With a budget, as many prompts and calls are in one graph as it says, one of each at least. A prompt that is longer
+    is differentiated by tangents, which need no graph, also where products would be faster.
+
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped.
         calls: Calls to explain, all with the same number of blocks m.
         pictures: The distinct images that `CallInput.picture` refers to.
+        budget: Tokens in one graph; None does not limit them.
         with_log_probs: Whether to return the log-probabilities of the turns as well.
 
     Returns:
@@ -81,13 +98,14 @@ def prefix_block_scores(
 
     Raises:
         ValueError: If there is no call, or the calls disagree on the number of blocks.
+        InputError: If a call alone cannot fit into the budget's memory.
     """
     if not calls:
         raise ValueError("no calls to explain")
     if len({call.blocks for call in calls}) != 1:
         raise ValueError("all calls of a batch must have the same number of blocks")
     keys = [call_key(call) for call in calls]
-    clusters = make_clusters(dict(zip(keys, calls, strict=True)))
+    clusters = make_clusters(dict(zip(keys, calls, strict=True)), budget)
     distinct = [call for cluster in clusters for call in cluster.calls]
     place = {call_key(call): row for row, call in enumerate(distinct)}
     scores: list[Tensor] = []
@@ -96,24 +114,26 @@ def prefix_block_scores(
     read = {key[0]: len(key[0][0]) for key in place}
     saved = sum(len(call.prompt_ids) for call in distinct) - sum(read.values())
     with _frozen(model), torch.enable_grad():
-        if saved <= LEAST_SAVED * len(clusters) and not with_log_probs:
-            return block_scores(model, distinct, pictures)[[place[key] for key in keys]]
+        longest = max(len(call.prompt_ids) + scored_length(call) for call in distinct)
+        fits = budget is None or longest <= budget.tokens
+        if saved <= LEAST_SAVED * len(clusters) and fits and not with_log_probs:
+            return block_scores(model, distinct, pictures, budget=budget)[[place[key] for key in keys]]
         batch = _Batch.build(model, distinct, pictures)
         for cluster in clusters:
             first = len(log_probs)
-            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts), cluster.each)
+            prefix = _Prefix.run(model, batch, slice(first, first + cluster.prompts), cluster, budget)
             if prefix is None:
                 break
             rows = slice(first, first + len(cluster.calls))
-            some_scores, some_log_probs = _score(model, prefix, batch, rows, cluster.calls, with_log_probs)
+            some_scores, some_log_probs = _score(model, prefix, batch, rows, cluster.calls, with_log_probs, budget)
             scores.append(some_scores)
             log_probs += some_log_probs
     if len(log_probs) < len(distinct):
         if type(model).__name__ not in _warned:
             _warned.add(type(model).__name__)
             logger.warning("the cache of %s holds no gradients; attribution takes the slow path", type(model).__name__)
-        scores = [block_scores(model, distinct, pictures)]
-        log_probs = _whole_log_probs(model, distinct, pictures) if with_log_probs else []
+        scores = [block_scores(model, distinct, pictures, budget=budget)]
+        log_probs = _whole_log_probs(model, distinct, pictures, budget) if with_log_probs else []
     result = torch.cat(scores)[[place[key] for key in keys]]
     return (result, [log_probs[place[key]] for key in keys]) if with_log_probs else result
 
@@ -138,16 +158,21 @@ class _Prefix:
         return self.states[0].shape[-2]
 
     @classmethod
-    def run(cls, model: PreTrainedModel, batch: _Batch, rows: slice, calls: int) -> _Prefix | None:
-        """Runs the prompts of rows for this many calls to each; None if the model's cache gives no gradients."""
+    def run(
+        cls, model: PreTrainedModel, batch: _Batch, rows: slice, cluster: Cluster, budget: Budget | None
+    ) -> _Prefix | None:
+        """Runs the prompts of rows for a cluster's calls; None if the model's cache gives no gradients."""
         length = int(batch.is_prompt[rows.start].sum()) - 1
         if length == 0:
             return None
-        given = batch.inputs[:, rows, :length], batch.position_ids[:, rows, :length], batch.block_of[rows, :length]
-        head = tangents_where_cheaper(model, *given, calls)
+        whole = batch.inputs_at(rows, slice(0, length))
+        given = whole, batch.position_ids[:, rows, :length], batch.block_of[rows, :length]
+        head = tangents_where_cheaper(model, *given, cluster.each, cluster.over(budget))
         cut = 0 if head is None else head.tokens
+        if budget is not None:
+            budget.check(cluster.prompts * (length - cut))
         rest = slice(cut, length)
-        inputs = batch.inputs[:, rows, rest].clone().requires_grad_(True)
+        inputs = whole[:, :, rest].clone().requires_grad_(True)
         cache = DynamicCache(head and zip(head.states[::2], head.states[1::2], strict=True))
         layers = model.model.language_model.layers
         if cut < length:
@@ -160,7 +185,13 @@ class _Prefix:
 
 
 def _score(
-    model: PreTrainedModel, prefix: _Prefix, batch: _Batch, rows: slice, calls: Sequence[CallInput], every: bool
+    model: PreTrainedModel,
+    prefix: _Prefix,
+    batch: _Batch,
+    rows: slice,
+    calls: Sequence[CallInput],
+    every: bool,
+    budget: Budget | None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Scores the calls of a cluster.
 
@@ -171,6 +202,7 @@ def _score(
         rows: Rows of these calls in the batch.
         calls: The n times U calls.
         every: Whether the log-probabilities of unscored tokens are wanted, too; else they are zero.
+        budget: Tokens in one graph; None does not limit them.
 
     Returns:
         Scores, shape (n U, m), fp32, and the log-probabilities of each turn.
@@ -179,27 +211,31 @@ def _score(
     device = prefix.inputs.device
     # Of tokens whose scores come as sums alone, those of the head, the own scores are left at zero.
     token_scores = torch.zeros(len(calls), prefix.length + 1, device=device)
-    parts: list[list[Tensor]] = []
-    log_probs: list[Tensor] = []
-    for start, end in chunks([scored_length(call) for call in calls], device):
-        of_prompt = torch.arange(start, end, device=device) % prompts
-        some = slice(rows.start + start, rows.start + end)
-        last, part, found = _suffix_gradients(model, prefix, batch, some, of_prompt, calls[start:end], every)
-        token_scores[start:end, -1] = last
-        parts.append(part)
-        log_probs += found
-    cotangents = [torch.cat(layer) for layer in zip(*parts, strict=True)]
-    head = [] if prefix.head is None else prefix.head.states
-    # Rows do not touch each other, so one product serves a call of every prompt at once.
-    for start in range(0, len(calls) if rest else 0, prompts):
-        own = [one[start : start + prompts] for one in cotangents]
-        gradient, *into_head = torch.autograd.grad(prefix.states, [prefix.inputs, *head], own, retain_graph=True)
-        token_scores[start : start + prompts, -1 - rest : -1] = dot(gradient, prefix.inputs)
-        for one, through in zip(own, into_head, strict=False):
-            one[:, :, :-rest] = through
     scores = token_scores.new_zeros(len(calls), calls[0].blocks)
-    if prefix.head is not None:
-        scores += prefix.head.scores(cotangents, calls[0].blocks)
+    log_probs: list[Tensor] = []
+    head = [] if prefix.head is None else prefix.head.states
+    held = rest if prefix.head is None else rest + prefix.head.held(budget)
+    lengths = [scored_length(call) for call in calls]
+    for first, last in rounds(lengths, prompts, held, prefix.length, budget):
+        parts: list[list[Tensor]] = []
+        for start, end in chunks(lengths[first:last], device):
+            some = slice(first + start, first + end)
+            of_prompt = torch.arange(some.start, some.stop, device=device) % prompts
+            in_batch = slice(rows.start + some.start, rows.start + some.stop)
+            found = _suffix_gradients(model, prefix, batch, in_batch, of_prompt, calls[some], every)
+            token_scores[some, -1] = found[0]
+            parts.append(found[1])
+            log_probs += found[2]
+        cotangents = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+        # Rows do not touch each other, so one product serves a call of every prompt at once.
+        for start in range(0, last - first if rest else 0, prompts):
+            own = [one[start : start + prompts] for one in cotangents]
+            gradient, *into_head = torch.autograd.grad(prefix.states, [prefix.inputs, *head], own, retain_graph=True)
+            token_scores[first + start : first + start + prompts, -1 - rest : -1] = dot(gradient, prefix.inputs)
+            for one, through in zip(own, into_head, strict=False):
+                one[:, :, :-rest] = through
+        if prefix.head is not None:
+            scores[first:last] += prefix.head.scores(cotangents, calls[0].blocks)
     block_of = torch.tensor([list(call.block_of) for call in calls], device=device)
     return scores.scatter_add_(1, block_of, token_scores), log_probs
 
@@ -231,7 +267,7 @@ def _suffix_gradients(
     cut = prefix.length
     lengths = [scored_length(call) for call in calls]
     columns = slice(cut, cut + max(lengths))
-    suffix = batch.inputs[:, rows, columns].clone().requires_grad_(True)
+    suffix = batch.inputs_at(rows, columns).requires_grad_(True)
     # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
     leaves = [states.detach()[of_prompt].requires_grad_(True) for states in prefix.states]
     cache = DynamicCache(zip(leaves[::2], leaves[1::2], strict=True))
@@ -249,11 +285,11 @@ def _suffix_gradients(
         unscored[row, :length] = ~scored[row, :length]
     turn, scored, unscored = (one.to(hidden.device) for one in (turn, scored, unscored))
     log_probs = torch.zeros(hidden.shape[:2], device=hidden.device)
-    of_scored = _token_log_probs(model, hidden[scored], turn[scored])
+    of_scored = token_log_probs(model, hidden[scored], turn[scored])
     log_probs[scored] = of_scored.detach()
     if every:
         with torch.no_grad():
-            log_probs[unscored] = _token_log_probs(model, hidden[unscored], turn[unscored])
+            log_probs[unscored] = token_log_probs(model, hidden[unscored], turn[unscored])
 
     # Rows do not touch each other, so the gradient of the sum holds each call's own gradient in its row.
     suffix_gradient, *cotangents = torch.autograd.grad(of_scored.sum(), [suffix, *leaves])
@@ -261,42 +297,35 @@ def _suffix_gradients(
     return last, cotangents, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
 
 
-def _token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """Computes log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units), in fp32."""
-    return -cross_entropy(model.lm_head(hidden).float(), tokens, reduction="none")
-
-
-def _whole_log_probs(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> list[Tensor]:
+def _whole_log_probs(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None, budget: Budget | None
+) -> list[Tensor]:
     """Computes log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
     lengths = [scored_length(call) for call in calls]
     turns = [
         replace(call, turn_ids=call.turn_ids[:length], target=[True] * length)
         for call, length in zip(calls, lengths, strict=True)
     ]
+    found: list[Tensor] = []
     with torch.no_grad():
-        batch = _Batch.build(model, turns, pictures)
-        hidden = run_language_model(model, batch.inputs, batch.is_image, batch.position_ids)
-        return list(_token_log_probs(model, hidden[batch.rows, batch.columns], batch.tokens).split(lengths))
+        for part in _parts(turns, budget):
+            batch = _Batch.build(model, turns[part], pictures)
+            hidden = run_language_model(model, batch.inputs, batch.is_image, batch.position_ids)
+            found += token_log_probs(model, hidden[batch.rows, batch.columns], batch.tokens).split(lengths[part])
+    return found
 
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Keeps eval mode and no gradients of parameters while it is open; then each module and parameter is as before.
-
-    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
-    """
+    """Keeps eval mode and no gradients of parameters while it is open; then each module and parameter is as before."""
     training = [module for module in model.modules() if module.training]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         model.eval()
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
+        with without_parameters(model):
+            yield
     finally:
         for module in training:
             module.training = True
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 @contextmanager

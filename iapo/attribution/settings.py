@@ -20,7 +20,9 @@ class AttributionSettings:
             steps the integrated path.
         steps: Points of the integrated path; 1 is no path.
         no_call: The divergence of a rollout without an attribution; None is the worst value, `log m`.
-        batch_size: Calls in one forward pass.
+        batch_size: Most calls that are attributed together.
+        tokens: Most tokens of prompts and calls in one graph; a longer sequence runs alone. None is half of what the
+            device's free memory holds.
         teacher_reference: Call the teacher explains: the student's own (`student_call`), or its own greedy call to the
             same prompt (`own_call`).
         teacher_table: File with the stored teacher's distributions; it holds the teacher's own calls, whatever
@@ -36,6 +38,7 @@ class AttributionSettings:
     steps: int = 1
     no_call: float | None = None
     batch_size: int = 32
+    tokens: int | None = None
     teacher_reference: Literal["student_call", "own_call"] = "student_call"
     teacher_table: str | None = None
     max_turn_tokens: int = 512
@@ -57,6 +60,7 @@ class AttributionArguments(Protocol):
     attribution_steps: int
     no_call_divergence: float | None
     attribution_batch_size: int
+    attribution_tokens: int | None
     teacher_reference: Literal["student_call", "own_call"]
     teacher_table: str | None
     max_turn_tokens: int | None
@@ -77,6 +81,7 @@ def alignment_settings(args: AttributionArguments) -> AttributionSettings:
         steps=args.attribution_steps,
         no_call=args.no_call_divergence,
         batch_size=args.attribution_batch_size,
+        tokens=args.attribution_tokens,
         teacher_reference=args.teacher_reference,
         teacher_table=args.teacher_table,
         max_turn_tokens=args.max_turn_tokens or args.max_completion_length,

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
 
+from iapo.attribution.memory import Budget
+from iapo.attribution.rows import Rows, Segment, count_rows
 from iapo.models import DecoderLayers, decoder_of
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ TANGENT_COST = 0.9
 """What a token of a tangent costs, in tokens of a vector-Jacobian product (measured with 3 and 12 layers on a CPU)."""
 
 QUERIES = {"cpu": 128}
-"""How many of a prompt's queries attend at once: few keep to the processor's cache and to the keys that they see. On
-other devices launches cost more, and all attend at once."""
+"""How many of a prompt's queries attend at once: few keep to the processor's cache and to the keys that they see."""
+
+MOST_QUERIES = 1024
+"""The same on other devices, where launches cost more; the weights of all queries of a long prompt would not fit."""
 
 BLOCK_PRICE = 48
 """What each block of each prompt costs besides, in the same tokens: its small operations take their time however short
@@ -39,16 +43,6 @@ the prompt and narrow the model."""
 
 LEAST_SAVED = 512
 """Tokens of products that tangents must save to be worth another pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """One block's rows among the tangents: positions `start ..` of one prompt."""
-
-    prompt: int
-    block: int
-    start: int
-    rows: slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +57,17 @@ class Tangents:
 
     states: list[Tensor]
     tangents: list[Tensor]
-    segments: list[_Segment]
+    segments: list[Segment]
 
     @property
     def tokens(self) -> int:
         """The number of tokens of each prompt."""
         return self.states[0].shape[-2]
+
+    def held(self, budget: Budget | None) -> float:
+        """Returns what a prompt's tangents take, in tokens of a graph; 0 without a budget to measure by."""
+        rows = self.segments[-1].rows.stop
+        return 0.0 if budget is None else rows * budget.tangent / len(self.states[0])
 
     def scores(self, cotangents: Sequence[Tensor], blocks: int) -> Tensor:
         """Returns what the tokens contribute to the scores of n calls to each prompt.
@@ -92,9 +91,16 @@ class Tangents:
 
 
 def tangents_where_cheaper(
-    model: PreTrainedModel, inputs: Tensor, position_ids: Tensor, block_of: Tensor, calls: int
+    model: PreTrainedModel,
+    inputs: Tensor,
+    position_ids: Tensor,
+    block_of: Tensor,
+    calls: int,
+    over: Budget | None = None,
 ) -> Tangents | None:
     """Runs as many first tokens of U prompts as `best_cut` says; None if it is none, or the model is not known.
+
+    Where the prompts' graph would be too large, all tokens are run so if that takes less.
 
     Args:
         model: The model, in eval mode.
@@ -102,11 +108,14 @@ def tangents_where_cheaper(
         position_ids: Rotary positions, shape (3, U, tokens).
         block_of: The block of each position, shape (U, tokens).
         calls: The number of distinct calls to each prompt.
+        over: Budget of tokens that the prompts' graph is larger than; None where it fits.
 
     Returns:
         Keys, values and tangents of the first tokens.
     """
     cut = best_cut(block_of, calls) if is_known(model) else 0
+    if over is not None and is_known(model) and over.tangent * count_rows(block_of) < block_of.numel():
+        cut = block_of.shape[1]
     return run_tangents(model, inputs[:, :, :cut], position_ids[..., :cut], block_of[:, :cut]) if cut else None
 
 
@@ -181,7 +190,7 @@ def run_tangents(model: PreTrainedModel, inputs: Tensor, position_ids: Tensor, b
     text = model.model.language_model
     decoder = decoder_of(text)
     assert decoder is not None
-    rows = _Rows.build(block_of)
+    rows = Rows.build(block_of)
     x, tangent = inputs[0], rows.pick(inputs[0]) * rows.is_own
     angles = [one.unsqueeze(-2) for one in text.rotary_emb(x, position_ids)]
     of_angles = [rows.pick(one) for one in angles]
@@ -223,39 +232,6 @@ def run_tangents(model: PreTrainedModel, inputs: Tensor, position_ids: Tensor, b
     return Tangents([one.requires_grad_() for one in states], tangents, rows.segments)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The layout of tangents: for each prompt and block the positions from the block's first one on, N rows in all.
-
-    Attributes:
-        segments: Rows belong to which block.
-        places: The place of each row's position among all positions of the prompts, shape (N,).
-        is_own: Whether each row's position belongs to its block, shape (N, 1).
-    """
-
-    segments: list[_Segment]
-    places: Tensor
-    is_own: Tensor
-
-    @classmethod
-    def build(cls, block_of: Tensor) -> _Rows:
-        segments: list[_Segment] = []
-        places: list[int] = []
-        is_own: list[bool] = []
-        for prompt, row in enumerate(block_of.tolist()):
-            for block in sorted(set(row)):
-                start, first = row.index(block), len(places)
-                places += range(prompt * len(row) + start, (prompt + 1) * len(row))
-                is_own += [one == block for one in row[start:]]
-                segments.append(_Segment(prompt, block, start, slice(first, len(places))))
-        device = block_of.device
-        return cls(segments, torch.tensor(places, device=device), torch.tensor(is_own, device=device)[:, None])
-
-    def pick(self, of_positions: Tensor) -> Tensor:
-        """Repeats what belongs to positions, shape (U, tokens, ...), for the rows: shape (N, ...)."""
-        return of_positions.flatten(0, 1)[self.places]
-
-
 def _is_linear(module: nn.Module) -> bool:
     """Returns whether a module is linear but for a bias: PyTorch's own, or that with plain LoRA adapters."""
     if type(module).__module__ == "peft.tuners.lora.layer" and type(module).__name__ == "Linear":
@@ -293,7 +269,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _norm_tangent(norm: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> Tensor:
+def _norm_tangent(norm: Any, x: Tensor, tangent: Tensor, rows: Rows) -> Tensor:
     """Computes RMSNorm's tangent: scaled, without the part along the output."""
     unit, factor = (rows.pick(one) for one in _unit(norm, x))
     wide = _wide(tangent)
@@ -305,21 +281,28 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return heads * cos + rotate_half(heads) * sin
 
 
-def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+def _mlp(mlp: Any, x: Tensor, tangent: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
     """Returns the gated MLP and its tangents; `silu(g)' = sigmoid(g) + silu(g) (1 - sigmoid(g))`."""
     gate, up = mlp.gate_proj(x), mlp.up_proj(x)
     sigmoid = gate.sigmoid()
     value = gate * sigmoid
     slope = torch.addcmul(sigmoid, value, 1 - sigmoid) * up
-    of_gate, of_up = _linear_tangent(mlp.gate_proj, tangent), _linear_tangent(mlp.up_proj, tangent)
-    for one in rows.segments:
-        here = (one.prompt, slice(one.start, None))
-        of_gate[one.rows].mul_(slope[here]).addcmul_(value[here], of_up[one.rows])
-    return mlp.down_proj(value * up), _linear_tangent(mlp.down_proj, of_gate)
+    output = mlp.down_proj(value * up)
+    del gate, sigmoid, up
+    found: list[Tensor] = []
+    for some in rows.parts():
+        own = tangent[some[0].rows.start : some[-1].rows.stop]
+        of_gate, of_up = _linear_tangent(mlp.gate_proj, own), _linear_tangent(mlp.up_proj, own)
+        for one in some:
+            here = (one.prompt, slice(one.start, None))
+            place = slice(one.rows.start - some[0].rows.start, one.rows.stop - some[0].rows.start)
+            of_gate[place].mul_(slope[here]).addcmul_(value[here], of_up[place])
+        found.append(_linear_tangent(mlp.down_proj, of_gate))
+    return output, torch.cat(found)
 
 
 def _attention(
-    heads: Sequence[Tensor], of_heads: Sequence[Tensor], rows: _Rows, scaling: float
+    heads: Sequence[Tensor], of_heads: Sequence[Tensor], rows: Rows, scaling: float
 ) -> tuple[Tensor, Tensor]:
     """Runs causal attention and its tangents.
 
@@ -344,7 +327,7 @@ def _attention(
     each = queries.shape[2]
     output = queries.new_empty(prompts, tokens, shared, each, size)
     of_output = queries.new_empty(len(rows.places), shared, each, size)
-    step = QUERIES.get(keys.device.type, tokens)
+    step = min(tokens, QUERIES.get(keys.device.type, MOST_QUERIES))
     future = torch.ones(step, step, dtype=torch.bool, device=keys.device).triu_(1)
     for prompt, start in itertools.product(range(prompts), range(0, tokens, step)):
         end = min(start + step, tokens)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
+from iapo.attribution.memory import Budget
 from iapo.attribution.prefix import prefix_block_scores
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
 
 
 def all_token_scores(
-    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None = None, steps: int = 1
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    steps: int = 1,
+    budget: Budget | None = None,
 ) -> list[Tensor]:
     """Scores every prompt token of many calls; prompts that calls share run once where `steps` is 1.
 
@@ -46,6 +51,7 @@ def all_token_scores(
         calls: Calls to explain.
         pictures: The images that `CallInput.picture` refers to.
         steps: Number of points of the integrated path; 1 is gradient x embedding.
+        budget: Tokens in one graph; None does not limit them.
 
     Returns:
         One tensor a call, shape (P,) of its own prompt, fp32, on the model's device.
@@ -54,7 +60,10 @@ def all_token_scores(
         ValueError: If there is no call, or `steps` is below 1.
     """
     split = _by_token(calls)
-    scores = prefix_block_scores(model, split, pictures) if steps == 1 else block_scores(model, split, pictures, steps)
+    if steps == 1:
+        scores = prefix_block_scores(model, split, pictures, budget=budget)
+    else:
+        scores = block_scores(model, split, pictures, steps, budget)
     return [row[: len(call.prompt_ids)] for row, call in zip(scores, calls, strict=True)]
 
 

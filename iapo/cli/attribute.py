@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
+from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
 from iapo.errors import InputError, unknown
 
@@ -16,7 +17,9 @@ app = make_app()
 
 
 @app.command(cls=Verb)
+@loading_options("", "teacher")
 def attribute(
+    loading: dict[str, Any],
     out: Annotated[
         Path, typer.Option(callback=folder, help="Folder to write attribution.png and attribution.json to.")
     ],
@@ -85,13 +88,14 @@ def attribute(
     for name in ("attribution.json", "attribution.png"):
         if (out / name).exists():
             raise InputError(f"{out / name} already exists; choose another --out or remove it")
+    check_loading(loading, device)
     if run is not None:
         find_runs([str(run)])
     from iapo.studies.attribute import run_attribute
     from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
 
     changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools, "prompt": prompt}
-    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens})
+    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens}, loading)
     if sample is not None:
         chosen = read_sample(sample)
     elif run is not None and family is None:

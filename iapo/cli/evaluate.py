@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
+from iapo.cli.loading import loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
@@ -16,7 +17,9 @@ app = make_app()
 
 
 @app.command(cls=Verb)
+@loading_options("")
 def evaluate(
+    loading: dict[str, Any],
     model: Annotated[str, typer.Option(help="Packaged name, folder, hub id, or the endpoint's model.")],
     out: Annotated[
         Path, typer.Option(callback=folder, help="Run folder; an evaluation that was stopped there goes on.")
@@ -51,6 +54,10 @@ def evaluate(
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
+    max_sequence_length: Annotated[
+        int | None,
+        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
@@ -71,12 +78,17 @@ def evaluate(
 ) -> None:
     """Measure a policy on test sets: accuracy, tool calls, intervals.
 
-    For example: iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
+    A folder of `iapo train` with a LoRA adapter is loaded with its base. For example:
+    iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
     """
     from iapo.data.sources import split_list
+    from iapo.rollout.load_settings import load_settings
 
     check_sets(sets)
     check_questions(question_types, split_list(sets))
+    local = load_settings({**loading, "device": device})
+    if endpoint is not None and (name := next(iter(loading), None)):
+        raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
     if endpoint is None:
         check_checkpoint(model)
     elif not endpoint.startswith(("http://", "https://")):
@@ -108,8 +120,9 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         max_turn_tokens=max_turn_tokens,
+        max_sequence_length=max_sequence_length,
         batch_size=batch_size,
-        device=device,
+        loading=local,
         endpoint=endpoint,
         key_variable=key_variable,
         length_parameter=length_parameter,

@@ -19,12 +19,15 @@ class Root(Lazy):
 
     verbs: ClassVar[Mapping[str, str]] = {
         "demo": "Train a tiny student with GRPO and with IAPO, and compare.",
+        "plan": "Say what a training takes of a GPU's memory.",
         "train": "Train a policy as a YAML file says.",
+        "doctor": "Look for what would go wrong in a training.",
         "sft": "Train on transcripts first: a supervised cold start.",
         "evaluate": "Measure a policy on test sets.",
         "compare": "Train methods with several seeds, and write Table 1.",
         "study": "Studies of training runs: figures and ablations.",
         "report": "Write one HTML page about runs.",
+        "export": "Write a trained policy as a checkpoint for other programs.",
         "attribute": "Show which part of the prompt a call came from.",
         "teacher": "What a teacher is asked once.",
         "data": "Data sets: check, convert, look at, make.",

@@ -40,6 +40,7 @@ def sft(
         typer.echo("\n".join(listed(groups)))
         return
     arguments, given = settings.check(config, context.args, options=options_of(context))
+    arguments.loading.check_packages()
     check_checkpoint(arguments.model)
     for source in split_list(arguments.transcripts or ""):
         if not Path(source).exists():

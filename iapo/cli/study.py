@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
 from iapo.cli.checks import check_sets, checkpoint, offered, prompt
+from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
@@ -18,7 +19,9 @@ Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, 
 
 
 @app.command("misuse", cls=Verb)
+@loading_options("", "teacher")
 def study_misuse(
+    loading: dict[str, Any],
     runs: Runs,
     out: Annotated[
         Path | None, typer.Option(callback=folder, help="Folder for misuse.csv, .svg and .png; the runs' own.")
@@ -66,12 +69,13 @@ def study_misuse(
     chosen = None if families is None else split_list(families)
     for family in chosen or ():
         find_family(family)
+    check_loading(loading, device)
     find_runs(runs)
     from iapo.studies.misuse import study_misuse
 
     changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}
     changes |= {"data_damage": data_damage, "families": chosen, "temperature": temperature, "prompt": prompt}
-    write_json(json, study_misuse(runs, out, changes, device=device))
+    write_json(json, study_misuse(runs, out, changes, device=device, loading=loading))
 
 
 @app.command("curves", cls=Verb)

@@ -39,6 +39,7 @@ def train(
     if config is None:
         raise InputError("iapo train needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
     arguments, given = settings.check(config, context.args, options=options_of(context))
+    arguments.loading.check_packages()
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iapo.data.damage import RowError
-from iapo.records import Sample
+from iapo.records import Grading, Sample
 
 JOINED = "|||"
 """Between the answers of one question in VTool-R1's and ReFocus's charts."""
@@ -81,6 +81,18 @@ def _answer(value: Any, name: str) -> str:
     if not value.strip():
         raise RowError(f"the answer is missing: the field {name!r} holds an empty text")
     return value.strip()
+
+
+def table_grading(*names: Any) -> Grading:
+    """Returns the rules for a question about a table, which differ between the parts of TableVQA-Bench.
+
+    Args:
+        names: Names that may tell the part: of the file, the row, the image.
+    """
+    told = " ".join(name for name in names if isinstance(name, str)).casefold()
+    if "tabfact" in told or ".html.csv" in told:
+        return "claim"
+    return "finance" if "fintabnet" in told or ("_page_" in told and ".pdf" in told) else "exact"
 
 
 def id_of(fields: Mapping[str, Any], name: str) -> str:

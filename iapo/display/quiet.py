@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from transformers.utils import logging
 
-RENAMED = r"`(is_)?gradient_checkpointing(_kwargs)?` is deprecated"
+RENAMED = r"`(is_)?gradient_checkpointing(_\w+)?` is deprecated"
 """Transformers' new name of a setting that TRL still sets by its old one, whatever the user gives."""
 
 WARNINGS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -18,6 +18,9 @@ MEASURES = {
     "divergence": "mean divergence",
 }
 """Columns of the comparison: key in `evaluation.json` -> heading."""
+
+CUT = "observation_cut"
+"""Key of the share of rollouts whose observation did not fit; it is there only where there were some."""
 
 
 def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
@@ -71,7 +74,8 @@ def training_table(evaluation: TrainingEvaluation, differences: Mapping[str, Est
         evaluation: Evaluation before and after the training.
         differences: Each measure's value after training less the one before, on the same samples.
     """
-    table = Table(title=f"{_held_out(evaluation)}; 95% intervals")
+    cut = [one[CUT] for one in (evaluation.before, evaluation.after) if CUT in one]
+    table = Table(title=f"{_held_out(evaluation)}; 95% intervals", caption=_cut_text(cut))
     for heading in ("", "before", "after", "difference"):
         table.add_column(heading)
     for name, heading in MEASURES.items():
@@ -79,6 +83,12 @@ def training_table(evaluation: TrainingEvaluation, differences: Mapping[str, Est
             values = (estimate_text(one[name]) for one in (evaluation.before, evaluation.after))
             table.add_row(heading, *values, estimate_text(differences.get(name), "+"))
     return table
+
+
+def _cut_text(shares: Sequence[Estimate]) -> str | None:
+    """Says how often what a tool gave did not fit; None where it always did."""
+    share = max((one.value or 0.0 for one in shares), default=0.0)
+    return f"up to {share:.1%} of rollouts ended before the answer: the edited image did not fit" if share else None
 
 
 def _held_out(evaluation: TrainingEvaluation) -> str:
@@ -97,7 +107,8 @@ def evaluation_table(evaluation: SetsEvaluation) -> Table:
     named = {None: "with tools", "none": "without tools"}
     tools = named.get(settings["tools"], f"with {settings['tools']}")
     times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
-    table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals")
+    cut = [row.measures[CUT] for row in evaluation.sets.values() if CUT in row.measures]
+    table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals", caption=_cut_text(cut))
     measures = list(MEASURES)[:4]
     for heading in ("", "samples", *(MEASURES[key] for key in measures)):
         table.add_column(heading)

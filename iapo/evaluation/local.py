@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Grid, Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
+from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
@@ -33,6 +34,8 @@ class EvaluationSettings:
         top_p: Nucleus where it samples.
         seed: Seed of the sampling.
         batch_size: Rollouts generated at once.
+        max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation between them; None is
+            what the model takes.
     """
 
     max_turn_tokens: int = 512
@@ -40,6 +43,7 @@ class EvaluationSettings:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 64
+    max_sequence_length: int | None = None
 
 
 def evaluate(
@@ -68,15 +72,17 @@ def evaluate(
     """
     set_seed(settings.seed)
     encoder, generate = make_generator(policy, settings)
+    budget = budget_of(settings, policy)
     traces: list[Trace] = []
     for start in range(0, len(samples), settings.batch_size):
-        rollouts = rollout(samples[start : start + settings.batch_size], encoder, generate, tools=tools)
+        some = samples[start : start + settings.batch_size]
+        rollouts = rollout(some, encoder, generate, tools=tools, budget=budget)
         measured: Sequence[Measured | None] = [None] * len(rollouts)
         if alignment is not None:
             all_measured = alignment.measure(policy.model, rollouts)
             measured = alignment.add_patches(policy.model, rollouts, all_measured, max(0, patches - start))
         for one, attribution in zip(rollouts, measured, strict=True):
-            scores = {"outcome": grade(one.trace.final_text, one.trace.sample.answers)}
+            scores = {"outcome": grade_sample(one.trace.final_text, one.trace.sample)}
             distributions: dict[str, Mapping[str, float]] = {}
             grids: Mapping[str, Grid] = {}
             if attribution is not None:
@@ -87,6 +93,31 @@ def evaluate(
             traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions, patches=grids))
         progress(len(rollouts))
     return traces
+
+
+def budget_of(settings: EvaluationSettings, policy: Policy) -> Budget:
+    """Returns the limits of an evaluation's rollouts.
+
+    Raises:
+        InputError: If the longest sequence is longer than what the model takes.
+    """
+    context = context_length(policy.model.config)
+    return Budget(settings.max_turn_tokens, sequence=longest_sequence(settings.max_sequence_length, context))
+
+
+def check_fit(
+    policy: Policy,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+) -> None:
+    """Refuses samples on which a rollout of an evaluation may not fit.
+
+    Raises:
+        InputError: As `iapo.rollout.budget.check_lengths`.
+    """
+    context = context_length(policy.model.config)
+    check_lengths(samples, PromptEncoder(policy.processor), budget_of(settings, policy), context, tools)
 
 
 @contextmanager

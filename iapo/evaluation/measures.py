@@ -15,16 +15,24 @@ Verdict = Callable[[Trace], bool | None]
 MEASURES: Mapping[str, Verdict] = {
     "accuracy": lambda trace: trace.scores["outcome"].value == 1,
     "call_ratio": lambda trace: trace.result.called,
-    "call_success": lambda trace: trace.result.executed if trace.result.called else None,
+    "call_success": lambda trace: trace.result.executed and not trace.observation_cut if trace.result.called else None,
     "misuse": lambda trace: trace.result.misuse(trace.sample.axis),
 }
-"""The four measures: right answers and calls of all traces, executed ones of the calls, and programs with a tool of the
-wrong axis of those that executed on a sample that has a right one."""
+"""The four measures: right answers and calls of all traces, executed ones of the calls (what they gave was seen), and
+programs with a tool of the wrong axis of those that executed on a sample that has a right one."""
+
+CUT = "observation_cut"
+"""The share of traces whose observation did not fit; it stands among measures only where there is one."""
 
 
 def share(name: str, traces: Iterable[Trace]) -> Estimate:
     """Returns one of the `MEASURES` over traces that do not depend on one another, with its Wilson interval."""
     return proportion([verdict for trace in traces if (verdict := MEASURES[name](trace)) is not None])
+
+
+def _cut(traces: Sequence[Trace]) -> dict[str, Estimate]:
+    cut = [trace.observation_cut for trace in traces]
+    return {CUT: proportion(cut)} if any(cut) else {}
 
 
 def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
@@ -41,7 +49,7 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
         ValueError: If the repeats do not cover the same samples.
     """
     if len(repeats) == 1:
-        return {name: share(name, repeats[0]) for name in MEASURES}
+        return {name: share(name, repeats[0]) for name in MEASURES} | _cut(repeats[0])
     for one in repeats[1:]:
         if [trace.sample.id for trace in one] != [trace.sample.id for trace in repeats[0]]:
             raise ValueError("repeats must cover the same samples in the same order")
@@ -49,7 +57,8 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
     for name, verdict in MEASURES.items():
         successes, counted = _counts(verdict, repeats)
         estimates[name] = ratio(successes.sum(0), counted.sum(0))
-    return estimates
+    cut = np.array([[trace.observation_cut for trace in one] for one in repeats], dtype=np.int64)
+    return estimates | ({CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {})
 
 
 def _counts(verdict: Verdict, runs: Sequence[Sequence[Trace]]) -> tuple[Counts, Counts]:
@@ -63,8 +72,8 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
     """Sums traces up.
 
     Returns:
-        The `MEASURES`, each with a Wilson interval; and the mean `divergence` of all, of right calls
-        (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
+        The `MEASURES`, each with a Wilson interval, and `CUT` where there is one; and the mean `divergence` of all, of
+        right calls (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
     """
     by_misuse = {
         "divergence": traces,
@@ -75,7 +84,7 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
         name: mean([trace.scores["divergence"].value for trace in some if "divergence" in trace.scores])
         for name, some in by_misuse.items()
     }
-    return {name: share(name, traces) for name in MEASURES} | divergences
+    return {name: share(name, traces) for name in MEASURES} | _cut(traces) | divergences
 
 
 def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:

@@ -13,15 +13,17 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from iapo.data.sources import SourceSettings, split_list
+from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
-from iapo.evaluation.local import EvaluationSettings
+from iapo.evaluation.local import EvaluationSettings, check_fit
 from iapo.evaluation.measures import summarize_repeats
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
@@ -48,7 +50,7 @@ class EvaluationPlan:
         generation: Settings of its generation; `seed` is that of the sampling.
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
-        device: Device of a checkpoint; the CPU if None.
+        loading: Settings of a checkpoint's loading.
         data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
             not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
     """
@@ -62,7 +64,7 @@ class EvaluationPlan:
     generation: EvaluationSettings = field(default_factory=EvaluationSettings)
     endpoint: EndpointSettings | None = None
     concurrency: int = 8
-    device: str | None = None
+    loading: LoadSettings = field(default_factory=LoadSettings)
     data_damage: Literal["strict", "quarantine"] = "strict"
 
     def __post_init__(self) -> None:
@@ -97,12 +99,13 @@ def make_plan(
     seed: int,
     max_turn_tokens: int,
     batch_size: int,
-    device: str | None,
+    loading: LoadSettings,
     endpoint: str | None,
     key_variable: str,
     length_parameter: str,
     concurrency: int,
     timeout: float,
+    max_sequence_length: int | None = None,
     data_damage: str = "strict",
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
@@ -133,10 +136,10 @@ def make_plan(
         tools=tools,
         prompt=prompt,
         repeats=repeats,
-        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size),
+        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
         endpoint=asked,
         concurrency=concurrency,
-        device=device,
+        loading=loading,
         data_damage="quarantine" if data_damage == "quarantine" else "strict",
     )
 
@@ -171,15 +174,19 @@ def run_evaluation(
         What `evaluation.json` holds.
 
     Raises:
-        InputError: If the folder holds something else, or another evaluation.
+        InputError: If the folder holds something else, or another evaluation; or if a rollout on a sample may not fit
+            into what the model takes.
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
     """
     sets = read_sets(plan.sets, plan.source, plan.data_damage)
     samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}
-    folder = _open(plan, hashes, out)
+    config = _check_folder(plan, hashes, out)
+    solver = solver or _solver(plan, [sample for some in samples.values() for sample in some])
+    folder = RunFolder(out)
+    if not (out / MANIFEST).exists():
+        folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
     keep_losses(folder, sets)
-    solver = solver or _solver(plan)
     traces = _read(folder.path / TRACES, plan, samples)
     _cut(folder.path / TRACES, len(traces))
     progress(len(traces))
@@ -220,20 +227,24 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
     return batches
 
 
-def _solver(plan: EvaluationPlan) -> Solver:
+def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
-    return local_solver(load_policy(plan.model, device=plan.device, prompt=plan.prompt), plan.generation, tools)
+    with quiet_libraries():
+        policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
+    check_fit(policy, samples, plan.generation, tools)
+    return local_solver(policy, plan.generation, tools)
 
 
 def _template(plan: EvaluationPlan) -> PromptTemplate:
     if plan.endpoint is not None:
         return find_prompt(plan.prompt or DEFAULT)
-    return prompt_of(plan.model, plan.prompt)
+    return prompt_of(plan.model, plan.prompt, plan.loading.model_revision)
 
 
-def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFolder:
+def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> dict[str, Any]:
+    """Refuses a folder that holds something else; returns what the manifest of this evaluation says of it."""
     path = out / MANIFEST
     prompt = _template(plan).to_json()
     config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan), "prompt": prompt}
@@ -248,10 +259,7 @@ def _open(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> RunFold
             raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
         raise InputError(f"{out} holds traces but no manifest; choose another --out")
-    folder = RunFolder(out)
-    if not path.exists():
-        folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
-    return folder
+    return config
 
 
 def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +311,8 @@ def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sampl
 def _reread(data: dict[str, Any], sample: Sample) -> Trace:
     data["result"]["image"] = None
     scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
-    return Trace(sample, data["turn_1"], ToolResult.from_json(data["result"]), data["turn_2"], scores)
+    result, cut = ToolResult.from_json(data["result"]), data.get("observation_cut", False)
+    return Trace(sample, data["turn_1"], result, data["turn_2"], scores, observation_cut=cut)
 
 
 def _without_edit(trace: Trace) -> Trace:

@@ -11,7 +11,7 @@ from transformers import set_seed
 
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import build_blocks, to_messages
@@ -109,4 +109,4 @@ def solve_by_chat(
 
 
 def _graded(trace: Trace) -> Trace:
-    return dataclasses.replace(trace, scores={"outcome": grade(trace.final_text, trace.sample.answers)})
+    return dataclasses.replace(trace, scores={"outcome": grade_sample(trace.final_text, trace.sample)})

@@ -151,6 +151,7 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
     distinct: list[tuple[dict[str, Any], Trial]] = []
     checked: set[str] = set()
     from iapo.rewards.presets import local_verifier
+    from iapo.rollout.load_settings import settings_in
     from iapo.rollout.policy import find_checkpoint
 
     start = _parse(ablation.budget, {}, "the shared settings")[0].model
@@ -158,11 +159,12 @@ def check_variants(ablation: Ablation) -> dict[str, Trial]:
         arguments, settings = _parse(ablation.budget, variant.settings, f"variant {variant.key!r}")
         if arguments.model != start:
             raise InputError(f"variant {variant.key!r} sets model; all variants start from one, set it for all")
-        wanted = [arguments.model, settings.teacher, local_verifier(settings)]
-        for name in wanted:
+        wanted = {arguments.model: "", settings.teacher: "teacher", local_verifier(settings): "verifier"}
+        for name, who in wanted.items():
             if name is not None and name not in checked:
                 try:
-                    find_checkpoint(name)
+                    revision = settings_in(settings, who).model_revision if who else arguments.model_revision
+                    find_checkpoint(name, revision)
                 except InputError as error:
                     raise InputError(f"variant {variant.key!r}: {error}") from error
                 checked.add(name)

@@ -19,6 +19,7 @@ from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
 from iapo.experiments.trials import JOB, TIMES
 from iapo.results import read_result, write_result
+from iapo.rollout.load_settings import LoadSettings
 from iapo.storage import parse_record, read_lines, write_lines
 from iapo.training.run import run
 from iapo.training.settings import parse
@@ -85,6 +86,7 @@ def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:
             "sets": tuple(data["sets"]),
             "source": SourceSettings(**{**data["source"], "question_types": tuple(data["source"]["question_types"])}),
             "generation": EvaluationSettings(**data["generation"]),
+            "loading": LoadSettings(**data["loading"]),
             "endpoint": None if data["endpoint"] is None else EndpointSettings(**data["endpoint"]),
         }
     )

@@ -17,6 +17,7 @@ from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
 from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, read_result, write_result
+from iapo.rollout.load_settings import placed, settings_in
 from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
@@ -148,6 +149,8 @@ def run_trials(
     from iapo.evaluation.run import EvaluationPlan
 
     arguments, settings = parse(budget.config, budget.settings)
+    # Where training runs; the CPU needs no name.
+    device = None if settings.device.type == "cpu" else str(settings.device)
     plan = EvaluationPlan(
         model=arguments.model,
         sets=budget.sets,
@@ -164,13 +167,16 @@ def run_trials(
             settings.max_turn_tokens or settings.max_completion_length,
             temperature=budget.temperature,
             top_p=settings.top_p,
+            max_sequence_length=settings.max_sequence_length,
         ),
         data_damage=arguments.data_damage,
+        loading=placed(arguments.loading, device),
     )
     _remember(trials, budget, plan, out)
     jobs = [_job(START, out / START, plan, None, {}, 0)]
     if settings.teacher is not None:
-        teacher = dataclasses.replace(plan, model=settings.teacher)
+        loading = placed(settings_in(settings, "teacher"), device)
+        teacher = dataclasses.replace(plan, model=settings.teacher, loading=loading)
         jobs.append(_job(TEACHER, out / TEACHER, teacher, None, {}, 0))
     # Seed by seed, so that unfinished trials have whole seeds.
     for seed in budget.seeds:
@@ -178,9 +184,15 @@ def run_trials(
             folder = out / trial.name / f"seed-{seed}"
             own = {**budget.settings, **trial.settings, "seed": seed, "output_dir": str(folder)}
             arguments, training = parse(budget.config, own)
-            # A policy is measured with the tools and the prompt that it was trained with.
-            policy = str(folder / "policy")
-            trained = dataclasses.replace(plan, model=policy, tools=arguments.tools, prompt=arguments.prompt)
+            # A policy is measured with the tools and the prompt that it was trained with, loaded as it was trained.
+            loading = placed(dataclasses.replace(arguments.loading, model_revision=None), device)
+            trained = dataclasses.replace(
+                plan,
+                model=str(folder / "policy"),
+                tools=arguments.tools,
+                prompt=arguments.prompt,
+                loading=loading,
+            )
             jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, own, training.max_steps))
     run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
     rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}

@@ -6,64 +6,18 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-TOLERANCE = 0.05
-"""How far a measured value may be off, as a share of the gold value (ChartQA's relaxed accuracy, arXiv 2203.10244)."""
+from iapo.grading.rules import Rules
+from iapo.grading.units import COUNTED, Side, is_known, read_currency, read_rest, same_unit
 
 LONGEST = 100
 """Characters; what is longer is no number that anybody answers with."""
 
 _LARGEST_COUNT = 10_000
 _YEARS = (1000, 2200)
-
-_SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "mio": 6, "billion": 9, "bn": 9, "trillion": 12, "tn": 12}
-_CAPITAL_SCALES = {"K": 3, "M": 6, "B": 9}
-_UNIT_NAMES = {
-    "%": "% percent percentage pct per_cent",
-    "$": "$ us$ usd dollar dollars us_dollar us_dollars",
-    "€": "€ eur euro euros",
-    "£": "£ gbp",
-    "¥": "¥ jpy yen",
-    "cny": "cny rmb yuan",
-    "₹": "₹ inr rs rupee rupees",
-    "mm": "mm millimeter millimeters millimetre millimetres",
-    "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres",
-    "km": "km kilometer kilometers kilometre kilometres",
-    "in": "in inch inches",
-    "ft": "ft foot feet",
-    "mi": "mi mile miles",
-    "m^2": "m^2 m2 sq_m square_meters square_metres",
-    "km^2": "km^2 km2 sq_km square_kilometers square_kilometres",
-    "mg": "mg milligram milligrams",
-    "g": "g gram grams",
-    "kg": "kg kilogram kilograms",
-    "t": "t ton tons tonne tonnes",
-    "lb": "lb lbs pound pounds",
-    "ml": "ml milliliter milliliters millilitre millilitres",
-    "l": "l liter liters litre litres",
-    "s": "s sec secs second seconds",
-    "min": "min mins minute minutes",
-    "h": "h hr hrs hour hours",
-    "day": "day days",
-    "week": "week weeks",
-    "month": "month months",
-    "year": "year years yr yrs",
-    "°": "° degree degrees",
-    "°c": "°c degrees_celsius",
-    "°f": "°f degrees_fahrenheit",
-    "kwh": "kwh",
-    "mwh": "mwh",
-    "gwh": "gwh",
-    "twh": "twh",
-    "mb": "mb",
-    "gb": "gb",
-    "tb": "tb",
-    "km/h": "km/h kmh kph",
-    "mph": "mph",
-    "m/s": "m/s",
-}
-_UNITS = {name.replace("_", " "): unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
-_COUNTED = {"day", "week", "month", "year"}
+_LARGEST_UNSCALED = 10_000_000
+"""From here on a number is written out, and no scale is understood."""
+_SMALLEST_SCALE = 3
+"""No axis is in hundreds."""
 
 _ABOUT = re.compile(r"(?:~|≈|(?:about|around|roughly|approximately|approx\.?) )\s*", re.IGNORECASE)
 _NUMBER = re.compile(
@@ -73,6 +27,15 @@ _NUMBER = re.compile(
     r"(?P<rest>\D.*)?",
     re.IGNORECASE | re.ASCII,
 )
+# An accountant's negative: (16.7), $(16.7) million, (7.0)%, (7.0%).
+_NEGATIVE = re.compile(r"(?P<currency>[^\w\s()-]?)\s?\((?P<inner>[^\w\s()-]?\d[^()]*)\)(?P<rest>[^()]*)")
+_POWER = re.compile(r"(?P<sign>[+-]?)10\s?(?:\^|\*\*)\s?[({]?(?P<power>[+-]?\d{1,2})[)}]?", re.ASCII)
+_CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)) ?(?=[\d.])", re.ASCII)
+_UP_TO_TWENTY = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty
+"""
+_WORDS = {word: str(number) for number, word in enumerate(_UP_TO_TWENTY.split())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,72 +46,115 @@ class Quantity:
         value: Its value, scale words such as `million` multiplied in; 5% has the value 5.
         unit: Its unit, one name for all spellings; empty without one.
         measured: Whether it is a measured value, which may be off a little, and not a year or a count.
+        scale: The power of ten that a scale word names; 0 without one.
     """
 
     value: Decimal
     unit: str
     measured: bool
+    scale: int = 0
 
-    def accepts(self, answer: Quantity, tolerance: float = TOLERANCE) -> bool:
+    @property
+    def whole(self) -> bool:
+        """Whether nothing stands behind the point."""
+        return self.value == self.value.to_integral_value()
+
+    def accepts(self, answer: Quantity, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one.
 
         Args:
             answer: The answer. Where both name a unit, it must be the same.
-            tolerance: Largest error of a measured value, as a share of this one.
+            rules: The data set's rules.
         """
-        if self.unit and answer.unit and self.unit != answer.unit:
+        if rules.wide and self._is_share(answer):
+            as_fraction = answer.value.scaleb(-2 if answer.unit else 2)
+            return self._near(as_fraction, rules) or self._near(answer.value, rules)
+        if self.unit and answer.unit:
+            same = same_unit(self.unit, answer.unit) if rules.wide else self.unit == answer.unit
+            if not same:
+                return False
+        return self._near(answer.value, rules) or (rules.free_scale and self._unscaled(answer, rules))
+
+    def _near(self, value: Decimal, rules: Rules) -> bool:
+        if not (self.measured and rules.tolerance):
+            return self.value == value
+        return abs(self.value - value) <= Decimal(str(rules.tolerance)) * abs(self.value)
+
+    def _is_share(self, answer: Quantity) -> bool:
+        """Tells whether one is a percentage and the other may be the same as a fraction: 22% and 0.22."""
+        percent, other = (self, answer) if self.unit == "%" else (answer, self)
+        return percent.unit == "%" and not other.unit and not other.scale and 0 < abs(other.value) < 1
+
+    def _unscaled(self, answer: Quantity, rules: Rules) -> bool:
+        """Tells whether an answer adds only the scale that an axis or a header has and this number leaves out."""
+        if self.scale or self.unit == "%" or answer.unit == "%" or abs(self.value) >= _LARGEST_UNSCALED:
             return False
-        if not self.measured:
-            return self.value == answer.value
-        return abs(self.value - answer.value) <= Decimal(str(tolerance)) * abs(self.value)
+        if answer.scale >= _SMALLEST_SCALE and self._near(answer.value.scaleb(-answer.scale), rules):
+            return True
+        # Written out, all digits must agree: 6.3 and 6,300,000, but not 42 and 42,000, nor 2.02 and the year 2020.
+        if not self.value or abs(answer.value) < _YEARS[1]:
+            return False
+        return any(answer.value == self.value.scaleb(power) for power in ((6, 9, 12) if self.whole else (3, 6, 9, 12)))
 
 
-def read_quantity(text: str) -> Quantity | None:
+def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
     """Reads a text that is a number and nothing else, beside its sign, scale, currency and unit.
 
     Args:
         text: Text in Unicode's NFKC form, powers written with `^`, single spaces.
+        side: Who wrote it, for the wide forms: accountants' negatives, powers of ten, codes of currencies, words from
+            zero to twenty, and unknown words as units; None for the narrow ones alone.
 
     Returns:
-        The number, or None where the text is anything else, for example `42 apples`, `1.2.3`, `12,34` or `42 or 43`.
+        The number, or None where the text is anything else, for example `1.2.3`, `12,34` or `42 or 43`, and, among
+        the narrow forms, `42 apples`.
     """
     if len(text) > LONGEST:
         return None
-    found = _NUMBER.fullmatch(_ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text)
+    text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    code = ""
+    if side is not None:
+        text, code = _narrowed(text)
+    found = _NUMBER.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None
-    rest = _scale_and_unit((found["rest"] or "").strip())
+    rest = read_rest(found["rest"] or "", side, money=bool(code or found["currency"]), decade=len(found["digits"]) == 4)
     if rest is None:
         return None
     scale, unit = rest
-    currency = _UNITS[found["currency"].casefold()] if found["currency"] else ""
-    if currency and unit and currency != unit:
-        return None
+    currency = code or (read_currency(found["currency"], wide=side is not None) if found["currency"] else "") or ""
+    if currency and unit and currency != unit and not (side and same_unit(currency, unit)):
+        if side is None or is_known(unit):
+            return None
+        # $5 per barrel.
+        currency = f"{currency} {unit}"
     exponent = found["e"] or found["power"]
     value = Decimal(found["digits"].replace(",", "").replace(" ", "")).scaleb(int(exponent or 0) + scale)
     if "-" in (found["sign"], found["inner"]):
         value = -value
     unit = currency or unit
     scaled = bool(scale or exponent)
-    return Quantity(value, unit, _is_measured(value, unit, has_point="." in found["digits"], scaled=scaled))
+    return Quantity(value, unit, _is_measured(value, unit, has_point="." in found["digits"], scaled=scaled), scale)
 
 
-def _scale_and_unit(text: str) -> tuple[int, str] | None:
-    """Reads what follows the digits, as a power of ten and a unit; None where it is neither."""
-    words = text.removesuffix(".").split()
-    scale = 0
-    if words:
-        # 5M is five million, 5 m are five metres.
-        power = _CAPITAL_SCALES.get(words[0]) or _SCALES.get(words[0].casefold())
-        if power is not None:
-            scale, words = power, words[1:]
-    unit = _UNITS.get(" ".join(words).casefold()) if words else ""
-    return None if unit is None else (scale, unit)
+def _narrowed(text: str) -> tuple[str, str]:
+    """Rewrites a wide form as a narrow one; returns it and the currency of a code before the number."""
+    if text.casefold() in _WORDS:
+        return _WORDS[text.casefold()], ""
+    if power := _POWER.fullmatch(text):
+        return f"{power['sign']}1e{power['power']}", ""
+    if negative := _NEGATIVE.fullmatch(text):
+        text = f"-{negative['currency']}{negative['inner']}{negative['rest']}"
+    if found := _CODE.match(text):
+        currency = read_currency(found["code"].rstrip("."), wide=True)
+        if currency is not None:
+            return found["sign"] + text[found.end() :], currency
+    return text, ""
 
 
 def _is_measured(value: Decimal, unit: str, *, has_point: bool, scaled: bool) -> bool:
     whole = value == value.to_integral_value()
-    if not whole or (unit and unit not in _COUNTED):
+    if not whole or (unit and unit not in COUNTED):
         return True
     if unit:
         return False

@@ -21,6 +21,7 @@ from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Sources
 from iapo.rewards.own import own_reward
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
+from iapo.rollout.load_settings import placed, settings_in
 from iapo.rollout.policy import load_policy
 from iapo.rollout.turns import Rollout
 from iapo.tools import TOOLS, ToolDefinition
@@ -98,7 +99,7 @@ def make_preset(
         divergences: Divergences as in `Sources`.
         log_probs: Log probs as in `Sources`.
         tools: The offered tools.
-        device: Device that a local verifier is moved to.
+        device: Device of a local verifier, unless its settings place it (`verifier_device_map`).
 
     Returns:
         The preset, with the configuration's weights.
@@ -196,7 +197,8 @@ def scored_traces(
     """
     traces = []
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
-        scores = {name: Score(value) for name, value in zip(names, row, strict=True)}
+        # A component that gave no value has none, and no rollout that is left out has any.
+        scores = {name: Score(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)}
         attribution: dict[str, Mapping[str, float]] = {}
         patches: Mapping[str, Grid] = {}
         if measured:
@@ -235,10 +237,8 @@ def _make_verifier(
     if args.verifier_url is not None:
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
         return lambda traces: call_scores(traces, remote)
-    policy = load_policy(args.verifier)
-    if device is not None:
-        policy.model.to(device)
-    local = LocalVerifier(policy, tools)
+    settings = placed(settings_in(args, "verifier"), None if device is None else str(device))
+    local = LocalVerifier(load_policy(args.verifier, settings), tools)
     return lambda traces: call_scores(traces, local)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from PIL import Image
 from transformers import GenerationConfig
@@ -9,6 +13,22 @@ from transformers import GenerationConfig
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
+
+
+@contextmanager
+def own_precision(model: Any) -> Iterator[None]:
+    """Runs a model in the type of its weights: without the autocast that Accelerate puts round its forward pass when a
+    training begins, so that what is measured before, meanwhile and after it is measured alike.
+    """
+    original, wrapped = vars(model).get("_original_forward"), vars(model).get("forward")
+    if original is None or wrapped is None:
+        yield
+        return
+    model.forward = original
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def make_generate(
@@ -56,7 +76,7 @@ def make_generate(
         training = model.training
         model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), own_precision(model):
                 output = model.generate(
                     **{name: value.to(model.device) for name, value in inputs.items()}, generation_config=config
                 )

@@ -12,8 +12,8 @@ from transformers import AutoConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VL
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
+from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import (
-    LoadSettings,
     adapter_base,
     add_adapter,
     first_line,
@@ -271,6 +271,28 @@ def load_policy(
             "belong together"
         )
     return Policy(model, processor)
+
+
+def see_alike(processor: ProcessorMixin, other: ProcessorMixin, asked: LoadSettings | None = None) -> None:
+    """Gives a processor another one's limits of images, in place, so that two models see an image alike.
+
+    Where patches differ in size, limits of whole checkpoints differ for that reason, and only those hold that are asked
+    for.
+
+    Args:
+        processor: The processor.
+        other: The one whose limits are taken.
+        asked: Settings of the other model's loading.
+
+    Raises:
+        InputError: If the limits do not fit the model.
+    """
+    images, own = other.image_processor, processor.image_processor
+    if (images.patch_size, images.merge_size) == (own.patch_size, own.merge_size):
+        low, high = images.size["shortest_edge"], images.size["longest_edge"]
+        limit_pixels(processor, LoadSettings(min_pixels=low, max_pixels=high))
+    elif asked is not None:
+        limit_pixels(processor, LoadSettings(min_pixels=asked.min_pixels, max_pixels=asked.max_pixels))
 
 
 def _video_settings(path: str, revision: str | None) -> dict[str, Any] | None:

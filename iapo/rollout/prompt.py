@@ -220,10 +220,19 @@ class PromptEncoder:
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
-        """Counts the tokens that each picture takes in the merged sequence."""
-        sizes = [(image.height, image.width) for image in images]
+        """Counts the tokens that each picture takes in the merged sequence.
+
+        Raises:
+            InputError: If the processor cannot take a picture of such a size, which a tool of one's own may return.
+        """
         processor = self.processor.image_processor
-        return [processor.get_number_of_image_patches(h, w, {}) // self.merge_area for h, w in sizes]
+        counts = []
+        for image in images:
+            try:
+                counts.append(processor.get_number_of_image_patches(image.height, image.width, {}) // self.merge_area)
+            except ValueError as error:
+                raise InputError(f"the model cannot see an image of {image.width} x {image.height} pixels") from error
+        return counts
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Returns the pixel patches of pictures, as the vision tower takes them; one object that comes several times is

@@ -9,11 +9,14 @@ from PIL import Image
 
 from iapo.grouping import distinct
 from iapo.records import Sample, ToolResult, Trace
+from iapo.rollout.budget import Budget
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder, build_blocks
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
 """Continues each row of token ids, given the row's images in order; returns the new ids, end token included."""
+
+NO_LIMITS = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def finish(
     generate: Generate,
     *,
     tools: Mapping[str, ToolDefinition] = TOOLS,
-    max_completion: int | None = None,
+    budget: Budget = NO_LIMITS,
 ) -> list[Rollout]:
     """Runs the tools that first turns call, and has the second turns written.
 
@@ -106,21 +109,26 @@ def finish(
         encoder: The policy's encoder.
         generate: Writes the second turns.
         tools: The offered tools.
-        max_completion: The longest completion in tokens, observation included. A rollout whose observation does not
-            fit ends after turn 1, without an edit's image in its sequence; a second turn is cut to fit.
+        budget: Limits of the rollout. One whose observation does not fit into the sequence ends after turn 1, without
+            an edit's image, and its trace says so (`observation_cut`); so does one, without the mark, whose first turn
+            took all that the model may write. A second turn is cut to what is left of that.
 
     Returns:
         The rollouts, in order.
     """
     firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turn_1, samples, strict=True)]
     observations: dict[int, list[int]] = {}
-    for index, first in enumerate(firsts):
-        if first.result.status == "no_call":
+    cut: set[int] = set()
+    for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True)):
+        if first.result.status == "no_call" or budget.second(len(first.ids)) == 0:
             continue
         ended = bool(first.ids) and first.ids[-1] == encoder.tokenizer.eos_token_id
         observation = encoder.observation(first.result, ended=ended)
-        if max_completion is None or len(first.ids) + len(observation) < max_completion:
+        room = budget.observation(len(prompt.ids), len(first.ids))
+        if room is None or len(observation) <= room:
             observations[index] = observation
+        else:
+            cut.add(index)
     images = [list(prompt.images) for prompt in prompts]
     edits: list[list[Image.Image]] = [[] for _ in prompts]
     for index in observations:
@@ -141,12 +149,11 @@ def finish(
         ids, written = list(first.ids), [True] * len(first.ids)
         turn_2 = None
         if index in observations:
-            room = None if max_completion is None else max_completion - len(ids) - len(observations[index])
-            new = second[index][:room]
+            new = second[index][: budget.second(len(ids))]
             ids += observations[index] + new
             written += [False] * len(observations[index]) + [True] * len(new)
             turn_2 = encoder.tokenizer.decode(new, skip_special_tokens=True)
-        trace = Trace(sample=sample, turn_1=first.text, result=first.result, turn_2=turn_2)
+        trace = Trace(sample, first.text, first.result, turn_2, observation_cut=index in cut)
         rollouts.append(
             Rollout(trace, prompt, first, ids, written, images=images[index] + edits[index], edits=edits[index])
         )
@@ -159,12 +166,12 @@ def rollout(
     generate: Generate,
     *,
     tools: Mapping[str, ToolDefinition] = TOOLS,
-    max_completion: int | None = None,
+    budget: Budget = NO_LIMITS,
 ) -> list[Rollout]:
     """Rolls out both turns for a batch of samples; see `finish` for the arguments."""
     prompts = encode_prompts(samples, encoder, tools)
     turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
-    return finish(samples, prompts, turn_1, encoder, generate, tools=tools, max_completion=max_completion)
+    return finish(samples, prompts, turn_1, encoder, generate, tools=tools, budget=budget)
 
 
 def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:

@@ -27,6 +27,14 @@ _TEXT: dict[str, tuple[Any, ...]] = {
 STAND_INS = tuple(_TEXT)
 """The checkpoints that there are stand-ins of."""
 
+PUBLISHED = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": "qwen2.5-vl-3b",
+    "Qwen/Qwen2.5-VL-7B-Instruct": "qwen2.5-vl-7b",
+    "Qwen/Qwen3-VL-4B-Instruct": "qwen3-vl-4b",
+    "Qwen/Qwen3-VL-8B-Instruct": "qwen3-vl-8b",
+}
+"""Hub ids, and the stand-ins of their shape."""
+
 _IDS = {"image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652}
 _IDS |= {"vision_end_token_id": 151653}
 

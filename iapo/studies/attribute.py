@@ -21,13 +21,15 @@ from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
 from iapo.display.heatmap import Panel, plot_call
+from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.load_settings import placed
+from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
 from iapo.studies.attribute_inputs import AttributePlan
@@ -89,13 +91,14 @@ def run_attribute(
     taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
-    student = load_policy(plan.model, device=device, prompt=plan.prompt)
+    with quiet_libraries():
+        student = load_policy(plan.model, placed(plan.loading, device), prompt=plan.prompt)
     encoder = PromptEncoder(student.processor)
     one = _roll_out(student, encoder, sample, call, settings.max_turn_tokens, tools)
     explanations = {"student": explain(plan.model, student, encoder, one.prompt, _turn(one), settings)}
     divergence = None
     if plan.teacher is not None:
-        other = student if plan.teacher == plan.model else load_policy(plan.teacher, device=device)
+        other = _other(plan, student, device)
         other_encoder = PromptEncoder(other.processor, encoder.template)
         (prompt,) = encode_prompts([sample], other_encoder, tools)
         turn = _turn_for(other_encoder, one, encoder, tools)
@@ -107,7 +110,7 @@ def run_attribute(
         divergence = measured.divergence
         if any(turn[1]):
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
-    score = grade(one.trace.final_text, sample.answers)
+    score = grade_sample(one.trace.final_text, sample)
     out.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
     write_result(out / JSON_NAME, "attribution", numbers)
@@ -126,6 +129,17 @@ def run_attribute(
     for name in (PNG_NAME, JSON_NAME):
         console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
     return numbers
+
+
+def _other(plan: AttributePlan, student: Policy, device: str | None) -> Policy:
+    """Returns the teacher, which is the student where both are the same, and sees images as the student does."""
+    assert plan.teacher is not None
+    if (plan.teacher, plan.teacher_loading) == (plan.model, plan.loading):
+        return student
+    with quiet_libraries():
+        teacher = load_policy(plan.teacher, placed(plan.teacher_loading, device))
+    see_alike(teacher.processor, student.processor, plan.loading)
+    return teacher
 
 
 def explain(

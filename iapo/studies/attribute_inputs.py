@@ -16,9 +16,10 @@ from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.load_settings import LoadSettings, load_settings
 from iapo.rollout.template import PromptTemplate, find_prompt
 from iapo.studies.folders import Run, find_runs, run_prompt
-from iapo.studies.misuse import policies, run_arguments
+from iapo.studies.misuse import policies, run_arguments, run_loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class AttributePlan:
         settings: Settings of attribution and comparison, and the limit of a turn.
         tools: The offered tools (`iapo.tools.offered_tools`).
         prompt: Prompt template of both; the student's own if None.
+        loading: How the student is loaded.
+        teacher_loading: How the teacher is loaded.
     """
 
     model: str = "tiny-student"
@@ -38,9 +41,11 @@ class AttributePlan:
     settings: AttributionSettings = dataclasses.field(default_factory=AttributionSettings)
     tools: str | None = None
     prompt: PromptTemplate | None = None
+    loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
+    teacher_loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
 
 
-def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
+def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, Any] | None = None) -> AttributePlan:
     """Makes the plan that the command line describes.
 
     Args:
@@ -48,6 +53,7 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
             compared with; None takes the packaged student and the defaults.
         changes: Changes to that, unless None: `model`, `teacher`, `tools`, `prompt` (its name or file), `method`,
             `steps` (counts where the method has a path) and `max_turn_tokens`.
+        loading: Loading settings by name that replace the run's, the teacher's with the prefix `teacher_`.
 
     Raises:
         InputError: If there is no such run, or it compared with a stored table and no teacher is named.
@@ -55,7 +61,13 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
     given = {name: value for name, value in changes.items() if value is not None}
     if "prompt" in given:
         given["prompt"] = find_prompt(given["prompt"])
-    plan = AttributePlan() if run is None else _of_run(run, given.get("teacher"))
+    how = loading or {}
+    if run is None:
+        student = load_settings(how)
+        asked = LoadSettings(min_pixels=student.min_pixels, max_pixels=student.max_pixels)
+        plan = AttributePlan(loading=student, teacher_loading=load_settings(how, "teacher", asked))
+    else:
+        plan = _of_run(run, given.get("teacher"), how)
     own: dict[str, Any] = {name: given.pop(name) for name in ("method", "max_turn_tokens") if name in given}
     steps = given.pop("steps", None)
     if steps is not None and steps < 1:
@@ -67,7 +79,7 @@ def plan_of(run: Path | None, changes: Mapping[str, Any]) -> AttributePlan:
     return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, **own), **given)
 
 
-def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
+def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> AttributePlan:
     run = _find(folder)
     arguments, training = run_arguments(run), run.manifest.config["training"]
     settings = AttributionSettings(
@@ -78,6 +90,7 @@ def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
         steps=training["attribution_steps"],
         no_call=training["no_call_divergence"],
         batch_size=training["attribution_batch_size"],
+        tokens=training.get("attribution_tokens"),
         # A table holds a teacher's own calls; the teacher itself makes and explains the same ones again.
         teacher_reference=training["teacher_reference"],
         max_turn_tokens=training["max_turn_tokens"] or training["max_completion_length"],
@@ -85,9 +98,11 @@ def _of_run(folder: Path, teacher: str | None) -> AttributePlan:
     compared = teacher or training["teacher"] or arguments["eval_teacher"]
     if compared is None and training["teacher_table"] is not None:
         raise InputError(f"{folder} compared with {training['teacher_table']}; give --teacher, the model that made it")
-    return AttributePlan(
-        list(policies(run).values())[-1], compared, settings, arguments.get("tools"), run_prompt(run.path)
-    )
+    student, how = run_loading(run, loading)
+    step, policy = list(policies(run).items())[-1]
+    if step:
+        student = dataclasses.replace(student, model_revision=loading.get("model_revision"))
+    return AttributePlan(policy, compared, settings, arguments.get("tools"), run_prompt(run.path), student, how)
 
 
 def _find(folder: Path) -> Run:

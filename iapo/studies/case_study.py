@@ -107,6 +107,7 @@ class CaseStudyPlan:
                 run["eval_seed"],
                 # Runs of earlier versions do not name it.
                 run.get("eval_batch_size", EvaluationSettings().batch_size),
+                training.get("max_sequence_length"),
             ),
             attribution=AttributionSettings(
                 target=training["attribution_target"],
@@ -116,6 +117,7 @@ class CaseStudyPlan:
                 method=training.get("attribution_method"),
                 steps=training["attribution_steps"],
                 batch_size=training["attribution_batch_size"],
+                tokens=training.get("attribution_tokens"),
             ),
             teacher=run["eval_teacher"] or training["teacher"],
             tools=run.get("tools"),

@@ -13,13 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from transformers import ProcessorMixin
 
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate
 from iapo.records import Sample
-from iapo.rollout.policy import load_policy
+from iapo.rollout.load_settings import LoadSettings, load_settings, placed
+from iapo.rollout.policy import load_policy, load_processor, see_alike
 from iapo.rollout.template import find_prompt
 from iapo.storage import read_records, write_text
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
@@ -30,7 +32,12 @@ ENDS = ("value", "low", "high", "count")
 
 
 def study_misuse(
-    words: Sequence[str], out: Path | None, changes: Mapping[str, Any], *, device: str | None
+    words: Sequence[str],
+    out: Path | None,
+    changes: Mapping[str, Any],
+    *,
+    device: str | None,
+    loading: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Runs `run_misuse` for the terminal: prints a table and where things lie.
 
@@ -40,6 +47,7 @@ def study_misuse(
         changes: Fields of `CaseStudyPlan` that replace the runs' own, unless None; `temperature` is its generation's,
             `prompt` a name or a file.
         device: Device of the policies; the CPU if None.
+        loading: Loading settings by name that replace the runs' own, the teacher's with the prefix `teacher_`.
 
     Returns:
         As `run_misuse`.
@@ -55,7 +63,7 @@ def study_misuse(
             task = bar.add_task(what, total=total)
             return lambda done: bar.advance(task, done)
 
-        found = run_misuse(runs, changes, begin=begin, device=device)
+        found = run_misuse(runs, changes, begin=begin, device=device, loading=loading)
     console.print(misuse_table(found))
     for path in write_misuse(found, out):
         console.print(str(path), soft_wrap=True)
@@ -68,6 +76,7 @@ def run_misuse(
     *,
     begin: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None,
     device: str | None = None,
+    loading: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures each run's start, checkpoints and final policy, where that is not done yet.
 
@@ -77,6 +86,7 @@ def run_misuse(
         begin: Callback, called with what is measured and the number of samples; what it returns is called with each
             number done.
         device: Device of the policies.
+        loading: Loading settings as in `study_misuse`.
 
     Returns:
         What each run's `case-study.json` holds, by the run's label.
@@ -92,18 +102,33 @@ def run_misuse(
         settings = plan.to_json(samples)
         file = CaseStudyFile(run.path / FILE, settings)
 
-        def measure(what: str, checkpoint: str, plan: CaseStudyPlan = plan, some: Sequence[Sample] = samples) -> Any:
-            return observe(load_policy(checkpoint, device=device), some, plan, progress=begin(what, len(some)))
+        student, teacher = (placed(one, device) for one in run_loading(run, loading or {}))
+
+        def measure(
+            what: str,
+            checkpoint: str,
+            how: LoadSettings,
+            view: ProcessorMixin | None = None,
+            plan: CaseStudyPlan = plan,
+            some: Sequence[Sample] = samples,
+        ) -> Any:
+            policy = load_policy(checkpoint, how)
+            if view is not None:
+                see_alike(policy.processor, view, how)
+            return observe(policy, some, plan, progress=begin(what, len(some)))
 
         if file.data["teacher"] is None and plan.teacher is not None:
             # Runs on the same images share their teacher's level.
             key = json.dumps(settings)
             if key not in levels:
-                levels[key] = summarize_case(measure(f"teacher {plan.teacher}", plan.teacher))
+                view = load_processor(run_arguments(run)["model"], student)
+                levels[key] = summarize_case(measure(f"teacher {plan.teacher}", plan.teacher, teacher, view))
             file.set_teacher(levels[key])
         for step, checkpoint in policies(run).items():
             if step not in file.steps:
-                file.add(step, measure(f"{run.label}, step {step}", checkpoint))
+                # The start alone may be on the hub.
+                how = student if step == 0 else dataclasses.replace(student, model_revision=None)
+                file.add(step, measure(f"{run.label}, step {step}", checkpoint, how))
         found[run.label] = file.data
     return found
 
@@ -139,6 +164,22 @@ def run_arguments(run: Run) -> dict[str, Any]:
     return found
 
 
+def run_loading(run: Run, changes: Mapping[str, Any]) -> tuple[LoadSettings, LoadSettings]:
+    """Returns how a run's student and its teacher are loaded: as its training did, but for changes.
+
+    Args:
+        run: The run.
+        changes: Loading settings by name, the teacher's with the prefix `teacher_`.
+
+    Raises:
+        InputError: If they cannot be.
+    """
+    config = run.manifest.config
+    student = load_settings({**run_arguments(run), **changes})
+    asked = LoadSettings(min_pixels=student.min_pixels, max_pixels=student.max_pixels)
+    return student, load_settings({**config["training"], **changes}, "teacher", asked)
+
+
 def policies(run: Run) -> dict[int, str]:
     """Returns the run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
     found = {0: str(run_arguments(run)["model"])}
@@ -146,7 +187,7 @@ def policies(run: Run) -> dict[int, str]:
         # The trainer writes its state last.
         if (path / "trainer_state.json").exists():
             found[int(path.name.rpartition("-")[2])] = str(path)
-    if (run.path / "policy" / "config.json").exists():
+    if any((run.path / "policy" / name).exists() for name in ("config.json", "adapter_config.json")):
         logged = max((row["step"] for row in read_records(run.path / "metrics.jsonl")), default=0)
         found.setdefault(max(logged, *found), str(run.path / "policy"))
     return dict(sorted(found.items()))

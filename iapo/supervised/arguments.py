@@ -7,11 +7,12 @@ from typing import Literal
 
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
+from iapo.training.model_settings import StudentSettings
 
 
 @dataclass
-class SupervisedArguments:
-    """Settings of a supervised run; all others are those of TRL's `SFTConfig`.
+class SupervisedArguments(StudentSettings):
+    """Settings of a supervised run beside those of the student; all others are those of TRL's `SFTConfig`.
 
     Args:
         model: The student: a packaged name, a folder or a hub id.
@@ -40,6 +41,7 @@ class SupervisedArguments:
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
+        self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
         if self.prompt is not None:

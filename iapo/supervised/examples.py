@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from iapo.errors import InputError
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -95,7 +95,7 @@ class ExampleMaker:
 
 def is_right(sample: Sample, turns: Sequence[str]) -> bool:
     """Tells whether the last turn's final answer is graded right, by the rules alone (docs/grading.md)."""
-    return grade(turns[-1], sample.answers).value == 1.0
+    return grade_sample(turns[-1], sample).value == 1.0
 
 
 class Collator:

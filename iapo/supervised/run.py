@@ -14,7 +14,6 @@ from datasets import Dataset
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import SFTTrainer
 
 from iapo.data.damage import Damage
 from iapo.data.sources import split_list
@@ -23,7 +22,6 @@ from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.records import image_digest
 from iapo.results import MANIFEST, write_result
-from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.runs import commit, data_hash, hide_credentials, versions
@@ -31,9 +29,11 @@ from iapo.storage import append_record
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
+from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
 from iapo.training.batches import to_dataset
 from iapo.training.keeper import refuse_taken
+from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
 
 KIND = "supervised"
@@ -88,17 +88,20 @@ def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bo
 
 
 def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Console) -> Path:
-    policy = load_policy(arguments.model, device=str(settings.device), prompt=arguments.prompt)
+    policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
+    adapter = new_adapter(arguments, policy.model)
     maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
     chosen = choose(arguments, settings, maker, console)
     _describe(chosen, console)
-    trainer = SFTTrainer(
+    trainer = SupervisedTrainer(
+        maker.encoder,
         model=policy.model,
         args=settings,
         train_dataset=_dataset(chosen.train),
         eval_dataset=_dataset(chosen.held_out) if chosen.held_out else None,
         processing_class=policy.processor,
         data_collator=Collator(maker),
+        peft_config=adapter,
     )
     folder = Path(str(settings.output_dir))
     main = trainer.is_world_process_zero()

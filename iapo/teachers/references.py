@@ -15,6 +15,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from transformers import ProcessorMixin
 
 from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, RowCache, Turn, picture_digest
 from iapo.attribution.settings import AttributionSettings
@@ -26,7 +27,7 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
-from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint
+from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
 from iapo.tools import TOOLS, ToolDefinition
 
 
@@ -151,6 +152,7 @@ class StoredCalls:
         settings: The run's attribution settings.
         tools: The offered tools.
         template: Template of the run's prompts; that of the packaged tiny models if None.
+        processor: The student's processor, which must see images as the teacher did; None compares nothing.
 
     Attributes:
         template: Template of the prompts.
@@ -167,11 +169,12 @@ class StoredCalls:
         settings: AttributionSettings,
         tools: Mapping[str, ToolDefinition] = TOOLS,
         template: PromptTemplate | None = None,
+        processor: ProcessorMixin | None = None,
     ) -> None:
         self.template = find_prompt(TINY) if template is None else template
         table.check_settings(settings)
         table.check_prompt(self.template.name, self.template.digest)
-        self.table, self.tools = table, tools
+        self.table, self.tools, self.processor = table, tools, processor
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
         return _stack(self.find([one.trace.sample for one in rollouts]))
@@ -180,8 +183,10 @@ class StoredCalls:
         """Returns the rows of samples; before a training, this also says whether the table fits it.
 
         Raises:
-            InputError: If a sample has no row, or its row is of another prompt.
+            InputError: If a sample has no row, its row is of another prompt, or its image was seen otherwise.
         """
+        if self.processor is not None:
+            self.table.check_view(self.processor, (one.image.size for one in samples))
         return [
             self.table.find(sample_name(sample), names, digest)
             for sample, (names, digest) in _with_prompts(samples, self.tools, self.template)
@@ -216,10 +221,13 @@ def make_reference(
         InputError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
     """
     if settings.teacher_table is not None:
-        return StoredCalls(TeacherTable.read(Path(settings.teacher_table)), settings, tools, encoder.template)
+        table = TeacherTable.read(Path(settings.teacher_table))
+        return StoredCalls(table, settings, tools, encoder.template, encoder.processor)
     if teacher is None:
         raise InputError("there is no teacher to compare with; set `teacher` or `teacher_table`")
-    if device is not None:
+    # A model that Accelerate placed, or that is quantised, stays where it is.
+    stays = hasattr(teacher.model, "hf_device_map") or getattr(teacher.model, "is_quantized", False)
+    if device is not None and not stays:
         teacher.model.to(device)
     if settings.teacher_reference == "own_call":
         return OwnCall(teacher, settings, tools, template=encoder.template)
@@ -254,7 +262,8 @@ def attribute_samples(
         rows += own.explain(some)
         progress(len(some))
     asked = {"name": own.template.name, "digest": own.template.digest}
-    return TeacherTable.of(rows, fingerprint(teacher.model, teacher.processor), settings, asked)
+    processor = teacher.processor
+    return TeacherTable.of(rows, fingerprint(teacher.model, processor), settings, asked, view_of(processor))
 
 
 def sample_name(sample: Sample) -> str:

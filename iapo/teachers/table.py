@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -66,7 +66,8 @@ class TeacherTable:
     Attributes:
         rows: The rows by `TeacherRow.sample`.
         fingerprint: Fingerprint of the teacher; see `fingerprint`.
-        settings: The attribution settings named in `COMPARED`; with `prompt`, name and digest of the prompt template.
+        settings: The attribution settings named in `COMPARED`; with `prompt`, name and digest of the prompt template;
+            with `view`, how images were seen (`view_of`).
         name: Name of the table in errors: its path.
     """
 
@@ -82,6 +83,7 @@ class TeacherTable:
         fingerprint: str,
         settings: AttributionSettings,
         prompt: Mapping[str, str] | None = None,
+        view: Mapping[str, int] | None = None,
     ) -> Self:
         """Collects rows; a row that comes twice is taken once.
 
@@ -90,6 +92,7 @@ class TeacherTable:
             fingerprint: Fingerprint of the teacher.
             settings: Settings of the attribution.
             prompt: Prompt template's `name` and `digest`.
+            view: How the teacher saw images (`view_of`).
 
         Raises:
             InputError: If two different rows are of one sample.
@@ -98,7 +101,8 @@ class TeacherTable:
         for row in rows:
             if by_sample.setdefault(row.sample, row).prompt != row.prompt:
                 raise InputError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
-        return cls(by_sample, fingerprint, _compared(settings) | ({} if prompt is None else {"prompt": dict(prompt)}))
+        more = {name: dict(one) for name, one in (("prompt", prompt), ("view", view)) if one is not None}
+        return cls(by_sample, fingerprint, _compared(settings) | more)
 
     def write(self, path: Path) -> None:
         """Writes the table as parquet; a stopped run leaves no half a file under this name."""
@@ -185,6 +189,29 @@ class TeacherTable:
                 f"the table was made with, or {_AGAIN} and the run's configuration"
             )
 
+    def check_view(self, processor: ProcessorMixin, sizes: Iterable[tuple[int, int]]) -> None:
+        """Compares how the teacher saw images with how a student sees them, where both have patches of one size.
+
+        Args:
+            processor: The student's processor.
+            sizes: Widths and heights of the images in pixels.
+
+        Raises:
+            InputError: If an image of one of these sizes has another number of tokens for the student.
+        """
+        stored, own, images = self.settings.get("view"), view_of(processor), processor.image_processor
+        if stored is None or stored == own or stored["patch"] != own["patch"]:
+            return
+        limits = {name: stored[name] for name in ("min_pixels", "max_pixels")}
+        for width, height in sorted(set(sizes)):
+            counts = [images.get_number_of_image_patches(height, width, given) for given in ({}, limits)]
+            if counts[0] != counts[1]:
+                raise InputError(
+                    f"{self.name} was made with {_limits(stored)}, but the student has {_limits(own)}, so that it sees "
+                    f"an image of {width} x {height} pixels otherwise; set min_pixels and max_pixels to the table's, "
+                    f"or {_AGAIN} and the run's configuration"
+                )
+
     def find(self, sample: str, block_names: Sequence[str], prompt: str) -> TeacherRow:
         """Returns the row of a sample.
 
@@ -214,6 +241,17 @@ class TeacherTable:
                 f"prompt; use the configuration that the table was made with, or {_AGAIN}"
             )
         return row
+
+
+def view_of(processor: ProcessorMixin) -> dict[str, int]:
+    """Returns what decides how many tokens a processor makes of an image: a token's side, and the limits, in pixels."""
+    images = processor.image_processor
+    low, high = images.size["shortest_edge"], images.size["longest_edge"]
+    return {"patch": images.patch_size * images.merge_size, "min_pixels": low, "max_pixels": high}
+
+
+def _limits(view: Mapping[str, int]) -> str:
+    return f"min_pixels {view['min_pixels']} and max_pixels {view['max_pixels']}"
 
 
 def _compared(settings: AttributionSettings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from iapo.data.synthetic import FAMILIES, generate
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator
 from iapo.evaluation.measures import MEASURES, share
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import grade_sample
 from iapo.records import Sample
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
@@ -52,7 +52,7 @@ class Done:
     def right(self) -> bool:
         """It answered right."""
         trace = self.rollout.trace
-        return grade(trace.final_text, trace.sample.answers).value == 1
+        return grade_sample(trace.final_text, trace.sample).value == 1
 
     @property
     def executed(self) -> bool:

@@ -70,10 +70,13 @@ class ToolDefinition:
 
         Raises:
             ToolError: If the names or boxes do not fit the image.
+            InputError: If the function returns no image.
         """
-        if "keep_header" in inspect.signature(self.function).parameters:
-            return self.function(image, names, boxes, keep_header=is_table)
-        return self.function(image, names, boxes)
+        header = {"keep_header": is_table} if "keep_header" in inspect.signature(self.function).parameters else {}
+        edited = self.function(image, names, boxes, **header)
+        if not isinstance(edited, Image.Image):
+            raise InputError(f"tool {self.name} returned an object of type {type(edited).__name__}; return an image")
+        return edited
 
 
 def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) -> ToolDefinition:

@@ -9,14 +9,15 @@ from iapo.data.synthetic.families import BAR_FAMILIES, find_family
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
 from iapo.tools import offered_tools
+from iapo.training.model_settings import StudentSettings
 
 SIZES = (112, 1000)
 """Smallest and largest side of synthetic images in pixels."""
 
 
 @dataclass
-class RunArguments:
-    """What is trained on what, and how the result is measured.
+class RunArguments(StudentSettings):
+    """What is trained on what, and how the result is measured; how the student is loaded, is `StudentSettings`.
 
     Args:
         model: The student: a packaged name, a folder or a hub id.
@@ -77,6 +78,7 @@ class RunArguments:
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
+        self.check_student()
         if not self.families:
             raise InputError("families is empty; name at least one family of synthetic images")
         known = [one for family in self.families for one in find_family(family).question_types]

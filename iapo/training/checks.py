@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from datasets import Dataset
@@ -61,7 +61,7 @@ def check_functions(functions: Sequence[Any], components: Collection[str]) -> No
             raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")
 
 
-def check_enough(dataset: Dataset | None, args: IAPOConfig) -> None:
+def check_enough(dataset: Sized | None, args: IAPOConfig) -> None:
     """Refuses a data set that does not fill a single batch: the sampler drops what is left over, so nothing is trained.
 
     Args:

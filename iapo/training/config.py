@@ -14,14 +14,15 @@ from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
+from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
 
 
 @dataclass
-class IAPOConfig(GRPOConfig):
-    """Settings of `IAPOTrainer`; everything that is not named here is TRL's.
+class IAPOConfig(GRPOConfig, FrozenModelSettings):
+    """Settings of `IAPOTrainer`; everything that is named neither here nor in `FrozenModelSettings` is TRL's.
 
     Args:
         reward: Reward by name, or `FILE.py:NAME` or `package.module:NAME` of your own; docs/rewards.md has the table.
@@ -54,12 +55,16 @@ class IAPOConfig(GRPOConfig):
             `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
-        attribution_batch_size: Calls in one forward pass of the attribution.
+        attribution_batch_size: Most calls that are attributed together.
+        attribution_tokens: Most tokens of prompts and calls in one graph of the attribution; a longer sequence runs
+            alone. None is half of what the device's free memory holds. It changes no result.
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
-        max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, which counts both turns
-            and the observation between them.
+        max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, the most that the model
+            writes over both turns. The observation between them counts towards neither.
+        max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation with the edited image;
+            None is what the model takes. A rollout whose observation does not fit is left out of the loss.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         report_traces: Number of the same steps' rollouts are shown, images and all, in the trackers of `report_to`; 0
@@ -105,16 +110,24 @@ class IAPOConfig(GRPOConfig):
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
-    attribution_batch_size: int = field(default=32, metadata={"help": "Calls in one attribution pass."})
+    attribution_batch_size: int = field(default=32, metadata={"help": "Most calls attributed together."})
+    attribution_tokens: int | None = field(
+        default=None, metadata={"help": "Most tokens in one graph of the attribution; None: by the free memory."}
+    )
     always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
     share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
+    max_sequence_length: int | None = field(
+        default=None, metadata={"help": "Longest sequence in tokens, images and all; None: what the model takes."}
+    )
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
         find_reward(self.reward)
+        refuse_init_kwargs(self.model_init_kwargs)
+        self.check_frozen()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
@@ -142,6 +155,13 @@ class IAPOConfig(GRPOConfig):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
+        if self.attribution_batch_size < 1:
+            raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
+        if self.attribution_tokens is not None and self.attribution_tokens < 1:
+            raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
+        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1 token")
         if self.report_traces < 0:
             raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
         if self.penalty_weight < 0:

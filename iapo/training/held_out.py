@@ -13,12 +13,14 @@ from iapo.evaluation.measures import mean_attribution, paired_difference, paired
 from iapo.records import Sample, Trace
 from iapo.results import TrainingEvaluation
 from iapo.rewards.alignment import Alignment
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.load_settings import settings_in
+from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder
 from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.config import IAPOConfig
+from iapo.training.loaded import load_teacher
 
 
 class EvaluationArguments(Protocol):
@@ -66,7 +68,8 @@ class HeldOut:
         if arguments.eval_teacher is not None:
             compared = dataclasses.replace(compared, teacher_table=None)
             if teacher is None or arguments.eval_teacher != settings.teacher:
-                self.teacher = load_policy(arguments.eval_teacher, device=str(settings.device))
+                asked = settings_in(arguments)
+                self.teacher = load_teacher(arguments.eval_teacher, settings, policy.processor, asked)
                 reference = make_reference(compared, self.teacher, PromptEncoder(policy.processor), tools)
         self.alignment = self._alignment(reference, compared)
 
@@ -133,4 +136,5 @@ def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) ->
         top_p=settings.top_p,
         seed=arguments.eval_seed,
         batch_size=arguments.eval_batch_size,
+        max_sequence_length=settings.max_sequence_length,
     )

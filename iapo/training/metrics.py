@@ -12,16 +12,21 @@ from iapo.rollout.turns import Rollout
 
 
 def call_flags(rollouts: Sequence[Rollout]) -> Tensor:
-    """Returns what came of each rollout's call, as 0 or 1, shape (rollouts, 4).
+    """Returns what came of each rollout's call, as 0 or 1, shape (rollouts, 5).
 
     Returns:
-        Columns: it called a tool; its program executed; its program executed on an image that has wrong tools; its
-        program used one of them.
+        Columns: it called a tool; its program executed, and what it gave was seen; its program executed on an image
+        that has wrong tools; its program used one of them; what it gave did not fit.
     """
     rows = []
     for one in rollouts:
-        result, misuse = one.trace.result, one.trace.result.misuse(one.trace.sample.axis)
-        rows.append((result.called, result.executed, misuse is not None, bool(misuse)))
+        result, cut, misuse = (
+            one.trace.result,
+            one.trace.observation_cut,
+            one.trace.result.misuse(one.trace.sample.axis),
+        )
+        seen = result.executed and not cut
+        rows.append((result.called, seen, misuse is not None, bool(misuse), cut))
     return torch.tensor(rows, dtype=torch.float32)
 
 
@@ -29,13 +34,14 @@ def call_metrics(counts: Tensor) -> dict[str, float]:
     """Sums up calls.
 
     Args:
-        counts: The number of rollouts, and the sums of `call_flags` over them, shape (5,).
+        counts: The number of rollouts, and the sums of `call_flags` over them, shape (6,).
     """
-    every, called, edited, judged, misused = counts.tolist()
+    every, called, edited, judged, misused, cut = counts.tolist()
     return {
         "tools/call_ratio": _ratio(called, every),
         "tools/success_rate": _ratio(edited, called),
         "tools/misuse_rate": _ratio(misused, judged),
+        "tools/observation_cut": _ratio(cut, every),
     }
 
 
@@ -43,10 +49,10 @@ def divergence_metrics(rows: Tensor, group: int) -> dict[str, float]:
     """Sums up divergences.
 
     Args:
-        rows: Each rollout's divergence and its `call_flags`, shape (rollouts, 5), the rollouts of a group together.
+        rows: Each rollout's divergence and its `call_flags`, shape (rollouts, 6), the rollouts of a group together.
         group: Rollouts of a group.
     """
-    divergences, _, _, judged, misused = rows.T.reshape(5, -1, group)
+    divergences, _, _, judged, misused, _ = rows.T.reshape(6, -1, group)
     wrong = misused.bool()
     return {
         "attribution/divergence": divergences.mean().item(),

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
 from iapo.errors import InputError
+from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
 
 
 def with_processor(
-    model: str | PreTrainedModel, processor: ProcessorMixin | None
+    model: str | PreTrainedModel, processor: ProcessorMixin | None, device: torch.device
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Returns a model and its processor, loaded where the model is a name.
+    """Returns a model and its processor, loaded onto a device where the model is a name.
 
     Raises:
         InputError: If it cannot be loaded, or a loaded model comes without its processor.
     """
     if isinstance(model, str):
-        policy = load_policy(model)
+        policy = load_policy(model, device=str(device))
         return policy.model, processor or policy.processor
     if processor is None:
         raise InputError("a loaded model needs its processing_class; iapo.rollout.policy.load_processor gives it")
@@ -39,8 +42,10 @@ def make_encoder(processor: ProcessorMixin, template: PromptTemplate | str | Non
     return PromptEncoder(processor)
 
 
-class PromptSaver(Trainer):
-    """Writes the template where a model is saved, also where the processor is of another class than iapo's own.
+class PolicyTrainer(Trainer):
+    """A trainer whose policies are whole: saved with their prompt, and found again by the published names of weights.
+
+    The template is written also where the processor is of another class than iapo's own.
 
     Attributes:
         encoder: The policy's encoder.
@@ -53,3 +58,14 @@ class PromptSaver(Trainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             self.encoder.template.write(Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.model if model is None else model
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(target, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
+        # does not translate the names: it finds no weight, warns, and trains on from the start.
+        dtype = str(target.dtype).removeprefix("torch.")
+        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
+        target.load_state_dict(saved.state_dict())

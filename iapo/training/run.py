@@ -22,9 +22,11 @@ from iapo.data.sources import Part, read_sources, sources_of
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
+from iapo.evaluation.local import check_fit
 from iapo.records import Sample, Trace
 from iapo.rewards.presets import local_verifier
-from iapo.rollout.policy import Policy, find_checkpoint, load_policy, prompt_of
+from iapo.rollout.load_settings import settings_in
+from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
@@ -32,10 +34,12 @@ from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
+from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.held_out import HeldOut
+from iapo.training.held_out import HeldOut, evaluation_settings
 from iapo.training.keeper import check_prompt, refuse_taken
+from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.trainer import IAPOTrainer
 
@@ -118,9 +122,11 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     shared = None if arguments.data is None else shared_pictures(train_samples, test_samples)
     if shared is not None and any(shared.values()):
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
-    device = settings.device
-    policy = load_policy(arguments.model, device=str(device), prompt=arguments.prompt)
-    teacher, reference = _teacher(settings, policy, train_samples, tools)
+    policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
+    adapter = new_adapter(arguments, policy.model)
+    check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
+    check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
+    teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
     # Every process holds the whole policy here; one of them measures it.
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
     callbacks: list[TrainerCallback] = []
@@ -136,6 +142,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         teacher=reference,
         tools=tools,
         callbacks=callbacks,
+        peft_config=adapter,
     )
     main = trainer.is_world_process_zero()
     if main:
@@ -155,6 +162,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     before = _evaluate(held_out, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
         trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_model(str(Path(settings.output_dir) / "policy"))
     if main:
         after = _evaluate(held_out, "after training", console, live=live)
@@ -170,25 +178,46 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
     if settings.resume_from_checkpoint is None:
         refuse_taken(settings.output_dir)
     else:
-        check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt))
+        check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt, arguments.model_revision))
+    check_run(arguments, settings)
+
+
+def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
+    """Refuses settings that cannot be, and checkpoints that are not there.
+
+    Raises:
+        InputError: If so.
+    """
     check_settings(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
-    for name in (arguments.model, teacher, arguments.eval_teacher, local_verifier(settings)):
+    arguments.loading.check_packages()
+    find_checkpoint(arguments.model, arguments.model_revision)
+    others = [(teacher, "teacher"), (arguments.eval_teacher, "teacher"), (local_verifier(settings), "verifier")]
+    for name, who in others:
         if name is not None:
-            find_checkpoint(name)
+            loading = settings_in(settings, who)
+            loading.check_packages()
+            find_checkpoint(name, loading.model_revision)
 
 
-def _teacher(
-    settings: IAPOConfig, policy: Policy, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition]
+def make_teacher(
+    arguments: RunArguments,
+    settings: IAPOConfig,
+    policy: Policy,
+    samples: Sequence[Sample],
+    tools: Mapping[str, ToolDefinition],
 ) -> tuple[Policy | None, Reference | None]:
     """Returns the teacher, loaded where the training runs, and what is compared with; with a table there is no
     teacher.
+
+    Raises:
+        InputError: If it cannot be loaded, or a table does not fit the samples.
     """
     if settings.teacher is None and settings.teacher_table is None:
         return None, None
     teacher = None
     if settings.teacher_table is None and settings.teacher is not None:
-        teacher = load_policy(settings.teacher, device=str(settings.device))
+        teacher = load_teacher(settings.teacher, settings, policy.processor, arguments.loading)
     reference = make_reference(alignment_settings(settings), teacher, PromptEncoder(policy.processor), tools)
     if isinstance(reference, StoredCalls):
         # A table that does not fit is found out now and not in some later step.

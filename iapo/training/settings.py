@@ -14,6 +14,7 @@ from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
 from iapo.training.files import layers_of
+from iapo.training.model_settings import check_frozen, refuse_init_kwargs
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     merged |= changed
     if "reward" in merged:
         check_reward(merged["reward"])
+    refuse_init_kwargs(merged.get("model_init_kwargs"))
+    check_frozen(merged)
     run = run_settings()
     arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
     return arguments, {name: value for name, value in merged.items() if name not in run}

@@ -88,9 +88,12 @@ def _run(
     *,
     pixel_values: Tensor,
     image_grid_thw: Tensor,
+    attention_mask: None = None,
     **kwargs: Any,
 ) -> Any:
-    """Returns the backbone's own forward pass over packed rows, each image seen once."""
+    """Returns the backbone's own forward pass over packed rows, each image seen once; PEFT names a mask of None."""
+    if attention_mask is not None:
+        raise ValueError("packed rows have the masks of their levels; give no attention_mask")
     seen = backbone.get_image_features(pixel_values, image_grid_thw, return_dict=True)
     seen.pooler_output = [torch.cat(list(seen.pooler_output))[shared.features]]
     if (deep := getattr(seen, "deepstack_features", None)) is not None:

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
-from iapo.rollout.policy import load_policy, prompt_of
+from iapo.rollout.policy import load_processor
 from iapo.teachers.references import attribute_samples
 from iapo.tools import offered_tools
+from iapo.training.loaded import load_teacher
 from iapo.training.run import run_samples
 from iapo.training.settings import Changes, parse
 
@@ -52,9 +53,9 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     # As long as the student's turns may be.
     turn = training.max_turn_tokens or training.max_completion_length
     settings = dataclasses.replace(alignment_settings(training), max_turn_tokens=turn)
-    # The teacher is asked as the student will be.
-    template = prompt_of(arguments.model, arguments.prompt)
-    policy = load_policy(name, device=str(training.device), prompt=template)
+    # The teacher is asked as the student will be, and sees images as it will.
+    student = load_processor(arguments.model, arguments.loading, prompt=arguments.prompt)
+    policy = load_teacher(name, training, student, arguments.loading)
     console = Console()
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -65,7 +66,7 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
             settings,
             offered_tools(arguments.tools),
             progress=lambda done: progress.advance(task, done),
-            template=template,
+            template=policy.template,
         )
     table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
@@ -21,23 +20,25 @@ from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
 from iapo.attribution.settings import alignment_settings
+from iapo.models import bare_model
 from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
-from iapo.rollout.loading import load_settings
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.teachers.references import Reference, make_reference
+from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
+from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
+from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
-from iapo.training.policies import PromptSaver, make_encoder, with_processor
+from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -52,12 +53,11 @@ SEAMS = (
     "_tool_call_loop",
     "_compute_loss",
     "_get_per_token_logps_and_entropies",
-    "_load_from_checkpoint",
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
 
 
-class IAPOTrainer(PromptSaver, GRPOTrainer):
+class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
@@ -107,23 +107,21 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
         check_enough(train_dataset, args)
-        model, processing_class = with_processor(model, processing_class)
+        model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
+        self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
         if args.measures or args.distills:
-            settings = alignment_settings(args)
-            if teacher is None and args.teacher_table is None and args.teacher is not None:
-                teacher = load_policy(args.teacher)
-            if teacher is None or isinstance(teacher, Policy):
-                teacher = make_reference(settings, teacher, self.encoder, tools, args.device)
-            self.alignment = Alignment(teacher, self.encoder, settings, tools)
+            reference = find_reference(args, teacher, self.encoder, tools)
+            self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
         outcome = make_outcome(args)
         preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
+        prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
@@ -140,7 +138,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
-        self._limit_turns(args.max_turn_tokens)
+        self._limit_turns(self.budget.first or args.max_completion_length)
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
@@ -229,7 +227,7 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             self.encoder,
             second_turns,
             tools=self.offered_tools,
-            max_completion=self.max_completion_length,
+            budget=self.budget,
         )
         self._batch.rollouts = rollouts
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
@@ -238,9 +236,8 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
         chats = [messages(one) for one in rollouts]
         calls = sum(one.trace.result.status != "no_call" for one in rollouts)
         failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
-        mask = [[int(written) for written in one.model_written] for one in rollouts]
         return (
-            mask,
+            [loss_mask(one) for one in rollouts],
             chats,
             [one.completion_ids for one in rollouts],
             logprobs,
@@ -257,8 +254,8 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             batch.measured = self._measure(batch.rollouts)
         rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, batch.rollouts, strict=True)]
         rewards: Tensor = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
-        batch.rewards = rewards
-        return rewards
+        batch.rewards = leave_out(rewards, batch.rollouts, self.accelerator)
+        return batch.rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         # The rows of a loss are some of a generation batch's, in another order.
@@ -297,21 +294,9 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
                 entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        target = self.model if model is None else model
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(target, PreTrainedModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
-        # does not translate the names: it finds no weight, warns, and trains on from the start.
-        dtype = str(target.dtype).removeprefix("torch.")
-        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
-        target.load_state_dict(saved.state_dict())
-
     def _add_shared_prefix(self) -> bool:
         """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
-        student = self.accelerator.unwrap_model(self.model)
-        student = student.get_base_model() if is_peft_model(student) else student
+        student = bare_model(self.accelerator.unwrap_model(self.model))
         reason = cannot_share(student.config)
         if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             reason = "packed rows are untested in training with sharded parameters (DeepSpeed, FSDP)"
@@ -348,12 +333,11 @@ class IAPOTrainer(PromptSaver, GRPOTrainer):
             "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
         }
 
-    def _limit_turns(self, tokens: int | None) -> None:
+    def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:
-            limits: dict[str, Any] = {"suppress_tokens": self.encoder.unwritable_ids}
-            self.generation_kwargs |= limits if tokens is None else limits | {"max_new_tokens": tokens}
+            self.generation_kwargs |= {"suppress_tokens": self.encoder.unwritable_ids, "max_new_tokens": tokens}
             self.generation_config.update(**self.generation_kwargs)
-        elif tokens is not None:
+        else:
             self.vllm_generation.max_completion_length = tokens
 
     @property

@@ -20,7 +20,7 @@ from iapo.endpoints import questions
 from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.grading.judge import LONGEST_ANSWER, Judge
 from iapo.grading.outcome import Outcome
-from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.records import Grading, Sample, Score, ToolResult, Trace
 
 pytestmark = pytest.mark.usefixtures("waits")
 
@@ -69,6 +69,26 @@ def test_only_wrong_answers_are_asked_about() -> None:
     assert scores[1].explanation == "differs from the gold answer three; a-judge says correct"
     assert scores[2].explanation == "differs from the gold answer three; a-judge says wrong"
     assert scores[3].explanation == "no final answer in the text"
+
+
+@pytest.mark.parametrize(("grading", "told"), [("chart", "at most 5%"), ("exact", "must be exact"), ("claim", "claim")])
+def test_the_judge_is_told_the_rules_of_the_data_set(grading: Grading, told: str) -> None:
+    one = trace("four")
+    one = dataclasses.replace(one, sample=dataclasses.replace(one.sample, grading=grading))
+    with serve(lambda request: WRONG) as server:
+        outcome(server).scores([one])
+    (request,) = server.requests
+    assert told in asked(request)["rules"]
+
+
+def test_rules_decide_who_is_asked_about() -> None:
+    """`36,469` is within 5% of `37935`: right where it was read off an axis, and asked about where off a cell."""
+    one = trace("36,469", ("37935",))
+    exact = dataclasses.replace(one, sample=dataclasses.replace(one.sample, grading="exact"))
+    with serve(lambda request: WRONG) as server:
+        scores = outcome(server).scores([one, exact])
+    assert [score.value for score in scores] == [1.0, 0.0]
+    assert len(server.requests) == 1
 
 
 def test_the_request() -> None:

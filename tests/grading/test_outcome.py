@@ -7,7 +7,8 @@ import time
 import pytest
 from PIL import Image
 
-from iapo.grading.outcome import extract_answer, grade, outcome_reward
+from iapo.grading.outcome import grade, outcome_reward
+from iapo.grading.text import extract_answer
 from iapo.records import Sample, ToolResult, Trace
 
 

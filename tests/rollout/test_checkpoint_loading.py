@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.rollout.loading import LoadSettings, load_settings, prefixed_names
+from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
 from iapo.rollout.policy import PACKAGED, Policy, find_checkpoint, load_policy, load_processor, resolve
 
 EMBEDDINGS = "model.embed_tokens.weight"
@@ -142,9 +142,9 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 
 
 def test_quantisation_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iapo.rollout.loading.find_spec", lambda name: None)
+    monkeypatch.setattr("iapo.rollout.load_settings.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install bitsandbytes"):
-        LoadSettings(load_in_4bit=True)
+        LoadSettings(load_in_4bit=True).check_packages()
 
 
 @pytest.mark.parametrize(

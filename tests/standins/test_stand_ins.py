@@ -15,8 +15,9 @@ from iapo.cli.main import main
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import load_policy, load_processor
 from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import find_prompt
 from iapo.standins.folder import make_stand_in
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of
 from iapo.standins.tokenizer import find_ranks, make_tokenizer
@@ -48,6 +49,25 @@ def test_the_full_shape_has_the_published_number_of_parameters(name: str, tmp_pa
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
     assert model.num_parameters() == PUBLISHED[name]
+
+
+def test_a_stand_in_is_asked_with_the_tools_prompt(folder: Path) -> None:
+    encoder = PromptEncoder(load_processor(str(folder)))
+    assert encoder.template == find_prompt("tools")
+    (sample,) = generate("vbar", 1, seed=0, split="test", size=800)
+    blocks = build_blocks(sample, template=encoder.template)
+    prompt = encoder.encode(blocks)
+    assert prompt.block_of == sorted(prompt.block_of)
+    assert set(prompt.block_of) == set(range(len(blocks)))
+    for index, block in enumerate(blocks):
+        ids = [token for token, of in zip(prompt.ids, prompt.block_of, strict=True) if of == index]
+        assert block.text in encoder.tokenizer.decode(ids)
+    # docs/prompts.md: less than half of what is usual for prompts that say as much.
+    assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 2050
+    # Qwen's marks of tool calls are tokens of their own, and are still there in a turn's text.
+    turn = '<tool_call>\n{"name": "focus_on_columns_with_mask", "arguments": {"names": ["A"]}}\n</tool_call>'
+    text, _ = encoder.offsets(encoder.tokenizer(turn)["input_ids"])
+    assert text == turn
 
 
 @pytest.mark.slow(20)

@@ -147,7 +147,7 @@ def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch:
 
     foreign.model.eval()
     monkeypatch.setattr(
-        "iapo.studies.attribute.load_policy", lambda name, **_: foreign if name == "it" else load_policy(name)
+        "iapo.studies.attribute.load_policy", lambda name, *_, **__: foreign if name == "it" else load_policy(name)
     )
     sample = chart_sample("vbar", 0, seed=0, size=112)
     call = "I look at it.\n" + ROWS.format(name=next(iter(sample.row_boxes)))

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,11 +95,12 @@ def test_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Points and the teacher's level are measured on the data, and the level once for runs that share it."""
     asked: list[tuple[str, list[str]]] = []
 
-    def observe(policy: str, samples: Any, plan: CaseStudyPlan, progress: Any) -> list[Any]:
-        asked.append((policy, [one.source for one in samples]))
+    def observe(policy: Any, samples: Any, plan: CaseStudyPlan, progress: Any) -> list[Any]:
+        asked.append((policy.name, [one.source for one in samples]))
         return []
 
-    monkeypatch.setattr(misuse, "load_policy", lambda name, device: name)
+    monkeypatch.setattr(misuse, "load_policy", lambda name, how: SimpleNamespace(name=name, processor=None))
+    monkeypatch.setattr(misuse, "see_alike", lambda processor, other, how: None)
     monkeypatch.setattr(misuse, "observe", observe)
     make("hbar", 3, tmp_path / "test.parquet", seed=0, size=112, split="test")
     runs = [saved_run(tmp_path / name, 5, steps=1) for name in ("a", "b")]

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from calls import call_text
 from rich.console import Console
+from transformers import PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
 
 from iapo.cli.main import main
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import read_result
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import ImageTextProcessor, load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
-from iapo.supervised.examples import ExampleMaker
+from iapo.rollout.template import find_prompt
+from iapo.supervised.examples import Collator, ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
+from iapo.supervised.trainer import learnt_tokens_alone
 from iapo.tools import TOOLS
+from iapo.training.batches import to_dataset
 
 COUNT = 12
 
@@ -55,6 +63,21 @@ def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
     return arguments, parse(trainer)
 
 
+def test_an_adapter_learns(transcripts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    policy = run(
+        *settings(transcripts, out, max_steps=3, use_peft=True, dtype="bfloat16", learning_rate=0.01), quiet=True
+    )
+    assert (policy / "adapter_model.safetensors").exists()
+    assert not (policy / "config.json").exists()
+    loaded = load_policy(str(policy))
+    start = load_policy("tiny-student").model.state_dict()
+    assert any(not weight.equal(start[name]) for name, weight in loaded.model.state_dict().items())
+    for wrong, message in (({"lora_r": 2}, "set use_peft"), ({"model_init_kwargs": {"a": 1}}, "set dtype")):
+        with pytest.raises(InputError, match=message):
+            settings(transcripts, out, **wrong)
+
+
 @pytest.mark.slow(15)
 def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -66,7 +89,18 @@ def test_it_learns_and_writes_a_policy(transcripts: Path, tmp_path: Path) -> Non
     manifest = read_result(out / "manifest.json", "supervised")
     assert manifest["data"]["train"]["transcripts"] == COUNT - 2
     assert manifest["data"]["held_out"]["transcripts"] == 2
-    load_policy(str(policy))
+    assert load_policy(str(policy)).template == prompt_of(str(out)) == find_prompt("tiny")
+
+
+@pytest.mark.slow(25)
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(transcripts: Path, tmp_path: Path) -> None:
+    whole = run(*settings(transcripts, tmp_path / "whole", save_strategy="steps", save_steps=2), quiet=True)
+    checkpoint = str(tmp_path / "whole" / "checkpoint-2")
+    rest = run(*settings(transcripts, tmp_path / "rest", resume_from_checkpoint=checkpoint), quiet=True)
+    first, second = (load_policy(str(one)).model.state_dict() for one in (whole, rest))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+    start = load_policy("tiny-student").model.state_dict()
+    assert any(not torch.equal(weight, start[name]) for name, weight in first.items())
 
 
 def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:
@@ -133,3 +167,21 @@ def test_too_few_transcripts_say_what_was_left_out(transcripts: Path, tmp_path: 
     with pytest.raises(InputError, match=r"12 transcript\(s\) are left to learn .* one step takes 16"):
         run(*settings(transcripts, tmp_path / "run", per_device_train_batch_size=16), quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_scoring_the_learnt_tokens_alone_changes_nothing(model: PreTrainedModel, processor: ImageTextProcessor) -> None:
+    charts = list(generate("vbar", 2, seed=3, split="sft"))
+    encoder = PromptEncoder(processor)
+    rows: list[Any] = [{**row, "turns": ["FINAL ANSWER: 3. TERMINATE"]} for row in to_dataset(charts)]
+    batch = Collator(ExampleMaker(encoder, TOOLS))(rows)
+    copied = copy.deepcopy(model)
+    add_fused_lm_head(copied, outputs=("log_probs",))
+    found = []
+    for alone in (False, True):
+        with learnt_tokens_alone() if alone else contextlib.nullcontext():
+            loss = copied(**batch, fused_lm_head=True).loss
+        loss.backward()
+        found.append((loss.item(), copied.get_output_embeddings().weight.grad.clone()))
+        copied.zero_grad()
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)

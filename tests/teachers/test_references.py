@@ -24,10 +24,12 @@ from transformers import PreTrainedModel
 from iapo.attribution.calls import RowCache
 from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
+from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.generation import make_generate
-from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
+from iapo.rollout.load_settings import LoadSettings
+from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy, load_processor
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -163,6 +165,7 @@ def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
         "method": "gradient",
         "steps": 1,
         "prompt": {"name": "tiny", "digest": find_prompt("tiny").digest},
+        "view": {"patch": 28, "min_pixels": 56 * 56, "max_pixels": 448 * 448},
     }
     assert found.settings == table.settings == wanted
     assert found.fingerprint == fingerprint(student.model, student.processor)
@@ -339,6 +342,24 @@ def test_other_attribution_settings(path: Path, encoder: PromptEncoder, name: st
     settings = dataclasses.replace(SETTINGS, teacher_table=str(path), **{name: value})
     with pytest.raises(ValueError, match=f"attribution_{name} .* but the run has {value!r}; set attribution_{name} to"):
         make_reference(settings, None, encoder)
+
+
+def test_images_that_the_teacher_saw_otherwise(path: Path, charts: list[Sample]) -> None:
+    """Limits count where they change how many tokens an image of the run has; charts have sides of 112 pixels."""
+
+    def reference(**limits: int) -> StoredCalls:
+        encoder = PromptEncoder(load_processor("tiny-student", LoadSettings(**limits), prompt="tiny"))
+        found = make_reference(dataclasses.replace(SETTINGS, teacher_table=str(path)), None, encoder)
+        assert isinstance(found, StoredCalls)
+        return found
+
+    assert len(reference(max_pixels=112 * 112).find(charts)) == len(charts)
+    with pytest.raises(
+        InputError, match=r"made with min_pixels 3136 and max_pixels 200704, but the student has .* 9000,"
+    ):
+        reference(max_pixels=9000).find(charts)
+    with pytest.raises(InputError, match="set min_pixels and max_pixels to the table's"):
+        reference(min_pixels=200 * 200).find(charts)
 
 
 def test_missing_rows_and_other_prompts(

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from iapo.rewards.presets import PRESETS
+from iapo.rollout.load_settings import LoadSettings
 from iapo.tiny.recipes import RECIPES
 from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
@@ -28,6 +29,19 @@ def test_the_source_says_what_the_class_has(holder: type[Any], settings: dict[st
     for name, setting in settings.items():
         found, meant = ({kind for kind in _members(one) if kind in known} for one in (setting.kind, hints[name]))
         assert found == meant, name
+
+
+@pytest.mark.parametrize("prefix", ["", "teacher_", "verifier_"])
+def test_every_model_has_the_loading_settings(prefix: str) -> None:
+    """But for its device, which is the training's, and what becomes of an adapter."""
+    known = {field.name: field for field in dataclasses.fields(LoadSettings)}
+    del known["device"], known["merge_adapter"]
+    holder = RunArguments if prefix == "" else IAPOConfig
+    hints, wanted = get_type_hints(holder), get_type_hints(LoadSettings)
+    found = {field.name.removeprefix(prefix): field for field in dataclasses.fields(holder)}
+    for name, field in known.items():
+        assert found[name].default == field.default, name
+        assert hints[prefix + name] == wanted[name], name
 
 
 def test_tables_are_read_from_their_source() -> None:
@@ -132,6 +146,7 @@ def test_wrong_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None
         ({"save_strategy": "sometimes"}, "sometimes"),
         ({"num_generations": 7}, "divisible|multiple|num_generations"),
         ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
+        ({"model_init_kwargs": {"dtype": "auto"}}, "set dtype, attn_implementation"),
         ({"reward": "elsewhere:mine"}, "reward: elsewhere cannot be imported"),
         ({"component_weights": {"execution": "much"}}, "component_weights has 'much'"),
     ],

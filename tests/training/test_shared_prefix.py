@@ -204,8 +204,18 @@ def test_calls_and_no_calls_together(
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        # With a task PEFT's wrapper names arguments that the model was not given.
+        {"task_type": "CAUSAL_LM"},
+        {"task_type": "CAUSAL_LM", "use_dora": True},
+        {"task_type": "CAUSAL_LM", "modules_to_save": ["merger"]},
+    ],
+)
 def test_peft_has_the_plain_gradient(
-    tmp_path: Path, either: Any, processor: Any, charts: list[Sample], checkpointing: bool
+    tmp_path: Path, either: Any, processor: Any, charts: list[Sample], more: dict[str, Any], checkpointing: bool
 ) -> None:
     found = []
     for share in (False, True):
@@ -218,13 +228,13 @@ def test_peft_has_the_plain_gradient(
             script=duplicated,
             share_prefix=share,
             beta=0.02,
-            peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False),
+            peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **more),
             gradient_checkpointing=checkpointing and share,
         )
         assert trainer._shares == share
         found.append(loss_and_gradient(trainer, charts))
     assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-5)
-    assert all("lora" in name for name in found[0][1])
+    assert all("lora" in name or "modules_to_save" in name for name in found[0][1])
     assert relative(found[0][1], found[1][1]) < 1e-5
 
 

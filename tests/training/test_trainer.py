@@ -85,7 +85,8 @@ def test_upstream_seams_are_as_expected() -> None:
         ],
         "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
     }
-    assert set(expected) == set(SEAMS)
+    # The last one is overridden in iapo.training.policies.
+    assert set(expected) == {*SEAMS, "_load_from_checkpoint"}
     for name, parameters in expected.items():
         assert hasattr(GRPOTrainer, name), (
             f"TRL no longer has GRPOTrainer.{name}, which iapo.training.trainer overrides"
@@ -257,14 +258,6 @@ def test_batch_without_any_edit(tmp_path: Path, model: Any, processor: Any, char
     assert output["num_images"] == [1, 1, 1, 1]
     assert output["mm_token_type_ids"].shape[1] == output["prompt_ids"].shape[1] + output["completion_ids"].shape[1]
     trainer.train()
-
-
-def test_edit_that_does_not_fit_is_left_out(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
-    trainer = scripted(tmp_path, model, processor, charts, max_completion_length=14)
-    output = batch(trainer, charts)
-    assert output["num_images"] == [1, 1, 1, 1]
-    assert [one.trace.turn_2 for one in trainer._batch.rollouts] == [None] * 4
-    assert output["completion_ids"].size(1) <= 14
 
 
 def test_three_steps_are_pinned(tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: list) -> None:

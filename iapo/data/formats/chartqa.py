@@ -63,6 +63,7 @@ def read(row: Row) -> Sample:
         question_type=asked_by,
         list_names=bool(boxes),
         flaws=tuple(flaws),
+        grading="chart",
     )
 
 

@@ -85,6 +85,8 @@ def _sample(
         kind="chart",
         source="charxiv",
         question_type=question_type,
+        # The benchmark's own rubric has numbers equal in value, whatever their notation.
+        grading="exact",
     )
 
 

@@ -10,7 +10,7 @@ from iapo.data.damage import RowError
 from iapo.data.fields import answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
-from iapo.records import Sample
+from iapo.records import GRADINGS, Grading, Sample
 
 NAME = "own"
 SHAPES = (("image", "question"),)
@@ -25,6 +25,7 @@ FIELDS = {
     "axis": "columns or rows: the axis along which the picture is cleanly divisible; null if both are or neither is",
     "question_type": "what is asked, a name of your own",
     "list_names": "true if the names cannot be read off the picture, so that prompts list them; false if not given",
+    "grading": f"the rules by which answers are graded: {', '.join(GRADINGS)}; plain if not given",
     "split": "the split that the line belongs to",
 }
 """The fields of a line and what they hold; the first three must be there."""
@@ -65,6 +66,7 @@ def read(row: Row) -> Sample:
         list_names=_flag(fields, "list_names"),
         # Filled by the boxes above.
         flaws=tuple(flaws),
+        grading=_grading(fields),
     )
 
 
@@ -73,6 +75,16 @@ def _choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> s
     if value is not None and value not in choices:
         raise RowError(f"the field {name!r} is {value!r}; use {' or '.join(choices)}")
     return value
+
+
+def _grading(fields: Mapping[str, Any]) -> Grading:
+    value = fields.get("grading")
+    for name in GRADINGS:
+        if value == name:
+            return name
+    if value is not None:
+        raise RowError(f"the field 'grading' is {value!r}; use {', '.join(GRADINGS[:-1])} or {GRADINGS[-1]}")
+    return "plain"
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool:

@@ -16,7 +16,7 @@ from iapo.data.pictures import encode_picture, read_picture
 from iapo.data.rows import Row
 from iapo.data.rows import read_rows as read_raw
 from iapo.errors import InputError
-from iapo.records import AXES, Box, Sample
+from iapo.records import AXES, GRADINGS, Box, Sample
 from iapo.storage import whole_file
 
 NAME = "iapo"
@@ -37,12 +37,14 @@ SCHEMA = pa.schema(
         ("question_type", pa.string()),
         ("list_names", pa.bool_()),
         ("flaws", pa.list_(pa.string())),
+        # Null where it is plain.
+        ("grading", pa.string()),
     ],
     metadata={"iapo": "samples 1"},
 )
 """The columns; boxes are in pixels."""
 
-NEEDED = tuple(name for name in SCHEMA.names if name != "flaws")
+NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading"))
 """Those that tell the format; files of earlier versions have no more."""
 
 
@@ -98,11 +100,13 @@ def read(row: Row) -> Sample:
         RowError: If the row is damaged.
     """
     fields = row.fields
-    axis, kind = fields.get("axis"), fields.get("kind")
+    axis, kind, grading = fields.get("axis"), fields.get("kind"), fields.get("grading") or "plain"
     if axis is not None and axis not in AXES:
         raise RowError(f"the field 'axis' is {axis!r}; use columns, rows or null")
     if kind not in ("chart", "table"):
         raise RowError(f"the field 'kind' is {kind!r}; use chart or table")
+    if grading not in GRADINGS:
+        raise RowError(f"the field 'grading' is {grading!r}; use one of {', '.join(GRADINGS)}")
     image = read_picture(fields.get("image"), row.folder)
     flaws = [str(flaw) for flaw in fields.get("flaws") or ()]
     return Sample(
@@ -118,6 +122,7 @@ def read(row: Row) -> Sample:
         question_type=fields.get("question_type") or "",
         list_names=bool(fields.get("list_names")),
         flaws=tuple(flaws),
+        grading=grading,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import JOINED, LISTED, answers_of, id_of, text_of
+from iapo.data.fields import JOINED, LISTED, answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Axis, Sample
@@ -87,6 +87,7 @@ def read_boxes(row: Row) -> Sample:
         source=f"refocus/{row.stem}",
         list_names=bool(columns or rows),
         flaws=tuple(flaws),
+        grading=table_grading(row.stem, sample_id, fields.get("figure_path")),
     )
 
 
@@ -112,6 +113,7 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
         # Its prompts list them.
         list_names=bool(columns or rows),
         flaws=tuple(flaws),
+        grading="chart",
     )
 
 

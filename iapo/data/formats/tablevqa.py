@@ -8,7 +8,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes, unique_names
 from iapo.data.damage import RowError
-from iapo.data.fields import LISTED, answers_of, id_of, text_of
+from iapo.data.fields import LISTED, answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import CELLS, Row
 from iapo.records import Box, Sample
@@ -43,6 +43,7 @@ def read(row: Row) -> Sample:
         source=f"tablevqa/{row.stem}",
         list_names=bool(columns or rows),
         flaws=tuple(flaws),
+        grading=table_grading(row.stem, fields.get("qa_id")),
     )
 
 

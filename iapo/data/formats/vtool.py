@@ -8,7 +8,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import answers_of, id_of, text_of
+from iapo.data.fields import answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Axis, Sample
@@ -54,6 +54,7 @@ def read(row: Row) -> Sample:
         # Its prompts list them.
         list_names=bool(columns or rows),
         flaws=tuple(flaws),
+        grading=table_grading(row.stem, sample_id, fields.get("figure_path")) if kind == "table" else "chart",
     )
 
 

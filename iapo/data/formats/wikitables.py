@@ -15,7 +15,7 @@ from iapo.data.damage import RowError
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
-from iapo.records import Box, Sample
+from iapo.records import Box, Grading, Sample
 
 TABFACT_NAME, WTQ_NAME = "tabfact", "wtq"
 WTQ_SHAPES = (("id", "utterance", "context", "targetValue"),)
@@ -43,6 +43,7 @@ def read_tabfact(row: Row) -> Sample:
         _find(row, f"data/all_csv/{table}", "all_csv/" + table),
         separator="#",
         source="tabfact",
+        grading="claim",
     )
 
 
@@ -58,7 +59,14 @@ def read_wtq(row: Row) -> Sample:
         raise RowError("the answer is missing: a part of the field 'targetValue' is empty")
     question, table = _plain(text_of(fields, "utterance")), text_of(fields, "context")
     return _sample(
-        row, id_of(fields, "id"), question, answers, _find(row, table), separator=",", source="wikitablequestions"
+        row,
+        id_of(fields, "id"),
+        question,
+        answers,
+        _find(row, table),
+        separator=",",
+        source="wikitablequestions",
+        grading="exact",
     )
 
 
@@ -82,7 +90,15 @@ def _find(row: Row, *paths: str) -> Path:
 
 
 def _sample(
-    row: Row, sample_id: str, question: str, answers: tuple[str, ...], path: Path, *, separator: str, source: str
+    row: Row,
+    sample_id: str,
+    question: str,
+    answers: tuple[str, ...],
+    path: Path,
+    *,
+    separator: str,
+    source: str,
+    grading: Grading,
 ) -> Sample:
     encoded, columns, rows, flaws = _drawn(path, separator)
     return Sample(
@@ -97,6 +113,7 @@ def _sample(
         # A name may bear a number that its header does not.
         list_names=True,
         flaws=flaws,
+        grading=grading,
     )
 
 

@@ -40,6 +40,38 @@ def test_tables_have_no_axis(tmp_path: Path):
         assert {(one.axis, one.kind) for one in loaded(LAYOUTS[name], tmp_path)} == {(None, "table")}
 
 
+@pytest.mark.parametrize(
+    ("name", "grading"),
+    [
+        *((name, "chart") for name in ("chartqa", "refocus-cot", "refocus-hub", "chartQA_v_bar_wbb", "vtool-json")),
+        *((name, "exact") for name in ("vwtq", "tablevqa_wbb", "vtool-table", "charxiv", "charxiv-subfigures")),
+        *((name, "plain") for name in ("own", "ours")),
+    ],
+)
+def test_formats_know_their_rules(name: str, grading: str, tmp_path: Path):
+    assert {one.grading for one in loaded(LAYOUTS[name], tmp_path)} == {grading}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "grading"),
+    [
+        ("vwtq", "vtabfact-00000-of-00001.parquet", "claim"),
+        ("vwtq", "fintabnetqa-00000-of-00001.parquet", "finance"),
+        ("vwtq", "vwtq_syn-00000-of-00001.parquet", "exact"),
+        ("tablevqa_wbb", "vtabfact_wbb.json", "claim"),
+        ("vtool-table", "tabfact_train.parquet", "claim"),
+    ],
+)
+def test_parts_of_tablevqa_have_rules_of_their_own(name: str, file: str, grading: str, tmp_path: Path):
+    assert {one.grading for one in loaded(LAYOUTS[name], tmp_path, file=file)} == {grading}
+
+
+def test_ids_tell_the_part_of_tablevqa_too(tmp_path: Path):
+    ids = iter(["2-17-2.html.csv_8", "DOV_2014_page_13.pdf149186_1", "nu-1740", *map(str, range(100))])
+    found = loaded(LAYOUTS["vwtq"], tmp_path, lambda row: row.update(qa_id=next(ids)), "test.parquet")
+    assert [one.grading for one in found[:3]] == ["claim", "finance", "exact"]
+
+
 def test_other_types_load_without_an_axis(tmp_path: Path):
     found = loaded(LAYOUTS["vtool-json"], tmp_path, lambda row: row["metadata"].update(type="line"))
     assert {(one.axis, one.kind, one.source) for one in found} == {(None, "chart", "vtool/line")}
@@ -166,6 +198,17 @@ def test_the_smallest_line_of_your_own(tmp_path: Path):
     assert (one.id, one.answers, one.kind, one.axis, one.source) == ("mine-1", ("4",), "chart", None, "own/mine")
     assert not one.column_boxes
     assert not one.row_boxes
+
+
+def test_the_rules_of_own_data(tmp_path: Path):
+    LAYOUTS["own"].make(tmp_path)
+    path = tmp_path / "mine.jsonl"
+    line = {"image": "pictures/1.png", "question": "?", "answer": 4}
+    path.write_text("\n".join(json.dumps({**line, "grading": name}) for name in ("chart", "plain", None, "strict")))
+    *samples, damage = load(path)
+    assert [one.grading for one in samples if isinstance(one, Sample)] == ["chart", "plain", "plain"]
+    assert isinstance(damage, Damage)
+    assert damage.reason == "the field 'grading' is 'strict'; use plain, chart, exact, finance or claim"
 
 
 def test_whether_names_are_listed(tmp_path: Path):

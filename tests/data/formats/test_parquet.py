@@ -128,3 +128,13 @@ def test_row_groups_have_a_size(tmp_path: Path):
     with pytest.raises(ValueError, match="row_group is 0; give at least 1"):
         write_rows(bars(), tmp_path / "x.parquet", row_group=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_rules_of_grading_are_kept_and_older_files_have_none(tmp_path: Path):
+    one, other = bars(1)[0], dataclasses.replace(bars(1)[0], id="b", grading="claim")
+    path = tmp_path / "set.parquet"
+    write_rows([one, other], path)
+    assert [sample.grading for sample in strict(load(path))] == ["plain", "claim"]
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["grading"]), path)
+    assert [sample.grading for sample in strict(load(path))] == ["plain", "plain"]

@@ -1,0 +1,83 @@
+"""Options that say how local models are loaded: those of `LoadSettings`, once for each model of a verb."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from iapo.rollout.load_settings import LoadSettings, check_view, load_settings
+
+_OWN = ("device", "merge_adapter")
+"""Settings that a verb names itself, or that follow from what it does."""
+
+
+def loading_options(*prefixes: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb the options of its models' loading; those that are given it gets by name, as `loading`.
+
+    Args:
+        prefixes: Before the options' names, one for each model: "" for the first, `teacher` for `--teacher-dtype`.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(verb, include_extras=True)
+        own = inspect.signature(verb).parameters
+        names = ["loading", *(name for name in own if name in ("json", "quiet"))]
+        options = [option for prefix in prefixes for option in _options(prefix)]
+        added = {option.name for option in options}
+
+        def with_options(**values: Any) -> None:
+            given = {name: values.pop(name) for name in added}
+            # A flag that is not given says nothing.
+            said = {name: value for name, value in given.items() if value is not None and value is not False}
+            verb(**values, loading=said)
+
+        first = [one.replace(annotation=hints[name]) for name, one in own.items() if name not in names]
+        last = [one.replace(annotation=hints[name]) for name, one in own.items() if name in names[1:]]
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*first, *options, *last)]
+        with_options.__name__, with_options.__doc__ = verb.__name__, verb.__doc__
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_options
+
+    return decorate
+
+
+def check_loading(given: Mapping[str, Any], device: str | None) -> None:
+    """Refuses settings of a student's and a teacher's loading that cannot be.
+
+    Args:
+        given: The settings by name.
+        device: Device of both.
+
+    Raises:
+        InputError: If so.
+    """
+    load_settings({**given, "device": device}).check_packages()
+    load_settings({**given, "teacher_device": device}, "teacher").check_packages()
+    check_view(given)
+
+
+def _options(prefix: str) -> list[inspect.Parameter]:
+    start, of = (f"{prefix}_", f"Of the {prefix}: ") if prefix else ("", "")
+    found = []
+    for one in dataclasses.fields(LoadSettings):
+        if one.name in _OWN:
+            continue
+        words = one.metadata["help"]
+        help_text = f"{of}{words[:1].lower()}{words[1:]}" if of else words
+        if isinstance(one.default, bool):
+            option = typer.Option(f"--{start}{one.name}".replace("_", "-"), help=help_text)
+            kind: Any = Annotated[bool, option]
+            default: Any = False
+        else:
+            kind = Annotated[(int if "int" in str(one.type) else str) | None, typer.Option(help=help_text)]
+            default = None
+        found.append(
+            inspect.Parameter(start + one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        )
+    return found

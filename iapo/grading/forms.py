@@ -1,0 +1,160 @@
+"""Ranges, ratios, ordinals and dates in answers (docs/grading.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from iapo.grading.numbers import LONGEST, Quantity, read_quantity
+from iapo.grading.rules import Rules
+from iapo.grading.units import Side, same_unit
+
+_NUMBER = r"[$€£¥]?(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?"
+_RANGE = re.compile(
+    rf"(?P<open>from |between )?(?P<start>{_NUMBER})(?P<unit>%| ?[^\W\d_]{{1,12}})??"
+    rf"(?P<joint> to |\s?-\s?| and )(?P<end>{_NUMBER})(?P<rest>\D.*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_RATIO = re.compile(
+    r"(?P<one>\d{1,7}(?:\.\d{1,6})?)(?P<joint>\s?[:/]\s?| to )(?P<other>\d{1,7}(?:\.\d{1,6})?)", re.ASCII
+)
+_PADDED = re.compile(r"0\d")
+_ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)
+_ORDINAL_WORDS = """
+first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth
+sixteenth seventeenth eighteenth nineteenth twentieth
+"""
+_ORDINALS = {word: number for number, word in enumerate(_ORDINAL_WORDS.split(), start=1)}
+_MONTH_NAMES = "january february march april may june july august september october november december"
+_MONTHS = {
+    short: number
+    for number, name in enumerate(_MONTH_NAMES.split(), start=1)
+    for short in (name, name[:3], *(("sept",) if number == 9 else ()))
+}
+_MONTH = r"(?P<month>[a-z]{3,9})\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?P<year>\d{4})"
+_DATES = [
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
+        rf"(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?",
+        rf"{_MONTH},? {_YEAR}",
+        # As WikiTableQuestions has it, xx for what is not said.
+        r"(?P<year>\d{4}|x{2,4})-(?P<number>\d{1,2})-(?P<day>\d{1,2}|xx)",
+    )
+]
+
+Date = tuple[int | None, int, int | None]
+"""Year, month, day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of numbers.
+
+    Attributes:
+        start: Its first number.
+        end: Its last one; of `2003-05` it is 2005.
+    """
+
+    start: Quantity
+    end: Quantity
+
+    def accepts(self, answer: Span, rules: Rules) -> bool:
+        """Returns whether an answer is right where this is the gold one: both ends are exact."""
+        gold, other = self.end, answer.end
+        if gold.unit and other.unit and not same_unit(gold.unit, other.unit):
+            return False
+        if gold.scale != other.scale and not (rules.free_scale and not gold.scale):
+            return False
+        mine = (self.start.value, gold.value.scaleb(-gold.scale))
+        return mine == (answer.start.value, other.value.scaleb(-other.scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`4:1`, `4 to 1` or `1/2`.
+
+    Attributes:
+        one: The number before the mark.
+        other: The number behind it.
+        slash: Whether it is written as a fraction.
+    """
+
+    one: Decimal
+    other: Decimal
+    slash: bool
+
+    def is_number(self, number: Quantity, rules: Rules) -> bool:
+        """Tells whether it has the value of a number: `1:2` is 0.5, and where there are ratios `4:1` is 4."""
+        if number.unit or number.scale:
+            return False
+        value = self.one / self.other
+        if number.whole:
+            return rules.ratios and not self.slash and self.other == 1 and value == number.value
+        digits = -int(number.value.as_tuple().exponent)
+        # 0.33 is 1:3.
+        room = max(Decimal(5).scaleb(-digits - 1) if digits > 1 else Decimal(0), Decimal(str(rules.tolerance)) * value)
+        return abs(value - number.value) <= room
+
+
+def read_span(text: str, side: Side) -> Span | None:
+    """Reads a range, `2003 to 2005`, `2003-2005` or `between 5 and 10%`; None where it is something else."""
+    found = _RANGE.fullmatch(text) if len(text) <= LONGEST else None
+    if found is None:
+        return None
+    opened = (found["open"] or "").strip().casefold()
+    if (opened == "between") != (found["joint"] == " and ") and found["joint"].strip() != "-":
+        return None
+    start = read_quantity(found["start"] + (found["unit"] or ""), side)
+    end = read_quantity(found["end"] + (found["rest"] or ""), side)
+    if start is None or end is None:
+        return None
+    if start.unit and end.unit and not same_unit(start.unit, end.unit):
+        return None
+    if start.scale:
+        # 5 million to 10 million is 5 to 10 million.
+        if start.scale != end.scale:
+            return None
+        start = Quantity(start.value.scaleb(-start.scale), start.unit, start.measured)
+    if len(found["end"]) == 2 and 1000 <= start.value < 2200 and end.value > start.value % 100 and not end.unit:
+        end = Quantity(start.value // 100 * 100 + end.value, "", measured=False)
+    return Span(start, Quantity(end.value, end.unit or start.unit, end.measured, end.scale))
+
+
+def read_ratio(text: str) -> Ratio | None:
+    """Reads a ratio or a fraction; None where it is something else, such as a time (`1:05`)."""
+    found = _RATIO.fullmatch(text) if len(text) <= LONGEST else None
+    if found is None or _PADDED.match(found["one"]) or _PADDED.match(found["other"]):
+        return None
+    one, other = Decimal(found["one"]), Decimal(found["other"])
+    return Ratio(one, other, "/" in found["joint"]) if one and other else None
+
+
+def read_ordinal(words: str) -> int | None:
+    """Reads `1st` or `first`."""
+    found = _ORDINAL.fullmatch(words)
+    if found is None:
+        return _ORDINALS.get(words)
+    number = int(found[1])
+    teen = number % 100 in (11, 12, 13)
+    return number if found[2] == ("th" if teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")) else None
+
+
+def read_date(words: str) -> Date | None:
+    """Reads a date with a month: `January 26, 1995`, `26 Jan 1995`, `1995-01-26`, `26 January`, `January 1995`."""
+    if len(words) > LONGEST:
+        return None
+    for pattern in _DATES:
+        found = pattern.fullmatch(words)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        month = int(parts["number"]) if parts.get("number") else _MONTHS.get(parts.get("month") or "")
+        day, year = (int(part) if part and part.isdigit() else None for part in (parts.get("day"), parts.get("year")))
+        if month is None or not 1 <= month <= 12 or (day is not None and not 1 <= day <= 31):
+            continue
+        return year, month, day
+    return None

@@ -1,0 +1,148 @@
+"""Yes and no, true and false, supported and refuted, with an explanation behind them or not (docs/grading.md)."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Literal
+
+_TRUTH = {"yes": True, "true": True, "no": False, "false": False}
+_CLAIM = {
+    **dict.fromkeys(("supported", "supports", "entailed", "entails", "correct", "accurate"), True),
+    **dict.fromkeys(
+        ("refuted", "refutes", "contradicted", "contradicts", "incorrect", "inaccurate", "untrue", "unsupported"), False
+    ),
+}
+_NOT = frozenset(
+    {"not", "isn't", "wasn't", "aren't", "weren't", "doesn't", "don't", "didn't", "can't", "cannot", "never"}
+)
+_DOUBTS = """
+but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends
+partially partly sometimes undetermined indeterminate sorry correction
+"""
+_DOUBT = frozenset(_DOUBTS.split())
+_CLAIM_DOUBT = _DOUBT | frozenset({"half", "mostly", "nearly", "almost", "neither", "nor", "might", "could", "either"})
+# Words behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
+_BEGINNINGS = """
+it it's they there the this that these those he she we i as since because its their both all each none only a an
+is are was were does did do has have had in according
+"""
+_OPENERS = frozenset(_BEGINNINGS.split())
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
+_STOPS = frozenset(".,:;!?-")
+_AUXILIARIES = "is are was were do does did has have had can will would should could"
+_AUXILIARY = frozenset(_AUXILIARIES.split())
+_LONGEST = 1000
+"""Characters; longer texts say neither."""
+
+
+def read_plain_truth(words: str) -> bool | None:
+    """Reads yes or no, also with words after a comma, colon or semicolon that do not say it again.
+
+    Args:
+        words: Text in lower case.
+    """
+    head, comma, rest = re.split(r"([,:;])", words, maxsplit=1) if re.match(r"\w+[,:;]", words) else (words, "", "")
+    if comma and not {"not", *_TRUTH}.isdisjoint(re.findall(r"\w+", rest)):
+        return None
+    return _TRUTH.get(head)
+
+
+def read_truth(text: str) -> bool | None:
+    """Reads yes or no, bare or with an explanation that does not take it back.
+
+    Args:
+        text: Text in lower case, with its punctuation.
+    """
+    words = _words(text)
+    said = _TRUTH.get(words[0]) if words else None
+    if said is None:
+        return None
+    rest = words[1:]
+    if not [word for word in rest if word not in _STOPS]:
+        return None if "?" in rest else said
+    if rest[0] in _STOPS:
+        # No. 5, no-hitter.
+        if re.match(r"\w+(?:\.\s*\d|-\w)", text):
+            return None
+    elif rest[0] not in _OPENERS:
+        return None
+    return None if _takes_back(rest, said) else said
+
+
+def read_claim(text: str) -> bool | None:
+    """Reads what a text says of a claim: every word that judges it must say the same.
+
+    Args:
+        text: Text in lower case, with its punctuation.
+    """
+    words = _words(text)
+    if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words):
+        return None
+    if words[0] in ("yes", "no"):
+        return read_truth(text) if _all_judged(words[1:]) <= {_TRUTH[words[0]]} else None
+    said = _all_judged(words)
+    return said.pop() if len(said) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text) if len(text) <= _LONGEST else []
+
+
+def _is_asked(words: list[str]) -> bool:
+    """Tells whether it is left open: `true or not`, `whether it is true`, a question mark."""
+    pairs = set(itertools.pairwise(words))
+    asked = {("or", "not"), ("not", "sure"), ("may", "be"), ("not", "certain")}
+    return not {"?", "whether", "if", "unless"}.isdisjoint(words) or not asked.isdisjoint(pairs)
+
+
+def _all_judged(words: list[str]) -> set[bool]:
+    """Returns what words say of a claim; both where one of them is unclear."""
+    said = [_judged(words, place) for place in range(len(words))]
+    return {True, False} if "unclear" in said else {one for one in said if isinstance(one, bool)}
+
+
+def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
+    """Returns what the word at a place says of the claim, `not` before it heeded; None if it judges nothing."""
+    word = words[place]
+    said = {"true": True, "false": False, **_CLAIM}.get(word)
+    if said is None:
+        return None
+    clause = list(itertools.takewhile(lambda one: one not in _STOPS, reversed(words[:place])))
+    # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
+    if not _NOT.isdisjoint(clause[3:]):
+        return "unclear"
+    return said if _NOT.isdisjoint(clause) else not said
+
+
+def _takes_back(rest: list[str], said: bool) -> bool:
+    """Tells whether an explanation says the opposite, or doubts."""
+    if not _DOUBT.isdisjoint(rest) or "?" in rest:
+        return True
+    if rest[0] in ("or", "and") or (rest[0] in _STOPS and rest[1:2] and rest[1] in ("or", "not")):
+        return True
+    for place, word in enumerate(rest):
+        behind = rest[place + 1] if place + 1 < len(rest) else "."
+        denied = _denied(rest, place)
+        if word in ("true", "false", "correct", "incorrect", "wrong", "untrue"):
+            # "not true" is a no, "not false" a yes.
+            means = (word in ("true", "correct")) != denied
+            if means != said and (word not in ("correct", "wrong", "incorrect") or behind in _STOPS):
+                return True
+        elif word == "yes" and not said:
+            return True
+        elif word == "no" and said and (behind in _STOPS or behind in _OPENERS):
+            # "no country is larger" denies something else.
+            return True
+        # "Yes, it is not." and "No, it is." end with the opposite.
+        elif behind in _STOPS and place and rest[place - 1] not in _STOPS:
+            if said and (word == "not" or word.endswith("n't")):
+                return True
+            if not said and word in _AUXILIARY and not denied:
+                return True
+    return False
+
+
+def _denied(words: list[str], place: int) -> bool:
+    before = words[max(0, place - 3) : place]
+    return any(word in _NOT or word.endswith("n't") for word in before)

@@ -1,0 +1,221 @@
+"""Scales and units behind a number: which there are, and when two units are the same (docs/grading.md)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Side = Literal["gold", "answer"]
+
+_SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "mio": 6, "billion": 9, "bn": 9, "trillion": 12, "tn": 12}
+_MORE_SCALES = _SCALES | {
+    **{"hundred": 2, "lakh": 5, "crore": 7, "mln": 6, "mil": 6, "mrd": 9},
+    **{"thousands": 3, "millions": 6, "billions": 9, "trillions": 12},
+}
+_CAPITAL_SCALES = {"K": 3, "M": 6, "B": 9}
+
+_UNIT_NAMES = {
+    "%": "% percent percentage pct per_cent",
+    "$": "$ us$ usd dollar dollars us_dollar us_dollars",
+    "€": "€ eur euro euros",
+    "£": "£ gbp",
+    "¥": "¥ jpy yen",
+    "cny": "cny rmb yuan",
+    "₹": "₹ inr rs rupee rupees",
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "cm": "cm centimeter centimeters centimetre centimetres",
+    "m": "m meter meters metre metres",
+    "km": "km kilometer kilometers kilometre kilometres",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "mi": "mi mile miles",
+    "m^2": "m^2 m2 sq_m square_meters square_metres",
+    "km^2": "km^2 km2 sq_km square_kilometers square_kilometres",
+    "mg": "mg milligram milligrams",
+    "g": "g gram grams",
+    "kg": "kg kilogram kilograms",
+    "t": "t ton tons tonne tonnes",
+    "lb": "lb lbs pound pounds",
+    "ml": "ml milliliter milliliters millilitre millilitres",
+    "l": "l liter liters litre litres",
+    "s": "s sec secs second seconds",
+    "min": "min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "year years yr yrs",
+    "°": "° degree degrees",
+    "°c": "°c degrees_celsius",
+    "°f": "°f degrees_fahrenheit",
+    "kwh": "kwh",
+    "mwh": "mwh",
+    "gwh": "gwh",
+    "twh": "twh",
+    "mb": "mb",
+    "gb": "gb",
+    "tb": "tb",
+    "km/h": "km/h kmh kph",
+    "mph": "mph",
+    "m/s": "m/s",
+}
+_MORE_NAMES = {
+    "%": "percents percentage_point percentage_points",
+    "$": "united_states_dollar united_states_dollars american_dollars",
+    "£": "british_pound british_pounds pound_sterling pounds_sterling",
+    # Money or weight.
+    "pounds": "pound pounds",
+    "ca$": "c$ ca$ cad canadian_dollar canadian_dollars",
+    "au$": "a$ au$ aud australian_dollar australian_dollars",
+    "nz$": "nz$ nzd new_zealand_dollar new_zealand_dollars",
+    "hk$": "hk$ hkd hong_kong_dollar hong_kong_dollars",
+    "sg$": "s$ sg$ sgd singapore_dollar singapore_dollars",
+    "r$": "r$ brl brazilian_real brazilian_reais",
+    "chf": "chf swiss_franc swiss_francs",
+    "nok": "nok norwegian_krone norwegian_kroner",
+    "sek": "sek swedish_krona swedish_kronor",
+    "dkk": "dkk danish_krone danish_kroner",
+    "mxn": "mxn mexican_peso mexican_pesos",
+    "₩": "₩ krw won south_korean_won",
+    "rub": "rub ruble rubles russian_rubles",
+    "zar": "zar rand south_african_rand",
+    "₹": "indian_rupee indian_rupees",
+    "¥": "japanese_yen",
+    "cny": "chinese_yuan",
+    "t": "metric_ton metric_tons metric_tonne metric_tonnes",
+    "ft^2": "ft^2 ft2 sq_ft square_foot square_feet",
+    "mi^2": "mi^2 sq_mi square_mile square_miles",
+    "year": "years_old",
+}
+
+
+def _by_name(names: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", " "): unit for unit, spellings in names.items() for name in spellings.split()}
+
+
+_UNITS = _by_name(_UNIT_NAMES)
+_MORE_UNITS = _UNITS | _by_name(_MORE_NAMES)
+_KNOWN = frozenset(_MORE_UNITS.values())
+_MONEY = (
+    "$",
+    "€",
+    "£",
+    "¥",
+    "cny",
+    "₹",
+    "pounds",
+    "ca$",
+    "au$",
+    "nz$",
+    "hk$",
+    "sg$",
+    "r$",
+    "chf",
+    "nok",
+    "sek",
+    "dkk",
+    "mxn",
+    "₩",
+    "rub",
+    "zar",
+)
+COUNTED = {"day", "week", "month", "year"}
+"""Units in which one counts; a whole number of them is exact."""
+
+_WORD = re.compile(r"[^\W\d_][\w/^'-]*")
+# What makes another number, several candidates, a condition or a doubt of it.
+_NO_UNITS = """
+or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most
+about around between except without instead maybe perhaps possibly probably approximately only in on at from for with
+since before after onward onwards later earlier ago bc bce ad ce am pm half halves quarter quarters third thirds
+fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three
+four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds
+lakh crore is are was were wrong incorrect false true yes unsure unknown unclear january february march april may june
+july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
+"""
+_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})
+_LONGEST_UNIT = 40
+"""Characters."""
+
+
+def read_currency(text: str, *, wide: bool) -> str | None:
+    """Returns the unit of a sign or code before a number, or None."""
+    return (_MORE_UNITS if wide else _UNITS).get(text.casefold())
+
+
+def read_rest(
+    text: str, side: Side | None = None, *, money: bool = False, decade: bool = False
+) -> tuple[int, str] | None:
+    """Reads what follows a number's digits.
+
+    Args:
+        text: The text, with the space that is between it and the digits.
+        side: Who wrote it, where unknown words are units too, if there is that space; None where only the known units
+            are.
+        money: Whether a sign of a currency stands before the digits: then `m` is a million.
+        decade: Whether the digits may be a year: then `1990s` are no seconds.
+
+    Returns:
+        A power of ten and a unit, empty without one; None where the text is neither.
+    """
+    words = text.removesuffix(".").split()
+    scale = 0
+    if words:
+        scales = _MORE_SCALES if side else _SCALES
+        # 5M is five million, 5 m are five metres.
+        power = _CAPITAL_SCALES.get(words[0]) or scales.get(words[0].casefold())
+        if side and money and words[0] == "m":
+            power = 6
+        if power is not None:
+            scale, words = power, words[1:]
+    if not words:
+        return scale, ""
+    if side is not None and text == "s" and decade:
+        return None
+    if side is None:
+        unit = _UNITS.get(" ".join(words).casefold())
+    else:
+        unit = _any_unit(" ".join(words), side, apart=scale > 0 or text[0] == " ", scaled=scale > 0)
+    return None if unit is None else (scale, unit)
+
+
+def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None:
+    """Reads a known unit, or words that can be one."""
+    # U.S. dollars are US dollars.
+    known = _MORE_UNITS.get(text.casefold().replace(".", ""))
+    if known is not None:
+        return known
+    if len(text) > _LONGEST_UNIT or not apart:
+        return None
+    # A gold answer with a capital behind a number is a name, such as that of a band.
+    if side == "gold" and not scaled and text != text.casefold():
+        return None
+    words = text.casefold().replace(".", "").split()
+    if (
+        words[:1] in ([], ["of"])
+        or not all(_WORD.fullmatch(word) for word in words)
+        or not _NOT_IN_UNITS.isdisjoint(words)
+    ):
+        return None
+    # 5 dollars per barrel, 5 tons of rice: what is known keeps its one name.
+    for joint in ("per", "of"):
+        if joint in words:
+            head = _MORE_UNITS.get(" ".join(words[: words.index(joint)]).replace(".", ""))
+            if head is not None:
+                return " ".join([head, *words[words.index(joint) :]])
+    return " ".join(words).removesuffix("s")
+
+
+def is_known(unit: str) -> bool:
+    """Tells whether a unit is one of the known ones, and not mere words behind a number."""
+    return unit in _KNOWN
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Tells whether two units are the same, or one of them says only more about it (`tons`, `tons of rice`)."""
+    if one == other or {one, other} in ({"pounds", "£"}, {"pounds", "lb"}):
+        return True
+    short, long = sorted((one, other), key=len)
+    if long.startswith((f"{short} of ", f"{short} per ") if short in _MONEY else f"{short} of "):
+        return True
+    return not is_known(short) and not is_known(long) and long.endswith(f" {short}") and "per" not in long.split()

@@ -1,0 +1,238 @@
+"""One answer, read: as yes or no, a number, a range, a ratio, a date, or words; and when two are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio, read_span
+from iapo.grading.numbers import Quantity, read_quantity
+from iapo.grading.rules import Rules
+from iapo.grading.truth import read_claim, read_plain_truth, read_truth
+from iapo.grading.units import Side, is_known
+
+_DOT = re.compile(r"\.(?!\d)")
+_ARTICLE = re.compile(r"^(?:the|an|a) ")
+_LABEL = re.compile(r"\(([^\W\d_]{1,3})\)")
+_MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
+_CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
+_LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d"})
+_NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
+_TELLING = frozenset(
+    {
+        "or",
+        "not",
+        "no",
+        "yes",
+        "true",
+        "false",
+        "and",
+        "but",
+        "maybe",
+        "perhaps",
+        "wrong",
+        "incorrect",
+        "than",
+        "to",
+        "vs",
+    }
+)
+_LONGEST = 1000
+"""Characters; a longer text has no note and no form but its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One answer, read.
+
+    Attributes:
+        key: Equal for answers that are equal without any tolerance, units aside.
+        quantity: The number, where it is one.
+        truth: Yes or no, where it says so.
+        span: The range, where it is one.
+        ratio: The ratio or the fraction, where it is one.
+        ordinal: The place in an order, where it is one.
+        words: One spelling of the text, equal for answers that are equal whatever they mean; empty in plain reading.
+    """
+
+    key: str
+    quantity: Quantity | None = None
+    truth: bool | None = None
+    span: Span | None = None
+    ratio: Ratio | None = None
+    ordinal: int | None = None
+    words: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Equal for answers that are the same item of a list."""
+        return self.key if self.quantity is None else f"{self.key} {self.quantity.unit}"
+
+    def accepts(self, answer: Value, rules: Rules) -> bool:
+        """Returns whether an answer is right where this is the gold one."""
+        if self.words and self.words == answer.words:
+            return True
+        if self.quantity is not None and answer.quantity is not None:
+            return self.quantity.accepts(answer.quantity, rules)
+        if self.key == answer.key:
+            return True
+        if self.span is not None and answer.span is not None:
+            return self.span.accepts(answer.span, rules)
+        if self.ratio is not None and answer.ratio is not None:
+            return (self.ratio.one, self.ratio.other, self.ratio.slash) == (
+                answer.ratio.one,
+                answer.ratio.other,
+                answer.ratio.slash,
+            )
+        if self.ratio is not None and answer.quantity is not None:
+            return self.ratio.is_number(answer.quantity, rules)
+        if self.quantity is not None and answer.ratio is not None:
+            return answer.ratio.is_number(self.quantity, rules)
+        if self.ordinal is not None and answer.quantity is not None:
+            return answer.quantity.value == self.ordinal and not answer.quantity.unit
+        return False
+
+
+class Alternatives:
+    """A gold answer or a part of the model's, read with and without the note behind it.
+
+    Args:
+        text: The text, cleaned.
+        rules: The data set's rules.
+        side: Who wrote it.
+    """
+
+    __slots__ = ("bare", "full")
+
+    def __init__(self, text: str, rules: Rules, side: Side) -> None:
+        self.full = read_value(text, rules, side)
+        self.bare: Value | None = None
+        if rules.wide and (side == "gold" or rules.sets):
+            base = _without_note(text, side)
+            self.bare = None if base is None else read_value(base, rules, side)
+
+    def accepts(self, answer: Alternatives, rules: Rules) -> bool:
+        """Returns whether an answer is right where this is the gold one; two notes must agree."""
+        if self.full.accepts(answer.full, rules):
+            return True
+        if self.bare is not None and self.bare.accepts(answer.full, rules):
+            return True
+        # "Yes (no)" is no yes.
+        return answer.bare is not None and self.full.truth is None and self.full.accepts(answer.bare, rules)
+
+
+def keep_distinct(golds: Iterable[Alternatives]) -> list[Alternatives]:
+    """Returns the gold answers, the note kept where only notes tell two of them apart."""
+    golds = list(golds)
+    said = Counter(one.bare.identity for one in golds if one.bare is not None)
+    said.update(one.full.identity for one in golds)
+    for gold in golds:
+        if gold.bare is not None and said[gold.bare.identity] > 1:
+            gold.bare = None
+    return golds
+
+
+def read_value(text: str, rules: Rules, side: Side) -> Value:
+    """Reads one answer.
+
+    Args:
+        text: The text, cleaned.
+        rules: The data set's rules.
+        side: Who wrote it.
+    """
+    wide = rules.wide and len(text) <= _LONGEST
+    text = _unquoted(_without_marks(text) or text if wide else text)
+    return _wide(text, rules, side) if wide else _plain(text)
+
+
+def _unquoted(text: str) -> str:
+    return text.strip("\"' ").removesuffix(".").rstrip("\"',; ")
+
+
+def _plain(text: str) -> Value:
+    quantity = read_quantity(text)
+    if quantity is not None:
+        return _number(quantity)
+    words = _DOT.sub("", text.casefold()).replace(" & ", " and ")
+    words = " ".join(_ARTICLE.sub("", " ".join(words.split())).split())
+    truth = read_plain_truth(words)
+    return Value(f"text {words}") if truth is None else Value(f"truth {truth}", truth=truth)
+
+
+def _wide(text: str, rules: Rules, side: Side) -> Value:
+    text = _without_marks(text) or text
+    said = text.casefold()
+    words = _words(said)
+    truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said)
+    if truth is not None:
+        return Value(f"truth {truth}", truth=truth, words=words)
+    quantity = read_quantity(text, side)
+    named = rules.sets and side == "answer"
+    if quantity is not None and not (named and _is_named(text, quantity)):
+        return dataclasses.replace(_number(quantity), words=words)
+    if (date := read_date(words)) is not None:
+        return Value(f"date {date}", words=words)
+    if (ordinal := read_ordinal(words)) is not None:
+        return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
+    span = read_span(text, side)
+    if span is not None and named and _is_named(text, span.end):
+        span = None
+    return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words)
+
+
+def _is_named(text: str, quantity: Quantity) -> bool:
+    """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
+    head = quantity.unit.split(" per ")[0].split(" of ")[0]
+    return bool(head) and not is_known(head) and not text.endswith("s")
+
+
+def _number(quantity: Quantity) -> Value:
+    return Value(f"number {quantity.value.normalize():f}", quantity)
+
+
+def _words(text: str) -> str:
+    """Returns one spelling of a text in lower case: diacritics, articles, dots and the kinds of `and` left out."""
+    folded = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) != "Mn")
+    words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
+    words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
+    words = _ARTICLE.sub("", words)
+    if label := _LABEL.fullmatch(words):
+        return label[1]
+    return words or text
+
+
+def _without_marks(text: str) -> str:
+    """Leaves out the marks of footnotes behind a text: stars, daggers, `[1]`; `#` only behind a word."""
+    while text:
+        bare = text.rstrip(_MARKS + " ")
+        if bare.endswith("]") and (place := bare.rfind("[")) > 0 and _CITATION.fullmatch(bare[place:]):
+            bare = bare[:place].rstrip()
+        if bare.endswith("#") and bare[-5:-1].isalpha() and len(bare) > 4:
+            bare = bare[:-1]
+        if bare == text:
+            break
+        text = bare
+    return text
+
+
+def _without_note(text: str, side: Side) -> str | None:
+    """Returns a text without the note in brackets behind it, or None where there is none.
+
+    A note of the model's must be words, so that it cannot hold another answer.
+    """
+    if len(text) > _LONGEST:
+        return None
+    text = _without_marks(_unquoted(_without_marks(text)))
+    place = text.rfind(" (")
+    if not text.endswith(")") or place <= 0:
+        return None
+    note = text[place + 2 : -1]
+    if "(" in note or ")" in note or not note.strip():
+        return None
+    if side == "answer" and (not _NOTE.fullmatch(note) or not _TELLING.isdisjoint(note.casefold().split())):
+        return None
+    return text[:place].rstrip() or None

@@ -1,0 +1,73 @@
+"""The settings of a training as a plan reads them: those given, and the defaults as their classes declare them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iapo.errors import InputError
+from iapo.training import settings
+
+# Of another branch of settings, where these are not declared yet.
+_OTHERS: dict[str, Any] = {"lora_r": 16, "bnb_4bit_quant_type": "nf4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Settings by name.
+
+    Attributes:
+        values: Values that were given.
+    """
+
+    values: Mapping[str, Any]
+
+    def get(self, name: str) -> Any:
+        """Returns a setting, or its declared default; None where there is neither."""
+        if self.values.get(name) is not None:
+            return self.values[name]
+        return declared_default(name)
+
+    def number(self, name: str) -> int:
+        """Returns a setting that counts something.
+
+        Raises:
+            InputError: If it is below 1.
+        """
+        value = self.get(name)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is {value!r}; give at least 1")
+        return value
+
+    def replace(self, **changes: Any) -> Given:
+        """Returns the settings with some changed."""
+        return Given({**self.values, **changes})
+
+
+def declared_default(name: str) -> Any:
+    """Returns the default of a setting as its class declares it; None where it declares none that is a literal."""
+    known = settings.run_settings() | settings.trainer_settings()
+    if name not in known:
+        return _OTHERS.get(name)
+    try:
+        return ast.literal_eval(known[name].default)
+    except (ValueError, SyntaxError):
+        return None
+
+
+def read_given(config: str, changes: Sequence[str] = (), options: Sequence[str] = ()) -> Given:
+    """Reads a training's settings as `iapo train` does, without TRL and torch.
+
+    Args:
+        config: A YAML file, or the name of a packaged one.
+        changes: Words of a command line that win over it.
+        options: Further names that a mistyped setting may have meant.
+
+    Raises:
+        InputError: If the settings cannot be.
+    """
+    arguments, trainer = settings.check(config, changes, options=options)
+    return Given({**{one.name: getattr(arguments, one.name) for one in dataclasses.fields(arguments)}, **trainer})

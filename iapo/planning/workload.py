@@ -1,0 +1,173 @@
+"""How many tokens a training step has: the prompt, its image, the turns, and how many rows of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from iapo.data.synthetic import generate
+from iapo.errors import InputError
+from iapo.planning.given import Given
+from iapo.planning.shapes import Shape
+from iapo.rollout.load_settings import LoadSettings
+from iapo.rollout.policy import load_processor, prompt_of
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import DEFAULT
+from iapo.standins.shapes import PUBLISHED
+from iapo.tools import offered_tools
+
+CHART = (850, 600)
+"""Width and height of a usual chart in pixels, where the data do not tell."""
+
+OBSERVATION = 24
+"""Tokens of an observation beside its image, about; its words are the prompt template's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The tokens of one process's training step, as many as its settings allow.
+
+    Attributes:
+        block_of: The block of each prompt token, in order.
+        blocks: Number of blocks m.
+        image: Tokens of the prompt's image, and of the edited one.
+        patches: Patches of the image.
+        pixels: Pixels that the model sees of the image.
+        turn: Tokens of the first turn.
+        completion: Tokens of a whole completion: both turns, and the edited image between them.
+        rows: Rollouts that are generated at once.
+        generations: Rollouts of a prompt.
+        micro: Rollouts in one backward pass.
+    """
+
+    block_of: tuple[int, ...]
+    blocks: int
+    image: int
+    patches: int
+    pixels: int
+    turn: int
+    completion: int
+    rows: int
+    generations: int
+    micro: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of a prompt."""
+        return len(self.block_of)
+
+    @property
+    def prompts(self) -> int:
+        """Distinct prompts among the rows."""
+        return math.ceil(self.rows / self.generations)
+
+    def packed(self, rows: int, completion: int, shares: bool) -> int:
+        """Counts the tokens of rows that share their prompts, and nothing else."""
+        prompts = math.ceil(rows / self.generations) if shares else rows
+        return prompts * self.prompt + rows * completion
+
+
+def workload_of(
+    given: Given, shape: Shape, gpus: int, *, size: tuple[int, int] | None = None, text_tokens: int | None = None
+) -> Workload:
+    """Counts a training's tokens.
+
+    Args:
+        given: Settings.
+        shape: Shape of the student.
+        gpus: Number of processes.
+        size: Width and height of images in pixels; None is the synthetic images' size, else `CHART`.
+        text_tokens: Tokens of the prompt beside the image; None counts those of a prompt to a synthetic image with the
+            student's tokenizer, or by its characters where only `config.json` is there.
+
+    Raises:
+        InputError: If the rows cannot be in whole groups, or a number cannot be.
+    """
+    if size is None:
+        size = CHART if given.get("data") else (given.number("picture_size"),) * 2
+    block_of, blocks, patches = _prompt(given, shape, size, text_tokens)
+    merge = shape.config.vision_config.spatial_merge_size**2
+    micro = given.number("per_device_train_batch_size")
+    accumulation = given.number("gradient_accumulation_steps")
+    rows = micro * (given.get("steps_per_generation") or accumulation)
+    if given.get("generation_batch_size"):
+        rows = given.number("generation_batch_size") // gpus
+    generations = given.number("num_generations")
+    if rows * gpus % generations:
+        raise InputError(
+            f"{rows * gpus} rollouts are generated at once (per_device_train_batch_size, gradient_accumulation_steps "
+            f"and {gpus} GPUs), which are no whole groups of num_generations {generations}; change one of them"
+        )
+    longest = given.number("max_completion_length")
+    turn = min(longest, given.get("max_turn_tokens") or longest)
+    # What is written over both turns, and between them the observation with the edited image.
+    completion = min(longest, 2 * turn) + patches // merge + OBSERVATION
+    return Workload(
+        block_of=tuple(block_of),
+        blocks=blocks,
+        image=patches // merge,
+        patches=patches,
+        pixels=patches * shape.config.vision_config.patch_size**2,
+        turn=turn,
+        completion=completion,
+        rows=rows,
+        generations=generations,
+        micro=micro,
+    )
+
+
+def _prompt(
+    given: Given, shape: Shape, size: tuple[int, int], text_tokens: int | None
+) -> tuple[Sequence[int], int, int]:
+    """Returns the block of each prompt token, the number of blocks, and the patches of the image."""
+    families = given.get("families") or ["vbar"]
+    sample = next(iter(generate(families[0], 1, seed=0, size=112)))
+    sample = dataclasses.replace(sample, image=Image.new("RGB", size))
+    # What is planned for without its files is not asked of the hub, whose answers would come after minutes offline.
+    here = shape.name not in PUBLISHED
+    revision = given.get("model_revision")
+    template = prompt_of(shape.name, given.get("prompt") or (None if here else DEFAULT), revision)
+    blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
+    settings = LoadSettings(
+        model_revision=revision,
+        min_pixels=given.get("min_pixels"),
+        max_pixels=given.get("max_pixels"),
+    )
+    merge = shape.config.vision_config.spatial_merge_size**2
+    try:
+        encoder = PromptEncoder(load_processor(shape.name, settings), template) if here else None
+    except InputError:
+        encoder = None
+    if encoder is None:
+        patches = _patches(shape.config.vision_config, size, given)
+        lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // 4) for one in blocks]
+        block_of = [place for place, length in enumerate(lengths) for _ in range(length)]
+    else:
+        prompt = encoder.encode(blocks)
+        block_of, patches = list(prompt.block_of), encoder.image_token_counts([sample.image])[0] * merge
+    if text_tokens is not None:
+        texts = len(block_of) - patches // merge
+        counts = [block_of.count(place) for place in range(len(blocks))]
+        scaled = [
+            count if one.type == "image" else max(1, round(count * text_tokens / texts))
+            for one, count in zip(blocks, counts, strict=True)
+        ]
+        block_of = [place for place, count in enumerate(scaled) for _ in range(count)]
+    return block_of, len(blocks), patches
+
+
+def _patches(vision: Any, size: tuple[int, int], given: Given) -> int:
+    """Counts the patches of an image that keeps its sides as multiples of a token's, within the limits of pixels."""
+    unit = vision.patch_size * vision.spatial_merge_size
+    width, height = size
+    most = given.get("max_pixels")
+    if most is not None and width * height > most:
+        scale = math.sqrt(most / (width * height))
+        width, height = max(unit, math.floor(width * scale)), max(unit, math.floor(height * scale))
+    tokens = max(1, round(width / unit)) * max(1, round(height / unit))
+    return int(tokens * vision.spatial_merge_size**2)

@@ -1,0 +1,224 @@
+"""How long the parts of a rollout may be, and whether samples fit (docs/real-models.md, "The length of a rollout").
+
+Limits of turns count what the model writes. What it is shown, the prompt and the observation, counts towards the whole
+sequence alone: an edited image that took the place of the answer would make calling a tool the worse choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iapo.errors import InputError
+from iapo.records import Sample, ToolResult
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.tools import TOOLS, ToolDefinition
+
+_ENCODED = 16
+"""Longest prompts that are encoded in full: their cheap counts may be wrong by a token or two."""
+
+_SLACK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a rollout in tokens; None is no limit.
+
+    Attributes:
+        turn: Longest turn.
+        written: Most that the model writes over both turns.
+        sequence: Longest sequence: prompt, turn 1, observation with the edited image, turn 2.
+    """
+
+    turn: int | None = None
+    written: int | None = None
+    sequence: int | None = None
+
+    @property
+    def first(self) -> int | None:
+        """The longest first turn."""
+        return _least(self.turn, self.written)
+
+    @property
+    def both(self) -> int | None:
+        """The most that both turns may come to."""
+        return _least(None if self.turn is None else 2 * self.turn, self.written)
+
+    def second(self, first: int) -> int | None:
+        """Returns how long a second turn may be.
+
+        Args:
+            first: Tokens of the first turn.
+        """
+        return _least(self.turn, None if self.written is None else max(0, self.written - first))
+
+    def observation(self, prompt: int, first: int) -> int | None:
+        """Returns how long an observation may be, so that after it a second turn still has all its tokens.
+
+        Args:
+            prompt: Tokens of the prompt.
+            first: Tokens of the first turn.
+        """
+        return None if self.sequence is None else self.sequence - prompt - first - (self.second(first) or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What a rollout on a sample takes, in tokens; the cheap counts of `lengths` are exact to a token or two.
+
+    Attributes:
+        sample: The sample.
+        prompt: Tokens of its prompt.
+        image: Those of them that its image takes; an edited image of the same size takes as many.
+        observation: Tokens of the observation with such an image, 0 where no tool is offered.
+    """
+
+    sample: Sample
+    prompt: int
+    image: int
+    observation: int
+
+    def needed(self, budget: Budget) -> int:
+        """Returns the longest sequence that the limits of turns allow on this sample."""
+        turns = budget.both if self.observation else budget.first
+        return self.prompt + (turns or 1) + self.observation
+
+
+def context_length(config: Any) -> int:
+    """Returns how many tokens a model takes, from its configuration."""
+    return int(config.get_text_config().max_position_embeddings)
+
+
+def longest_sequence(given: int | None, context: int) -> int:
+    """Returns the longest sequence of a rollout: what is given, or what the model takes.
+
+    Args:
+        given: Setting `max_sequence_length`.
+        context: Number of tokens that the model takes.
+
+    Raises:
+        InputError: If more is given.
+    """
+    if given is not None and given > context:
+        raise InputError(f"max_sequence_length is {given}, but the model takes {context} tokens; give at most that")
+    return context if given is None else given
+
+
+def lengths(
+    samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
+) -> list[Length]:
+    """Counts what samples take, looking at the sizes of their images and not at pixels.
+
+    What prompts share is counted in one of them. 15,000 samples take seconds.
+
+    Args:
+        samples: The samples.
+        encoder: The model's encoder.
+        tools: The offered tools.
+
+    Raises:
+        InputError: If the processor cannot take an image of such a size.
+    """
+    if not samples:
+        return []
+    # A prompt has its image and its question for itself; all else is the same for all samples.
+    texts = [encoder.template.question_text(sample, with_tools=bool(tools)) for sample in samples]
+    counted = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    sizes = {sample.image.size: sample for sample in samples}
+    images = {size: image_tokens(sample, encoder) for size, sample in sizes.items()}
+    totals = [images[sample.image.size] + len(ids) for sample, ids in zip(samples, counted, strict=True)]
+    top = max(range(len(samples)), key=totals.__getitem__)
+    template = len(encoder.encode(build_blocks(samples[top], tools, encoder.template)).ids) - totals[top]
+    around = 0
+    if tools:
+        shown = ToolResult("edited", image=samples[top].image)
+        around = len(encoder.observation(shown, ended=False)) - images[samples[top].image.size]
+    return [
+        Length(sample, total + template, images[sample.image.size], around + images[sample.image.size] if tools else 0)
+        for sample, total in zip(samples, totals, strict=True)
+    ]
+
+
+def image_tokens(sample: Sample, encoder: PromptEncoder) -> int:
+    """Counts the tokens of a sample's image.
+
+    Raises:
+        InputError: If the processor cannot take an image of such a size.
+    """
+    try:
+        return encoder.image_token_counts((sample.image,))[0]
+    except InputError as error:
+        raise InputError(f"{named(sample)}: {error}") from error
+
+
+def check_lengths(
+    samples: Sequence[Sample],
+    encoder: PromptEncoder,
+    budget: Budget,
+    context: int,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+) -> None:
+    """Refuses samples on which a rollout may not fit.
+
+    Args:
+        samples: The samples.
+        encoder: The model's encoder.
+        budget: Limits of a rollout; without one of the sequence nothing is checked.
+        context: Number of tokens that the model takes.
+        tools: The offered tools.
+
+    Raises:
+        InputError: If one does not fit; the message names the one that needs most, and the numbers to set.
+    """
+    if budget.sequence is None or not samples:
+        return
+    found = lengths(samples, encoder, tools)
+    found.sort(key=lambda one: one.needed(budget), reverse=True)
+    most = found[0].needed(budget)
+    near = [one for one in found[:_ENCODED] if one.needed(budget) > most - _SLACK]
+    worst = max((exact(one, encoder, tools) for one in near), key=lambda one: one.needed(budget))
+    if worst.needed(budget) > budget.sequence:
+        raise InputError(too_long(worst, budget, context, encoder))
+
+
+def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> Length:
+    """Returns a length with its prompt encoded in full."""
+    prompt = len(encoder.encode(build_blocks(length.sample, tools, encoder.template)).ids)
+    return Length(length.sample, prompt, length.image, length.observation)
+
+
+def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncoder) -> str:
+    """Says of a sample on which a rollout does not fit what takes the room, and which numbers to set."""
+    needed, sequence = length.needed(budget), budget.sequence or context
+    size = "{} x {}".format(*length.sample.image.size)
+    turns = needed - length.prompt - length.observation
+    seen = f", {length.observation} of the observation with the edited image" if length.observation else ""
+    advice = []
+    if needed <= context:
+        advice.append(f"set max_sequence_length to {needed} or more (the model takes {context})")
+    pictures = 2 if length.observation else 1
+    room = (sequence - (needed - pictures * length.image)) // pictures
+    if room > 0:
+        processor = encoder.processor.image_processor
+        side = processor.patch_size * processor.merge_size
+        least = int(processor.size["shortest_edge"])
+        if room * side * side >= least:
+            advice.append(f"set max_pixels to {room * side * side} or less")
+    if needed - turns < sequence:
+        advice.append(f"have the turns take no more than {sequence - needed + turns} tokens together")
+    advice = advice or ["leave the sample out, or offer fewer tools"]
+    return (
+        f"{named(length.sample)}, with an image of {size} pixels, may need {needed} tokens ({length.prompt} of the "
+        f"prompt, {length.image} of them the image; {turns} of the turns{seen}), but a sequence has {sequence}; "
+        f"{', or '.join(advice)}"
+    )
+
+
+def named(sample: Sample) -> str:
+    """Names a sample in a message."""
+    return f"sample {sample.id!r} of {sample.source}" if sample.source else f"sample {sample.id!r}"
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,86 @@
+"""What `iapo export` does: a trained policy, its adapter added, as a folder of the published form."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from iapo.errors import InputError
+from iapo.rollout.load_settings import LoadSettings
+from iapo.rollout.loading import ADAPTER, adapter_base
+from iapo.rollout.policy import load_policy, resolve
+from iapo.rollout.wording import FILE
+
+
+def export(source: str, output: Path, dtype: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """Writes a policy as a checkpoint that opens without iapo and PEFT.
+
+    An adapter is added to its base in float32, so that the sum is rounded once, to the type that is written.
+
+    Args:
+        source: A run folder, whose trained policy is taken, the folder of a policy or an adapter, or a hub id.
+        output: The folder to write; it is made last, under this name whole or not at all.
+        dtype: Type of the written weights: `float32`, `bfloat16`, `float16`; None is the type of the policy's files, of
+            an adapter its base's.
+        revision: Branch, tag or commit of a hub id.
+
+    Returns:
+        The policy's `source`, its `base` (None where it is no adapter), `dtype` and number of `parameters`.
+
+    Raises:
+        InputError: If there is no such policy, the folder is taken, or an adapter makes weights that are no numbers.
+    """
+    path = find_policy(source)
+    if output.exists():
+        raise InputError(f"{output} already exists; choose another --output or remove it")
+    base = adapter_base(resolve(path), revision)
+    merged = base is not None
+    # A run's own prompt, where its policy brings none.
+    asked = next((str(one) for one in (Path(path), Path(source)) if (one / FILE).is_file()), None)
+    loading = LoadSettings(dtype="float32" if merged else "auto", model_revision=revision)
+    policy = load_policy(path, loading, prompt=asked)
+    model = policy.model
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        raise InputError(f"{path} has weights that are no finite numbers; export an earlier checkpoint")
+    wanted = dtype or (_type_of(resolve(base[0]), base[1]) if base is not None else str(model.dtype))
+    # Written down in config.json, too.
+    model.to(getattr(torch, wanted.removeprefix("torch.")))
+    part = output.with_name(output.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.save_pretrained(part)
+    policy.processor.save_pretrained(part)
+    part.rename(output)
+    return {
+        "source": path,
+        "base": None if base is None else base[0],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+    }
+
+
+def find_policy(source: str) -> str:
+    """Finds the policy of a run folder; another name is returned as it is.
+
+    Raises:
+        InputError: If the run has no trained policy yet.
+    """
+    folder = Path(source)
+    if (folder / "policy").is_dir():
+        return str(folder / "policy")
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", ADAPTER)):
+        checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda one: one.stat().st_mtime)
+        hint = f"; its last checkpoint is {checkpoints[-1]}" if checkpoints else ""
+        raise InputError(f"{source} holds no trained policy{hint or '; give a run folder, or the folder of a policy'}")
+    return source
+
+
+def _type_of(path: str, revision: str | None) -> str:
+    """Returns the type of a checkpoint's weights, as its configuration has it."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    return str(cast(Any, config).dtype or torch.float32)

@@ -1,0 +1,1 @@
+"""`iapo doctor`: what would go wrong in a training, found before hours are spent."""
