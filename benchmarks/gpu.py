@@ -40,6 +40,7 @@ def child(trained: str, method: str, student: str, teacher: str, options: argpar
         """A teacher's distributions as a table gives them: the same for every call."""
 
         per_sample = True
+
         def distributions(self, rollouts: Any) -> torch.Tensor:
             blocks = len(rollouts[0].prompt.block_names)
             return torch.full((len(rollouts), blocks), 1 / blocks)

@@ -107,6 +107,8 @@ class Sample:
         source: The data set, for example `synthetic/vbar`.
         question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
         list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
+        flaws: What was wrong with the boxes as they were read, and what became of it, a sentence each; empty for a
+            whole sample. A box that is no use is left out, and the sample stays.
         grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
 
     Raises:
@@ -124,6 +126,7 @@ class Sample:
     source: str = ""
     question_type: str = ""
     list_names: bool = False
+    flaws: tuple[str, ...] = ()
     grading: Grading = "plain"
 
     def __post_init__(self) -> None:
@@ -142,6 +145,8 @@ class Sample:
 
     def to_json(self, image_path: str | None = None) -> dict[str, Any]:
         """Returns a JSON-ready dict; the image is embedded as PNG unless `image_path` says where it lies."""
+        # Whole samples are written, and hashed, as they were before there were flaws.
+        flaws = {"flaws": list(self.flaws)} if self.flaws else {}
         return {
             "id": self.id,
             "image": _pack_image(self.image, image_path),
@@ -154,6 +159,7 @@ class Sample:
             "source": self.source,
             "question_type": self.question_type,
             "list_names": self.list_names,
+            **flaws,
             # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
             **({} if self.grading == "plain" else {"grading": self.grading}),
         }
@@ -185,6 +191,7 @@ class Sample:
             source=data["source"],
             question_type=data["question_type"],
             list_names=data.get("list_names", False),
+            flaws=tuple(data.get("flaws", ())),
             grading=data.get("grading", "plain"),
         )
 

@@ -138,24 +138,28 @@ class SetMeasures:
         data: SHA-256 of the set.
         measures: Measures by name.
         outcomes: Outcomes for each repeat each sample's outcome.
+        rows: Rows that the set has, by what became of them (`iapo.data.intake.Intake`); empty where all are samples as
+            they should be.
     """
 
     samples: int
     data: str
     measures: Mapping[str, Estimate]
     outcomes: Sequence[Sequence[float]]
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """Takes up what the file holds."""
-        own = ("samples", "data", "outcomes")
+        own = ("samples", "data", "outcomes", "rows")
         measures = {name: Estimate.from_json(value) for name, value in found.items() if name not in own}
         outcomes = found["outcomes"]
-        return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes)
+        return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes, found.get("rows", {}))
 
     def to_json(self) -> dict[str, Any]:
         measures = {name: dataclasses.asdict(estimate) for name, estimate in self.measures.items()}
-        return {"samples": self.samples, "data": self.data, **measures, "outcomes": self.outcomes}
+        rows = {"rows": dict(self.rows)} if self.rows else {}
+        return {"samples": self.samples, "data": self.data, **rows, **measures, "outcomes": self.outcomes}
 
 
 @dataclass(frozen=True, slots=True)

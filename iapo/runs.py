@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,12 +168,13 @@ class RunFolder:
         """Writes `evaluation.json`, as the readers of `iapo.results` take it up."""
         write_result(self.path / EVALUATION, evaluation_kind(evaluation), evaluation)
 
-    def quarantine(self, part: str) -> Callable[[Any], None]:
-        """Returns what keeps damaged rows of the data in `<part>.quarantine.jsonl`, a line each; no file without
-        damage.
+    def write_losses(self, part: str, damages: Sequence[Mapping[str, Any]], flaws: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the rows of the data that were left out to `<part>.quarantine.jsonl`, and those that were used without
+        some of their boxes to `<part>.flawed.jsonl`, a line each; no file where there are none.
         """
-        path = self.path / f"{part}.quarantine.jsonl"
-        return lambda damage: append_record(path, dataclasses.asdict(damage))
+        for name, records in (("quarantine", damages), ("flawed", flaws)):
+            if records:
+                write_records(self.path / f"{part}.{name}.jsonl", records)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads `metrics.jsonl`."""

@@ -26,7 +26,9 @@ def data_check(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """List what is wrong with a data set, row by row, and count what is in it; exit code 1 if a row is damaged."""
+    """List what is wrong with a data set, three rows of each kind, and count what is in it; exit code 1 if a row is
+    damaged.
+    """
     from iapo.data.check import check
 
     found = check(path, split=split, format=format)
@@ -54,6 +56,8 @@ def data_convert(
     say(f"{done.samples} samples in {out}")
     if done.quarantine is not None:
         say(f"{done.damaged} damaged rows, listed in {done.quarantine}")
+    if done.flawed:
+        say(f"{done.flawed} samples without some of their boxes; iapo data check {out} says why")
     if find_boxes:
         say(f"boxes found for {done.boxed} pictures without; none for {done.boxless.total()}")
         for reason, count in done.boxless.most_common():
@@ -71,13 +75,16 @@ def data_show(
     split: Split = None,
     format: Format = None,
     find_boxes: FindBoxes = False,
+    flawed: Annotated[
+        bool, typer.Option("--flawed", help="Doubtful rows alone: damaged ones, and those with a flaw in a box.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the first rows of a data set with their boxes, as an image and as an HTML page."""
+    """Draw the first rows of a data set with their boxes and flaws, as an image and as an HTML page."""
     from iapo.data.sheet import show
     from iapo.display.terminal import say
 
-    for file in show(path, out, count=count, split=split, format=format, find_boxes=find_boxes):
+    for file in show(path, out, count=count, split=split, format=format, find_boxes=find_boxes, flawed=flawed):
         say(str(file))
 
 

@@ -10,7 +10,7 @@ import typer
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
 from iapo.cli.loading import loading_options
-from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -46,6 +46,7 @@ def evaluate(
         typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the checkpoint's, or tools."),
     ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
+    data_damage: DataDamage = "strict",
     temperature: Annotated[
         float, typer.Option(callback=at_least(0), help="Temperature of the sampling; 0 is greedy.")
     ] = 0.0,
@@ -99,7 +100,9 @@ def evaluate(
     from rich.console import Console
 
     from iapo.display.tables import evaluation_table
+    from iapo.display.terminal import say
     from iapo.evaluation.run import evaluate_with_progress, make_plan
+    from iapo.evaluation.sets import loss_lines
     from iapo.results import stamp
 
     plan = make_plan(
@@ -125,7 +128,10 @@ def evaluate(
         length_parameter=length_parameter,
         concurrency=concurrency,
         timeout=timeout,
+        data_damage=data_damage,
     )
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
+    for line in loss_lines(found, str(out)):
+        say(line)
     write_json(json, stamp("test_sets", found.to_json()))

@@ -82,6 +82,16 @@ Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", callback=free, help="A file for the numbers of the table.")
 ]
 
+DataDamage = Annotated[
+    str,
+    typer.Option(
+        "--data-damage",
+        callback=one_of("strict", "quarantine"),
+        help="A damaged row, or a test set of another size than the paper's, is refused (strict), or left out and "
+        "counted (quarantine).",
+    ),
+]
+
 
 def write_json(path: Path | None, numbers: Any) -> None:
     """Writes the numbers of a verb's table, whole or not at all; nothing without a path."""

@@ -31,6 +31,14 @@ def study_misuse(
     ] = None,
     data: Annotated[str | None, typer.Option(help="File, folder or hub id; else the run's held-out data.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data or the synthetic images.")] = None,
+    data_damage: Annotated[
+        str | None,
+        typer.Option(
+            "--data-damage",
+            callback=one_of("strict", "quarantine"),
+            help="A damaged row is refused (strict), or left out and counted (quarantine); the run's own.",
+        ),
+    ] = None,
     families: Annotated[str | None, typer.Option(help="Synthetic families, with commas between.")] = None,
     teacher: Annotated[
         str | None, typer.Option(callback=checkpoint, help="Checkpoint of the teacher; the run's own.")
@@ -66,7 +74,7 @@ def study_misuse(
     from iapo.studies.misuse import study_misuse
 
     changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}
-    changes |= {"families": chosen, "temperature": temperature, "prompt": prompt}
+    changes |= {"data_damage": data_damage, "families": chosen, "temperature": temperature, "prompt": prompt}
     write_json(json, study_misuse(runs, out, changes, device=device, loading=loading))
 
 

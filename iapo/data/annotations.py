@@ -7,6 +7,8 @@ the empty places that a table of structs has for other rows' names.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,16 @@ _FRACTION = 2.0
 _FAR = 1e12
 
 
-def named_boxes(value: Any, names: Any, what: str, size: tuple[int, int]) -> dict[str, Box]:
+ALIKE = 0.25
+"""How far the width of a box with two edges in the wrong order may be from the others', as a share of theirs."""
+
+WRONG = 1 / 3
+"""Where two boxes and this share of all lie outside of the image, all of them are meant for another one."""
+
+
+def named_boxes(
+    value: Any, names: Any, what: str, size: tuple[int, int], flaws: list[str] | None = None
+) -> dict[str, Box]:
     """Reads the boxes of one axis.
 
     Args:
@@ -32,25 +43,84 @@ def named_boxes(value: Any, names: Any, what: str, size: tuple[int, int]) -> dic
         names: Their names, where they stand apart from the boxes.
         what: Noun for messages, `column` or `row`.
         size: Width and height of the image in pixels.
+        flaws: List to which a sentence is added for each box that is crossed, empty, not finite, outside of the image
+            or in other units than most; it is left out, or sorted where its edges are merely in the wrong order. None
+            refuses such boxes.
 
     Returns:
         The boxes by name, in pixels, cut off at the image's border; empty where there are none. A name that stands
         twice in a list gets a number: `2001`, `2001 (2)`.
 
     Raises:
-        RowError: If a box is no box, empty, outside of the image, or in other units than the rest.
+        RowError: If a box is no box at all, if the boxes as a whole are meant for another image or have no common
+            units, or if `flaws` is None and one of them has a flaw.
     """
     raw = _by_name(value, names, what)
-    boxes = {name: _numbers(box, name, what) for name, box in raw.items()}
+    every = {name: _numbers(box, name, what) for name, box in raw.items()}
+    found: dict[str, str] = {}
+    crossed = {name: box for name, box in every.items() if all(map(_finite, box)) and _empty(box)}
+    boxes = {name: box for name, box in every.items() if all(map(_finite, box)) and name not in crossed}
+    for name, box in every.items():
+        edge = next((edge for edge, number in zip(EDGES, box, strict=True) if not _finite(number)), None)
+        if edge is not None:
+            number = str(box[EDGES.index(edge)])[:20]
+            found[name] = f"{edge} of the box of {what} {name!r} is {number}; it must be finite"
     small = [name for name, box in boxes.items() if max(box) <= _FRACTION]
+    fractions = 2 * len(small) > len(boxes)
     if small and len(small) < len(boxes):
         other = next(name for name in boxes if name not in small)
-        raise RowError(
-            f"the {what} boxes mix units: {small[0]!r} has fractions of the picture's sides, {other!r} has pixels"
-        )
-    width, height = size
-    scale = (width, height, width, height) if small else (1, 1, 1, 1)
-    return {name: _inside(box, scale, name, what, size) for name, box in boxes.items()}
+        reason = f"the {what} boxes mix units: {small[0]!r} has fractions of the picture's sides, {other!r} has pixels"
+        if flaws is None or 2 * len(small) == len(boxes):
+            raise RowError(reason)
+        found |= {name: reason for name in boxes if (name in small) != fractions}
+    scale = (size[0], size[1], size[0], size[1]) if fractions else (1, 1, 1, 1)
+    good: dict[str, Box] = {}
+    outside: dict[str, str] = {}
+    for name, box in boxes.items():
+        if name not in found:
+            pixels = _scaled(box, scale)
+            if reason := _outside(pixels, box, name, what, size):
+                outside[name] = reason
+            else:
+                good[name] = _cut(pixels, size)
+    if len(outside) > 1 and len(outside) >= WRONG * len(boxes):
+        raise RowError(next(iter(outside.values())))
+    found |= outside
+    for name, box in crossed.items():
+        side = "width" if box[0] >= box[2] else "height"
+        found[name] = f"the box of {what} {name!r} has no {side}: {_shown(box)}"
+    if found and flaws is None:
+        raise RowError(found[next(name for name in every if name in found)])
+    mended: dict[str, Box] = {}
+    for name in (name for name in every if name in found):
+        mending = _scaled(_in_order(crossed[name]), scale) if name in crossed else None
+        in_order = mending is not None and not _outside(mending, mending, name, what, size) and _fits(mending, good)
+        if mending is not None and in_order:
+            mended[name] = _cut(mending, size)
+        if flaws is not None:
+            flaws.append(f"{found[name]}; {'its edges were put in order' if in_order else 'it is left out'}")
+    kept = {**good, **mended}
+    return {name: kept[name] for name in every if name in kept}
+
+
+def unique_names(texts: Sequence[str], what: str | None, taken: Sequence[str] = ()) -> list[str]:
+    """Returns names for columns or rows from their texts: a text that stands twice gets a number, as in `2001 (2)`, an
+    empty one becomes `column 2` or `row 2`.
+
+    Args:
+        texts: The texts.
+        what: `column` or `row`; None leaves an empty text as it is.
+        taken: Names that are given already.
+    """
+    names = list(taken)
+    for number, text in enumerate(texts, start=1):
+        name = unique = text if text or what is None else f"{what} {number}"
+        count = 1
+        while unique in names:
+            count += 1
+            unique = f"{name} ({count})"
+        names.append(unique)
+    return names[len(taken) :]
 
 
 def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
@@ -82,14 +152,7 @@ def _zipped(boxes: list[Any], names: Any, what: str) -> dict[str, Any]:
         raise RowError(f"the names of the {what} boxes are of type {type(names).__name__}; they must be a list")
     if len(names) != len(boxes):
         raise RowError(f"there are {len(names)} {what} names and {len(boxes)} {what} boxes; each needs the other")
-    named: dict[str, Any] = {}
-    for name, box in zip(map(str, names), boxes, strict=True):
-        unique, count = name, 1
-        while unique in named:
-            count += 1
-            unique = f"{name} ({count})"
-        named[unique] = box
-    return named
+    return dict(zip(unique_names(list(map(str, names)), None), boxes, strict=True))
 
 
 def _numbers(box: Any, name: str, what: str) -> Box:
@@ -103,24 +166,69 @@ def _numbers(box: Any, name: str, what: str) -> Box:
     if len(box) != 4:
         raise RowError(f"the box of {what} {name!r} has {len(box)} numbers; it must have 4: {', '.join(EDGES)}")
     for edge, number in zip(EDGES, box, strict=True):
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
+        # Nothing in the place of one edge is a number that is missing, and not another kind of data.
+        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
             raise RowError(f"{edge} of the box of {what} {name!r} is of type {type(number).__name__}, not a number")
-        # Compared and not converted, since an integer of JSON may be too long for a float.
-        if not -_FAR < number < _FAR:
-            raise RowError(f"{edge} of the box of {what} {name!r} is {str(number)[:20]}; it must be finite")
-    x1, y1, x2, y2 = (float(number) for number in box)
+    # An integer of JSON may be too long for a float.
+    x1, y1, x2, y2 = (
+        math.nan if number is None else float(number) if -_FAR < number < _FAR else number for number in box
+    )
     return x1, y1, x2, y2
 
 
-def _inside(box: Box, scale: Sequence[int], name: str, what: str, size: tuple[int, int]) -> Box:
-    shown = tuple(round(number, 4) for number in box)
+def _finite(number: float) -> bool:
+    return -_FAR < number < _FAR
+
+
+def _empty(box: Box) -> bool:
+    return box[0] >= box[2] or box[1] >= box[3]
+
+
+def _shown(box: Box) -> tuple[float, ...]:
+    return tuple(round(number, 4) for number in box)
+
+
+def _scaled(box: Box, scale: Sequence[int]) -> Box:
     x1, y1, x2, y2 = (number * factor for number, factor in zip(box, scale, strict=True))
-    if x1 >= x2 or y1 >= y2:
-        raise RowError(f"the box of {what} {name!r} has no {'width' if x1 >= x2 else 'height'}: {shown}")
+    return x1, y1, x2, y2
+
+
+def _in_order(box: Box) -> Box:
+    return min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3])
+
+
+def _outside(pixels: Box, box: Box, name: str, what: str, size: tuple[int, int]) -> str:
+    """Returns why a box lies outside of the image; empty where it lies inside."""
+    x1, y1, x2, y2 = pixels
     for low, high, length in ((x1, x2, size[0]), (y1, y2, size[1])):
         if low < -SPILL * length or high > (1 + SPILL) * length or low >= length or high <= 0:
-            raise RowError(
-                f"the box of {what} {name!r}, {shown}, lies outside of the picture of {size[0]} x {size[1]} pixels; "
-                "its boxes may be meant for another size or in other units"
+            return (
+                f"the box of {what} {name!r}, {_shown(box)}, lies outside of the picture of {size[0]} x {size[1]} "
+                "pixels; its boxes may be meant for another size or in other units"
             )
+    return ""
+
+
+def _cut(box: Box, size: tuple[int, int]) -> Box:
+    x1, y1, x2, y2 = box
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
+
+
+def _fits(box: Box, good: Mapping[str, Box]) -> bool:
+    """Tells whether a box is as wide and as high as the good ones, and none of them lies in its place."""
+    if not good or _empty(box):
+        return False
+    for low, high in ((0, 2), (1, 3)):
+        usual = statistics.median(other[high] - other[low] for other in good.values())
+        if abs(box[high] - box[low] - usual) > ALIKE * usual:
+            return False
+    return all(_shared(box, other) <= 0.5 for other in good.values())
+
+
+def _shared(box: Box, other: Box) -> float:
+    """Returns which share of a box lies in another one."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / ((box[2] - box[0]) * (box[3] - box[1]))

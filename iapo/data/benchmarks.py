@@ -26,8 +26,8 @@ class Benchmark:
         size: Its questions in the paper.
         kind: `chart` or `table`.
         axis: The right axis of its images, where they have one.
-        stems: Names, without ending, of the files that hold it; the first that a folder has is taken. Where a file
-            holds both sets of bars, those of the other axis are left out.
+        stems: Names, without ending, of the files that hold it, some with their folder's name; the first that a folder
+            has is taken. Where a file holds both sets of bars, those of the other axis are left out.
         hub: The hub id that has it, and the split there; None where none has.
     """
 
@@ -44,16 +44,17 @@ _TABLES = "terryoo/TableVQA-Bench"
 # Its test split has 826 questions, the 444 and the 382 of the two sets of bars.
 _CHARTS = ("VTOOL/Refocus_Chart", "test")
 
+# Files of VTool-R1 and of ReFocus that hold both sets of bars.
+_BOTH = ("test_full", "chartqa_vcot/test")
+
 _REFOCUS_SYN = ("table-vwtq_syn_wbb", "tablevqa-vwtq_syn_wbb", "vwtq_syn")
 
 _ALL = (
+    Benchmark("chartqa_h_bar", "ChartQA horizontal bars", 444, "chart", "rows", ("chartQA_h_bar_wbb", *_BOTH), _CHARTS),
     Benchmark(
-        "chartqa_h_bar", "ChartQA horizontal bars", 444, "chart", "rows", ("chartQA_h_bar_wbb", "test_full"), _CHARTS
+        "chartqa_v_bar", "ChartQA vertical bars", 382, "chart", "columns", ("chartQA_v_bar_wbb", *_BOTH), _CHARTS
     ),
-    Benchmark(
-        "chartqa_v_bar", "ChartQA vertical bars", 382, "chart", "columns", ("chartQA_v_bar_wbb", "test_full"), _CHARTS
-    ),
-    Benchmark("charxiv", "CharXiv", 143, "chart", None, ("charxiv-subfigures", "charxiv_subfigures")),
+    Benchmark("charxiv", "CharXiv", 143, "chart", None, ("charxiv-subfigures", "charxiv_subfigures", "reasoning_val")),
     Benchmark("vwtq", "VWTQ", 750, "table", None, ("tablevqa_wbb", "vwtq"), (_TABLES, "vwtq")),
     Benchmark("vwtq_syn", "VWTQ-Syn", 250, "table", None, _REFOCUS_SYN, (_TABLES, "vwtq_syn")),
     Benchmark("vtabfact", "VTabFact", 250, "table", None, ("tablevqa-vtabfact_wbb", "vtabfact"), (_TABLES, "vtabfact")),
@@ -128,7 +129,8 @@ def _locate(one: Benchmark, source: str | Path | None) -> tuple[str | Path, str 
         return path, None
     files = files_of(path)
     for stem in one.stems:
-        found = [file for file in files if stem_of(file.name).lower() == stem.lower()]
+        folder, _, name = stem.lower().rpartition("/")
+        found = [file for file in files if stem_of(file.name).lower() == name and folder in ("", file.parent.name)]
         if found:
             return (found[0], None) if len(found) == 1 else (path, stem)
     raise InputError(f"the folder {path} has no file of {one.title}; name it {' or '.join(one.stems)}, with its ending")
@@ -147,5 +149,5 @@ def _counted(one: Benchmark, items: Iterator[Sample | Damage], where: str, any_s
     if count != one.size and not any_size:
         raise InputError(
             f"{where} has {count} questions, and {one.title} has {one.size} in the paper, so that its scores cannot be "
-            "compared with the paper's; set any_size to accept that"
+            "compared with the paper's; set data_damage to quarantine, or any_size in Python, to accept that"
         )

@@ -1,8 +1,10 @@
-"""`iapo data check`: what is in a data set, and what is wrong with it, row by row."""
+"""`iapo data check`: what is in a data set, and what is wrong with it, reason by reason."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,14 @@ from rich.table import Table
 from iapo.data.files import expected_rows, files_of, split_of
 from iapo.data.loading import Damage, detect, load
 from iapo.display.terminal import plain, progress, say
+from iapo.records import Sample
+
+EXAMPLES = 3
+"""Rows that are shown of each kind of problem."""
+
+# What stands in quotes or brackets, or after `in` as a path.
+_OWN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\([^()]*\)|(?<= in )/\S+")
+_NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?|\bnan\b|\binf\b")
 
 
 @dataclass(slots=True)
@@ -25,6 +35,8 @@ class Counts:
         kinds: Samples by `chart` and `table`.
         axes: Samples by the axis along which they divide, `either` where both or neither is right.
         boxless: Samples without any box.
+        flawed: Samples of which a box was left out or mended; they load.
+        reasons: Rows by what is wrong with them, in words that do not depend on the row.
     """
 
     format: str
@@ -33,10 +45,12 @@ class Counts:
     kinds: Counter[str] = field(default_factory=Counter)
     axes: Counter[str] = field(default_factory=Counter)
     boxless: int = 0
+    flawed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 def check(source: str, *, split: str | None = None, format: str | None = None) -> dict[str, Counts]:
-    """Reads a data set to its end, prints each problem in a line of its own, then the counts.
+    """Reads a data set to its end, prints each kind of problem with its number and three examples, then the counts.
 
     Args:
         source: A file, a folder or a hub id.
@@ -53,18 +67,46 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
     for one in [split] if split is not None else _splits(source):
         counts = Counts(format or detect(source, split=one))
         items = load(source, split=one, format=format)
+        examples: dict[str, list[str]] = {}
         for item in progress(items, "checking", expected_rows(source, one)):
+            for reason, example in _problems(item):
+                counts.reasons[kind_of(reason)] += 1
+                examples.setdefault(kind_of(reason), []).append(example)
+                del examples[kind_of(reason)][EXAMPLES:]
             if isinstance(item, Damage):
                 counts.damaged += 1
-                say(plain(str(item)))
                 continue
+            counts.flawed += bool(item.flaws)
             counts.samples += 1
             counts.kinds[item.kind] += 1
             counts.axes[item.axis or "either"] += 1
             counts.boxless += not item.column_boxes and not item.row_boxes
         found[one or "all"] = counts
+        for line in _lines(counts.reasons, examples):
+            say(plain(line))
     Console().print(_table(source, found))
     return found
+
+
+def kind_of(reason: str) -> str:
+    """Returns a reason without what it says of one row: names, numbers and paths."""
+    return _NUMBER.sub("#", _OWN.sub("...", reason))
+
+
+def _problems(item: Sample | Damage) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with a row, and the same with the row's place."""
+    if isinstance(item, Damage):
+        yield item.reason, str(item)
+    else:
+        for flaw in item.flaws:
+            yield flaw, f"sample {item.id!r} is used: {flaw}"
+
+
+def _lines(reasons: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
+        if count > EXAMPLES:
+            yield f"{count:,} times: {reason}; for example"
+        yield from examples[reason]
 
 
 def _splits(source: str) -> list[str | None]:
@@ -77,15 +119,18 @@ def _splits(source: str) -> list[str | None]:
 
 def _table(source: str, found: dict[str, Counts]) -> Table:
     table = Table(title=plain(source, 60).replace("[", "\\["))
-    headings = ("split", "format", "samples", "damaged", "kind", "axis", "without boxes")
+    headings = ("split", "format", "samples", "damaged", "flawed", "kind", "axis", "without boxes")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in ("samples", "damaged", "without boxes") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("samples", "damaged", "flawed", "without boxes") else "left"
+        )
     for split, counts in found.items():
         table.add_row(
             plain(split).replace("[", "\\["),
             counts.format,
             f"{counts.samples:,}",
             f"{counts.damaged:,}",
+            f"{counts.flawed:,}",
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.kinds.items())),
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.axes.items())),
             f"{counts.boxless:,}",

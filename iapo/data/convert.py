@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Converted:
         samples: Rows written.
         damaged: Rows put aside.
         quarantine: The file that lists them; None where there are none.
+        flawed: Samples of which a box was left out or mended; their flaws are written with them.
         boxed: Samples that had no boxes and were given some.
         boxless: Number of samples that have no boxes even so, by the reason why none were found.
     """
@@ -35,6 +36,7 @@ class Converted:
     samples: int = 0
     damaged: int = 0
     quarantine: Path | None = None
+    flawed: int = 0
     boxed: int = 0
     boxless: Counter[str] = field(default_factory=Counter)
 
@@ -83,7 +85,7 @@ def convert(
         first = next(samples, None)
         if first is None:
             raise InputError(f"no row of {source} gives a sample; iapo data check {source} says why")
-        done.samples = write_rows(itertools.chain([first], samples), out)
+        done.samples = write_rows(_counted(itertools.chain([first], samples), done), out)
     if done.damaged:
         done.quarantine = aside
     return done
@@ -131,6 +133,12 @@ def _check_free(out: Path, *others: Path) -> None:
             raise InputError(f"{path} already exists; remove it or give another name")
         check_place(path)
     out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _counted(samples: Iterable[Sample], done: Converted) -> Iterator[Sample]:
+    for sample in samples:
+        done.flawed += bool(sample.flaws)
+        yield sample
 
 
 def _with_boxes(samples: Iterator[Sample], done: Converted) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iapo.data.layouts import nearest, question_files
 from iapo.data.rows import SUFFIXES, stem_of
 from iapo.errors import InputError
 
@@ -17,8 +18,13 @@ QUARANTINE = ".quarantine.jsonl"
 DAMAGED = ".damaged.jsonl"
 """How those end in which a conversion lists them; no data either."""
 
+FLAWED = ".flawed.jsonl"
+"""How those end in which a run lists the rows that it used without some of their boxes; no data either."""
+
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
 _SPLITS |= {"dev": "validation", "test": "test"}
+_WTQ = {"training": "train", "pristine-seen-tables": "validation", "pristine-unseen-tables": "test"}
+_APART = ("descriptive_", "random-split-", "training-before")
 
 
 def canonical(split: str) -> str:
@@ -29,9 +35,14 @@ def canonical(split: str) -> str:
 def split_of(path: Path) -> str:
     """Returns the split that a file's name tells, `train`, `validation` or `test`; else its name without ending.
 
-    For example `train` for `train_full.parquet` and `vwtq_syn` for `vwtq_syn-00000-of-00001.parquet`.
+    For example `train` for `train_full.parquet` and `vwtq_syn` for `vwtq_syn-00000-of-00001.parquet`. CharXiv's
+    descriptive questions and the random splits of WikiTableQuestions are sets of their own.
     """
     stem = stem_of(path.name)
+    if stem in _WTQ:
+        return _WTQ[stem]
+    if stem.startswith(_APART):
+        return stem
     found = {_SPLITS[word] for word in re.split(r"[-_. ]", stem) if word in _SPLITS}
     return found.pop() if len(found) == 1 else stem
 
@@ -39,22 +50,18 @@ def split_of(path: Path) -> str:
 def files_of(path: Path) -> list[Path]:
     """Returns the data files of a folder and the folders in it, in the order of their names; of a file, itself.
 
+    Of a known repository those with questions (`iapo.data.layouts`).
+
     Raises:
         InputError: If there is none.
     """
     if path.is_file():
         return [path]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in SUFFIXES
-        and file.is_file()
-        and not file.name.endswith((QUARANTINE, DAMAGED))
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.name not in ("dataset_info.json", "dataset_infos.json", "state.json")
-    )
+    found = [file for file in question_files(path) if not file.name.endswith((QUARANTINE, DAMAGED, FLAWED))]
     if not found:
-        raise InputError(f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}{nearest(path)}"
+        )
     return found
 
 

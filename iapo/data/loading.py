@@ -72,7 +72,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         return known.open_path(path, split)
     if path.exists():
         files = choose(path, split)
-        known = known or _detect_files(files)
+        known = known or _detect_files(files, alike=True)
         rows = (row for file in files for row in read_rows(file))
     else:
         columns, rows = open_hub(_hub_id(source), split)
@@ -80,16 +80,30 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     return _samples(rows, known, str(source), split)
 
 
-def _detect_files(files: list[Path]) -> Format:
-    reasons = []
+def _detect_files(files: list[Path], *, alike: bool = False) -> Format:
+    """Tells the format of the first file that tells one.
+
+    Args:
+        files: The files.
+        alike: Whether they are read as one, so that no other of them may tell another format.
+    """
+    reasons: list[InputError] = []
+    found: dict[str, tuple[Format, Path]] = {}
     for file in files:
         try:
-            columns = columns_of(file)
-        except ValueError as error:
+            one = format_of(columns_of(file), str(file))
+        except InputError as error:
             reasons.append(error)
-        else:
-            return format_of(columns, str(file))
-    raise reasons[0]
+            continue
+        found.setdefault(one.name, (one, file))
+        if not alike:
+            break
+    if not found:
+        raise reasons[0]
+    if len(found) > 1:
+        shown = ", ".join(f"{file} is {name}" for name, (_, file) in found.items())
+        raise InputError(f"one split has files of several formats: {shown}; give one of the files, or its folder")
+    return next(iter(found.values()))[0]
 
 
 def _hub_id(source: str | Path) -> str:

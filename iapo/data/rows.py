@@ -13,11 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iapo.data import repeated
 from iapo.data.damage import Damage
 from iapo.errors import InputError
 
-SUFFIXES = (".parquet", ".jsonl", ".json")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".tsv")
 """The kinds of files that hold rows."""
+
+CELLS = ".cells.json"
+"""How the names of files end that hold the boxes of a table's cells; they hold no rows."""
 
 SOLUTION_COLUMNS = frozenset(
     {"thoughts", "edited_image", "focus_areas_bbox", "focus_areas", "text_html_table", "text_markdown_table", "turns"}
@@ -64,6 +68,8 @@ def stem_of(file: str) -> str:
 def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
     """Yields the rows of a file in its order; a JSON file is held in memory, the others are not.
 
+    An entry of a JSON file that holds several questions (`iapo.data.repeated`) becomes as many rows of one number.
+
     Args:
         path: The file.
         solutions: Whether rows keep `SOLUTION_COLUMNS` and whole conversations.
@@ -71,7 +77,7 @@ def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
     Raises:
         InputError: If the file's name ends in none of `SUFFIXES`.
     """
-    readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json}
+    readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json, ".tsv": _read_tabs}
     if path.suffix not in readers:
         raise InputError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
     rows = readers[path.suffix](path, solutions)
@@ -221,6 +227,26 @@ def _read_lines(path: Path, solutions: bool) -> Iterator[Row | Damage]:
             yield row
 
 
+def _read_tabs(path: Path, solutions: bool) -> Iterator[Row | Damage]:
+    """Reads values between tabs, a line a row, below a line of their names."""
+    names: list[str] | None = None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                values = _text(line, number == 1).rstrip("\r\n").split("\t")
+            except UnicodeDecodeError as error:
+                reason = f"the line is not UTF-8: {error.reason} at byte {error.start}"
+                yield Damage(number, None, reason, path.name)
+                continue
+            if names is None:
+                names = values
+            elif len(values) != len(names):
+                reason = f"the line has {len(values)} values, and the first line {len(names)} names"
+                yield Damage(number, values[0] or None, reason, path.name)
+            else:
+                yield _row(number, dict(zip(names, values, strict=True)), path)
+
+
 def _read_json(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     try:
         value = json.loads(_text(path.read_bytes(), True), object_pairs_hook=_object)
@@ -232,7 +258,11 @@ def _read_json(path: Path, solutions: bool) -> Iterator[Row | Damage]:
         if isinstance(value, dict):
             pairs = value.pairs if isinstance(value, _Repeated) else list(value.items())
             for number, (key, fields) in enumerate(pairs, start=1):
-                yield _row(number, fields, path, key)
+                for row_key, row in repeated.rows_of(key, fields) or [(key, fields)]:
+                    if row is None:
+                        yield Damage(number, row_key, "the answer is missing: there are more questions", path.name)
+                    else:
+                        yield _row(number, row, path, row_key)
         elif isinstance(value, list):
             for number, fields in enumerate(value, start=1):
                 yield _row(number, fields, path)

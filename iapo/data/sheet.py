@@ -19,7 +19,8 @@ from iapo.records import Box, Sample, image_to_text, save_png
 from iapo.storage import write_text
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
-_CELL, _CAPTION, _GAP = 320, 48, 8
+_CELL, _CAPTION, _GAP = 320, 63, 8
+_FLAW = "#bb0000"
 _LARGEST = 800
 """Longer side of the images in the HTML file."""
 
@@ -33,7 +34,7 @@ text { font-size: 12px; }
 .column { stroke: COLUMN; } text.column { fill: COLUMN; stroke: none; }
 .row { stroke: ROW; } text.row { fill: ROW; stroke: none; }
 dt { color: #666; float: left; margin-right: .5rem; } dd { margin: 0; }
-.damage { border-color: #b00; }
+.damage { border-color: #b00; } .flaw { color: #b00; }
 """.replace("COLUMN", _COLUMN).replace("ROW", _ROW)
 
 
@@ -45,8 +46,9 @@ def show(
     split: str | None = None,
     format: str | None = None,
     find_boxes: bool = False,
+    flawed: bool = False,
 ) -> tuple[Path, Path]:
-    """Draws the first rows of a data set.
+    """Draws the first rows of a data set with their boxes, the names of these, and what was left out of them and why.
 
     Args:
         source: A file, a folder or a hub id.
@@ -55,6 +57,7 @@ def show(
         split: Split; None where there is one alone.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
         find_boxes: Whether images without boxes are searched for some.
+        flawed: Whether only doubtful rows are drawn: damaged ones, and those of which a box was left out or mended.
 
     Returns:
         The two files.
@@ -66,12 +69,15 @@ def show(
         raise InputError(f"the number of rows is {count}; give at least 1")
     # No larger than they are shown, so that many large images need little memory.
     items: list[Sample | Damage] = []
-    for item in itertools.islice(load(source, split=split, format=format), count):
+    rows = load(source, split=split, format=format)
+    if flawed:
+        rows = (item for item in rows if isinstance(item, Damage) or item.flaws)
+    for item in itertools.islice(rows, count):
         if isinstance(item, Sample) and find_boxes:
             item, _ = add_boxes(item)
         items.append(item if isinstance(item, Damage) else _shrunk(item))
     if not items:
-        raise InputError(f"{source} has no rows to show")
+        raise InputError(f"{source} has no {'doubtful rows' if flawed else 'rows'} to show")
     out.mkdir(parents=True, exist_ok=True)
     picture, page = out / "sheet.png", out / "sheet.html"
     save_png(contact_sheet(items), picture)
@@ -80,7 +86,9 @@ def show(
 
 
 def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
-    """Returns one image of all rows: each with its boxes (columns blue, rows orange), id, question and answers."""
+    """Returns one image of all rows: each with its boxes (columns blue, rows orange) and their names, its id, its
+    question, its answers, and in red what was left out.
+    """
     across = math.ceil(math.sqrt(len(items)))
     down = math.ceil(len(items) / across)
     step_x, step_y = _CELL + _GAP, _CELL + _CAPTION + _GAP
@@ -90,13 +98,16 @@ def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
     for place, item in enumerate(items):
         x, y = _GAP + place % across * step_x, _GAP + place // across * step_y
         if isinstance(item, Damage):
-            draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), outline="#bb0000")
+            draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), outline=_FLAW)
             lines = [f"row {item.row}: damaged", *_lines(plain(item.reason), font)]
         else:
             sheet.paste(_drawn(item), (x, y))
             lines = [item.id, item.question, " | ".join(item.answers)]
         for index, line in enumerate(lines[:3]):
             draw.text((x, y + _CELL + 2 + 15 * index), _fitting(plain(line, 200), font), fill="#222222", font=font)
+        if isinstance(item, Sample) and item.flaws:
+            text = f"{len(item.flaws)} flaw{'s' * (len(item.flaws) > 1)}: {item.flaws[0]}"
+            draw.text((x, y + _CELL + 47), _fitting(plain(text, 200), font), fill=_FLAW, font=font)
     return sheet
 
 
@@ -141,9 +152,17 @@ def _drawn(sample: Sample) -> Image.Image:
     cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
     cell.paste(picture, mask=picture.getchannel("A"))
     draw = ImageDraw.Draw(cell)
+    font = ImageFont.load_default(9)
     for boxes, colour in ((sample.row_boxes, _ROW), (sample.column_boxes, _COLUMN)):
-        for x1, y1, x2, y2 in boxes.values():
-            draw.rectangle((x1 * scale, y1 * scale, max(x1, x2) * scale, max(y1, y2) * scale), outline=colour)
+        for name, (x1, y1, x2, y2) in boxes.items():
+            left, top, right, bottom = x1 * scale, y1 * scale, x2 * scale, y2 * scale
+            draw.rectangle((left, top, right, bottom), outline=colour)
+            # In a strip of its own over the image, no wider than the box.
+            label = Image.new(
+                "RGB", (max(1, min(round(right - left) - 1, round(font.getlength(plain(name))) + 2)), 11), "white"
+            )
+            ImageDraw.Draw(label).text((1, 0), plain(name), fill=colour, font=font)
+            cell.paste(label, (round(left) + 1, round(top) + 1))
     return cell
 
 
@@ -174,6 +193,7 @@ def _sample_html(sample: Sample) -> str:
         "source": sample.source,
     }
     entries = "".join(f"<dt>{key}</dt><dd>{_escaped(value)}</dd>" for key, value in about.items() if value)
+    entries += "".join(f'<dt>flaw</dt><dd class="flaw">{_escaped(flaw)}</dd>' for flaw in sample.flaws)
     return (
         f'<article><svg viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
         f'href="data:image/png;base64,{image_to_text(sample.image)}"/>{"".join(shapes)}</svg><dl>{entries}</dl></article>'

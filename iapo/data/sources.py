@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iapo.data.benchmarks import BENCHMARKS, load_benchmark
-from iapo.data.damage import Damage, quarantine, strict
+from iapo.data.damage import Damage, quarantine
 from iapo.data.formats.known import FORMATS
 from iapo.data.loading import load
 from iapo.data.synthetic import SMALLEST, generate
@@ -113,15 +113,23 @@ def read_source(name: str, settings: SourceSettings, keep: Callable[[Damage], ob
         InputError: If there is no such source, it has not what the settings ask for, or a row of it is damaged and may
             not be left out.
     """
-    rows = open_source(name, settings)
-    samples = strict(rows) if keep is None else quarantine(rows, keep)
-    found = list(islice(samples, settings.count or None))
+    first: list[Damage] = []
+
+    def left_out(damage: Damage) -> None:
+        if keep is None:
+            raise InputError(f"{damage}; mend it, or set data_damage to quarantine to leave such rows out")
+        first[:] = first or [damage]
+        keep(damage)
+
+    rows = open_source(name, settings, any_size=keep is not None)
+    found = list(islice(quarantine(rows, left_out), settings.count or None))
     if not found:
-        raise InputError(f"{name!r} has no sample of the split {settings.split!r} that loads")
+        reason = f"; the first reason: {first[0]}" if first else ""
+        raise InputError(f"{name!r} has no sample of the split {settings.split!r} that loads{reason}")
     return found
 
 
-def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage]:
+def open_source(name: str, settings: SourceSettings, *, any_size: bool = False) -> Iterator[Sample | Damage]:
     """Opens a source, which may hold more than `settings.count` samples.
 
     Args:
@@ -130,6 +138,7 @@ def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage
             format and what is of it (`FORMAT@PATH`, with one of `FORMATS` or a reader of the user's own, such as
             `FILE.py:READER`).
         settings: Settings of its samples.
+        any_size: Whether a test set of the paper may have another number of questions than there.
 
     Raises:
         InputError: If there is no such source.
@@ -151,7 +160,7 @@ def open_source(name: str, settings: SourceSettings) -> Iterator[Sample | Damage
     if at and not Path(name).exists():
         # A format may bear the name of a test set, whose layout it knows a part of.
         if before in BENCHMARKS:
-            return load_benchmark(before, None if where == "hub" else where)
+            return load_benchmark(before, None if where == "hub" else where, any_size=any_size)
         if before not in FORMATS and not is_reference(before):
             known = ", ".join([*BENCHMARKS, *FORMATS])
             raise InputError(

@@ -113,7 +113,8 @@ def evaluation_table(evaluation: SetsEvaluation) -> Table:
     for heading in ("", "samples", *(MEASURES[key] for key in measures)):
         table.add_column(heading)
     for name, row in evaluation.sets.items():
-        table.add_row(name, str(row.samples), *(estimate_text(row.measures.get(key)) for key in measures))
+        samples = f"{row.samples} of {row.rows['expected']}" if row.rows else str(row.samples)
+        table.add_row(name, samples, *(estimate_text(row.measures.get(key)) for key in measures))
     if len(evaluation.sets) > 1:
         table.add_row("average", "", estimate_text(evaluation.average))
     return table

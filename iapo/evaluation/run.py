@@ -7,18 +7,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, read_source, split_list
+from iapo.data.sources import SourceSettings, split_list
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
 from iapo.errors import InputError
 from iapo.estimates import average
 from iapo.evaluation.local import EvaluationSettings, check_fit
 from iapo.evaluation.measures import summarize_repeats
+from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
@@ -50,6 +51,8 @@ class EvaluationPlan:
         endpoint: The endpoint, if the model is behind one; it generates as these settings say.
         concurrency: Samples under way at once at an endpoint.
         loading: Settings of a checkpoint's loading.
+        data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
+            not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
     """
 
     model: str
@@ -62,6 +65,7 @@ class EvaluationPlan:
     endpoint: EndpointSettings | None = None
     concurrency: int = 8
     loading: LoadSettings = field(default_factory=LoadSettings)
+    data_damage: Literal["strict", "quarantine"] = "strict"
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
@@ -102,6 +106,7 @@ def make_plan(
     concurrency: int,
     timeout: float,
     max_sequence_length: int | None = None,
+    data_damage: str = "strict",
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -135,6 +140,7 @@ def make_plan(
         endpoint=asked,
         concurrency=concurrency,
         loading=loading,
+        data_damage="quarantine" if data_damage == "quarantine" else "strict",
     )
 
 
@@ -172,13 +178,15 @@ def run_evaluation(
             into what the model takes.
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
     """
-    samples = {name: read_source(name, plan.source) for name in plan.sets}
+    sets = read_sets(plan.sets, plan.source, plan.data_damage)
+    samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}
     config = _check_folder(plan, hashes, out)
     solver = solver or _solver(plan, [sample for some in samples.values() for sample in some])
     folder = RunFolder(out)
     if not (out / MANIFEST).exists():
         folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
+    keep_losses(folder, sets)
     traces = _read(folder.path / TRACES, plan, samples)
     _cut(folder.path / TRACES, len(traces))
     progress(len(traces))
@@ -191,7 +199,7 @@ def run_evaluation(
             folder.append_traces([trace])
             traces.append(_without_edit(trace))
             progress(1)
-    evaluation = _evaluation(plan, samples, hashes, traces)
+    evaluation = _evaluation(plan, sets, hashes, traces)
     folder.write_evaluation(evaluation.to_json())
     return evaluation
 
@@ -261,7 +269,8 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     # Earlier versions knew one prompt.
     config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
-    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt")}
+    # How damage was treated shows in the data's hashes.
+    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
     return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
 
 
@@ -321,14 +330,15 @@ def _cut(path: Path, count: int) -> None:
 
 
 def _evaluation(
-    plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]], hashes: Mapping[str, str], traces: Sequence[Trace]
+    plan: EvaluationPlan, read: Mapping[str, ReadSet], hashes: Mapping[str, str], traces: Sequence[Trace]
 ) -> SetsEvaluation:
     sets: dict[str, SetMeasures] = {}
     start = 0
-    for name, some in samples.items():
+    for name, one in read.items():
+        some, rows = one.samples, one.intake.to_json()
         repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
         start += plan.repeats * len(some)
-        outcomes = [[trace.scores["outcome"].value for trace in one] for one in repeats]
-        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes)
+        outcomes = [[trace.scores["outcome"].value for trace in part] for part in repeats]
+        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes, rows)
     settings = hide_credentials(dataclasses.asdict(plan))
     return SetsEvaluation(plan.model, settings, sets, average([one.outcomes for one in sets.values()]))

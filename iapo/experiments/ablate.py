@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from iapo.display.terminal import say
 from iapo.experiments.ablations import Ablation, check_variants, read_ablation
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import table_one, text_table, write_table
-from iapo.experiments.trials import START, TEACHER, check_free, read_lists, run_trials
+from iapo.experiments.trials import START, TEACHER, check_free, losses, read_lists, run_trials
 from iapo.training.settings import Changes
 
 
@@ -37,6 +38,8 @@ def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *,
     console = Console()
     found = run_ablation(ablation, out, together=together)
     console.print(text_table(found))
+    for line in losses(out):
+        say(line)
     console.print(f"Table: {out}/ablation.txt, .csv, .tex, .json", soft_wrap=True)
     console.print(f"Next: iapo report {out} --open", soft_wrap=True)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from iapo.display.terminal import say
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import read_row, table_one, text_table, write_table
@@ -19,6 +20,7 @@ from iapo.experiments.trials import (
     TEACHER,
     Budget,
     Trial,
+    losses,
     once,
     read_lists,
     refuse_taken,
@@ -130,6 +132,8 @@ def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapp
     console = Console()
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))
+    for line in losses(out):
+        say(line)
     if steps := seconds_per_step(comparison.trials, comparison, out):
         console.print(
             "Seconds a step, loading included: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items())

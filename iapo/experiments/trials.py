@@ -16,7 +16,7 @@ from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
-from iapo.results import EVALUATION, read_result, write_result
+from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, read_result, write_result
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
@@ -169,6 +169,7 @@ def run_trials(
             top_p=settings.top_p,
             max_sequence_length=settings.max_sequence_length,
         ),
+        data_damage=arguments.data_damage,
         loading=placed(arguments.loading, device),
     )
     _remember(trials, budget, plan, out)
@@ -199,6 +200,16 @@ def run_trials(
         folders = [out / trial.name / f"seed-{seed}" / "evaluation" for seed in budget.seeds]
         rows[trial.name] = read_row(trial.name, folders, budget.seeds)
     return rows
+
+
+def losses(out: Path) -> list[str]:
+    """Returns a line for each test set of the trials that is not measured as a whole."""
+    from iapo.evaluation.sets import loss_lines
+
+    path = out / START / "evaluation" / EVALUATION
+    # All are measured on the same sets.
+    found = read_evaluation(path) if path.exists() else None
+    return list(loss_lines(found)) if isinstance(found, SetsEvaluation) else []
 
 
 def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict[str, float]:
@@ -257,8 +268,8 @@ def _read_comparison(path: Path) -> dict[str, Any]:
     found = read_result(path, "comparison")
     settings: Changes = found["settings"] if "settings" in found else found.pop("flags", ())
     trials = {name: typed(some) for name, some in found.get("trials", {}).items()}
-    # Earlier versions had no setting of the prompt.
-    plan = {"plan": {"prompt": None, **found["plan"]}} if "plan" in found else {}
+    # Earlier versions had no setting of the prompt, nor of damage.
+    plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"]}} if "plan" in found else {}
     return {**found, **plan, "settings": typed(settings or {}), "trials": trials}
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.attribution.calls import Attributor
 from iapo.attribution.settings import AttributionSettings
-from iapo.data.loading import quarantine, strict
-from iapo.data.sources import SourceSettings, open_source, source_names
+from iapo.data.intake import take_in_divisible
+from iapo.data.sources import SourceSettings, source_names
 from iapo.data.synthetic import generate
 from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
@@ -133,9 +133,8 @@ class CaseStudyPlan:
         if self.data is None:
             return list(islice(self._pictures(), self.samples))
         settings = SourceSettings(self.samples, self.seed, self.split, self.size, self.question_types)
-        rows = chain.from_iterable(open_source(name, settings) for name in source_names(self.data))
-        whole = quarantine(rows, lambda damage: None) if self.leave_out_damage else strict(rows)
-        found = list(islice((one for one in whole if one.axis is not None), self.samples))
+        damage = "quarantine" if self.leave_out_damage else "strict"
+        found = take_in_divisible(source_names(self.data), settings, damage)
         if not found:
             raise InputError(f"{self.data} has no picture of the split {self.split!r} with one right axis")
         return found

@@ -144,6 +144,8 @@ def plan_of(run: Run, changes: Mapping[str, Any]) -> CaseStudyPlan:
     if "temperature" in given:
         generation = dataclasses.replace(plan.generation, temperature=given.pop("temperature"))
         plan = dataclasses.replace(plan, generation=generation)
+    if "data_damage" in given:
+        given["leave_out_damage"] = given.pop("data_damage") == "quarantine"
     if "families" in given and plan.data is not None:
         given = {"split": "test", **given, "data": None}
     return dataclasses.replace(plan, **given)

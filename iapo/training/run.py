@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from iapo.attribution.settings import alignment_settings
+from iapo.data.intake import Intake, flaw_records
 from iapo.data.leakage import leaks
 from iapo.data.loading import Damage
 from iapo.data.pictures import reopen
@@ -114,6 +115,10 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     damages: dict[Part, list[Damage]] = {"train": [], "test": []}
     train_samples = run_samples(arguments, "train", damages["train"].append)
     test_samples = run_samples(arguments, "test", damages["test"].append)
+    read = {"train": (train_samples, damages["train"]), "test": (test_samples, damages["test"])}
+    rows = {part: intake for part, (some, lost) in read.items() if not (intake := Intake.of(some, lost)).whole}
+    for part, intake in rows.items():
+        logger.warning("%s data: %s", part, intake)
     shared = None if arguments.data is None else shared_pictures(train_samples, test_samples)
     if shared is not None and any(shared.values()):
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
@@ -148,12 +153,12 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             data={
                 "test": data_hash(map(_fresh, test_samples)),
                 **({} if shared is None else {"shared_pictures": shared}),
+                **({"rows": {part: intake.to_json() for part, intake in rows.items()}} if rows else {}),
             },
         )
         folder = trainer.keeper.open()
-        for part, some in damages.items():
-            for damage in some:
-                folder.quarantine(part)(damage)
+        for part, (some, lost) in read.items():
+            folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
         trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)

@@ -119,6 +119,8 @@ REFUSED = {
     "plan --config demo-iapo --model nobody": "no checkpoint 'nobody'",
     "plan --config demo-iapo --json file.txt": "file.txt already exists",
     # evaluate
+    "evaluate --model tiny-student --out out --data-damage ignore": "data_damage is 'ignore'",
+    "study misuse run --data-damage ignore": "data_damage is 'ignore'",
     "evaluate --model tiny-student --out out --dtype float8": "dtype is 'float8'; use one of auto",
     "evaluate --model tiny-student --out out --device gpu": "device is 'gpu'; use a name such as cpu",
     "evaluate --model tiny-student --out out --device cpu --device-map auto": "give one of them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -79,6 +80,68 @@ def test_names_that_stand_twice_get_numbers():
 )
 def test_a_little_over_the_border_is_cut_off(box: Any, cut: Any):
     assert named_boxes({"A": box}, None, "column", SIZE)["A"] == pytest.approx(cut)
+
+
+C, D = (110.0, 20.0, 150.0, 90.0), (160.0, 20.0, 200.0, 90.0)
+ALL = {"A": A, "B": B, "C": C, "D": D}
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((64, 20, 60, 90), r"'B' has no width: \(64"),
+        ((60, 20, 60, 90), "'B' has no width"),
+        ((100, 60, 60, 20), "'B' has no width"),
+        ((0, 0, 0, 0), "'B' has no width"),
+        # As wide as the others, and in the place of one of them.
+        ((150, 20, 110, 90), "'B' has no width"),
+        ((60, 20, 260, 90), "'B', .* lies outside of the picture of 200 x 100"),
+        ((0.3, 0.2, 0.5, 0.9), "mix units: 'B' has fractions"),
+        ((60, math.nan, 100, 90), "y1 of the box of column 'B' is nan"),
+        ((60, None, 100, 90), "y1 of the box of column 'B' is nan"),
+        ((60, 20, 10**400, 90), "x2 of the box of column 'B' is 1000"),
+    ],
+)
+def test_a_box_of_no_use_is_left_out_and_said(box: Any, reason: str):
+    flaws: list[str] = []
+    assert named_boxes({**ALL, "B": box}, None, "column", SIZE, flaws) == {"A": A, "C": C, "D": D}
+    (flaw,) = flaws
+    assert re.search(reason, flaw), flaw
+    assert flaw.endswith("; it is left out")
+
+
+@pytest.mark.parametrize("box", [(100, 20, 60, 90), (60, 90, 100, 20), (100, 90, 60, 20), (103, 20, 61, 90)])
+def test_edges_in_the_wrong_order_are_sorted_where_the_box_is_like_the_others(box: Any):
+    flaws: list[str] = []
+    boxes = named_boxes({**ALL, "B": box}, None, "column", SIZE, flaws)
+    assert list(boxes) == ["A", "B", "C", "D"]
+    assert boxes["B"] == pytest.approx(B, abs=3)
+    assert [flaw.endswith("; its edges were put in order") for flaw in flaws] == [True]
+
+
+def test_flaws_of_fractions():
+    value = {name: [x / (200, 100)[i % 2] for i, x in enumerate(box)] for name, box in ALL.items()}
+    value["B"][0], value["B"][2] = value["B"][2], value["B"][0]
+    value["C"] = [110, 20, 150, 90]
+    flaws: list[str] = []
+    boxes = named_boxes(value, None, "row", SIZE, flaws)
+    assert list(boxes) == ["A", "B", "D"]
+    assert boxes["B"] == pytest.approx(B)
+    assert len(flaws) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        # Two of four outside: the boxes are meant for a larger image, and the other two are wrong as well.
+        ({name: [2 * x for x in box] for name, box in ALL.items()}, "meant for another size"),
+        ({"A": A, "B": (0.3, 0.2, 0.5, 0.9)}, "mix units"),
+        ({**ALL, "B": "60,20,100,90"}, "is of type str"),
+    ],
+)
+def test_boxes_that_cannot_be_trusted_as_a_whole_cost_the_row(value: Any, reason: str):
+    with pytest.raises(RowError, match=reason):
+        named_boxes(value, None, "column", SIZE, [])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fixtures.harm import CASES, VICTIM, Kind, write_damaged
+from fixtures.harm import CASES, FLAWED, VICTIM, Kind, write_damaged
 from fixtures.layouts import LAYOUTS, LEAK, Layout, write_parquet
 
 from iapo.data.loading import FORMATS, Damage, detect, load, quarantine, strict
@@ -80,11 +80,39 @@ def test_damage_is_said_and_the_rest_loads(layout: Layout, kind: Kind, tmp_path:
         assert_same(one, made, layout)
 
 
+@pytest.mark.parametrize(("layout", "kind"), FLAWED, ids=[f"{layout.name}: {kind.name}" for layout, kind in FLAWED])
+def test_a_flawed_box_is_left_out_and_the_row_stays(layout: Layout, kind: Kind, tmp_path: Path):
+    path, _ = write_damaged(layout, kind, tmp_path)
+    samples = list(strict(load(path, format=layout.format)))
+    flawed = samples.pop(VICTIM)
+    (flaw,) = flawed.flaws
+    assert re.search(kind.reason, flaw), flaw
+    assert flaw.endswith("; it is left out")
+    made = layout.samples()
+    whole = made.pop(VICTIM)
+    assert (flawed.question, flawed.answers) == (whole.question, whole.answers)
+    first = next(iter(whole.column_boxes))
+    assert flawed.column_boxes.keys() == whole.column_boxes.keys() - {first}
+    assert flawed.row_boxes.keys() == whole.row_boxes.keys()
+    for one, sample in zip(samples, made, strict=True):
+        assert_same(one, sample, layout)
+        assert not one.flaws
+
+
+@LAYOUT
+def test_names_of_boxes_reach_the_prompt(layout: Layout, tmp_path: Path):
+    listed = [sample.list_names for sample in strict(load(layout.make(tmp_path)))]
+    own = [sample.list_names for sample in layout.samples()]
+    people = {"vtool", "refocus-cot", "refocus-hub", "refocus-boxes"}
+    assert listed == ([True] * len(own) if layout.format in people else own)
+
+
 def test_each_format_has_ten_kinds_of_damage():
     counts = Counter(layout.name for layout, _ in CASES)
     assert counts.keys() == LAYOUTS.keys()
     assert min(counts.values()) >= 10
-    assert {layout.format for layout in LAYOUTS.values()} == FORMATS.keys()
+    # What lies in folders of its own is in test_layouts.py; `refocus` is any of ReFocus' formats.
+    assert {layout.format for layout in LAYOUTS.values()} == FORMATS.keys() - {"tabfact", "wtq", "refocus"}
 
 
 def test_strict_and_quarantine(tmp_path: Path):

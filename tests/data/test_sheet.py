@@ -52,6 +52,30 @@ def test_files_hold_all_rows(tmp_path: Path):
     assert "no boxes" in elements.text
 
 
+def test_flaws_are_shown_and_chosen(tmp_path: Path):
+    boxes = {"a": [40, 80, 70, 180], "b": [100, 80, 130, 180], "crossed": [190, 80, 160, 10]}
+    rows = [row("whole", column_boxes={"a": boxes["a"]}), row("doubtful", column_boxes=boxes), "{", row("more")]
+    path = str(write(tmp_path / "own", rows))
+    picture, page = show(path, tmp_path / "sheet", flawed=True)
+    elements = parsed(page.read_text(encoding="utf-8"))
+    assert elements.tags.count("article") == 2
+    assert "doubtful" in elements.text
+    assert "whole" not in elements.text
+    assert "the box of column 'crossed' has no width: (190.0, 80.0, 160.0, 10.0); it is left out" in elements.text
+    with Image.open(picture) as image:
+        # In red below the cell, and the names in the boxes' blue over the image.
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20) or []}
+    assert {(0xBB, 0, 0), (0x1F, 0x4E, 0x9C)} <= colours
+    with pytest.raises(ValueError, match="has no doubtful rows to show"):
+        show(str(write(tmp_path / "good", [row("whole")])), tmp_path / "sheet", flawed=True)
+
+
+def test_names_are_drawn(tmp_path: Path):
+    plain = Sample("s", bars(), "?", ("1",), column_boxes={"": (10, 10, 200, 190)})
+    named = Sample("s", bars(), "?", ("1",), column_boxes={"sales": (10, 10, 200, 190)})
+    assert contact_sheet([plain]).tobytes() != contact_sheet([named]).tobytes()
+
+
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path):
     _, page = show(str(write(tmp_path / HOSTILE.replace("/", "."), MIXED)), tmp_path / "sheet")
     text = page.read_text(encoding="utf-8")
@@ -102,4 +126,4 @@ def test_count_and_damage(tmp_path: Path):
     assert parsed(page.read_text()).tags.count("article") == 1
     with pytest.raises(ValueError, match="number of rows is 0; give at least 1"):
         show(source, tmp_path / "sheet", count=0)
-    assert contact_sheet([Damage(1, None, "because " * 40)]).size == (336, 384)
+    assert contact_sheet([Damage(1, None, "because " * 40)]).size == (336, 399)

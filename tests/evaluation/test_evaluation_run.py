@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,14 @@ import pytest
 from calls import call_text
 from endpoint_server import Server, pictures, serve, text
 from processes import iapo_here
+from rich.console import Console
 
 from iapo.data.sources import SourceSettings, read_source
+from iapo.display.tables import evaluation_table
 from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.evaluation.sets import loss_lines
 from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace
 from iapo.results import SetsEvaluation, read_evaluation, stamp
@@ -25,11 +29,53 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import build_blocks
 from iapo.rollout.template import DEFAULT, find_prompt
 from iapo.runs import RunFolder
+from iapo.storage import read_records
 from iapo.tools import TOOLS, execute
 
 SOURCE = SourceSettings(count=5, question_types=("value",))
 SAMPLED = EvaluationSettings(max_turn_tokens=24, temperature=1.0, batch_size=2)
 PLAN = EvaluationPlan("tiny-student", ("vbar", "hbar"), SOURCE, repeats=2, generation=SAMPLED)
+
+
+def write_rows(folder: Path) -> str:
+    """Three rows: a whole one, a damaged one, one with a crossed box."""
+    (sample,) = read_source("vbar", dataclasses.replace(SOURCE, count=1))
+    sample.image.convert("RGB").save(folder / "a.png")
+    row = {"image": "a.png", "question": sample.question, "answer": sample.answers[0]}
+    rows = [{**row, "id": "a"}, {**row, "id": "b", "answer": ""}]
+    rows += [{**row, "id": "c", "column_boxes": {"x": [90, 10, 80, 20], "y": [10, 10, 20, 20]}}]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(folder / "test.jsonl")
+
+
+def test_rows_that_are_left_out_are_counted_listed_and_said(tmp_path: Path, student: Policy):
+    name = write_rows(tmp_path)
+    plan = EvaluationPlan("tiny-student", (name,), SourceSettings(0), generation=EvaluationSettings(24, batch_size=2))
+    with pytest.raises(ValueError, match=r"row 2 \(id 'b'\): .* set data_damage to quarantine"):
+        run_evaluation(plan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    tolerant = dataclasses.replace(plan, data_damage="quarantine")
+    for _ in range(2):
+        # The second time nothing is to be done, and nothing is listed twice.
+        found = run_evaluation(tolerant, tmp_path / "out")
+        (damaged,) = read_records(tmp_path / "out" / "test.quarantine.jsonl")
+        assert (damaged["set"], damaged["row"], damaged["id"]) == (name, 2, "b")
+        (flawed,) = read_records(tmp_path / "out" / "test.flawed.jsonl")
+        assert (flawed["set"], flawed["id"], len(flawed["flaws"])) == (name, "c", 1)
+        assert found.sets[name].rows == {"samples": 2, "expected": 3, "damaged": 1, "flawed": 1}
+    (line,) = loss_lines(found, "out")
+    assert line.startswith(f"{name}: 2 of 3 questions; 1 damaged rows are left out; 1 with a box")
+    read = read_evaluation(tmp_path / "out" / "evaluation.json")
+    assert isinstance(read, SetsEvaluation)
+    assert read.sets[name].rows == found.sets[name].rows
+    assert "2 of 3" in table_text(found)
+
+
+def table_text(found: SetsEvaluation) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(evaluation_table(found))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 class StoppedError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from iapo.evaluation.run import EvaluationPlan
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.experiments.job import last_checkpoint, plan_from_json, rewind, run_job
-from iapo.experiments.processes import JobError
-from iapo.experiments.trials import seconds_per_step
+from iapo.experiments.processes import Job, JobError
+from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step
 from iapo.runs import RunFolder
 from iapo.training.keeper import RunKeeper
 from iapo.training.settings import compared_rewards, parse, read_flags
@@ -180,6 +181,22 @@ def test_logs_are_rewound(tmp_path: Path):
 def test_a_plan_survives_json():
     plan = EvaluationPlan("m", ("vbar",), SourceSettings(3, question_types=("value",)), repeats=1)
     assert plan_from_json(json.loads(json.dumps(dataclasses.asdict(plan)))) == plan
+
+
+def test_the_damage_of_the_data_holds_for_the_evaluations_too(tmp_path: Path):
+    planned: list[EvaluationPlan] = []
+
+    def run(jobs: Sequence[Job], together: int) -> None:
+        for job in jobs:
+            job.command(1)
+            planned.append(plan_from_json(json.loads((job.log.parent / "job.json").read_text())["plan"]))
+        raise StopIteration
+
+    budget = Budget(settings={"data_damage": "quarantine", "max_steps": 1}, samples=2)
+    with pytest.raises(StopIteration):
+        run_trials([Trial("grpo", {"reward": "grpo"})], budget, tmp_path / "out", run=run)
+    assert {plan.data_damage for plan in planned} == {"quarantine"}
+    assert losses(tmp_path / "out") == []
 
 
 def order(folder: Path, steps: int = 3) -> None:

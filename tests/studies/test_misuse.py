@@ -75,6 +75,7 @@ def test_the_runs_own_plan_and_changes(tmp_path: Path) -> None:
         "tiny-teacher",
     )
     assert (plan.generation.temperature, plan.generation.max_turn_tokens, plan.generation.seed) == (1.0, 24, 3)
+    assert plan_of(run, {"data_damage": "quarantine"}).leave_out_damage
     changed = plan_of(run, {"samples": 7, "families": ("hbar",), "temperature": 0.0, "teacher": "other"})
     assert (changed.samples, changed.families, changed.generation.temperature, changed.teacher) == (
         7,

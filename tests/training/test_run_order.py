@@ -159,13 +159,21 @@ def test_damaged_rows_are_kept_once_the_run_is_accepted(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     path = LAYOUTS["own"].make(folder)
-    path.write_text("{\n" + path.read_text())
+    lines = path.read_text().splitlines()
+    crossed = json.loads(lines[0])
+    crossed["column_boxes"]["crossed"] = [60, 10, 50, 90]
+    path.write_text("\n".join(["{", json.dumps(crossed), *lines[1:]]))
     path.rename(folder / "train.jsonl")
     flags = ["--data", str(folder), "--data_damage", "quarantine", "--eval_samples", "0"]
     arguments, training = settings(tmp_path / "run", *flags)
     done = run.run(arguments, training, quiet=True)
     (line,) = (done.path / "train.quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == 1
+    (line,) = (done.path / "train.flawed.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == crossed["id"]
+    assert "'crossed' has no width" in json.loads(line)["flaws"][0]
+    rows = json.loads((done.path / "manifest.json").read_text())["data"]["rows"]
+    assert rows == {"train": {"samples": len(lines), "expected": len(lines) + 1, "damaged": 1, "flawed": 1}}
 
 
 def logged(progress: StepProgress, step: int, **values: float) -> None:

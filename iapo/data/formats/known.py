@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.data import repeated
 from iapo.data.damage import RowError
-from iapo.data.formats import benchmarks, own, parquet, refocus, vtool
+from iapo.data.formats import chartqa, charxiv, own, parquet, refocus, tablevqa, vtool, wikitables
 from iapo.data.rows import Row
 from iapo.errors import InputError
 from iapo.plugins import is_reference, resolve
@@ -22,17 +23,15 @@ class Format:
 
     Attributes:
         name: Name as `load` and the command line take it.
-        matches: Whether a file with these columns is of it.
+        shapes: Sets of columns that tell it, any one of them; none where it has to be named.
         read: Makes a sample of a row, or raises `RowError`.
-        columns: Columns that tell it, for messages.
         figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
         open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples; None where `read` serves.
     """
 
     name: str
-    matches: Callable[[frozenset[str]], bool]
+    shapes: tuple[tuple[str, ...], ...]
     read: Callable[[Row], Sample]
-    columns: str
     figure_ids: bool = False
     open_path: Callable[[Path, str | None], Iterator[Sample]] | None = None
 
@@ -40,19 +39,22 @@ class Format:
 FORMATS = {
     one.name: one
     for one in (
-        Format(parquet.NAME, parquet.matches, parquet.read, "what `iapo.data.formats.parquet` writes"),
-        Format(vtool.NAME, vtool.matches, vtool.read, "metadata, figure_id, query, answer, images", True),
-        Format(refocus.COT_NAME, refocus.matches_cot, refocus.read_cot, "conversations, answer"),
-        Format(refocus.HUB_NAME, refocus.matches_hub, refocus.read_hub, "image, question, answer, x_values_bbox"),
-        Format(refocus.BOXES_NAME, refocus.matches_boxes, refocus.read_boxes, "figure_path, answer, x_bboxes"),
-        Format(benchmarks.CHARTQA_NAME, benchmarks.matches_chartqa, benchmarks.read_chartqa, "image, query, label"),
-        Format(benchmarks.TABLEVQA_NAME, benchmarks.matches_tablevqa, benchmarks.read_tablevqa, "qa_id, image, gt"),
-        Format(benchmarks.CHARXIV_NAME, benchmarks.matches_charxiv, benchmarks.read_charxiv, "image, reasoning_q"),
-        Format(benchmarks.SUBSET_NAME, benchmarks.matches_subset, benchmarks.read_subset, "figure_path, query, answer"),
-        Format(own.NAME, own.matches, own.read, "image, question, answer"),
+        Format(parquet.NAME, (parquet.NEEDED,), parquet.read),
+        Format(vtool.NAME, vtool.SHAPES, vtool.read, True),
+        Format(refocus.COT_NAME, refocus.COT_SHAPES, refocus.read_cot),
+        Format(refocus.HUB_NAME, refocus.HUB_SHAPES, refocus.read_hub),
+        Format(refocus.BOXES_NAME, refocus.BOXES_SHAPES, refocus.read_boxes),
+        Format(refocus.NAME, (), refocus.read),
+        Format(chartqa.NAME, chartqa.SHAPES, chartqa.read),
+        Format(tablevqa.NAME, tablevqa.SHAPES, tablevqa.read),
+        Format(charxiv.NAME, charxiv.SHAPES, charxiv.read),
+        Format(charxiv.SUBSET_NAME, charxiv.SUBSET_SHAPES, charxiv.read_subset),
+        Format(wikitables.TABFACT_NAME, (repeated.TABFACT,), wikitables.read_tabfact),
+        Format(wikitables.WTQ_NAME, wikitables.WTQ_SHAPES, wikitables.read_wtq),
+        Format(own.NAME, own.SHAPES, own.read),
     )
 }
-"""By name."""
+"""By name, in the order in which they are asked."""
 
 
 def find_format(name: str) -> Format:
@@ -106,7 +108,7 @@ def _own(name: str, function: Callable[..., Any]) -> Format:
             raise InputError(f"format {name!r} gives a {type(value).__name__}; give iapo.Sample")
         return value
 
-    return Format(name, lambda columns: False, read, "its own", open_path=None if parameters == 1 else open_path)
+    return Format(name, (), read, open_path=None if parameters == 1 else open_path)
 
 
 def format_of(columns: frozenset[str], where: str) -> Format:
@@ -120,10 +122,18 @@ def format_of(columns: frozenset[str], where: str) -> Format:
         InputError: If no format has them.
     """
     for one in FORMATS.values():
-        if one.matches(columns):
+        if any(columns.issuperset(shape) for shape in one.shapes):
             return one
-    known = "; ".join(f"{one.name} ({one.columns})" for one in FORMATS.values())
+    near, shape = max(
+        ((one, shape) for one in FORMATS.values() for shape in one.shapes),
+        key=lambda pair: len(columns.intersection(pair[1])) / len(pair[1]),
+    )
+    nearest = ""
+    if columns.intersection(shape):
+        missing = ", ".join(name for name in shape if name not in columns)
+        nearest = f"; the nearest is {near.name}, for which {missing} is missing"
+    known = "; ".join(f"{one.name} ({', '.join(one.shapes[0][:5])})" for one in FORMATS.values() if one.shapes)
     raise InputError(
-        f"cannot tell the format of {where}, whose columns are {', '.join(sorted(columns)) or 'none'}: "
+        f"cannot tell the format of {where}, whose columns are {', '.join(sorted(columns)) or 'none'}{nearest}: "
         f"rename its columns to those of a known format, or give format=. Known: {known}"
     )

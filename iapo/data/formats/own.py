@@ -13,6 +13,7 @@ from iapo.data.rows import Row
 from iapo.records import GRADINGS, Grading, Sample
 
 NAME = "own"
+SHAPES = (("image", "question"),)
 FIELDS = {
     "image": "path of the picture, from the file's folder",
     "question": "the question",
@@ -30,11 +31,6 @@ FIELDS = {
 """The fields of a line and what they hold; the first three must be there."""
 
 REQUIRED = ("image", "question", "answer")
-
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format; those with more columns are asked first."""
-    return {"image", "question"} <= columns
 
 
 def read(row: Row) -> Sample:
@@ -55,18 +51,21 @@ def read(row: Row) -> Sample:
     question, answers = text_of(fields, "question"), answers_of(fields, "answer", None)
     question_type = text_of(fields, "question_type") if fields.get("question_type") is not None else ""
     image = read_picture(fields["image"], row.folder, inside=True)
+    flaws: list[str] = []
     return Sample(
         id=id_of(fields, "id") if fields.get("id") is not None else f"{row.stem}-{row.number}",
         image=image,
         question=question,
         answers=answers,
-        column_boxes=_boxes(fields, "column_boxes", "column", image.size),
-        row_boxes=_boxes(fields, "row_boxes", "row", image.size),
+        column_boxes=_boxes(fields, "column_boxes", "column", image.size, flaws),
+        row_boxes=_boxes(fields, "row_boxes", "row", image.size, flaws),
         kind="table" if kind == "table" else "chart",
         axis=None if axis is None else "columns" if axis == "columns" else "rows",
         source=f"own/{row.stem}",
         question_type=question_type,
         list_names=_flag(fields, "list_names"),
+        # Filled by the boxes above.
+        flaws=tuple(flaws),
         grading=_grading(fields),
     )
 
@@ -95,8 +94,8 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
     return bool(value)
 
 
-def _boxes(fields: Mapping[str, Any], name: str, what: str, size: tuple[int, int]) -> Any:
+def _boxes(fields: Mapping[str, Any], name: str, what: str, size: tuple[int, int], flaws: list[str]) -> Any:
     value = fields.get(name)
     if value is not None and not isinstance(value, Mapping):
         raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must map names to boxes")
-    return named_boxes(value, None, what, size)
+    return named_boxes(value, None, what, size, flaws)

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("question_type", pa.string()),
         ("list_names", pa.bool_()),
+        ("flaws", pa.list_(pa.string())),
         # Null where it is plain.
         ("grading", pa.string()),
     ],
@@ -43,11 +44,8 @@ SCHEMA = pa.schema(
 )
 """The columns; boxes are in pixels."""
 
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format."""
-    # Files of earlier versions have no grading.
-    return columns >= frozenset(SCHEMA.names) - {"grading"}
+NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading"))
+"""Those that tell the format; files of earlier versions have no more."""
 
 
 def write_rows(samples: Iterable[Sample], path: Path, *, row_group: int = 64) -> int:
@@ -110,18 +108,20 @@ def read(row: Row) -> Sample:
     if grading not in GRADINGS:
         raise RowError(f"the field 'grading' is {grading!r}; use one of {', '.join(GRADINGS)}")
     image = read_picture(fields.get("image"), row.folder)
+    flaws = [str(flaw) for flaw in fields.get("flaws") or ()]
     return Sample(
         id=id_of(fields, "id"),
         image=image,
         question=text_of(fields, "question"),
         answers=answers_of(fields, "answers", None),
-        column_boxes=_unpacked(fields.get("column_boxes"), "column", image.size),
-        row_boxes=_unpacked(fields.get("row_boxes"), "row", image.size),
+        column_boxes=_unpacked(fields.get("column_boxes"), "column", image.size, flaws),
+        row_boxes=_unpacked(fields.get("row_boxes"), "row", image.size, flaws),
         kind=kind,
         axis=axis,
         source=fields.get("source") or "",
         question_type=fields.get("question_type") or "",
         list_names=bool(fields.get("list_names")),
+        flaws=tuple(flaws),
         grading=grading,
     )
 
@@ -135,9 +135,9 @@ def _packed(sample: Sample) -> dict[str, Any]:
     return {**record, "image": {"bytes": encode_picture(sample.image), "path": None}}
 
 
-def _unpacked(value: Any, what: str, size: tuple[int, int]) -> dict[str, Box]:
+def _unpacked(value: Any, what: str, size: tuple[int, int], flaws: list[str]) -> dict[str, Box]:
     if value is None:
         return {}
     if not isinstance(value, list) or not all(isinstance(box, dict) for box in value):
         raise RowError(f"the {what} boxes must be a list of structs")
-    return named_boxes(value, [box.get("name") for box in value], what, size)
+    return named_boxes(value, [box.get("name") for box in value], what, size, flaws)

@@ -14,27 +14,27 @@ from iapo.data.damage import RowError
 from iapo.data.fields import JOINED, LISTED, answers_of, id_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
-from iapo.records import Axis, Box, Sample
+from iapo.records import Axis, Sample
 
 COT_NAME, HUB_NAME, BOXES_NAME = "refocus-cot", "refocus-hub", "refocus-boxes"
+NAME = "refocus"
+"""Any of them, told row by row."""
 
-_CHART_BOXES = {"x_bboxes", "y_bboxes"}
-_TABLE_BOXES = {"columns_bbox", "rows_bbox"}
-
-
-def matches_cot(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of `chartqa_vcot/*.jsonl`."""
-    return {"conversations", "answer"} <= columns
-
-
-def matches_hub(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of the hub sets."""
-    return {"image", "question", "answer"} <= columns and bool({"x_values_bbox", "y_values_bbox"} & columns)
+_HUB, _TABLE_BOXES = ("image", "question", "answer"), ("columns_bbox", "rows_bbox")
+COT_SHAPES = (("conversations", "answer"),)
+HUB_SHAPES = ((*_HUB, "x_values_bbox"), (*_HUB, "y_values_bbox"))
+BOXES_SHAPES = tuple(("figure_path", "answer", name) for name in ("x_bboxes", "y_bboxes", *_TABLE_BOXES))
 
 
-def matches_boxes(columns: frozenset[str]) -> bool:
-    """Tells whether these are the columns of a test file `*_wbb.json`."""
-    return {"figure_path", "answer"} <= columns and bool((_CHART_BOXES | _TABLE_BOXES) & columns)
+def read(row: Row) -> Sample:
+    """Makes a sample of a row of any of ReFocus' files.
+
+    Raises:
+        RowError: If the row is damaged.
+    """
+    if "conversations" in row.fields:
+        return read_cot(row)
+    return read_boxes(row) if "figure_path" in row.fields else read_hub(row)
 
 
 def read_cot(row: Row) -> Sample:
@@ -68,20 +68,25 @@ def read_boxes(row: Row) -> Sample:
         RowError: If the entry is damaged.
     """
     sample_id = row.key if row.key is not None else id_of(row.fields, "id")
-    if not _TABLE_BOXES & row.fields.keys():
+    if not row.fields.keys() & _TABLE_BOXES:
         return _chart(row, sample_id, row.fields.get("figure_path"), "x_bboxes", "y_bboxes")
     fields = row.fields
     question, answers = text_of(fields, "query", "question"), answers_of(fields, "answer", LISTED)
     image = read_picture(fields.get("figure_path"), row.folder)
+    flaws: list[str] = []
+    columns = named_boxes(fields.get("columns_bbox"), fields.get("column_headers"), "column", image.size, flaws)
+    rows = named_boxes(fields.get("rows_bbox"), fields.get("row_starters"), "row", image.size, flaws)
     return Sample(
         id=sample_id,
         image=image,
         question=question,
         answers=answers,
-        column_boxes=named_boxes(fields.get("columns_bbox"), fields.get("column_headers"), "column", image.size),
-        row_boxes=named_boxes(fields.get("rows_bbox"), fields.get("row_starters"), "row", image.size),
+        column_boxes=columns,
+        row_boxes=rows,
         kind="table",
         source=f"refocus/{row.stem}",
+        list_names=bool(columns or rows),
+        flaws=tuple(flaws),
         grading=table_grading(row.stem, sample_id, fields.get("figure_path")),
     )
 
@@ -90,8 +95,9 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
     fields = row.fields
     question, answers = text_of(fields, "query", "question"), answers_of(fields, "answer", JOINED)
     image = read_picture(picture, row.folder)
-    columns = _boxes(fields, x_name, "x_values", "column", image.size)
-    rows = _boxes(fields, y_name, "y_values", "row", image.size)
+    flaws: list[str] = []
+    columns = named_boxes(fields.get(x_name), fields.get("x_values"), "column", image.size, flaws)
+    rows = named_boxes(fields.get(y_name), fields.get("y_values"), "row", image.size, flaws)
     told = fields.get("source") or fields.get("type")
     kind = told.removeprefix("chartqa_") if isinstance(told, str) else ""
     return Sample(
@@ -104,14 +110,11 @@ def _chart(row: Row, sample_id: str, picture: Any, x_name: str, y_name: str) -> 
         kind="chart",
         axis=_axis(kind or row.stem),
         source=f"refocus/{kind or row.stem}",
+        # Its prompts list them.
+        list_names=bool(columns or rows),
+        flaws=tuple(flaws),
         grading="chart",
     )
-
-
-def _boxes(
-    fields: Mapping[str, Any], boxes_name: str, names_name: str, what: str, size: tuple[int, int]
-) -> dict[str, Box]:
-    return named_boxes(fields.get(boxes_name), fields.get(names_name), what, size)
 
 
 def _axis(text: str) -> Axis | None:

@@ -14,14 +14,10 @@ from iapo.data.rows import Row
 from iapo.records import Axis, Sample
 
 NAME = "vtool"
+SHAPES = (("metadata", "figure_id", "query", "answer", "images"),)
 
 AXES: dict[str, Axis | None] = {"v_bar": "columns", "h_bar": "rows", "table": None}
 """What the type of an image says about its right axis; other types say nothing."""
-
-
-def matches(columns: frozenset[str]) -> bool:
-    """Tells whether a file with these columns is of this format."""
-    return {"metadata", "figure_id", "query", "answer", "images"} <= columns
 
 
 def read(row: Row) -> Sample:
@@ -37,13 +33,14 @@ def read(row: Row) -> Sample:
     metadata = _metadata(fields.get("metadata"))
     kind = metadata.get("type")
     image = read_picture(_first(fields.get("images")), row.folder)
+    flaws: list[str] = []
     if kind == "table":
-        columns = named_boxes(metadata.get("columns_bbox"), None, "column", image.size)
+        columns = named_boxes(metadata.get("columns_bbox"), None, "column", image.size, flaws)
         # This key holds the rows' boxes and not, as its name says, what the rows start with.
-        rows = named_boxes(metadata.get("row_starters"), None, "row", image.size)
+        rows = named_boxes(metadata.get("row_starters"), None, "row", image.size, flaws)
     else:
-        columns = named_boxes(metadata.get("x_values_bbox"), None, "column", image.size)
-        rows = named_boxes(metadata.get("y_values_bbox"), None, "row", image.size)
+        columns = named_boxes(metadata.get("x_values_bbox"), None, "column", image.size, flaws)
+        rows = named_boxes(metadata.get("y_values_bbox"), None, "row", image.size, flaws)
     return Sample(
         id=sample_id,
         image=image,
@@ -54,6 +51,9 @@ def read(row: Row) -> Sample:
         kind="table" if kind == "table" else "chart",
         axis=AXES.get(kind) if isinstance(kind, str) else None,
         source=f"vtool/{kind or 'chart'}",
+        # Its prompts list them.
+        list_names=bool(columns or rows),
+        flaws=tuple(flaws),
         grading=table_grading(row.stem, sample_id, fields.get("figure_path")) if kind == "table" else "chart",
     )
 

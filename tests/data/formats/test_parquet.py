@@ -32,6 +32,17 @@ def every_mode() -> list[Sample]:
     return [dataclasses.replace(base, id=f"s{index}", image=image) for index, image in enumerate(images)]
 
 
+def test_flaws_are_kept(tmp_path: Path):
+    sample = Sample("s", Image.new("RGB", (40, 40)), "?", ("1",), flaws=("a box is left out",))
+    write_rows([sample, dataclasses.replace(sample, id="t", flaws=())], tmp_path / "x.parquet")
+    flawed, whole = (one for one in read_rows(tmp_path / "x.parquet") if isinstance(one, Sample))
+    assert (flawed.flaws, whole.flaws) == (("a box is left out",), ())
+    # A file of an earlier version has no such column.
+    table = pq.read_table(tmp_path / "x.parquet").drop_columns(["flaws"])
+    pq.write_table(table, tmp_path / "old.parquet")
+    assert [one.flaws for one in strict(load(tmp_path / "old.parquet"))] == [(), ()]
+
+
 def test_round_trip(tmp_path: Path):
     awkward = dataclasses.replace(
         bars(1)[0], id="Wie viel? 📊", answers=("ü", "a|||b"), column_boxes={"": (0, 0, 4, 6), "x1": (1, 1, 2.5, 3)}
