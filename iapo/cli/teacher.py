@@ -41,11 +41,13 @@ def teacher_attribute(
     """
     from iapo.training.settings import check
 
-    _, given = check(config, context.args, options=options_of(context))
+    arguments, given = check(config, context.args, options=options_of(context))
     name = model or given.get("teacher")
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
-    check_checkpoint(name)
+    # The student's processor says how its prompts are cut; `--model` is the teacher here.
+    for one in (name, arguments.model):
+        check_checkpoint(one)
     from iapo.training.store_teacher import store_teacher
 
     samples, silent = store_teacher(config, context.args, out, model=model, split=split)
