@@ -132,7 +132,10 @@ def main() -> None:
             *("--temperature", "0", "--max-turn-tokens", "64", "--out", str(out / "evaluation")),
         ],
         "attribution": ["attribute", str(out / "iapo"), "--max-turn-tokens", "64", "--out", str(out / "attribution")],
-        "report": ["report", str(out / "iapo"), str(out / "teacher"), str(out / "evaluation")],
+        "report": [
+            *("report", str(out / "iapo"), str(out / "teacher"), str(out / "evaluation")),
+            *("--out", str(out / "report.html")),
+        ],
     }
     seconds = {}
     console = Console(soft_wrap=True, highlight=False, markup=False)
