@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,31 @@ def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
 
         find_prompt(value)
     return value
+
+
+def check_output(settings: Mapping[str, Any]) -> Path | None:
+    """Refuses an `output_dir` that a training cannot write.
+
+    Args:
+        settings: The trainer's settings by name.
+
+    Returns:
+        The folder; None where none is given.
+
+    Raises:
+        InputError: If it is below or is a file, or holds a run and none is resumed.
+    """
+    if "output_dir" not in settings:
+        return None
+    from iapo.storage import check_place
+
+    folder = Path(settings["output_dir"])
+    check_place(folder)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; choose another output_dir, which is a folder")
+    if settings.get("resume_from_checkpoint") is None and (folder / "metrics.jsonl").exists():
+        raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
+    return folder
 
 
 def check_source(name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
-from iapo.cli.checks import check_checkpoint
+from iapo.cli.checks import check_checkpoint, check_output
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
 
@@ -31,7 +31,6 @@ def sft(
     For example: iapo sft --model tiny-student --transcripts runs/teacher --output_dir runs/sft --max_steps 50
     """
     from iapo.data.sources import split_list
-    from iapo.storage import check_place
     from iapo.supervised import settings
     from iapo.training.settings import list_settings as listed
 
@@ -45,12 +44,7 @@ def sft(
     for source in split_list(arguments.transcripts or ""):
         if not Path(source).exists():
             raise InputError(f"there is no file or folder {source!r} of transcripts")
-    Known.folder = Path(given["output_dir"])
-    check_place(Known.folder)
-    if Known.folder.is_file():
-        raise InputError(f"{Known.folder} is a file; choose another output_dir, which is a folder")
-    if given.get("resume_from_checkpoint") is None and (Known.folder / "metrics.jsonl").exists():
-        raise InputError(f"{Known.folder} already holds a run; choose another output_dir or remove it")
+    Known.folder = check_output(given)
     parsed = settings.parse(given)
     from iapo.supervised.run import run
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
-from iapo.cli.checks import check_checkpoint
+from iapo.cli.checks import check_checkpoint, check_output
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
 
@@ -30,7 +29,6 @@ def train(
 
     For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
     """
-    from iapo.storage import check_place
     from iapo.training import settings
 
     if list_settings:
@@ -43,14 +41,7 @@ def train(
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)
-    Known.folder = Path(given["output_dir"]) if "output_dir" in given else None
-    if Known.folder is not None:
-        check_place(Known.folder)
-    if Known.folder is not None and given.get("resume_from_checkpoint") is None:
-        if Known.folder.is_file():
-            raise InputError(f"{Known.folder} is a file; choose another output_dir, which is a folder")
-        if (Known.folder / "metrics.jsonl").exists():
-            raise InputError(f"{Known.folder} already holds a run; choose another output_dir or remove it")
+    Known.folder = check_output(given)
     parsed = settings.parse(config, context.args)
     from iapo.training.run import run
 

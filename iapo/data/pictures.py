@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from iapo.data.damage import RowError
 from iapo.images import is_plain, to_rgb, upright
-from iapo.records import save_png
+from iapo.records import Sample, save_png
 
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
 """Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
@@ -79,6 +80,11 @@ def reopen(image: Image.Image) -> Image.Image:
     """Returns the image without its pixels in memory, where `read_picture` made it; else itself."""
     encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
     return image if encoded is None else _open(encoded)
+
+
+def fresh(sample: Sample) -> Sample:
+    """Returns the sample without its image's pixels, so that looking at all samples does not keep all of them."""
+    return dataclasses.replace(sample, image=reopen(sample.image))
 
 
 def _open(data: bytes) -> Image.Image:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from iapo.data.damage import Damage
+from iapo.data.pictures import fresh, reopen
 from iapo.data.sources import split_list
 from iapo.data.transcripts import Transcript, read_transcripts
 from iapo.display.quiet import quiet_libraries
@@ -31,7 +33,7 @@ from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
-from iapo.training.batches import to_dataset
+from iapo.training.batches import dataset_hash, to_dataset
 from iapo.training.keeper import refuse_taken
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
@@ -93,12 +95,15 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
     chosen = choose(arguments, settings, maker, console)
     _describe(chosen, console)
+    datasets = {"train": _dataset(chosen.train)}
+    if chosen.held_out:
+        datasets["held_out"] = _dataset(chosen.held_out)
     trainer = SupervisedTrainer(
         maker.encoder,
         model=policy.model,
         args=settings,
-        train_dataset=_dataset(chosen.train),
-        eval_dataset=_dataset(chosen.held_out) if chosen.held_out else None,
+        train_dataset=datasets["train"],
+        eval_dataset=datasets.get("held_out"),
         processing_class=policy.processor,
         data_collator=Collator(maker),
         peft_config=adapter,
@@ -106,7 +111,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     folder = Path(str(settings.output_dir))
     main = trainer.is_world_process_zero()
     if main:
-        _write_manifest(folder, arguments, settings, chosen, policy.template)
+        _write_manifest(folder, arguments, settings, chosen, datasets, policy.template)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Log(folder if main else None, console))
@@ -138,7 +143,7 @@ def choose(arguments: SupervisedArguments, settings: SupervisedConfig, maker: Ex
                 wrong += 1
                 continue
             try:
-                tokens = len(maker.example(one.sample, one.turns).ids)
+                tokens = len(maker.example(fresh(one.sample), one.turns).ids)
                 if settings.max_length is not None and tokens > settings.max_length:
                     raise TranscriptError(f"it has {tokens} tokens, and max_length is {settings.max_length}")
             except TranscriptError as error:
@@ -173,10 +178,11 @@ def _hold_out(transcripts: Sequence[Transcript], count: int) -> tuple[list[Trans
     """Splits whole images off the end, so that no held-out image is trained on."""
     if not count:
         return list(transcripts), []
-    digests = [image_digest(one.sample.image) for one in transcripts]
+    digests = [image_digest(reopen(one.sample.image)) for one in transcripts]
+    sizes = Counter(digests)
     chosen: set[str] = set()
     for digest in reversed(digests):
-        if sum(one in chosen for one in digests) >= count:
+        if sum(sizes[one] for one in chosen) >= count:
             break
         chosen.add(digest)
     parts: tuple[list[Transcript], list[Transcript]] = ([], [])
@@ -202,13 +208,16 @@ def _describe(chosen: Chosen, console: Console) -> None:
 
 
 def _write_manifest(
-    folder: Path, arguments: SupervisedArguments, settings: SupervisedConfig, chosen: Chosen, template: PromptTemplate
+    folder: Path,
+    arguments: SupervisedArguments,
+    settings: SupervisedConfig,
+    chosen: Chosen,
+    datasets: Mapping[str, Dataset],
+    template: PromptTemplate,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    data = {
-        name: {"transcripts": len(some), "hash": data_hash(one.sample for one in some)}
-        for name, some in (("train", chosen.train), ("held_out", chosen.held_out))
-    }
+    data: dict[str, Any] = {"held_out": {"transcripts": 0, "hash": data_hash(())}}
+    data |= {name: {"transcripts": len(rows), "hash": dataset_hash(rows)} for name, rows in datasets.items()}
     config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict(), "prompt": template.to_json()}
     found: dict[str, Any] = {
         "config": hide_credentials(config),

@@ -17,7 +17,7 @@ from iapo.attribution.settings import alignment_settings
 from iapo.data.intake import Intake, flaw_records
 from iapo.data.leakage import leaks
 from iapo.data.loading import Damage
-from iapo.data.pictures import reopen
+from iapo.data.pictures import fresh
 from iapo.data.sources import Part, read_sources, sources_of
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
@@ -76,14 +76,9 @@ def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str
             f"sample {both.id!r} of {both.source} is trained and evaluated on; give eval_data or another eval_split, "
             "or set eval_samples to 0"
         )
-    found = leaks(map(_fresh, train), map(_fresh, test))
+    found = leaks(map(fresh, train), map(fresh, test))
     exact = sum(leak.exact for leak in found)
     return {"exact": exact, "near": len(found) - exact}
-
-
-def _fresh(sample: Sample) -> Sample:
-    """Returns the sample without its image's pixels, so that looking at all of them does not keep all of them."""
-    return dataclasses.replace(sample, image=reopen(sample.image))
 
 
 def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -> RunFolder:
@@ -151,7 +146,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             config={"run": dataclasses.asdict(arguments)},
             seeds={"charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
             data={
-                "test": data_hash(map(_fresh, test_samples)),
+                "test": data_hash(map(fresh, test_samples)),
                 **({} if shared is None else {"shared_pictures": shared}),
                 **({"rows": {part: intake.to_json() for part, intake in rows.items()}} if rows else {}),
             },
