@@ -358,9 +358,9 @@ class Trace:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
+    def from_json(cls, data: Mapping[str, Any], root: Path | None = None, sample: Sample | None = None) -> Self:
         return cls(
-            sample=Sample.from_json(data["sample"], root),
+            sample=Sample.from_json(data["sample"], root) if sample is None else sample,
             turn_1=data["turn_1"],
             result=ToolResult.from_json(data["result"], root),
             turn_2=data["turn_2"],

@@ -78,7 +78,10 @@ def make_generate(
         try:
             with torch.inference_mode(), own_precision(model):
                 output = model.generate(
-                    **{name: value.to(model.device) for name, value in inputs.items()}, generation_config=config
+                    **{name: value.to(model.device) for name, value in inputs.items()},
+                    generation_config=config,
+                    # Beside a training with ZeRO-3, Transformers would wait for other processes at each token.
+                    synced_gpus=False,
                 )
         finally:
             model.train(training)

@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 
 from iapo.errors import InputError
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
+from iapo.rollout.unpartitioned import unpartitioned
 
 ADAPTER = "adapter_config.json"
 """The file by which an adapter's folder is known."""
@@ -63,9 +64,10 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         # Quantised weights cannot be moved afterwards.
         kwargs.setdefault("device_map", {"": settings.device or "cpu"})
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **kwargs
-        )
+        with unpartitioned():
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **kwargs
+            )
     except (OSError, SafetensorError) as error:
         raise InputError(f"the weights of {path} cannot be read: {first_line(error)}") from error
     except (ImportError, ValueError) as error:

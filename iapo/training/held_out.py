@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from accelerate import Accelerator
+
 from iapo.attribution.settings import AttributionSettings, alignment_settings
 from iapo.estimates import Estimate
 from iapo.evaluation.local import EvaluationSettings, evaluate, same_randomness
@@ -21,6 +23,7 @@ from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.training.config import IAPOConfig
 from iapo.training.loaded import load_teacher
+from iapo.training.ranks import evaluate_shares
 
 
 class EvaluationArguments(Protocol):
@@ -79,22 +82,30 @@ class HeldOut:
             return None
         return Alignment(reference, PromptEncoder(self.policy.processor), compared, self.tools)
 
-    def traces(self, progress: Callable[[int], None] = lambda done: None) -> list[Trace]:
-        """Rolls the policy out once on each sample.
+    def traces(self, accelerator: Accelerator, progress: Callable[[int], None] = lambda done: None) -> list[Trace]:
+        """Rolls the policy out once on each sample; every process takes its share and gets the traces of all.
+
+        Greedily the shares do not change what is measured. Where it samples, each process draws from a seed of its own.
 
         Args:
-            progress: Callback, called with the number of new samples done.
+            accelerator: The training's accelerator. Each process must have the policy's whole parameters.
+            progress: Callback, called with the number of new samples done, of this process.
         """
-        with same_randomness():
+        settings = dataclasses.replace(self.settings, seed=self.settings.seed + accelerator.process_index)
+
+        def evaluate_some(samples: Sequence[Sample], patches: int) -> list[Trace]:
             return evaluate(
                 self.policy,
-                self.samples,
-                self.settings,
+                samples,
+                settings,
                 alignment=self.alignment,
                 tools=self.tools,
                 progress=progress,
-                patches=self.kept,
+                patches=patches,
             )
+
+        with same_randomness():
+            return evaluate_shares(self.samples, self.kept, accelerator, evaluate_some)
 
     def write(
         self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int

@@ -58,6 +58,8 @@ class RunKeeper(TrainerCallback):
     def __init__(self, settings: IAPOConfig, dataset: Dataset | None, template: PromptTemplate) -> None:
         self.settings, self.dataset, self.template = settings, dataset, template
         self.folder: RunFolder | None = None
+        # In every process, of which the main one alone has the folder.
+        self._keeps = False
         # The trainer changes some settings for its own needs.
         self._given = settings.to_dict()
         self._config: dict[str, Any] = {}
@@ -78,6 +80,7 @@ class RunKeeper(TrainerCallback):
 
     def open(self) -> RunFolder:
         """Makes the folder and writes the manifest, the first time."""
+        self._keeps = True
         if self.folder is None:
             data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
             self.folder = RunFolder(Path(self.settings.output_dir))
@@ -90,18 +93,19 @@ class RunKeeper(TrainerCallback):
         return self.folder
 
     def traces_at(self, step: int) -> int:
-        """Returns how many traces of a step this process keeps, the first ones."""
-        return 0 if self.folder is None else self.settings.traces_at(step)
+        """Returns how many traces of a step are kept, of all processes together; in each process the same."""
+        return self.settings.traces_at(step) if self._keeps else 0
 
-    def keep_traces(self, step: int, traces: Sequence[Trace]) -> None:
-        """Keeps what is to be kept of a step's scored traces."""
-        if self.folder is not None and (count := self.traces_at(step)):
-            self.folder.append_traces(traces[:count])
+    def keep_traces(self, traces: Sequence[Trace]) -> None:
+        """Keeps the main process's scored traces, which it has gathered from all."""
+        if self.folder is not None:
+            self.folder.append_traces(traces)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Takes up the trainer's call before the first step, also where a training goes on."""
+        self._keeps = True
         if state.is_world_process_zero:
             self.open()
 

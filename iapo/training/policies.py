@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.training.shards import whole_checkpoints, whole_parameters
 
 
 def with_processor(
@@ -53,9 +55,14 @@ class PolicyTrainer(Trainer):
 
     encoder: PromptEncoder
 
+    def whole(self) -> AbstractContextManager[None]:
+        """Has each process hold all parameters while it is open; all enter and leave it together."""
+        return whole_parameters(self)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves the model and, beside it, the prompt template."""
-        super().save_model(output_dir, _internal_call)
+        """Saves the model and, beside it, the prompt template; a sharded one in one piece, in any checkpoint."""
+        with whole_checkpoints(self):
+            super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             self.encoder.template.write(Path(output_dir or self.args.output_dir))
 

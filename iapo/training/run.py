@@ -41,6 +41,7 @@ from iapo.training.held_out import HeldOut, evaluation_settings
 from iapo.training.keeper import check_prompt, refuse_taken
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
+from iapo.training.ranks import check_world, share_of
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -122,8 +123,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
-    # Every process holds the whole policy here; one of them measures it.
-    held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples if _is_main() else [], tools)
+    held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples, tools)
     callbacks: list[TrainerCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict(), policy.template)
@@ -154,13 +154,13 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         folder = trainer.keeper.open()
         for part, (some, lost) in read.items():
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
-    before = _evaluate(held_out, "before training", console, live=live)
+    before = _evaluate(held_out, trainer, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
         trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
     drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_model(str(Path(settings.output_dir) / "policy"))
+    after = _evaluate(held_out, trainer, "after training", console, live=live)
     if main:
-        after = _evaluate(held_out, "after training", console, live=live)
         if after:
             evaluation, differences = held_out.write(folder, before, after, trainer.state.global_step)
             console.print(training_table(evaluation, differences))
@@ -184,6 +184,7 @@ def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
         InputError: If so.
     """
     check_settings(settings)
+    check_world(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     arguments.loading.check_packages()
     find_checkpoint(arguments.model, arguments.model_revision)
@@ -220,11 +221,12 @@ def make_teacher(
     return teacher, reference
 
 
-def _evaluate(held_out: HeldOut, when: str, console: Console, *, live: bool) -> list[Trace]:
+def _evaluate(held_out: HeldOut, trainer: IAPOTrainer, when: str, console: Console, *, live: bool) -> list[Trace]:
     if not held_out.samples:
         return []
-    with bar(console, f"held-out rollouts {when}", len(held_out.samples), live=live) as progress:
-        return held_out.traces(progress)
+    share = share_of(len(held_out.samples), 0, trainer.accelerator.num_processes)
+    with bar(console, f"held-out rollouts {when}", share, live=live) as progress, trainer.whole():
+        return held_out.traces(trainer.accelerator, progress)
 
 
 def _is_main() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -39,6 +40,8 @@ from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
+from iapo.training.ranks import EqualRows, gather_traces, share_of
+from iapo.training.shards import is_zero3, prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -76,7 +79,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         tools: The offered tools, by name.
         template: Prompt template, which the processing class keeps; its own, else `tools`, if None.
         on_rollouts: Callback, called with the optimiser step and the scored traces of each training batch of this
-            process.
+            process; given in all processes or in none.
         keep_run: Whether training writes `manifest.json`, `metrics.jsonl`, `traces.jsonl` and the traces' images into
             `args.output_dir`.
         kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
@@ -135,6 +138,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
+        prepare_shards(self)
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
@@ -195,7 +199,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter()
-        *rest, images, _ = super()._generate(prompts)
+        with nullcontext() if self._generates_in_step else self.whole():
+            *rest, images, _ = super()._generate(prompts)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
         # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
@@ -220,15 +225,19 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             )
             return new
 
+        spare = (prompt_ids[0], list(self._batch.prompts[0].images))
+        together = EqualRows(second_turns, self.accelerator, spare) if self._generates_in_step else None
         rollouts = finish(
             self._batch.samples,
             self._batch.prompts,
             completion_ids,
             self.encoder,
-            second_turns,
+            together or second_turns,
             tools=self.offered_tools,
             budget=self.budget,
         )
+        if together is not None:
+            together.settle()
         self._batch.rollouts = rollouts
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
@@ -298,8 +307,6 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
         student = bare_model(self.accelerator.unwrap_model(self.model))
         reason = cannot_share(student.config)
-        if reason is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            reason = "packed rows are untested in training with sharded parameters (DeepSpeed, FSDP)"
         if reason is not None:
             logger.info("Each row runs its own prompt in the loss: %s.", reason)
             return False
@@ -312,7 +319,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        with self.whole():
+            measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
@@ -326,7 +334,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _multimodal(self, ids: list[list[int]], images: list[list[Image.Image]]) -> dict[str, Any]:
         image_token = self.encoder.image_token_id
         # Plain generation reads equal rows once; vLLM has its own prefix cache.
-        plain = self._shares and not (self.use_vllm or self.use_transformers_continuous_batching)
+        others = self._generates_in_step or self.use_vllm or self.use_transformers_continuous_batching
+        plain = self._shares and not others
         return {
             **({"picture_ids": picture_ids(images)} if plain else {}),
             **self.encoder.pixels([image for row in images for image in row]),
@@ -339,6 +348,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             self.generation_config.update(**self.generation_kwargs)
         else:
             self.vllm_generation.max_completion_length = tokens
+
+    @property
+    def _generates_in_step(self) -> bool:
+        """Whether one rank's generation is every rank's: then none may ask for fewer rows."""
+        layerwise = is_zero3(self) and not self.args.ds3_gather_for_generation
+        return self.accelerator.num_processes > 1 and (self.use_vllm or layerwise)
 
     @property
     def _mode(self) -> str:
@@ -364,18 +379,20 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             self._hand_on(batch, self.state.global_step + 1)
 
     def _hand_on(self, batch: Batch, step: int) -> None:
-        """Hands the scored traces of a step to who sees or keeps them."""
-        kept = 0 if self.keeper is None else self.keeper.traces_at(step)
+        """Hands the scored traces of a step to who sees them, and those of all processes to who keeps them."""
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        kept, count = 0 if self.keeper is None else self.keeper.traces_at(step), self.args.traces_at(step)
         if self.on_rollouts is None and not kept:
             return
         assert batch.rewards is not None
         names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        rewards = batch.rewards.split(len(batch.rollouts))[self.accelerator.process_index]
-        if self.alignment is not None and batch.measured:
-            student, count = self.accelerator.unwrap_model(self.model), self.args.traces_at(step)
-            batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, count)
+        rewards = batch.rewards.split(len(batch.rollouts))[rank]
+        if self.alignment is not None and batch.measured and count:
+            student, own = self.accelerator.unwrap_model(self.model), share_of(count, rank, ranks)
+            with self.whole():
+                batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, own)
         traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
-        if self.keeper is not None:
-            self.keeper.keep_traces(step, traces)
+        if self.keeper is not None and kept:
+            self.keeper.keep_traces(gather_traces(traces[: share_of(kept, rank, ranks)]))
         if self.on_rollouts is not None:
             self.on_rollouts(step, traces)

@@ -1,0 +1,112 @@
+"""What the processes of one training (its *ranks*) do together: rows in step, shares of a test set, traces of all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from PIL import Image
+
+from iapo.errors import InputError
+from iapo.records import Sample, Trace
+from iapo.rollout.turns import Generate
+
+
+def check_world(settings: Any) -> None:
+    """Refuses a process that a launcher started as one of several, and that would train alone beside the others.
+
+    Args:
+        settings: The training's settings, by which the processes have found each other.
+
+    Raises:
+        InputError: If so.
+    """
+    told = int(os.environ.get("WORLD_SIZE", "1"))
+    if told > 1 and settings.world_size == 1:
+        raise InputError(
+            f"the launcher started {told} processes (WORLD_SIZE), but each would train alone: there is no GPU that "
+            "PyTorch can use; set use_cpu to true to train on the CPU, or start one process"
+        )
+
+
+class EqualRows:
+    """A `generate` that all ranks call together with equally many rows, some of which may be nobody's.
+
+    Where ranks generate in step (vLLM's server gives each its slice of the rows; ZeRO-3 without gathered parameters
+    has every pass on all ranks), one that asks for fewer rows gets those of another, and one that asks for none leaves
+    the others waiting.
+
+    Args:
+        generate: What continues the rows; called by all ranks, or by none where no rank has a row.
+        accelerator: The accelerator.
+        spare: A row of token ids and its images, repeated where this rank has fewer rows than another.
+    """
+
+    def __init__(
+        self, generate: Generate, accelerator: Accelerator, spare: tuple[list[int], list[Image.Image]]
+    ) -> None:
+        self._generate, self._accelerator, self._spare = generate, accelerator, spare
+        self._asked = False
+
+    def __call__(self, rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
+        self._asked = True
+        counts = self._accelerator.gather(torch.tensor([len(rows)], device=self._accelerator.device))
+        missing = int(counts.max()) - len(rows)
+        if not missing and not rows:
+            return []
+        ids, pictures = self._spare
+        return self._generate(rows + [ids] * missing, images + [pictures] * missing)[: len(rows)]
+
+    def settle(self) -> None:
+        """Takes part once where this rank had nothing to ask."""
+        if not self._asked:
+            self([], [])
+
+
+def share_of(count: int, rank: int, ranks: int) -> int:
+    """Returns how many of so many things are a rank's, the first ranks having one more where they do not divide."""
+    return count // ranks + (rank < count % ranks)
+
+
+def gather_traces(traces: Sequence[Trace]) -> list[Trace]:
+    """Returns the traces of all ranks, in their order, in the main process; in the others none."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return list(traces)
+    gathered: list[Any] = [None] * dist.get_world_size()
+    main = dist.get_rank() == 0
+    dist.gather_object([trace.to_json() for trace in traces], gathered if main else None, dst=0)
+    return [Trace.from_json(record) for some in gathered for record in some] if main else []
+
+
+def evaluate_shares(
+    samples: Sequence[Sample],
+    kept: int,
+    accelerator: Accelerator,
+    evaluate: Callable[[Sequence[Sample], int], list[Trace]],
+) -> list[Trace]:
+    """Has each rank evaluate every n-th sample, and gives all ranks all traces, in the samples' order.
+
+    Args:
+        samples: All samples, on each rank.
+        kept: Number of first samples of which another rank's edited image is kept; the others' are not sent.
+        accelerator: The accelerator.
+        evaluate: Evaluates some samples, and keeps all there is of so many of them from the first.
+    """
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    if ranks == 1:
+        return evaluate(samples, kept)
+    own = range(rank, len(samples), ranks)
+    mine = evaluate([samples[index] for index in own], share_of(min(kept, len(samples)), rank, ranks))
+    told = []
+    for index, trace in zip(own, mine, strict=True):
+        result = trace.result if index < kept else dataclasses.replace(trace.result, image=None)
+        record = dataclasses.replace(trace, result=result).to_json(image_path="")
+        told.append((index, {**record, "sample": None}))
+    everyone = dict(gather_object(told))
+    return [Trace.from_json(everyone[index], sample=sample) for index, sample in enumerate(samples)]

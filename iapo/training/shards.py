@@ -1,0 +1,141 @@
+"""Whole parameters for what a sharded forward pass cannot do: rollouts of unequal lengths, and attribution.
+
+Both go past the wrapper that gathers parameters layer by layer, and take other numbers of passes on other processes. So
+they run while each process holds all parameters, which are given back afterwards; the loss never does. All processes
+enter and leave together, and inside none waits for another.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from trl.models import unwrap_model_for_generation
+
+from iapo.errors import InputError
+from iapo.rollout.unpartitioned import unpartitioned
+
+_GATHER = "stage3_gather_16bit_weights_on_model_save"
+
+
+@contextmanager
+def whole_parameters(trainer: Any, *others: nn.Module) -> Iterator[None]:
+    """Has each process hold all parameters of what a trainer trains, while it is open.
+
+    Where nothing is sharded (one process, DDP, ZeRO up to stage 2) it does nothing.
+
+    Args:
+        trainer: A Transformers trainer, prepared for training or not yet.
+        others: Further modules, gathered as well if FSDP2 sharded them.
+    """
+    with ExitStack() as stack:
+        for module in (trainer.model_wrapped, *others):
+            if isinstance(module, FSDPModule):
+                stack.enter_context(_unsharded(module))
+        if is_zero3(trainer) and hasattr(trainer.model_wrapped, "zero_optimization_stage"):
+            stack.enter_context(_gathered(trainer))
+        yield
+
+
+@contextmanager
+def whole_checkpoints(trainer: Any) -> Iterator[None]:
+    """Has a trainer save its policy in one piece while it is open, also where its checkpoints are kept in shards.
+
+    Else a policy of FSDP with SHARDED_STATE_DICT, which `accelerate config` proposes, would be saved without weights.
+    """
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        yield
+        return
+    kind = plugin.state_dict_type
+    plugin.set_state_dict_type("FULL_STATE_DICT")
+    try:
+        yield
+    finally:
+        plugin.set_state_dict_type(kind)
+
+
+def prepare_shards(trainer: Any) -> None:
+    """Refuses a way of sharding that cannot be trained with, and has ZeRO-3 save policies that can be opened.
+
+    Raises:
+        InputError: If parameters are sharded by the first version of FSDP.
+    """
+    state = trainer.accelerator.state
+    if trainer.is_fsdp_enabled and state.fsdp_plugin.fsdp_version != 2:
+        raise InputError(
+            f"FSDP is set up in version {state.fsdp_plugin.fsdp_version}, which cannot gather parameters for an "
+            "attribution; set fsdp_version to 2 (configs/accelerate/fsdp2.yaml)"
+        )
+    if is_zero3(trainer):
+        state.deepspeed_plugin.deepspeed_config["zero_optimization"][_GATHER] = True
+
+
+def is_zero3(trainer: Any) -> bool:
+    """Tells whether DeepSpeed partitions a trainer's parameters."""
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3
+
+
+def shard(model: nn.Module) -> None:
+    """Shards a frozen model over all processes, layer by layer (FSDP2); `whole_parameters` gathers it."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    for module in list(model.modules()):
+        if type(module).__name__ in names:
+            fully_shard(module)
+    fully_shard(model)
+
+
+@contextmanager
+def _unsharded(model: nn.Module) -> Iterator[None]:
+    """Gathers FSDP2's parameters and takes its hooks off, which would give them back after a layer's first pass."""
+    assert isinstance(model, FSDPModule)
+    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    # The root must be known before an inner module is asked, which else would take itself for one.
+    model._get_fsdp_state()._lazy_init()
+    with ExitStack() as stack:
+        for module in shards:
+            module.unshard()
+            stack.callback(module.reshard)
+        for module in shards:
+            stack.enter_context(_without_hooks(module))
+        yield
+
+
+@contextmanager
+def _without_hooks(module: FSDPModule) -> Iterator[None]:
+    state = module._get_fsdp_state()
+    handles = []
+    for handle in (state._pre_forward_hook_handle, state._post_forward_hook_handle):
+        handles += getattr(handle, "handles", [handle])
+    tables = {id(table): table for handle in handles if (table := handle.hooks_dict_ref()) is not None}
+    before = [(table, OrderedDict(table)) for table in tables.values()]
+    for handle in handles:
+        table = handle.hooks_dict_ref()
+        if table is not None:
+            table.pop(handle.id, None)
+    try:
+        yield
+    finally:
+        # As they were, since their order counts.
+        for table, hooks in before:
+            table.clear()
+            table.update(hooks)
+
+
+@contextmanager
+def _gathered(trainer: Any) -> Iterator[None]:
+    """Gathers ZeRO-3's parameters; TRL's generation inside neither gathers them again nor steps in time."""
+    args = trainer.args
+    asked = args.ds3_gather_for_generation
+    more = {"gradient_checkpointing_kwargs": args.gradient_checkpointing_kwargs}
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator, **more), unpartitioned():
+        args.ds3_gather_for_generation = False
+        try:
+            yield
+        finally:
+            args.ds3_gather_for_generation = asked
