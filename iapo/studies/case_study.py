@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -302,7 +303,7 @@ class CaseStudyFile:
 class CaseStudyCallback(TrainerCallback):
     """Measures the policy within its training: before it, after every n-th step, and at its end.
 
-    It draws no random number of the training's. One process measures; with sharded parameters none could.
+    It draws no random number of the training's. One process measures; where parameters are sharded, all gather them.
 
     Args:
         folder: The run folder.
@@ -310,6 +311,9 @@ class CaseStudyCallback(TrainerCallback):
         plan: Images, and how.
         policy: The policy that is trained.
         teacher: The teacher, if there is one in memory.
+
+    Attributes:
+        whole: Has this process hold all of the policy's parameters while it is open; all processes enter it.
 
     Raises:
         InputError: If there are no such images, or the folder holds a case study with other settings.
@@ -326,6 +330,7 @@ class CaseStudyCallback(TrainerCallback):
         if every < 1:
             raise InputError(f"a case study every {every} steps cannot be; give at least 1, or 0 for none")
         self.every, self.plan, self.policy, self.teacher = every, plan, policy, teacher
+        self.whole: Callable[[], AbstractContextManager[None]] = nullcontext
         self._samples = plan.read_samples()
         self._file = CaseStudyFile(folder / FILE, plan.to_json(self._samples))
 
@@ -333,11 +338,10 @@ class CaseStudyCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Takes up the trainer's call before the first step, also where a training goes on."""
-        if not state.is_world_process_zero:
-            return
-        self._file.drop_after(state.global_step)
-        if self._file.data["teacher"] is None and self.teacher is not None:
-            self._file.set_teacher(summarize_case(observe(self.teacher, self._samples, self.plan)))
+        if state.is_world_process_zero:
+            self._file.drop_after(state.global_step)
+            if self._file.data["teacher"] is None and self.teacher is not None:
+                self._file.set_teacher(summarize_case(observe(self.teacher, self._samples, self.plan)))
         self._measure(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -352,5 +356,6 @@ class CaseStudyCallback(TrainerCallback):
         self._measure(state)
 
     def _measure(self, state: TrainerState) -> None:
-        if state.is_world_process_zero and state.global_step not in self._file.steps:
-            self._file.add(state.global_step, observe(self.policy, self._samples, self.plan))
+        with self.whole():
+            if state.is_world_process_zero and state.global_step not in self._file.steps:
+                self._file.add(state.global_step, observe(self.policy, self._samples, self.plan))

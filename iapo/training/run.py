@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers import TrainerCallback
 
 from iapo.attribution.settings import alignment_settings
 from iapo.data.intake import Intake, flaw_records
@@ -124,7 +123,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples, tools)
-    callbacks: list[TrainerCallback] = []
+    callbacks: list[CaseStudyCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict(), policy.template)
         path = Path(settings.output_dir)
@@ -136,9 +135,11 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         processing_class=policy.processor,
         teacher=reference,
         tools=tools,
-        callbacks=callbacks,
+        callbacks=list(callbacks),
         peft_config=adapter,
     )
+    for callback in callbacks:
+        callback.whole = trainer.whole
     main = trainer.is_world_process_zero()
     if main:
         assert trainer.keeper is not None

@@ -75,6 +75,12 @@ def prepare_shards(trainer: Any) -> None:
         state.deepspeed_plugin.deepspeed_config["zero_optimization"][_GATHER] = True
 
 
+def generates_in_step(trainer: Any) -> bool:
+    """Tells whether one rank's generation is every rank's, so that none may ask for fewer rows."""
+    layerwise = is_zero3(trainer) and not trainer.args.ds3_gather_for_generation
+    return trainer.accelerator.num_processes > 1 and (trainer.use_vllm or layerwise)
+
+
 def is_zero3(trainer: Any) -> bool:
     """Tells whether DeepSpeed partitions a trainer's parameters."""
     plugin = trainer.accelerator.state.deepspeed_plugin

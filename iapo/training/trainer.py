@@ -41,7 +41,7 @@ from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.ranks import EqualRows, gather_traces, share_of
-from iapo.training.shards import is_zero3, prepare_shards
+from iapo.training.shards import generates_in_step, prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -139,6 +139,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             **kwargs,
         )
         prepare_shards(self)
+        self._generates_in_step = generates_in_step(self)
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
@@ -348,12 +349,6 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             self.generation_config.update(**self.generation_kwargs)
         else:
             self.vllm_generation.max_completion_length = tokens
-
-    @property
-    def _generates_in_step(self) -> bool:
-        """Whether one rank's generation is every rank's: then none may ask for fewer rows."""
-        layerwise = is_zero3(self) and not self.args.ds3_gather_for_generation
-        return self.accelerator.num_processes > 1 and (self.use_vllm or layerwise)
 
     @property
     def _mode(self) -> str:
