@@ -8,7 +8,7 @@ enter and leave together, and inside none waits for another.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -108,21 +108,20 @@ def _unsharded(model: nn.Module) -> Iterator[None]:
             module.unshard()
             stack.callback(module.reshard)
         for module in shards:
-            stack.enter_context(_without_hooks(module))
+            state = module._get_fsdp_state()
+            for handle in (state._pre_forward_hook_handle, state._post_forward_hook_handle):
+                # Modules that are sharded together have a handle that holds those of each.
+                stack.enter_context(_without(getattr(handle, "handles", [handle])))
         yield
 
 
 @contextmanager
-def _without_hooks(module: FSDPModule) -> Iterator[None]:
-    state = module._get_fsdp_state()
-    handles = []
-    for handle in (state._pre_forward_hook_handle, state._post_forward_hook_handle):
-        handles += getattr(handle, "handles", [handle])
+def _without(handles: Sequence[Any]) -> Iterator[None]:
+    """Takes hooks off by their handles while it is open."""
     tables = {id(table): table for handle in handles if (table := handle.hooks_dict_ref()) is not None}
     before = [(table, OrderedDict(table)) for table in tables.values()]
     for handle in handles:
-        table = handle.hooks_dict_ref()
-        if table is not None:
+        for table, _ in before:
             table.pop(handle.id, None)
     try:
         yield
@@ -139,7 +138,10 @@ def _gathered(trainer: Any) -> Iterator[None]:
     args = trainer.args
     asked = args.ds3_gather_for_generation
     more = {"gradient_checkpointing_kwargs": args.gradient_checkpointing_kwargs}
-    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator, **more), unpartitioned():
+    engine = trainer.model_wrapped
+    # TRL takes all hooks off but one, which has the processes compare at each pass what they have done.
+    compare = _without([engine.optimizer.parameter_offload.fwd_pre_hook])
+    with unwrap_model_for_generation(engine, trainer.accelerator, **more), compare, unpartitioned():
         args.ds3_gather_for_generation = False
         try:
             yield

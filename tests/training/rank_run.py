@@ -75,9 +75,7 @@ def main(out: Path, options: dict[str, Any]) -> None:
     ]
     names = ("loss", "grad_norm", "reward", "attribution/divergence")
     log = [{k: row[k] for k in names if k in row} for row in trainer.state.log_history if "loss" in row]
-    parameters = {
-        name: whole(one) for name, one in trainer.accelerator.unwrap_model(trainer.model).named_parameters()
-    }
+    parameters = {name: whole(one) for name, one in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
     result = {"log": log, "told": told, "unsharded": left, "world": trainer.accelerator.num_processes}
     result["engine"] = type(trainer.model_wrapped).__name__
     (out / f"told-{rank}.json").write_text(json.dumps(result))
