@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real
+ENGINE := .venv-engine/.set-up
+
+.PHONY: help setup demo test check lint browser ranks real engine
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -44,6 +46,18 @@ check: setup lint  ## Run the fast tests, and check style and types
 real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (under ten minutes)
 	rm -rf runs/real
 	OMP_NUM_THREADS=2 $(BIN)/python examples/real.py --out runs/real
+
+# DeepSpeed is no part of the tested versions. Its environment adds it to what .venv holds; on CPUs nothing is compiled
+# beforehand, and its own requirements that .venv lacks are named.
+$(ENGINE): $(STAMP) requirements-engine.txt
+	$(BIN)/python -m venv .venv-engine
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+		> "$$(.venv-engine/bin/python -c 'import site; print(site.getsitepackages()[0])')/iapo-base.pth"
+	DS_BUILD_OPS=0 .venv-engine/bin/pip install --quiet --no-deps -r requirements-engine.txt
+	@touch $(ENGINE)
+
+engine: $(ENGINE)  ## Train in two processes under DDP, FSDP2 and ZeRO, and compare them with one (under 15 minutes)
+	IAPO_ENGINES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 tests/training/test_engines.py
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

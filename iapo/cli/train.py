@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -30,12 +31,14 @@ def train(
     For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
     """
     from iapo.training import settings
+    from iapo.training.launch import check_launch
 
     if list_settings:
         typer.echo("\n".join(settings.list_settings()))
         return
     if config is None:
         raise InputError("iapo train needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
+    check_launch(os.environ)
     arguments, given = settings.check(config, context.args, options=options_of(context))
     arguments.loading.check_packages()
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):

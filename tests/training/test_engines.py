@@ -1,0 +1,213 @@
+"""Two processes do what one does: DDP, FSDP2, DeepSpeed ZeRO-2 and ZeRO-3, full and LoRA, every kind of teacher.
+
+The turns are written by hand, so that all see the same rollouts; on one rank nobody may call, or all make one call.
+`make engine` runs all of it, `make test` DDP with a live teacher alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import run as run_process
+from safetensors.torch import load_file
+
+from iapo.attribution.settings import AttributionSettings
+from iapo.data.synthetic import generate
+from iapo.rollout.policy import load_policy
+from iapo.runs import RunFolder
+from iapo.teachers.references import attribute_samples
+
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+ALL = bool(os.environ.get("IAPO_ENGINES"))
+PYTHON = ROOT / ".venv-engine" / "bin" / "python"
+LIMIT = 420.0
+
+ZERO: dict[str, Any] = {
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "zero_allow_untested_optimizer": True,
+}
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2}},
+    "zero2": {"use_cpu": False, "deepspeed": {**ZERO, "zero_optimization": {"stage": 2}}},
+    # Some parameters stay whole, as DeepSpeed has it by default, but not all of a tiny model's.
+    "zero3": {
+        "use_cpu": False,
+        "deepspeed": {**ZERO, "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 1000}},
+    },
+}
+KINDS = ("live", "own", "stored", "lora")
+CASES = [(engine, kind) for engine in ENGINES for kind in KINDS]
+
+
+def needs_all(engine: str) -> None:
+    """Skips what `make test` leaves out, and what cannot be run here."""
+    if not ALL:
+        pytest.skip("run by `make engine`")
+    if engine.startswith("zero") and not PYTHON.exists():
+        pytest.skip("no .venv-engine with DeepSpeed; `make engine` makes it")
+
+
+def launch(engine: str, processes: int, script: str, *words: str) -> None:
+    """Runs a script of this folder in so many processes."""
+    deepspeed = engine.startswith("zero")
+    more = {"ACCELERATE_USE_DEEPSPEED": "true"} if deepspeed else {}
+    paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **more}
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [str(PYTHON) if deepspeed else sys.executable, *start, str(HERE / script), *words]
+    done = run_process(command, timeout=LIMIT, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher's own calls on the samples that `rank_run.py` trains on."""
+    path = tmp_path_factory.mktemp("table") / "teacher.parquet"
+    charts = list(generate("vbar", 16, seed=5, question_types=("value",)))
+    settings = AttributionSettings(teacher_reference="own_call", max_turn_tokens=40)
+    attribute_samples(load_policy("tiny-teacher"), charts, settings).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
+    """Trains under an engine in one process or two, each once, and gives the folder."""
+    root = tmp_path_factory.mktemp("trained")
+
+    @functools.cache
+    def train(engine: str, kind: str, processes: int) -> Path:
+        out = root / f"{engine}-{kind}-{processes}"
+        out.mkdir()
+        settings: dict[str, Any] = {
+            "max_steps": 3,
+            "penalty_weight": 0.3,
+            "optim": "sgd",
+            "learning_rate": 0.05,
+            "per_device_train_batch_size": 8 // processes,
+            "trace_every": 1,
+            **ENGINES[engine],
+        }
+        if kind == "own":
+            settings["teacher_reference"] = "own_call"
+        if kind == "stored":
+            settings |= {"teacher_reference": "own_call", "teacher_table": str(request.getfixturevalue("table"))}
+        launch(engine, processes, "rank_run.py", str(out), json.dumps({"settings": settings, "lora": kind == "lora"}))
+        return out
+
+    return train
+
+
+def told(out: Path) -> list[dict[str, Any]]:
+    """All processes' scored rollouts, in one order."""
+    rows = [row for path in out.glob("told-*.json") for row in json.loads(path.read_text())["told"]]
+    return sorted(rows, key=lambda row: (row["step"], row["sample"], row["turn"]))
+
+
+@pytest.mark.slow(60)
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize(("engine", "kind"), CASES)
+def test_two_processes_train_as_one(trained: Any, engine: str, kind: str) -> None:
+    if (engine, kind) != ("ddp", "live"):
+        needs_all(engine)
+    one, two = trained("ddp", kind, 1), trained(engine, kind, 2)
+    first, second = told(one), told(two)
+    assert [(row["step"], row["sample"], row["turn"]) for row in first] == [
+        (row["step"], row["sample"], row["turn"]) for row in second
+    ]
+    assert len(first) == 24
+    for mine, other in zip(first, second, strict=True):
+        # After an update, roundings of parameters in their last digit show.
+        close = 1e-6 if mine["step"] == 1 else 1e-5
+        assert other["scores"] == pytest.approx(mine["scores"], abs=close)
+    results = [json.loads((two / f"told-{rank}.json").read_text()) for rank in range(2)]
+    assert all(one["world"] == 2 and one["unsharded"] == [] for one in results)
+    log = json.loads((one / "told-0.json").read_text())["log"]
+    assert len(log) == 3
+    for mine, other in zip(log, results[0]["log"], strict=True):
+        assert other == pytest.approx(mine, abs=2e-6, rel=2e-6)
+    before, after = (torch.load(out / "parameters.pt", weights_only=True) for out in (one, two))
+    assert before.keys() == after.keys()
+    assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-6
+    # What is compared has moved.
+    if kind != "lora":
+        start = dict(load_policy("tiny-student").model.named_parameters())
+        assert max(float((before[name] - start[name].detach()).abs().max()) for name in before) > 1e-3
+    _check_folder(one / "run", two / "run")
+    _check_policy(two / "policy", after, lora=kind == "lora")
+
+
+def _check_folder(one: Path, two: Path) -> None:
+    """Metrics once, traces of all ranks, nothing half written."""
+    assert [row["step"] for row in RunFolder(two).read_metrics()] == [1, 2, 3]
+    kept = [
+        [(trace.step, trace.sample.id, trace.turn_1) for trace in RunFolder(run).read_traces()] for run in (one, two)
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 24
+    assert not list(two.rglob("*.part"))
+
+
+def _check_policy(folder: Path, parameters: dict[str, torch.Tensor], *, lora: bool) -> None:
+    """What was saved opens alone, in one process, and is what was trained."""
+    if lora:
+        saved = load_file(folder / "adapter_model.safetensors")
+        ends = {name.replace(".default.", "."): value for name, value in parameters.items() if "lora_" in name}
+        assert saved.keys() == ends.keys()
+        assert all(torch.equal(saved[name], ends[name]) for name in saved)
+        load_policy(str(folder))
+    else:
+        opened = dict(load_policy(str(folder)).model.named_parameters())
+        assert all(torch.equal(opened[name], value) for name, value in parameters.items())
+
+
+CONFIG = HERE / "engine.yaml"
+
+
+@pytest.mark.slow(60)
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+def test_a_whole_run(engine: str, tmp_path: Path) -> None:
+    """Sampled rollouts of other lengths on each rank, evaluation, case study, checkpoints in shards and whole."""
+    needs_all(engine)
+    runs = {}
+    for name in ("ddp", engine):
+        out = runs[name] = tmp_path / name
+        more = ["--use_cpu", str(ENGINES[name].get("use_cpu", True)).lower()]
+        for setting in ("deepspeed", "fsdp_config"):
+            if setting in ENGINES[name]:
+                path = tmp_path / f"{setting}.json"
+                value = ENGINES[name][setting]
+                path.write_text(
+                    json.dumps(value | {"state_dict_type": "SHARDED_STATE_DICT"} if "version" in value else value)
+                )
+                more += [f"--{setting}", str(path)]
+        if "fsdp" in ENGINES[name]:
+            more += ["--fsdp", "true"]
+        launch(name, 2, "sharded_on_cpu.py", "train", "--config", str(CONFIG), "--output_dir", str(out), *more)
+    first, second = (RunFolder(out) for out in runs.values())
+    texts = [[(one.turn_1, one.turn_2) for one in run.read_traces()] for run in (first, second)]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 32
+    told = [run.read_evaluation() for run in (first, second)]
+    assert told[0].outcomes == told[1].outcomes
+    assert len(told[1].outcomes["after"]) == 5
+    held = [[(one.sample.id, one.turn_1, one.turn_2) for one in run.read_held_out()] for run in (first, second)]
+    assert held[0] == held[1]
+    assert len(held[0]) == 2 * 5
+    assert (first.path / "case-study.json").read_text() == (second.path / "case-study.json").read_text()
+    checkpoint = runs[engine] / "checkpoint-1"
+    shards = list(checkpoint.glob("**/*.distcp" if engine == "fsdp2" else "**/*zero_pp_rank_*"))
+    assert len(shards) >= 2
+    for saved in (checkpoint, runs[engine] / "policy"):
+        load_policy(str(saved))

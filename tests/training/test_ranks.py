@@ -1,0 +1,90 @@
+"""What the processes of a training share out, agree on and refuse; real ones are in test_engines.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from iapo.data.synthetic import generate
+from iapo.errors import InputError
+from iapo.records import Score, ToolResult, Trace
+from iapo.training import ranks
+from iapo.training.launch import check_launch
+from iapo.training.ranks import EqualRows, check_world, evaluate_shares, share_of
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 16])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_shares_add_up(count: int, world: int) -> None:
+    shares = [share_of(count, rank, world) for rank in range(world)]
+    assert shares == [len(range(rank, count, world)) for rank in range(world)]
+    assert sum(shares) == count
+
+
+@pytest.mark.parametrize(("counts", "asked"), [((3, 1), 3), ((0, 2), 2), ((2, 0), 2), ((0, 0), None)])
+def test_ranks_ask_for_equally_many_rows_or_for_none(counts: tuple[int, int], asked: int | None) -> None:
+    seen: list[int] = []
+
+    def generate_rows(rows: list[list[int]], images: list[list[Any]]) -> list[list[int]]:
+        assert len(rows) == len(images)
+        seen.append(len(rows))
+        return [[row[0] + 1] for row in rows]
+
+    accelerator: Any = SimpleNamespace(device="cpu", gather=lambda own: torch.tensor(counts))
+    together = EqualRows(generate_rows, accelerator, ([90], []))
+    if counts[0]:
+        assert together([[index] for index in range(counts[0])], [[]] * counts[0]) == [
+            [index + 1] for index in range(counts[0])
+        ]
+    together.settle()
+    assert seen == ([] if asked is None else [asked])
+
+
+@pytest.mark.parametrize("kept", [0, 3, 9])
+def test_the_shares_of_an_evaluation_come_together_in_order(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = list(generate("vbar", 5, seed=1))
+    parts: list[Any] = []
+
+    def evaluate(some: Any, patches: int) -> list[Trace]:
+        image = samples[0].image
+        return [
+            Trace(
+                one,
+                one.id,
+                ToolResult("edited", image=image, span=(0, 1)),
+                "2",
+                {"outcome": Score(float(place < patches))},
+            )
+            for place, one in enumerate(some)
+        ]
+
+    # Each rank in turn; the last one has the parts of all.
+    monkeypatch.setattr(ranks, "gather_object", lambda told: parts.extend(told) or list(parts))
+    for rank in range(2):
+        accelerator: Any = SimpleNamespace(process_index=rank, num_processes=2)
+        try:
+            found = evaluate_shares(samples, kept, accelerator, evaluate)
+        except KeyError:
+            assert rank == 0
+    assert [trace.sample for trace in found] == samples
+    assert [trace.turn_1 for trace in found] == [one.id for one in samples]
+    assert [trace.result.image is not None for trace in found] == [index < kept for index in range(5)]
+    assert [trace.scores["outcome"].value for trace in found] == [float(index < kept) for index in range(5)]
+
+
+def test_a_start_that_made_no_world_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_launch({})
+    check_launch({"SLURM_STEP_NUM_TASKS": "1"})
+    check_launch({"SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "8"})
+    check_launch({"ACCELERATE_MIXED_PRECISION": "no"})
+    with pytest.raises(InputError, match="srun started 8 tasks"):
+        check_launch({"SLURM_STEP_NUM_TASKS": "8"})
+    with pytest.raises(InputError, match=r"started one.*torch\.distributed\.run"):
+        check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_world(SimpleNamespace(world_size=2))
+    with pytest.raises(InputError, match="use_cpu"):
+        check_world(SimpleNamespace(world_size=1))
