@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule
 from trl.models import unwrap_model_for_generation
 
 from iapo.errors import InputError
@@ -23,19 +23,17 @@ _GATHER = "stage3_gather_16bit_weights_on_model_save"
 
 
 @contextmanager
-def whole_parameters(trainer: Any, *others: nn.Module) -> Iterator[None]:
+def whole_parameters(trainer: Any) -> Iterator[None]:
     """Has each process hold all parameters of what a trainer trains, while it is open.
 
     Where nothing is sharded (one process, DDP, ZeRO up to stage 2) it does nothing.
 
     Args:
         trainer: A Transformers trainer, prepared for training or not yet.
-        others: Further modules, gathered as well if FSDP2 sharded them.
     """
     with ExitStack() as stack:
-        for module in (trainer.model_wrapped, *others):
-            if isinstance(module, FSDPModule):
-                stack.enter_context(_unsharded(module))
+        if isinstance(trainer.model_wrapped, FSDPModule):
+            stack.enter_context(_unsharded(trainer.model_wrapped))
         if is_zero3(trainer) and hasattr(trainer.model_wrapped, "zero_optimization_stage"):
             stack.enter_context(_gathered(trainer))
         yield
@@ -87,19 +85,10 @@ def is_zero3(trainer: Any) -> bool:
     return plugin is not None and plugin.zero_stage == 3
 
 
-def shard(model: nn.Module) -> None:
-    """Shards a frozen model over all processes, layer by layer (FSDP2); `whole_parameters` gathers it."""
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    for module in list(model.modules()):
-        if type(module).__name__ in names:
-            fully_shard(module)
-    fully_shard(model)
-
-
 @contextmanager
-def _unsharded(model: nn.Module) -> Iterator[None]:
+def _unsharded(model: FSDPModule) -> Iterator[None]:
     """Gathers FSDP2's parameters and takes its hooks off, which would give them back after a layer's first pass."""
-    assert isinstance(model, FSDPModule)
+    assert isinstance(model, nn.Module)
     shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
     # The root must be known before an inner module is asked, which else would take itself for one.
     model._get_fsdp_state()._lazy_init()

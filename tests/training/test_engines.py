@@ -127,15 +127,17 @@ def test_two_processes_train_as_one(trained: Any, engine: str, kind: str) -> Non
     ]
     assert len(first) == 24
     for mine, other in zip(first, second, strict=True):
-        # After an update, roundings of parameters in their last digit show.
-        close = 1e-6 if mine["step"] == 1 else 1e-5
+        # The teacher explains its own calls in other batches, which round otherwise; after an update, the last digits
+        # of parameters show.
+        close = 1e-4 if mine["step"] > 1 else 1e-5 if kind == "own" else 1e-6
         assert other["scores"] == pytest.approx(mine["scores"], abs=close)
     results = [json.loads((two / f"told-{rank}.json").read_text()) for rank in range(2)]
     assert all(one["world"] == 2 and one["unsharded"] == [] for one in results)
     log = json.loads((one / "told-0.json").read_text())["log"]
     assert len(log) == 3
     for mine, other in zip(log, results[0]["log"], strict=True):
-        assert other == pytest.approx(mine, abs=2e-6, rel=2e-6)
+        close = 2e-6 if kind in ("live", "lora") else 2e-5
+        assert other == pytest.approx(mine, abs=close, rel=close)
     before, after = (torch.load(out / "parameters.pt", weights_only=True) for out in (one, two))
     assert before.keys() == after.keys()
     assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-6
