@@ -20,6 +20,7 @@ from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Sources
 from iapo.rewards.own import own_reward
+from iapo.rewards.rule_verifier import RULES, verify_by_rules
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.rollout.policy import load_policy
@@ -219,15 +220,20 @@ def check_verifier(args: RewardArguments) -> None:
     """
     if args.verifier is None and "verify" in find_reward(args.reward).uses:
         raise InputError(
-            f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, or to an endpoint's and "
-            "`verifier_url`"
+            f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, to an endpoint's and "
+            f"`verifier_url`, or to {RULES}"
         )
 
 
 def local_verifier(args: RewardArguments) -> str | None:
-    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, or an endpoint."""
-    asks = "verify" in find_reward(args.reward).uses and args.verifier_url is None
-    return args.verifier if asks else None
+    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, an endpoint or rules."""
+    return verifier_checkpoint(args.reward, args.verifier, args.verifier_url)
+
+
+def verifier_checkpoint(reward: str, verifier: str | None, url: str | None) -> str | None:
+    """Returns the checkpoint that a reward loads as its verifier, as `local_verifier`, from the settings alone."""
+    asks = "verify" in find_reward(reward).uses and url is None and verifier != RULES
+    return verifier if asks else None
 
 
 def _make_verifier(
@@ -237,6 +243,8 @@ def _make_verifier(
     if args.verifier_url is not None:
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
         return lambda traces: call_scores(traces, remote)
+    if args.verifier == RULES:
+        return lambda traces: call_scores(traces, verify_by_rules)
     settings = placed(settings_in(args, "verifier"), None if device is None else str(device))
     local = LocalVerifier(load_policy(args.verifier, settings), tools)
     return lambda traces: call_scores(traces, local)

@@ -31,7 +31,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
         verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
-            name of an endpoint's model.
+            name of an endpoint's model, or `rules` (`iapo.rewards.rule_verifier`), which needs no model.
         verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
         judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
         judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
@@ -78,7 +78,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Weights of reward components by name."}
     )
     distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
-    verifier: str | None = field(default=None, metadata={"help": "Model that scores calls for the reward trm."})
+    verifier: str | None = field(
+        default=None, metadata={"help": "Model that scores calls for the reward trm, or rules."}
+    )
     verifier_url: str | None = field(default=None, metadata={"help": "Endpoint of the verifier; None: a local model."})
     judge_model: str | None = field(default=None, metadata={"help": "Asked about answers that rules call wrong."})
     judge_url: str | None = field(default=None, metadata={"help": "Endpoint of the judge; None: OpenAI's."})
