@@ -84,7 +84,8 @@ class Tally:
 
     def influences(self) -> npt.NDArray[np.float64]:
         """Returns how far each sample draws the share: their mean is 0, their variance over the number of samples the
-        share's (the delta method for a ratio)."""
+        share's (the delta method for a ratio).
+        """
         return (self.successes - self.share * self.counted) / self.counted.mean()
 
 

@@ -59,7 +59,7 @@ def test_bootstrap_of_few_stays_within_them():
 
 
 def simulated(seed: int, noise: float = 0.5) -> tuple[list[list[Tally]], list[list[Tally]]]:
-    """Five paired trainings on 200 samples: seeds, samples and both together move the outcomes; the difference is 0.1."""
+    """Five paired trainings on 200 samples; seeds, samples and both together move the outcomes, by 0.1 on average."""
     rng = np.random.default_rng(seed)
     samples, runs = rng.normal(0, 0.4, 200), []
     for shift in rng.normal(0.1, 0.05, 5):
@@ -81,7 +81,7 @@ def test_an_interval_over_seeds_and_samples_covers_both():
         covered += one.low <= 0.1 <= one.high
         values = np.array([run[0].share - base[0].share for run, base in zip(runs, bases, strict=True)])
         seeds_alone += abs(values.mean() - 0.1) <= 2.776 * values.std(ddof=1) / 5**0.5
-    assert 0.93 <= covered / 300
+    assert covered / 300 >= 0.93
     # An interval over the seeds alone takes the samples for all that there are.
     assert seeds_alone < covered
 
@@ -92,7 +92,7 @@ def test_samples_that_do_not_count_are_left_out():
     one = over_seeds_and_samples(runs, least=0, most=1)
     assert one is not None
     assert (one.value, one.count) == (0.5, 1)
-    # By hand: influences (1, -1, 0, 0), variance 2/3, over four samples; t at three degrees of freedom is beyond the bounds.
+    # Influences (1, -1, 0, 0), variance 2/3, over four samples: t at three degrees of freedom is beyond the bounds.
     assert (one.low, one.high) == (0, 1)
     assert over_seeds_and_samples([runs[0][1:]], least=0, most=1) is None
 

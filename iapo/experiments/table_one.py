@@ -88,8 +88,8 @@ def _read_sets(folder: Path) -> Mapping[str, SetMeasures]:
 def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
     """Returns the table as data.
 
-    With two seeds or more an interval is over seeds and samples (`iapo.estimates.over_seeds_and_samples`): it says where
-    the mean of many such trainings on many such samples may lie. With one run, or where the seeds do not differ at all,
+    With two seeds or more an interval is over seeds and samples (`iapo.estimates.over_seeds_and_samples`): it says
+    where the mean of many such trainings on many such samples may lie. With one run, or where the seeds do not differ at all,
     it is a bootstrap over samples, and says nothing about how trainings differ. `over` tells which.
 
     Args:
@@ -126,9 +126,7 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
                 "difference": _columns(differences, shares=False) if differences else None,
                 "paper": paper_average(row.name) if paper else None,
                 "calls": call_estimates(list(row.calls.values())),
-                "calls_difference": call_estimates(
-                    [row.calls[seed] for seed in common], [base.calls[seed] for seed in common]
-                )
+                "calls_difference": call_estimates(*([one.calls[seed] for seed in common] for one in (row, base)))
                 if common and all(seed in one.calls for one in (row, base) for seed in common)
                 else None,
             }
