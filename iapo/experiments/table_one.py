@@ -89,8 +89,8 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
     """Returns the table as data.
 
     With two seeds or more an interval is over seeds and samples (`iapo.estimates.over_seeds_and_samples`): it says
-    where the mean of many such trainings on many such samples may lie. With one run, or where the seeds do not differ at all,
-    it is a bootstrap over samples, and says nothing about how trainings differ. `over` tells which.
+    where the mean of many such trainings on many such samples may lie. With one run, or where the seeds do not differ
+    at all, it is a bootstrap over samples, and says nothing about how trainings differ. `over` tells which.
 
     Args:
         rows: The rows, in order.
