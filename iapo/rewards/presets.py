@@ -16,9 +16,9 @@ from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.plugins import is_reference, look_up
 from iapo.records import Grid, Score, Trace
-from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
+from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
-from iapo.rewards.columns import Preset, Reward, Sources
+from iapo.rewards.columns import Preset, Reward, Scope, Sources
 from iapo.rewards.own import own_reward
 from iapo.rewards.rule_verifier import RULES, verify_by_rules
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
@@ -35,6 +35,8 @@ PRESETS: Mapping[str, Reward] = {
     "deepeyes": deepeyes.preset,
     "toolrl": toolrl.preset,
     "otc": otc.preset,
+    "mt-grpo": mt_grpo.preset,
+    "openthinkimg": openthinkimg.preset,
     "distill": distill.preset,
 }
 """By name; `find_reward` also takes sums of them, and the user's own."""
@@ -48,6 +50,7 @@ class RewardArguments(Protocol):
     penalty_weight: float
     penalty_decay: float
     distill_weight: float
+    penalty_scope: Scope
     verifier: str | None
     verifier_url: str | None
     judge_model: str | None
@@ -121,14 +124,17 @@ def make_preset(
     )
 
 
-def check_reward(args: RewardArguments) -> None:
+def check_reward(args: RewardArguments) -> Preset:
     """Refuses a reward that cannot be; loads nothing and asks no endpoint.
+
+    Returns:
+        The preset, whose components have no values: names, weights and scopes.
 
     Raises:
         InputError: If there is no such preset or component, a weight is no number, or a needed verifier is not set.
     """
     check_verifier(args)
-    _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
+    return _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
 
 
 def _weighted_preset(
@@ -148,6 +154,7 @@ def _weighted_preset(
             penalty_weight=args.penalty_weight,
             penalty_decay=args.penalty_decay,
             distill_weight=args.distill_weight,
+            penalty_scope=args.penalty_scope,
         )
     )
     names = ["outcome", *(column.name for column in preset.columns)]

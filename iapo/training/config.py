@@ -48,6 +48,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
+        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of the
+            first turn's (`turn_1`), or of the call's (`call`).
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
         attribution_normalization: Rule by which block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
@@ -101,6 +103,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
+    penalty_scope: Literal["rollout", "turn_1", "call"] = field(
+        default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
+    )
     attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
     attribution_normalization: Literal["magnitude", "softmax"] = field(
         default="magnitude", metadata={"help": "How block scores become a distribution."}
