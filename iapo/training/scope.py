@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer
 from trl.trainer.utils import nanstd
 
 from iapo.rewards.columns import Column, Scope
@@ -84,24 +83,21 @@ def scopes_of(names: Sequence[str], columns: Mapping[str, Column]) -> dict[int, 
 
 
 def token_advantages(
-    output: Mapping[str, Tensor], batch: Batch, scopes: Mapping[int, Scope], trainer: GRPOTrainer, group: int
+    output: Mapping[str, Tensor], batch: Batch, scopes: Mapping[int, Scope], parts: Tensor, process: int
 ) -> Tensor:
     """Returns the advantage of each token: a component that has a scope counts in it alone.
 
     Args:
         output: Output of TRL for this process: `advantages`, shape (rollouts,), and `completion_ids`.
-        batch: Batch with its rollouts, and the rewards of all processes.
+        batch: Batch with its rollouts.
         scopes: Scopes as of `scopes_of`.
-        trainer: Trainer with its weights and scale.
-        group: Number of rollouts of a prompt.
+        parts: Parts of the advantages of all processes' rollouts (`component_advantages`).
+        process: Number of this process.
 
     Returns:
         Shape (rollouts, tokens of the longest completion).
     """
-    assert batch.rewards is not None
-    weights = trainer.reward_weights.to(batch.rewards.device)
-    parts = component_advantages(batch.rewards, weights, group, trainer.scale_rewards)
-    own = parts.split(len(batch.rollouts))[trainer.accelerator.process_index]
+    own = parts.split(len(batch.rollouts))[process]
     width = output["completion_ids"].shape[1]
     by_token = output["advantages"][:, None].repeat(1, width)
     for column, scope in scopes.items():

@@ -39,7 +39,7 @@ from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
-from iapo.training.scope import scopes_of, token_advantages
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -184,7 +184,11 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
         if scopes := scopes_of(self.reward_func_names, self._columns):
-            output["advantages"] = token_advantages(output, self._batch, scopes, self, self._group)
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
