@@ -319,7 +319,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts, self.state.global_step)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
