@@ -147,6 +147,7 @@ RULES = (
             (r"heads = 512 //", "heads = 128 //"),
             ("out_hidden_size = 512", "out_hidden_size = 128"),
             (r"\(\(4, 0, 224\)", "((2, 0, 112)"),
+            ("TOKENS = 120", "TOKENS = 60"),
         ),
     ),
     Rule(
