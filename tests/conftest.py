@@ -20,7 +20,6 @@ from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, find_prompt
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
 
-
 # Test modules, what they import and the tests in them are no garbage, and many: to look for some takes its time.
 gc.disable()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 import runpy
@@ -36,8 +37,13 @@ FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 
 
 def _small_lessons(patch: pytest.MonkeyPatch) -> None:
-    """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured."""
+    """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured, a tokenizer
+    of a tenth of the texts.
+    """
     from iapo.tiny import build, command
+
+    texts = list(itertools.islice(build._corpus(), 3000))
+    patch.setattr(build, "_corpus", lambda: texts)
 
     for name, recipe in list(build.RECIPES.items()):
         stages = {

@@ -18,7 +18,6 @@ from iapo.data.synthetic import TRAINED_FAMILIES
 from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
 
-
 SMALLER = {"case_study_samples": 8, "per_device_train_batch_size": 32, "train_samples": 64}
 
 
