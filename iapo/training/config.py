@@ -115,7 +115,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
-    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_contrast"] = field(
+    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] = field(
         default="paper", metadata={"help": "Bundle of the settings that follow; what is given wins over it."}
     )
     attribution_target: Literal["call", "turn", "name"] | None = field(
