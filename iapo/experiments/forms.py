@@ -234,14 +234,14 @@ def forms_table(found: Mapping[str, Any], naming: str) -> Table:
     counts = [one for one in found["counts"] if one["naming"] == naming]
     pairs, misused, executed = (sum(one[name] for one in counts) for name in ("pairs", "misused", "executed"))
     table = Table(
-        title=f"{naming} names: share of {pairs} pairs to one prompt in which the misused call has the larger value; "
-        f"{misused} of {executed} calls misused"
+        title=f"{naming} names: {misused} of {executed} calls misused; share of {pairs} pairs of a misused and a right "
+        "call to one prompt in which the misused one has the larger divergence",
+        caption="uniform, shuffled: in the student's place; surprise: -log p of the teacher instead; CPU s: for a call",
     )
-    for heading in ("form", "AUC", "student uniform", "student shuffled", "-log p teacher", "CPU s a call"):
+    for heading in ("form", "AUC", "uniform", "shuffled", "surprise", "CPU s"):
         table.add_column(heading)
     for row in found["rows"]:
         if row["naming"] == naming:
-            found_of = (Estimate.from_json(row["auc"][what]) for what in VALUES)
-            values = (estimate_text(one if one.count else None) for one in found_of)
+            values = (estimate_text(Estimate.from_json(row["auc"][what])) for what in VALUES)
             table.add_row(row["form"], *values, "" if row["seconds"] is None else f"{row['seconds']:.4f}")
     return table
