@@ -50,8 +50,9 @@ class Measured:
     divergence: float
     student: Mapping[str, float]
     teacher: Mapping[str, float]
-    shuffled: float = math.nan
-    surprise: float = math.nan
+    # The one depends on what else is in the batch, the other on what is asked of the teacher.
+    shuffled: float = field(default=math.nan, compare=False)
+    surprise: float = field(default=math.nan, compare=False)
     patches: Mapping[str, Grid] = field(default_factory=dict)
 
 

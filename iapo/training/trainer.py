@@ -39,6 +39,7 @@ from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -182,6 +183,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
+        if scopes := scopes_of(self.reward_func_names, self._columns):
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
@@ -344,6 +351,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    @property
+    def _group(self) -> int:
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
@@ -357,8 +368,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         if batch.measured:
             told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
             rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
-            group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            for name, value in divergence_metrics(told, rest, group).items():
+            for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)
