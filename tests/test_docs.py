@@ -119,6 +119,12 @@ RULES = (
     Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
     Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
     Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),
+    Rule(
+        r"^iapo study forms ",
+        "minutes; the policy is that of a run of minutes",
+        "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
+        (("runs/demo-grpo/policy", "tiny-student"),),
+    ),
     Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
     Rule(
         r"^iapo study ablate ",
