@@ -47,6 +47,7 @@ FORMS: Mapping[str, Form] = {
     "softmax": Form(attribution_normalization="softmax"),
     "logit_floor": Form(attribution_score="logit", attribution_normalization="floored"),
     "name_odds": Form("own_call", "log_odds", "name", "softmax"),
+    "name_signed": Form("own_call", "logit", "name", "signed", attribution_blocks="tools"),
     "name_contrast": Form("own_call", "contrast", "name", "softmax"),
 }
 """Forms by name. `paper` is the paper's text as docs/method.md reads it, `softmax` the demo's."""

@@ -11,7 +11,6 @@ shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero wher
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from iapo.attribution.forms import Score
-from iapo.attribution.memory import Budget
-from iapo.attribution.token_values import pad_others, token_values
+from iapo.attribution.memory import Budget, without_parameters
+from iapo.attribution.token_values import others_of, token_values
 from iapo.attribution.vision import image_features
 
 if TYPE_CHECKING:
@@ -197,22 +196,6 @@ def call_values(
     return torch.cat(found)
 
 
-@contextmanager
-def without_parameters(model: PreTrainedModel) -> Iterator[None]:
-    """Has no parameter require a gradient while it is open, which saves the inputs of all linear layers.
-
-    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
 def run_language_model(
     model: PreTrainedModel, inputs: Tensor, is_image: Tensor, position_ids: Tensor, cache: Cache | None = None
 ) -> Tensor:
@@ -330,15 +313,6 @@ class _Batch:
         hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
         values = token_values(model, hidden[self.rows, self.columns], self.tokens, self.score, self.others)
         return values.new_zeros(len(hidden)).index_add_(0, self.rows, values)
-
-
-def others_of(calls: Sequence[CallInput], device: torch.device) -> Tensor | None:
-    """Returns what `token_values` sets scored tokens against, in their order; None where nothing is given."""
-    if not any(call.others for call in calls):
-        return None
-    given = [dict(call.others) for call in calls]
-    places = [(row, place) for row, call in enumerate(calls) for place, scored in enumerate(call.target) if scored]
-    return pad_others([given[row].get(place, ()) for row, place in places], device)
 
 
 @torch.no_grad()

@@ -29,13 +29,11 @@ from iapo.attribution.gradient import (
     block_scores,
     check_alike,
     dot,
-    others_of,
     run_language_model,
-    without_parameters,
 )
-from iapo.attribution.memory import Budget
+from iapo.attribution.memory import Budget, without_parameters
 from iapo.attribution.tangent import Tangents, tangents_where_cheaper
-from iapo.attribution.token_values import token_log_probs, token_values
+from iapo.attribution.token_values import others_of, token_log_probs, token_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ See docs/method.md, section 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,18 @@ from iapo.attribution.memory import by_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+class Scored(Protocol):
+    """What is needed of a call; see `iapo.attribution.gradient.CallInput`."""
+
+    @property
+    def target(self) -> Sequence[bool]:
+        """Turn tokens that are scored."""
+
+    @property
+    def others(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """By place in the turn, the tokens that `contrast` sets the scored one there against."""
 
 
 def token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -70,10 +82,15 @@ def token_values(
     return by_rows(of_some, hidden, packed, _vocabulary(model, hidden))
 
 
-def pad_others(others: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Lays lists of tokens out as `token_values` takes them, shape (len(others), longest)."""
-    longest = max((len(one) for one in others), default=0)
-    rows = [[*one, *(-1 for _ in range(longest - len(one)))] for one in others]
+def others_of(calls: Sequence[Scored], device: torch.device) -> Tensor | None:
+    """Returns what `token_values` sets scored tokens against, in their order; None where nothing is given."""
+    if not any(call.others for call in calls):
+        return None
+    given = [dict(call.others) for call in calls]
+    places = [(row, place) for row, call in enumerate(calls) for place, scored in enumerate(call.target) if scored]
+    found = [given[row].get(place, ()) for row, place in places]
+    longest = max(len(one) for one in found)
+    rows = [[*one, *(-1 for _ in range(longest - len(one)))] for one in found]
     return torch.tensor(rows, dtype=torch.long, device=device).reshape(len(rows), longest)
 
 

@@ -171,24 +171,25 @@ def _naming(
 
 
 def summarize(plan: FormsPlan, forms: Sequence[NamedForm], cells: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
-    """Returns the numbers of all forms: AUC over the pairs of all prompts, with bootstrap intervals over prompts.
+    """Returns the numbers of all forms: AUC over the pairs of all prompts, with bootstrap intervals over prompts; null
+    with names under which there is no pair.
 
     Raises:
-        InputError: If there is no pair of a misused and a right call to one prompt.
+        InputError: If there is no pair of a misused and a right call to one prompt at all.
     """
+    if not any(sum(cell.pairs.counted) for cell in cells.values()):
+        raise InputError(
+            "no prompt has both a misused and a right call, so that nothing can be told apart; take more prompts or "
+            "rollouts, a higher temperature, or another student"
+        )
     rows = []
     for naming in plan.namings:
         some = [cells[naming, seed] for seed in plan.seeds]
-        if not any(sum(cell.pairs.counted) for cell in some):
-            raise InputError(
-                f"with {naming} names no prompt has both a misused and a right call, so that nothing can be told "
-                "apart; take more prompts or rollouts, a higher temperature, or another student"
-            )
         for form in forms:
             aucs = {what: asdict(_auc(some, form.name, what)) for what in VALUES}
             by_seed = {what: [_auc([cell], form.name, what).value for cell in some] for what in VALUES}
             calls = sum(cell.calls for cell in some)
-            seconds = sum(cell.seconds.get(form.name, 0.0) for cell in some) / calls
+            seconds = sum(cell.seconds.get(form.name, 0.0) for cell in some) / calls if calls else None
             rows.append({"naming": naming, "form": form.name, "auc": aucs, "by_seed": by_seed, "seconds": seconds})
     counts = [
         {"naming": naming, "seed": seed, "calls": cell.calls, "executed": cell.executed, "misused": cell.misused}
@@ -233,13 +234,14 @@ def forms_table(found: Mapping[str, Any], naming: str) -> Table:
     counts = [one for one in found["counts"] if one["naming"] == naming]
     pairs, misused, executed = (sum(one[name] for one in counts) for name in ("pairs", "misused", "executed"))
     table = Table(
-        title=f"{naming} names: share of {pairs} pairs to one prompt in which the misused call has the larger value; "
-        f"{misused} of {executed} calls misused"
+        title=f"{naming} names: {misused} of {executed} calls misused; share of {pairs} pairs of a misused and a right "
+        "call to one prompt in which the misused one has the larger divergence",
+        caption="uniform, shuffled: in the student's place; surprise: -log p of the teacher instead; CPU s: for a call",
     )
-    for heading in ("form", "AUC", "student uniform", "student shuffled", "-log p teacher", "CPU s a call"):
+    for heading in ("form", "AUC", "uniform", "shuffled", "surprise", "CPU s"):
         table.add_column(heading)
     for row in found["rows"]:
         if row["naming"] == naming:
             values = (estimate_text(Estimate.from_json(row["auc"][what])) for what in VALUES)
-            table.add_row(row["form"], *values, f"{row['seconds']:.4f}")
+            table.add_row(row["form"], *values, "" if row["seconds"] is None else f"{row['seconds']:.4f}")
     return table

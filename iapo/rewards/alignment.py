@@ -6,6 +6,7 @@ See docs/method.md, sections 3 and 4.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.records import Grid
-from iapo.rewards.controls import compared, controlled
+from iapo.rewards.controls import compared, controlled, permutation
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout
@@ -41,12 +42,17 @@ class Measured:
             without attribution.
         student: Shares that were compared by block name; empty where student or teacher have none.
         teacher: Teacher, the same of the teacher; of two explanations (`both`) their mean.
+        shuffled: The divergence with the student's shares of another rollout of the batch in place of its own.
+        surprise: Minus the teacher's mean log-probability of the program's tokens, where the settings ask for it.
         patches: Signed shares of the image's tokens by whose they are, where they were asked for.
     """
 
     divergence: float
     student: Mapping[str, float]
     teacher: Mapping[str, float]
+    # The one depends on what else is in the batch, the other on what is asked of the teacher.
+    shuffled: float = field(default=math.nan, compare=False)
+    surprise: float = field(default=math.nan, compare=False)
     patches: Mapping[str, Grid] = field(default_factory=dict)
 
 
@@ -126,13 +132,23 @@ class Alignment:
         q = torch.stack([torch.stack([part[index] for index in kept]) for part in explained])
         p, q = controlled(self._student(student, [rollouts[index] for index in kept], q[0]), q, self.settings, step)
         values = compared(p, q, self.settings)
+        shuffled = compared(p[permutation(len(p), self.settings.control_seed, step)], q, self.settings)
+        surprises = self._surprises([rollouts[index] for index in kept])
         for place, index in enumerate(kept):
             names = self.settings.compared(rollouts[index].prompt.block_names)
             student_blocks, teacher_blocks = (
                 dict(zip(names, rows[place].tolist(), strict=True)) for rows in (p, q.mean(0))
             )
-            measured[index] = Measured(values[place].item(), student_blocks, teacher_blocks)
+            measured[index] = Measured(
+                values[place].item(), student_blocks, teacher_blocks, shuffled[place].item(), surprises[place]
+            )
         return measured
+
+    def _surprises(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """Returns `-log p` of calls, a token; NaN where the teacher was not asked for it when it explained them."""
+        if self.student_call is None or not self.settings.log_probs:
+            return [math.nan] * len(rollouts)
+        return [-value for value in self.student_call.log_probs(rollouts).tolist()]
 
     def _student(self, student: PreTrainedModel, rollouts: Sequence[Rollout], like: Tensor) -> Tensor:
         """Returns the student's shares; nothing is computed where a control puts the uniform ones in their place."""

@@ -122,7 +122,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     penalty_scope: Literal["rollout", "turn_1", "call"] = field(
         default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
     )
-    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_contrast"] = field(
+    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] = field(
         default="paper", metadata={"help": "Bundle of the settings that follow; what is given wins over it."}
     )
     attribution_target: Literal["call", "turn", "name"] | None = field(

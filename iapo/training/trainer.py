@@ -36,7 +36,7 @@ from iapo.training.checks import check_enough, check_functions, check_inputs, ch
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
-from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
+from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
@@ -366,9 +366,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
         if batch.measured:
-            divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
-            told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
-            for name, value in divergence_metrics(told, self._group).items():
+            told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
+            rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
+            for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)
