@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,11 @@ class PolicyTrainer(Trainer):
 
     encoder: PromptEncoder
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Has each process hold all parameters while it is open; all enter and leave it together."""
-        return whole_parameters(self)
+    def whole(self, wanted: bool = True) -> AbstractContextManager[Any]:
+        """Has each process hold all parameters while it is open, if wanted, and gives the unwrapped model; all enter
+        and leave it together.
+        """
+        return whole_parameters(self) if wanted else nullcontext()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model and, beside it, the prompt template; a sharded one in one piece, in any checkpoint."""

@@ -46,15 +46,22 @@ class EqualRows:
         generate: What continues the rows; called by all ranks, or by none where no rank has a row.
         accelerator: The accelerator.
         spare: A row of token ids and its images, repeated where this rank has fewer rows than another.
+        in_step: Whether ranks generate in step at all; else each asks for its own rows alone.
     """
 
     def __init__(
-        self, generate: Generate, accelerator: Accelerator, spare: tuple[list[int], list[Image.Image]]
+        self,
+        generate: Generate,
+        accelerator: Accelerator,
+        spare: tuple[list[int], list[Image.Image]],
+        in_step: bool = True,
     ) -> None:
-        self._generate, self._accelerator, self._spare = generate, accelerator, spare
+        self._generate, self._accelerator, self._spare, self._in_step = generate, accelerator, spare, in_step
         self._asked = False
 
     def __call__(self, rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
+        if not self._in_step:
+            return self._generate(rows, images)
         self._asked = True
         counts = self._accelerator.gather(torch.tensor([len(rows)], device=self._accelerator.device))
         missing = int(counts.max()) - len(rows)
@@ -65,7 +72,7 @@ class EqualRows:
 
     def settle(self) -> None:
         """Takes part once where this rank had nothing to ask."""
-        if not self._asked:
+        if self._in_step and not self._asked:
             self([], [])
 
 

@@ -23,8 +23,8 @@ _GATHER = "stage3_gather_16bit_weights_on_model_save"
 
 
 @contextmanager
-def whole_parameters(trainer: Any) -> Iterator[None]:
-    """Has each process hold all parameters of what a trainer trains, while it is open.
+def whole_parameters(trainer: Any) -> Iterator[Any]:
+    """Has each process hold all parameters of what a trainer trains, while it is open, and gives the unwrapped model.
 
     Where nothing is sharded (one process, DDP, ZeRO up to stage 2) it does nothing.
 
@@ -36,7 +36,7 @@ def whole_parameters(trainer: Any) -> Iterator[None]:
             stack.enter_context(_unsharded(trainer.model_wrapped))
         if is_zero3(trainer) and hasattr(trainer.model_wrapped, "zero_optimization_stage"):
             stack.enter_context(_gathered(trainer))
-        yield
+        yield trainer.accelerator.unwrap_model(trainer.model)
 
 
 @contextmanager
@@ -57,8 +57,11 @@ def whole_checkpoints(trainer: Any) -> Iterator[None]:
         plugin.set_state_dict_type(kind)
 
 
-def prepare_shards(trainer: Any) -> None:
+def prepare_shards(trainer: Any) -> bool:
     """Refuses a way of sharding that cannot be trained with, and has ZeRO-3 save policies that can be opened.
+
+    Returns:
+        Whether one rank's generation is every rank's, so that none may ask for fewer rows than another.
 
     Raises:
         InputError: If parameters are sharded by the first version of FSDP.
@@ -71,10 +74,6 @@ def prepare_shards(trainer: Any) -> None:
         )
     if is_zero3(trainer):
         state.deepspeed_plugin.deepspeed_config["zero_optimization"][_GATHER] = True
-
-
-def generates_in_step(trainer: Any) -> bool:
-    """Tells whether one rank's generation is every rank's, so that none may ask for fewer rows."""
     layerwise = is_zero3(trainer) and not trainer.args.ds3_gather_for_generation
     return trainer.accelerator.num_processes > 1 and (trainer.use_vllm or layerwise)
 

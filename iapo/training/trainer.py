@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -37,11 +36,12 @@ from iapo.training.checks import check_enough, check_functions, check_inputs, ch
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
-from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
+from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.ranks import EqualRows, gather_traces, share_of
-from iapo.training.shards import generates_in_step, prepare_shards
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
+from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -138,8 +138,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        prepare_shards(self)
-        self._generates_in_step = generates_in_step(self)
+        self._generates_in_step = prepare_shards(self)
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
@@ -187,6 +186,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
+        if scopes := scopes_of(self.reward_func_names, self._columns):
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
@@ -200,7 +205,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter()
-        with nullcontext() if self._generates_in_step else self.whole():
+        with self.whole(not self._generates_in_step):
             *rest, images, _ = super()._generate(prompts)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
@@ -226,19 +231,17 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             )
             return new
 
-        spare = (prompt_ids[0], list(self._batch.prompts[0].images))
-        together = EqualRows(second_turns, self.accelerator, spare) if self._generates_in_step else None
+        together = EqualRows(second_turns, self.accelerator, (prompt_ids[0], images[0]), self._generates_in_step)
         rollouts = finish(
             self._batch.samples,
             self._batch.prompts,
             completion_ids,
             self.encoder,
-            together or second_turns,
+            together,
             tools=self.offered_tools,
             budget=self.budget,
         )
-        if together is not None:
-            together.settle()
+        together.settle()
         self._batch.rollouts = rollouts
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
@@ -320,8 +323,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        with self.whole():
-            measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        with self.whole() as student:
+            measured = self.alignment.measure(student, rollouts, self.state.global_step)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
@@ -354,6 +357,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    @property
+    def _group(self) -> int:
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
@@ -365,29 +372,28 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
         if batch.measured:
-            divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
-            told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
-            group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            for name, value in divergence_metrics(told, group).items():
+            told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
+            rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
+            for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)
 
     def _hand_on(self, batch: Batch, step: int) -> None:
         """Hands the scored traces of a step to who sees them, and those of all processes to who keeps them."""
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        place = self.accelerator.process_index, self.accelerator.num_processes
         kept, count = 0 if self.keeper is None else self.keeper.traces_at(step), self.args.traces_at(step)
         if self.on_rollouts is None and not kept:
             return
         assert batch.rewards is not None
         names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        rewards = batch.rewards.split(len(batch.rollouts))[rank]
+        rewards = batch.rewards.split(len(batch.rollouts))[place[0]]
         if self.alignment is not None and batch.measured and count:
-            student, own = self.accelerator.unwrap_model(self.model), share_of(count, rank, ranks)
-            with self.whole():
+            own = share_of(count, *place)
+            with self.whole() as student:
                 batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, own)
         traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
         if self.keeper is not None and kept:
-            self.keeper.keep_traces(gather_traces(traces[: share_of(kept, rank, ranks)]))
+            self.keeper.keep_traces(gather_traces(traces[: share_of(kept, *place)]))
         if self.on_rollouts is not None:
             self.on_rollouts(step, traces)
