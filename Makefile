@@ -35,11 +35,14 @@ ranks: setup  ## See to the ranks of Qwen's tokenizer
 	@test -d .venv/lib/python3*/site-packages/dashscope || $(BIN)/pip install --quiet --no-deps dashscope==2.0.2 \
 	|| echo "Qwen's ranks could not be had; the tests with its tokenizer will be skipped."
 
+# Where the environment forbids bytecode files, each of the tests' many processes would compile everything anew.
+TESTING := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1
+
 test: setup browser ranks  ## Run all tests, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(TESTING) $(BIN)/python -m pytest
 
 check: setup lint  ## Run the fast tests, and check style and types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	$(TESTING) $(BIN)/python -m pytest -m "not slow"
 
 real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (under ten minutes)
 	rm -rf runs/real

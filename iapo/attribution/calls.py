@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from iapo.attribution.divergence import block_distribution
+from iapo.attribution.forms import tools_in
 from iapo.attribution.gradient import CallInput, Pictures
 from iapo.attribution.memory import budget_of, telling_out_of_memory
 from iapo.attribution.methods import METHODS, chosen_method
+from iapo.attribution.names import NameFinder
 from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import picture_shares
@@ -28,10 +29,10 @@ from iapo.images import to_rgb
 from iapo.models import bare_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CACHE_ROWS = 65_536
-"""Distributions that a frozen teacher's cache holds; a few dozen bytes each beside its key."""
+"""Rows of scores that a frozen teacher's cache holds; a few dozen bytes each beside its key."""
 
 ATTRIBUTED = ("edited", "failed")
 """What may have come of a program (`iapo.records.Status`) that has an attribution: it is in the allowed language."""
@@ -55,7 +56,7 @@ class Prompt(Protocol):
         """Block of each token."""
 
     @property
-    def block_names(self) -> Sequence[str]:
+    def block_names(self) -> tuple[str, ...]:
         """Names of the blocks."""
 
     @property
@@ -101,9 +102,13 @@ class Attributor:
     Args:
         model: The model, not wrapped for distribution; PEFT's wrapper is taken off.
         pixels: Function of its processor that turns images into patches.
-        settings: Target, normalisation, eps, method, steps and batch size.
-        cache: Keeps distributions over calls of this object; only for a model that does not change.
+        settings: Settings of the attribution.
+        cache: Keeps scores over calls of this object; only for a model that does not change.
         fingerprint: Tells the model apart from others that share the cache.
+        tokenizer: The model's tokenizer, which is needed where names of tools are explained.
+
+    Raises:
+        ValueError: If it is missing then.
     """
 
     def __init__(
@@ -113,10 +118,14 @@ class Attributor:
         settings: AttributionSettings,
         cache: RowCache | None = None,
         fingerprint: str = "",
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         self.model, self.pixels, self.settings = bare_model(model), pixels, settings
         self.cache, self.fingerprint = cache, fingerprint
         self.method = chosen_method(settings)
+        if settings.target == "name" and tokenizer is None:
+            raise ValueError("the target is the tools' names, which cannot be found without a tokenizer")
+        self._names = None if tokenizer is None else NameFinder(tokenizer)
 
     def distributions(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
@@ -126,12 +135,20 @@ class Attributor:
             turns: The first turns; what stands behind the last scored token does not matter.
 
         Returns:
-            Probabilities, shape (len(turns), m), fp32, on the CPU.
+            Shares of the m compared blocks (`AttributionSettings.compared`), shape (len(turns), m), fp32, on the CPU.
 
         Raises:
             ValueError: If there is no turn, or one without a scored token.
             InputError: If memory runs out, or one sequence alone cannot fit.
         """
+        scores = self.scores(prompts, turns)
+        if self.settings.blocks != "all":
+            places = {prompt.block_names: self.settings.places(prompt.block_names) for prompt in prompts}
+            scores = scores.gather(1, torch.tensor([places[prompt.block_names] for prompt in prompts]))
+        return self.settings.shares(scores)
+
+    def scores(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
+        """Returns the scores of all blocks behind `distributions`, shape (len(turns), blocks), fp32, on the CPU."""
         rows = self._rows(prompts, turns)
         return rows[:, :-1] if self.settings.log_probs else rows
 
@@ -196,7 +213,7 @@ class Attributor:
         return self._with_pictures(calls, images)
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
-        """Returns a distribution a turn, shape (len(turns), m), and the mean log-probability behind it if wanted."""
+        """Returns the blocks' scores, a row a turn, and the mean log-probability behind them if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
         calls, images = self._calls(prompts, turns)
@@ -238,14 +255,28 @@ class Attributor:
         ids, target = turn
         if self.settings.target == "turn":
             target = [True] * len(ids)
-        end = max((index + 1 for index, scored in enumerate(target) if scored), default=len(ids))
+        scored: Sequence[bool] = target
+        others: tuple[tuple[int, tuple[int, ...]], ...] = ()
+        if self.settings.target == "name":
+            assert self._names is not None
+            found = self._names.find(ids, target, tools_in(prompt.block_names))
+            if self.settings.score == "contrast" and found.choices:
+                others = found.choices
+                scored = [index in dict(others) for index in range(len(ids))]
+            elif any(found.names):
+                scored = found.names
+        reported = target if self.settings.log_probs else scored
+        end = max((index + 1 for index in range(len(ids)) if scored[index] or reported[index]), default=len(ids))
         return CallInput(
             prompt_ids=prompt.ids,
             block_of=prompt.block_of,
             blocks=len(prompt.block_names),
             turn_ids=ids[:end],
-            target=target[:end],
+            target=scored[:end],
             picture=picture,
+            score=self.settings.score,
+            others=others,
+            reported=reported[:end],
         )
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
@@ -255,12 +286,15 @@ class Attributor:
         about: tuple[object, ...] = (
             self.fingerprint,
             pictures[call.picture],
-            self.settings.normalization,
-            self.settings.eps,
+            self.settings.method_name,
+            self.settings.steps,
+            self.settings.log_probs,
+            call.blocks,
+            call.score,
+            call.others,
         )
-        about += (self.settings.method_name, self.settings.steps, self.settings.log_probs, call.blocks)
         digest = hashlib.sha256(repr(about).encode())
-        for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target):
+        for part in (call.prompt_ids, call.block_of, call.turn_ids, call.target, call.told):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(array("q", part).tobytes())
         return digest.hexdigest()
@@ -290,11 +324,10 @@ class Attributor:
                 budget = budget_of(self.model, self.settings.tokens)
                 _, log_probs = prefix_block_scores(self.model, moved, pictures, budget=budget, with_log_probs=True)
             means = [
-                one[torch.tensor(call.target[: len(one)], device=one.device)].mean()
+                one[torch.tensor(call.told[: len(one)], device=one.device)].mean()
                 for call, one in zip(moved, log_probs, strict=True)
             ]
-        distributions = block_distribution(scores, self.settings.normalization, self.settings.eps)
-        return (torch.cat([distributions, torch.stack(means)[:, None]], 1) if means else distributions).cpu()
+        return (torch.cat([scores, torch.stack(means)[:, None]], 1) if means else scores).cpu()
 
 
 def picture_digest(image: Image.Image) -> str:

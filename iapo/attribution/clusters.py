@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from iapo.attribution.gradient import CallInput, _last
+from iapo.attribution.gradient import CallInput
 from iapo.attribution.memory import Budget
 
 CLUSTER_TOKENS = 8192
@@ -15,19 +15,14 @@ CLUSTER_TOKENS = 8192
 batch after another."""
 
 Prompt = tuple[tuple[int, ...], tuple[int, ...], int | None]
-CallKey = tuple[Prompt, tuple[int, ...], tuple[bool, ...]]
+CallKey = tuple[Prompt, tuple[int, ...], tuple[bool, ...], tuple[object, ...]]
 
 
 def call_key(call: CallInput) -> CallKey:
-    """Returns what a call's scores depend on, the prompt first; nothing after the last scored token is a part of it."""
-    end = scored_length(call)
+    """Returns what a call's scores depend on, the prompt first; nothing behind the last token asked for does."""
+    end = call.length
     prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.picture)
-    return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end])
-
-
-def scored_length(call: CallInput) -> int:
-    """Counts the turn tokens up to the last scored one."""
-    return _last(call.target) + 1
+    return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end]), (call.score, call.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class Cluster:
 def _cost(prompts: int, call: CallInput, budget: Budget) -> float:
     """Counts tokens in the graph of prompts and one call to each."""
     length = len(call.prompt_ids)
-    return prompts * (length + scored_length(call) + budget.cached * length)
+    return prompts * (length + call.length + budget.cached * length)
 
 
 def make_clusters(distinct: Mapping[CallKey, CallInput], budget: Budget | None = None) -> list[Cluster]:
@@ -70,13 +65,13 @@ def make_clusters(distinct: Mapping[CallKey, CallInput], budget: Budget | None =
         by_prompt.setdefault(key[0], []).append(call)
     alike: dict[tuple[int, int], list[list[CallInput]]] = {}
     for group in by_prompt.values():
-        longest_first = sorted(group, key=scored_length, reverse=True)
+        longest_first = sorted(group, key=lambda call: call.length, reverse=True)
         alike.setdefault((len(group[0].prompt_ids), len(group)), []).append(longest_first)
     clusters = []
     for (length, _), groups in alike.items():
         most = CLUSTER_TOKENS // length
         if budget is not None:
-            longest = max((group[0] for group in groups), key=scored_length)
+            longest = max((group[0] for group in groups), key=lambda call: call.length)
             most = min(most, int(budget.tokens / _cost(1, longest, budget)))
         most = max(1, most)
         for start in range(0, len(groups), most):

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from iapo.attribution.forms import Normalization
 from iapo.errors import InputError
 
-Normalization = Literal["magnitude", "softmax"]
 
-
-def block_distribution(scores: Tensor, normalization: Normalization = "magnitude", eps: float = 0.01) -> Tensor:
-    """Normalises block scores to a distribution, mixed with the uniform one so that divergences are finite.
+def block_distribution(
+    scores: Tensor,
+    normalization: Normalization = "magnitude",
+    eps: float = 0.01,
+    temperature: float = 1.0,
+    floor: float = 0.5,
+) -> Tensor:
+    """Normalises block scores to shares; to a distribution, mixed with the uniform one so that divergences are finite.
 
     Args:
         scores: Block scores `S_j`, shape (..., m), any float type; computed in fp32.
-        normalization: `magnitude` is `|S_j| / sum |S_k|` (uniform where all scores are zero), `softmax` is
-            `exp(S_j) / sum exp(S_k)`.
+        normalization: `magnitude` is `|S_j| / sum |S_k|` (uniform where all scores are zero), `floored` is the same of
+            `|S_j| + floor`, `softmax` is `exp(S_j / temperature) / sum exp(S_k / temperature)`, and `signed` is
+            `S_j / sum |S_k|` (zero where all scores are), which is no distribution and has no uniform part.
         eps: Weight of the uniform distribution, in (0, 1).
+        temperature: Divisor of the scores under `softmax`, above 0.
+        floor: Addend of each magnitude under `floored`, 0 or above.
 
     Returns:
-        Probabilities, shape (..., m), each at least `eps / m`.
+        Shares, shape (..., m): probabilities, each at least `eps / m`; of `signed` from -1 to 1, their magnitudes
+        summing up to 1.
 
     Raises:
         InputError: If `eps` is outside (0, 1), the normalisation is unknown, or a score is not finite.
@@ -34,20 +43,45 @@ def block_distribution(scores: Tensor, normalization: Normalization = "magnitude
     if not torch.isfinite(scores).all():
         raise InputError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
     count = scores.shape[-1]
-    if normalization == "magnitude":
-        magnitude = scores.abs()
+    if normalization in ("magnitude", "floored"):
+        magnitude = scores.abs() if normalization == "magnitude" else scores.abs() + floor
         total = magnitude.sum(-1, keepdim=True)
         p = torch.where(total > 0, magnitude / total.clamp_min(torch.finfo(torch.float32).tiny), 1.0 / count)
     elif normalization == "softmax":
-        p = scores.softmax(-1)
+        p = (scores / temperature).softmax(-1)
+    elif normalization == "signed":
+        return scores / scores.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     else:
-        raise InputError(f"unknown normalization {normalization!r}; use 'magnitude' or 'softmax'")
+        raise InputError(f"unknown normalization {normalization!r}; use one of {', '.join(get_args(Normalization))}")
     return (1 - eps) * p + eps / count
 
 
-def worst_divergence(blocks: int) -> float:
-    """Returns the divergence of a rollout without an attribution: `log m`, the bound of `kl_divergence`."""
-    return math.log(blocks)
+def worst_divergence(blocks: int, normalization: Normalization = "magnitude") -> float:
+    """Returns the divergence of a rollout without an attribution, which bounds all others: `log m`, 1 of `signed`."""
+    return 1.0 if normalization == "signed" else math.log(blocks)
+
+
+def divergence(student: Tensor, teacher: Tensor, normalization: Normalization = "magnitude") -> Tensor:
+    """Compares shares: distributions by `kl_divergence`, signed ones by half their L1 distance, which is at most 1.
+
+    Args:
+        student: Shares, shape (..., m).
+        teacher: Shares of the same blocks, shape (..., m).
+        normalization: Rule by which both were made.
+
+    Returns:
+        Divergences, shape (...), from 0 to `worst_divergence`.
+    """
+    if normalization != "signed":
+        return kl_divergence(student, teacher)
+    if student.shape != teacher.shape:
+        raise ValueError(f"the shares cover different blocks: {tuple(student.shape)}, {tuple(teacher.shape)}")
+    return (0.5 * (student - teacher).abs().sum(-1)).clamp(0.0, 1.0)
+
+
+def entropy(shares: Tensor) -> Tensor:
+    """Computes the entropy of shares in nats, of signed ones that of their magnitudes, shape (..., m) -> (...)."""
+    return torch.special.entr(shares.abs()).sum(-1)
 
 
 def misuse_auc(divergences: Tensor, misused: Tensor, right: Tensor) -> float:

@@ -11,15 +11,15 @@ shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero wher
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from iapo.attribution.memory import Budget, by_rows
+from iapo.attribution.forms import Score
+from iapo.attribution.memory import Budget, without_parameters
+from iapo.attribution.token_values import others_of, token_values
 from iapo.attribution.vision import image_features
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class CallInput:
         turn_ids: The first turn, length T.
         target: Turn tokens are scored (the program's; the thought before it only conditions), length T.
         picture: Index of the prompt's image in the batch's pixel tensors, or None where the prompt has none.
+        score: Score of each scored token that is explained (`iapo.attribution.token_values`).
+        others: By place in the turn, the tokens that `contrast` sets the scored one there against.
+        reported: Turn tokens whose log-probabilities are wanted besides, length T; None is `target`.
     """
 
     prompt_ids: Sequence[int]
@@ -45,6 +48,9 @@ class CallInput:
     turn_ids: Sequence[int]
     target: Sequence[bool]
     picture: int | None
+    score: Score = "log_prob"
+    others: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    reported: Sequence[bool] | None = None
 
     def __post_init__(self) -> None:
         if len(self.prompt_ids) != len(self.block_of):
@@ -53,6 +59,18 @@ class CallInput:
             raise ValueError(f"{len(self.turn_ids)} turn tokens, but a target mask of {len(self.target)}")
         if not any(self.target):
             raise ValueError("a call without a scored token has no attribution")
+        if self.reported is not None and len(self.reported) != len(self.turn_ids):
+            raise ValueError(f"{len(self.turn_ids)} turn tokens, but a mask of {len(self.reported)} to report")
+
+    @property
+    def length(self) -> int:
+        """The number of turn tokens up to the last one that is scored or reported."""
+        return 1 + max(_last(self.target), _last(self.told))
+
+    @property
+    def told(self) -> Sequence[bool]:
+        """The turn tokens whose log-probabilities are wanted, the scored ones if no others."""
+        return self.target if self.reported is None else self.reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,8 @@ def block_scores(
 ) -> Tensor:
     """Scores every prompt block of every call: `S_j = sum_{i in I_j} <ds/de_i, e_i>`.
 
-    `s` is the sum of log-probabilities of the call's target tokens and `e_i` the merged input embedding (text
+    `s` is the sum of the scores of the call's target tokens (log-probabilities if `CallInput.score` says nothing else),
+    and `e_i` the merged input embedding (text
     embeddings with the projected image scattered in), a leaf cut off from the vision tower. At an image's positions
     in Qwen3-VL, the same product for each deepstack feature is added. Calls are independent, so one backward pass
     serves the batch.
@@ -94,22 +113,33 @@ def block_scores(
         Scores, shape (len(calls), m), fp32, on the model's device.
 
     Raises:
-        ValueError: If the calls disagree on the number of blocks, or `steps` is below 1.
+        ValueError: If the calls disagree on the number of blocks or the score, or `steps` is below 1.
         InputError: If a call alone cannot fit into the budget's memory.
     """
-    if not calls:
-        raise ValueError("no calls to explain")
-    if len({call.blocks for call in calls}) != 1:
-        raise ValueError("all calls of a batch must have the same number of blocks")
+    check_alike(calls)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     with without_parameters(model):
         return torch.cat([_block_scores(model, calls[part], pictures, steps) for part in _parts(calls, budget)])
 
 
+def check_alike(calls: Sequence[CallInput]) -> None:
+    """Refuses calls that are no batch.
+
+    Raises:
+        ValueError: If there are none, or they disagree on the number of blocks or the score.
+    """
+    if not calls:
+        raise ValueError("no calls to explain")
+    if len({call.blocks for call in calls}) != 1:
+        raise ValueError("all calls of a batch must have the same number of blocks")
+    if len({call.score for call in calls}) != 1:
+        raise ValueError("all calls of a batch must be explained by the same score")
+
+
 def _parts(calls: Sequence[CallInput], budget: Budget | None) -> Iterator[slice]:
     """Cuts calls into batches of whole sequences; into one where there is no budget."""
-    lengths = [len(call.prompt_ids) + _last(call.target) + 1 for call in calls]
+    lengths = [len(call.prompt_ids) + call.length for call in calls]
     yield from [slice(0, len(calls))] if budget is None else budget.parts(lengths)
 
 
@@ -121,7 +151,7 @@ def _block_scores(model: PreTrainedModel, calls: Sequence[CallInput], pictures: 
         point = torch.where(batch.is_prompt[..., None], inputs * fraction, inputs)
         point = point.detach().requires_grad_(True)
         with torch.enable_grad():
-            total = batch.log_probs(model, point).sum()
+            total = batch.values(model, point).sum()
             gradient += torch.autograd.grad(total, point)[0].float() * weight
     token_scores = dot(gradient, inputs)
     scores = token_scores.new_zeros(len(calls), calls[0].blocks + 1)
@@ -147,29 +177,23 @@ def call_log_probs(
     pictures: Pictures | None = None,
     budget: Budget | None = None,
 ) -> Tensor:
-    """Computes `s` of every call, its target tokens' summed log-probability, shape (len(calls),), without gradient."""
+    """Sums up the log-probabilities of every call's target tokens, shape (len(calls),), without gradient."""
+    return call_values(model, [replace(call, score="log_prob", others=()) for call in calls], pictures, budget)
+
+
+@torch.no_grad()
+def call_values(
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    budget: Budget | None = None,
+) -> Tensor:
+    """Computes `s` of every call, its target tokens' summed score, shape (len(calls),), without gradient."""
     found = []
-    with torch.no_grad():
-        for part in _parts(calls, budget):
-            batch = _Batch.build(model, calls[part], pictures)
-            found.append(batch.log_probs(model, batch.inputs))
+    for part in _parts(calls, budget):
+        batch = _Batch.build(model, calls[part], pictures)
+        found.append(batch.values(model, batch.inputs))
     return torch.cat(found)
-
-
-@contextmanager
-def without_parameters(model: PreTrainedModel) -> Iterator[None]:
-    """Has no parameter require a gradient while it is open, which saves the inputs of all linear layers.
-
-    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 def run_language_model(
@@ -221,12 +245,14 @@ class _Batch:
     rows: Tensor  # (scored,) which call each scored token belongs to
     columns: Tensor  # (scored,) the position whose logits predict it
     tokens: Tensor  # (scored,) the scored token
+    score: Score
+    others: Tensor | None  # (scored, A) what `contrast` sets them against, filled up with -1
 
     @classmethod
     def build(cls, model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> _Batch:
         device = model.device
-        # Nothing after the last scored token matters to it.
-        turns = [call.turn_ids[: _last(call.target) + 1] for call in calls]
+        # Nothing after the last token that is asked for matters to it.
+        turns = [call.turn_ids[: call.length] for call in calls]
         length = max(len(call.prompt_ids) + len(turn) for call, turn in zip(calls, turns, strict=True))
         ids = torch.zeros(len(calls), length, dtype=torch.long)
         real = torch.zeros(len(calls), length, dtype=torch.long)
@@ -257,6 +283,8 @@ class _Batch:
             rows=torch.tensor(rows, device=device),
             columns=torch.tensor(columns, device=device) - 1,
             tokens=tokens.to(device),
+            score=calls[0].score,
+            others=others_of(calls, device),
         )
 
     @property
@@ -280,21 +308,11 @@ class _Batch:
             inputs[place][is_image] = features[feature_of[is_image]].to(embeddings.dtype)
         return inputs
 
-    def log_probs(self, model: PreTrainedModel, inputs: Tensor) -> Tensor:
+    def values(self, model: PreTrainedModel, inputs: Tensor) -> Tensor:
+        """Computes each call's `s`, shape (N,)."""
         hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
-        log_probs = token_log_probs(model, hidden[self.rows, self.columns], self.tokens)
-        return log_probs.new_zeros(len(hidden)).index_add_(0, self.rows, log_probs)
-
-
-def token_log_probs(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """Computes log-probabilities of tokens, shape (K,), from what predicts them, shape (K, hidden units), in fp32."""
-
-    def of_some(hidden: Tensor, tokens: Tensor) -> Tensor:
-        return -cross_entropy(model.lm_head(hidden).float(), tokens, reduction="none")
-
-    # Wrappers of the head, PEFT's for one, do not tell how wide it is.
-    vocabulary = getattr(model.lm_head, "out_features", None) or len(model.lm_head(hidden[0].detach()))
-    return by_rows(of_some, hidden, tokens, vocabulary)
+        values = token_values(model, hidden[self.rows, self.columns], self.tokens, self.score, self.others)
+        return values.new_zeros(len(hidden)).index_add_(0, self.rows, values)
 
 
 @torch.no_grad()
@@ -330,4 +348,4 @@ def _see(
 
 
 def _last(target: Sequence[bool]) -> int:
-    return max(index for index, scored in enumerate(target) if scored)
+    return max((index for index, scored in enumerate(target) if scored), default=-1)

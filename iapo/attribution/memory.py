@@ -231,3 +231,19 @@ def by_rows(function: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, tokens
     parts = zip(hidden.split(rows), tokens.split(rows), strict=True)
     found = [checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
     return torch.cat(found)
+
+
+@contextmanager
+def without_parameters(model: PreTrainedModel) -> Iterator[None]:
+    """Has no parameter require a gradient while it is open, which saves the inputs of all linear layers.
+
+    Graphs recorded before are unharmed: a parameter's gradient is only collected where it requires one by then.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from iapo.attribution.gradient import CallInput, Pictures, call_log_probs
+from iapo.attribution.gradient import CallInput, Pictures, call_values, check_alike
 from iapo.attribution.memory import Budget
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ def occlusion_scores(
 ) -> Tensor:
     """Scores every prompt block of every call: `S_j = s(x) - s(x without block j)`.
 
-    `s` is the sum of log-probabilities of the call's target tokens. The score is in nats: how much more likely the
-    block makes the call, given all other blocks. A block that makes the call less likely scores below 0, and blocks
-    that say the same thing all score near 0, since each stands in for the others; scores do not sum to anything.
+    `s` is the sum of the call's target tokens' scores. Of log-probabilities the block's score is in nats: how
+    much more likely the block makes the call, given all other blocks. A block that makes the call less likely scores
+    below 0, and blocks that say the same thing all score near 0, since each stands in for the others; scores do not sum
+    to anything.
 
     The block's positions leave the sequence, with the chat scaffolding that belongs to them (and, for an image, its
     features); what follows moves up, its rotary positions computed anew for the shorter sequence. Nothing is set to
@@ -53,10 +54,7 @@ def occlusion_scores(
         ValueError: If there are no calls, they disagree on the number of blocks, `batch_size` is below 1, or a block
             is all of a prompt whose call has a scored first token, which nothing would then predict.
     """
-    if not calls:
-        raise ValueError("no calls to explain")
-    if len({call.blocks for call in calls}) != 1:
-        raise ValueError("all calls of a batch must have the same number of blocks")
+    check_alike(calls)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     image_token: int = model.config.image_token_id
@@ -68,15 +66,15 @@ def occlusion_scores(
             places.append((row, 1 + block))
             sequences.append(without_block(call, block, image_token))
     parts = [
-        call_log_probs(model, sequences[start : start + batch_size], pictures, budget)
+        call_values(model, sequences[start : start + batch_size], pictures, budget)
         for start in range(0, len(sequences), batch_size)
     ]
-    log_probs = torch.cat(parts)
-    whole = log_probs[: len(calls), None]
+    values = torch.cat(parts)
+    whole = values[: len(calls), None]
     # A block without a position takes nothing away: its difference stays 0.
     table = whole.repeat(1, 1 + calls[0].blocks)
     rows, columns = zip(*places, strict=True)
-    table[list(rows), list(columns)] = log_probs
+    table[list(rows), list(columns)] = values
     return whole - table[:, 1:]
 
 

@@ -20,20 +20,20 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from iapo.attribution.clusters import Cluster, call_key, chunks, make_clusters, rounds, scored_length
+from iapo.attribution.clusters import Cluster, call_key, chunks, make_clusters, rounds
 from iapo.attribution.gradient import (
     CallInput,
     Pictures,
     _Batch,
     _parts,
     block_scores,
+    check_alike,
     dot,
     run_language_model,
-    token_log_probs,
-    without_parameters,
 )
-from iapo.attribution.memory import Budget
+from iapo.attribution.memory import Budget, without_parameters
 from iapo.attribution.tangent import Tangents, tangents_where_cheaper
+from iapo.attribution.token_values import others_of, token_log_probs, token_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,16 +94,13 @@ def prefix_block_scores(
 
     Returns:
         Scores, shape (len(calls), m), fp32, on the model's device; with `with_log_probs` also, for each call, the
-        log-probabilities of its turn's tokens up to the last scored one, fp32.
+        log-probabilities of its turn's tokens up to the last scored or reported one, fp32; whatever score is explained.
 
     Raises:
-        ValueError: If there is no call, or the calls disagree on the number of blocks.
+        ValueError: If there is no call, or the calls disagree on the number of blocks or the score.
         InputError: If a call alone cannot fit into the budget's memory.
     """
-    if not calls:
-        raise ValueError("no calls to explain")
-    if len({call.blocks for call in calls}) != 1:
-        raise ValueError("all calls of a batch must have the same number of blocks")
+    check_alike(calls)
     keys = [call_key(call) for call in calls]
     clusters = make_clusters(dict(zip(keys, calls, strict=True)), budget)
     distinct = [call for cluster in clusters for call in cluster.calls]
@@ -114,7 +111,7 @@ def prefix_block_scores(
     read = {key[0]: len(key[0][0]) for key in place}
     saved = sum(len(call.prompt_ids) for call in distinct) - sum(read.values())
     with _frozen(model), torch.enable_grad():
-        longest = max(len(call.prompt_ids) + scored_length(call) for call in distinct)
+        longest = max(len(call.prompt_ids) + call.length for call in distinct)
         fits = budget is None or longest <= budget.tokens
         if saved <= LEAST_SAVED * len(clusters) and fits and not with_log_probs:
             return block_scores(model, distinct, pictures, budget=budget)[[place[key] for key in keys]]
@@ -201,7 +198,7 @@ def _score(
         batch: The whole sequences of all calls.
         rows: Rows of these calls in the batch.
         calls: The n times U calls.
-        every: Whether the log-probabilities of unscored tokens are wanted, too; else they are zero.
+        every: Whether all tokens' log-probabilities are wanted; else they may be zero.
         budget: Tokens in one graph; None does not limit them.
 
     Returns:
@@ -215,7 +212,7 @@ def _score(
     log_probs: list[Tensor] = []
     head = [] if prefix.head is None else prefix.head.states
     held = rest if prefix.head is None else rest + prefix.head.held(budget)
-    lengths = [scored_length(call) for call in calls]
+    lengths = [call.length for call in calls]
     for first, last in rounds(lengths, prompts, held, prefix.length, budget):
         parts: list[list[Tensor]] = []
         for start, end in chunks(lengths[first:last], device):
@@ -265,7 +262,7 @@ def _suffix_gradients(
         and the log-probabilities of each turn.
     """
     cut = prefix.length
-    lengths = [scored_length(call) for call in calls]
+    lengths = [call.length for call in calls]
     columns = slice(cut, cut + max(lengths))
     suffix = batch.inputs_at(rows, columns).requires_grad_(True)
     # Leaves of their own, a row for each call: here the backward pass through the suffix stops.
@@ -285,14 +282,18 @@ def _suffix_gradients(
         unscored[row, :length] = ~scored[row, :length]
     turn, scored, unscored = (one.to(hidden.device) for one in (turn, scored, unscored))
     log_probs = torch.zeros(hidden.shape[:2], device=hidden.device)
-    of_scored = token_log_probs(model, hidden[scored], turn[scored])
-    log_probs[scored] = of_scored.detach()
-    if every:
-        with torch.no_grad():
+    score = calls[0].score
+    values = token_values(model, hidden[scored], turn[scored], score, others_of(calls, hidden.device))
+    with torch.no_grad():
+        if score == "log_prob":
+            log_probs[scored] = values.detach()
+        elif every:
+            log_probs[scored] = token_log_probs(model, hidden[scored], turn[scored])
+        if every:
             log_probs[unscored] = token_log_probs(model, hidden[unscored], turn[unscored])
 
     # Rows do not touch each other, so the gradient of the sum holds each call's own gradient in its row.
-    suffix_gradient, *cotangents = torch.autograd.grad(of_scored.sum(), [suffix, *leaves])
+    suffix_gradient, *cotangents = torch.autograd.grad(values.sum(), [suffix, *leaves])
     last = dot(suffix_gradient[:, :, 0], suffix[:, :, 0])
     return last, cotangents, [one[:length] for one, length in zip(log_probs, lengths, strict=True)]
 
@@ -301,9 +302,9 @@ def _whole_log_probs(
     model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None, budget: Budget | None
 ) -> list[Tensor]:
     """Computes log-probabilities of each turn's tokens up to the last scored one, from whole sequences."""
-    lengths = [scored_length(call) for call in calls]
+    lengths = [call.length for call in calls]
     turns = [
-        replace(call, turn_ids=call.turn_ids[:length], target=[True] * length)
+        replace(call, turn_ids=call.turn_ids[:length], target=[True] * length, reported=None)
         for call, length in zip(calls, lengths, strict=True)
     ]
     found: list[Tensor] = []

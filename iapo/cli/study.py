@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
-from iapo.cli.checks import check_sets, checkpoint, offered, prompt
+from iapo.cli.checks import check_questions, check_sets, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
@@ -130,3 +130,75 @@ def study_ablate(
     given: dict[str, object] = {"groups": groups, "seeds": seeds, "sets": sets, "samples": samples}
     settings = typed(context.args, options=options_of(context))
     write_json(json, ablate(file or preset, given, settings, out, together=together))
+
+
+@app.command("forms", cls=Verb)
+@loading_options("", "teacher")
+def study_forms(
+    loading: dict[str, Any],
+    out: Annotated[Path, typer.Option(callback=folder, help="Folder for forms.json and forms.csv.")],
+    student: Annotated[str, typer.Option(callback=checkpoint, help="Checkpoint of the student.")] = "tiny-student",
+    teacher: Annotated[str, typer.Option(callback=checkpoint, help="Checkpoint of the teacher.")] = "tiny-teacher",
+    file: Annotated[str, typer.Option(help="YAML file of forms (docs/forms.md), or default.")] = "default",
+    families: Annotated[str, typer.Option(help="Synthetic families, with commas between.")] = "vbar,hbar",
+    data: Annotated[str | None, typer.Option(help="File, folder or hub id, instead of the families.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data or the synthetic images.")] = "test",
+    question_types: Annotated[str, typer.Option(help="Question types of synthetic images; none given: all.")] = "",
+    prompts: Annotated[int, typer.Option(callback=at_least(1), help="Images for each seed.")] = 60,
+    rollouts: Annotated[int, typer.Option(callback=at_least(2), help="First turns to each.")] = 8,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "0",
+    names: Annotated[str, typer.Option(help="Names of the tools: canonical, unseen, or both.")] = "canonical",
+    temperature: Annotated[float, typer.Option(callback=at_least(0.01), help="Temperature of the turns.")] = 1.0,
+    max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 64,
+    tools: Annotated[str | None, typer.Option(callback=offered, help="Offered tools, with commas between.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of both models; the CPU if not given.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """How well forms of the penalty tell misused calls from right ones to the same prompt, and what does the work.
+
+    For example: iapo study forms --seeds 0,1,2 --names canonical,unseen --out runs/forms
+    """
+    from iapo.data.sources import source_names, split_list
+    from iapo.experiments.forms_grid import read_forms
+    from iapo.rollout.load_settings import LoadSettings, load_settings
+
+    forms = read_forms(file)
+    sources = split_list(families) if data is None else source_names(data)
+    check_sets(",".join(sources))
+    asked = split_list(question_types)
+    if data is None:
+        check_questions(question_types, sources)
+    chosen = split_list(names)
+    for name in chosen:
+        if name not in ("canonical", "unseen"):
+            raise InputError(f"names is {name!r}; use canonical, unseen, or both with a comma between")
+    numbers = split_list(seeds)
+    if not all(one.isdecimal() for one in numbers):
+        raise InputError(f"seeds is {seeds!r}; give whole numbers with commas between")
+    for what, given in (("seeds", numbers), ("names", chosen), ("families", sources)):
+        if not given:
+            raise InputError(f"{what} is empty; give one at least")
+        if len(set(given)) < len(given):
+            raise InputError(f"{what} names {', '.join(given)}, one of them twice; give each once")
+    check_loading(loading, device)
+    own = load_settings({**loading, "device": device})
+    view = LoadSettings(min_pixels=own.min_pixels, max_pixels=own.max_pixels)
+    other = load_settings({**loading, "teacher_device": device}, "teacher", view)
+    from iapo.experiments.forms import FormsPlan, study_forms
+
+    plan = FormsPlan(
+        student=student,
+        teacher=teacher,
+        sources=sources,
+        prompts=prompts,
+        rollouts=rollouts,
+        seeds=tuple(map(int, numbers)),
+        namings=chosen,
+        split=split,
+        question_types=asked,
+        temperature=temperature,
+        max_turn_tokens=max_turn_tokens,
+        tools=tools,
+    )
+    write_json(json, study_forms(plan, forms, out, (own, other)))

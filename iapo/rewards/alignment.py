@@ -6,23 +6,31 @@ See docs/method.md, sections 3 and 4.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from iapo.attribution.calls import ATTRIBUTED, Attributor
-from iapo.attribution.divergence import kl_divergence, worst_divergence
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.records import Grid
+from iapo.rewards.controls import compared, controlled, permutation
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout
-from iapo.teachers.references import Reference, StudentCall, _grids
+from iapo.teachers.references import Both, Reference
+from iapo.teachers.student_call import StudentCall, grids
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+OTHERS = ("context", "image_1", "query")
+"""Blocks that every prompt has beside its tools'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +38,21 @@ class Measured:
     """The attribution of one rollout.
 
     Attributes:
-        divergence: `KL(student || teacher)` in nats, or the value for a rollout without attribution.
-        student: Block distribution by block name; empty where student or teacher have none.
-        teacher: Teacher, the same of the teacher.
+        divergence: `KL(student || teacher)` in nats, or what else the settings compare by; or the value for a rollout
+            without attribution.
+        student: Shares that were compared by block name; empty where student or teacher have none.
+        teacher: Teacher, the same of the teacher; of two explanations (`both`) their mean.
+        shuffled: The divergence with the student's shares of another rollout of the batch in place of its own.
+        surprise: Minus the teacher's mean log-probability of the program's tokens, where the settings ask for it.
         patches: Signed shares of the image's tokens by whose they are, where they were asked for.
     """
 
     divergence: float
     student: Mapping[str, float]
     teacher: Mapping[str, float]
+    # The one depends on what else is in the batch, the other on what is asked of the teacher.
+    shuffled: float = field(default=math.nan, compare=False)
+    surprise: float = field(default=math.nan, compare=False)
     patches: Mapping[str, Grid] = field(default_factory=dict)
 
 
@@ -54,9 +68,11 @@ class Alignment:
 
     Attributes:
         reference: Source of the teacher's distributions.
+        student_call: The one among them in which a live teacher explains the student's calls; None without one.
 
     Raises:
-        InputError: If student and teacher are asked with different prompt templates.
+        InputError: If student and teacher are asked with different prompt templates, or the blocks to compare are fewer
+            than two.
     """
 
     def __init__(
@@ -71,6 +87,10 @@ class Alignment:
         self.reference: Reference = (
             StudentCall(teacher, encoder, self.settings, tools) if isinstance(teacher, Policy) else teacher
         )
+        # Those of the sample alone come first: where the teacher has none, nothing else need be explained.
+        self.parts = self.reference.parts if isinstance(self.reference, Both) else (self.reference,)
+        self.student_call = next((one for one in self.parts if isinstance(one, StudentCall)), None)
+        self.settings.places([*OTHERS, *(f"tool:{name}" for name in tools)])
         # One of the user's own need not have a template.
         asked = getattr(self.reference, "template", encoder.template)
         if asked != encoder.template:
@@ -79,48 +99,65 @@ class Alignment:
                 "their blocks cannot be compared, make the reference with the student's template"
             )
 
-    def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout]) -> list[Measured]:
+    def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout], step: int = 0) -> list[Measured]:
         """Attributes each rollout's call by student and teacher.
 
         A rollout that called nothing, or whose program is not in the allowed language, has no attribution and gets
         `settings.no_call`: were it 0, not calling a tool would please the teacher best. Where the teacher itself has
-        no call to compare with, all rollouts of the sample get `log m`, called or not: a value that all of a group
-        share cancels in its advantages, so that such a sample teaches nothing about calls.
+        no call to compare with, all rollouts of the sample get the worst value, called or not: a value that all of a
+        group share cancels in its advantages, so that such a sample teaches nothing about calls.
 
         Args:
             student: The student as it is now, unwrapped.
             rollouts: The batch.
+            step: Optimiser step, on which what a control draws depends; no other random number does.
 
         Raises:
             ValueError: If the teacher's distributions are not of these prompts, or an attribution is not finite.
         """
         called = [one.trace.result.status in ATTRIBUTED for one in rollouts]
         measured = [Measured(self._without(one), {}, {}) for one in rollouts]
-        asked = [index for index, has_call in enumerate(called) if has_call or self.reference.per_sample]
-        if not asked:
+        silent: set[int] = set()
+        explained: list[dict[int, Tensor]] = []
+        for part in self.parts:
+            asked = [index for index, has in enumerate(called) if part.per_sample or (has and index not in silent)]
+            rows = part.distributions([rollouts[index] for index in asked]) if asked else ()
+            explained.append(dict(zip(asked, rows, strict=True)))
+            silent |= {index for index, row in explained[-1].items() if row.isnan().any()}
+        for index in silent:
+            measured[index] = Measured(self.settings.worst(len(explained[0][index])), {}, {})
+        kept = [index for index, has in enumerate(called) if has and index not in silent]
+        if not kept:
             return measured
-        teachers = self.reference.distributions([rollouts[index] for index in asked])
-        silent = teachers.isnan().any(-1).tolist()
-        for index, is_silent in zip(asked, silent, strict=True):
-            if is_silent:
-                measured[index] = Measured(worst_divergence(teachers.shape[-1]), {}, {})
-        rows = [row for row, index in enumerate(asked) if called[index] and not silent[row]]
-        if not rows:
-            return measured
-        chosen = [rollouts[asked[row]] for row in rows]
-        settings = dataclasses.replace(self.settings, log_probs=False)
-        attributor = Attributor(student, self.encoder.pixels, settings)
-        p = attributor.distributions(
-            [one.prompt for one in chosen], [(one.first.ids, one.first.target) for one in chosen]
-        )
-        q = teachers[rows]
-        for row, one, p_row, q_row, d in zip(
-            rows, chosen, p.tolist(), q.tolist(), kl_divergence(p, q).tolist(), strict=True
-        ):
-            names = one.prompt.block_names
-            student_blocks, teacher_blocks = (dict(zip(names, values, strict=True)) for values in (p_row, q_row))
-            measured[asked[row]] = Measured(d, student_blocks, teacher_blocks)
+        q = torch.stack([torch.stack([part[index] for index in kept]) for part in explained])
+        p, q = controlled(self._student(student, [rollouts[index] for index in kept], q[0]), q, self.settings, step)
+        values = compared(p, q, self.settings)
+        shuffled = compared(p[permutation(len(p), self.settings.control_seed, step)], q, self.settings)
+        surprises = self._surprises([rollouts[index] for index in kept])
+        for place, index in enumerate(kept):
+            names = self.settings.compared(rollouts[index].prompt.block_names)
+            student_blocks, teacher_blocks = (
+                dict(zip(names, rows[place].tolist(), strict=True)) for rows in (p, q.mean(0))
+            )
+            measured[index] = Measured(
+                values[place].item(), student_blocks, teacher_blocks, shuffled[place].item(), surprises[place]
+            )
         return measured
+
+    def _surprises(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """Returns `-log p` of calls, a token; NaN where the teacher was not asked for it when it explained them."""
+        if self.student_call is None or not self.settings.log_probs:
+            return [math.nan] * len(rollouts)
+        return [-value for value in self.student_call.log_probs(rollouts).tolist()]
+
+    def _student(self, student: PreTrainedModel, rollouts: Sequence[Rollout], like: Tensor) -> Tensor:
+        """Returns the student's shares; nothing is computed where a control puts the uniform ones in their place."""
+        if self.settings.control == "student_uniform":
+            return torch.full_like(like, 1 / like.shape[-1])
+        settings = dataclasses.replace(self.settings, log_probs=False)
+        attributor = Attributor(student, self.encoder.pixels, settings, tokenizer=self.encoder.tokenizer)
+        turns = [(one.first.ids, one.first.target) for one in rollouts]
+        return attributor.distributions([one.prompt for one in rollouts], turns)
 
     def add_patches(
         self, student: PreTrainedModel, rollouts: Sequence[Rollout], measured: Sequence[Measured], count: int
@@ -142,13 +179,13 @@ class Alignment:
         if not rows:
             return found
         chosen = [rollouts[index] for index in rows]
-        attributor = Attributor(student, self.encoder.pixels, self.settings)
+        attributor = Attributor(student, self.encoder.pixels, self.settings, tokenizer=self.encoder.tokenizer)
         turns = [(one.first.ids, one.first.target) for one in chosen]
-        grids = {"student": _grids(attributor, [one.prompt for one in chosen], turns)}
-        if isinstance(self.reference, StudentCall):
-            grids["teacher"] = self.reference.patches(chosen)
+        found_grids = {"student": grids(attributor, [one.prompt for one in chosen], turns)}
+        if self.student_call is not None:
+            found_grids["teacher"] = self.student_call.patches(chosen)
         for place, index in enumerate(rows):
-            patches = {who: grid[place] for who, grid in grids.items()}
+            patches = {who: grid[place] for who, grid in found_grids.items()}
             found[index] = dataclasses.replace(found[index], patches=patches)
         return found
 
@@ -165,16 +202,18 @@ class Alignment:
             ValueError: If the teacher is not a live one that explains the student's calls, or the settings do not ask
                 for log-probabilities.
         """
-        if not isinstance(self.reference, StudentCall):
+        if self.student_call is None:
             raise ValueError("only a live teacher of the student's own call has log-probabilities of it")
-        floor = self.reference.log_prob_floor
+        floor = self.student_call.log_prob_floor
         values = [floor] * len(rollouts)
         asked = [index for index, one in enumerate(rollouts) if one.trace.result.status in ATTRIBUTED]
         if asked:
-            found = self.reference.log_probs([rollouts[index] for index in asked])
+            found = self.student_call.log_probs([rollouts[index] for index in asked])
             for index, value in zip(asked, found.tolist(), strict=True):
                 values[index] = max(value, floor)
         return values
 
     def _without(self, one: Rollout) -> float:
-        return worst_divergence(len(one.prompt.block_names)) if self.settings.no_call is None else self.settings.no_call
+        if self.settings.no_call is not None:
+            return self.settings.no_call
+        return self.settings.worst(len(self.settings.places(one.prompt.block_names)))

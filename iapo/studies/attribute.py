@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +16,6 @@ from rich.text import Text
 from torch import Tensor
 
 from iapo.attribution.calls import ATTRIBUTED, Attributor, Turn
-from iapo.attribution.divergence import block_distribution, worst_divergence
 from iapo.attribution.gradient import call_log_probs
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import AttributionSettings
@@ -38,7 +38,7 @@ from iapo.tools import ToolDefinition, offered_tools
 
 JSON_NAME, PNG_NAME = "attribution.json", "attribution.png"
 
-WRITTEN = ("target", "normalization", "eps", "teacher_reference", "no_call")
+WRITTEN = ("target", "score", "normalization", "temperature", "floor", "blocks", "eps", "teacher_reference", "no_call")
 """Settings that are written beside the numbers."""
 
 
@@ -50,7 +50,7 @@ class Explanation:
         name: The model.
         log_prob: `s`, the log-probability of the program under the model, in nats.
         scores: Block scores by the chosen method, shape (m,), fp32, on the CPU.
-        shares: The block distribution, shape (m,).
+        shares: Shares of the blocks as they are compared, shape (m,); 0 of a block that is not.
         tokens: The prompt as the model reads it: text, block and score of each token.
         patches: Signed shares of the image's tokens, shape (rows, columns): scores over the sum of all prompt
             tokens' absolute scores.
@@ -115,16 +115,19 @@ def run_attribute(
     numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
     write_result(out / JSON_NAME, "attribution", numbers)
     heat = method.name if method.tokens is not None else "gradient"
-    _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat))
+    _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat), _measure(settings))
     console = Console(highlight=False, markup=False)
     for line in _lines(one, score, explanations):
         console.print(line, soft_wrap=True)
     console.print(_table(one, explanations, method.name))
     if divergence is not None:
-        worst = worst_divergence(len(one.prompt.block_names))
+        worst = settings.worst(len(settings.places(one.prompt.block_names)))
         silent = "" if "teacher" in explanations else "; the teacher makes no call of its own"
         console.print(
-            f"KL(student || teacher): {divergence:.4f} nats (at most log m = {worst:.4f}{silent})", soft_wrap=True
+            f"{_measure(settings)}: {divergence:.4f} nats (at most log m = {worst:.4f}{silent})"
+            if settings.normalization != "signed"
+            else f"{_measure(settings)}: {divergence:.4f} (at most {worst:.0f}{silent})",
+            soft_wrap=True,
         )
     for name in (PNG_NAME, JSON_NAME):
         console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
@@ -164,16 +167,19 @@ def explain(
         InputError: If an attribution is not finite.
     """
     settings = settings or AttributionSettings()
-    attributor = Attributor(policy.model, encoder.pixels, settings)
+    # The program's log-probability is told, whatever is explained.
+    settings = replace(settings, log_probs=True)
+    attributor = Attributor(policy.model, encoder.pixels, settings, tokenizer=encoder.tokenizer)
     (call,), pictures = attributor.prepare([prompt], [turn])
     (tokens,) = (one.cpu() for one in attributor.token_scores([call], pictures))
     scores = attributor.method.scores(policy.model, [call], pictures, settings)[0].cpu()
-    shares = block_distribution(scores, settings.normalization, settings.eps)
+    shares, places = torch.zeros_like(scores), settings.places(prompt.block_names)
+    shares[places] = settings.shares(scores[places])
     merge = encoder.processor.image_processor.merge_size
     texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
     return Explanation(
         name=name,
-        log_prob=call_log_probs(policy.model, [call], pictures).item(),
+        log_prob=call_log_probs(policy.model, [replace(call, target=call.told)], pictures).item(),
         scores=scores,
         shares=shares,
         tokens=[
@@ -243,6 +249,12 @@ def _own_turn(
     (ids,) = write([prompt.ids], [list(prompt.images)])
     first = read_first_turn(ids, sample, encoder, tools)
     return first.ids, first.target if first.result.status in ATTRIBUTED else [False] * len(first.ids)
+
+
+def _measure(settings: AttributionSettings) -> str:
+    """Names what student and teacher are compared by."""
+    name = "half the L1 distance" if settings.normalization == "signed" else "KL(student || teacher)"
+    return f"mean {name} for both calls" if settings.teacher_reference == "both" else name
 
 
 def _called(one: Rollout) -> list[str]:
@@ -333,7 +345,7 @@ def _numbers(
             for index, name in enumerate(names)
         ],
         "divergence": divergence,
-        "worst_divergence": worst_divergence(len(names)),
+        "worst_divergence": settings.worst(len(settings.places(names))),
         "models": {
             who: {key: getattr(found, key) for key in ("name", "log_prob", "tokens")}
             | {"patches": found.patches.tolist()}
@@ -349,10 +361,11 @@ def _plot(
     explanations: dict[str, Explanation],
     divergence: float | None,
     methods: tuple[str, str],
+    measure: str,
 ) -> None:
     lines = [one.trace.sample.question, _program(one), _status(one), f"answer: {_answer(one, score)}"]
     if divergence is not None:
-        lines.append(f"KL(student || teacher) = {divergence:.3f} nats")
+        lines.append(f"{measure} = {divergence:.3f}")
     panels = [Panel(f"{who}: {its.name}", its.patches, its.shares.tolist()) for who, its in explanations.items()]
     plot_call(
         path,

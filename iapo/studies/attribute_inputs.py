@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.attribution.methods import find_method
-from iapo.attribution.settings import AttributionSettings
+from iapo.attribution.settings import AttributionSettings, settings_of_run
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -82,19 +82,7 @@ def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, 
 def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> AttributePlan:
     run = _find(folder)
     arguments, training = run_arguments(run), run.manifest.config["training"]
-    settings = AttributionSettings(
-        target=training["attribution_target"],
-        normalization=training["attribution_normalization"],
-        eps=training["attribution_eps"],
-        method=training.get("attribution_method"),
-        steps=training["attribution_steps"],
-        no_call=training["no_call_divergence"],
-        batch_size=training["attribution_batch_size"],
-        tokens=training.get("attribution_tokens"),
-        # A table holds a teacher's own calls; the teacher itself makes and explains the same ones again.
-        teacher_reference=training["teacher_reference"],
-        max_turn_tokens=training["max_turn_tokens"] or training["max_completion_length"],
-    )
+    settings = settings_of_run(training)
     compared = teacher or training["teacher"] or arguments["eval_teacher"]
     if compared is None and training["teacher_table"] is not None:
         raise InputError(f"{folder} compared with {training['teacher_table']}; give --teacher, the model that made it")

@@ -17,7 +17,7 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from iapo.attribution.calls import Attributor
-from iapo.attribution.settings import AttributionSettings
+from iapo.attribution.settings import AttributionSettings, settings_of_run
 from iapo.data.intake import take_in_divisible
 from iapo.data.sources import SourceSettings, source_names
 from iapo.data.synthetic import generate
@@ -109,15 +109,11 @@ class CaseStudyPlan:
                 run.get("eval_batch_size", EvaluationSettings().batch_size),
                 training.get("max_sequence_length"),
             ),
-            attribution=AttributionSettings(
-                target=training["attribution_target"],
-                # Shares of the prompt, whatever the training compares: a softmax of small scores is flat.
+            attribution=dataclasses.replace(
+                settings_of_run(training),
+                # Shares of the whole prompt, whatever the training compares: a softmax of small scores is flat.
                 normalization="magnitude",
-                eps=training["attribution_eps"],
-                method=training.get("attribution_method"),
-                steps=training["attribution_steps"],
-                batch_size=training["attribution_batch_size"],
-                tokens=training.get("attribution_tokens"),
+                blocks="all",
             ),
             teacher=run["eval_teacher"] or training["teacher"],
             tools=run.get("tools"),
@@ -162,6 +158,7 @@ class CaseStudyPlan:
         names = ["target", "normalization", "eps", "steps"]
         # A method that only follows from the steps is not written, as before methods had names.
         names += [] if self.attribution.method is None else ["method"]
+        names += [] if self.attribution.score == "log_prob" else ["score"]
         attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
@@ -208,7 +205,7 @@ def observe(
     with same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation, plan.prompt)
-        attributor = Attributor(policy.model, encoder.pixels, plan.attribution)
+        attributor = Attributor(policy.model, encoder.pixels, plan.attribution, tokenizer=encoder.tokenizer)
         for start in range(0, len(samples), size):
             some = samples[start : start + size]
             for sample, turn in zip(some, explained_turns(some, encoder, generate, attributor, tools), strict=True):

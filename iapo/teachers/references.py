@@ -17,16 +17,18 @@ import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, RowCache, Turn, picture_digest
+from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, picture_digest
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.grouping import distinct
-from iapo.records import Grid, Sample
+from iapo.records import Sample
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
+from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
+from iapo.teachers.controls import random_twin
+from iapo.teachers.student_call import StudentCall
 from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -37,7 +39,7 @@ class ExplainedTurn:
 
     Attributes:
         first: The turn, read and executed.
-        block_names: Names of the prompt's blocks.
+        block_names: Names of the compared blocks.
         distribution: Distribution of the call over the blocks, in their order; None without a call that has an
             attribution.
     """
@@ -74,7 +76,7 @@ def explained_turns(
         )
         found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
     return [
-        ExplainedTurn(first, tuple(prompt.block_names), found.get(index))
+        ExplainedTurn(first, attributor.settings.compared(prompt.block_names), found.get(index))
         for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True))
     ]
 
@@ -108,7 +110,7 @@ class OwnCall:
         self.encoder = PromptEncoder(teacher.processor, template)
         self.template = self.encoder.template
         self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
-        self._attributor = Attributor(model, self.encoder.pixels, settings)
+        self._attributor = Attributor(model, self.encoder.pixels, settings, tokenizer=self.encoder.tokenizer)
         self._rows: dict[tuple[str, str], TeacherRow] = {}
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
@@ -174,7 +176,7 @@ class StoredCalls:
         self.template = find_prompt(TINY) if template is None else template
         table.check_settings(settings)
         table.check_prompt(self.template.name, self.template.digest)
-        self.table, self.tools, self.processor = table, tools, processor
+        self.table, self.settings, self.tools, self.processor = table, settings, tools, processor
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
         return _stack(self.find([one.trace.sample for one in rollouts]))
@@ -188,7 +190,7 @@ class StoredCalls:
         if self.processor is not None:
             self.table.check_view(self.processor, (one.image.size for one in samples))
         return [
-            self.table.find(sample_name(sample), names, digest)
+            self.table.find(sample_name(sample), self.settings.compared(names), digest)
             for sample, (names, digest) in _with_prompts(samples, self.tools, self.template)
         ]
 
@@ -214,8 +216,8 @@ def make_reference(
         device: Device that the teacher is moved to; it stays where it is if None.
 
     Returns:
-        A `StudentCall`, `OwnCall` or `StoredCalls`. Making a live one hashes the teacher's weights, so that it should
-        be made once.
+        A `StudentCall`, `OwnCall`, `StoredCalls` or `Both`. Making a live one hashes the teacher's weights,
+        so that it should be made once.
 
     Raises:
         InputError: If there is neither a teacher nor a table, or the table cannot be used with these settings.
@@ -229,9 +231,12 @@ def make_reference(
     stays = hasattr(teacher.model, "hf_device_map") or getattr(teacher.model, "is_quantized", False)
     if device is not None and not stays:
         teacher.model.to(device)
-    if settings.teacher_reference == "own_call":
-        return OwnCall(teacher, settings, tools, template=encoder.template)
-    return StudentCall(teacher, encoder, settings, tools)
+    if settings.control == "teacher_random":
+        teacher = random_twin(teacher, settings.control_seed)
+    if settings.teacher_reference == "student_call":
+        return StudentCall(teacher, encoder, settings, tools)
+    own = OwnCall(teacher, settings, tools, template=encoder.template)
+    return Both(own, StudentCall(teacher, encoder, settings, tools)) if settings.teacher_reference == "both" else own
 
 
 def attribute_samples(
@@ -311,73 +316,24 @@ class Reference(Protocol):
         """Returns the teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
 
 
-class StudentCall:
-    """The live teacher explains the student's own calls; what it explained before, it remembers.
+class Both:
+    """A live teacher that explains its own call and the student's; the divergence is the mean of the two.
 
     Args:
-        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
-        encoder: The student's encoder.
-        settings: Settings of the attribution.
-        tools: The offered tools.
-        cache: Cache of the teacher's rows; of the usual size if None.
+        own: The reference of the teacher's own calls.
+        student: The reference of the student's.
 
     Attributes:
-        template: Template of the prompts, the student's.
-        log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
+        parts: Both.
+        template: Template of the prompts.
     """
 
-    per_sample = False
+    per_sample = True
 
-    def __init__(
-        self,
-        teacher: Policy,
-        encoder: PromptEncoder,
-        settings: AttributionSettings,
-        tools: Mapping[str, ToolDefinition] = TOOLS,
-        cache: RowCache | None = None,
-    ) -> None:
-        model = teacher.model.eval().requires_grad_(False)
-        self.template = encoder.template
-        self.encoder, self.tools = PromptEncoder(teacher.processor, self.template), tools
-        self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
-        self.cache = RowCache() if cache is None else cache
-        self._attributor = Attributor(
-            model, self.encoder.pixels, settings, self.cache, fingerprint(model, teacher.processor)
-        )
-        # With one vocabulary the teacher reads the very tokens that the student sampled.
-        self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
+    def __init__(self, own: OwnCall, student: StudentCall) -> None:
+        self.parts: tuple[Reference, ...] = (own, student)
+        self.template = student.template
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.distributions(prompts, [self._turn(one) for one in rollouts])
-
-    def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """Returns the teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.log_probs(prompts, [self._turn(one) for one in rollouts])
-
-    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
-        """Returns the teacher's signed shares of the tokens that each rollout's image has in the teacher's prompt."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return _grids(self._attributor, prompts, [self._turn(one) for one in rollouts])
-
-    def _turn(self, one: Rollout) -> Turn:
-        """Returns the first turn in the teacher's tokens, and which belong to the program."""
-        if self._same_tokens:
-            return one.first.ids, one.first.target
-        span = one.trace.result.span
-        assert span is not None
-        # Nothing that a model wrote may turn into a control token of another model.
-        encoding = self.encoder.tokenizer(
-            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
-        )
-        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
-        return encoding["input_ids"], target
-
-
-def _grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
-    """Returns shares to three digits, which is all that a heat map shows."""
-    return [
-        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
-        for grid in attributor.patches(prompts, turns)
-    ]
+        """Returns the mean of the two distributions, which records show; all rollouts must have a call."""
+        return torch.stack([part.distributions(rollouts) for part in self.parts]).mean(0)

@@ -21,8 +21,11 @@ from iapo.storage import whole_file
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-COMPARED = ("target", "normalization", "eps", "steps", "method")
+COMPARED = ("target", "score", "normalization", "temperature", "floor", "blocks", "eps", "steps", "method")
 """Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
+
+_COUNTS = {"temperature": "softmax", "floor": "floored"}
+"""Settings that count under one normalisation alone."""
 
 SCHEMA = pa.schema(
     [
@@ -46,7 +49,7 @@ class TeacherRow:
 
     Attributes:
         sample: Source and id of the sample.
-        block_names: Names of the prompt's blocks, length m.
+        block_names: Names of the compared blocks, length m.
         distribution: Their probabilities, length m; None where the teacher made no call that has an attribution.
         call: The teacher's first turn; None where `distribution` is.
         prompt: Digest of the prompt's blocks, texts and image.
@@ -141,16 +144,17 @@ class TeacherTable:
         metadata = (table.schema.metadata or {}).get(_METADATA)
         if metadata is None or not table.schema.remove_metadata().equals(SCHEMA):
             raise InputError(f"{path} is not a teacher table of this version; {_AGAIN}")
+        settings = json.loads(metadata)
         rows: dict[str, TeacherRow] = {}
         for record in table.to_pylist():
-            row = _checked(record, path)
+            row = _checked(record, path, signed=settings.get("normalization") == "signed")
             if row.sample in rows:
                 raise InputError(f"{path} has two rows for sample {row.sample!r}; {_AGAIN}")
             rows[row.sample] = row
         teachers = set(table.column("fingerprint").to_pylist())
         if len(teachers) > 1:
             raise InputError(f"{path} holds rows of {len(teachers)} different teachers; {_AGAIN}")
-        return cls(rows, str(next(iter(teachers), "")), json.loads(metadata), str(path))
+        return cls(rows, str(next(iter(teachers), "")), settings, str(path))
 
     def check_settings(self, settings: AttributionSettings) -> None:
         """Compares the table's attribution settings with a run's.
@@ -159,11 +163,11 @@ class TeacherTable:
             InputError: If one differs; the message names it.
         """
         for name, wanted in _compared(settings).items():
-            stored = self.settings.get(name)
+            # What an earlier version did not know of, it did by default.
+            stored = self.settings.get(name, getattr(AttributionSettings(), name))
             if name == "method" and stored is None:
-                # Written before methods had names.
                 stored = AttributionSettings(steps=self.settings.get("steps", 1)).method_name
-            if stored != wanted:
+            if _COUNTS.get(name, settings.normalization) == settings.normalization and stored != wanted:
                 raise InputError(
                     f"{self.name} was made with attribution_{name} {stored!r}, but the run has {wanted!r}; set "
                     f"attribution_{name} to {stored!r}, or {_AGAIN} and the run's configuration"
@@ -258,7 +262,7 @@ def _compared(settings: AttributionSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in COMPARED} | {"method": settings.method_name}
 
 
-def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:
+def _checked(record: Mapping[str, Any], path: Path, *, signed: bool) -> TeacherRow:
     name, blocks, values = record["sample"], record["block_names"], record["distribution"]
     sound = bool(name) and bool(blocks) and None not in (record["prompt"], record["fingerprint"])
     if values is None:
@@ -266,8 +270,10 @@ def _checked(record: Mapping[str, Any], path: Path) -> TeacherRow:
     else:
         sound = sound and record["call"] is not None and len(values) == len(blocks or ())
         # A probability of 0 would make divergences infinite; none is stored, since the uniform part is mixed in.
-        sound = sound and all(value is not None and 0 < value <= 1 for value in values)
-        sound = sound and math.isclose(sum(values), 1, abs_tol=1e-4)
+        sound = sound and all(value is not None and (-1 if signed else 0) <= value <= 1 for value in values)
+        sound = sound and (signed or all(values))
+        # Signed shares of a call without any score are all 0.
+        sound = sound and (math.isclose(sum(map(abs, values)), 1, abs_tol=1e-4) or (signed and not any(values)))
     if not sound:
         raise InputError(f"{path}: the row of sample {name!r} is damaged; {_AGAIN}")
     return TeacherRow(name, tuple(blocks), None if values is None else tuple(values), record["call"], record["prompt"])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
+from iapo.attribution.forms import check_form, form_values
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
@@ -31,7 +32,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
         verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
-            name of an endpoint's model.
+            name of an endpoint's model, or `rules` (`iapo.rewards.rule_verifier`), which needs no model.
         verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
         judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
         judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
@@ -43,13 +44,30 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         judge_cache: File that keeps verdicts and scores; None keeps them in memory.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
         teacher_reference: Call the teacher explains: the student's own (`student_call`), or the teacher's own greedy
-            call to the same prompt (`own_call`), which does not depend on the student.
+            call to the same prompt (`own_call`), which does not depend on the student; `both` is the mean of the two
+            divergences. None is the form's.
         teacher_table: File that `iapo teacher attribute` wrote, with the teacher's own calls to the training samples;
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
-        attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
-        attribution_normalization: Rule by which block scores become a distribution.
+        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of the
+            first turn's (`turn_1`), or of the call's (`call`).
+        attribution_form: Bundle of the settings from here to `attribution_blocks`, and of `teacher_reference`, by name
+            (docs/forms.md); each of them that is given wins over it.
+        attribution_target: Explain the program's tokens (`call`), the whole first turn (`turn`), or the tokens that
+            name the called tools (`name`). None is the form's.
+        attribution_score: Score of a token that is explained: `log_prob`, `logit` (minus the mean logit), `log_odds`,
+            or `contrast` (against the other offered tools' names, where they part). None is the form's.
+        attribution_normalization: Rule by which block scores become shares: `magnitude`, `softmax`, `floored`, or
+            `signed`, whose divergence is half an L1 distance. None is the form's.
+        attribution_temperature: Divisor of the scores under `softmax`. None is the form's.
+        attribution_floor: Addend of each block's magnitude under `floored`. None is the form's.
+        attribution_blocks: Blocks that are compared, the others left out: `all`, `tools`, `tools+image` or
+            `tools+image+question`. None is the form's.
+        alignment_control: Control experiment (docs/forms.md): what takes the place of the student's explanation
+            (`student_uniform`, `student_shuffled`), of the teacher's (`teacher_shuffled`), of the teacher
+            (`teacher_random`), or of the divergence (`entropy` of the teacher's).
+        alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
             `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
@@ -78,7 +96,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Weights of reward components by name."}
     )
     distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
-    verifier: str | None = field(default=None, metadata={"help": "Model that scores calls for the reward trm."})
+    verifier: str | None = field(
+        default=None, metadata={"help": "Model that scores calls for the reward trm, or rules."}
+    )
     verifier_url: str | None = field(default=None, metadata={"help": "Endpoint of the verifier; None: a local model."})
     judge_model: str | None = field(default=None, metadata={"help": "Asked about answers that rules call wrong."})
     judge_url: str | None = field(default=None, metadata={"help": "Endpoint of the judge; None: OpenAI's."})
@@ -91,17 +111,37 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
     judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
-    teacher_reference: Literal["student_call", "own_call"] = field(
-        default="student_call", metadata={"help": "Which call the teacher explains: the student's, or its own."}
+    teacher_reference: Literal["student_call", "own_call", "both"] | None = field(
+        default=None, metadata={"help": "Which call the teacher explains: the student's, or its own; None: the form's."}
     )
     teacher_table: str | None = field(
         default=None, metadata={"help": "Stored own calls of the teacher, instead of loading it."}
     )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
-    attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
-    attribution_normalization: Literal["magnitude", "softmax"] = field(
-        default="magnitude", metadata={"help": "How block scores become a distribution."}
+    penalty_scope: Literal["rollout", "turn_1", "call"] = field(
+        default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
+    )
+    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] = field(
+        default="paper", metadata={"help": "Bundle of the settings that follow; what is given wins over it."}
+    )
+    attribution_target: Literal["call", "turn", "name"] | None = field(
+        default=None, metadata={"help": "What is explained; None: the form's."}
+    )
+    attribution_score: Literal["log_prob", "logit", "log_odds", "contrast"] | None = field(
+        default=None, metadata={"help": "Which score of it; None: the form's."}
+    )
+    attribution_normalization: Literal["magnitude", "softmax", "floored", "signed"] | None = field(
+        default=None, metadata={"help": "How block scores become shares; None: the form's."}
+    )
+    attribution_temperature: float | None = field(
+        default=None, metadata={"help": "Divisor of the scores under softmax; None: the form's."}
+    )
+    attribution_floor: float | None = field(
+        default=None, metadata={"help": "Addend of each magnitude under floored; None: the form's."}
+    )
+    attribution_blocks: Literal["all", "tools", "tools+image", "tools+image+question"] | None = field(
+        default=None, metadata={"help": "Which blocks are compared; None: the form's."}
     )
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
     attribution_method: str | None = field(
@@ -109,6 +149,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         metadata={"help": "gradient, integrated, occlusion or FILE.py:NAME; None: by the steps."},
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
+    alignment_control: Literal[
+        "none", "student_uniform", "student_shuffled", "teacher_shuffled", "teacher_random", "entropy"
+    ] = field(default="none", metadata={"help": "Control experiment on the divergence."})
+    alignment_control_seed: int | None = field(
+        default=None, metadata={"help": "Seed of what the control draws; None: the run's."}
+    )
     no_call_divergence: float | None = field(default=None, metadata={"help": "Without an attribution; None: log m."})
     attribution_batch_size: int = field(default=32, metadata={"help": "Most calls attributed together."})
     attribution_tokens: int | None = field(
@@ -137,6 +183,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                     f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
                     "`pip install iapo[logging]`"
                 )
+        check_form(vars(self))
+        for name, value in form_values(vars(self)).items():
+            setattr(self, name, value)
         if self.teacher_table is not None:
             # A table cannot know the calls that the student will make.
             self.teacher_reference = "own_call"
@@ -145,7 +194,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.distills and self.teacher_reference != "student_call":
+        if self.distills and self.teacher_reference == "own_call":
             raise InputError(
                 f"reward {self.reward!r} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from iapo.attribution.forms import check_form
 from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
@@ -160,6 +161,7 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         check_reward(merged["reward"])
     refuse_init_kwargs(merged.get("model_init_kwargs"))
     check_frozen(merged)
+    check_form(merged)
     run = run_settings()
     arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
     return arguments, {name: value for name, value in merged.items() if name not in run}

@@ -36,9 +36,10 @@ from iapo.training.checks import check_enough, check_functions, check_inputs, ch
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
-from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
+from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -182,6 +183,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
+        if scopes := scopes_of(self.reward_func_names, self._columns):
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
@@ -312,7 +319,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts, self.state.global_step)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
@@ -344,6 +351,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    @property
+    def _group(self) -> int:
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
@@ -355,10 +366,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
         if batch.measured:
-            divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
-            told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
-            group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            for name, value in divergence_metrics(told, group).items():
+            told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
+            rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
+            for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)

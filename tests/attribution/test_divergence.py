@@ -77,7 +77,7 @@ def test_refused_scores(bad: float):
 
 
 def test_refused_normalization():
-    with pytest.raises(ValueError, match="unknown normalization 'max'; use 'magnitude' or 'softmax'"):
+    with pytest.raises(ValueError, match="unknown normalization 'max'; use one of magnitude, softmax, floored, signed"):
         block_distribution(torch.ones(2), "max")  # type: ignore[arg-type]
 
 

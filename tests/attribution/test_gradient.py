@@ -185,7 +185,7 @@ def test_completeness_of_the_toy():
     batch = _Batch.build(toy, TOY_CALLS, None)  # type: ignore[arg-type]
     with torch.no_grad():
         empty = torch.where(batch.is_prompt[..., None], 0.0, batch.inputs)
-        expected = batch.log_probs(toy, batch.inputs) - batch.log_probs(toy, empty)  # type: ignore[arg-type]
+        expected = batch.values(toy, batch.inputs) - batch.values(toy, empty)  # type: ignore[arg-type]
     torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
 
 

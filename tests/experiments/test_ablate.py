@@ -110,7 +110,10 @@ def test_a_variant_that_changed_is_refused(tmp_path: Path) -> None:
         ({"reward": "trm", "verifier": "nobody"}, "no checkpoint 'nobody'"),
         ({"penalty_wieght": 1}, "variant 'more/one': .*penalty_wieght"),
         ({"penalty_weight": -1}, "variant 'more/one': penalty_weight is -1"),
-        ({"attribution_target": "word"}, "variant 'more/one': attribution_target is 'word'; it takes call or turn"),
+        (
+            {"attribution_target": "word"},
+            "variant 'more/one': attribution_target is 'word'; it takes call or turn or name or none",
+        ),
         ({"model": "tiny-teacher"}, "all variants start from one"),
         ({"seed": 3}, "the setting seed is set by the comparison itself"),
         ({"seeds": [1]}, "variant 'more/one': no setting 'seeds'; did you mean seed"),

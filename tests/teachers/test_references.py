@@ -160,7 +160,11 @@ def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
     found = TeacherTable.read(path)
     wanted: dict[str, Any] = {
         "target": "call",
+        "score": "log_prob",
         "normalization": "magnitude",
+        "temperature": 1.0,
+        "floor": 0.5,
+        "blocks": "all",
         "eps": 0.01,
         "method": "gradient",
         "steps": 1,

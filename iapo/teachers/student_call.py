@@ -1,0 +1,94 @@
+"""The teacher explains the student's own calls, as the student wrote them (docs/method.md, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from iapo.attribution.calls import Attributor, RowCache, Turn
+from iapo.attribution.settings import AttributionSettings
+from iapo.records import Grid
+from iapo.rollout.policy import Policy
+from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
+from iapo.rollout.turns import Rollout, encode_prompts
+from iapo.teachers.table import fingerprint
+from iapo.tools import TOOLS, ToolDefinition
+
+
+class StudentCall:
+    """The live teacher explains the student's own calls; what it explained before, it remembers.
+
+    Args:
+        teacher: The teacher; it is put into evaluation mode and its parameters are frozen.
+        encoder: The student's encoder.
+        settings: Settings of the attribution.
+        tools: The offered tools.
+        cache: Cache of the teacher's rows; of the usual size if None.
+
+    Attributes:
+        template: Template of the prompts, the student's.
+        log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
+    """
+
+    per_sample = False
+
+    def __init__(
+        self,
+        teacher: Policy,
+        encoder: PromptEncoder,
+        settings: AttributionSettings,
+        tools: Mapping[str, ToolDefinition] = TOOLS,
+        cache: RowCache | None = None,
+    ) -> None:
+        model = teacher.model.eval().requires_grad_(False)
+        self.template = encoder.template
+        self.encoder, self.tools = PromptEncoder(teacher.processor, self.template), tools
+        self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
+        self.cache = RowCache() if cache is None else cache
+        self._attributor = Attributor(
+            model,
+            self.encoder.pixels,
+            settings,
+            self.cache,
+            fingerprint(model, teacher.processor),
+            tokenizer=self.encoder.tokenizer,
+        )
+        # With one vocabulary the teacher reads the very tokens that the student sampled.
+        self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
+
+    def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.distributions(prompts, [self.turn_of(one) for one in rollouts])
+
+    def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """Returns the teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return self._attributor.log_probs(prompts, [self.turn_of(one) for one in rollouts])
+
+    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
+        """Returns the teacher's signed shares of the tokens that each rollout's image has in the teacher's prompt."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return grids(self._attributor, prompts, [self.turn_of(one) for one in rollouts])
+
+    def turn_of(self, one: Rollout) -> Turn:
+        """Returns the first turn in the teacher's tokens, and which belong to the program."""
+        if self._same_tokens:
+            return one.first.ids, one.first.target
+        span = one.trace.result.span
+        assert span is not None
+        # Nothing that a model wrote may turn into a control token of another model.
+        encoding = self.encoder.tokenizer(
+            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
+        )
+        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
+        return encoding["input_ids"], target
+
+
+def grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
+    """Returns shares to three digits, which is all that a heat map shows."""
+    return [
+        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
+        for grid in attributor.patches(prompts, turns)
+    ]
