@@ -11,7 +11,12 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
-from iapo.errors import InputError
+from iapo.errors import InputError, PlaceError
+from iapo.stopping import STOPPED, Stopped
+from iapo.storage import FULL
+
+DISK = 74
+"""Exit code where a disk takes no more: the system's word for an error of reading or writing."""
 
 
 class Root(Lazy):
@@ -81,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
     What the user can mend is one sentence on standard error and exit code 2, an endpoint that fails one and exit code
-    3, a process that fails the end of its log and exit code 1. Everything else keeps its traceback, with a line that
-    says so.
+    3, numbers that are not finite one and exit code 4, a process that fails the end of its log and exit code 1, a disk
+    that takes no more one and exit code 74, and being stopped by SIGTERM or SIGUSR1 one and exit code 75. Everything
+    else keeps its traceback, with a line that says so.
 
     Args:
         arguments: The words after `iapo`; the process's own if None.
@@ -103,10 +109,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except InputError as error:
         _end(str(error), 2)
+    except Stopped as error:
+        _end(error.text, STOPPED)
+    except PlaceError as error:
+        _end(str(error), DISK)
     except UsageError as error:
         _end(sentence(error), 2)
     except typer.Abort:
         _end("stopped", 130)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
+        _end(
+            f"{error.filename or 'a file'} could not be written: {error.strerror}; make room there and start the same "
+            f"command again{where}",
+            DISK,
+        )
     except RuntimeError as error:
         # Imported where one is raised: they load more than `iapo --help` needs.
         from iapo.endpoints.chat import EndpointError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.experiments.parent import GRACE, PARENT
+from iapo.stopping import STOPPED, Stopped, stoppable
 
 
 class JobError(RuntimeError):
@@ -55,12 +55,12 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
 
     Raises:
         JobError: If one fails; the message ends with the last lines of its log. The others are ended.
+        Stopped: If this process or one of them was asked to stop; the others are stopped as well.
     """
     threads = max(1, (os.cpu_count() or 1) // max(1, together))
-    with _shown(jobs) as shown:
+    # Stopped from outside, this process stops the others too.
+    with stoppable(), _shown(jobs) as shown:
         waiting = list(jobs)
-        # Ended from outside, this process ends the others too; main thread only, as signals are.
-        before = signal.signal(signal.SIGTERM, _end)
         running: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = []
         try:
             while waiting or running:
@@ -80,7 +80,6 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                         shown.end(job)
                 time.sleep(0.5)
         finally:
-            signal.signal(signal.SIGTERM, before)
             for _, process, _ in running:
                 process.terminate()
             for _, process, log in running:
@@ -145,10 +144,6 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _end(*_: object) -> None:
-    raise SystemExit(143)
-
-
 def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     # Thread pools that are sized for the whole machine slow each other down tenfold.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -168,6 +163,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _check(job: Job, code: int) -> None:
+    if code == STOPPED:
+        raise Stopped(f"the run {job.name} was stopped; the same command goes on from what is saved")
     if code != 0:
         tail = "\n".join(job.log.read_text(errors="replace").splitlines()[-15:])
         raise JobError(f"the run {job.name} ended with exit code {code}; the end of {job.log}:\n{tail}")

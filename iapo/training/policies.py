@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, ProcessorMixin, Trainer
+from transformers import PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
 from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.training.resumable import ResumableTrainer
 
 
 def with_processor(
@@ -42,7 +43,7 @@ def make_encoder(processor: ProcessorMixin, template: PromptTemplate | str | Non
     return PromptEncoder(processor)
 
 
-class PolicyTrainer(Trainer):
+class PolicyTrainer(ResumableTrainer):
     """A trainer whose policies are whole: saved with their prompt, and found again by the published names of weights.
 
     The template is written also where the processor is of another class than iapo's own.

@@ -162,7 +162,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         Raises:
             InputError: If the output folder already holds a run, and nothing is resumed.
         """
-        if self.keeper is not None and not resume_from_checkpoint:
+        if self.keeper is not None and not (resume_from_checkpoint or self.keeper.begun):
             refuse_taken(self.args.output_dir)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
