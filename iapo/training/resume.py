@@ -171,13 +171,16 @@ def is_finished(folder: Path) -> bool:
     return (folder / FINISHED).exists()
 
 
-def check_begun(folder: Path, config: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any]) -> bool:
+def check_begun(
+    folder: Path, config: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any], kind: str = "training"
+) -> bool:
     """Refuses to go on with a run that was begun with other settings or data.
 
     Args:
         folder: The run folder.
         config: Settings by part, as the manifest keeps them.
         data: Hashes by what the data are for.
+        kind: Kind of the manifest.
 
     Returns:
         Whether all is as it was; not where the run is to be longer.
@@ -185,7 +188,7 @@ def check_begun(folder: Path, config: Mapping[str, Mapping[str, Any]], data: Map
     Raises:
         InputError: If so.
     """
-    found = _check_settings(folder, config, "training", free=(*_FREE, *_LENGTH))
+    found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH))
     check_data(folder, data)
     return _difference(found, config, _FREE) is None
 
