@@ -55,7 +55,7 @@ VERBS: dict[str, list[str]] = {
         *("teacher", "attribute", "--config", "demo-iapo", "--model", "tiny-teacher", "--train_samples", "192"),
         *("--attribution_batch_size", "8", "--out", "{out}/table.parquet"),
     ],
-    "tiny": ["tiny", "build", "--model", "tiny-teacher", "--scale", "0.04", "--out", "{out}"],
+    "tiny": [*("tiny build --model tiny-teacher --stage sight --scale 0.02 --out".split()), "{out}"],
 }
 # What differs between two runs of one thing: times and places, and how long steps took.
 VOLATILE = ("time/", "seconds", "output_dir", "run", "threads", "since", "commit", "train_runtime", "model", "model_path")

@@ -18,14 +18,16 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasa
 
 
 class Stopped(SystemExit):
-    """The process was asked to stop and has; the same command goes on.
+    """The process was asked to stop and has; a verb that goes on does so by the same command.
 
     Args:
         text: Sentence that says so.
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(STOPPED)
+        # The only argument, so that it comes whole out of another process.
+        super().__init__(text)
+        self.code: int = STOPPED
         self.text = text
 
     def __str__(self) -> str:
@@ -73,7 +75,7 @@ class Stopping:
                 # A write of the interrupted code may be under way.
                 sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
             return
-        raise Stopped(f"stopped by {self.asked}; the same command goes on from what is saved")
+        raise Stopped(f"stopped by {self.asked}; what is saved stays, and the same command goes on from it")
 
 
 _current: Stopping | None = None

@@ -12,7 +12,7 @@ import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
 from iapo.errors import InputError, PlaceError
-from iapo.stopping import STOPPED, Stopped
+from iapo.stopping import STOPPED, Stopped, stoppable
 from iapo.storage import FULL
 
 DISK = 74
@@ -104,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         get_completion_inspect_parameters()
     try:
         # The command itself: the app would set an excepthook of its own.
-        code = typer.main.get_command(app)(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
-        )
+        with stoppable():
+            code = typer.main.get_command(app)(
+                list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
+            )
     except InputError as error:
         _end(str(error), 2)
     except Stopped as error:

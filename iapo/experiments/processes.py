@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -151,6 +151,24 @@ def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = job.log.open("ab")
     return subprocess.Popen(list(job.command(threads)), stdout=log, stderr=subprocess.STDOUT, env=environment), log
+
+
+def run_child(command: Sequence[str], log: IO[bytes], environment: Mapping[str, str]) -> int:
+    """Runs one process to its end, which is stopped where this one is, and returns its exit code.
+
+    Raises:
+        Stopped: If this process or the child was asked to stop.
+    """
+    process = subprocess.Popen(list(command), stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            _wait(process)
+    if code == STOPPED:
+        raise Stopped("the training was stopped; the same command goes on from what is saved")
+    return code
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
+from iapo.teachers.journal import Journal
 from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -116,19 +117,27 @@ class OwnCall:
 
     def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
         """Returns the teacher's own call to each sample, explained; computed where it is not known yet."""
-        keys = [
-            (sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools, self.template)
-        ]
+        keys = self.names(samples)
         known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
         order = list(missing)
         for start in range(0, len(order), self.settings.batch_size):
             some = order[start : start + self.settings.batch_size]
             known.update(zip(some, self._explain([missing[key] for key in some], some), strict=True))
-        self._rows.update(known)
+        self.remember(known.values())
+        return [known[key] for key in keys]
+
+    def names(self, samples: Sequence[Sample]) -> list[tuple[str, str]]:
+        """Returns each sample's name, and the digest of its prompt."""
+        return [
+            (sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools, self.template)
+        ]
+
+    def remember(self, rows: Iterable[TeacherRow]) -> None:
+        """Takes rows as explained."""
+        self._rows.update({(row.sample, row.prompt): row for row in rows})
         while len(self._rows) > self.cache_rows:
             del self._rows[next(iter(self._rows))]
-        return [known[key] for key in keys]
 
     def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
         turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)
@@ -241,6 +250,7 @@ def attribute_samples(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
     template: PromptTemplate | None = None,
+    out: Path | None = None,
 ) -> TeacherTable:
     """Has a teacher explain its own call to every sample.
 
@@ -251,19 +261,37 @@ def attribute_samples(
         tools: The offered tools.
         progress: Callback, called with the number of new samples done.
         template: Template of the prompts, that of the student that is to be trained; the teacher's own if None.
+        out: File that the table is written to; asking that was stopped goes on from the journal beside it. Nothing is
+            written if None.
 
     Raises:
-        InputError: If two different samples have one source and id.
+        InputError: If two different samples have one source and id, or the journal is of something else.
     """
     own = OwnCall(teacher, settings, tools, template=template)
+    asked = {"name": own.template.name, "digest": own.template.digest}
+    made_by, view = fingerprint(teacher.model, teacher.processor), view_of(teacher.processor)
+    journal = None
+    if out is not None:
+        limits = {"batch_size": settings.batch_size, "max_turn_tokens": settings.max_turn_tokens}
+        alike = TeacherTable.of([], made_by, settings, asked, view).settings
+        journal = Journal(out, {"teacher": made_by, "settings": alike, "limits": limits})
     rows: list[TeacherRow] = []
     for start in range(0, len(samples), settings.batch_size):
         some = samples[start : start + settings.batch_size]
-        rows += own.explain(some)
+        known = None if journal is None else journal.take(own.names(some))
+        if known is not None:
+            own.remember(known)
+        else:
+            known = own.explain(some)
+            if journal is not None:
+                journal.add(known)
+        rows += known
         progress(len(some))
-    asked = {"name": own.template.name, "digest": own.template.digest}
-    processor = teacher.processor
-    return TeacherTable.of(rows, fingerprint(teacher.model, processor), settings, asked, view_of(processor))
+    table = TeacherTable.of(rows, made_by, settings, asked, view)
+    if out is not None and journal is not None:
+        table.write(out)
+        journal.close()
+    return table
 
 
 def sample_name(sample: Sample) -> str:
