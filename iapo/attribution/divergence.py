@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iapo.errors import InputError
+from iapo.errors import InputError, NumberError
 
 Normalization = Literal["magnitude", "softmax"]
 
@@ -32,7 +32,7 @@ def block_distribution(scores: Tensor, normalization: Normalization = "magnitude
         raise InputError(f"eps must lie between 0 and 1, got {eps}")
     scores = scores.float()
     if not torch.isfinite(scores).all():
-        raise InputError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
+        raise NumberError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
     count = scores.shape[-1]
     if normalization == "magnitude":
         magnitude = scores.abs()

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
-from iapo.errors import InputError, PlaceError
+from iapo.errors import InputError, NumberError, PlaceError
 from iapo.stopping import STOPPED, Stopped, stoppable
 from iapo.storage import FULL
 
@@ -108,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = typer.main.get_command(app)(
                 list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
             )
+    except NumberError as error:
+        _end(str(error), 4)
     except InputError as error:
         _end(str(error), 2)
     except Stopped as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +38,7 @@ from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
+from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
@@ -120,6 +122,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
+        watch = self.watch = NumberWatch(Path(args.output_dir), args.on_nonfinite, args.process_index)
+        functions = [watch.reward(function) for function in functions]
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
         prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
@@ -142,7 +146,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
-        self.reward_funcs += [column.function for column in preset.columns]
+        self.reward_funcs += [watch.reward(column.function, column.name) for column in preset.columns]
         self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
@@ -176,10 +180,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
         self._batch = Batch(samples_of(inputs))
+        self.watch.new_batch(self.state.global_step + 1)
         for index, name in enumerate(self.reward_func_names):
             if name in self._columns:
                 self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
+        look_at_log_probs(self.watch, output)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
         self._record(self._batch)
@@ -195,7 +201,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter()
-        *rest, images, _ = super()._generate(prompts)
+        generate = super()._generate
+        *rest, images, _ = guarded(self.watch, "the policy's next token", lambda: generate(prompts), tuple)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
         # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
@@ -230,6 +237,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         self._batch.rollouts = rollouts
+        self.watch.traces = [one.trace for one in rollouts]
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
@@ -312,7 +320,14 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        measured = self.alignment.measure(self.accelerator.unwrap_model(self.model), rollouts)
+        alignment, student = self.alignment, self.accelerator.unwrap_model(self.model)
+        measured: list[Measured] = guarded(
+            self.watch,
+            "the attribution of a call",
+            lambda: alignment.measure(student, rollouts),
+            lambda: [Measured(0.0, {}, {})] * len(rollouts),
+        )
+        self.watch.look("the divergence", [one.divergence for one in measured])
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
