@@ -1,7 +1,7 @@
-"""Kills runs at random moments and while they write, starts the same command again, and compares the end with a run that
-nobody killed: docs/resuming.md has the table.
+"""Kills runs at random moments and while they write, starts the same command again, and compares the end with that of a
+run that nobody killed: docs/resuming.md has the table.
 
-    python benchmarks/kills.py [--verbs train lora sft evaluate compare teacher tiny] [--kills 20] [--seed 0] [--json FILE]
+    python benchmarks/kills.py [--verbs train lora sft ...] [--kills 20] [--seed 0] [--json FILE]
 
 Of three kills one is SIGTERM and two are SIGKILL; every second SIGKILL waits until a file or a checkpoint is being
 written. A run that ends before its kill is compared and begun anew. All verbs with 20 kills take about an hour and a
@@ -32,12 +32,12 @@ import psutil
 TRAIN = [
     *("train", "--config", "demo-iapo", "--max_steps", "6", "--per_device_train_batch_size", "16"),
     *("--train_samples", "64", "--eval_samples", "8", "--case_study_steps", "2", "--case_study_samples", "8"),
-    *("--save_strategy", "steps", "--save_steps", "2", "--trace_every", "1", "--traces_per_step", "2"),
+    *("--save_strategy", "steps", "--save_steps", "1", "--trace_every", "1", "--traces_per_step", "2"),
 ]
 VERBS: dict[str, list[str]] = {
     "train": [*TRAIN, "--output_dir", "{out}"],
     "lora": [*TRAIN, "--use_peft", "--learning_rate", "1e-3", "--output_dir", "{out}"],
-    "iterations": [*TRAIN, "--num_iterations", "2", "--save_steps", "1", "--logging_steps", "3", "--output_dir", "{out}"],
+    "iterations": [*TRAIN, "--num_iterations", "2", "--logging_steps", "4", "--output_dir", "{out}"],
     "sft": [
         *("sft", "--model", "tiny-student", "--transcripts", "{inputs}/teacher", "--keep", "all", "--max_steps", "20"),
         *("--per_device_train_batch_size", "4", "--logging_steps", "1", "--save_strategy", "steps"),
@@ -55,10 +55,10 @@ VERBS: dict[str, list[str]] = {
         *("teacher", "attribute", "--config", "demo-iapo", "--model", "tiny-teacher", "--train_samples", "192"),
         *("--attribution_batch_size", "8", "--out", "{out}/table.parquet"),
     ],
-    "tiny": [*("tiny build --model tiny-teacher --stage sight --scale 0.02 --out".split()), "{out}"],
+    "tiny": ["tiny", "build", "--model", "tiny-teacher", "--stage", "sight", "--scale", "0.02", "--out", "{out}"],
 }
 # What differs between two runs of one thing: times and places, and how long steps took.
-VOLATILE = ("time/", "seconds", "output_dir", "run", "threads", "since", "commit", "train_runtime", "model", "model_path")
+VOLATILE = ("time/", "seconds", "output_dir", "run", "threads", "since", "commit", "train_runtime", "model")
 FORMS = (".jsonl", ".json", ".safetensors", ".parquet", ".csv", ".txt")
 SKIPPED = ("log.txt", "job.json", "times.json", "manifest.json", "trainer_state.json", "comparison.json", "build.json")
 

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
 from iapo.errors import InputError, NumberError, PlaceError
-from iapo.stopping import STOPPED, Stopped, stoppable
+from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 from iapo.storage import FULL
 
 DISK = 74
@@ -104,10 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         get_completion_inspect_parameters()
     try:
         # The command itself: the app would set an excepthook of its own.
-        with stoppable():
-            code = typer.main.get_command(app)(
-                list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
-            )
+        with stoppable() as stop:
+            code = _call(list(sys.argv[1:] if arguments is None else arguments), stop)
     except NumberError as error:
         _end(str(error), 4)
     except InputError as error:
@@ -138,6 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _end(str(error), 3 if isinstance(error, EndpointError) else 1)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _call(arguments: list[str], stop: Stopping) -> Any:
+    """Calls the command; what fails since it was interrupted, in a library's import say, is no failure of its own."""
+    try:
+        return typer.main.get_command(app)(arguments, prog_name="iapo", standalone_mode=False)
+    except Exception:
+        stop.check()
+        raise
 
 
 def _end(text: str, code: int) -> NoReturn:

@@ -183,9 +183,7 @@ def run_evaluation(
         return _run(plan, out, solver, progress)
 
 
-def _run(
-    plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Callable[[int], None]
-) -> SetsEvaluation:
+def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Callable[[int], None]) -> SetsEvaluation:
     sets = read_sets(plan.sets, plan.source, plan.data_damage)
     samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}

@@ -1,4 +1,4 @@
-"""The state of a supervised stage of a tiny model: kept every so many steps, so that a build that was stopped goes on."""
+"""The state of a supervised stage of a tiny model, kept every so many steps: a build that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class StageState:
             before = self._found["settings"]
             if other := next((name for name in settings if before.get(name) != settings[name]), None):
                 raise InputError(
-                    f"{folder} was begun with {other} {before.get(other)!r}, not {settings[other]!r}; give the same, or "
+                    f"{folder} was begun with {other} {before.get(other)!r}, not {settings[other]!r}; give the same or "
                     "choose another --out"
                 )
             self.part, self.history = self._found["part"], self._found["history"]

@@ -1,7 +1,7 @@
 """Which checkpoints of a run are whole: told from their files alone, without torch.
 
-The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A machine
-that dies may leave any file short; each form says by itself where it ends.
+The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A
+machine that dies may leave any file short; each form says by itself where it ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def step_of(path: Path) -> int:
         InputError: If it is no whole checkpoint.
     """
     if not path.is_dir():
-        raise InputError(f"there is no checkpoint {path}; name a folder checkpoint-N, or leave it out to go on by itself")
+        raise InputError(f"there is no checkpoint {path}; name a folder checkpoint-N, or leave it out")
     fault = fault_of(path, named=False)
     if fault is not None:
         raise InputError(f"{path} cannot be gone on from: {fault}; name another checkpoint")

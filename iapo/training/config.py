@@ -67,8 +67,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
-        on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite: `stop`
-            the training before the step is taken, or `skip` the step. Both keep the evidence in `nonfinite/`
+        on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
+            `stop` the training before the step is taken, or `skip` the step. Both keep the evidence in `nonfinite/`
             (docs/resuming.md).
         report_traces: Number of the same steps' rollouts are shown, images and all, in the trackers of `report_to`; 0
             shows none. docs/logging.md.

@@ -11,9 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.errors import InputError
 from iapo.records import Trace
+from iapo.results import MANIFEST
 from iapo.rollout.template import FILE as PROMPT_FILE
 from iapo.rollout.template import PromptTemplate, read_prompt
-from iapo.results import MANIFEST
 from iapo.runs import RunFolder, metric_name
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class PolicyTrainer(ResumableTrainer):
     @functools.cached_property
     def watch(self) -> NumberWatch:
         """What looks at the training's numbers."""
-        reaction = getattr(self.args, "on_nonfinite", "stop")
+        reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
         return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:

@@ -100,8 +100,8 @@ def find_start(
     found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH) if named is True else _FREE)
     if named is not True and "resume" not in found["config"].get("run", {}):
         raise InputError(
-            f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on with "
-            "it by --resume_from_checkpoint true"
+            f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on "
+            "with it by --resume_from_checkpoint true"
         )
     _say_versions(found)
     whole = last_whole(folder)

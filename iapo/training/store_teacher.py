@@ -14,7 +14,7 @@ from iapo.errors import InputError
 from iapo.locks import hold_file
 from iapo.rollout.policy import load_processor
 from iapo.stopping import stoppable
-from iapo.teachers.references import attribute_samples
+from iapo.teachers.asking import attribute_samples
 from iapo.tools import offered_tools
 from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig

@@ -343,7 +343,9 @@ def again(whole: Path, out: Path, change: Any) -> Path:
 
 def without_places(written: list[str]) -> list[str]:
     """As earlier versions wrote them: which rollout of a sample a line is, is its place alone."""
-    return [json.dumps({key: value for key, value in json.loads(line).items() if key != "evaluation"}) for line in written]
+    return [
+        json.dumps({key: value for key, value in json.loads(line).items() if key != "evaluation"}) for line in written
+    ]
 
 
 @pytest.mark.parametrize(

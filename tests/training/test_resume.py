@@ -1,4 +1,4 @@
-"""A run that was stopped or killed goes on by the same command, as if nothing had been; one with other settings does not."""
+"""A run that was stopped or killed goes on by the same command as if nothing had been; one with other settings not."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_every_file_of_a_checkpoint_must_be_whole(tmp_path: Path, whole: Path, n
     assert fault_of(folder) is None
     file = folder / name
     content = file.read_bytes()
-    for cut in (len(content) - 1, len(content) // 2, 4, 0):
+    for cut in (len(content) - 2, len(content) // 2, 4, 0):
         file.write_bytes(content[:cut])
         assert fault_of(folder), cut
     file.unlink()
@@ -217,5 +217,3 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         assert second.returncode == 2
         assert f"in use by process {process.pid}" in second.stderr
         assert psutil.pid_exists(process.pid)
-
-
