@@ -17,6 +17,8 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from iapo.errors import NumberError
 from iapo.records import Trace
 from iapo.results import write_result
+from iapo.rewards.alignment import Alignment, Measured
+from iapo.rollout.turns import Rollout
 
 FOLDER = "nonfinite"
 """In a run folder: a file for each step that was stopped or skipped."""
@@ -237,3 +239,21 @@ def guarded(watch: NumberWatch, what: str, ask: Callable[[], Any], instead: Call
         watch.on_nonfinite = "stop"
         watch.found(what)
         raise
+
+
+def watched_measure(
+    watch: NumberWatch, alignment: Alignment, student: PreTrainedModel, rollouts: Sequence[Rollout]
+) -> list[Measured]:
+    """Returns `Alignment.measure`'s attributions; empty ones where they are not finite and the step is skipped.
+
+    Raises:
+        NumberError: As `NumberWatch.look`.
+    """
+    measured: list[Measured] = guarded(
+        watch,
+        "the attribution of a call",
+        lambda: alignment.measure(student, rollouts),
+        lambda: [Measured(0.0, {}, {})] * len(rollouts),
+    )
+    watch.look("the divergence", [one.divergence for one in measured])
+    return measured

@@ -38,9 +38,10 @@ from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
-from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs
+from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 
@@ -123,7 +124,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
         watch = self.watch = NumberWatch(Path(args.output_dir), args.on_nonfinite, args.process_index)
-        functions = [watch.reward(function) for function in functions]
+        functions = list(map(watch.reward, functions))
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
         prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
@@ -188,6 +189,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         look_at_log_probs(self.watch, output)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
+        if scopes := scopes_of(self.reward_func_names, self._columns):
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
@@ -201,8 +208,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter()
-        generate = super()._generate
-        *rest, images, _ = guarded(self.watch, "the policy's next token", lambda: generate(prompts), tuple)
+        made = super()._generate
+        *rest, images, _ = guarded(self.watch, "the policy's next token", lambda: made(prompts), tuple)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
         # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
@@ -320,14 +327,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        alignment, student = self.alignment, self.accelerator.unwrap_model(self.model)
-        measured: list[Measured] = guarded(
-            self.watch,
-            "the attribution of a call",
-            lambda: alignment.measure(student, rollouts),
-            lambda: [Measured(0.0, {}, {})] * len(rollouts),
-        )
-        self.watch.look("the divergence", [one.divergence for one in measured])
+        measured = watched_measure(self.watch, self.alignment, self.accelerator.unwrap_model(self.model), rollouts)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 
@@ -359,6 +359,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    @property
+    def _group(self) -> int:
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
@@ -372,8 +376,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         if batch.measured:
             divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
             told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
-            group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            for name, value in divergence_metrics(told, group).items():
+            for name, value in divergence_metrics(told, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)
