@@ -141,7 +141,8 @@ def attribution(folder: str, case: dict[str, Any]) -> dict[str, Any]:
             block_of=[block for block, part in enumerate(parts) for _ in part],
             blocks=len(parts),
             turn_ids=words(CALL_TOKENS),
-            target=[index >= CALL_TOKENS // 2 for index in range(CALL_TOKENS)],
+            # All of a turn is explained, as the plan assumes.
+            target=[True] * CALL_TOKENS,
             picture=0,
         )
         for _ in range(case["group"])
@@ -161,6 +162,7 @@ def attribution(folder: str, case: dict[str, Any]) -> dict[str, Any]:
         image=tokens,
         patches=tokens * encoder.merge_area,
         pixels=case["side"] ** 2,
+        observation=0,
         turn=CALL_TOKENS,
         completion=CALL_TOKENS,
         rows=case["group"],
@@ -348,7 +350,7 @@ def random_model(folder: Path) -> str:
 
 def measure(kind: str, folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]:
     """Runs a case in a process of its own, and returns what it printed."""
-    command = [sys.executable, __file__, kind, folder, "--case", json.dumps(case), "--settings", *words]
+    command = [sys.executable, __file__, kind, folder, "--child", json.dumps(case), "--settings", *words]
     # Freed memory goes back at once, so that the high water mark is that of what is in use.
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "MALLOC_MMAP_THRESHOLD_": "262144"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -365,18 +367,20 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cases", type=int, help="only so many, the first ones")
-    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--case", type=json.loads, help="one case in place of the standing ones, as JSON")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="further settings of the training")
     options = parser.parse_args()
-    if options.case:
+    if options.child:
         run = attribution if options.kind == "attribution" else train
         more = () if options.kind == "attribution" else (options.settings,)
-        print(json.dumps(run(options.folder, options.case, *more)))
+        print(json.dumps(run(options.folder, options.child, *more)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as made:
         folder = random_model(Path(made)) if options.folder == "random" else options.folder
-        for case in (ATTRIBUTIONS if options.kind == "attribution" else STEPS)[: options.cases]:
+        standing = (ATTRIBUTIONS if options.kind == "attribution" else STEPS)[: options.cases]
+        for case in [options.case] if options.case else standing:
             rows.append(measure(options.kind, folder, case, options.settings))
             print(json.dumps(rows[-1]), file=sys.stderr)
             if options.json:

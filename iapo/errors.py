@@ -12,6 +12,14 @@ class InputError(ValueError):
     """
 
 
+class NumberError(InputError):
+    """Numbers that are NaN or infinite: one sentence. The command line exits with 4."""
+
+
+class PlaceError(RuntimeError):
+    """A disk that is full or does not take what is written: one sentence. The command line exits with 74."""
+
+
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> InputError:
     """Makes the error for a name that is not among the known ones.
 

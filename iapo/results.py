@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from iapo.errors import InputError
 from iapo.estimates import Estimate
-from iapo.storage import read_json, write_json
+from iapo.storage import create_json, read_json, write_json
 
 FORMAT = 1
 """Number of the format that is written; readers know it and all before it."""
@@ -33,6 +33,18 @@ _STAMP = ("format", "kind")
 def write_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
     """Writes a JSON file with `format` and `kind`, whole or not at all."""
     write_json(path, stamp(kind, data))
+
+
+def create_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
+    """Writes a JSON file with `format` and `kind` where there is none.
+
+    Raises:
+        InputError: If there is one.
+    """
+    try:
+        create_json(path, stamp(kind, data))
+    except FileExistsError:
+        raise InputError(f"{path} was just written by another process; choose another folder for this one") from None
 
 
 def read_result(path: Path, *kinds: str) -> dict[str, Any]:
@@ -89,8 +101,16 @@ class Manifest:
             raise InputError(f"{path} is damaged: versions, seeds and data are records; give another folder")
         return cls(kind, found["config"], versions, seeds, data, found.get("commit"))
 
+    def create(self, path: Path) -> None:
+        """Writes a `manifest.json` where there is none.
+
+        Raises:
+            InputError: If there is one, that another process wrote meanwhile.
+        """
+        create_result(path, self.kind, dataclasses.asdict(self))
+
     def write(self, path: Path) -> None:
-        """Writes a `manifest.json`."""
+        """Writes a `manifest.json` in the place of one that is there."""
         write_result(path, self.kind, dataclasses.asdict(self))
 
 

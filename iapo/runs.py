@@ -25,7 +25,7 @@ from iapo.results import (
     read_evaluation,
     write_result,
 )
-from iapo.storage import append_record, read_records, whole_file, write_records
+from iapo.storage import append_record, parse_record, read_lines, read_records, whole_file, write_lines, write_records
 
 PACKAGES = (
     "iapo",
@@ -132,6 +132,25 @@ def hide_credentials(value: Any) -> Any:
     return without_credentials(value) if isinstance(value, str) else value
 
 
+def rewind(folder: Path, step: int) -> None:
+    """Drops what a run logged after a step, so that going on from there logs nothing twice.
+
+    Args:
+        folder: The run folder.
+        step: The step; at 0 nothing is left.
+    """
+    for name in ("metrics.jsonl", "traces.jsonl"):
+        path = folder / name
+        if not path.exists():
+            continue
+        lines, rest = read_lines(path)
+        kept = [line for index, line in enumerate(lines) if parse_record(path, index, line)["step"] <= step]
+        if not kept:
+            path.unlink()
+        elif rest or len(kept) < len(lines):
+            write_lines(path, kept)
+
+
 class RunFolder:
     """One run on disk.
 
@@ -143,27 +162,47 @@ class RunFolder:
         self.path = path
         (path / "pictures").mkdir(parents=True, exist_ok=True)
 
-    def write_manifest(self, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
+    def write_manifest(
+        self,
+        config: Mapping[str, Any],
+        seeds: Mapping[str, int],
+        data: Mapping[str, Any],
+        *,
+        again: bool = False,
+    ) -> None:
         """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit.
 
         Args:
             config: `evaluation` is in it where the run is an evaluation; credentials in addresses are left out.
             seeds: Seeds by what they are of.
             data: Hashes by what the data are for.
+            again: Whether it takes the place of one that is there.
+
+        Raises:
+            InputError: If there is one and `again` is not set.
         """
         kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
         manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit())
-        manifest.write(self.path / MANIFEST)
+        (manifest.write if again else manifest.create)(self.path / MANIFEST)
+
+    def rewind(self, step: int) -> None:
+        """Drops what was logged after an optimiser step (`rewind`)."""
+        rewind(self.path, step)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
         components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/"))}
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
-    def append_traces(self, traces: Iterable[Trace]) -> None:
-        """Appends traces to `traces.jsonl`, their images as PNG files beside it, each distinct image once."""
+    def append_traces(self, traces: Iterable[Trace], more: Mapping[str, Any] | None = None) -> None:
+        """Appends traces to `traces.jsonl`, their images as PNG files beside it, each distinct image once.
+
+        Args:
+            traces: The traces.
+            more: Further keys of their records.
+        """
         for trace in traces:
-            append_record(self.path / "traces.jsonl", self._packed(trace))
+            append_record(self.path / "traces.jsonl", self._packed(trace) | dict(more or {}))
 
     def write_held_out(self, traces: Iterable[Trace]) -> None:
         """Writes `held-out.jsonl`: rollouts on held-out samples, with `step` 0 before training and the last after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
+"""Numbers of the errors that say that a disk takes no more: full, over a quota or a limit, or read-only."""
 
 
 @contextmanager
@@ -51,6 +55,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def create_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes a JSON file as `write_json` does where there is none: of several processes the first one wins.
+
+    Raises:
+        FileExistsError: If there is one.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        with part.open("xb") as file:
+            file.write((json.dumps(data, indent=2) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a renaming, a link takes the place of nothing.
+        os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
@@ -81,8 +103,10 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
             file.seek(end - 1)
             if file.read(1) != b"\n":
                 file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        end = file.seek(0, os.SEEK_END)
         if file.write(line) != len(line):
-            raise OSError(f"only a part of a line could be written to {path}; is the disk full?")
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, "only a part of a line could be written", str(path))
 
 
 def read_lines(path: Path) -> tuple[list[bytes], bytes]:

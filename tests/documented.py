@@ -125,6 +125,9 @@ class Here:
     def poll(self) -> int:
         return self.returncode
 
+    def wait(self, timeout: float | None = None) -> int:
+        return self.returncode
+
 
 @contextlib.contextmanager
 def without_processes(monkeypatch: Any, but: int = 0) -> Iterator[None]:

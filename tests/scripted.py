@@ -77,8 +77,10 @@ def scripted(
     on_rollouts = more.pop("on_rollouts", None)
     peft_config = more.pop("peft_config", None)
     keep_run = more.pop("keep_run", True)
+    reward_funcs = more.pop("reward_funcs", None)
     trainer = Scripted(
         copy.deepcopy(model),
+        reward_funcs,
         args=settings(tmp_path, **more),
         train_dataset=to_dataset(charts),
         processing_class=processor,

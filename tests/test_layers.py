@@ -30,6 +30,8 @@ FLOORS = [
         "storage",
         "yaml_files",
         "grouping",
+        "locks",
+        "stopping",
         "attribution",
     },
     {"tools", "results", "runs", "endpoints"},

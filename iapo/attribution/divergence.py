@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iapo.attribution.forms import Normalization
-from iapo.errors import InputError
+from iapo.errors import InputError, NumberError
 
 
 def block_distribution(
@@ -41,7 +41,7 @@ def block_distribution(
         raise InputError(f"eps must lie between 0 and 1, got {eps}")
     scores = scores.float()
     if not torch.isfinite(scores).all():
-        raise InputError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
+        raise NumberError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
     count = scores.shape[-1]
     if normalization in ("magnitude", "floored"):
         magnitude = scores.abs() if normalization == "magnitude" else scores.abs() + floor

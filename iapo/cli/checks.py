@@ -48,28 +48,29 @@ def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
-def check_output(settings: Mapping[str, Any]) -> Path | None:
+def check_output(settings: Mapping[str, Any], resume: str = "auto") -> Path | None:
     """Refuses an `output_dir` that a training cannot write.
 
     Args:
         settings: The trainer's settings by name.
+        resume: Whether a run that the folder holds goes on (`auto`) or is refused (`never`).
 
     Returns:
         The folder; None where none is given.
 
     Raises:
-        InputError: If it is below or is a file, or holds a run and none is resumed.
+        InputError: If it is below or is a file, or holds a run that cannot go on.
     """
     if "output_dir" not in settings:
         return None
     from iapo.storage import check_place
+    from iapo.training.resume import check_free
 
     folder = Path(settings["output_dir"])
     check_place(folder)
     if folder.is_file():
         raise InputError(f"{folder} is a file; choose another output_dir, which is a folder")
-    if settings.get("resume_from_checkpoint") is None and (folder / "metrics.jsonl").exists():
-        raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
+    check_free(folder, resume, settings.get("resume_from_checkpoint"))
     return folder
 
 

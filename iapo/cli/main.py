@@ -6,12 +6,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
-from iapo.errors import InputError
+from iapo.errors import InputError, NumberError, PlaceError
+from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
+from iapo.storage import FULL
+
+DISK = 74
+"""Exit code where a disk takes no more: the system's word for an error of reading or writing."""
 
 
 class Root(Lazy):
@@ -81,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
     What the user can mend is one sentence on standard error and exit code 2, an endpoint that fails one and exit code
-    3, a process that fails the end of its log and exit code 1. Everything else keeps its traceback, with a line that
-    says so.
+    3, numbers that are not finite one and exit code 4, a process that fails the end of its log and exit code 1, a disk
+    that takes no more one and exit code 74, and being stopped by SIGTERM or SIGUSR1 one and exit code 75. Everything
+    else keeps its traceback, with a line that says so.
 
     Args:
         arguments: The words after `iapo`; the process's own if None.
@@ -98,15 +104,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         get_completion_inspect_parameters()
     try:
         # The command itself: the app would set an excepthook of its own.
-        code = typer.main.get_command(app)(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name="iapo", standalone_mode=False
-        )
+        with stoppable() as stop:
+            code = _call(list(sys.argv[1:] if arguments is None else arguments), stop)
+    except NumberError as error:
+        _end(str(error), 4)
     except InputError as error:
         _end(str(error), 2)
+    except Stopped as error:
+        _end(error.text, STOPPED)
+    except PlaceError as error:
+        _end(str(error), DISK)
     except UsageError as error:
         _end(sentence(error), 2)
     except typer.Abort:
         _end("stopped", 130)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
+        _end(
+            f"{error.filename or 'a file'} could not be written: {error.strerror}; make room there and start the same "
+            f"command again{where}",
+            DISK,
+        )
     except RuntimeError as error:
         # Imported where one is raised: they load more than `iapo --help` needs.
         from iapo.endpoints.chat import EndpointError
@@ -116,6 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _end(str(error), 3 if isinstance(error, EndpointError) else 1)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _call(arguments: list[str], stop: Stopping) -> Any:
+    """Calls the command; what fails since it was interrupted, in a library's import say, is no failure of its own."""
+    try:
+        return typer.main.get_command(app)(arguments, prog_name="iapo", standalone_mode=False)
+    except Exception:
+        stop.check()
+        raise
 
 
 def _end(text: str, code: int) -> NoReturn:

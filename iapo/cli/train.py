@@ -44,7 +44,7 @@ def train(
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)
-    Known.folder = check_output(given)
+    Known.folder = check_output(given, arguments.resume)
     parsed = settings.parse(config, context.args)
     from iapo.training.run import run
 

@@ -19,18 +19,18 @@ from iapo.errors import InputError
 from iapo.estimates import average
 from iapo.evaluation.local import EvaluationSettings, check_fit
 from iapo.evaluation.measures import summarize_repeats, verdicts
+from iapo.evaluation.progress import TRACES, Batch, Done
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
-from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.locks import hold_folder
+from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
-from iapo.storage import read_lines, read_records, write_lines
+from iapo.stopping import stoppable
 from iapo.tools import offered_tools
-
-TRACES = "traces.jsonl"
 
 _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter")
 
@@ -174,10 +174,16 @@ def run_evaluation(
         What `evaluation.json` holds.
 
     Raises:
-        InputError: If the folder holds something else, or another evaluation; or if a rollout on a sample may not fit
-            into what the model takes.
+        InputError: If the folder holds something else, or another evaluation, or is in use; or if a rollout on a sample
+            may not fit into what the model takes.
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
+        iapo.stopping.Stopped: If the process was asked to stop; the finished rollouts are kept.
     """
+    with stoppable(), hold_folder(out):
+        return _run(plan, out, solver, progress)
+
+
+def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Callable[[int], None]) -> SetsEvaluation:
     sets = read_sets(plan.sets, plan.source, plan.data_damage)
     samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}
@@ -187,42 +193,36 @@ def run_evaluation(
     if not (out / MANIFEST).exists():
         folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
     keep_losses(folder, sets)
-    traces = _read(folder.path / TRACES, plan, samples)
-    _cut(folder.path / TRACES, len(traces))
-    progress(len(traces))
-    for batch in _batches(plan, samples):
-        if batch.start + len(batch.samples) <= len(traces):
+    batches = _batches(plan, samples)
+    # Only an endpoint's batch can be half there; a local one is sampled as a whole.
+    settings = _answering(json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)})))
+    done = Done(folder, batches, settings, together=plan.endpoint is None)
+    progress(len(done.traces))
+    for batch in batches:
+        if not (missing := done.missing(batch)):
             continue
-        # Only an endpoint's batch can be half there; a local one is sampled as a whole.
-        rest = batch.samples[len(traces) - batch.start :]
-        for trace in solver(rest, batch.seed):
-            folder.append_traces([trace])
-            traces.append(_without_edit(trace))
+        rest = [batch.samples[place - batch.start] for place in missing]
+        for place, trace in zip(missing, solver(rest, batch.seed), strict=True):
+            done.add(place, trace)
+            done.traces[place] = _without_edit(trace)
             progress(1)
-    evaluation = _evaluation(plan, sets, hashes, traces)
+    evaluation = _evaluation(plan, sets, hashes, done.finish())
     folder.write_evaluation(evaluation.to_json())
     return evaluation
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    start: int
-    samples: Sequence[Sample]
-    seed: int
-
-
-def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[_Batch]:
+def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[Batch]:
     """Returns all rollouts in order: set by set, repeat by repeat; each batch has a seed of its own.
 
     A set's seeds do not depend on the other sets, so that sets can be evaluated together or apart.
     """
     size, start, batches = plan.generation.batch_size, 0, []
-    for some in samples.values():
+    for name, some in samples.items():
         for repeat in range(plan.repeats):
             for first in range(0, len(some), size):
                 part = some[first : first + size]
                 seed = np.random.SeedSequence([plan.generation.seed, repeat, first]).generate_state(1)[0]
-                batches.append(_Batch(start, part, int(seed)))
+                batches.append(Batch(start, part, int(seed), name, repeat))
                 start += len(part)
     return batches
 
@@ -294,39 +294,9 @@ def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
     return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
 
 
-def _read(path: Path, plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> list[Trace]:
-    """Returns the finished rollouts; of a local batch that was cut off, none."""
-    if not path.exists():
-        return []
-    records = read_records(path)
-    whole = len(records)
-    if plan.endpoint is None:
-        whole = max([0, *(end for one in _batches(plan, samples) if (end := one.start + len(one.samples)) <= whole)])
-    order = [sample for batch in _batches(plan, samples) for sample in batch.samples]
-    if whole > len(order):
-        raise InputError(f"{path} holds {whole} rollouts, but the evaluation has {len(order)}; choose another --out")
-    return [_reread(record, sample) for record, sample in zip(records, order[:whole], strict=False)]
-
-
-def _reread(data: dict[str, Any], sample: Sample) -> Trace:
-    data["result"]["image"] = None
-    scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
-    result, cut = ToolResult.from_json(data["result"]), data.get("observation_cut", False)
-    return Trace(sample, data["turn_1"], result, data["turn_2"], scores, observation_cut=cut)
-
-
 def _without_edit(trace: Trace) -> Trace:
     """Drops the edited image: sums need none, and they are many."""
     return dataclasses.replace(trace, result=dataclasses.replace(trace.result, image=None))
-
-
-def _cut(path: Path, count: int) -> None:
-    """Drops the lines after the first `count`."""
-    if not path.exists():
-        return
-    lines, rest = read_lines(path)
-    if rest or len(lines) > count:
-        write_lines(path, lines[:count])
 
 
 def _evaluation(

@@ -21,6 +21,7 @@ from iapo.experiments.trials import (
     TEACHER,
     Budget,
     Trial,
+    check_free,
     losses,
     once,
     read_lists,
@@ -28,6 +29,8 @@ from iapo.experiments.trials import (
     run_trials,
     seconds_per_step,
 )
+from iapo.locks import hold_folder
+from iapo.stopping import stoppable
 from iapo.training.settings import Changes, check, check_reward, compared_rewards, reward_label, typed
 
 
@@ -119,12 +122,14 @@ def run_comparison(
         InputError: If the folder holds a comparison with other settings, or a further row has other test sets.
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
-    measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
-    rows = [measured[name] for name in (START, TEACHER) if name in measured]
-    rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
-    rows += [measured[trial.name] for trial in comparison.trials]
-    found = table_one(rows, reward_label(comparison.reference))
-    write_table(found, out)
+    check_free(out)
+    with stoppable(), hold_folder(out):
+        measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
+        rows = [measured[name] for name in (START, TEACHER) if name in measured]
+        rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
+        rows += [measured[trial.name] for trial in comparison.trials]
+        found = table_one(rows, reward_label(comparison.reference))
+        write_table(found, out)
     return found
 
 

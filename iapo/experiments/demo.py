@@ -6,7 +6,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,45 @@ from iapo.studies.curves import plot_curves
 METHODS = {"GRPO": "grpo", "IAPO": "iapo"}
 """The demo's runs: name in the table -> run folder; `demo-<folder>` is its packaged configuration."""
 
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A further run, which shows what of IAPO's does the work: `demo-iapo` with other settings.
+
+    Attributes:
+        folder: Its run folder.
+        settings: The settings.
+    """
+
+    folder: str
+    settings: Mapping[str, str]
+
+
+CONTROLS = {
+    "distill": Control("distill", {"reward": "distill"}),
+    "IAPO, student shuffled": Control("iapo-shuffled", {"alignment_control": "student_shuffled"}),
+    "name_odds": Control("name-odds", {"attribution_form": "name_odds"}),
+    "name_odds, student shuffled": Control(
+        "name-odds-shuffled", {"attribution_form": "name_odds", "alignment_control": "student_shuffled"}
+    ),
+}
+"""The runs that `--controls` adds: name in the table -> run."""
+
 STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 
-def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | None = None) -> dict[str, Any]:
-    """Trains both runs, one process each, and prints the comparison.
+def run_demo(
+    out: Path | None, *, steps: int | None, seed: int, samples: int | None = None, controls: bool = False
+) -> dict[str, Any]:
+    """Trains the runs, one process each, and prints the comparison.
 
     Args:
         out: Parent of the run folders; the first free of `runs/demo`, `runs/demo-2`, ... if None.
         steps: Optimiser steps of each run; the demo's own number if None.
         seed: Seed of data order, sampling and evaluation.
         samples: Number of held-out charts; the demo's own number if None.
+        controls: Whether the `CONTROLS` are trained, too.
 
     Returns:
         By run what its `evaluation.json` holds.
@@ -47,15 +75,21 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | N
     """
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps}; give at least 1")
-    parent = _parent(out)
+    chosen = METHODS | ({name: one.folder for name, one in CONTROLS.items()} if controls else {})
+    parent = _parent(out, chosen.values())
     console = Console()
-    console.print(f"Tiny student, tiny teacher, bar charts. Run folders: {parent}/{{{','.join(METHODS.values())}}}")
+    console.print(f"Tiny student, tiny teacher, bar charts. Run folders: {parent}/{{{','.join(chosen.values())}}}")
     started = time.perf_counter()
-    folders = {name: RunFolder(parent / folder) for name, folder in METHODS.items()}
+    folders = {name: RunFolder(parent / folder) for name, folder in chosen.items()}
     count = STEPS if steps is None else steps
-    changes = {"max_steps": steps, "eval_samples": samples, "seed": seed, "eval_seed": seed}
+    changes = {
+        "max_steps": steps,
+        "eval_samples": samples,
+        "seed": seed,
+        "eval_seed": seed,
+    }
     jobs = [_job(name, folder, count, changes) for name, folder in folders.items()]
-    run_jobs(jobs, min(len(jobs), os.cpu_count() or 1))
+    run_jobs(jobs, min(2, os.cpu_count() or 1))
     console.print(comparison_table(folders))
     for line in difference_lines(folders):
         console.print(line)
@@ -71,13 +105,13 @@ def run_demo(out: Path | None, *, steps: int | None, seed: int, samples: int | N
     return {name: read_json(folder.path / EVALUATION) for name, folder in folders.items()}
 
 
-def _parent(out: Path | None) -> Path:
+def _parent(out: Path | None, chosen: Iterable[str]) -> Path:
     if out is None:
         candidates = (Path("runs/demo" if number == 1 else f"runs/demo-{number}") for number in itertools.count(1))
         return next(path for path in candidates if not path.exists())
     if out.is_file():
         raise InputError(f"{out} is a file; choose another --out")
-    taken = [out / folder for folder in METHODS.values() if (out / folder).exists()]
+    taken = [out / folder for folder in chosen if (out / folder).exists()]
     if taken:
         raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
     return out
@@ -85,9 +119,10 @@ def _parent(out: Path | None) -> Path:
 
 def _job(name: str, folder: RunFolder, steps: int, changes: Mapping[str, int | None]) -> Job:
     def command(threads: int) -> list[str]:
-        words = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{METHODS[name]}"]
+        words = [sys.executable, "-m", "iapo", "train", "--config", f"demo-{METHODS.get(name, 'iapo')}"]
         words += ["--output_dir", str(folder.path), "--threads", str(threads), "--disable_tqdm", "true"]
-        given = [(f"--{setting}", str(value)) for setting, value in changes.items() if value is not None]
+        settings = {**changes, **(CONTROLS[name].settings if name in CONTROLS else {})}
+        given = [(f"--{setting}", str(value)) for setting, value in settings.items() if value is not None]
         return [*words, *itertools.chain.from_iterable(given)]
 
     return Job(

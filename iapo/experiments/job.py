@@ -16,40 +16,48 @@ from iapo.data.sources import SourceSettings
 from iapo.endpoints.chat import EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
-from iapo.experiments.parent import end_with_parent
+from iapo.experiments.parent import GRACE, end_with_parent
 from iapo.experiments.processes import count_lines
 from iapo.experiments.trials import GREEDY, JOB, MEASURED, TIMES
+from iapo.locks import hold_folder
 from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings
-from iapo.storage import parse_record, read_lines, write_lines
+from iapo.stopping import stoppable
+from iapo.training.checkpoints import last_whole
+from iapo.training.resume import is_finished
 from iapo.training.run import run
 from iapo.training.settings import parse
 
 TRAINED = "trained"
-"""A mark in a job's folder that training ended."""
+"""A mark in a job's folder that training ended, as earlier versions wrote it."""
+
+LINGERS = 2 * GRACE
+"""Seconds that a process which an earlier comparison left behind has to end."""
 
 
 def run_job(folder: Path) -> None:
-    """Trains where training is asked for and not done, then evaluates.
+    """Trains where training is asked for and not done, then evaluates; one that was stopped goes on.
 
     Args:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
             `settings` of `iapo train`; with `greedy`, the policy is measured a second time, greedily. The trained
             policy is in `policy/`, the evaluations are in `evaluation/` and `evaluation-greedy/`.
     """
+    with stoppable(), hold_folder(folder, wait=LINGERS):
+        _run(folder)
+
+
+def _run(folder: Path) -> None:
     job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
     times: dict[str, float] = {}
-    if job["config"] is not None and not (folder / TRAINED).exists():
-        checkpoint = last_checkpoint(folder)
-        before = checkpoint[1] if checkpoint else 0
-        rewind(folder, before)
-        resumed = {"resume_from_checkpoint": str(checkpoint[0])} if checkpoint else {}
+    if job["config"] is not None and not (is_finished(folder) or (folder / TRAINED).exists()):
+        whole = last_whole(folder)
         started = time.perf_counter()
-        run(*parse(job["config"], {**job["settings"], **resumed}))
-        steps = count_lines(folder / "metrics.jsonl") - before
+        run(*parse(job["config"], job["settings"]))
+        steps = count_lines(folder / "metrics.jsonl") - (whole[1] if whole else 0)
         times |= {"training": time.perf_counter() - started, "steps": steps}
-        (folder / TRAINED).touch()
+    if job["config"] is not None:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)
     started = time.perf_counter()
@@ -60,28 +68,6 @@ def run_job(folder: Path) -> None:
         run_evaluation(dataclasses.replace(plan, generation=generation, repeats=1), folder / GREEDY)
     times["evaluation"] = time.perf_counter() - started
     write_result(folder / TIMES, "times", times)
-
-
-def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """Returns the latest whole checkpoint of a run and its step; None where there is none."""
-    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
-    # The trainer writes its state last.
-    whole = [step for step, path in found.items() if (path / "trainer_state.json").exists()]
-    return (found[max(whole)], max(whole)) if whole else None
-
-
-def rewind(folder: Path, step: int) -> None:
-    """Drops what a run logged after a step, so that going on from there logs nothing twice."""
-    for name in ("metrics.jsonl", "traces.jsonl"):
-        path = folder / name
-        if not path.exists():
-            continue
-        lines, _ = read_lines(path)
-        kept = [line for index, line in enumerate(lines) if parse_record(path, index, line)["step"] <= step]
-        if kept:
-            write_lines(path, kept)
-        else:
-            path.unlink()
 
 
 def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:

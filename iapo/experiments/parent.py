@@ -10,8 +10,8 @@ import time
 PARENT = "IAPO_PARENT"
 """Environment variable with the process id of the parent that a job ends with."""
 
-GRACE = 20.0
-"""Seconds that a process has to end by itself before it is killed."""
+GRACE = 60.0
+"""Seconds that a process has to save its state and end by itself before it is killed."""
 
 
 def end_with_parent(parent: int | None = None, every: float = 1.0) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.experiments.parent import GRACE, PARENT
+from iapo.stopping import STOPPED, Stopped, stoppable
 
 
 class JobError(RuntimeError):
@@ -55,12 +55,12 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
 
     Raises:
         JobError: If one fails; the message ends with the last lines of its log. The others are ended.
+        Stopped: If this process or one of them was asked to stop; the others are stopped as well.
     """
     threads = max(1, (os.cpu_count() or 1) // max(1, together))
-    with _shown(jobs) as shown:
+    # Stopped from outside, this process stops the others too.
+    with stoppable(), _shown(jobs) as shown:
         waiting = list(jobs)
-        # Ended from outside, this process ends the others too; main thread only, as signals are.
-        before = signal.signal(signal.SIGTERM, _end)
         running: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = []
         try:
             while waiting or running:
@@ -80,7 +80,6 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                         shown.end(job)
                 time.sleep(0.5)
         finally:
-            signal.signal(signal.SIGTERM, before)
             for _, process, _ in running:
                 process.terminate()
             for _, process, log in running:
@@ -145,10 +144,6 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _end(*_: object) -> None:
-    raise SystemExit(143)
-
-
 def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     # Thread pools that are sized for the whole machine slow each other down tenfold.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -156,6 +151,24 @@ def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = job.log.open("ab")
     return subprocess.Popen(list(job.command(threads)), stdout=log, stderr=subprocess.STDOUT, env=environment), log
+
+
+def run_child(command: Sequence[str], log: IO[bytes], environment: Mapping[str, str]) -> int:
+    """Runs one process to its end, which is stopped where this one is, and returns its exit code.
+
+    Raises:
+        Stopped: If this process or the child was asked to stop.
+    """
+    process = subprocess.Popen(list(command), stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            _wait(process)
+    if code == STOPPED:
+        raise Stopped("the training was stopped; the same command goes on from what is saved")
+    return code
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
@@ -168,6 +181,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _check(job: Job, code: int) -> None:
+    if code == STOPPED:
+        raise Stopped(f"the run {job.name} was stopped; the same command goes on from what is saved")
     if code != 0:
         tail = "\n".join(job.log.read_text(errors="replace").splitlines()[-15:])
         raise JobError(f"the run {job.name} ended with exit code {code}; the end of {job.log}:\n{tail}")

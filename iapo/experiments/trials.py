@@ -16,8 +16,10 @@ from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
+from iapo.locks import LOCK, hold_folder
 from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, read_result, write_result
 from iapo.rollout.load_settings import placed, settings_in
+from iapo.stopping import stoppable
 from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
@@ -141,7 +143,8 @@ def run_trials(
         The measurements by name: `start`, `teacher` where the shared configuration has one, and each trial.
 
     Raises:
-        InputError: If the folder holds trials with other settings.
+        InputError: If the folder holds trials with other settings, or is in use.
+        iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     if together not in (1, 2):
@@ -149,6 +152,13 @@ def run_trials(
     check_free(out)
     for trial in trials:
         check(budget.config, {**budget.settings, **trial.settings})
+    with stoppable(), hold_folder(out):
+        return _run_trials(trials, budget, out, together, run)
+
+
+def _run_trials(
+    trials: Sequence[Trial], budget: Budget, out: Path, together: int, run: Callable[[Sequence[Job], int], None]
+) -> dict[str, Row]:
     # With torch and TRL, which what is checked above does without.
     from iapo.evaluation.local import EvaluationSettings
     from iapo.evaluation.run import EvaluationPlan
@@ -263,7 +273,7 @@ def check_free(out: Path) -> None:
     """Refuses a folder that holds something else than a comparison."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose another --out")
-    if out.exists() and not (out / "comparison.json").exists() and any(out.iterdir()):
+    if out.exists() and not (out / "comparison.json").exists() and any(one.name != LOCK for one in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
 
 

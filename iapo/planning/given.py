@@ -12,7 +12,7 @@ from iapo.errors import InputError
 from iapo.training import settings
 
 # Of another branch of settings, where these are not declared yet.
-_OTHERS: dict[str, Any] = {"lora_r": 16, "bnb_4bit_quant_type": "nf4"}
+_OTHERS: dict[str, Any] = {"lora_r": 16, "lora_dropout": 0.05, "bnb_4bit_quant_type": "nf4"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Student:
         compute: Bytes of a number in products.
         residual: Bytes of a number between the layers in the loss.
         cast: Bytes of the copies of the weights that mixed precision holds while the loss is computed.
+        adapted: Inputs of the layers with an adapter in one decoder layer, in units; 0 where the weights are trained.
+        dropout: Whether the adapter's inputs are dropped out.
         trains_base: Whether the language model's own weights are trained.
         trains_vision: Whether something in the vision tower is.
     """
@@ -48,8 +50,14 @@ class Student:
     compute: int
     residual: int
     cast: int
+    adapted: int
+    dropout: bool
     trains_base: bool
     trains_vision: bool
+
+    def mask(self, device: str) -> int:
+        """Returns the bytes that dropout keeps of an input of an adapter: kernels of accelerators keep one."""
+        return (4 if device == "cpu" else 1) if self.dropout else 0
 
 
 def itemsize_of(given: Given, shape: Shape, prefix: str, device: str) -> int:
@@ -97,13 +105,15 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
     mixed = bool(given.get("fp16")) or given.get("bf16") is not False
     frozen = bool(given.get("freeze_vision_tower"))
     adapted = bool(given.get("use_peft"))
-    cast = 0
+    cast, inputs = 0, 0
     if adapted:
         linears = shape.with_adapter(given.get("lora_target_modules"), not frozen)
         trainable = given.number("lora_r") * sum(one.inner + one.outer for one in linears)
         # PEFT keeps new adapters of half-precision models in fp32.
         gradients, states = 4 * trainable, _state_bytes(given, 4) * trainable
         weights += 4 * trainable
+        decoder = sum(one.inner for one in linears if ".visual." not in f".{one.name}")
+        inputs = decoder // shape.text.num_hidden_layers
         vision = any(".visual." in f".{one.name}" for one in linears)
         residual = itemsize
     else:
@@ -126,6 +136,8 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
         compute=2 if mixed else itemsize,
         residual=residual,
         cast=cast,
+        adapted=inputs,
+        dropout=bool(given.get("lora_dropout")),
         trains_base=not adapted,
         trains_vision=vision,
     )

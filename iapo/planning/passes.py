@@ -16,10 +16,7 @@ from iapo.planning.shapes import Shape
 from iapo.planning.workload import Workload
 
 TILE = (4096, 32768)
-"""Tokens and logits that TRL's output layer computes at once."""
-
-TILES = {"cpu": 9}
-"""Copies of a tile, in the backward pass; on accelerators a kernel works in place."""
+"""Tokens and logits that TRL's output layer computes at once; on accelerators a kernel works in place."""
 
 LOGITS = 3
 """Copies of logits, in fp32, where they are whole: their softmax, and two gradients; or what sampling makes of them."""
@@ -62,18 +59,20 @@ def attribution_bytes(
         left: Bytes that nothing else takes.
     """
     cost = token_cost(shape.text, itemsize)
-    least = _graph(shape, itemsize, load, 1, 1, 1)
     most = tokens * cost.graph if tokens is not None else max(0.0, SHARE * left)
     calls = min(batch, load.rows)
     each = min(load.generations, calls)
     prompts = max(1, min(max(1, calls // each), CLUSTER_TOKENS // load.prompt))
+    images = max(1, calls // each)
+    held = images * _feature_bytes(shape, load, itemsize)
+    # The vision tower is done before the language model begins.
+    seeing = _seeing(shape, load, images, itemsize)
     graph = _graph(shape, itemsize, load, prompts, each, most)
-    beside = _logits(shape, load, prompts * each) + _features(shape, load, max(1, calls // each), itemsize)
-    return graph + beside, min(graph, least) + beside
+    return held + max(seeing, graph), held + max(seeing, min(graph, _graph(shape, itemsize, load, 1, 1, 1)))
 
 
 def _graph(shape: Shape, itemsize: int, load: Workload, prompts: int, each: int, most: float) -> int:
-    """Returns the bytes of prompts with so many calls to each, within a limit if that is possible at all."""
+    """Returns the bytes of prompts with so many calls to each, logits included; the graph within a limit if it can."""
     cost = token_cost(shape.text, itemsize)
     length = load.prompt - 1
     call = cost.graph * load.turn + cost.cached * length
@@ -87,20 +86,21 @@ def _graph(shape: Shape, itemsize: int, load: Workload, prompts: int, each: int,
     held = cost.graph * (length - cut) + cost.tangent * head
     mlp = 3 * min(prompts * head, max(MOST_ROWS, cut)) * shape.text.intermediate_size * itemsize
     rounds = max(1, min(each, int((most - prompts * held) / (prompts * call)) if most != float("inf") else each))
-    return prompts * held + max(mlp, prompts * rounds * call)
+    return prompts * held + max(mlp, prompts * rounds * call + _logits(shape, load, prompts * rounds))
 
 
 def _logits(shape: Shape, load: Workload, calls: int) -> int:
+    """Returns what the logits of calls that run together take, with their gradients."""
     scored = min(calls * load.turn, max(1, HEAD_LOGITS // shape.text.vocab_size))
     return LOGITS * 4 * scored * shape.text.vocab_size
 
 
-def reading_bytes(shape: Shape, compute: int, tokens: int, scored: int, device: str) -> int:
+def reading_bytes(student: Student, tokens: int, scored: int, device: str) -> int:
     """Returns what a pass without gradients takes, for the log-probabilities of the reference policy."""
+    shape = student.shape
     layer = 3 * shape.text.intermediate_size + 2 * shape.queries + shape.states
-    # The forward tile has fewer copies than the backward one.
-    tiles = _tiles(shape, scored, compute, device)
-    return tokens * (layer * compute + 4 * 4 * shape.text.hidden_size) + (tiles // 2 if device == "cpu" else tiles)
+    tile = _tile(student, scored, device, backward=False)
+    return tokens * (layer * student.compute + 4 * 4 * shape.text.hidden_size) + tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Update:
     """What the loss and its backward pass take, beside weights and states.
 
     Attributes:
-        activations: What is kept for the backward pass, and the layer that is computed again.
-        head: The output layer's tiles and gradients, where activations are largest.
+        activations: What is kept for the backward pass.
+        head: The output layer with its gradients, or the layer that is computed again, where that takes more.
         gradients: All gradients, and a second one of the embeddings, at the end.
     """
 
@@ -138,29 +138,48 @@ def update_bytes(student: Student, load: Workload, *, shares: bool, checkpointin
     layer = 8 * hidden + student.compute * (3 * inner + 2 * shape.queries + shape.states)
     if student.trains_base:
         layer += 8 * hidden + student.compute * (2 * hidden + shape.queries + inner)
+    # Adapters take their inputs in fp32, and what dropout left of them; products in half precision keep a copy.
+    kept_type = 2 if student.compute < student.itemsize else 4
+    layer += student.adapted * (kept_type + student.mask(device))
     # Attention by levels takes keys and values once for each row, repeated for the heads that share them.
     attention = load.micro * (load.prompt + load.completion) * (2 * shape.queries + shape.states) * student.compute
-    backward = tokens * student.compute * 3 * inner
+    # With an adapter in fp32 on half precision, a layer's result and its gradient are there in fp32 as well.
+    backward = tokens * inner * (student.compute * 3 + (8 if student.adapted and student.compute < 4 else 0))
     if checkpointing:
-        kept = tokens * hidden * student.residual * text.num_hidden_layers + tokens * layer + attention
+        kept = tokens * hidden * student.residual * text.num_hidden_layers
+        again = tokens * layer + attention + backward
     else:
         kept = (tokens * layer + (attention if shares else 0)) * text.num_hidden_layers
+        again = backward
     patches = _seen(load, load.micro, shares) * load.patches
-    activations = kept + backward + _vision(student, patches, checkpointing) + pixel_bytes(shape, load, load.rows)
+    activations = kept + _vision(student, patches, checkpointing) + pixel_bytes(shape, load, load.rows)
     scored = load.micro * (load.completion - load.image)
-    tile = _tiles(shape, scored, student.compute, device)
+    # The output layer is done before the backward pass of the others begins; its weights' gradient stays.
+    head = _tile(student, scored, device, backward=True) + 8 * scored * hidden
     table = 4 * shape.head if student.trains_base else 0
-    head = tile + table + 8 * scored * hidden + (student.cast if not checkpointing else 0)
-    forward = student.cast + (tile // 2 if device == "cpu" else tile)
+    backward_peak = table + max(head, again) + (student.cast if not checkpointing else 0)
+    forward_peak = student.cast + _tile(student, scored, device, backward=False)
     twice = 4 * shape.head if student.trains_base and shape.tied else 0
-    return Update(activations, max(head, forward), student.gradients + twice + _vision(student, patches, True))
+    ending = student.gradients + twice + _vision(student, patches, True)
+    return Update(activations, max(backward_peak, forward_peak), ending)
 
 
-def _tiles(shape: Shape, scored: int, compute: int, device: str) -> int:
-    """Returns a tile of logits with its copies; of a small vocabulary's tile most is never touched."""
-    copies = TILES.get(device, 1)
-    columns = min(TILE[1], shape.text.vocab_size) if device == "cpu" else TILE[1]
-    return copies * min(scored, TILE[0]) * columns * compute
+def _tile(student: Student, scored: int, device: str, *, backward: bool) -> int:
+    """Returns a tile of logits, and off accelerators its copies in fp32 and those of its weights.
+
+    The copies are those of TRL's `chunked_logprob` in PyTorch, one for each step from a logit to its gradient.
+    """
+    shape, compute = student.shape, student.compute
+    columns = TILE[1] if device != "cpu" else min(TILE[1], shape.text.vocab_size)
+    numbers = min(scored, TILE[0]) * columns
+    if device != "cpu":
+        return numbers * compute
+    weights = columns * shape.text.hidden_size
+    given = weights * compute if compute < student.itemsize else 0
+    copies = numbers * (compute + (29 if backward else 16))
+    # Products that are added up in fp32 take both factors in it.
+    product = numbers * (compute + 4) + 4 * weights if backward and compute < 4 else 0
+    return given + max(copies, product)
 
 
 def _seen(load: Workload, rows: int, shares: bool) -> int:
@@ -181,11 +200,20 @@ def _vision(student: Student, patches: int, checkpointing: bool) -> int:
 
 def _features(shape: Shape, load: Workload, images: int, itemsize: int) -> int:
     """Returns the features of images, and what the vision tower takes to compute some of them."""
+    return _seeing(shape, load, images, itemsize) + images * _feature_bytes(shape, load, itemsize)
+
+
+def _seeing(shape: Shape, load: Workload, images: int, itemsize: int) -> int:
+    """Returns what a layer of the vision tower takes of as many images as pass at once."""
     vision = shape.config.vision_config
     at_once = min(images * load.patches, max(load.patches, 16_384))
-    passing = at_once * (4 * vision.intermediate_size + 6 * vision.hidden_size) * itemsize
-    layers = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
-    return passing + images * load.image * layers * shape.text.hidden_size * itemsize
+    return int(at_once * (4 * vision.intermediate_size + 6 * vision.hidden_size) * itemsize)
+
+
+def _feature_bytes(shape: Shape, load: Workload, itemsize: int) -> int:
+    """Returns the features of one image, deepstack's as well."""
+    layers = 1 + len(getattr(shape.config.vision_config, "deepstack_visual_indexes", None) or ())
+    return int(load.image * layers * shape.text.hidden_size * itemsize)
 
 
 def pixel_bytes(shape: Shape, load: Workload, rows: int) -> int:

@@ -14,6 +14,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
+from iapo.records import ToolResult
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
@@ -24,8 +25,11 @@ from iapo.tools import offered_tools
 CHART = (850, 600)
 """Width and height of a usual chart in pixels, where the data do not tell."""
 
-OBSERVATION = 24
-"""Tokens of an observation beside its image, about; its words are the prompt template's."""
+CHARACTERS = 4
+"""Characters of a token, about, where there is no tokenizer."""
+
+OBSERVATION_FRAME = 12
+"""Tokens around an observation where there is no tokenizer: the ends and heads of messages, an image's marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Workload:
         image: Tokens of the prompt's image, and of the edited one.
         patches: Patches of the image.
         pixels: Pixels that the model sees of the image.
+        observation: Tokens of an observation beside its image.
         turn: Tokens of the first turn.
         completion: Tokens of a whole completion: both turns, and the edited image between them.
         rows: Rollouts that are generated at once.
@@ -50,6 +55,7 @@ class Workload:
     image: int
     patches: int
     pixels: int
+    observation: int
     turn: int
     completion: int
     rows: int
@@ -90,7 +96,7 @@ def workload_of(
     """
     if size is None:
         size = CHART if given.get("data") else (given.number("picture_size"),) * 2
-    block_of, blocks, patches = _prompt(given, shape, size, text_tokens)
+    block_of, blocks, patches, observation = _prompt(given, shape, size, text_tokens)
     merge = shape.config.vision_config.spatial_merge_size**2
     micro = given.number("per_device_train_batch_size")
     accumulation = given.number("gradient_accumulation_steps")
@@ -106,13 +112,14 @@ def workload_of(
     longest = given.number("max_completion_length")
     turn = min(longest, given.get("max_turn_tokens") or longest)
     # What is written over both turns, and between them the observation with the edited image.
-    completion = min(longest, 2 * turn) + patches // merge + OBSERVATION
+    completion = min(longest, 2 * turn) + patches // merge + observation
     return Workload(
         block_of=tuple(block_of),
         blocks=blocks,
         image=patches // merge,
         patches=patches,
         pixels=patches * shape.config.vision_config.patch_size**2,
+        observation=observation,
         turn=turn,
         completion=completion,
         rows=rows,
@@ -123,8 +130,8 @@ def workload_of(
 
 def _prompt(
     given: Given, shape: Shape, size: tuple[int, int], text_tokens: int | None
-) -> tuple[Sequence[int], int, int]:
-    """Returns the block of each prompt token, the number of blocks, and the patches of the image."""
+) -> tuple[Sequence[int], int, int, int]:
+    """Returns the block of each prompt token, the number of blocks, the image's patches, and an observation's words."""
     families = given.get("families") or ["vbar"]
     sample = next(iter(generate(families[0], 1, seed=0, size=112)))
     sample = dataclasses.replace(sample, image=Image.new("RGB", size))
@@ -145,11 +152,14 @@ def _prompt(
         encoder = None
     if encoder is None:
         patches = _patches(shape.config.vision_config, size, given)
-        lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // 4) for one in blocks]
+        lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // CHARACTERS) for one in blocks]
         block_of = [place for place, length in enumerate(lengths) for _ in range(length)]
+        observation = OBSERVATION_FRAME + len(template.observation_edited) // CHARACTERS
     else:
         prompt = encoder.encode(blocks)
-        block_of, patches = list(prompt.block_of), encoder.image_token_counts([sample.image])[0] * merge
+        tokens = encoder.image_token_counts([sample.image])[0]
+        block_of, patches = list(prompt.block_of), tokens * merge
+        observation = len(encoder.observation(ToolResult("edited", image=sample.image), ended=False)) - tokens
     if text_tokens is not None:
         texts = len(block_of) - patches // merge
         counts = [block_of.count(place) for place in range(len(blocks))]
@@ -158,7 +168,7 @@ def _prompt(
             for one, count in zip(blocks, counts, strict=True)
         ]
         block_of = [place for place, count in enumerate(scaled) for _ in range(count)]
-    return block_of, len(blocks), patches
+    return block_of, len(blocks), patches, observation
 
 
 def _patches(vision: Any, size: tuple[int, int], given: Given) -> int:

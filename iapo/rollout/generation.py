@@ -8,11 +8,36 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from iapo.errors import NumberError
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that are NaN or infinite: the most likely token of such a row is chance, and looks like an answer.
+
+    Args:
+        name: Name of the model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Returns the scores as they are; `generate` calls it for each token.
+
+        Raises:
+            NumberError: If a row has no finite largest score.
+        """
+        if not bool(torch.isfinite(scores.amax(-1)).all()):
+            raise NumberError(
+                f"the model {self.name} gives logits that are not finite; its weights are damaged, or overflow in "
+                "their type (bfloat16 or float32 do not)"
+            )
+        return scores
 
 
 @contextmanager
@@ -60,6 +85,8 @@ def make_generate(
         **sampling,
     )
 
+    finite = _Finite(str(getattr(model, "name_or_path", "") or type(model).__name__))
+
     def generate(rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
         length = max(len(row) for row in rows)
         ids = torch.full((len(rows), length), tokenizer.pad_token_id)
@@ -80,6 +107,7 @@ def make_generate(
                 output = model.generate(
                     **{name: value.to(model.device) for name, value in inputs.items()},
                     generation_config=config,
+                    logits_processor=LogitsProcessorList([finite]),
                     # Beside a training with ZeRO-3, Transformers would wait for other processes at each token.
                     synced_gpus=False,
                 )

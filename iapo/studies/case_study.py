@@ -339,7 +339,9 @@ class CaseStudyCallback(TrainerCallback):
             self._file.drop_after(state.global_step)
             if self._file.data["teacher"] is None and self.teacher is not None:
                 self._file.set_teacher(summarize_case(observe(self.teacher, self._samples, self.plan)))
-        self._measure(state)
+        # A training that goes on was measured at its steps, and where it was stopped is none of them.
+        if state.global_step % self.every == 0:
+            self._measure(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Takes up the trainer's call after each optimiser step."""
@@ -349,8 +351,9 @@ class CaseStudyCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Takes up the trainer's call after the last step."""
-        self._measure(state)
+        """Takes up the trainer's call after the last step, and where a training is stopped."""
+        if state.global_step >= state.max_steps:
+            self._measure(state)
 
     def _measure(self, state: TrainerState) -> None:
         with self.whole():

@@ -21,6 +21,8 @@ class SupervisedArguments(StudentSettings):
         keep: Which are learnt: `correct`, those whose final answer is graded right, or `all`.
         damage: A row without a usable transcript ends the run (`strict`), or is listed and left out (`quarantine`).
         held_out: Number of transcripts that are not learnt; their loss is measured (`eval_strategy`).
+        resume: What a folder that holds a run of the same settings means: `auto` goes on with it, from its last whole
+            checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools, as in `iapo train`.
         prompt: Prompt template, as in `iapo train`.
         threads: Threads of torch; 0 leaves it to torch.
@@ -36,6 +38,9 @@ class SupervisedArguments(StudentSettings):
         default="strict", metadata={"help": "A damaged transcript ends the run, or is listed and left out."}
     )
     held_out: int = field(default=0, metadata={"help": "Transcripts kept back to measure the loss on."})
+    resume: Literal["auto", "never"] = field(
+        default="auto", metadata={"help": "Go on by itself with the run that the folder holds, or refuse it."}
+    )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -22,21 +23,30 @@ from iapo.data.sources import split_list
 from iapo.data.transcripts import Transcript, read_transcripts
 from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
+from iapo.locks import hold_folder
 from iapo.records import image_digest
-from iapo.results import MANIFEST, write_result
+from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.template import PromptTemplate
-from iapo.runs import commit, data_hash, hide_credentials, versions
-from iapo.storage import append_record
+from iapo.runs import commit, data_hash, hide_credentials, rewind, versions
+from iapo.stopping import stoppable
+from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
 from iapo.training.batches import dataset_hash, to_dataset
-from iapo.training.keeper import refuse_taken
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
+from iapo.training.resume import (
+    check_begun,
+    check_data,
+    check_ended,
+    find_start,
+    finish,
+    named_checkpoint,
+    unfinish,
+)
 
 KIND = "supervised"
 """Kind of a supervised run's `manifest.json`."""
@@ -77,19 +87,24 @@ def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bo
         The folder of the trained policy.
 
     Raises:
-        InputError: If the folder already holds a run, the checkpoint or the transcripts cannot be used, or too few are
-            left.
+        InputError: If the folder holds a finished run or another one, or is in use; the checkpoint or the transcripts
+            cannot be used; or too few are left.
+        iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
-    console = Console(quiet=quiet or int(os.environ.get("RANK", "0")) != 0)
-    if settings.resume_from_checkpoint is None:
-        refuse_taken(str(settings.output_dir))
+    main = int(os.environ.get("RANK", "0")) == 0
+    console = Console(quiet=quiet or not main)
+    folder = Path(str(settings.output_dir))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    with quiet_libraries():
+    with quiet_libraries(), stoppable(), hold_folder(folder) if main else contextlib.nullcontext():
         return _run(arguments, settings, console)
 
 
 def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Console) -> Path:
+    folder = Path(str(settings.output_dir))
+    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict()}
+    named = named_checkpoint(settings.resume_from_checkpoint)
+    start = find_start(folder, config, KIND, resume=arguments.resume, named=named)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
     maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools))
@@ -108,17 +123,24 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
         data_collator=Collator(maker),
         peft_config=adapter,
     )
-    folder = Path(str(settings.output_dir))
     main = trainer.is_world_process_zero()
     if main:
-        _write_manifest(folder, arguments, settings, chosen, datasets, policy.template)
+        data = _data(chosen, datasets)
+        for place in (folder, *((start.checkpoint.parent,) if start.checkpoint else ())):
+            check_data(place, data)
+        _write_manifest(folder, {**config, "prompt": policy.template.to_json()}, settings.seed, data)
+        policy.template.write(folder)
+        if chosen.damages:
+            write_records(folder / "transcripts.quarantine.jsonl", map(dataclasses.asdict, chosen.damages))
+        unfinish(folder)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Log(folder if main else None, console))
-    trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
-    trainer.save_model(str(folder / "policy"))
+    trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
+    check_ended(trainer.state.global_step, trainer.state.max_steps)
+    trainer.save_policy(folder / "policy")
     if main:
-        policy.processor.save_pretrained(folder / "policy")
+        finish(folder, trainer.state.global_step)
     model = shlex.quote(str(folder / "policy"))
     console.print(f"Policy: {model}. Next: iapo train --config CONFIG --model {model}", soft_wrap=True)
     return folder / "policy"
@@ -207,29 +229,26 @@ def _describe(chosen: Chosen, console: Console) -> None:
     )
 
 
-def _write_manifest(
-    folder: Path,
-    arguments: SupervisedArguments,
-    settings: SupervisedConfig,
-    chosen: Chosen,
-    datasets: Mapping[str, Dataset],
-    template: PromptTemplate,
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _data(chosen: Chosen, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     data: dict[str, Any] = {"held_out": {"transcripts": 0, "hash": data_hash(())}}
     data |= {name: {"transcripts": len(rows), "hash": dataset_hash(rows)} for name, rows in datasets.items()}
-    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict(), "prompt": template.to_json()}
+    return {**data, "wrong": chosen.wrong, "failed": chosen.failed, "damaged": len(chosen.damages)}
+
+
+def _write_manifest(folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> None:
+    """Writes the manifest; a run that goes on keeps the one that it was begun with, unless it is to be longer."""
     found: dict[str, Any] = {
         "config": hide_credentials(config),
         "versions": versions(),
-        "seeds": {"training": settings.seed},
-        "data": {**data, "wrong": chosen.wrong, "failed": chosen.failed, "damaged": len(chosen.damages)},
+        "seeds": {"training": seed},
+        "data": data,
         "commit": commit(),
     }
-    write_result(folder / MANIFEST, KIND, found)
-    template.write(folder)
-    for damage in chosen.damages:
-        append_record(folder / "transcripts.quarantine.jsonl", dataclasses.asdict(damage))
+    path = folder / MANIFEST
+    if not path.exists():
+        create_result(path, KIND, found)
+    elif not check_begun(folder, config, data, KIND):
+        write_result(path, KIND, found)
 
 
 class _Log(TrainerCallback):
@@ -237,6 +256,13 @@ class _Log(TrainerCallback):
 
     def __init__(self, folder: Path | None, console: Console) -> None:
         self.folder, self.console = folder, console
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Drops what was logged after the step from which a training goes on."""
+        if self.folder is not None:
+            rewind(self.folder, state.global_step)
 
     def on_log(
         self,

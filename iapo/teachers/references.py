@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,7 @@ from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
 from iapo.teachers.controls import random_twin
 from iapo.teachers.student_call import StudentCall
-from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
+from iapo.teachers.table import TeacherRow, TeacherTable
 from iapo.tools import TOOLS, ToolDefinition
 
 
@@ -118,19 +118,27 @@ class OwnCall:
 
     def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
         """Returns the teacher's own call to each sample, explained; computed where it is not known yet."""
-        keys = [
-            (sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools, self.template)
-        ]
+        keys = self.names(samples)
         known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
         order = list(missing)
         for start in range(0, len(order), self.settings.batch_size):
             some = order[start : start + self.settings.batch_size]
             known.update(zip(some, self._explain([missing[key] for key in some], some), strict=True))
-        self._rows.update(known)
+        self.remember(known.values())
+        return [known[key] for key in keys]
+
+    def names(self, samples: Sequence[Sample]) -> list[tuple[str, str]]:
+        """Returns each sample's name, and the digest of its prompt."""
+        return [
+            (sample_name(sample), digest) for sample, (_, digest) in _with_prompts(samples, self.tools, self.template)
+        ]
+
+    def remember(self, rows: Iterable[TeacherRow]) -> None:
+        """Takes rows as explained."""
+        self._rows.update({(row.sample, row.prompt): row for row in rows})
         while len(self._rows) > self.cache_rows:
             del self._rows[next(iter(self._rows))]
-        return [known[key] for key in keys]
 
     def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
         turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)
@@ -237,38 +245,6 @@ def make_reference(
         return StudentCall(teacher, encoder, settings, tools)
     own = OwnCall(teacher, settings, tools, template=encoder.template)
     return Both(own, StudentCall(teacher, encoder, settings, tools)) if settings.teacher_reference == "both" else own
-
-
-def attribute_samples(
-    teacher: Policy,
-    samples: Sequence[Sample],
-    settings: AttributionSettings,
-    tools: Mapping[str, ToolDefinition] = TOOLS,
-    progress: Callable[[int], None] = lambda done: None,
-    template: PromptTemplate | None = None,
-) -> TeacherTable:
-    """Has a teacher explain its own call to every sample.
-
-    Args:
-        teacher: The teacher.
-        samples: The samples.
-        settings: Settings of the attribution, and the limit of the teacher's turn.
-        tools: The offered tools.
-        progress: Callback, called with the number of new samples done.
-        template: Template of the prompts, that of the student that is to be trained; the teacher's own if None.
-
-    Raises:
-        InputError: If two different samples have one source and id.
-    """
-    own = OwnCall(teacher, settings, tools, template=template)
-    rows: list[TeacherRow] = []
-    for start in range(0, len(samples), settings.batch_size):
-        some = samples[start : start + settings.batch_size]
-        rows += own.explain(some)
-        progress(len(some))
-    asked = {"name": own.template.name, "digest": own.template.digest}
-    processor = teacher.processor
-    return TeacherTable.of(rows, fingerprint(teacher.model, processor), settings, asked, view_of(processor))
 
 
 def sample_name(sample: Sample) -> str:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import random
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +22,15 @@ from transformers import PreTrainedTokenizerFast
 from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.errors import InputError
 from iapo.experiments.parent import PARENT
+from iapo.experiments.processes import run_child
+from iapo.locks import hold_file
 from iapo.records import AXES
 from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, find_prompt
 from iapo.runs import RunFolder, versions
+from iapo.stopping import stoppable
 from iapo.storage import read_json, write_text
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
@@ -35,7 +38,9 @@ from iapo.tiny.models import start_with_lookups, train_tokenizer
 from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
+from iapo.tiny.state import STATE, StageState
 from iapo.training.files import find_config
+from iapo.training.resume import is_finished
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""
@@ -59,13 +64,16 @@ def build(
 ) -> dict[str, Any]:
     """Makes one tiny model, or runs one of its stages.
 
+    A build that was stopped goes on: whole stages are kept, and the one that was under way goes on from its last state.
+
     Stage by stage, `out` gets the folders `<name>-sight`, `<name>-protocol` and, for a teacher, `<name>-grpo` (a run
     folder); after the last stage, the finished checkpoint `<name>` in bf16 with its `manifest.json`.
 
     Args:
         name: One of `RECIPES`.
         out: Folder that the checkpoints are written to.
-        stage: One of `STAGES`, which takes up the folder of the stage before it; None runs all that the model has.
+        stage: One of `STAGES`, which takes up the folder of the stage before it and is made anew where it is done; None
+            runs all that the model has and that is not done.
         seed: Seed of weights, lessons, rollouts and measurements.
         scale: Factor on each stage's steps; below 1 for a quick trial.
         log: Callback, called with each log line.
@@ -74,7 +82,9 @@ def build(
         The manifest, as far as it goes.
 
     Raises:
-        InputError: If there is no such recipe or stage, or the folder of the stage before is missing.
+        InputError: If there is no such recipe or stage, the folder of the stage before is missing, or `out` holds a
+            build with another seed or scale, or one that is under way.
+        iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
         RuntimeError: If the reinforcement learning fails; the message names its log.
     """
     if name not in RECIPES:
@@ -84,18 +94,39 @@ def build(
     if stage is not None and stage not in stages:
         raise InputError(f"{name} has no stage {stage!r}; use one of {', '.join(stages)}")
     manifest: dict[str, Any] = {}
-    for one in stages if stage is None else [stage]:
-        before = None if one == stages[0] else out / f"{name}-{_FOLDERS[stages[stages.index(one) - 1]]}"
-        manifest = _run(name, recipe, one, before, out, seed, scale, log)
-    if stage in (None, stages[-1]):
-        manifest = _package(name, recipe, out / f"{name}-{_FOLDERS[stages[-1]]}", out / name, manifest, seed)
+    with stoppable(), hold_file(out / name):
+        for one in stages if stage is None else [stage]:
+            before = None if one == stages[0] else out / f"{name}-{_FOLDERS[stages[stages.index(one) - 1]]}"
+            done = _done(out / f"{name}-{_FOLDERS[one]}" / BUILD, seed, scale) if stage is None else None
+            manifest = done or _run(name, recipe, one, before, out, seed, scale, log)
+        if stage in (None, stages[-1]):
+            packaged = _done(out / name / "manifest.json", seed, scale) if stage is None else None
+            source = out / f"{name}-{_FOLDERS[stages[-1]]}"
+            manifest = packaged or _package(name, recipe, source, out / name, manifest, seed)
     return manifest
+
+
+def _done(path: Path, seed: int, scale: float) -> dict[str, Any] | None:
+    """Reads what says that a stage or a model is done; None where it is not.
+
+    Raises:
+        InputError: If it was made with another seed or scale.
+    """
+    if not path.exists():
+        return None
+    found = read_result(path, "tiny_model")
+    for name, value in (("seed", seed), ("scale", scale)):
+        if found[name] != value:
+            raise InputError(f"{path.parent} was made with {name} {found[name]}, not {value}; choose another --out")
+    return found
 
 
 def _run(
     name: str, recipe: Recipe, stage: str, before: Path | None, out: Path, seed: int, scale: float, log: Log
 ) -> dict[str, Any]:
     folder = out / f"{name}-{_FOLDERS[stage]}"
+    # A stage that is made anew is not done until it is.
+    (folder / BUILD).unlink(missing_ok=True)
     manifest: dict[str, Any] = {"name": name, "seed": seed, "scale": scale, "stages": {}}
     if before is not None:
         if not (before / BUILD).exists():
@@ -111,6 +142,7 @@ def _run(
     seconds = round(time.perf_counter() - started)
     manifest["stages"][stage] = {"seconds": seconds, "threads": torch.get_num_threads(), "history": history}
     write_result(folder / BUILD, "tiny_model", manifest)
+    (folder / STATE).unlink(missing_ok=True)
     return manifest
 
 
@@ -130,19 +162,25 @@ def _teach(
     encoder = PromptEncoder(processor)
     teaching = Teaching(model, encoder, LessonWriter(encoder, recipe.habits))
     teaching.fix_names()
-    history: list[dict[str, Any]] = []
+    state = StageState(folder, {"name": name, "stage": stage, "seed": seed, "scale": scale})
 
     def keep(row: dict[str, Any]) -> None:
-        history.append(row)
+        state.history.append(row)
         log({"model": name, **row})
 
-    for part in recipe.stages[stage]:
-        rng = np.random.default_rng([seed, *part.name.encode()])
-        charts = _charts(seed, f"pretrain-{part.name}")
-        run_stage(teaching, charts, replace(part, steps=max(1, round(part.steps * scale))), rng, keep)
+    parts = recipe.stages[stage]
+    with stoppable() as stop, stop.later():
+        for part in parts[state.part :]:
+            rng = np.random.default_rng([seed, *part.name.encode()])
+            charts = _charts(seed, f"pretrain-{part.name}")
+            run_stage(teaching, charts, replace(part, steps=max(1, round(part.steps * scale))), rng, keep, state=state)
+            state.end_part(model)
+        if state.part == len(parts):
+            # Nothing of the model but the state may be in memory.
+            state.load_weights(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return history
+    return state.history
 
 
 def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float) -> list[dict[str, Any]]:
@@ -152,15 +190,19 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
     words = [sys.executable, "-m", "iapo", "train", "--config", config, "--model", str(before)]
     words += ["--output_dir", str(folder), "--seed", str(seed), "--eval_seed", str(seed)]
     words += ["--threads", str(torch.get_num_threads()), "--disable_tqdm", "true"]
+    words += ["--save_strategy", "steps", "--save_steps", "10", "--save_total_limit", "1"]
     if scale != 1.0:
         settings = yaml.safe_load(find_config(config).read_text())
         words += ["--max_steps", str(max(1, round(settings["max_steps"] * scale))), "--eval_samples", "16"]
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, PARENT: str(os.getpid())}
-    with (folder / "log.txt").open("wb") as log:
-        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"the reinforcement learning of {before} failed; see {folder / 'log.txt'}")
+    if not is_finished(folder):
+        with (folder / "log.txt").open("ab") as log:
+            code = run_child(words, log, environment)
+        if code != 0:
+            raise RuntimeError(f"the reinforcement learning of {before} failed; see {folder / 'log.txt'}")
+    for old in folder.glob("checkpoint-*"):
+        shutil.rmtree(old)
     keys = ("step", "reward/outcome", "tools/misuse_rate", "tools/success_rate")
     return [{key: row[key] for key in keys} for row in RunFolder(folder).read_metrics()[::10]]
 

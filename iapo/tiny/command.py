@@ -66,6 +66,7 @@ def build_models(
             # The pool waits for the other builds at its end, and they take minutes.
             for worker in multiprocessing.active_children():
                 worker.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return manifests
 

@@ -18,6 +18,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.content import content_loss
 from iapo.tiny.lessons import Habits, Lesson, LessonWriter
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN
+from iapo.tiny.state import Counted, StageState
 
 NAME_LAYER = 1
 """After this layer of the language model a definition's body has to name the tool."""
@@ -171,6 +172,7 @@ def run_stage(
     rng: np.random.Generator,
     log: Callable[[dict[str, float | int | str]], None],
     every: int = 50,
+    state: StageState | None = None,
 ) -> None:
     """Trains for one stage.
 
@@ -181,8 +183,12 @@ def run_stage(
         rng: Draws the lessons.
         log: Callback, called every `every` steps with `stage, step, seconds` and the mean loss of each kind of lesson.
         every: Steps between log lines.
+        state: Keeps where the stage is, and says where it goes on.
+
+    Raises:
+        iapo.stopping.Stopped: If the process was asked to stop, and there is a state to keep.
     """
-    model = teaching.model
+    model, charts = teaching.model, Counted(charts)
     writer = teaching.writer
     writer.settled, writer.habits = stage.settled, stage.habits or writer.habits
     head = model.lm_head.weight
@@ -199,7 +205,11 @@ def run_stage(
     model.train()
     start = time.perf_counter()
     losses: dict[str, list[float]] = {kind: [] for kind in stage.batch}
-    for step in range(1, stage.steps + 1):
+    done = 0
+    if state is not None:
+        done, begun = state.load(model, optimizer, schedule, rng, charts)
+        losses = begun or losses
+    for step in range(done + 1, stage.steps + 1):
         optimizer.zero_grad(set_to_none=True)
         for kind, count in stage.batch.items():
             loss = teaching.loss(kind, charts, count, rng)
@@ -212,4 +222,6 @@ def run_stage(
             means = {kind: round(sum(values) / len(values), 4) for kind, values in losses.items() if values}
             log({"stage": stage.name, "step": step, **means, "seconds": round(time.perf_counter() - start, 1)})
             losses = {kind: [] for kind in stage.batch}
+        if state is not None:
+            state.after_step(step, model, optimizer, schedule, rng, charts, losses)
     model.eval()

@@ -45,6 +45,8 @@ class RunArguments(StudentSettings):
             a run that evaluates nothing (`eval_samples: 0`).
         case_study_samples: Number of clearly divisible held-out images it has.
         threads: Threads of torch; 0 leaves it to torch.
+        resume: What a folder that holds a run of the same settings means: `auto` goes on with it, from its last whole
+            checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
             ones, with commas between; the six standard ones if not given.
         prompt: Prompt template (docs/prompts.md): `tools`, `tiny`, or a YAML file; the one that the student's
@@ -74,6 +76,9 @@ class RunArguments(StudentSettings):
     case_study_steps: int = field(default=0, metadata={"help": "Case study every so many steps; 0: none."})
     case_study_samples: int = field(default=256, metadata={"help": "Divisible images of the case study."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
+    resume: Literal["auto", "never"] = field(
+        default="auto", metadata={"help": "Go on by itself with the run that the folder holds, or refuse it."}
+    )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 

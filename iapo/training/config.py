@@ -85,6 +85,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
+        on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
+            `stop` the training before the step is taken, or `skip` the step. Both keep the evidence in `nonfinite/`
+            (docs/resuming.md).
         report_traces: Number of the same steps' rollouts are shown, images and all, in the trackers of `report_to`; 0
             shows none. docs/logging.md.
     """
@@ -168,6 +171,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
+    on_nonfinite: Literal["stop", "skip"] = field(
+        default="stop", metadata={"help": "When a number is NaN or infinite: stop, or skip the step."}
+    )
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:

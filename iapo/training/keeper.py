@@ -11,11 +11,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iapo.errors import InputError
 from iapo.records import Trace
+from iapo.results import MANIFEST
 from iapo.rollout.template import FILE as PROMPT_FILE
 from iapo.rollout.template import PromptTemplate, read_prompt
 from iapo.runs import RunFolder, metric_name
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig
+from iapo.training.resume import check_begun
 
 
 def refuse_taken(output_dir: str) -> None:
@@ -53,11 +55,13 @@ class RunKeeper(TrainerCallback):
 
     Attributes:
         folder: The run folder; None until it is opened.
+        begun: Whether what the folder holds is a part of this training, which goes on with it or starts again.
     """
 
     def __init__(self, settings: IAPOConfig, dataset: Dataset | None, template: PromptTemplate) -> None:
         self.settings, self.dataset, self.template = settings, dataset, template
         self.folder: RunFolder | None = None
+        self.begun = False
         # In every process, of which the main one alone has the folder.
         self._keeps = False
         # The trainer changes some settings for its own needs.
@@ -78,18 +82,30 @@ class RunKeeper(TrainerCallback):
         self._seeds |= seeds
         self._data |= data
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Facts about the data, as the manifest keeps them."""
+        data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
+        return data | self._data
+
     def open(self) -> RunFolder:
-        """Makes the folder and writes the manifest, the first time."""
+        """Makes the folder and writes the manifest, the first time; a run that goes on keeps the one it was begun with.
+
+        Raises:
+            InputError: If the folder holds a run with other settings or other data.
+        """
         self._keeps = True
         if self.folder is None:
-            data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
-            self.folder = RunFolder(Path(self.settings.output_dir))
-            self.folder.write_manifest(
-                {**self._config, "training": self._given, "prompt": self.template.to_json()},
-                seeds={"training": self.settings.seed, **self._seeds},
-                data=data | self._data,
-            )
-            self.template.write(self.folder.path)
+            config, data = {**self._config, "training": self._given}, self.data
+            path = Path(self.settings.output_dir)
+            begun = (path / MANIFEST).exists()
+            same = begun and check_begun(path, config, data)
+            folder = RunFolder(path)
+            if not same:
+                seeds = {"training": self.settings.seed, **self._seeds}
+                folder.write_manifest({**config, "prompt": self.template.to_json()}, seeds, data, again=begun)
+            self.template.write(folder.path)
+            self.folder = folder
         return self.folder
 
     def traces_at(self, step: int) -> int:
@@ -107,7 +123,7 @@ class RunKeeper(TrainerCallback):
         """Takes up the trainer's call before the first step, also where a training goes on."""
         self._keeps = True
         if state.is_world_process_zero:
-            self.open()
+            self.open().rewind(state.global_step)
 
     def on_log(
         self,

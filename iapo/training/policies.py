@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, ProcessorMixin, Trainer
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
 from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.training.numbers import NumberWatch, WatchCallback
+from iapo.training.resumable import ResumableTrainer
 from iapo.training.shards import whole_checkpoints, whole_parameters
 
 
@@ -44,7 +48,7 @@ def make_encoder(processor: ProcessorMixin, template: PromptTemplate | str | Non
     return PromptEncoder(processor)
 
 
-class PolicyTrainer(Trainer):
+class PolicyTrainer(ResumableTrainer):
     """A trainer whose policies are whole: saved with their prompt, and found again by the published names of weights.
 
     The template is written also where the processor is of another class than iapo's own.
@@ -60,6 +64,27 @@ class PolicyTrainer(Trainer):
         and leave it together.
         """
         return whole_parameters(self) if wanted else nullcontext()
+
+    @functools.cached_property
+    def watch(self) -> NumberWatch:
+        """What looks at the training's numbers."""
+        reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
+        return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains, and looks at the gradient of each step."""
+        looks = WatchCallback(self.watch)
+        self.add_callback(looks)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.remove_callback(looks)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """Makes a part of a step, and looks at its loss."""
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.watch.look("the loss", loss, inputs if isinstance(inputs, dict) else None)
+        return loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model and, beside it, the prompt template; a sharded one in one piece, in any checkpoint."""

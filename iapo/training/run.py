@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -22,12 +23,14 @@ from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
+from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
+from iapo.stopping import stoppable
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
@@ -37,10 +40,11 @@ from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, evaluation_settings
-from iapo.training.keeper import check_prompt, refuse_taken
+from iapo.training.keeper import check_prompt
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import check_world, share_of
+from iapo.training.resume import Start, check_data, check_ended, find_start, finish, named_checkpoint, unfinish
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -94,16 +98,20 @@ def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -
         quiet: Whether nothing is said of what goes well.
 
     Raises:
-        InputError: If the run folder already holds a run, or the settings, the data or a checkpoint cannot be used.
+        InputError: If the run folder holds a finished run or another one, or is in use; or the settings, the data or a
+            checkpoint cannot be used.
+        iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
     console = Console(quiet=quiet or not _is_main())
     live = console.is_terminal and not settings.disable_tqdm and not console.quiet
-    with quiet_libraries():
+    path = Path(settings.output_dir)
+    with quiet_libraries(), stoppable(), hold_folder(path) if _is_main() else contextlib.nullcontext():
         return _run(arguments, settings, console, live=live)
 
 
 def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, live: bool) -> RunFolder:
-    _check(arguments, settings)
+    path = Path(settings.output_dir)
+    start = _check(arguments, settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     tools = offered_tools(arguments.tools)
@@ -126,7 +134,6 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     callbacks: list[CaseStudyCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
         plan = CaseStudyPlan.of_run(dataclasses.asdict(arguments), settings.to_dict(), policy.template)
-        path = Path(settings.output_dir)
         callbacks.append(CaseStudyCallback(path, arguments.case_study_steps, plan, policy, held_out.teacher))
     trainer = IAPOTrainer(
         model=policy.model,
@@ -143,6 +150,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     main = trainer.is_world_process_zero()
     if main:
         assert trainer.keeper is not None
+        trainer.keeper.begun = start.begun
         trainer.keeper.describe(
             config={"run": dataclasses.asdict(arguments)},
             seeds={"charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
@@ -152,30 +160,39 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
                 **({"rows": {part: intake.to_json() for part, intake in rows.items()}} if rows else {}),
             },
         )
+        if start.checkpoint is not None:
+            check_data(start.checkpoint.parent, trainer.keeper.data)
         folder = trainer.keeper.open()
+        unfinish(path)
         for part, (some, lost) in read.items():
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, trainer, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
-        trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
+    check_ended(trainer.state.global_step, trainer.state.max_steps)
     drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
-    trainer.save_model(str(Path(settings.output_dir) / "policy"))
+    trainer.save_policy(path / "policy")
     after = _evaluate(held_out, trainer, "after training", console, live=live)
     if main:
         if after:
             evaluation, differences = held_out.write(folder, before, after, trainer.state.global_step)
             console.print(training_table(evaluation, differences))
+        finish(path, trainer.state.global_step)
         console.print(f"Run: {folder.path}. Next: iapo report {shlex.quote(str(folder.path))}", soft_wrap=True)
-    return RunFolder(Path(settings.output_dir))
+    return RunFolder(path)
 
 
-def _check(arguments: RunArguments, settings: IAPOConfig) -> None:
-    """Refuses what can be refused without reading data or loading a model."""
-    if settings.resume_from_checkpoint is None:
-        refuse_taken(settings.output_dir)
-    else:
-        check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt, arguments.model_revision))
+def _check(arguments: RunArguments, settings: IAPOConfig) -> Start:
+    """Refuses what can be refused without reading data or loading a model; returns where the training begins."""
+    path = Path(settings.output_dir)
+    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict()}
+    start = find_start(
+        path, config, "training", resume=arguments.resume, named=named_checkpoint(settings.resume_from_checkpoint)
+    )
     check_run(arguments, settings)
+    if start.begun or start.checkpoint is not None:
+        check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt, arguments.model_revision))
+    return start
 
 
 def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:

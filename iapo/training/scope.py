@@ -22,7 +22,7 @@ _TRL_EPS = 1e-4
 
 
 def component_advantages(
-    rewards: Tensor, weights: Tensor, group: int, scale: Literal["group", "batch", "none"]
+    rewards: Tensor | None, weights: Tensor, group: int, scale: Literal["group", "batch", "none"]
 ) -> Tensor:
     """Returns the part that each component has in each rollout's advantage; over the components they sum to TRL's.
 
@@ -35,6 +35,7 @@ def component_advantages(
     Returns:
         Shape (rollouts, components); 0 for rollouts without any reward.
     """
+    assert rewards is not None
     parts = torch.nan_to_num(rewards) * weights
     left_out = rewards.isnan().all(1)
     parts[left_out] = torch.nan

@@ -11,9 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
+from iapo.locks import hold_file
 from iapo.rollout.policy import load_processor
-from iapo.teachers.references import attribute_samples
+from iapo.stopping import stoppable
+from iapo.teachers.asking import attribute_samples
 from iapo.tools import offered_tools
+from iapo.training.arguments import RunArguments
+from iapo.training.config import IAPOConfig
 from iapo.training.loaded import load_teacher
 from iapo.training.run import run_samples
 from iapo.training.settings import Changes, parse
@@ -33,7 +37,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
         How many samples the table has, and how many of them are without a call of the teacher.
 
     Raises:
-        InputError: If the split is unknown, `out` exists, or no teacher is named.
+        InputError: If the split is unknown, `out` exists or is in use, or no teacher is named.
+        iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
     if split not in ("train", "test", "both"):
         raise InputError(f"no split {split!r}; use train, test or both")
@@ -43,6 +48,11 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
+    with stoppable(), hold_file(out):
+        return _store(arguments, training, name, out, split)
+
+
+def _store(arguments: RunArguments, training: IAPOConfig, name: str, out: Path, split: str) -> tuple[int, int]:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples = []
@@ -67,8 +77,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
             offered_tools(arguments.tools),
             progress=lambda done: progress.advance(task, done),
             template=policy.template,
+            out=out,
         )
-    table.write(out)
     silent = sum(row.distribution is None for row in table.rows.values())
     console.print(f"{out}: {len(table.rows)} samples, {silent} of them without a call of the teacher", soft_wrap=True)
     return len(table.rows), silent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +38,7 @@ from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
+from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.ranks import EqualRows, gather_traces, share_of
@@ -123,6 +125,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
+        watch = self.watch = NumberWatch(Path(args.output_dir), args.on_nonfinite, args.process_index)
+        functions = list(map(watch.reward, functions))
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
         prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
@@ -146,7 +150,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
-        self.reward_funcs += [column.function for column in preset.columns]
+        self.reward_funcs += [watch.reward(column.function, column.name) for column in preset.columns]
         self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
@@ -166,7 +170,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         Raises:
             InputError: If the output folder already holds a run, and nothing is resumed.
         """
-        if self.keeper is not None and not resume_from_checkpoint:
+        if self.keeper is not None and not (resume_from_checkpoint or self.keeper.begun):
             refuse_taken(self.args.output_dir)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
@@ -180,17 +184,17 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
         self._batch = Batch(samples_of(inputs))
+        self.watch.new_batch(self.state.global_step + 1)
         for index, name in enumerate(self.reward_func_names):
             if name in self._columns:
                 self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
+        look_at_log_probs(self.watch, output)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
         if scopes := scopes_of(self.reward_func_names, self._columns):
-            assert self._batch.rewards is not None
-            weights = self.reward_weights.to(self.accelerator.device)
+            weights, rank = self.reward_weights.to(self.accelerator.device), self.accelerator.process_index
             parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
-            rank = self.accelerator.process_index
             output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
@@ -205,8 +209,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter()
+        made = super()._generate
         with self.whole(not self._generates_in_step):
-            *rest, images, _ = super()._generate(prompts)
+            *rest, images, _ = guarded(self.watch, "the policy's next token", lambda: made(prompts), tuple)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
         # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
@@ -243,6 +248,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         )
         together.settle()
         self._batch.rollouts = rollouts
+        self.watch.traces = [one.trace for one in rollouts]
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
@@ -324,7 +330,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         assert self.alignment is not None
         start = time.perf_counter()
         with self.whole() as student:
-            measured = self.alignment.measure(student, rollouts, self.state.global_step)
+            measured = watched_measure(self.watch, self.alignment, student, rollouts, self.state.global_step)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import random
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from rich.console import Console
 from iapo.data.sources import SourceSettings, read_source
 from iapo.display.tables import evaluation_table
 from iapo.endpoints.chat import EndpointError, EndpointSettings
+from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan, run_evaluation
 from iapo.evaluation.sets import loss_lines
@@ -327,3 +330,55 @@ def test_the_command(server: Server, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"big, with tools, greedy", done.stdout)
     assert "1.000" in done.stdout
+
+
+def again(whole: Path, out: Path, change: Any) -> Path:
+    """The whole evaluation with other lines in its `traces.jsonl`, measured anew."""
+    shutil.copytree(whole, out)
+    (out / "evaluation.json").unlink()
+    written = (out / "traces.jsonl").read_text().splitlines()
+    (out / "traces.jsonl").write_text("".join(f"{line}\n" for line in change(written)))
+    return out
+
+
+def without_places(written: list[str]) -> list[str]:
+    """As earlier versions wrote them: which rollout of a sample a line is, is its place alone."""
+    return [
+        json.dumps({key: value for key, value in json.loads(line).items() if key != "evaluation"}) for line in written
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda written: written[::-1],
+        lambda written: random.Random(3).sample(written, len(written)),
+        lambda written: written[7:],
+        lambda written: written[:9] + written[11:],
+        without_places,
+        lambda written: without_places(written)[:12],
+    ],
+    ids=["reversed", "mixed", "without the first", "without the middle", "earlier version", "its beginning"],
+)
+def test_lines_are_paired_by_sample(whole: Path, tmp_path: Path, change: Any):
+    out = again(whole, tmp_path / "out", change)
+    run_evaluation(PLAN, out)
+    assert (out / "evaluation.json").read_bytes() == (whole / "evaluation.json").read_bytes()
+    assert [line["turn_1"] for line in lines(out)] == [line["turn_1"] for line in lines(whole)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line.replace('"run": "', '"run": "x'), "line 1 is a rollout of another evaluation"),
+        (lambda line: line.replace('"set": "vbar"', '"set": "vwtq"'), "line 1: the sample .* is not asked about"),
+        (lambda line: '{"step": 1}', "line 1 is no rollout"),
+    ],
+)
+def test_lines_of_something_else_are_refused(whole: Path, tmp_path: Path, change: Any, message: str):
+    out = again(whole, tmp_path / "out", lambda written: [change(written[0]), *written[1:]])
+    with pytest.raises(InputError, match=message):
+        run_evaluation(PLAN, out)
+    twice = again(whole, tmp_path / "twice", lambda written: [*written, written[0]])
+    with pytest.raises(InputError, match="is there more often than asked"):
+        run_evaluation(PLAN, twice)

@@ -19,10 +19,11 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.run import EvaluationPlan
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
-from iapo.experiments.job import last_checkpoint, plan_from_json, rewind, run_job
+from iapo.experiments.job import plan_from_json, run_job
 from iapo.experiments.processes import Job, JobError
 from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step
-from iapo.runs import RunFolder
+from iapo.runs import RunFolder, rewind
+from iapo.training.checkpoints import last_whole
 from iapo.training.keeper import RunKeeper
 from iapo.training.settings import compared_rewards, parse, read_flags
 
@@ -159,16 +160,6 @@ def test_presets_hold_all_methods(name: str):
 # One process
 
 
-def test_the_last_whole_checkpoint_counts(tmp_path: Path):
-    assert last_checkpoint(tmp_path) is None
-    for step, whole in ((5, True), (20, True), (100, False)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if whole:
-            (folder / "trainer_state.json").touch()
-    assert last_checkpoint(tmp_path) == (tmp_path / "checkpoint-20", 20)
-
-
 def test_logs_are_rewound(tmp_path: Path):
     metrics = tmp_path / "metrics.jsonl"
     text = "".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3))
@@ -228,7 +219,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(KeyboardInterrupt):
         run_job(folder)
     monkeypatch.undo()
-    assert last_checkpoint(folder) == (folder / "checkpoint-2", 2)
+    assert last_whole(folder) == (folder / "checkpoint-2", 2)
     run_job(folder)
     assert [row["step"] for row in RunFolder(folder).read_metrics()] == [1, 2, 3]
     assert {trace.step for trace in RunFolder(folder).read_traces()} == {1, 2, 3}

@@ -99,7 +99,7 @@ def test_ended_from_outside_its_processes_end(tmp_path: Path, how: signal.Signal
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         child = psutil.Process(int((tmp_path / "pid").read_text()))
         process.send_signal(how)
-        assert process.wait(60) == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+        assert process.wait(60) == (75 if how == signal.SIGTERM else -signal.SIGKILL)
         assert not psutil.wait_procs([child], timeout=60)[1]
 
 

@@ -239,3 +239,27 @@ def test_other_families_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(InputError, match="llama"):
         shape_of(str(tmp_path))
+
+
+def test_observations_are_counted_by_their_template(three: str) -> None:
+    """Longer words between the turns are more tokens, of the tokenizer or, without one, of the text."""
+    given = Given({"model": "tiny-student", **LONG, "families": ["vbar"], "picture_size": 112})
+    load = workload_of(given, shape_of("tiny-student"), 1)
+    assert load.completion == 2 * 200 + load.image + load.observation
+    text = {
+        name: workload_of(given.replace(model=three, prompt=name), shape_of(three), 1) for name in ("tiny", "tools")
+    }
+    assert text["tools"].observation > text["tiny"].observation
+
+
+def test_adapters_keep_their_inputs(three: str) -> None:
+    """In fp32, with what dropout left of them; an adapter of fewer layers keeps less."""
+    settings = {"use_peft": True, "dtype": "bfloat16", "gradient_checkpointing": False}
+    every = parts(report_of(three, **settings).plan, "loss and backward")["activations"]
+    some = parts(report_of(three, lora_target_modules=["q_proj"], **settings).plan, "loss and backward")["activations"]
+    assert every > some
+    shape = shape_of(three)
+    found = student_of(Given(settings), shape, "cpu")
+    assert found.adapted == 5 * 2048 + 2048 + 11008
+    assert found.mask("cpu") == 4
+    assert student_of(Given({**settings, "lora_dropout": 0.0}), shape, "cpu").mask("cpu") == 0

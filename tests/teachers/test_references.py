@@ -33,7 +33,8 @@ from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy, load_pr
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, attribute_samples, make_reference, sample_name
+from iapo.teachers.asking import attribute_samples
+from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, make_reference, sample_name
 from iapo.teachers.table import TeacherTable, fingerprint
 from iapo.tools import TOOLS
 from iapo.training.batches import samples_of, to_dataset
@@ -501,3 +502,31 @@ def test_verb_helps_without_torch():
     )
     done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
+
+
+def test_asking_goes_on_where_it_was_stopped(tmp_path: Path, student: Policy, charts: list[Sample]) -> None:
+    settings = dataclasses.replace(SETTINGS, batch_size=2)
+    attribute_samples(student, charts[:5], settings, out=tmp_path / "whole.parquet")
+
+    class EndedError(Exception):
+        pass
+
+    def end(done: int) -> None:
+        raise EndedError
+
+    out = tmp_path / "table.parquet"
+    for _ in range(2):
+        # Each time one batch, of which nothing is asked twice.
+        with pytest.raises(EndedError):
+            attribute_samples(student, charts[:5], settings, out=out, progress=end)
+        assert not out.exists()
+    (journal,) = tmp_path.glob("*.begun.jsonl")
+    with journal.open("ab") as file:
+        file.write(b'{"rows": [{"sam')
+    with pytest.raises(InputError, match="begun with another settings"):
+        attribute_samples(student, charts[:5], dataclasses.replace(settings, eps=0.5), out=out)
+    with pytest.raises(InputError, match="begun with other samples"):
+        attribute_samples(student, charts[1:5], settings, out=out)
+    attribute_samples(student, charts[:5], settings, out=out)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not journal.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,21 @@ import pytest
 import torch
 
 from iapo.data.synthetic import Chart
+from iapo.errors import InputError
 from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.lessons import Habits, LessonWriter, program_text
 from iapo.tiny.models import make_model, start_with_lookups
 from iapo.tiny.names import CANONICAL, INVENTED, UNSEEN, draw_tools
 from iapo.tiny.pretrain import Stage, Teaching, collate, name_ids, run_stage
+from iapo.tiny.state import StageState
 
 
 @pytest.fixture
 def teaching(tiny_encoder: PromptEncoder) -> Teaching:
+    return make_teaching(tiny_encoder)
+
+
+def make_teaching(tiny_encoder: PromptEncoder) -> Teaching:
     torch.manual_seed(0)
     widths = {"hidden": 64, "heads": 2, "layers": 2, "vision_hidden": 48, "vision_layers": 1}
     model = make_model(tiny_encoder.tokenizer, **widths)  # type: ignore[arg-type]
@@ -87,3 +94,29 @@ def test_held_out_names_take_no_part(teaching: Teaching, charts: list[Chart]) ->
     assert weight.grad is not None
     assert not weight.grad[held_out].any()
     assert weight.grad[name_ids(teaching.encoder, INVENTED)].any()
+
+
+@pytest.mark.slow(10)
+def test_a_stage_goes_on_where_it_was_stopped(
+    tmp_path: Path, tiny_encoder: PromptEncoder, charts: list[Chart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage("both", 5, 1e-3, {"names": 2, "sight": 2})
+
+    def go(folder: Path | None, stops: int | None = None) -> tuple[Any, list[dict[str, Any]]]:
+        lessons = make_teaching(tiny_encoder)
+        state = None if folder is None else StageState(folder, {"seed": 0})
+        rows: list[dict[str, Any]] = [] if state is None else state.history
+        items = itertools.islice(itertools.cycle(charts[:6]), stops)
+        run_stage(lessons, items, stage, np.random.default_rng(0), rows.append, every=3, state=state)
+        return lessons.model, [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+    whole, said = go(None)
+    monkeypatch.setattr("iapo.tiny.state.EVERY", 1)
+    # Two images a step: after the third there are none left.
+    with pytest.raises(StopIteration):
+        go(tmp_path, stops=6)
+    model, rows = go(tmp_path)
+    assert rows == said
+    assert all(torch.equal(one, whole.state_dict()[name]) for name, one in model.state_dict().items())
+    with pytest.raises(InputError, match="begun with seed 0, not 1"):
+        StageState(tmp_path, {"seed": 1})

@@ -21,7 +21,7 @@ from iapo.data.synthetic import generate
 from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.rollout.policy import ImageTextProcessor, load_policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.teachers.references import attribute_samples
+from iapo.teachers.asking import attribute_samples
 from iapo.tiny.models import make_model
 from iapo.tools import TOOLS
 from iapo.training.arguments import RunArguments

@@ -22,7 +22,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
 from iapo.rollout.policy import load_policy
 from iapo.runs import RunFolder
-from iapo.teachers.references import attribute_samples
+from iapo.teachers.asking import attribute_samples
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ALL = bool(os.environ.get("IAPO_ENGINES"))

@@ -28,7 +28,8 @@ from iapo.studies.attribute_inputs import plan_of as attribute_plan
 from iapo.studies.case_study import CaseStudyFile
 from iapo.studies.folders import find_runs, run_prompt
 from iapo.studies.misuse import plan_of, run_misuse
-from iapo.teachers.references import OwnCall, StoredCalls, attribute_samples, make_reference
+from iapo.teachers.asking import attribute_samples
+from iapo.teachers.references import OwnCall, StoredCalls, make_reference
 from iapo.teachers.table import TeacherTable
 from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig

@@ -1,0 +1,145 @@
+"""One process at a time writes into an output folder: a lock that ends with its holder, and says who holds it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, SoftFileLock, Timeout
+
+from iapo.errors import InputError
+
+LOCK = "run.lock"
+"""Name of the lock in a folder."""
+
+LINGERS = 10.0
+"""Seconds that what a dead holder left running has to end, before its lock is refused."""
+
+logger = logging.getLogger(__name__)
+
+_held: set[Path] = set()
+
+
+@contextmanager
+def hold_folder(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Holds a folder's lock, `run.lock` in it, while the block runs; a folder made for it goes if it stays empty.
+
+    Args:
+        folder: The folder.
+        wait: Seconds to wait for another holder.
+
+    Raises:
+        InputError: If another process holds it; the message names the process and its machine.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with hold(folder / LOCK, str(folder), wait):
+            yield
+    finally:
+        for one in made:
+            # Not empty where something was written.
+            with suppress(OSError):
+                one.rmdir()
+
+
+@contextmanager
+def hold_file(path: Path) -> Iterator[None]:
+    """Holds the lock of a file that is about to be written: `.NAME.lock` beside it.
+
+    Raises:
+        InputError: As `hold_folder`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hold(path.with_name(f".{path.name}.lock"), str(path)):
+        yield
+
+
+@contextmanager
+def hold(lock_path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+    """Holds a lock while the block runs; a process that holds it already goes on holding it.
+
+    The system frees the lock when its holder ends, however it ends, so that a lock of a dead process is taken over.
+
+    Args:
+        lock_path: The lock's file; it names the holder and is removed at the end.
+        what: Name of what it guards, for the message.
+        wait: Seconds to wait for another holder.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    path = lock_path.parent.resolve() / lock_path.name
+    if path in _held:
+        yield
+        return
+    lock = FileLock(path)
+    _acquire(lock, path, what, wait)
+    _held.add(path)
+    try:
+        before = _holder(path)
+        if before and not isinstance(lock, SoftFileLock):
+            logger.warning("%s was held by %s, which has ended; taken over.", what, _named(before))
+        # Without file locks the package keeps its own marker in the file.
+        if not isinstance(lock, SoftFileLock):
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}) + "\n")
+        yield
+    finally:
+        _held.discard(path)
+        # Removed while it is held: who opened it before finds it unlinked, and opens the next one.
+        if not isinstance(lock, SoftFileLock):
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(lock: FileLock, path: Path, what: str, wait: float) -> None:
+    begun = time.monotonic()
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            return
+        except Timeout:
+            holder = _holder(path)
+        # What the holder started may hold its lock for a moment longer than it lives.
+        dead = holder.get("host") == socket.gethostname() and not psutil.pid_exists(int(holder.get("pid", 0)))
+        if time.monotonic() - begun < max(wait, LINGERS if dead else 0.0):
+            time.sleep(0.2)
+            continue
+        if dead:
+            raise InputError(
+                f"{what} is held by what {_named(holder)} started before it died; end those processes, then start again"
+            )
+        raise InputError(
+            f"{what} is in use by {_named(holder)}; wait until it ends, or choose another place for this one"
+        )
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    """Reads who holds a lock; nothing where that is not known (yet)."""
+    with suppress(OSError, ValueError):
+        text = path.read_text()
+        with suppress(ValueError):
+            found = json.loads(text)
+            if isinstance(found, dict):
+                return found
+        # The form of the lock package where the file system has no locks.
+        pid, host, *_ = text.split()
+        return {"pid": int(pid), "host": host}
+    return {}
+
+
+def _named(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "another process"
+    since = f" (since {holder['since']})" if "since" in holder else ""
+    return f"process {holder['pid']} on {holder['host']}{since}"

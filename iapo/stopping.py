@@ -1,0 +1,114 @@
+"""Being stopped from outside: SIGTERM and SIGUSR1 end a verb with a code of its own, at once or after a safe point."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPED = 75
+"""Exit code of what was stopped and goes on with the same command: the system's word for `try again later`."""
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What asks to stop; batch systems send either before they end a job."""
+
+
+class Stopped(SystemExit):
+    """The process was asked to stop and has; a verb that goes on does so by the same command.
+
+    Args:
+        text: Sentence that says so.
+    """
+
+    def __init__(self, text: str) -> None:
+        # The only argument, so that it comes whole out of another process.
+        super().__init__(text)
+        self.code: int = STOPPED
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Stopping:
+    """Whether this process was asked to stop.
+
+    Attributes:
+        asked: Name of the signal that asked; None until one does.
+    """
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+        self._waits = False
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Has the first signal only set `asked` within the block, which then ends at its next safe point."""
+        before, self._waits = self._waits, True
+        try:
+            # Libraries may have put handlers of their own in their place.
+            with _handlers(self._take):
+                yield
+        finally:
+            self._waits = before
+
+    def check(self, said: str = "") -> None:
+        """Ends the process if it was asked to.
+
+        Args:
+            said: More of the sentence, for example what was saved.
+
+        Raises:
+            Stopped: If so.
+        """
+        if self.asked is not None:
+            raise Stopped(f"stopped by {self.asked}{said}; the same command goes on from there")
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        first, self.asked = self.asked is None, signal.Signals(number).name
+        if self._waits and first:
+            with contextlib.suppress(RuntimeError, OSError, ValueError):
+                # A write of the interrupted code may be under way.
+                sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
+            return
+        raise Stopped(f"stopped by {self.asked}; what is saved stays, and the same command goes on from it")
+
+
+_current: Stopping | None = None
+
+
+@contextmanager
+def stoppable() -> Iterator[Stopping]:
+    """Has SIGTERM and SIGUSR1 raise `Stopped` within the block, in a process's main thread; blocks may be nested.
+
+    Yields:
+        The process's `Stopping`, whose `later` puts that off.
+    """
+    global _current
+    if _current is not None:
+        yield _current
+        return
+    _current = Stopping()
+    try:
+        with _handlers(_current._take):
+            yield _current
+    finally:
+        _current = None
+
+
+@contextmanager
+def _handlers(take: object) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, take) for one in SIGNALS}  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            # None is what another language's code put there.
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,113 @@
+"""Which checkpoints of a run are whole: told from their files alone, without torch.
+
+The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A
+machine that dies may leave any file short; each form says by itself where it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+from iapo.errors import InputError
+
+STATE = "trainer_state.json"
+
+logger = logging.getLogger(__name__)
+
+
+def last_whole(folder: Path) -> tuple[Path, int] | None:
+    """Returns the latest whole checkpoint of a run and its step, None where there is none; a line for each other one.
+
+    Args:
+        folder: The run folder.
+    """
+    steps = {
+        int(found[1]): path for path in folder.glob("checkpoint-*") if (found := re.fullmatch(r"\D+-(\d+)", path.name))
+    }
+    for step, path in sorted(steps.items(), reverse=True):
+        fault = fault_of(path)
+        if fault is None:
+            return path, step
+        logger.warning("%s is passed over: %s.", path, fault)
+    return None
+
+
+def step_of(path: Path) -> int:
+    """Returns the step of a checkpoint that is named by the user.
+
+    Raises:
+        InputError: If it is no whole checkpoint.
+    """
+    if not path.is_dir():
+        raise InputError(f"there is no checkpoint {path}; name a folder checkpoint-N, or leave it out")
+    fault = fault_of(path, named=False)
+    if fault is not None:
+        raise InputError(f"{path} cannot be gone on from: {fault}; name another checkpoint")
+    return int(json.loads((path / STATE).read_text())["global_step"])
+
+
+def fault_of(path: Path, *, named: bool = True) -> str | None:
+    """Says why a checkpoint is not whole, None where it is.
+
+    Args:
+        path: The folder.
+        named: Whether its name must say its step.
+    """
+    try:
+        state = json.loads((path / STATE).read_text())
+        step = int(state["global_step"])
+    except OSError:
+        return f"it has no {STATE}, which is written last"
+    except (ValueError, KeyError, TypeError):
+        return f"its {STATE} is cut off or damaged"
+    if named and path.name != f"checkpoint-{step}":
+        return f"its {STATE} is of step {step}"
+    if (path / "checkpoint-is-incomplete.txt").exists():
+        return "it was being written when the process ended"
+    files = [one for one in path.rglob("*") if one.is_file()]
+    names = {one.name for one in files}
+    sharded = any(one.is_dir() and one.name.startswith(("pytorch_model_", "global_step")) for one in path.iterdir())
+    if not sharded:
+        if not any(name.endswith((".safetensors", ".bin")) and "model" in name for name in names):
+            return "it has no weights"
+        if not {"optimizer.pt", "optimizer.bin"} & names:
+            return "it has no optimiser's state"
+    if not any(name.startswith("rng_state") for name in names):
+        return "it has no state of the random numbers"
+    return _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
+
+
+def _missing_shard(path: Path) -> str | None:
+    for index in path.glob("*.index.json"):
+        try:
+            wanted = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"its {index.name} is cut off or damaged"
+        for name in sorted(wanted):
+            if not (path / name).is_file():
+                return f"its {name} is missing"
+    return None
+
+
+def _cut_off(file: Path) -> str | None:
+    """Says that a file is shorter than it says itself; None where it is whole, or of no form that says."""
+    if file.suffix == ".safetensors":
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > file.stat().st_size:
+                return f"its {file.name} is cut off"
+            try:
+                header = json.loads(opened.read(length))
+                end = max((one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return f"its {file.name} is damaged"
+        return None if file.stat().st_size == 8 + length + end else f"its {file.name} is cut off"
+    if file.suffix in (".pt", ".pth", ".bin") and file.name != "training_args.bin":
+        # What torch writes is an archive, whose list of contents stands at its end.
+        return None if zipfile.is_zipfile(file) else f"its {file.name} is cut off"
+    return None

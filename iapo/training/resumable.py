@@ -1,0 +1,192 @@
+"""`ResumableTrainer`: stops where it is asked to with a whole state, and goes on from one bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from iapo.errors import InputError, PlaceError
+from iapo.stopping import Stopping, stoppable
+from iapo.storage import FULL
+from iapo.training.checkpoints import last_whole, step_of
+
+logger = logging.getLogger(__name__)
+
+_LOGGED = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens", "_step")
+# What torch says of a file that it could not write; it gives no error number.
+_TORCH_WRITES = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
+
+
+class ResumableTrainer(Trainer):
+    """A trainer that keeps, beside Transformers' own state, what a step in the middle of something depends on.
+
+    That are the rollouts that several optimiser steps share (`num_iterations`, `steps_per_generation`), and the numbers
+    since the last line of the log (`logging_steps`). SIGTERM and SIGUSR1 have it save after the step that runs.
+    """
+
+    _saved: Path | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Trains as Transformers' trainer does.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder; true takes the last whole one of the output folder.
+            kwargs: Passed on.
+
+        Raises:
+            InputError: If there is no such checkpoint, or it is not whole.
+            Stopped: If the process was asked to stop; the state is saved.
+        """
+        if resume_from_checkpoint is True:
+            whole = last_whole(Path(self.args.output_dir))
+            if whole is None:
+                raise InputError(f"{self.args.output_dir} has no whole checkpoint; leave out resume_from_checkpoint")
+            resume_from_checkpoint = str(whole[0])
+        step = 0
+        if resume_from_checkpoint:
+            step = step_of(Path(resume_from_checkpoint))
+            self._saved = Path(resume_from_checkpoint).resolve()
+        if self.args.should_save:
+            _set_aside(Path(self.args.output_dir), step)
+        with stoppable() as stop, stop.later():
+            ends = _StopsWhenAsked(stop)
+            self.add_callback(ends)
+            try:
+                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            finally:
+                self.remove_callback(ends)
+            if stop.asked is not None:
+                # Asked after the last step, there may be no state of it yet.
+                self._save_checkpoint(self.model, None)
+            stop.check(f" after step {self.state.global_step}, which is saved")
+        return result
+
+    def save_policy(self, folder: Path) -> None:
+        """Saves the policy, whole or not at all."""
+        part = folder.with_name(f"{folder.name}.part")
+        if self.args.should_save:
+            shutil.rmtree(part, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with _writing(part, alone=self.accelerator.num_processes == 1):
+            self.save_model(str(part))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # Gone on from its last step, Transformers' loop would make one more.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if folder.resolve() == self._saved:
+            return
+        if self.args.should_save and folder.exists():
+            # What a dead process left there.
+            shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        with _writing(folder, alone=self.accelerator.num_processes == 1):
+            super()._save_checkpoint(model, trial)
+        self._saved = folder.resolve()
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        state = {name: getattr(self, name) for name in _LOGGED if hasattr(self, name)}
+        state["metrics"] = {kind: dict(values) for kind, values in getattr(self, "_metrics", {}).items()}
+        if self._is_between_generations():
+            state["buffer"] = [_plain(part) for part in self._buffered_inputs]
+        torch.save(state, self._own_state(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = None if checkpoint is None else self._own_state(checkpoint)
+        if path is None or not path.exists():
+            return
+        state = torch.load(path, map_location=self.args.device, weights_only=True)
+        for name in _LOGGED:
+            if name in state:
+                setattr(self, name, state[name])
+        for kind, values in state["metrics"].items():
+            self._metrics[kind] = defaultdict(list, {name: list(some) for name, some in values.items()})
+        if "buffer" in state:
+            self._buffered_inputs: Any = state["buffer"]
+
+    def _is_between_generations(self) -> bool:
+        """Tells whether the next optimiser step takes up rollouts that are there already."""
+        if getattr(self, "_buffered_inputs", None) is None:
+            return False
+        every = self.args.steps_per_generation * self.num_iterations
+        return bool(self._step % every)
+
+    def _own_state(self, folder: str) -> Path:
+        rank = "" if self.args.world_size <= 1 else f"_{self.args.process_index}"
+        return Path(folder) / f"iapo_state{rank}.pt"
+
+
+class _StopsWhenAsked(TrainerCallback):
+    """Ends a training after the step in which its process was asked to, with its state saved."""
+
+    def __init__(self, stop: Stopping) -> None:
+        self.stop = stop
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        asked = self.stop.asked is not None
+        if args.world_size > 1 and torch.distributed.is_initialized():
+            # A signal reaches the processes at different steps; they end after one and the same.
+            told = torch.tensor(float(asked), device=args.device)
+            torch.distributed.all_reduce(told)
+            asked = bool(told.item())
+            self.stop.asked = self.stop.asked or ("the signal of another process" if asked else None)
+        if asked:
+            control.should_save = control.should_training_stop = True
+
+
+def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a buffered batch as it can be read back without running what was written."""
+    return {name: value for name, value in part.items() if isinstance(value, torch.Tensor | list | int | float | None)}
+
+
+def _set_aside(folder: Path, step: int) -> None:
+    """Renames checkpoints after the step from which a training goes on: they are of another course of it."""
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.rpartition("-")[2]
+        if number.isdigit() and int(number) > step:
+            aside = path.with_name(f"superseded-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            logger.warning("%s is of later than step %d and is set aside as %s.", path, step, aside.name)
+
+
+@contextmanager
+def _writing(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Leaves no half-written folder behind, and says in one sentence where a disk is at fault.
+
+    Args:
+        folder: Folder that is written.
+        alone: Whether no other process writes into it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if alone:
+            shutil.rmtree(folder, ignore_errors=True)
+        writes = isinstance(error, RuntimeError | SafetensorError) and any(one in str(error) for one in _TORCH_WRITES)
+        if writes or (isinstance(error, OSError) and error.errno in FULL):
+            raise PlaceError(
+                f"{folder} could not be written ({' '.join(str(error).split())[:200]}); make room there and start the "
+                "same command again, which goes on from the last whole checkpoint"
+            ) from error
+        raise

@@ -1,0 +1,230 @@
+"""Where a training begins: anew, or from the last whole checkpoint of the run that its folder holds; without torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iapo.errors import InputError
+from iapo.results import MANIFEST, read_result, write_result
+from iapo.runs import hide_credentials, versions
+from iapo.stopping import Stopped
+from iapo.training.checkpoints import last_whole, step_of
+
+FINISHED = "finished.json"
+"""Written last of all, when everything else of a run is."""
+
+logger = logging.getLogger(__name__)
+
+# Settings in which a run that goes on may differ, by how their names begin: where and how often it is written and
+# shown, on how many threads, and how often and for how long somebody is asked again. No result depends on them.
+_FREE = (
+    *("output_dir", "resume", "threads", "run_name", "logging_dir", "log_level", "disable_tqdm", "report_to"),
+    *("report_traces", "save_", "hub_", "push_to_hub", "project", "trackio", "enable_jit_checkpoint", "local_rank"),
+    *("dataloader_num_workers", "dataloader_pin", "dataloader_prefetch", "dataloader_persistent", "ddp_timeout"),
+    *("judge_timeout", "judge_retries", "judge_concurrency", "judge_cache", "attribution_tokens"),
+    *("vllm_server", "vllm_group_port", "on_nonfinite"),
+)
+# A checkpoint that the user names may be trained for longer than it was to be.
+_LENGTH = ("max_steps", "num_train_epochs")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a training begins.
+
+    Attributes:
+        checkpoint: Checkpoint that it goes on from; None where it begins anew.
+        step: Step of the checkpoint, else 0.
+        begun: Whether the folder holds a part of this run.
+    """
+
+    checkpoint: Path | None = None
+    step: int = 0
+    begun: bool = False
+
+
+def check_free(folder: Path, resume: str, named: object) -> None:
+    """Refuses a folder that a training cannot be written into, by what can be told without its settings.
+
+    Args:
+        folder: The run folder.
+        resume: `auto` or `never`.
+        named: The setting `resume_from_checkpoint`.
+
+    Raises:
+        InputError: If it holds a finished run, one that may not go on, or something else.
+    """
+    begun = any((folder / name).exists() for name in ("metrics.jsonl", "traces.jsonl"))
+    if named_checkpoint(named) not in (None, False):
+        return
+    if (folder / FINISHED).exists():
+        raise InputError(f"{folder} already holds a finished run; choose another output_dir or remove it")
+    if begun and (resume == "never" or not (folder / MANIFEST).exists()):
+        raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
+
+
+def find_start(
+    folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, *, resume: str = "auto", named: object = None
+) -> Start:
+    """Returns where a training begins.
+
+    Args:
+        folder: The run folder.
+        config: Settings by part, as the manifest keeps them: `run` and `training`.
+        kind: Kind of the manifest: `training` or `supervised`.
+        resume: `auto` goes on with the run that the folder holds; `never` refuses it.
+        named: The setting `resume_from_checkpoint`: a folder, or true for the last whole checkpoint.
+
+    Raises:
+        InputError: If the folder holds a finished run, one with other settings, or something else; or the named
+            checkpoint is not whole.
+    """
+    check_free(folder, resume, named)
+    if isinstance(named, str):
+        checkpoint = Path(named)
+        step = step_of(checkpoint)
+        for place in (checkpoint.parent, folder):
+            if (place / MANIFEST).exists():
+                _check_settings(place, config, kind, free=(*_FREE, *_LENGTH))
+        return Start(checkpoint, step, begun=(folder / MANIFEST).exists())
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        if named is True:
+            raise InputError(f"{folder} holds no run to go on with; leave out resume_from_checkpoint")
+        return Start()
+    found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH) if named is True else _FREE)
+    if named is not True and "resume" not in found["config"].get("run", {}):
+        raise InputError(
+            f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on "
+            "with it by --resume_from_checkpoint true"
+        )
+    _say_versions(found)
+    whole = last_whole(folder)
+    if whole is None:
+        logger.warning("%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
+        return Start(begun=True)
+    logger.warning("%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
+    return Start(*whole, begun=True)
+
+
+def check_data(folder: Path, data: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run on other data.
+
+    Args:
+        folder: The run folder, or that of the checkpoint; one without a manifest says nothing.
+        data: Hashes by what the data are for.
+
+    Raises:
+        InputError: If one differs from the manifest's.
+    """
+    if not (folder / MANIFEST).exists():
+        return
+    before = read_result(folder / MANIFEST, "training", "supervised").get("data") or {}
+    now = json.loads(json.dumps(dict(data)))
+    for name in ("train", "test", "held_out"):
+        if name in before and name in now and before[name] != now[name]:
+            raise InputError(
+                f"{folder} was begun with other data ({name}: other samples, or in another order); give the same, or "
+                "choose another output_dir"
+            )
+
+
+def finish(folder: Path, step: int) -> None:
+    """Marks a run as finished; the last that is written."""
+    write_result(folder / FINISHED, "finished", {"step": step})
+
+
+def unfinish(folder: Path) -> None:
+    """Takes the mark away, where a finished run is trained for longer."""
+    (folder / FINISHED).unlink(missing_ok=True)
+
+
+def check_ended(step: int, last: int) -> None:
+    """Refuses to take a training that was stopped for one that has ended.
+
+    Args:
+        step: Its step.
+        last: Its last step.
+
+    Raises:
+        Stopped: If it has not reached the last step.
+    """
+    if step < last:
+        raise Stopped(f"stopped after step {step} of {last}; the same command goes on from the last whole checkpoint")
+
+
+def named_checkpoint(setting: object) -> str | bool | None:
+    """Returns the setting `resume_from_checkpoint` by its meaning; a command line's `true` is a word."""
+    words = {"true": True, "false": False, "none": None, "": None}
+    if isinstance(setting, str):
+        return words.get(setting.lower(), setting)
+    return None if setting is None else bool(setting)
+
+
+def is_finished(folder: Path) -> bool:
+    """Tells whether a run was finished."""
+    return (folder / FINISHED).exists()
+
+
+def check_begun(
+    folder: Path, config: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any], kind: str = "training"
+) -> bool:
+    """Refuses to go on with a run that was begun with other settings or data.
+
+    Args:
+        folder: The run folder.
+        config: Settings by part, as the manifest keeps them.
+        data: Hashes by what the data are for.
+        kind: Kind of the manifest.
+
+    Returns:
+        Whether all is as it was; not where the run is to be longer.
+
+    Raises:
+        InputError: If so.
+    """
+    found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH))
+    check_data(folder, data)
+    return _difference(found, config, _FREE) is None
+
+
+def _check_settings(
+    folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, free: tuple[str, ...]
+) -> dict[str, Any]:
+    found = read_result(folder / MANIFEST, "training", "supervised", "evaluation")
+    if found.get("kind", kind) != kind:
+        raise InputError(f"{folder} holds another kind of run; choose another output_dir")
+    if difference := _difference(found, config, free):
+        raise InputError(
+            f"{folder} holds a run with {difference}; a run goes on with the settings that it was begun with: give the "
+            "same, or choose another output_dir"
+        )
+    return found
+
+
+def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...]) -> str | None:
+    now = json.loads(json.dumps(hide_credentials(config)))
+    for part, settings in now.items():
+        before = found["config"].get(part, {})
+        for name, value in settings.items():
+            # What one of the two versions does not know cannot differ.
+            if name in before and not name.startswith(free) and before[name] != value:
+                return f"{name} {before[name]!r}, now it is {value!r}"
+    return None
+
+
+def _say_versions(found: Mapping[str, Any]) -> None:
+    before, now = found.get("versions") or {}, versions()
+    for name in ("torch", "transformers", "trl"):
+        if before.get(name, now.get(name)) != now.get(name):
+            logger.warning(
+                "The run was begun with %s %s and goes on with %s: its numbers may differ in their last digits.",
+                name,
+                before[name],
+                now.get(name),
+            )

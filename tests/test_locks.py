@@ -1,0 +1,83 @@
+"""One process at a time in an output folder: who holds it is named, and a dead holder's lock is taken over."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import started, wait_for
+
+from iapo.errors import InputError
+from iapo.locks import LOCK, hold_file, hold_folder
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from iapo.locks import hold_folder
+with hold_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "run"
+    with started([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError) as refused, hold_folder(folder):
+            pass
+        assert f"in use by process {process.pid} on {socket.gethostname()}" in str(refused.value)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert json.loads((folder / LOCK).read_text())["pid"] == process.pid
+        with caplog.at_level(logging.WARNING), hold_folder(folder):
+            assert json.loads((folder / LOCK).read_text())["pid"] == os.getpid()
+        assert f"was held by process {process.pid}" in caplog.text
+    assert not list(folder.iterdir())
+
+
+def test_a_holder_goes_on_holding(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "b" / "run"):
+        pass
+    # What was only made for the lock goes with it.
+    assert not (tmp_path / "b").exists()
+    with hold_folder(tmp_path / "a" / "run"):
+        with hold_folder(tmp_path / "a" / "run"):
+            (tmp_path / "a" / "run" / "result").write_text("")
+        assert (tmp_path / "a" / "run" / LOCK).exists()
+    assert [path.name for path in (tmp_path / "a" / "run").iterdir()] == ["result"]
+
+
+def test_many_at_once_never_hold_together(tmp_path: Path) -> None:
+    """Removing a lock's file must not let two processes hold it."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom iapo.errors import InputError\n"
+        "from iapo.locks import hold_file\nfolder = Path(sys.argv[1])\ntaken = 0\n"
+        "for _ in range(300):\n"
+        "    try:\n"
+        "        with hold_file(folder / 'table'):\n"
+        "            (folder / 'inside').open('x').close()\n"
+        "            (folder / 'inside').unlink()\n"
+        "            taken += 1\n"
+        "    except InputError:\n        time.sleep(0.001)\n"
+        "print(taken)\n"
+    )
+    some = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in some:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+        assert int(out) > 0
+    with hold_file(tmp_path / "table"):
+        pass
+    wait_for(lambda: not list(tmp_path.iterdir()), 1)

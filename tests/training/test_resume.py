@@ -1,0 +1,219 @@
+"""A run that was stopped or killed goes on by the same command as if nothing had been; one with other settings not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from processes import run as run_process
+from processes import started, wait_for
+from safetensors.torch import load_file
+
+from iapo.errors import InputError
+from iapo.training.checkpoints import fault_of, last_whole
+from iapo.training.resume import check_free, find_start
+from iapo.training.run import run
+from iapo.training.settings import parse
+
+TINY: dict[str, Any] = {
+    "max_steps": 4,
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "train_samples": 32,
+    "eval_samples": 0,
+    "case_study_steps": 0,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "trace_every": 1,
+    "traces_per_step": 2,
+}
+
+
+def words(out: Path, **more: Any) -> list[str]:
+    given = {**TINY, "output_dir": out, **more}
+    flags = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "iapo", "train", "--config", "demo-iapo", *flags]
+
+
+def trained(out: Path, **more: Any) -> Path:
+    run(*parse("demo-iapo", {**TINY, "output_dir": str(out), **more}), quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    return trained(tmp_path_factory.mktemp("whole") / "run")
+
+
+def logged(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for name in ("metrics.jsonl", "traces.jsonl"):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        found[name] = [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
+    return found
+
+
+def same(one: Path, other: Path) -> None:
+    assert logged(one) == logged(other)
+    for name in sorted(path.name for path in (one / "policy").glob("*.safetensors")):
+        first, second = (load_file(folder / "policy" / name) for folder in (one, other))
+        assert all(value.equal(second[key]) for key, value in first.items())
+
+
+def steps(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.slow(60)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signals) -> None:
+    out = tmp_path / "run"
+    with started(words(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for(lambda: steps(out) >= 2 or process.poll() is not None)
+        process.send_signal(how)
+        assert process.wait(120) == (-how if how == signal.SIGKILL else 75)
+    assert not (out / "finished.json").exists()
+    assert not (out / "policy").exists()
+    if how != signal.SIGKILL:
+        assert "after step" in process.stdout.read()
+        assert last_whole(out) == (out / f"checkpoint-{steps(out)}", steps(out))
+    trained(out)
+    same(out, whole)
+    assert json.loads((out / "finished.json").read_text())["step"] == 4
+    with pytest.raises(InputError, match="already holds a finished run"):
+        trained(out)
+
+
+@pytest.mark.slow(60)
+def test_a_half_written_checkpoint_is_passed_over(
+    tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for name in ("finished.json", "policy"):
+        (shutil.rmtree if (out / name).is_dir() else Path.unlink)(out / name)
+    state = out / "checkpoint-4" / "trainer_state.json"
+    state.write_text(state.read_text()[:200])
+    weights = out / "checkpoint-3" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with caplog.at_level(logging.WARNING):
+        trained(out)
+    assert "checkpoint-4 is passed over: its trainer_state.json is cut off" in caplog.text
+    assert "checkpoint-3 is passed over: its model.safetensors is cut off" in caplog.text
+    assert "goes on from step 2" in caplog.text
+    same(out, whole)
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth"])
+def test_every_file_of_a_checkpoint_must_be_whole(tmp_path: Path, whole: Path, name: str) -> None:
+    folder = tmp_path / "checkpoint-2"
+    shutil.copytree(whole / "checkpoint-2", folder)
+    assert fault_of(folder) is None
+    file = folder / name
+    content = file.read_bytes()
+    for cut in (len(content) - 2, len(content) // 2, 4, 0):
+        file.write_bytes(content[:cut])
+        assert fault_of(folder), cut
+    file.unlink()
+    assert fault_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"reward": "grpo"}, "holds a run with reward 'iapo', now it is 'grpo'"),
+        ({"seed": 7}, "holds a run with seed 0, now it is 7"),
+        ({"charts_seed": 7}, "holds a run with charts_seed 0, now it is 7"),
+        ({"max_steps": 9}, "holds a run with max_steps 4, now it is 9"),
+        ({"resume": "never"}, "already holds a run"),
+    ],
+)
+def test_another_run_is_refused(tmp_path: Path, whole: Path, changed: dict[str, Any], message: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").unlink()
+    with pytest.raises(InputError, match=message):
+        trained(out, **changed)
+    named = str(out / "checkpoint-2")
+    if "seed" in changed:
+        with pytest.raises(InputError, match=message):
+            trained(tmp_path / "other", **changed, resume_from_checkpoint=named)
+        assert not (tmp_path / "other").exists()
+
+
+def test_other_data_are_refused(tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").unlink()
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["data"]["train"] = "of other samples"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="begun with other data"):
+        trained(out)
+
+
+def test_what_else_a_folder_may_hold(tmp_path: Path) -> None:
+    config = {"run": {"resume": "auto"}, "training": {}}
+    assert find_start(tmp_path, config, "training").checkpoint is None
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        find_start(tmp_path, config, "training", named=True)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        find_start(tmp_path, config, "training", named=str(tmp_path / "checkpoint-3"))
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match="already holds a run"):
+        check_free(tmp_path, "auto", None)
+
+
+@pytest.mark.slow(60)
+def test_rollouts_of_several_steps_and_lines_of_several_steps(tmp_path: Path) -> None:
+    """A checkpoint between two optimiser steps that share rollouts, and between two lines of the log."""
+    more = {"num_iterations": 2, "logging_steps": 4, "max_steps": 5}
+    one = trained(tmp_path / "one", **more)
+    other = tmp_path / "other"
+    shutil.copytree(one, other)
+    for name in ("finished.json", "policy", "checkpoint-5", "checkpoint-4"):
+        (shutil.rmtree if (other / name).is_dir() else Path.unlink)(other / name)
+    trained(other, **more)
+    same(one, other)
+
+
+@pytest.mark.slow(60)
+@pytest.mark.parametrize("megabytes", [1, 6])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, whole: Path, megabytes: int) -> None:
+    """A limit on the size of files is what comes nearest to a full disk here."""
+    out = tmp_path / "run"
+    limit = megabytes * 2**20
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = run_process(words(out), preexec_fn=limited)
+    assert done.returncode == 74, done.stderr[-2000:]
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert last_whole(out) is None
+    assert not list(out.glob("checkpoint-*"))
+    trained(out)
+    same(out, whole)
+
+
+@pytest.mark.slow(60)
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with started(words(out, max_steps=100), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: (out / "run.lock").exists() and (out / "run.lock").read_text())
+        second = run_process(words(out, max_steps=100))
+        assert second.returncode == 2
+        assert f"in use by process {process.pid}" in second.stderr
+        assert psutil.pid_exists(process.pid)
