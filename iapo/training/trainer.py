@@ -49,7 +49,7 @@ from iapo.training.trackers import report_live
 
 logger = logging.get_logger(__name__)
 
-SEAMS = tuple(
+SEAMS = tuple(  # noqa: SIM905 (a name a line would be ten lines)
     "_generate _generate_and_score_completions _generate_single_turn _calculate_rewards "
     "_tokenize_prompts _tool_call_loop _compute_loss _get_per_token_logps_and_entropies".split()
 )
