@@ -49,8 +49,8 @@ from iapo.training.trackers import report_live
 
 logger = logging.get_logger(__name__)
 
-SEAMS = tuple(  # noqa: SIM905 (a name a line would be ten lines)
-    "_generate _generate_and_score_completions _generate_single_turn _calculate_rewards "
+SEAMS = tuple(
+    "_generate _generate_and_score_completions _generate_single_turn _calculate_rewards "  # noqa: SIM905
     "_tokenize_prompts _tool_call_loop _compute_loss _get_per_token_logps_and_entropies".split()
 )
 """The private methods of `GRPOTrainer` that are overridden here."""
