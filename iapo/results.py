@@ -126,6 +126,7 @@ class TrainingEvaluation:
         differences: Paired differences, after less before, by the score's name.
         attribution: Attribution by `before` and `after`, then by whose it is: the mean share of each block.
         outcomes: Outcomes by `before` and `after`: each sample's outcome.
+        greedy: Greedy measures by `before` and `after`, then by name; empty where only the settings' were asked for.
     """
 
     settings: Mapping[str, Any]
@@ -135,10 +136,15 @@ class TrainingEvaluation:
     differences: Mapping[str, Estimate]
     attribution: Mapping[str, Mapping[str, Mapping[str, float]]]
     outcomes: Mapping[str, Sequence[float]]
+    greedy: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """Takes up what the file holds; earlier versions left parts out."""
+        greedy = {
+            when: {name: Estimate.from_json(value) for name, value in some.items()}
+            for when, some in found.get("greedy", {}).items()
+        }
         before, after, differences = (
             {name: Estimate.from_json(value) for name, value in found.get(part, {}).items()}
             for part in ("before", "after", "after_minus_before")
@@ -146,7 +152,7 @@ class TrainingEvaluation:
         outcomes = found.get("outcomes", {})
         samples = found.get("samples", max(map(len, outcomes.values()), default=0))
         attribution = found.get("attribution", {})
-        return cls(found.get("settings", {}), samples, before, after, differences, attribution, outcomes)
+        return cls(found.get("settings", {}), samples, before, after, differences, attribution, outcomes, greedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,13 @@ MEASURES = {
     "misuse": "misuse",
     "divergence": "mean divergence",
 }
-"""Columns of the comparison: key in `evaluation.json` -> heading."""
+"""Rows of the comparison: key in `evaluation.json` -> heading."""
+
+GREEDY = {"accuracy": "accuracy, greedy", "misuse": "misuse, greedy"}
+"""More rows of the comparison, of the greedy evaluation."""
+
+ENTROPIES = {"student_entropy": "entropy, student", "teacher_entropy": "entropy, teacher"}
+"""More rows of the comparison: mean entropies of the shares, in nats."""
 
 CUT = "observation_cut"
 """Key of the share of rollouts whose observation did not fit; it is there only where there were some."""
@@ -37,7 +43,7 @@ def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
 
 
 def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
-    """Makes a table of one row for the start and one a run, 95% intervals beside the values.
+    """Makes a table of one column for the start and one a run, 95% intervals beside the values.
 
     Args:
         folders: Evaluated runs by name, all from one start and on the same held-out samples.
@@ -45,12 +51,15 @@ def comparison_table(folders: Mapping[str, RunFolder]) -> Table:
     evaluations = {name: folder.read_evaluation() for name, folder in folders.items()}
     first = next(iter(evaluations.values()))
     table = Table(title=f"{_held_out(first)}; 95% intervals")
-    table.add_column("")
-    for heading in MEASURES.values():
+    columns = {"before": (first.before, first.greedy.get("before", {}))}
+    columns |= {name: (one.after, one.greedy.get("after", {})) for name, one in evaluations.items()}
+    for heading in ("", *columns):
         table.add_column(heading)
-    rows = {"before": first.before} | {name: evaluation.after for name, evaluation in evaluations.items()}
-    for name, row in rows.items():
-        table.add_row(name, *(estimate_text(row.get(key)) for key in MEASURES))
+    for headings, place in ((MEASURES, 0), (GREEDY, 1), (ENTROPIES, 0)):
+        for key, heading in headings.items():
+            cells = [estimate_text(column[place].get(key)) for column in columns.values()]
+            if any(cell != "-" for cell in cells):
+                table.add_row(heading, *cells)
     return table
 
 

@@ -82,7 +82,9 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
 
     Returns:
         The `MEASURES`, each with a Wilson interval, and `CUT` where there is one; and the mean `divergence` of all, of
-        right calls (`divergence_right`) and of misused ones (`divergence_misused`), each with a bootstrap interval.
+        right calls (`divergence_right`) and of misused ones (`divergence_misused`), and the mean entropies of the
+        students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in nats), each with a bootstrap
+        interval.
     """
     by_misuse = {
         "divergence": traces,
@@ -93,7 +95,18 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
         name: mean([trace.scores["divergence"].value for trace in some if "divergence" in trace.scores])
         for name, some in by_misuse.items()
     }
-    return {name: share(name, traces) for name in MEASURES} | _cut(traces) | divergences
+    entropies = {
+        f"{who}_entropy": mean([_entropy(trace.attribution[who]) for trace in traces if who in trace.attribution])
+        for who in ("student", "teacher")
+    }
+    return {name: share(name, traces) for name in MEASURES} | _cut(traces) | divergences | entropies
+
+
+def _entropy(shares: Mapping[str, float]) -> float:
+    """Returns the entropy of shares, of signed ones that of their magnitudes."""
+    sizes = np.abs(list(shares.values()))
+    sizes = sizes[sizes > 0] / sizes.sum()
+    return float(-(sizes * np.log(sizes)).sum())
 
 
 def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:

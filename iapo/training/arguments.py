@@ -38,6 +38,7 @@ class RunArguments(StudentSettings):
             evaluates nothing.
         eval_seed: Eval seed of the held-out charts and of the sampling on them.
         eval_temperature: 0 is greedy.
+        eval_greedy: Whether the policy is measured greedily, too, where the evaluation samples.
         eval_batch_size: Held-out rollouts generated at once.
         eval_traces: Number of held-out rollouts are kept before training, and of the same charts after it.
         eval_teacher: Teacher that the evaluation measures the divergence to; the training's if not given.
@@ -70,6 +71,7 @@ class RunArguments(StudentSettings):
     eval_samples: int = field(default=500, metadata={"help": "Held-out charts; 0: no evaluation."})
     eval_seed: int = field(default=0, metadata={"help": "Seed of the held-out charts and the sampling on them."})
     eval_temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
+    eval_greedy: bool = field(default=False, metadata={"help": "Measure greedily, too, where the evaluation samples."})
     eval_batch_size: int = field(default=64, metadata={"help": "Held-out rollouts generated at once."})
     eval_traces: int = field(default=32, metadata={"help": "Held-out rollouts kept before and after training."})
     eval_teacher: str | None = field(default=None, metadata={"help": "Teacher of the measured divergence."})

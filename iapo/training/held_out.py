@@ -11,7 +11,14 @@ from accelerate import Accelerator
 from iapo.attribution.settings import AttributionSettings, alignment_settings
 from iapo.estimates import Estimate
 from iapo.evaluation.local import EvaluationSettings, evaluate, same_randomness
-from iapo.evaluation.measures import mean_attribution, paired_difference, paired_differences, summarize
+from iapo.evaluation.measures import (
+    MEASURES,
+    mean_attribution,
+    paired_difference,
+    paired_differences,
+    share,
+    summarize,
+)
 from iapo.records import Sample, Trace
 from iapo.results import TrainingEvaluation
 from iapo.rewards.alignment import Alignment
@@ -25,12 +32,16 @@ from iapo.training.config import IAPOConfig
 from iapo.training.loaded import load_teacher
 from iapo.training.ranks import evaluate_shares
 
+Measurement = tuple[Sequence[Trace], Sequence[Trace]]
+"""A policy's traces as the settings say, and its greedy ones; the latter empty where none are asked for."""
+
 
 class EvaluationArguments(Protocol):
     """The part of `iapo.training.run.RunArguments` that says how a training is evaluated."""
 
     eval_seed: int
     eval_temperature: float
+    eval_greedy: bool
     eval_batch_size: int
     eval_traces: int
     eval_teacher: str | None
@@ -51,6 +62,7 @@ class HeldOut:
 
     Attributes:
         teacher: The teacher that the divergence is measured to; None where it is a table, or there is none.
+        greedy: Whether the policy is rolled out greedily, too.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class HeldOut:
         self.policy, self.samples, self.tools = policy, samples, tools
         self.settings = evaluation_settings(arguments, settings)
         self.kept = arguments.eval_traces
+        self.greedy = arguments.eval_greedy and arguments.eval_temperature > 0
         self.teacher = teacher
         compared = alignment_settings(settings)
         if arguments.eval_teacher is not None:
@@ -107,36 +120,52 @@ class HeldOut:
         with same_randomness():
             return evaluate_shares(self.samples, self.kept, accelerator, evaluate_some)
 
+    def greedy_traces(self, accelerator: Accelerator) -> list[Trace]:
+        """Rolls the policy out once more, greedily and without attributions; shared out as `traces` is."""
+        settings = dataclasses.replace(self.settings, temperature=0.0)
+
+        def evaluate_some(samples: Sequence[Sample], patches: int) -> list[Trace]:
+            return evaluate(self.policy, samples, settings, tools=self.tools)
+
+        with same_randomness():
+            return evaluate_shares(self.samples, 0, accelerator, evaluate_some)
+
     def write(
-        self, folder: RunFolder, before: Sequence[Trace], after: Sequence[Trace], steps: int
+        self, folder: RunFolder, before: Measurement, after: Measurement, steps: int
     ) -> tuple[TrainingEvaluation, dict[str, Estimate]]:
         """Writes `held-out.jsonl` and `evaluation.json`.
 
         Args:
             folder: The run folder.
-            before: The traces before training.
-            after: Those after it.
+            before: Measurement before training.
+            after: The same after it.
             steps: Optimiser steps between them.
 
         Returns:
             What `evaluation.json` holds, and the paired difference of each measure.
         """
-        kept = [(0, before[: self.kept]), (steps, after[: self.kept])]
+        (start, first), (end, last) = before, after
+        kept = [(0, start[: self.kept]), (steps, end[: self.kept])]
         folder.write_held_out(dataclasses.replace(one, step=step) for step, some in kept for one in some)
         evaluation = {
             "settings": dataclasses.asdict(self.settings),
             "samples": len(self.samples),
-            "before": {name: dataclasses.asdict(value) for name, value in summarize(before).items()},
-            "after": {name: dataclasses.asdict(value) for name, value in summarize(after).items()},
-            "after_minus_before": {"outcome": dataclasses.asdict(paired_difference(after, before))},
-            "attribution": {"before": mean_attribution(before), "after": mean_attribution(after)},
+            "before": {name: dataclasses.asdict(value) for name, value in summarize(start).items()},
+            "after": {name: dataclasses.asdict(value) for name, value in summarize(end).items()},
+            "after_minus_before": {"outcome": dataclasses.asdict(paired_difference(end, start))},
+            "attribution": {"before": mean_attribution(start), "after": mean_attribution(end)},
             "outcomes": {
-                "before": [trace.scores["outcome"].value for trace in before],
-                "after": [trace.scores["outcome"].value for trace in after],
+                "before": [trace.scores["outcome"].value for trace in start],
+                "after": [trace.scores["outcome"].value for trace in end],
             },
         }
+        if self.greedy:
+            evaluation["greedy"] = {
+                when: {name: dataclasses.asdict(share(name, traces)) for name in MEASURES}
+                for when, traces in (("before", first), ("after", last))
+            }
         folder.write_evaluation(evaluation)
-        return TrainingEvaluation.of(evaluation), paired_differences(after, before)
+        return TrainingEvaluation.of(evaluation), paired_differences(end, start)
 
 
 def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) -> EvaluationSettings:

@@ -24,7 +24,7 @@ from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
 from iapo.locks import hold_folder
-from iapo.records import Sample, Trace
+from iapo.records import Sample
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
@@ -39,7 +39,7 @@ from iapo.training.batches import to_dataset
 from iapo.training.budget import check_samples
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.held_out import HeldOut, evaluation_settings
+from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
@@ -174,7 +174,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     trainer.save_policy(path / "policy")
     after = _evaluate(held_out, trainer, "after training", console, live=live)
     if main:
-        if after:
+        if held_out.samples:
             evaluation, differences = held_out.write(folder, before, after, trainer.state.global_step)
             console.print(training_table(evaluation, differences))
         finish(path, trainer.state.global_step)
@@ -239,12 +239,13 @@ def make_teacher(
     return teacher, reference
 
 
-def _evaluate(held_out: HeldOut, trainer: IAPOTrainer, when: str, console: Console, *, live: bool) -> list[Trace]:
+def _evaluate(held_out: HeldOut, trainer: IAPOTrainer, when: str, console: Console, *, live: bool) -> Measurement:
     if not held_out.samples:
-        return []
+        return [], []
     share = share_of(len(held_out.samples), 0, trainer.accelerator.num_processes)
     with bar(console, f"held-out rollouts {when}", share, live=live) as progress, trainer.whole():
-        return held_out.traces(trainer.accelerator, progress)
+        sampled = held_out.traces(trainer.accelerator, progress)
+        return sampled, held_out.greedy_traces(trainer.accelerator) if held_out.greedy else []
 
 
 def _is_main() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     evaluation = folder.read_evaluation()
     assert evaluation.samples == 32
     assert evaluation.before["accuracy"].count == evaluation.samples
+    assert {when: set(measures) for when, measures in evaluation.greedy.items()} == dict.fromkeys(
+        ("before", "after"), {"accuracy", "call_ratio", "call_success", "misuse"}
+    )
+    for who in ("student", "teacher"):
+        entropy = evaluation.before[f"{who}_entropy"].value
+        assert entropy is not None
+        assert 0 < entropy < math.log(9)
 
 
 @pytest.mark.slow(1)
