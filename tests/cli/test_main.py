@@ -114,9 +114,9 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     evaluation = folder.read_evaluation()
     assert evaluation.samples == 32
     assert evaluation.before["accuracy"].count == evaluation.samples
-    assert {when: set(measures) for when, measures in evaluation.greedy.items()} == dict.fromkeys(
-        ("before", "after"), {"accuracy", "call_ratio", "call_success", "misuse"}
-    )
+    assert {when: set(measures) for when, measures in evaluation.greedy.items()} == {
+        key: {"accuracy", "call_ratio", "call_success", "misuse"} for key in ("before", "after")
+    }
     for who in ("student", "teacher"):
         entropy = evaluation.before[f"{who}_entropy"].value
         assert entropy is not None
