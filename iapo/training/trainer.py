@@ -41,6 +41,7 @@ from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
+from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
 
 logger = logging.get_logger(__name__)
 
@@ -125,16 +126,17 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
-        super().__init__(
-            model=model,
-            reward_funcs=functions,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            **kwargs,
-        )
+        with vllm_for_rollouts(args, model, self.encoder):
+            super().__init__(
+                model=model,
+                reward_funcs=functions,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                **kwargs,
+            )
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
         self.tools = [tool.function for tool in tools.values()]
@@ -229,6 +231,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             tools=self.offered_tools,
             budget=self.budget,
         )
+        if second_logprobs is None and self.use_vllm:
+            take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
