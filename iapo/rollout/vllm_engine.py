@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 from iapo.errors import InputError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
-from iapo.rollout.load_settings import LoadSettings
-from iapo.rollout.loading import ADAPTER, first_line, optional_file
+from iapo.rollout.load_settings import LoadSettings, check_vllm
+from iapo.rollout.loading import ADAPTER, optional_file
 from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
@@ -63,7 +62,7 @@ class VllmEngine:
 
     @property
     def llm(self) -> Any:
-        """vLLM's own object."""
+        """VLLM's own object."""
         if self._llm is None:
             import vllm
 
@@ -131,19 +130,6 @@ class VllmEngine:
         return sorted(ends - {None})
 
 
-def check_vllm(settings: LoadSettings | None = None) -> None:
-    """Refuses vLLM where it is not installed, or with settings of a loading that are Transformers'.
-
-    Raises:
-        InputError: If so.
-    """
-    if find_spec("vllm") is None:
-        raise InputError("vLLM is not installed; `pip install 'iapo[vllm]'`, or `make vllm` on a machine without a GPU")
-    for name in ("device", "device_map", "attn_implementation", "load_in_8bit", "load_in_4bit"):
-        if settings is not None and getattr(settings, name) not in (None, False):
-            raise InputError(f"{name} is Transformers' own, and vLLM generates; leave one of them out")
-
-
 def refuse_adapter(path: str, revision: str | None = None) -> None:
     """Refuses the folder of an adapter, which vLLM would not load with its base.
 
@@ -202,7 +188,7 @@ def check_prompts(rows: Sequence[Sequence[int]], read: Sequence[Sequence[int]]) 
         if list(row) != list(other):
             raise InputError(
                 f"vLLM reads a prompt of {len(row)} tokens as one of {len(other)}, so that it sees an image otherwise "
-                "than the model does; give the checkpoint that vLLM loads and this one the same preprocessor_config.json"
+                "than this process does; have it load the same checkpoint, and leave out min_pixels and max_pixels"
             )
 
 
@@ -211,11 +197,6 @@ def _type_name(settings: LoadSettings) -> str:
     if settings.dtype is not None:
         return settings.dtype
     return "float32" if on_cpu() else "bfloat16"
-
-
-def start_error(error: Exception) -> InputError:
-    """Returns what a user can mend about vLLM not starting, in one sentence."""
-    return InputError(f"vLLM did not start: {first_line(error)}")
 
 
 def merge_bias(given: Mapping[str, Any], ids: Iterable[int]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from iapo.errors import InputError
 from iapo.rewards.presets import check_reward
-from iapo.rollout.vllm_engine import check_vllm
+from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
 
 
@@ -21,7 +21,8 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
         has_teacher: Whether a teacher is loaded already.
 
     Raises:
-        InputError: As `iapo.rewards.presets.check_reward`, if vLLM is missing, or if a teacher is asked about and there is none.
+        InputError: As `iapo.rewards.presets.check_reward`, if vLLM is missing, or if a teacher is asked about and there
+            is none.
     """
     check_reward(args)
     if args.use_vllm:

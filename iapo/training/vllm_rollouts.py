@@ -1,7 +1,7 @@
 """Rollouts with vLLM in training: TRL's generation with what two turns around an edited image need.
 
-The trainer's rows have an image as its tokens. vLLM in the same process expands one token an image by itself (TRL #6294),
-its server takes rows as they are.
+The trainer's rows have an image as its tokens. vLLM in the same process expands one token an image by itself (TRL's
+issue 6294), its server takes rows as they are.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
 from iapo.models import bare_model
+from iapo.rollout.load_settings import check_vllm
 from iapo.rollout.loading import first_line
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.vllm_engine import (
     check_prompts,
-    check_vllm,
     engine_options,
     merge_bias,
     on_cpu,
