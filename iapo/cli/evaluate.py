@@ -73,6 +73,13 @@ def evaluate(
             help="Its name for the longest turn: max_tokens or max_completion_tokens.",
         ),
     ] = "max_tokens",
+    endpoint_kind: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("auto", "vllm", "openai"),
+            help="What serves it, vllm or openai; auto asks it. To vllm the whole sampling is told.",
+        ),
+    ] = "auto",
     concurrency: Annotated[
         int, typer.Option(callback=at_least(1), help="Samples under way at once at an endpoint.")
     ] = 8,
@@ -135,6 +142,7 @@ def evaluate(
         endpoint=endpoint,
         key_variable=key_variable,
         length_parameter=length_parameter,
+        endpoint_kind=endpoint_kind,
         concurrency=concurrency,
         timeout=timeout,
         vllm_memory=vllm_memory if vllm else None,

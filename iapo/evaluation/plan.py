@@ -89,6 +89,7 @@ def make_plan(
     endpoint: str | None,
     key_variable: str,
     length_parameter: str,
+    endpoint_kind: str,
     concurrency: int,
     timeout: float,
     max_sequence_length: int | None = None,
@@ -102,6 +103,8 @@ def make_plan(
     """
     if length_parameter not in ("max_tokens", "max_completion_tokens"):
         raise InputError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
+    if endpoint_kind not in ("auto", "vllm", "openai"):
+        raise InputError(f"endpoint_kind is {endpoint_kind!r}; use auto, vllm or openai")
     if temperature < 0:
         raise InputError(f"temperature is {temperature}; it must not be negative")
     asked = None
@@ -114,6 +117,7 @@ def make_plan(
             top_p=top_p,
             max_turn_tokens=max_turn_tokens,
             length_parameter="max_tokens" if length_parameter == "max_tokens" else "max_completion_tokens",
+            kind="vllm" if endpoint_kind == "vllm" else "openai" if endpoint_kind == "openai" else "auto",
             timeout=timeout,
         )
     return EvaluationPlan(

@@ -32,7 +32,7 @@ from iapo.tools import offered_tools
 
 TRACES = "traces.jsonl"
 
-_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter")
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:

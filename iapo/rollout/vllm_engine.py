@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from iapo.errors import InputError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
 from iapo.rollout.load_settings import LoadSettings, check_vllm
-from iapo.rollout.loading import ADAPTER, optional_file
+from iapo.rollout.loading import ADAPTER, first_line, optional_file
 from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
@@ -21,6 +23,10 @@ from iapo.rollout.turns import Generate
 
 NEVER = -100.0
 """Bias of a token that must not be written: the lowest that vLLM takes."""
+
+
+CPU_CACHE = 2**31
+"""Bytes of vLLM's cache on a CPU, where it would take a share of all memory, unless its own variable says otherwise."""
 
 
 class VllmEngine:
@@ -64,18 +70,26 @@ class VllmEngine:
     def llm(self) -> Any:
         """VLLM's own object."""
         if self._llm is None:
+            # Its log has a hundred lines of what goes as it should.
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+            if on_cpu():
+                # Processes of its own pay where a GPU is waited for.
+                os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             import vllm
 
             settings = self._settings
-            self._llm = vllm.LLM(
-                model=self._path,
-                revision=settings.model_revision,
-                tokenizer_revision=settings.model_revision,
-                dtype=_type_name(settings),
-                max_model_len=self._sequence,
-                gpu_memory_utilization=self._memory,
-                **engine_options(self.encoder.processor),
-            )
+            options = engine_options(self.encoder.processor)
+            # It wants an output with a file behind it.
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), telling_refusals():
+                self._llm = vllm.LLM(
+                    model=self._path,
+                    revision=settings.model_revision,
+                    tokenizer_revision=settings.model_revision,
+                    dtype=_type_name(settings),
+                    max_model_len=self._sequence,
+                    gpu_memory_utilization=self._memory,
+                    **options,
+                )
         return self._llm
 
     def generator(self, *, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0) -> Generate:
@@ -148,9 +162,24 @@ def engine_options(processor: ProcessorMixin) -> dict[str, Any]:
     limits = {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}
     options: dict[str, Any] = {"mm_processor_kwargs": {"size": limits}, "limit_mm_per_prompt": {"video": 0}}
     if on_cpu():
-        # Compiling takes minutes there, and gains little.
+        # Compiling takes minutes there.
         options["enforce_eager"] = True
+        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+            options["kv_cache_memory_bytes"] = CPU_CACHE
     return options
+
+
+@contextmanager
+def telling_refusals() -> Iterator[None]:
+    """Says in one sentence what vLLM refuses as it starts, such as too little memory.
+
+    Raises:
+        InputError: If it refuses.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"vLLM does not start: {first_line(error)}") from error
 
 
 def on_cpu() -> bool:

@@ -34,6 +34,7 @@ from iapo.rollout.vllm_engine import (
     on_cpu,
     one_token_an_image,
     refuse_adapter,
+    telling_refusals,
 )
 from iapo.training.config import IAPOConfig
 
@@ -113,7 +114,8 @@ class RolloutEngine(VLLMGeneration):
         original = vllm_generation.LLM
         vllm_generation.LLM = functools.partial(original, **options)
         try:
-            super()._init_vllm()
+            with telling_refusals():
+                super()._init_vllm()
         finally:
             vllm_generation.LLM = original
 
