@@ -62,9 +62,7 @@ class Engine(RolloutEngine):
 
 
 @pytest.mark.parametrize("mode", ["colocate", "server"])
-def test_rows_go_in_as_each_mode_reads_them(
-    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
+def test_rows_go_in_as_each_mode_reads_them(encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """In this process vLLM expands images itself, the server does not; both are shown images in RGB."""
     row = [1, *[encoder.image_token_id] * 4, 2]
     seen: list[Any] = []
@@ -129,9 +127,7 @@ def test_a_model_without_a_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_a_pass_that_sees_no_image_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, processor: ImageTextProcessor
-) -> None:
+def test_a_pass_that_sees_no_image_is_an_error(monkeypatch: pytest.MonkeyPatch, processor: ImageTextProcessor) -> None:
     """As where Transformers took features by an argument that older releases pass over in silence."""
     from iapo.training.packing import pack
 
