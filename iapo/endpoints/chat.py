@@ -76,8 +76,8 @@ class EndpointSettings:
         top_p: Nucleus of the sampling; None leaves it to the endpoint.
         max_turn_tokens: Longest answer in tokens; None leaves it to the endpoint.
         length_parameter: Name of that limit there; the newest models of OpenAI know the second alone.
-        kind: Program that serves it: `vllm` is told also the rest of the sampling (`PLAIN_SAMPLING`), `openai` is not, and
-            with `auto` the endpoint's list of models says which of them it is.
+        kind: Program that serves it: `vllm` is told the rest of the sampling, too (`PLAIN_SAMPLING`), `openai` is not,
+            and with `auto` the endpoint's list of models says which of them it is.
         timeout: Seconds until a request counts as failed.
         retries: Number of times a failed request is sent again.
         concurrency: Structured questions that are under way at a time (`iapo.endpoints.questions`).

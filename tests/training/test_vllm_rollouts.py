@@ -87,7 +87,7 @@ def test_rows_go_in_as_each_mode_reads_them(encoder: PromptEncoder, monkeypatch:
 
 def test_images_that_vllm_sees_otherwise_end_the_run(encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     row = [1, *[encoder.image_token_id] * 4, 2]
-    monkeypatch.setattr(VLLMGeneration, "generate", lambda *_: ([row[:-2] + [2]], [[9]], [[[-0.5]]], [[[9]]]))
+    monkeypatch.setattr(VLLMGeneration, "generate", lambda *_: ([[*row[:-2], 2]], [[9]], [[[-0.5]]], [[[9]]]))
     with pytest.raises(InputError, match="6 tokens as one of 5"):
         Engine(encoder).generate([row], [[Image.new("RGB", (8, 8))]], 1)
 
@@ -120,7 +120,7 @@ def test_two_ways_to_generate_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch, model: Any, encoder: Any) -> None:
-    """vLLM loads it by its name."""
+    """It is loaded by its name."""
     monkeypatch.setattr("iapo.training.vllm_rollouts.check_vllm", lambda: None)
     args: Any = SimpleNamespace(use_vllm=True, vllm_mode="colocate")
     with pytest.raises(InputError, match="no folder or hub id"), vllm_for_rollouts(args, model, encoder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +52,7 @@ def main() -> None:
             assert log_probs == [[[-float(row[0])]] for row in rows]
         else:
             take_part(generation)
-    print("own rows")
+    sys.stdout.write("own rows\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A program: two-turn training with a real vLLM in this process, and what it did, as JSON.
 
-What vLLM says of the probabilities of what it samples is compared with what the trainer says: they agree only if prompt,
-both images, both turns and the weights are the same on both sides.
+What vLLM says of the probabilities of what it samples is compared with what the trainer says: they agree only if
+prompt, both images, both turns and the weights are the same on both sides.
 """
 
 from __future__ import annotations
