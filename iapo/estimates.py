@@ -65,25 +65,89 @@ def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
     return Estimate(float(array.mean()), float(interval.low), float(interval.high), len(array))
 
 
-def mean_over_seeds(values: Sequence[float], least: float, most: float) -> Estimate | None:
-    """Returns a mean over independent runs with its interval of Student's t.
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one run made of the samples of one test set.
+
+    Attributes:
+        successes: Successes of each sample; shape (samples,).
+        counted: Trials of each sample, 0 where the measure is not about what the run did there; shape (samples,).
+    """
+
+    successes: npt.NDArray[np.float64]
+    counted: npt.NDArray[np.float64]
+
+    @property
+    def share(self) -> float:
+        """Successes over trials."""
+        return float(self.successes.sum() / self.counted.sum())
+
+    def influences(self) -> npt.NDArray[np.float64]:
+        """Returns how far each sample draws the share: their mean is 0, their variance over the number of samples the
+        share's (the delta method for a ratio).
+        """
+        return (self.successes - self.share * self.counted) / self.counted.mean()
+
+
+def over_seeds_and_samples(
+    runs: Sequence[Sequence[Tally]], bases: Sequence[Sequence[Tally]] | None = None, *, least: float, most: float
+) -> Estimate | None:
+    """Returns the mean over trainings of the unweighted mean over test sets, with an interval over seeds and samples.
+
+    Trainings and samples are crossed: all runs are measured on the same samples. The variance is the sum of the runs'
+    (`s^2 / runs`) and of the samples' (that of each sample's mean influence over the runs, over their number); the
+    interval is Student's t with Satterthwaite's degrees of freedom. What varies with both is counted twice, so that it
+    is rather too wide. Of a single run, or where runs do not differ, it covers the samples alone.
 
     Args:
-        values: One number a run.
+        runs: For each training seed, a tally a test set.
+        bases: Bases of paired differences: for each of the same seeds the tallies of what is subtracted, on the same
+            samples.
         least: Lowest possible number, which the interval does not go below.
         most: Highest possible number.
 
     Returns:
-        The mean; None of a single run, or where the runs do not differ at all, which say nothing of their spread.
+        The estimate, its `count` the number of runs; None where some run has no trial in any set. Sets in which one has
+        none are left out.
     """
-    array = np.asarray(values)
-    if len(array) < 2 or np.ptp(array) == 0:
+    sides = [runs] if bases is None else [runs, bases]
+    places = [place for place in range(len(runs[0])) if all(one[place].counted.any() for side in sides for one in side)]
+    if not places:
         return None
+    signs = [1.0, -1.0][: len(sides)]
+    values = np.array(
+        [
+            np.mean([sum(sign * one[place].share for sign, one in zip(signs, both, strict=True)) for place in places])
+            for both in zip(*sides, strict=True)
+        ]
+    )
+    by_samples, least_samples = 0.0, min(len(runs[0][place].counted) for place in places)
+    for place in places:
+        drawn = np.mean(
+            [
+                sum(sign * one[place].influences() for sign, one in zip(signs, both, strict=True))
+                for both in zip(*sides, strict=True)
+            ],
+            axis=0,
+        )
+        if len(drawn) > 1:
+            by_samples += float(drawn.var(ddof=1)) / len(drawn) / len(places) ** 2
+    by_seeds = float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+    value, variance = float(values.mean()), by_seeds + by_samples
+    if variance == 0:
+        if bases is None and value in (0.0, 1.0):
+            # Nothing varies, yet little is known from few samples: each counts as one trial.
+            tried = sum(int((runs[0][place].counted > 0).sum()) for place in places)
+            return dataclasses.replace(proportion([value == 1] * tried), count=len(values))
+        return Estimate(value, value, value, len(values))
     from scipy import stats
 
-    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
-    value = float(array.mean())
-    return Estimate(value, float(max(least, value - half)), float(min(most, value + half)), len(array))
+    freedom = variance**2 / (
+        (by_seeds**2 / (len(values) - 1) if by_seeds else 0.0)
+        + (by_samples**2 / (least_samples - 1) if by_samples else 0.0)
+    )
+    half = float(stats.t.ppf(0.975, freedom)) * variance**0.5
+    return Estimate(value, max(least, value - half), min(most, value + half), len(values))
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:

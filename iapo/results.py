@@ -147,19 +147,22 @@ class SetMeasures:
     measures: Mapping[str, Estimate]
     outcomes: Sequence[Sequence[float]]
     rows: Mapping[str, int] = field(default_factory=dict)
+    verdicts: Mapping[str, Sequence[Sequence[bool | None]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """Takes up what the file holds."""
-        own = ("samples", "data", "outcomes", "rows")
+        own = ("samples", "data", "outcomes", "rows", "verdicts")
         measures = {name: Estimate.from_json(value) for name, value in found.items() if name not in own}
         outcomes = found["outcomes"]
-        return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes, found.get("rows", {}))
+        rows, verdicts = found.get("rows", {}), found.get("verdicts", {})
+        return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes, rows, verdicts)
 
     def to_json(self) -> dict[str, Any]:
         measures = {name: dataclasses.asdict(estimate) for name, estimate in self.measures.items()}
         rows = {"rows": dict(self.rows)} if self.rows else {}
-        return {"samples": self.samples, "data": self.data, **rows, **measures, "outcomes": self.outcomes}
+        verdicts = {"verdicts": dict(self.verdicts)} if self.verdicts else {}
+        return {"samples": self.samples, "data": self.data, **rows, **measures, "outcomes": self.outcomes, **verdicts}
 
 
 @dataclass(frozen=True, slots=True)

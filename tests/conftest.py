@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Iterator
@@ -18,6 +19,16 @@ from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, find_prompt
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
+
+# Test modules, what they import and the tests in them are no garbage, and many: to look for some takes its time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end; no collection, and each training asks for some, walks it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

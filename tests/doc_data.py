@@ -20,7 +20,14 @@ from iapo.training.files import CONFIGS
 from iapo.training.settings import parse
 
 CHECKPOINTS = CONFIGS.parent / "checkpoints"
-SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16, "eval_samples": 2, "disable_tqdm": True}
+SMALL = {
+    "max_steps": 1,
+    "per_device_train_batch_size": 8,
+    "train_samples": 16,
+    "eval_samples": 2,
+    "case_study_samples": 4,
+    "disable_tqdm": True,
+}
 RUNS = {
     "runs/demo": {"grpo": ("grpo", 0), "iapo": ("iapo", 0)},
     "runs/full": {"grpo/seed-0": ("grpo", 0), "grpo/seed-1": ("grpo", 1), "iapo/seed-0": ("iapo", 0)},

@@ -25,7 +25,9 @@ class Pretended:
             order = json.loads((folder / "job.json").read_text())
             self.orders[job.name] = order
             good = "iapo" in str(folder.parent.name)
-            sets = {name: {"data": name, "outcomes": [[1.0, float(good)]]} for name in order["plan"]["sets"]}
-            (folder / "evaluation").mkdir(parents=True)
-            (folder / "evaluation" / "evaluation.json").write_text(json.dumps({"sets": sets}))
+            one = {"outcomes": [[1.0, float(good)]], "verdicts": {"misuse": [[not good, None]]}}
+            sets = {name: {"data": name} | one for name in order["plan"]["sets"]}
+            for name in ["evaluation", "evaluation-greedy"] if order["greedy"] else ["evaluation"]:
+                (folder / name).mkdir(parents=True)
+                (folder / name / "evaluation.json").write_text(json.dumps({"sets": sets}))
             (folder / "times.json").write_text(json.dumps({"training": 6.0, "steps": 3, "evaluation": 1.0}))

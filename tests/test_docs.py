@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 import runpy
@@ -36,8 +37,13 @@ FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 
 
 def _small_lessons(patch: pytest.MonkeyPatch) -> None:
-    """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured."""
+    """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured, a tokenizer
+    of a tenth of the texts.
+    """
     from iapo.tiny import build, command
+
+    texts = list(itertools.islice(build._corpus(), 3000))
+    patch.setattr(build, "_corpus", lambda: texts)
 
     for name, recipe in list(build.RECIPES.items()):
         stages = {
@@ -63,16 +69,6 @@ def _two_variants(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ablate, "read_ablation", read)
 
 
-def _one_step(patch: pytest.MonkeyPatch) -> None:
-    """One step of eight rollouts, in the copy that lies here."""
-    script = Path("examples/iapo_from_scratch.py")
-    text, count = re.subn(
-        r"(?m)^STEPS, PROMPTS, GROUP = [\d, ]+", "STEPS, PROMPTS, GROUP = 1, 2, 4 ", script.read_text()
-    )
-    assert count == 1
-    script.write_text(text)
-
-
 @dataclass(frozen=True)
 class Rule:
     """How a documented command or example is shrunk, or what stands in for what it needs.
@@ -82,6 +78,7 @@ class Rule:
         why: The reason.
         more: What is put behind them; they stand in the place of those that are there.
         changes: What is put in the place of parts of them; `SERVER` is a listening server's address.
+        script: What is put in the place of parts of the script that they run, in the copy that lies here.
         patch: Changes a part of the package.
         runs: Whether it reads run folders; those that no command has made are laid out (`doc_data.RUNS`).
     """
@@ -90,6 +87,7 @@ class Rule:
     why: str
     more: str = ""
     changes: tuple[tuple[str, str], ...] = ()
+    script: tuple[tuple[str, str], ...] = ()
     patch: Callable[[pytest.MonkeyPatch], None] | None = None
     runs: bool = False
 
@@ -134,19 +132,45 @@ RULES = (
     Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
     Rule(r"^python benchmarks/cli.py", "a minute", "--repeats 1"),
     Rule(r"^python benchmarks/data.py", "minutes", "--rows 100 --size 112"),
-    Rule(r"^python benchmarks/step.py", "minutes", "--steps 1 --repeats 1"),
-    Rule(r"^python benchmarks/update.py", "a minute", "--repeats 1"),
+    Rule(
+        r"^python benchmarks/step.py",
+        "minutes",
+        "--steps 1 --repeats 1",
+        script=(("train_batch_size=64", "train_batch_size=8"), (r"\(family, 64,", "(family, 4,"), ('"128"', '"8"')),
+    ),
+    Rule(
+        r"^python benchmarks/update.py",
+        "a minute",
+        "--repeats 1",
+        script=(("IMAGE = 8, 250, 2048,", "IMAGE = 2, 25, 256,"), (r"\[1, 20, 50\]", "[1, 10, 10]")),
+    ),
     Rule(
         r"^python benchmarks/memory.py",
         "minutes; the folder is the reader's own",
         changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
+        script=(
+            (r'"hidden_size": 512, "intermediate_size": 2048', '"hidden_size": 128, "intermediate_size": 256'),
+            (r"heads = 512 //", "heads = 128 //"),
+            ("out_hidden_size = 512", "out_hidden_size = 128"),
+            (r"\(\(4, 0, 224\)", "((2, 0, 112)"),
+            ("TOKENS = 120", "TOKENS = 60"),
+        ),
     ),
     Rule(
         r"^python benchmarks/attribution.py",
         "minutes",
-        "--layers 3 --prompt-tokens 600 --group 4 --repeats 1 --methods fast",
+        "--layers 3 --prompt-tokens 150 --group 4 --repeats 1 --methods fast",
+        script=(
+            (r"GRIDS = \{", "GRIDS = {150: (8, 8), "),
+            (r"\(\(3,\), \(600,\)", "((3,), (150,)"),
+            (r"CALL_TOKENS = \(60, 137\)", "CALL_TOKENS = (6, 13)"),
+        ),
     ),
-    Rule(r"^python examples/iapo_from_scratch.py", "half a minute", patch=_one_step),
+    Rule(
+        r"^python examples/iapo_from_scratch.py",
+        "half a minute",
+        script=((r"(?m)^STEPS, PROMPTS, GROUP = [\d, ]+", "STEPS, PROMPTS, GROUP = 1, 2, 4 "),),
+    ),
     Rule(r"report_to=", "96 steps", changes=((r"256, seed", "8, seed"), ("logging_steps=1", "max_steps=1"))),
     Rule(
         r'IAPOConfig\("runs/python"',
@@ -180,6 +204,15 @@ def shrunk(text: str, server: str) -> str:
         # A setting is given once: the smaller value stands in the place of the document's.
         text = re.sub(rf" --{re.sub('[-_]', '[-_]', name)}[ =](?!-)\S+", "", text)
     return (f"{text} {rule.more}" if rule.more else text).replace("SERVER", server)
+
+
+def shrink_script(path: Path, changes: tuple[tuple[str, str], ...]) -> None:
+    """Changes a script where it lies, unless it is changed already; each part has to stand in it once."""
+    original = (ROOT / path).read_text()
+    for old, new in changes:
+        original, count = re.subn(old, new, original)
+        assert count == 1, (path, old)
+    path.write_text(original)
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +250,8 @@ def test_documents_run(
             if not command.startswith("make "):
                 with monkeypatch.context() as patch, without_processes(patch):
                     rule, small = rule_of(command), shrunk(command, server)
+                    if rule and rule.script:
+                        shrink_script(Path(small.split()[1]), rule.script)
                     if rule and rule.patch:
                         rule.patch(patch)
                     if rule and rule.runs:

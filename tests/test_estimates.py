@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from iapo.estimates import Estimate, mean, proportion
+from iapo.estimates import Estimate, Tally, mean, over_seeds_and_samples, proportion
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
@@ -56,3 +56,50 @@ def test_bootstrap():
 def test_bootstrap_of_few_stays_within_them():
     found = mean([0.0, 1.0])
     assert found == Estimate(0.5, 0.0, 1.0, 2)
+
+
+def simulated(seed: int, noise: float = 0.5) -> tuple[list[list[Tally]], list[list[Tally]]]:
+    """Five paired trainings on 200 samples; seeds, samples and both together move the outcomes, by 0.1 on average."""
+    rng = np.random.default_rng(seed)
+    samples, runs = rng.normal(0, 0.4, 200), []
+    for shift in rng.normal(0.1, 0.05, 5):
+        change = shift + rng.normal(0, 0.3, 200) + samples
+        base = rng.normal(0, noise, 200)
+        runs.append((base + change, base))
+    ones = np.ones(200)
+    return [[Tally(one, ones)] for one, _ in runs], [[Tally(other, ones)] for _, other in runs]
+
+
+def test_an_interval_over_seeds_and_samples_covers_both():
+    covered, seeds_alone = 0, 0
+    for seed in range(300):
+        runs, bases = simulated(seed)
+        one = over_seeds_and_samples(runs, bases, least=-1, most=1)
+        assert one is not None
+        assert one.low is not None
+        assert one.high is not None
+        covered += one.low <= 0.1 <= one.high
+        values = np.array([run[0].share - base[0].share for run, base in zip(runs, bases, strict=True)])
+        seeds_alone += abs(values.mean() - 0.1) <= 2.776 * values.std(ddof=1) / 5**0.5
+    assert covered / 300 >= 0.93
+    # An interval over the seeds alone takes the samples for all that there are.
+    assert seeds_alone < covered
+
+
+def test_samples_that_do_not_count_are_left_out():
+    counted = np.array([1.0, 1, 0, 0])
+    runs = [[Tally(np.array([1.0, 0, 0, 0]), counted), Tally(np.zeros(3), np.zeros(3))]]
+    one = over_seeds_and_samples(runs, least=0, most=1)
+    assert one is not None
+    assert (one.value, one.count) == (0.5, 1)
+    # Influences (1, -1, 0, 0), variance 2/3, over four samples: t at three degrees of freedom is beyond the bounds.
+    assert (one.low, one.high) == (0, 1)
+    assert over_seeds_and_samples([runs[0][1:]], least=0, most=1) is None
+
+
+def test_none_of_many_is_not_certainly_none():
+    run = [Tally(np.zeros(50), np.ones(50))]
+    one = over_seeds_and_samples([run, run], least=0, most=1)
+    assert one is not None
+    assert (one.value, one.low) == (0, 0)
+    assert one.high == proportion([False] * 50).high

@@ -36,6 +36,7 @@ def compare(
         float | None, typer.Option(callback=at_least(0), help="Temperature of the evaluation; 0 is greedy.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(callback=at_least(1), help="Rollouts of each test sample.")] = None,
+    greedy: Annotated[bool | None, typer.Option(help="Whether policies are also measured greedily.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER, a finished iapo evaluate, as a row.")] = None,
     together: Annotated[int, typer.Option(callback=between(1, 2), help="Runs at a time, 1 or 2.")] = 2,
     json: Json = None,
@@ -59,7 +60,7 @@ def compare(
         "reference": reference,
         "sets": sets,
     }
-    given |= {"samples": samples, "temperature": temperature, "repeats": repeats}
+    given |= {"samples": samples, "temperature": temperature, "repeats": repeats, "greedy": greedy}
     comparison, rows = describe(preset, given, typed(context.args, options=options_of(context)), row or [])
     check_free(out)
     write_json(json, compare(comparison, out, together=together, more_rows=rows))

@@ -61,6 +61,15 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
     return estimates | ({CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {})
 
 
+def verdicts(repeats: Sequence[Sequence[Trace]]) -> dict[str, list[list[bool | None]]]:
+    """Returns each of the `MEASURES` but accuracy, which the outcomes tell, for each repeat and each trace."""
+    return {
+        name: [[verdict(trace) for trace in one] for one in repeats]
+        for name, verdict in MEASURES.items()
+        if name != "accuracy"
+    }
+
+
 def _counts(verdict: Verdict, runs: Sequence[Sequence[Trace]]) -> tuple[Counts, Counts]:
     """Counts the successes, and the traces that are counted at all; both of shape (runs, samples)."""
     verdicts = [[verdict(trace) for trace in one] for one in runs]

@@ -17,7 +17,7 @@ from iapo.endpoints.chat import ChatEndpoint
 from iapo.errors import InputError
 from iapo.estimates import average
 from iapo.evaluation.local import check_fit
-from iapo.evaluation.measures import summarize_repeats
+from iapo.evaluation.measures import summarize_repeats, verdicts
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
@@ -234,6 +234,7 @@ def _evaluation(
         repeats = [traces[start + index * len(some) :][: len(some)] for index in range(plan.repeats)]
         start += plan.repeats * len(some)
         outcomes = [[trace.scores["outcome"].value for trace in part] for part in repeats]
-        sets[name] = SetMeasures(len(some), hashes[name], summarize_repeats(repeats), outcomes, rows)
+        measured = summarize_repeats(repeats)
+        sets[name] = SetMeasures(len(some), hashes[name], measured, outcomes, rows, verdicts(repeats))
     settings = hide_credentials(dataclasses.asdict(plan))
     return SetsEvaluation(plan.model, settings, sets, average([one.outcomes for one in sets.values()]))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from iapo.display.terminal import say
 from iapo.experiments.ablations import Ablation, check_variants, read_ablation
+from iapo.experiments.calls_table import calls_text
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import table_one, text_table, write_table
 from iapo.experiments.trials import START, TEACHER, check_free, losses, read_lists, run_trials
@@ -38,6 +39,7 @@ def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *,
     console = Console()
     found = run_ablation(ablation, out, together=together)
     console.print(text_table(found))
+    console.print(calls_text(found))
     for line in losses(out):
         say(line)
     console.print(f"Table: {out}/ablation.txt, .csv, .tex, .json", soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from iapo.display.terminal import say
 from iapo.errors import InputError
+from iapo.experiments.calls_table import calls_text
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import read_row, table_one, text_table, write_table
 from iapo.experiments.trials import (
@@ -132,6 +133,7 @@ def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapp
     console = Console()
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))
+    console.print(calls_text(found))
     for line in losses(out):
         say(line)
     if steps := seconds_per_step(comparison.trials, comparison, out):

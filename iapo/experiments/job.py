@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 import time
@@ -18,7 +19,7 @@ from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.run import run_evaluation
 from iapo.experiments.parent import end_with_parent
 from iapo.experiments.processes import count_lines
-from iapo.experiments.trials import JOB, TIMES
+from iapo.experiments.trials import GREEDY, JOB, MEASURED, TIMES
 from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings
 from iapo.storage import parse_record, read_lines, write_lines
@@ -34,7 +35,8 @@ def run_job(folder: Path) -> None:
 
     Args:
         folder: Holds `job.json` with `threads`, `plan` (an `EvaluationPlan` as a dict) and, to train, `config` and
-            `settings` of `iapo train`. The trained policy is in `policy/`, the evaluation in `evaluation/`.
+            `settings` of `iapo train`; with `greedy`, the policy is measured a second time, greedily. The trained
+            policy is in `policy/`, the evaluations are in `evaluation/` and `evaluation-greedy/`.
     """
     job = read_result(folder / JOB, "job")
     torch.set_num_threads(job["threads"])
@@ -52,7 +54,11 @@ def run_job(folder: Path) -> None:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)
     started = time.perf_counter()
-    run_evaluation(plan_from_json(job["plan"]), folder / "evaluation")
+    plan = plan_from_json(job["plan"])
+    run_evaluation(plan, folder / MEASURED)
+    if job.get("greedy"):
+        generation = dataclasses.replace(plan.generation, temperature=0.0)
+        run_evaluation(dataclasses.replace(plan, generation=generation, repeats=1), folder / GREEDY)
     times["evaluation"] = time.perf_counter() - started
     write_result(folder / TIMES, "times", times)
 

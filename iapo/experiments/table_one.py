@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from iapo.errors import InputError
-from iapo.estimates import average, mean_over_seeds
+from iapo.estimates import Tally, average, over_seeds_and_samples
+from iapo.experiments.calls_table import CallTallies, call_estimates, calls_csv, calls_text, read_calls
 from iapo.experiments.paper import on_paper_sets, paper_average
-from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, write_result
+from iapo.results import EVALUATION, SetMeasures, SetsEvaluation, read_evaluation, write_result
 from iapo.storage import write_text
 
 AVERAGE = "average"
@@ -38,12 +39,14 @@ class Row:
         runs: The outcomes of each run, by training seed; what is not trained here has the one seed None.
         data: SHA-256 of each test set.
         group: Title over its rows; empty in a table without groups.
+        calls: Calls of each run, by its seed: the tallies of the other table (`iapo.experiments.calls_table`).
     """
 
     name: str
     runs: Mapping[int | None, Outcomes]
     data: Mapping[str, str]
     group: str = ""
+    calls: Mapping[int | None, CallTallies] = field(default_factory=dict)
 
 
 def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,)) -> Row:
@@ -58,29 +61,36 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
         InputError: If an evaluation is missing, or not on the same test sets as the first.
     """
     runs: dict[int | None, Outcomes] = {}
+    calls: dict[int | None, CallTallies] = {}
     data: dict[str, str] = {}
     for folder, seed in zip(folders, seeds, strict=True):
-        path = folder / EVALUATION
-        if not path.exists():
-            raise InputError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
-        evaluation = read_evaluation(path)
-        if not isinstance(evaluation, SetsEvaluation):
-            raise InputError(f"{path} was not written by iapo evaluate; give one of its folders")
-        sets = evaluation.sets
+        sets = _read_sets(folder)
         hashes = {key: one.data for key, one in sets.items()}
         if data and hashes != data:
             raise InputError(f"{folder} was evaluated on other samples than the runs before it")
         data = hashes
         runs[seed] = {key: np.asarray(one.outcomes, dtype=np.float64).mean(0) for key, one in sets.items()}
-    return Row(name, runs, data)
+        greedy = folder.with_name(f"{folder.name}-greedy")
+        calls[seed] = read_calls(sets, _read_sets(greedy) if (greedy / EVALUATION).exists() else None)
+    return Row(name, runs, data, calls=calls)
+
+
+def _read_sets(folder: Path) -> Mapping[str, SetMeasures]:
+    path = folder / EVALUATION
+    if not path.exists():
+        raise InputError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
+    evaluation = read_evaluation(path)
+    if not isinstance(evaluation, SetsEvaluation):
+        raise InputError(f"{path} was not written by iapo evaluate; give one of its folders")
+    return evaluation.sets
 
 
 def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
     """Returns the table as data.
 
-    With two seeds or more an interval is Student's t over the seeds: it says where the mean of many such trainings on
-    these samples may lie. With one run, or where the seeds do not differ at all, it is a bootstrap over samples, and
-    says nothing about how trainings differ. `over` tells which.
+    With two seeds or more an interval is over seeds and samples (`iapo.estimates.over_seeds_and_samples`): it says
+    where the mean of many such trainings on many such samples may lie. With one run, or where the seeds do not differ
+    at all, it is a bootstrap over samples, and says nothing about how trainings differ. `over` tells which.
 
     Args:
         rows: The rows, in order.
@@ -90,8 +100,8 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
     Returns:
         `sets`, `reference`, and `rows`, each with `group`, `name`, `seeds` (how many; 0 where nothing is trained),
         `accuracy` and `difference` (None where there is no common seed, or the runs are the reference's own), both by
-        test set and `average`, and `paper` (the paper's average; None where it has no such row, or the test sets are
-        not its six).
+        test set and `average`, `paper` (the paper's average; None where it has no such row, or the test sets are
+        not its six), and `calls` and `calls_difference` (`iapo.experiments.calls_table`).
 
     Raises:
         InputError: If the rows are not on the same samples.
@@ -115,6 +125,10 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
                 "accuracy": _columns(list(row.runs.values())),
                 "difference": _columns(differences, shares=False) if differences else None,
                 "paper": paper_average(row.name) if paper else None,
+                "calls": call_estimates(list(row.calls.values())),
+                "calls_difference": call_estimates(*([one.calls[seed] for seed in common] for one in (row, base)))
+                if common and all(seed in one.calls for one in (row, base) for seed in common)
+                else None,
             }
         )
     return {"sets": list(rows[0].data), "reference": reference, "rows": written}
@@ -127,11 +141,13 @@ def _columns(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, dict
 
 def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
     """Returns the mean over runs of the unweighted mean over sets, with its interval."""
-    values = [float(np.mean([one.mean() for one in run.values()])) for run in runs]
-    # No share lies outside of 0 to 1, and no difference of two outside of -1 to 1.
-    over_seeds = mean_over_seeds(values, 0.0 if shares else -1.0, 1.0)
-    if over_seeds is not None:
-        return {**dataclasses.asdict(over_seeds), "over": "seeds"}
+    tallies = [[Tally(one, np.ones(len(one))) for one in run.values()] for run in runs]
+    values = [np.mean([one.share for one in run]) for run in tallies]
+    if len(runs) > 1 and np.ptp(values) > 0:
+        # A difference has tallies of its own: what it counts is already subtracted.
+        found = over_seeds_and_samples(tallies, least=0.0 if shares else -1.0, most=1.0)
+        assert found is not None
+        return {**dataclasses.asdict(found), "over": "seeds and samples"}
     over_samples = average([[run[key].tolist() for run in runs] for key in runs[0]], shares=shares)
     return {**dataclasses.asdict(over_samples), "over": "samples"}
 
@@ -219,12 +235,14 @@ def csv_table(found: Mapping[str, Any]) -> str:
 
 
 def write_table(found: Mapping[str, Any], folder: Path, name: str = "table1") -> None:
-    """Writes `NAME.txt`, `NAME.csv`, `NAME.tex` and `NAME.json`."""
+    """Writes `NAME.txt` (both tables), `NAME.csv`, `NAME-calls.csv`, `NAME.tex` and `NAME.json`."""
     console = Console(file=io.StringIO(), width=60 + 30 * (len(found["sets"]) + 2))
     console.print(text_table(found))
+    console.print(calls_text(found))
     assert isinstance(console.file, io.StringIO)
     write_text(folder / f"{name}.txt", console.file.getvalue())
     write_text(folder / f"{name}.csv", csv_table(found))
+    write_text(folder / f"{name}-calls.csv", calls_csv(found))
     write_text(folder / f"{name}.tex", latex_table(found))
     write_result(folder / f"{name}.json", "table", found)
 

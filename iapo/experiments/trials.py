@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 JOB, TIMES = "job.json", "times.json"
 """What a run's folder holds: its orders, and how long its last process took."""
 
+MEASURED, GREEDY = "evaluation", "evaluation-greedy"
+"""The folders with a policy's evaluations, as the comparison asks for and greedy."""
+
 TAKEN = ("output_dir", "seed", "resume_from_checkpoint", "threads")
 """Settings of a training that trials set themselves."""
 
@@ -60,6 +63,7 @@ class Budget:
         data_seed: Data seed of synthetic test images.
         temperature: Temperature of the evaluation; 0 is greedy.
         repeats: Rollouts of each test sample.
+        greedy: Whether policies are also measured greedily, beside an evaluation that samples.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -70,6 +74,7 @@ class Budget:
     data_seed: int = 0
     temperature: float = 1.0
     repeats: int = 1
+    greedy: bool = True
 
     def __post_init__(self) -> None:
         once("seeds", self.seeds)
@@ -151,6 +156,7 @@ def run_trials(
     arguments, settings = parse(budget.config, budget.settings)
     # Where training runs; the CPU needs no name.
     device = None if settings.device.type == "cpu" else str(settings.device)
+    greedy = budget.greedy and budget.temperature > 0
     plan = EvaluationPlan(
         model=arguments.model,
         sets=budget.sets,
@@ -173,11 +179,11 @@ def run_trials(
         loading=placed(arguments.loading, device),
     )
     _remember(trials, budget, plan, out)
-    jobs = [_job(START, out / START, plan, None, {}, 0)]
+    jobs = [_job(START, out / START, plan, None, {}, 0, greedy)]
     if settings.teacher is not None:
         loading = placed(settings_in(settings, "teacher"), device)
         teacher = dataclasses.replace(plan, model=settings.teacher, loading=loading)
-        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, {}, 0))
+        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, {}, 0, greedy))
     # Seed by seed, so that unfinished trials have whole seeds.
     for seed in budget.seeds:
         for trial in trials:
@@ -193,11 +199,12 @@ def run_trials(
                 prompt=arguments.prompt,
                 loading=loading,
             )
-            jobs.append(_job(f"{trial.name}, seed {seed}", folder, trained, budget.config, own, training.max_steps))
-    run([job for job in jobs if not _finished(job.log.parent)], min(together, os.cpu_count() or 1))
-    rows = {name: read_row(name, [out / name / "evaluation"]) for name in (START, TEACHER) if _finished(out / name)}
+            name, steps = f"{trial.name}, seed {seed}", training.max_steps
+            jobs.append(_job(name, folder, trained, budget.config, own, steps, greedy))
+    run([job for job in jobs if not _finished(job.log.parent, greedy)], min(together, os.cpu_count() or 1))
+    rows = {name: read_row(name, [out / name / MEASURED]) for name in (START, TEACHER) if _finished(out / name)}
     for trial in trials:
-        folders = [out / trial.name / f"seed-{seed}" / "evaluation" for seed in budget.seeds]
+        folders = [out / trial.name / f"seed-{seed}" / MEASURED for seed in budget.seeds]
         rows[trial.name] = read_row(trial.name, folders, budget.seeds)
     return rows
 
@@ -206,7 +213,7 @@ def losses(out: Path) -> list[str]:
     """Returns a line for each test set of the trials that is not measured as a whole."""
     from iapo.evaluation.sets import loss_lines
 
-    path = out / START / "evaluation" / EVALUATION
+    path = out / START / MEASURED / EVALUATION
     # All are measured on the same sets.
     found = read_evaluation(path) if path.exists() else None
     return list(loss_lines(found)) if isinstance(found, SetsEvaluation) else []
@@ -274,9 +281,15 @@ def _read_comparison(path: Path) -> dict[str, Any]:
 
 
 def _job(
-    name: str, folder: Path, plan: EvaluationPlan, config: str | None, settings: Mapping[str, Any], steps: int
+    name: str,
+    folder: Path,
+    plan: EvaluationPlan,
+    config: str | None,
+    settings: Mapping[str, Any],
+    steps: int,
+    greedy: bool,
 ) -> Job:
-    rollouts = len(plan.sets) * plan.source.count * plan.repeats
+    rollouts = len(plan.sets) * plan.source.count * (plan.repeats + greedy)
 
     def command(threads: int) -> list[str]:
         order = {
@@ -284,13 +297,15 @@ def _job(
             "config": config,
             "settings": {**settings, "threads": threads},
             "plan": dataclasses.asdict(plan),
+            "greedy": greedy,
         }
         folder.mkdir(parents=True, exist_ok=True)
         write_result(folder / JOB, "job", order)
         return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
 
     def done() -> int:
-        return count_lines(folder / "metrics.jsonl") + count_lines(folder / "evaluation" / "traces.jsonl")
+        logs = [folder / "metrics.jsonl", *(folder / name / "traces.jsonl" for name in (MEASURED, GREEDY))]
+        return sum(map(count_lines, logs))
 
     return Job(
         name,
@@ -302,5 +317,5 @@ def _job(
     )
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / "evaluation" / EVALUATION).exists()
+def _finished(folder: Path, greedy: bool = False) -> bool:
+    return all((folder / name / EVALUATION).exists() for name in ([MEASURED, GREEDY] if greedy else [MEASURED]))

@@ -11,7 +11,7 @@ from iapo.planning.given import Given
 from iapo.planning.plan import GIB, Models, Plan, make_plan
 from iapo.planning.shapes import Shape, shape_of
 from iapo.planning.workload import Workload, workload_of
-from iapo.rewards.presets import find_reward
+from iapo.rewards.presets import find_reward, verifier_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ class Shapes:
         Args:
             given: Settings.
         """
-        uses = find_reward(given.get("reward") or "iapo").uses
+        reward = given.get("reward") or "iapo"
+        uses = find_reward(reward).uses
         penalty = given.get("penalty_weight") if "divergences" in uses else 0
         measures = bool(penalty) or bool(given.get("always_measure"))
         compares = measures or "log_probs" in uses
         teacher = given.get("teacher") if given.get("teacher_table") is None else None
         other = given.get("eval_teacher") if given.get("eval_samples") else None
-        asks = "verify" in uses and given.get("verifier_url") is None
-        verifier = given.get("verifier") if asks else None
+        verifier = verifier_checkpoint(reward, given.get("verifier"), given.get("verifier_url"))
         revision = given.get("teacher_model_revision")
         return Models(
             self.find(given.get("model"), given.get("model_revision")),

@@ -10,6 +10,9 @@ from iapo.attribution.divergence import penalty_weight
 from iapo.records import Score, Trace
 from iapo.rollout.turns import Rollout
 
+Scope = Literal["rollout", "turn_1", "call"]
+"""Tokens that a component speaks of: all that the model wrote, the first turn, or the call in it."""
+
 RewardFunction = Callable[..., list[float]]
 """As TRL calls it: with the batch's columns by name, `trace` and `rollout` among them."""
 
@@ -23,12 +26,14 @@ class Column:
         function: Gives its values.
         weight: Its weight at optimiser step 0.
         decay: The weight at step k is `weight * exp(-decay k)`.
+        scope: Scope of its part in the advantage (`iapo.training.scope`).
     """
 
     name: str
     function: RewardFunction
     weight: float = 1.0
     decay: float = 0.0
+    scope: Scope = "rollout"
 
     def weight_at(self, step: int) -> float:
         """Returns the weight at an optimiser step."""
@@ -60,6 +65,7 @@ class Sources:
         penalty_weight: First weight of the divergence; 0 leaves its column out.
         penalty_decay: Decay of the teacher's components per optimiser step.
         distill_weight: First weight of the log-probability.
+        penalty_scope: Scope of the teacher's components.
     """
 
     outcome: Callable[[Sequence[Trace]], list[Score]]
@@ -69,6 +75,7 @@ class Sources:
     penalty_weight: float = 0.0
     penalty_decay: float = 0.0
     distill_weight: float = 0.1
+    penalty_scope: Scope = "rollout"
 
 
 Source = Literal["divergences", "log_probs", "verify"]

@@ -23,4 +23,5 @@ def preset(sources: Sources) -> Preset:
     def teacher_log_prob(rollout: Sequence[Rollout], **columns: Any) -> list[float]:
         return sources.log_probs(rollout)
 
-    return Preset((Column("teacher_log_prob", teacher_log_prob, sources.distill_weight, sources.penalty_decay),))
+    weight = sources.distill_weight
+    return Preset((Column("teacher_log_prob", teacher_log_prob, weight, sources.penalty_decay, sources.penalty_scope),))

@@ -23,4 +23,5 @@ def preset(sources: Sources) -> Preset:
     def alignment(rollout: Sequence[Rollout], **columns: Any) -> list[float]:
         return [-divergence for divergence in sources.divergences(rollout)]
 
-    return Preset((Column("alignment", alignment, sources.penalty_weight, sources.penalty_decay),))
+    weight = sources.penalty_weight
+    return Preset((Column("alignment", alignment, weight, sources.penalty_decay, sources.penalty_scope),))

@@ -16,10 +16,11 @@ from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.plugins import is_reference, look_up
 from iapo.records import Grid, Score, Trace
-from iapo.rewards import deepeyes, distill, grpo, iapo, otc, toolrl, torl, trm
+from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
-from iapo.rewards.columns import Preset, Reward, Sources
+from iapo.rewards.columns import Preset, Reward, Scope, Sources
 from iapo.rewards.own import own_reward
+from iapo.rewards.rule_verifier import RULES, verify_by_rules
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.rollout.policy import load_policy
@@ -34,6 +35,8 @@ PRESETS: Mapping[str, Reward] = {
     "deepeyes": deepeyes.preset,
     "toolrl": toolrl.preset,
     "otc": otc.preset,
+    "mt-grpo": mt_grpo.preset,
+    "openthinkimg": openthinkimg.preset,
     "distill": distill.preset,
 }
 """By name; `find_reward` also takes sums of them, and the user's own."""
@@ -47,6 +50,7 @@ class RewardArguments(Protocol):
     penalty_weight: float
     penalty_decay: float
     distill_weight: float
+    penalty_scope: Scope
     verifier: str | None
     verifier_url: str | None
     judge_model: str | None
@@ -120,14 +124,17 @@ def make_preset(
     )
 
 
-def check_reward(args: RewardArguments) -> None:
+def check_reward(args: RewardArguments) -> Preset:
     """Refuses a reward that cannot be; loads nothing and asks no endpoint.
+
+    Returns:
+        The preset, whose components have no values: names, weights and scopes.
 
     Raises:
         InputError: If there is no such preset or component, a weight is no number, or a needed verifier is not set.
     """
     check_verifier(args)
-    _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
+    return _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
 
 
 def _weighted_preset(
@@ -147,6 +154,7 @@ def _weighted_preset(
             penalty_weight=args.penalty_weight,
             penalty_decay=args.penalty_decay,
             distill_weight=args.distill_weight,
+            penalty_scope=args.penalty_scope,
         )
     )
     names = ["outcome", *(column.name for column in preset.columns)]
@@ -219,15 +227,20 @@ def check_verifier(args: RewardArguments) -> None:
     """
     if args.verifier is None and "verify" in find_reward(args.reward).uses:
         raise InputError(
-            f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, or to an endpoint's and "
-            "`verifier_url`"
+            f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, to an endpoint's and "
+            f"`verifier_url`, or to {RULES}"
         )
 
 
 def local_verifier(args: RewardArguments) -> str | None:
-    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, or an endpoint."""
-    asks = "verify" in find_reward(args.reward).uses and args.verifier_url is None
-    return args.verifier if asks else None
+    """Returns the checkpoint of the verifier that the reward loads; None where it asks none, an endpoint or rules."""
+    return verifier_checkpoint(args.reward, args.verifier, args.verifier_url)
+
+
+def verifier_checkpoint(reward: str, verifier: str | None, url: str | None) -> str | None:
+    """Returns the checkpoint that a reward loads as its verifier, as `local_verifier`, from the settings alone."""
+    asks = "verify" in find_reward(reward).uses and url is None and verifier != RULES
+    return verifier if asks else None
 
 
 def _make_verifier(
@@ -237,6 +250,8 @@ def _make_verifier(
     if args.verifier_url is not None:
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
         return lambda traces: call_scores(traces, remote)
+    if args.verifier == RULES:
+        return lambda traces: call_scores(traces, verify_by_rules)
     settings = placed(settings_in(args, "verifier"), None if device is None else str(device))
     local = LocalVerifier(load_policy(args.verifier, settings), tools)
     return lambda traces: call_scores(traces, local)

@@ -24,9 +24,15 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
         InputError: As `iapo.rewards.presets.check_reward`, if vLLM is missing, or if a teacher is asked about and there
             is none.
     """
-    check_reward(args)
+    preset = check_reward(args)
     if args.use_vllm:
         check_vllm()
+    scoped = next((column for column in preset.columns if column.scope != "rollout"), None)
+    if scoped is not None and args.multi_objective_aggregation != "sum_then_normalize":
+        raise InputError(
+            f"the component {scoped.name!r} counts for some tokens alone ({scoped.scope}), which needs "
+            f"multi_objective_aggregation sum_then_normalize, not {args.multi_objective_aggregation}"
+        )
     asks_teacher = args.measures or args.distills
     if asks_teacher and not has_teacher and args.teacher is None and args.teacher_table is None:
         raise InputError(

@@ -31,7 +31,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
         verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
-            name of an endpoint's model.
+            name of an endpoint's model, or `rules` (`iapo.rewards.rule_verifier`), which needs no model.
         verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
         judge_model: Model that is asked about answers that the rules call wrong; None asks nobody. docs/grading.md.
         judge_url: Base URL of the judge's OpenAI-compatible endpoint; None is OpenAI's.
@@ -48,6 +48,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
+        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of the
+            first turn's (`turn_1`), or of the call's (`call`).
         attribution_target: Explain the program's tokens (`call`) or the whole first turn (`turn`).
         attribution_normalization: Rule by which block scores become a distribution.
         attribution_eps: Weight of the uniform distribution in it.
@@ -78,7 +80,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Weights of reward components by name."}
     )
     distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
-    verifier: str | None = field(default=None, metadata={"help": "Model that scores calls for the reward trm."})
+    verifier: str | None = field(
+        default=None, metadata={"help": "Model that scores calls for the reward trm, or rules."}
+    )
     verifier_url: str | None = field(default=None, metadata={"help": "Endpoint of the verifier; None: a local model."})
     judge_model: str | None = field(default=None, metadata={"help": "Asked about answers that rules call wrong."})
     judge_url: str | None = field(default=None, metadata={"help": "Endpoint of the judge; None: OpenAI's."})
@@ -99,6 +103,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
+    penalty_scope: Literal["rollout", "turn_1", "call"] = field(
+        default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
+    )
     attribution_target: Literal["call", "turn"] = field(default="call", metadata={"help": "What is explained."})
     attribution_normalization: Literal["magnitude", "softmax"] = field(
         default="magnitude", metadata={"help": "How block scores become a distribution."}

@@ -39,6 +39,7 @@ from iapo.training.loaded import find_reference, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
+from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
 from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
@@ -184,6 +185,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
+        if scopes := scopes_of(self.reward_func_names, self._columns):
+            assert self._batch.rewards is not None
+            weights = self.reward_weights.to(self.accelerator.device)
+            parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
+            rank = self.accelerator.process_index
+            output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
@@ -348,6 +355,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    @property
+    def _group(self) -> int:
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
@@ -361,8 +372,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         if batch.measured:
             divergences = torch.tensor([one.divergence for one in batch.measured])[:, None]
             told = self.accelerator.gather(torch.cat([divergences, flags], 1).to(device))
-            group = self.num_generations if self._mode == "train" else self.num_generations_eval
-            for name, value in divergence_metrics(told, group).items():
+            for name, value in divergence_metrics(told, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
             self._hand_on(batch, self.state.global_step + 1)

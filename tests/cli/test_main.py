@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
-from processes import iapo, iapo_here
+from documented import without_processes
+from processes import iapo_here
 from processes import run as run_process
 
+from iapo.data.synthetic import TRAINED_FAMILIES
 from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
+
+SMALLER = {"case_study_samples": 8, "per_device_train_batch_size": 32, "train_samples": 64}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +50,17 @@ def test_help_needs_no_torch(verb: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    out = tmp_path_factory.mktemp("demo")
-    done = iapo("demo", "--steps", "2", "--samples", "64", "--out", str(out))
+    from iapo.experiments import demo as module
+
+    out, make_job = tmp_path_factory.mktemp("demo"), module._job
+    with pytest.MonkeyPatch.context() as patch:
+        # Settings that the demo itself does not offer.
+        patch.setattr(
+            module, "_job", lambda name, folder, steps, changes: make_job(name, folder, steps, {**changes, **SMALLER})
+        )
+        # The first training has a process of its own, as both have; what they do is the same in this one.
+        with without_processes(patch, but=1):
+            done = iapo_here("demo", "--steps", "2", "--samples", "32", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
@@ -95,7 +109,7 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation.samples == 64
+    assert evaluation.samples == 32
     assert evaluation.before["accuracy"].count == evaluation.samples
 
 
@@ -158,14 +172,27 @@ def test_data_verbs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(45)
-def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
+def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
     from iapo.rollout.policy import load_policy
+    from iapo.tiny import build as building
 
-    name, out = "tiny-qwen3-vl-teacher", str(tmp_path)
+    name, out, asked = "tiny-qwen3-vl-teacher", str(tmp_path), []
+    measure = building.measure
+
+    def measure_few(*words: Any, **more: Any) -> dict[str, Any]:
+        """Keeps how many pictures a family are asked for, and measures four."""
+        bound = inspect.signature(measure).bind(*words, **more)
+        bound.apply_defaults()
+        asked.append(bound.arguments["count"])
+        return measure(*words, **{**more, "count": 4})
+
+    monkeypatch.setattr(building, "measure", measure_few)
 
     def build(stage: str) -> subprocess.CompletedProcess[str]:
-        return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.01", "--out", out)
+        # What the reinforcement learning does is the same in its own process; a demo's trainings have one.
+        with without_processes(monkeypatch):
+            return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.004", "--out", out)
 
     early = build("protocol")
     assert early.returncode == 2
@@ -176,7 +203,8 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / name / "manifest.json").read_text())
     assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
     assert [row["step"] for row in manifest["stages"]["teacher"]["history"]] == [1]
-    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 500
+    assert asked == [100]
+    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 4 * len(TRAINED_FAMILIES)
     policy = load_policy(str(tmp_path / name))
     assert policy.model.num_parameters() == manifest["parameters"]
     assert policy.model.config.model_type == "qwen3_vl"

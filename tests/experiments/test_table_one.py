@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from iapo.data.benchmarks import BENCHMARKS
 from iapo.estimates import mean, proportion
@@ -34,22 +35,29 @@ def found_rows(*rows: Row) -> dict[str, Any]:
     return {row["name"]: row for row in table_one(rows, "grpo")["rows"]}
 
 
-def student(values: list[float]) -> tuple[float, float, float]:
-    """Two values: the t quantile at one degree of freedom is 12.706."""
-    centre = sum(values) / 2
-    half = 12.7062047 * abs(values[0] - values[1]) / math.sqrt(2) / math.sqrt(2)
-    return centre, centre - half, centre + half
+def two_way(runs: list[list[float]]) -> tuple[float, float]:
+    """The interval over two seeds and their samples by hand: t at Satterthwaite's degrees of freedom."""
+    centres = [sum(one) / len(one) for one in runs]
+    seeds = (centres[0] - centres[1]) ** 2 / 2 / 2
+    samples = float(np.var(np.mean(runs, 0), ddof=1)) / len(runs[0])
+    freedom = (seeds + samples) ** 2 / (seeds**2 / 1 + samples**2 / (len(runs[0]) - 1))
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(seeds + samples)
+    return sum(centres) / 2 - half, sum(centres) / 2 + half
 
 
 def test_means_over_seeds():
     rows = found_rows(START, GRPO, IAPO)
     assert [rows[name]["seeds"] for name in ("start", "grpo", "iapo")] == [0, 2, 2]
     vbar = rows["grpo"]["accuracy"]["vbar"]
-    value, low, high = student([0.25, 0.5])
-    assert (vbar["value"], vbar["over"], vbar["count"]) == (value, "seeds", 2)
-    # The half-width is more than 1 here; a share has bounds.
+    value = 0.375
+    low, high = two_way([[1, 0, 0, 0], [1, 1, 0, 0]])
+    assert (vbar["value"], vbar["over"], vbar["count"]) == (value, "seeds and samples", 2)
+    # A share has bounds.
     assert low < 0 < 1 < high
     assert (vbar["low"], vbar["high"]) == (0, 1)
+    vbar = rows["iapo"]["difference"]["vbar"]
+    low, high = two_way([[0, 1, 0, 0], [0, 0, 1, 1]])
+    assert (vbar["value"], vbar["low"], vbar["high"]) == (0.375, pytest.approx(low), pytest.approx(high))
     # Sets count alike, whatever their sizes.
     assert rows["iapo"]["accuracy"]["average"]["value"] == pytest.approx((0.75 + 0.75) / 2)
 
@@ -127,7 +135,7 @@ def test_all_forms_say_the_same(tmp_path: Path):
     assert len(lines) == 3 * 3
     one = next(line for line in lines if (line["row"], line["set"]) == ("iapo", "average"))
     assert (float(one["accuracy_value"]), float(one["difference_value"])) == (0.75, 0.1875)
-    assert (one["seeds"], one["difference_over"]) == ("2", "seeds")
+    assert (one["seeds"], one["difference_over"]) == ("2", "seeds and samples")
     latex = (tmp_path / "table1.tex").read_text()
     assert latex.count(r"\\") == 4
     assert r"h\_bar" in latex
@@ -166,3 +174,39 @@ def test_other_test_sets_have_no_numbers_of_the_paper(sets: list[str]):
     found = table_one([on(sets, "grpo")], "grpo")
     assert found["rows"][0]["paper"] is None
     assert "paper" not in latex_table(found) + csv_table(found)
+
+
+def with_verdicts(folder: Path, misuse: list[list[bool | None]], greedy: list[list[bool | None]] | None) -> Path:
+    for name, values in (("evaluation", misuse), ("evaluation-greedy", greedy)):
+        if values is not None:
+            outcomes = [[float(not value) for value in one] for one in values]
+            one = {"data": "a", "outcomes": outcomes, "verdicts": {"misuse": values}}
+            (folder / name).mkdir(parents=True)
+            (folder / name / "evaluation.json").write_text(json.dumps({"sets": {"vbar": one}}))
+    return folder / "evaluation"
+
+
+def test_what_the_policies_call(tmp_path: Path):
+    first = [with_verdicts(tmp_path / f"g{seed}", [[True, False, True, None]], [[True] * 4]) for seed in (0, 1)]
+    second = [with_verdicts(tmp_path / f"i{seed}", [[True, False, False, None]], None) for seed in (0, 1)]
+    rows = [read_row("grpo", first, (0, 1)), read_row("iapo", second, (0, 1))]
+    found = table_one(rows, "grpo")
+    grpo, iapo = found["rows"]
+    assert set(grpo["calls"]) == {"accuracy", "misuse", "accuracy_greedy", "misuse_greedy"}
+    assert grpo["calls"]["misuse"]["value"] == pytest.approx(2 / 3)
+    assert grpo["calls"]["misuse_greedy"]["value"] == 1
+    # One of the two was not measured greedily: it has no such number, and no difference of it.
+    assert set(iapo["calls"]) == {"accuracy", "misuse"} == set(iapo["calls_difference"])
+    assert iapo["calls_difference"]["misuse"]["value"] == pytest.approx(-1 / 3)
+    assert grpo["calls_difference"] is None
+    write_table(found, tmp_path)
+    assert "66.7" in (tmp_path / "table1.txt").read_text()
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table1-calls.csv").read_text())))
+    one = next(line for line in lines if (line["row"], line["measure"]) == ("iapo", "misuse"))
+    assert float(one["difference_value"]) == pytest.approx(-1 / 3)
+
+
+def test_evaluations_of_earlier_versions_have_no_calls(tmp_path: Path):
+    evaluation(tmp_path, [[1, 0]])
+    (row,) = table_one([read_row("grpo", [tmp_path])], "grpo")["rows"]
+    assert set(row["calls"]) == {"accuracy"}

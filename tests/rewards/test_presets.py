@@ -72,6 +72,8 @@ REWARDS = {
     "iapo": [0.95, -0.025, 0, 0.85, 0.95, -0.05, 0.95, -0.1, 0.8, -0.2, 0.8, -0.2],
     "deepeyes": [2.0, 0, -0.2, 2.0, 2.0, 0, 0.8, 0, 0.6, -0.2, 0.8, 0],
     "toolrl": [7, 4, 3, 4, 7, 1, 4, 1, 3, 0, 3, 0],
+    "mt-grpo": [2, 1, 1, 2, 2, 1, 1, 0, 1, 0, 1, 0],
+    "openthinkimg": [2, 1, 0.5, 2, 2, 1, 2, 1, 1.5, 0, 2, 1],
     "otc": [HALF, 0, 0, HALF, HALF, 0, HALF, 0, HALF, 0, 1, 0],
     "distill": [0.9, -0.05, -0.2, 0.4, 0.9, -0.1, 0.2, -0.8, -0.2, -1.2, -0.2, -1.2],
     "iapo+distill": [0.85, -0.075, -0.2, 0.25, 0.85, -0.15, 0.15, -0.9, -0.4, -1.4, -0.4, -1.4],
@@ -84,6 +86,8 @@ COLUMNS = {
     "deepeyes": ["format", "tool_bonus"],
     "toolrl": ["format", "tool_match"],
     "otc": ["call_discount"],
+    "mt-grpo": ["turn_execution"],
+    "openthinkimg": ["format"],
     "distill": ["teacher_log_prob"],
     "iapo+distill": ["alignment", "teacher_log_prob"],
 }
@@ -96,6 +100,7 @@ def arguments(reward: str, **more: Any) -> Any:
         "penalty_weight": 0.1,
         "penalty_decay": 0.01,
         "distill_weight": 0.2,
+        "penalty_scope": "rollout",
         "verifier": "v",
         "verifier_url": None,
         "judge_model": None,
@@ -147,7 +152,7 @@ def test_the_teachers_components_decay(reward: str, weights: list[float]) -> Non
 
 
 @pytest.mark.usefixtures("verified")
-@pytest.mark.parametrize("reward", ["torl", "trm", "deepeyes", "toolrl", "otc"])
+@pytest.mark.parametrize("reward", ["torl", "trm", "deepeyes", "toolrl", "otc", "mt-grpo", "openthinkimg"])
 def test_other_components_do_not(reward: str) -> None:
     preset, outcome = preset_of(reward)
     traces = list(TRACES.values())

@@ -30,6 +30,8 @@ REWARDS = {
     "deepeyes": [2, 2, 0, 0],
     "toolrl": [7, 4, 1, 0],
     "otc": [1, 1, 0, 0],
+    "mt-grpo": [2, 2, 0, 0],
+    "openthinkimg": [2, 2, 1, 1],
 }
 
 

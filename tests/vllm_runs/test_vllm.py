@@ -29,6 +29,7 @@ LIMIT = 1200.0
 """Seconds; a minute on an idle machine with two cores."""
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(ROOT)}
+SERVER = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 EXACT, APART = 5e-5, 0.05
 """Differences of log-probabilities: at most 1.3e-5 was seen where both sides compute the same, from 0.25 where not."""
 
@@ -86,11 +87,10 @@ def test_two_steps_of_the_demo_and_what_they_save(tmp_path: Path) -> None:
     """The trained policy, exported, is evaluated with vLLM as it is without."""
     words = ["train", "--config", "demo-iapo", "--output_dir", tmp_path / "run", "--max_steps", 2, "--eval_samples", 8]
     python("-m", "iapo", *words, "--use_cpu", "true", "--use_vllm", "true", "--vllm_mode", "colocate")
-    steps = [
-        row for row in read_records(tmp_path / "run/metrics.jsonl") if "sampling/sampling_logp_difference/max" in row
-    ]
-    assert len(steps) == 2
-    assert max(row["sampling/sampling_logp_difference/max"] for row in steps) < EXACT
+    name = "sampling/sampling_logp_difference/max"
+    differences = [row[name] for row in read_records(tmp_path / "run/metrics.jsonl") if name in row]
+    assert len(differences) == 2
+    assert max(differences) < EXACT
     export(str(tmp_path / "run"), tmp_path / "exported")
     assert_same(tmp_path, tmp_path / "exported", 20)
 
@@ -104,7 +104,7 @@ def test_greedy_texts_of_qwen3_are_equal(tmp_path: Path) -> None:
 
 
 def test_other_limits_of_images_are_kept(tmp_path: Path) -> None:
-    """vLLM's processor would take the checkpoint's own."""
+    """Its own processor would take the checkpoint's own."""
     assert_same(tmp_path, "tiny-student", 20, "--max-pixels", 8000)
 
 
@@ -130,9 +130,7 @@ def test_an_endpoint_gives_the_same_texts(tmp_path: Path) -> None:
     command += ["--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1", "--served-model-name", "student"]
     with (
         open(tmp_path / "log", "w") as log,
-        started(
-            command, stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "1"}
-        ) as server,
+        started(command, stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT, **SERVER}) as server,
     ):
         wait_for(lambda: answers(port) or server.poll() is not None, LIMIT)
         assert server.poll() is None, (tmp_path / "log").read_text()[-3000:]

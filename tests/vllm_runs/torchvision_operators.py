@@ -1,7 +1,7 @@
 """Declares the two operators that `import torchvision` looks up, where its own build does not fit torch's.
 
-Its wheel is compiled against torch for GPUs. On torch for the CPU its operators do not load, and only its Python side is
-used. A `.pth` file imports this at the start of each process.
+Its wheel is compiled against torch for GPUs. On torch for the CPU its operators do not load, and only its Python side
+is used. A `.pth` file imports this at the start of each process.
 """
 
 from __future__ import annotations

@@ -1,0 +1,25 @@
+"""`mt-grpo`: the outcome, and for the first turn alone whether its program executes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from iapo.records import Trace
+from iapo.rewards.columns import Column, Preset, Sources, reward
+
+
+@reward()
+def preset(sources: Sources) -> Preset:
+    """Makes the reward `R = outcome + [the program executes]`, the second in the advantage of the first turn alone:
+    MT-GRPO (arXiv 2505.11821), turn-level credit assignment.
+
+    The paper adds to the outcome's advantage, in the turn of the call, the advantage of a verifiable turn reward; each
+    is divided by its own deviation. Here both are divided by that of their sum, as all components are.
+    """
+    return Preset((Column("turn_execution", turn_execution, 1.0, scope="turn_1"),))
+
+
+def turn_execution(trace: Sequence[Trace], **columns: Any) -> list[float]:
+    """Returns 1 where a program was executed, else 0."""
+    return [float(one.result.executed) for one in trace]
