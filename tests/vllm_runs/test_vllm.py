@@ -157,8 +157,12 @@ def evaluate(out: Path, model: object, count: int, *more: object) -> None:
     python("-m", "iapo", "evaluate", *words, "--max-turn-tokens", 24, "--batch-size", 100, "--out", out, *more)
 
 
-def traces(folder: Path) -> str:
-    return (folder / "traces.jsonl").read_text()
+def traces(folder: Path) -> list[dict[str, Any]]:
+    """The records but for the mark of the evaluation that they belong to."""
+    return [
+        {key: value for key, value in row.items() if key != "evaluation"}
+        for row in read_records(folder / "traces.jsonl")
+    ]
 
 
 def texts(folder: Path) -> list[tuple[str, str]]:
