@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from iapo.data.boxes.bars import find_bars
+from iapo.data.boxes.bars import DoubtError, find_bars
 from iapo.data.boxes.pixels import to_pixels
 from iapo.data.boxes.tables import find_table
 from iapo.errors import InputError
@@ -65,7 +65,10 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     pixels = to_pixels(smaller)
     axis: Axis | None = None
     if kind == "chart":
-        bars = find_bars(pixels)
+        try:
+            bars = find_bars(pixels)
+        except DoubtError as doubt:
+            return FoundBoxes(reason=str(doubt))
         if bars is None:
             return FoundBoxes(reason="there are no two bars of one width on one base line")
         axis, columns, rows = bars
