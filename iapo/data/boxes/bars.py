@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iapo.data.boxes.groups import Bar
 from iapo.data.boxes.lettering import lettering
 from iapo.data.boxes.pixels import Patch, Pixels, Rectangle, page_colour, solid_patches
 from iapo.data.boxes.plot import measure
-from iapo.data.boxes.slots import Bar, Bars, DoubtError, find_slots
+from iapo.data.boxes.slots import Bars, find_slots
 from iapo.records import Axis, Box
 
 _THINNEST = 5
@@ -46,9 +47,12 @@ def find_bars(pixels: Pixels) -> Chart | None:
         DoubtError: If there are bars, and labels say that there may be more of them.
     """
     page = page_colour(pixels)
-    patches = solid_patches(pixels, page)
-    letters = lettering(pixels, page)
     height, width = pixels.shape[:2]
+    patches = solid_patches(pixels, page)
+    # What reaches from side to side is ground, also where bars cut it.
+    ground = {colour for box, colour in patches if _spans_all(box, width, height)}
+    patches = [patch for patch in patches if patch.colour not in ground]
+    letters = lettering(pixels, page)
     near = 2 + max(height, width) // 500
     upright = _standing(patches, height, near)
     # Turned by a quarter, lying bars stand: what was left is at the bottom, what was on top is at the left.
@@ -67,6 +71,10 @@ def find_bars(pixels: Pixels) -> Chart | None:
     return Chart("rows", rows, columns)
 
 
+def _spans_all(box: Rectangle, width: int, height: int) -> bool:
+    return (box.x1 <= 1 and box.x2 >= width - 1) or (box.y1 <= 1 and box.y2 >= height - 1)
+
+
 def _turn_back(boxes: dict[str, Box], width: int) -> dict[str, Box]:
     return {name: (width - y2, x1, width - y1, x2) for name, (x1, y1, x2, y2) in boxes.items()}
 
@@ -81,19 +89,18 @@ def _standing(patches: list[Patch], height: int, near: int) -> Bars | None:
     bases = sorted({edge for patch in wide for edge in (patch.box.y1, patch.box.y2)})
     for base in bases:
         # Bars of negative values hang from the line.
-        on_base = [patch for patch in wide if min(abs(patch.box.y1 - base), abs(patch.box.y2 - base)) <= near]
+        on_base = [patch for patch in wide if _away(patch, base) <= near]
         for width in sorted({patch.box.width for patch in on_base}):
-            alike = [patch for patch in on_base if abs(patch.box.width - width) <= max(2, 0.1 * width)]
-            if len(alike) < 2 or (best is not None and sum(_area(patch) for patch in alike) * 4 < best.area):
+            same = [patch for patch in wide if abs(patch.box.width - width) <= max(2, 0.1 * width)]
+            if best is not None and sum(_area(patch) for patch in same) < 0.98 * best.area:
                 continue
-            bars = _columns(alike, near)
-            found = Bars(base, bars)
-            if len(bars) >= 2 and _apart(bars, near) and not _one_block(bars, near):
-                bars = _with_stacks(
-                    found, [patch for patch in wide if abs(patch.box.width - width) <= max(2, 0.1 * width)], near
-                )
-                found = Bars(base, bars)
-                if max(bar.height for bar in bars) >= 0.1 * height and (best is None or _better(found, best, near)):
+            bars = _columns([patch for patch in same if patch in on_base], near)
+            if len(bars) < 2 or not _apart(bars, near) or _one_block(bars, near):
+                continue
+            found, loose = _with_stacks(Bars(base, bars), same, near)
+            if max(bar.height for bar in found.bars) >= 0.1 * height:
+                found = _with_loose(found, loose, near)
+                if best is None or _better(found, best, near):
                     best = found
     return best
 
@@ -146,31 +153,46 @@ def _one_block(bars: list[Bar], near: int) -> bool:
     return touching and max(heights) - min(heights) <= near
 
 
-def _with_stacks(found: Bars, patches: list[Patch], near: int) -> list[Bar]:
-    """Returns the bars with what is stacked on them, and with bars of the same width whose foot was not found, for
-    example because a number is written over it.
-    """
+def _with_stacks(found: Bars, patches: list[Patch], near: int) -> tuple[Bars, list[Patch]]:
+    """Returns the bars with what is stacked on them, and the patches that are not."""
     bars = list(found.bars)
-    low, high = min(bar.y1 for bar in bars), max(bar.y2 for bar in bars)
     loose: list[Patch] = []
-    for box, colour in sorted(
-        patches, key=lambda patch: min(abs(patch.box.y1 - found.base), abs(patch.box.y2 - found.base))
-    ):
+    for patch in sorted(patches, key=lambda patch: _away(patch, found.base)):
+        box = patch.box
         for place, bar in enumerate(bars):
             if abs(bar.x1 - box.x1) <= near and abs(bar.x2 - box.x2) <= near:
                 if box.y1 - bar.y2 <= near and bar.y1 - box.y2 <= near:
                     bars[place] = bar._replace(y1=min(bar.y1, box.y1), y2=max(bar.y2, box.y2))
+                else:
+                    loose.append(patch)
                 break
         else:
-            beside = all(box.x2 <= bar.x1 + near or bar.x2 <= box.x1 + near for bar in bars)
-            if beside and box.y1 < high and low < box.y2:
-                loose.append(Patch(box, colour))
-    # A box of a legend stands alone; what has lost its foot is stacked, and begins or ends with others.
-    for bar in _columns(loose, near):
-        stacked = sum(abs(box.x1 - bar.x1) <= near for box, _ in loose)
-        if stacked >= 2 and low - near <= bar.y1 and bar.y2 <= high + near and _apart(sorted([*bars, bar]), near):
+            if all(box.x2 <= bar.x1 + near or bar.x2 <= box.x1 + near for bar in bars):
+                loose.append(patch)
+    return Bars(found.base, bars), loose
+
+
+def _with_loose(found: Bars, loose: list[Patch], near: int) -> Bars:
+    """Returns the bars with those of the same width that have another foot: because a number is written over it, or
+    because they stand in another panel.
+    """
+    bars = list(found.bars)
+    low, high = min(bar.y1 for bar in bars), max(bar.y2 for bar in bars)
+    feet = {patch.box.y2 for patch in loose}
+    panels = [foot for foot in feet if sum(abs(patch.box.y2 - foot) <= near for patch in loose) >= 0.5 * len(bars)]
+    beside = [
+        patch for patch in loose if all(patch.box.x1 >= bar.x2 - near or patch.box.x2 <= bar.x1 + near for bar in bars)
+    ]
+    for bar in _columns(beside, near):
+        # A box of a legend stands alone.
+        pieces = [patch for patch in beside if abs(patch.box.x1 - bar.x1) <= near]
+        stacked = len(pieces) >= 2 and low - near <= bar.y1 and bar.y2 <= high + near
+        on_panel = any(abs(patch.box.y2 - foot) <= near for patch in pieces for foot in panels)
+        if (stacked or on_panel) and _apart(sorted([*bars, bar]), near):
             bars.append(bar)
-    return sorted(bars)
+    # The labels are below the lowest panel.
+    return Bars(max([found.base, *panels]), sorted(bars))
 
 
-__all__ = ["Chart", "DoubtError", "find_bars"]
+def _away(patch: Patch, base: int) -> int:
+    return min(abs(patch.box.y1 - base), abs(patch.box.y2 - base))

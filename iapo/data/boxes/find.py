@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from iapo.data.boxes.bars import DoubtError, find_bars
+from iapo.data.boxes.bars import find_bars
 from iapo.data.boxes.pixels import to_pixels
+from iapo.data.boxes.slots import DoubtError
 from iapo.data.boxes.tables import find_table
 from iapo.errors import InputError
 from iapo.records import Axis, Box, Kind, Sample

@@ -38,31 +38,51 @@ class Labels:
         """Tells whether there is a label below this place."""
         return bool(self._at(self._zone, middle, half).any())
 
-    def above(self, middle: float, half: float, bars: Sequence[Bar]) -> bool:
-        """Tells whether there is a number above these bars, or above the base line where there are none."""
+    def keep_names(self, middles: Sequence[float], half: float) -> None:
+        """Forgets what is written beside the names of these places, such as headings above the bars."""
+        rows = np.flatnonzero(np.any([self._at(self._zone, middle, half).any(axis=1) for middle in middles], axis=0))
+        self._zone = self._zone[rows[0] : rows[-1] + 1]
+
+    def above(self, middle: float, half: float, bars: Sequence[Bar], *, far: bool = False) -> bool:
+        """Tells whether there is a number near above these bars, or near above the base line where there are none.
+
+        Args:
+            middle: The place.
+            half: Half of the width to look at.
+            bars: The bars there.
+            far: Whether the number may be anywhere above, as at the end of a bar as pale as the page.
+        """
         end = min((bar.y1 for bar in bars), default=self._base - 1)
-        zone = self._ink[max(0, round(end - 3 * self.em)) : max(0, end)]
+        zone = self._ink[0 if far else max(0, round(end - 3 * self.em)) : max(0, end)]
         return bool(self._at(zone, middle, half).sum() >= 3)
 
-    def aligned(self, middle: float, half: float, others: Sequence[float]) -> bool:
-        """Tells whether the label ends at the base line where the others end, as a name does and a heading does not."""
+    def aligned(self, middle: float, half: float, others: Sequence[float]) -> bool | None:
+        """Tells whether the label ends at the base line where the others end, as a name does and a heading does not;
+        None where the others do not end at one line.
+        """
         ends = [self._top(other, half) for other in others]
         known = [end for end in ends if end is not None]
         own = self._top(middle, half)
         if own is None or not known:
-            return False
+            return None
         usual = float(np.median(known))
-        tight = float(np.mean([abs(end - usual) <= 0.4 * self.em for end in known])) >= 0.7
-        return tight and abs(own - usual) <= 0.4 * self.em
+        if np.mean([abs(end - usual) <= 0.4 * self.em for end in known]) < 0.7:
+            return None
+        return abs(own - usual) <= 0.4 * self.em
 
     def lines(self) -> list[Span]:
         """Returns the lines of lettering of a turned image."""
         return [span for span in spans(self._zone.any(axis=0)) if span.length >= 0.35 * self.em]
 
-    def count(self, start: float, end: float) -> int:
-        """Returns the number of pieces of lettering between two places."""
-        part = self._zone[:, max(0, round(start)) : round(end)].any(axis=0)
-        return len(spans(part, gap=round(0.6 * self.em)))
+    def between(self, left: float, right: float) -> bool:
+        """Tells whether half-way between two slots a label stands by itself; of lying bars, one with a number."""
+        middle, reach = (left + right) / 2, 0.15 * (right - left)
+        pieces = spans(self._zone.any(axis=0), gap=0 if self._lying else round(0.6 * self.em))
+        alone = any(
+            abs(piece.middle - middle) <= reach and left < piece.start and piece.end < right for piece in pieces
+        )
+        free = all(bar.x2 <= middle - reach or middle + reach <= bar.x1 for bar in self._bars)
+        return alone and free and (not self._lying or self.above(middle, reach, []))
 
     def _top(self, middle: float, half: float) -> int | None:
         rows = np.flatnonzero(self._at(self._zone, middle, half).any(axis=1))
@@ -92,7 +112,8 @@ class Labels:
         """
         lowest = max(self._base, *(bar.y2 for bar in self._bars))
         if self._lying:
-            return self._ink[self._base + 2 :]
+            # The names of bars to both sides of a line are beside all of them, the headings above the bars.
+            return self._ink[lowest + 2 :]
         first, last = self._bars[0].x1, self._bars[-1].x2
         area = self._ink[lowest + 1 : lowest + 1 + round(0.25 * self._ink.shape[0])]
         best, most = area[:0], 0.0

@@ -71,13 +71,15 @@ def find_slots(pixels: Pixels, page: Pixels, ink: Mask, em: float, found: Bars, 
         raise DoubtError("found one group of bars, so that where the next one would stand is not known")
     pitch = _pitch(middles)
     if pitch is None:
-        groups = [*groups, *_rows_between(groups, labels)] if lying else groups
-        groups.sort(key=lambda some: some.middle)
+        if lying:
+            groups = sorted([*groups, *_rows_between(groups, labels)], key=lambda some: some.middle)
+        _check_gaps(groups, labels, lying=lying)
         return _uneven(groups)
     places = [round((middle - middles[0]) / pitch) for middle in middles]
     pitch = float(np.polyfit(places, middles, 1)[0])
     first = float(np.mean([middle - place * pitch for middle, place in zip(middles, places, strict=True)]))
-    most = 0.1 if all(len(some.bars) == 1 for some in groups) else 0.35
+    # Where bars of groups are missing, a series may be missing in all that are found.
+    most = 0.1 if len({len(some.bars) for some in groups}) == 1 else 0.35
     axis = _axis(pixels, page, found, first, pitch, most)
     if axis is not None:
         shifted, *axis_places = axis
@@ -108,7 +110,9 @@ def _pitch(middles: np.ndarray) -> float | None:
     return pitch if off <= _OFF * pitch and len(set(places.tolist())) == len(middles) else None
 
 
-def _axis(pixels: Pixels, page: Pixels, found: Bars, first: float, pitch: float, most: float) -> tuple[float, float, float] | None:
+def _axis(
+    pixels: Pixels, page: Pixels, found: Bars, first: float, pitch: float, most: float
+) -> tuple[float, float, float] | None:
     """Returns the middle of the slot at place 0, and the first place and the one after the last on the axis, where an
     axis line holds a whole number of slots; else None. They are moved by `most` of a slot at most.
     """
@@ -149,53 +153,53 @@ def _places(
     half = min(0.5 * pitch, max(0.25 * pitch, 0.6 * labels.em)) if lying else 0.3 * pitch
     here = {place: labels.below(middle(place), half) for place in groups}
     named = float(np.mean(list(here.values())))
+    if lying and named >= 0.5:
+        labels.keep_names([middle(place) for place in groups], half)
     numbered = float(np.mean([labels.above(middle(place), half, some.bars) for place, some in groups.items()])) >= 0.6
+
+    def is_name(place: int) -> bool | None:
+        """Whether a label is a bar's name; None where that is in doubt."""
+        if not lying:
+            return True
+        aligned = labels.aligned(middle(place), half, [middle(other) for other in groups])
+        if labels.above(middle(place), half, [], far=bool(aligned)):
+            return True
+        if aligned is None:
+            # Titles and notes are beside the bars, headings between them.
+            return None if low < place < high or known is not None else False
+        # A name in a chart with numbers has one; else a heading does not end where names end.
+        return None if aligned and numbered else aligned
+
     places = set(groups)
     for place in range(low + 1, high):
         if place in groups:
             continue
         if labels.below(middle(place), half):
-            if not lying or not numbered or labels.above(middle(place), half, []):
+            sure = is_name(place)
+            if sure is None:
+                raise DoubtError(f"found {len(groups)} bars, and between them a label without a bar or a number")
+            if sure:
                 places.add(place)
-            elif labels.aligned(middle(place), half, [middle(other) for other in groups]):
-                raise DoubtError(
-                    f"found {len(groups)} bars, and between them a label without a bar or a number, so that their "
-                    "count is in doubt"
-                )
         elif named < 0.8:
             # No labels, or one at every second place: the grid alone tells.
             places.add(place)
     for step, end in ((1, high), (-1, low)):
         place = end + step
         while 0 <= middle(place) < width and (known is None or place in known):
-            label = labels.below(middle(place), half)
-            number = labels.above(middle(place), half, [])
-            if not label or named < 0.5:
+            if named < 0.5 or not labels.below(middle(place), half):
                 break
-            if lying and not (number if numbered else known is not None):
-                if number or labels.aligned(middle(place), half, [middle(other) for other in groups]):
-                    raise DoubtError(
-                        f"found {len(places)} bars, and beside them a label of what may be one more, so that their "
-                        "count is in doubt"
-                    )
-                break
-            if not lying and known is None and not number:
+            sure = is_name(place) if lying else known is not None or labels.above(middle(place), half, []) or None
+            if sure is None:
+                raise DoubtError(f"found {len(places)} bars where {len(places) + 1} labels stand")
+            if not sure:
                 break
             places.add(place)
             place += step
-    _check_labels(places, groups, first, pitch, labels, lying=lying)
+    ends = range(min(places), max(places))
+    between = [place for place in ends if labels.between(middle(place), middle(place + 1))]
+    if between and (lying or len(between) > max(1, 0.6 * len(ends))):
+        raise DoubtError(f"found {len(places)} bars where about {len(places) + len(between)} labels stand")
     return sorted(places)
-
-
-def _check_labels(
-    places: set[int], groups: dict[int, Group], first: float, pitch: float, labels: Labels, *, lying: bool
-) -> None:
-    """Raises if there are clearly more labels than slots."""
-    if lying:
-        return
-    count = labels.count(first + (min(places) - 0.5) * pitch, first + (max(places) + 0.5) * pitch)
-    if count > 1.3 * len(places) + 1 and all(len(some.bars) == 1 for some in groups.values()):
-        return
 
 
 def _rows_between(groups: list[Group], labels: Labels) -> Iterator[Group]:
@@ -210,6 +214,18 @@ def _rows_between(groups: list[Group], labels: Labels) -> Iterator[Group]:
         if inside and apart >= 0.75 * pitch and labels.above(line.middle, half, []):
             taken.append(line.middle)
             yield Group(line.middle, [])
+
+
+def _check_gaps(groups: list[Group], labels: Labels, *, lying: bool) -> None:
+    """Raises if a label stands between bars that are further apart than others; a heading of a section may."""
+    middles = [some.middle for some in groups]
+    pitch = float(np.quantile(np.diff(middles), 0.25))
+    half = 0.25 * pitch
+    for left, right in itertools.pairwise(middles):
+        for count in range(1, round((right - left) / pitch)):
+            place = left + count * pitch
+            if labels.below(place, half) and (not lying or labels.aligned(place, half, middles)):
+                raise DoubtError(f"found {len(groups)} bars, and between them a label without a bar or a number")
 
 
 def _uneven(groups: list[Group]) -> list[Slot]:
