@@ -30,6 +30,13 @@ class Labels:
         self._ink = ink.copy()
         for bar in bars:
             self._ink[max(0, bar.y1) : bar.y2, bar.x1 : bar.x2] = False
+        # Rests of lines across the chart, which bars cut into pieces.
+        free = np.ones(ink.shape[1], dtype=np.bool_)
+        for bar in bars:
+            free[max(0, bar.x1 - 2) : bar.x2 + 2] = False
+        inside = np.flatnonzero(free[bars[0].x1 : bars[-1].x2]) + bars[0].x1
+        if inside.size:
+            self._ink[self._ink[:, inside].mean(axis=1) >= 0.6] = False
         self._crossing = self._lines_across() if lying else np.zeros(ink.shape[1], dtype=np.bool_)
         self._ink[:, self._crossing] = False
         self._zone = self._label_zone()
@@ -40,7 +47,11 @@ class Labels:
 
     def keep_names(self, middles: Sequence[float], half: float) -> None:
         """Forgets what is written beside the names of these places, such as headings above the bars."""
-        rows = np.flatnonzero(np.any([self._at(self._zone, middle, half).any(axis=1) for middle in middles], axis=0))
+        named = np.sum([self._at(self._zone, middle, half).any(axis=1) for middle in middles], axis=0)
+        # An axis' title, set beside the names, meets few of them.
+        rows = np.flatnonzero(named >= min(2, len(middles)))
+        if not rows.size:
+            return
         self._zone = self._zone[rows[0] : rows[-1] + 1]
 
     def above(self, middle: float, half: float, bars: Sequence[Bar], *, far: bool = False) -> bool:
