@@ -295,7 +295,8 @@ def _one_header(ink: Mask, y_edges: list[float], x_edges: list[float], em: float
     """Joins the levels of a header: a top row of headings that stand over several columns belongs to the next one."""
 
     def level(top: float, bottom: float) -> Mask:
-        return ink[round(top) + 1 : max(round(top) + 2, round(bottom) - 1)].any(axis=0)
+        rows = ink[round(top) + 1 : max(round(top) + 2, round(bottom) - 1)]
+        return np.asarray(rows.any(axis=0), dtype=np.bool_)
 
     def filled(line: Mask) -> float:
         cells = itertools.pairwise(round(edge) for edge in x_edges[1:])
