@@ -30,8 +30,8 @@ LIMIT = 1200.0
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(ROOT)}
 SERVER = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-EXACT, APART = 5e-5, 0.05
-"""Differences of log-probabilities: at most 1.3e-5 was seen where both sides compute the same, from 0.25 where not."""
+EXACT, APART = 2e-4, 0.05
+"""Differences of log-probabilities: at most 6.2e-5 was seen where both sides compute the same, from 0.25 where not."""
 
 
 def python(*words: object) -> str:
