@@ -24,8 +24,8 @@ WIDEST_ASPECT = 200
 _KEPT = ("PNG", "JPEG", "MPO")
 _ATTRIBUTE = "_iapo_encoded"
 _LONGEST = 200
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
-_DAMAGE += (EOFError, struct.error, MemoryError)
+_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError)
+_DAMAGE += (LookupError, RuntimeError, EOFError, struct.error, MemoryError)
 """What Pillow's decoders raise at damaged files."""
 
 
