@@ -32,8 +32,19 @@ class Estimate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` gave; ends and count may be missing."""
-        return cls(data["value"], data.get("low"), data.get("high"), data.get("count", 0))
+        """Reads what `dataclasses.asdict` gave; ends and count may be missing.
+
+        Raises:
+            KeyError: If there is no value.
+            TypeError: If one of them is no number.
+            OverflowError: If one of them is a whole number that no float holds.
+        """
+        value, low, high = data["value"], data.get("low"), data.get("high")
+        for one in (value, low, high, data.get("count", 0)):
+            if one is not None and (not isinstance(one, int | float) or isinstance(one, bool)):
+                raise TypeError(f"{one!r} is no number")
+            float(one or 0)
+        return cls(value, low, high, data.get("count", 0))
 
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:

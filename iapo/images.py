@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
+"""Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
+
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
+
+
+def open_image(source: Path | BinaryIO) -> Image.Image:
+    """Opens an image of one of `FORMATS`, and of no other that Pillow knows.
+
+    Raises:
+        PIL.UnidentifiedImageError: If it is none of them.
+        PIL.Image.DecompressionBombError: If it has more pixels than Pillow takes for harmless.
+    """
+    Image.init()
+    # Some are built into Pillow or not.
+    image = Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        # Pillow itself only warns until it is twice as many.
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are more than {most:,}")
+    return image
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, Self
 from PIL import Image
 
 from iapo.errors import InputError
-from iapo.images import to_rgb
+from iapo.images import open_image, to_rgb
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
@@ -61,7 +61,7 @@ def image_to_text(image: Image.Image) -> str:
 
 def image_from_text(text: str) -> Image.Image:
     """Decodes what `image_to_text` wrote."""
-    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image = open_image(io.BytesIO(base64.b64decode(text)))
     image.load()
     return image
 
@@ -77,7 +77,7 @@ def _unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Im
         return None
     if "png" in data:
         return image_from_text(data["png"])
-    image = Image.open((root or Path()) / data["path"])
+    image = open_image((root or Path()) / data["path"])
     image.load()
     return image
 

@@ -99,6 +99,8 @@ class Manifest:
         versions, seeds, data = (found.get(name) or {} for name in ("versions", "seeds", "data"))
         if not all(isinstance(part, dict) for part in (versions, seeds, data)):
             raise InputError(f"{path} is damaged: versions, seeds and data are records; give another folder")
+        if not all(value is None or isinstance(value, str) for value in data.values()):
+            raise InputError(f"{path} is damaged: data holds a digest of each part; give another folder")
         return cls(kind, found["config"], versions, seeds, data, found.get("commit"))
 
     def create(self, path: Path) -> None:
@@ -149,7 +151,7 @@ class TrainingEvaluation:
             {name: Estimate.from_json(value) for name, value in found.get(part, {}).items()}
             for part in ("before", "after", "after_minus_before")
         )
-        outcomes = found.get("outcomes", {})
+        outcomes = {when: _numbers(some) for when, some in found.get("outcomes", {}).items()}
         samples = found.get("samples", max(map(len, outcomes.values()), default=0))
         attribution = found.get("attribution", {})
         return cls(found.get("settings", {}), samples, before, after, differences, attribution, outcomes, greedy)
@@ -180,7 +182,7 @@ class SetMeasures:
         """Takes up what the file holds."""
         own = ("samples", "data", "outcomes", "rows", "verdicts")
         measures = {name: Estimate.from_json(value) for name, value in found.items() if name not in own}
-        outcomes = found["outcomes"]
+        outcomes = [_numbers(some) for some in found["outcomes"]]
         rows, verdicts = found.get("rows", {}), found.get("verdicts", {})
         return cls(found.get("samples", len(outcomes[0])), found["data"], measures, outcomes, rows, verdicts)
 
@@ -242,9 +244,17 @@ def read_evaluation(path: Path) -> Evaluation:
         return SetsEvaluation.of(found) if evaluation_kind(found) == "test_sets" else TrainingEvaluation.of(found)
 
 
+def _numbers(found: Any) -> list[float]:
+    if not isinstance(found, list) or not all(isinstance(one, int | float) for one in found):
+        raise TypeError("outcomes are no list of numbers")
+    for one in found:
+        float(one)
+    return found
+
+
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise InputError(f"{path} is damaged ({error!r}); restore it or give another folder") from error

@@ -22,6 +22,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as such") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply") from error
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         where = "" if mark is None else f" in line {mark.line + 1}"

@@ -65,7 +65,7 @@ class Server:
         if isinstance(reply, int):
             status, content = reply, json.dumps({"error": {"message": f"fault {reply}", "code": "x"}}).encode()
         elif isinstance(reply, str):
-            content = completion(reply)
+            content = completion(reply, model=request["model"])
         assert isinstance(content, bytes)
         try:
             handler.send_response(status)
@@ -80,9 +80,9 @@ class Server:
             return
 
 
-def completion(words: str | None, reason: str = "stop") -> bytes:
-    message = {"role": "assistant", "content": words}
-    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+def completion(words: object, reason: object = "stop", model: object = "m", **more: object) -> bytes:
+    message = {"role": "assistant", "content": words} | more
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": model}
     return json.dumps(body | {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}).encode()
 
 

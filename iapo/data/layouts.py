@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iapo.data.rows import CELLS, SUFFIXES
+from iapo.errors import InputError
 
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "state.json")
 _WTQ_HEAD = b"id\tutterance\tcontext\ttargetValue"
@@ -97,7 +98,7 @@ def nearest(folder: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in os.walk(folder, onerror=_refuse):
         place, names = Path(root), _shown([*folders, *files])
         known = next((one for one in LAYOUTS if names.issuperset(one.marks)), None)
         if known is not None:
@@ -109,6 +110,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name in names]
         charxiv = [name for name in files if _CHARXIV.fullmatch(name)]
         yield from (place / name for name in charxiv or files if name in names and _is_data(place / name))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _questions(place: Path, known: Layout, names: Iterable[str]) -> Iterator[Path]:
@@ -128,5 +133,8 @@ def _is_data(file: Path) -> bool:
         return False
     if file.suffix != ".tsv":
         return True
-    with file.open("rb") as lines:
-        return lines.readline().removeprefix(b"\xef\xbb\xbf").rstrip() == _WTQ_HEAD
+    try:
+        with file.open("rb") as lines:
+            return lines.readline(2**16).removeprefix(b"\xef\xbb\xbf").rstrip() == _WTQ_HEAD
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error

@@ -41,7 +41,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
         InputError: If there is no such data, it cannot be read, or its columns are of no known format.
     """
     path = Path(source)
-    if path.exists():
+    if _is_there(path):
         return _detect_files(choose(path, split) if split is not None else files_of(path)).name
     columns, _ = open_hub(_hub_id(source), split)
     return format_of(columns, str(source)).name
@@ -67,10 +67,10 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     path = Path(source)
     rows: Iterator[Row | Damage]
     if known is not None and known.open_path is not None:
-        if not path.exists():
+        if not _is_there(path):
             raise InputError(f"there is no file or folder {str(source)!r}")
         return known.open_path(path, split)
-    if path.exists():
+    if _is_there(path):
         files = choose(path, split)
         known = known or _detect_files(files, alike=True)
         rows = (row for file in files for row in read_rows(file))
@@ -104,6 +104,13 @@ def _detect_files(files: list[Path], *, alike: bool = False) -> Format:
         shown = ", ".join(f"{file} is {name}" for name, (_, file) in found.items())
         raise InputError(f"one split has files of several formats: {shown}; give one of the files, or its folder")
     return next(iter(found.values()))[0]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"the data {str(path)[:200]} cannot be read: {error.strerror}") from error
 
 
 def _hub_id(source: str | Path) -> str:

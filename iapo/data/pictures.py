@@ -12,11 +12,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from iapo.data.damage import RowError
-from iapo.images import is_plain, to_rgb, upright
+from iapo.images import FORMATS, is_plain, open_image, to_rgb, upright
 from iapo.records import Sample, save_png
-
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
-"""Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
 
 SHORTEST_SIDE = 28
 """Shortest side of an image in pixels: one token of Qwen2.5-VL."""
@@ -27,6 +24,9 @@ WIDEST_ASPECT = 200
 _KEPT = ("PNG", "JPEG", "MPO")
 _ATTRIBUTE = "_iapo_encoded"
 _LONGEST = 200
+_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError)
+_DAMAGE += (LookupError, RuntimeError, EOFError, struct.error, MemoryError)
+"""What Pillow's decoders raise at damaged files."""
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
@@ -88,9 +88,7 @@ def fresh(sample: Sample) -> Sample:
 
 
 def _open(data: bytes) -> Image.Image:
-    Image.init()
-    # Some are built into Pillow or not.
-    image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    image = open_image(io.BytesIO(data))
     if image.format in _KEPT:
         # Copies and conversions are new objects without it, so it cannot outlive the pixels that it encodes.
         setattr(image, _ATTRIBUTE, data)
@@ -124,10 +122,10 @@ def _decode(data: bytes, what: str) -> Image.Image:
             save_png(to_rgb(upright(image)), buffer)
             data = buffer.getvalue()
     except Image.DecompressionBombError as error:
-        raise RowError(f"{what} is larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+        raise RowError(f"{what} is larger than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
     except UnidentifiedImageError as error:
         raise RowError(f"{what} is in no known picture format ({', '.join(FORMATS)})") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except _DAMAGE as error:
         raise RowError(
             f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
         ) from error

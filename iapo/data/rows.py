@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,6 +31,9 @@ SOLUTION_COLUMNS = frozenset(
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 _BATCH = 16
+_NO_VALUE = (ValueError, OverflowError)
+"""What values raise that are stored, but are none of Python's: texts that are not UTF-8, times in the year 200,000."""
+
 _PEEK = 20
 
 
@@ -80,8 +84,15 @@ def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
     readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json, ".tsv": _read_tabs}
     if path.suffix not in readers:
         raise InputError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
-    rows = readers[path.suffix](path, solutions)
+    rows = _readable(readers[path.suffix](path, solutions), path)
     return rows if solutions else (_hidden(row) for row in rows)
+
+
+def _readable(rows: Iterator[Row | Damage], path: Path) -> Iterator[Row | Damage]:
+    try:
+        yield from rows
+    except OSError as error:
+        yield Damage(0, None, f"the file cannot be read: {error.strerror}", path.name)
 
 
 def _hidden(row: Row | Damage) -> Row | Damage:
@@ -100,19 +111,22 @@ def columns_of(path: Path, *, solutions: bool = False) -> frozenset[str]:
     """
     if path.suffix == ".parquet":
         try:
-            return frozenset(pq.read_schema(path).names) - (frozenset() if solutions else SOLUTION_COLUMNS)
+            names = pq.read_schema(path).names
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
-    names: set[str] = set()
+        if (twice := _twice(names)) is not None:
+            raise InputError(f"{path} has two columns {twice!r}; leave one of them")
+        return frozenset(names) - (frozenset() if solutions else SOLUTION_COLUMNS)
+    found: set[str] = set()
     reasons = []
     for row in islice(read_rows(path, solutions=solutions), _PEEK):
         if isinstance(row, Damage):
             reasons.append(row.reason)
         else:
-            names |= row.fields.keys()
-    if not names:
+            found |= row.fields.keys()
+    if not found:
         raise InputError(f"{path} has no readable row" + (f": {reasons[0]}" if reasons else "; it is empty"))
-    return frozenset(names)
+    return frozenset(found)
 
 
 def without_solution(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +146,9 @@ def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
         # Buffered ahead, all row groups would stay in memory to the end.
         with pq.ParquetFile(path, pre_buffer=False) as file:
             names = [name for name in file.schema_arrow.names if solutions or name not in SOLUTION_COLUMNS]
+            if (twice := _twice(names)) is not None:
+                yield Damage(0, None, f"the file has two columns {twice!r}", path.name)
+                return
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 for fields in _unpacked(batch):
                     number += 1
@@ -147,8 +164,8 @@ def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
 def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
-    except UnicodeDecodeError:
-        # One bad text spoils the whole batch, so the rows are taken one by one.
+    except _NO_VALUE:
+        # One bad value spoils the whole batch, so the rows are taken one by one.
         return [_unpacked_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
     return rows
 
@@ -160,7 +177,13 @@ def _unpacked_row(batch: pa.RecordBatch) -> dict[str, Any] | str:
             fields[name] = batch.column(name).to_pylist()[0]
         except UnicodeDecodeError as error:
             return f"column {name!r} holds text that is not UTF-8 ({error.reason})"
+        except _NO_VALUE as error:
+            return f"column {name!r} holds a value that Python cannot hold ({_first_line(error)})"
     return fields
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 class _Repeated(dict[str, Any]):
@@ -178,8 +201,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _repeated_key(value: Any) -> str | None:
     if isinstance(value, _Repeated):
-        names = [name for name, _ in value.pairs]
-        return next(name for name in names if names.count(name) > 1)
+        return _twice(name for name, _ in value.pairs)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((key for key in map(_repeated_key, inner) if key is not None), None)
 

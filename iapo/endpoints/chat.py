@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import threading
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote
 
+from iapo.endpoints.replies import UnusableError, read_reply
+from iapo.endpoints.transport import make_client
 from iapo.errors import InputError
 from iapo.records import image_to_text
 
@@ -22,9 +25,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM's server takes from the checkpoint's generation configuration unless a request says it; OpenAI's refuses
 these fields."""
-
-TAKEN_AWAY = ("content_filter", "abort", "error", "cancelled")
-"""Reasons to end with which an endpoint takes an answer away from the model; what is there of it is not whole."""
 
 _CREDENTIALS = re.compile(r"(://)([^/?#\s]*)@")
 _Answer = TypeVar("_Answer")
@@ -39,11 +39,12 @@ class RefusedError(EndpointError):
 
     Attributes:
         reason: Sentence that it says.
+        status: The response's HTTP status.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, status: int) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.status = reason, status
 
 
 class UnansweredError(EndpointError):
@@ -60,10 +61,6 @@ class UnansweredError(EndpointError):
         self.reason, self.attempts, self.answered = reason, attempts, answered
 
 
-class UnusableError(Exception):
-    """An answer is not whole, or not what was asked for; it is asked for again."""
-
-
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
     """Where an endpoint is and how it is asked.
@@ -78,7 +75,7 @@ class EndpointSettings:
         length_parameter: Name of that limit there; the newest models of OpenAI know the second alone.
         kind: Program that serves it: `vllm` is told the rest of the sampling, too (`PLAIN_SAMPLING`), `openai` is not,
             and with `auto` the endpoint's list of models says which of them it is.
-        timeout: Seconds until a request counts as failed.
+        timeout: Seconds until a request counts as failed, from its start to the last byte of the response.
         retries: Number of times a failed request is sent again.
         concurrency: Structured questions that are under way at a time (`iapo.endpoints.questions`).
         on_error: Reaction to a structured question whose retries are used up: `wait` goes on asking, `stop` raises,
@@ -137,6 +134,8 @@ class ChatEndpoint:
             url, headers = _split_credentials(url)
         if settings.retries < 0:
             raise InputError(f"the endpoint's retries are {settings.retries}; give at least 0")
+        if not 0 < settings.timeout < math.inf:
+            raise InputError(f"the endpoint's timeout is {settings.timeout}; give seconds above 0")
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
@@ -145,7 +144,11 @@ class ChatEndpoint:
         self._asking = threading.Lock()
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
         self._client = openai.OpenAI(
-            base_url=url, api_key=key or "none", timeout=settings.timeout, default_headers=headers
+            base_url=url,
+            api_key=key or "none",
+            timeout=settings.timeout,
+            default_headers=headers,
+            http_client=make_client(openai, settings.timeout),
         )
 
     def __call__(self, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -189,7 +192,7 @@ class ChatEndpoint:
             failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
             try:
-                return read(_text(answer))
+                return read(read_reply(answer, settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
                     raise self._unanswered(str(error), attempts, answered=True) from error
@@ -219,24 +222,28 @@ class ChatEndpoint:
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return False
 
-    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, str]:
+    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, bytes]:
         """Returns the body of a response, and how often the request had failed before; `retries` of those are
         allowed.
         """
         openai, settings = self._openai, self.settings
         taken = settings.retries - retries
         try:
-            # Read as text and parsed later: what the client makes of a malformed body differs from case to case.
+            # Parsed later: what the client makes of a malformed body differs from case to case.
             response = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create(**body)
-            return response.retries_taken, response.http_response.text
+            return response.retries_taken, response.http_response.content
         except openai.APIStatusError as error:
-            reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message}"
+            reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message[:500]}"
+            if 300 <= error.status_code < 400:
+                target = without_credentials(error.response.headers.get("location", "nowhere"))[:200]
+                reason = f"HTTP {error.status_code}, a redirect to {target}, which is not followed"
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 raise self._unanswered(reason, taken + _sent(error), answered=False) from error
             raise RefusedError(
                 f"the endpoint {settings.where} refused a request to model {settings.model!r} with {reason}; "
                 "correct the settings, or the sample that it refuses, and run again",
                 reason,
+                error.status_code,
             ) from error
         except openai.APIConnectionError as error:
             # Timeouts are among them.
@@ -286,24 +293,3 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
             for part in content
         ]
     return {"role": message["role"], "content": content}
-
-
-def _text(body: str) -> str:
-    """Returns the text of a response's first choice."""
-    try:
-        choice = json.loads(body)["choices"][0]
-        message = choice["message"]
-        text = message["content"] or message.get("refusal")
-        reason = choice.get("finish_reason")
-    except (ValueError, RecursionError) as error:
-        raise UnusableError("a body that is not JSON") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UnusableError(f"a response without a message: {body[:200]}") from error
-    if reason in TAKEN_AWAY:
-        raise UnusableError(f"an answer that was taken away (finish_reason {reason!r})")
-    if not isinstance(text, str):
-        # A turn that was cut off or ended at once is the model's.
-        if reason in ("stop", "length"):
-            return ""
-        raise UnusableError(f"a message without text (finish_reason {reason!r})")
-    return text

@@ -22,12 +22,15 @@ from iapo.endpoints.chat import (
     EndpointSettings,
     RefusedError,
     UnansweredError,
-    UnusableError,
     pause,
 )
+from iapo.endpoints.replies import UnusableError
 from iapo.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+_OF_ONE = (400, 413, 414, 415, 422, 431, 451)
+"""Statuses of a refusal that is about the content of one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Endpoint:
         schema_format = {"name": name, "strict": True, "schema": dict(schema)}
         self._more = {"response_format": {"type": "json_schema", "json_schema": schema_format}}
         self._cache = _Cache(settings.cache)
+        self._has_answered = False
 
     def ask(self, questions: Sequence[Question]) -> list[dict[str, Any] | None]:
         """Asks questions, equal ones once.
@@ -78,8 +82,9 @@ class Endpoint:
             The replies, in order; None where there is none and `on_error` is `rules`.
 
         Raises:
-            EndpointError: If there is none and `on_error` is `stop`, if the endpoint refuses a request (a wrong key or
-                model), or if it answers but never with such a reply (also with `wait`).
+            EndpointError: If there is none and `on_error` is `stop`, if the endpoint refuses requests (a wrong key or
+                model; with `rules` only if it has answered none yet and the status is not about the content), or if
+                it answers but never with such a reply (also with `wait`).
         """
         keys = [self._key(question) for question in questions]
         missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._cache}
@@ -90,8 +95,15 @@ class Endpoint:
             try:
                 for future in as_completed(futures):
                     self._keep(futures[future], future)
+            except EndpointError:
+                # Nothing more is asked; what is under way is waited for, and kept.
+                down.set()
+                pool.shutdown(cancel_futures=True)
+                for future, key in futures.items():
+                    if not future.cancelled() and future.exception() is None:
+                        self._keep(key, future)
+                raise
             finally:
-                # After a failure nothing more is asked; what is under way is waited for.
                 down.set()
                 pool.shutdown(cancel_futures=True)
         return [self._cache.get(key) for key in keys]
@@ -110,8 +122,13 @@ class Endpoint:
             if down.is_set():
                 break
             try:
-                return self._chat.ask(messages, self._read, self._more)
+                reply = self._chat.ask(messages, self._read, self._more)
             except RefusedError as error:
+                # What refuses from the start refuses everything; later, or for its content, it is this question alone.
+                one = error.status in _OF_ONE or (self._has_answered and error.status >= 400)
+                if self.settings.on_error == "rules" and one:
+                    logger.warning("%s refuses a question (%s); the rules' verdict stands", self.settings.name, error)
+                    break
                 raise EndpointError(
                     f"{self.settings.name} refuses requests ({error.reason}); check key, model and URL"
                 ) from error
@@ -123,6 +140,9 @@ class Endpoint:
                 seconds, name = pause(number), self.settings.name
                 logger.warning("%s gives no reply (%s); asking again in %.0f s", name, error.reason, seconds)
                 down.wait(seconds)
+            else:
+                self._has_answered = True
+                return reply
         return None
 
     def _give_up(self, error: UnansweredError, down: threading.Event) -> None:

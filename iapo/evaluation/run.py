@@ -91,11 +91,15 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     for batch in batches:
         if not (missing := done.missing(batch)):
             continue
-        rest = [batch.samples[place - batch.start] for place in missing]
-        for place, trace in zip(missing, solver(rest, batch.seed), strict=True):
+        # Copies, so that each is an object of its own: a trace tells by it which place it is for.
+        rest = {place: dataclasses.replace(batch.samples[place - batch.start]) for place in missing}
+        places = {id(sample): place for place, sample in rest.items()}
+        for trace in solver(list(rest.values()), batch.seed):
+            place = places.pop(id(trace.sample))
             done.add(place, trace)
             done.traces[place] = _without_edit(trace)
             progress(1)
+        assert not places, "a solver left samples out"
     evaluation = _evaluation(plan, sets, hashes, done.finish())
     folder.write_evaluation(evaluation.to_json())
     return evaluation

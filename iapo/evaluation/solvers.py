@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from transformers import set_seed
@@ -20,7 +20,8 @@ from iapo.rollout.turns import answer
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Solver = Callable[[Sequence[Sample], int], Iterator[Trace]]
-"""`(samples, seed)` -> their graded traces, in order, each as soon as it and those before it are there."""
+"""`(samples, seed)` -> their graded traces, each as soon as it is there, in any order, and with the very object
+of its sample."""
 
 Chat = Callable[[Sequence[Mapping[str, Any]]], str]
 """Chat messages, as `iapo.rollout.prompt.to_messages` makes them -> the model's next turn."""
@@ -68,13 +69,23 @@ def endpoint_solver(
     def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         with ThreadPoolExecutor(concurrency) as pool:
             futures = [pool.submit(solve_by_chat, endpoint, sample, tools, template) for sample in samples]
+            failure: BaseException | None = None
             try:
-                for future in futures:
-                    yield future.result()
+                for future in as_completed(futures):
+                    if future.cancelled():
+                        continue
+                    if (error := future.exception()) is None:
+                        yield future.result()
+                        continue
+                    # Nothing more is asked; what is under way is waited for, and kept.
+                    failure = failure or error
+                    for other in futures:
+                        other.cancel()
             finally:
-                # After a failure nothing more is asked; what is under way is waited for.
                 for future in futures:
                     future.cancel()
+            if failure is not None:
+                raise failure
 
     return solve
 

@@ -14,6 +14,8 @@ _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(
 _BOTH = re.compile(r"^both ", re.IGNORECASE)
 _MOST_PIECES = 100
 """Above it a list without marks is not taken apart."""
+MOST_PAIRED = 200
+"""Answers; more are paired with the gold ones where they say the same, and otherwise in their order."""
 _MOST_MIXED = 12
 """Gold answers of which some hold commas themselves; the ways to take a list apart double with each."""
 
@@ -50,6 +52,12 @@ def pair_up(count: int, golds: int, accepts: Callable[[int, int], bool]) -> bool
         golds: Number of gold answers.
         accepts: Whether a gold answer accepts an answer, both by their numbers.
     """
+    if count != golds:
+        return False
+    if count > MOST_PAIRED:
+        # In order alone: what is tried otherwise grows with the cube of their number.
+        return all(accepts(index, index) for index in range(count))
+    accepts = functools.cache(accepts)
     taken: dict[int, int] = {}
 
     def place(index: int, tried: set[int]) -> bool:
@@ -61,7 +69,7 @@ def pair_up(count: int, golds: int, accepts: Callable[[int, int], bool]) -> bool
                     return True
         return False
 
-    return count == golds and all(place(index, set()) for index in range(count))
+    return all(place(index, set()) for index in range(count))
 
 
 def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], bool]) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from iapo.grading.lists import is_list_of, marked_parts, pair_up, readings
+from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.rules import Rules, find_rules
 from iapo.grading.text import clean, extract_answer
 from iapo.grading.values import Alternatives, keep_distinct
@@ -48,7 +49,8 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
         found = [Alternatives(part, rules, "answer") for part in taken_apart]
         if rules.sets:
             _, found = _different(taken_apart, found)
-        if pair_up(len(found), len(golds), functools.partial(_accepts, golds, found, rules)):
+        open_golds, rest = (golds, found) if len(golds) <= MOST_PAIRED else _unequal(golds, found)
+        if pair_up(len(rest), len(open_golds), functools.partial(_accepts, open_golds, rest, rules)):
             return Score(1.0, answer, _why(found, golds, rules))
     if rules.wide and len(golds) > 1 and is_list_of(clean(answer), parts, functools.partial(_is_item, golds, rules)):
         return Score(1.0, answer, "lists the gold answers")
@@ -105,6 +107,25 @@ def _is_item(golds: Sequence[Alternatives], rules: Rules, gold: int, item: str) 
 
 def _ways(answer: str, wanted: int, rules: Rules) -> list[list[str]]:
     return [marked_parts(answer, wide=True)] if rules.wide else list(readings(answer, wanted))
+
+
+def _unequal(
+    golds: Sequence[Alternatives], found: Sequence[Alternatives]
+) -> tuple[list[Alternatives], list[Alternatives]]:
+    """Returns gold answers and answers without the pairs that say the same."""
+    left = Counter(one.full.identity for one in golds)
+    rest: list[Alternatives] = []
+    for one in found:
+        if left[one.full.identity] > 0:
+            left[one.full.identity] -= 1
+        else:
+            rest.append(one)
+    open_golds: list[Alternatives] = []
+    for one in golds:
+        if left[one.full.identity] > 0:
+            left[one.full.identity] -= 1
+            open_golds.append(one)
+    return open_golds, rest
 
 
 def _different(texts: Sequence[str], values: Sequence[Alternatives]) -> tuple[list[str], list[Alternatives]]:

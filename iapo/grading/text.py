@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+_MOST_MARKS = 30
 _MARKUP = "*_` \t"
 # Possessive quantifiers keep the time linear on long runs of markup.
 _MARK = re.compile(
@@ -55,7 +56,7 @@ def extract_answer(text: str) -> str | None:
 
 def clean(text: str) -> str:
     """Gives one spelling to what looks alike: Unicode forms, quotes, dashes, powers, LaTeX, white space."""
-    text = _SUPERSCRIPT.sub(lambda power: "^" + power[0], text)
+    text = _SUPERSCRIPT.sub(lambda power: "^" + power[0], without_towers(text))
     text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
     if "\\" in text:
         for _ in range(2):
@@ -63,6 +64,20 @@ def clean(text: str) -> str:
         text = text.replace("\\%", "%").replace("\\$", "$").replace("\\times", "x").replace("\\,", "")
     text = " ".join(text.split())
     return text.strip("$") if len(text) > 2 and text.startswith("$") and text.endswith("$") else text
+
+
+def without_towers(text: str) -> str:
+    """Leaves out the combining marks on one letter beyond the 30 that a real text never has (UAX #15, stream-safe
+    text): to put them in order, as all Unicode forms do, takes time that grows with the square of their number.
+    """
+    if text.isascii():
+        return text
+    kept, marks = [], 0
+    for letter in text:
+        marks = marks + 1 if unicodedata.combining(letter) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(letter)
+    return text if len(kept) == len(text) else "".join(kept)
 
 
 def _first_line_or_list(lines: Sequence[str]) -> str:

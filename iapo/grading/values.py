@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio, read_span
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.rules import Rules
+from iapo.grading.text import without_towers
 from iapo.grading.truth import read_claim, read_plain_truth, read_truth
 from iapo.grading.units import Side, is_known
 
@@ -196,7 +197,9 @@ def _number(quantity: Quantity) -> Value:
 
 def _words(text: str) -> str:
     """Returns one spelling of a text in lower case: diacritics, articles, dots and the kinds of `and` left out."""
-    folded = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) != "Mn")
+    folded = "".join(
+        one for one in unicodedata.normalize("NFKD", without_towers(text)) if unicodedata.category(one) != "Mn"
+    )
     words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
     words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
     words = _ARTICLE.sub("", words)

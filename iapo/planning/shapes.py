@@ -120,7 +120,7 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
     base = adapter_base(path, revision)
     if base is not None:
         return shape_of(*base)
-    config = AutoConfig.from_pretrained(path, **({} if revision is None else {"revision": revision}))
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     head = model.get_output_embeddings()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iapo.report.numbers import finite
 from iapo.report.read import Run
 
 CURVES = {
@@ -79,7 +80,7 @@ def charts(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def _line(group: Group, key: str, steps: Sequence[int]) -> dict[str, Any] | None:
-    runs = [{row.get("step"): _number(row.get(key)) for row in run.metrics} for run in group.runs]
+    runs = [{row.get("step"): finite(row.get(key)) for row in run.metrics} for run in group.runs]
     # A run that has not begun would leave nothing of the others.
     columns = [[run.get(step) for step in steps] for run in runs if any(value is not None for value in run.values())]
     if not columns:
@@ -94,10 +95,6 @@ def _line(group: Group, key: str, steps: Sequence[int]) -> dict[str, Any] | None
         line["low"] = [None if values is None else round(min(values), 6) for values in together]
         line["high"] = [None if values is None else round(max(values), 6) for values in together]
     return line
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def case_studies(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from iapo.estimates import Estimate
 
 MINUS = "\u2212"
+
+
+def finite(value: Any) -> float | None:
+    """Returns a number as a float; None for what is none, not finite, or more than a float holds."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def cell(estimate: Estimate | None, unit: str = "share", *, signed: bool = False) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iapo.errors import InputError
+from iapo.report.numbers import finite
 from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
 from iapo.storage import parse_record, read_lines
 
@@ -155,7 +156,7 @@ def _read_run(name: str, path: Path) -> Run:
     manifest = Manifest.read(path / MANIFEST)
     trained = manifest.kind == "training"
     metrics = [
-        parse_record(path / "metrics.jsonl", index, line)
+        _measured(path / "metrics.jsonl", index, line)
         for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
     ]
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
@@ -184,9 +185,37 @@ def _read_run(name: str, path: Path) -> Run:
         metrics=metrics,
         traces=traces,
         evaluations=evaluations,
-        case_study=read_result(study, "case_study") if study.is_file() else None,
+        case_study=_case_study(study) if study.is_file() else None,
         notes=notes,
     )
+
+
+def _measured(path: Path, index: int, line: bytes) -> dict[str, Any]:
+    record = parse_record(path, index, line)
+    if "step" in record and finite(record["step"]) is None:
+        raise InputError(f"{path} is damaged: the step of line {index + 1} is no number; remove the line or run again")
+    return record
+
+
+def _case_study(path: Path) -> dict[str, Any]:
+    found = read_result(path, "case_study")
+    points, teacher = found.get("points") or [], found.get("teacher")
+    if not isinstance(points, list) or not all(isinstance(one, dict) and _is_point(one) for one in points):
+        raise InputError(f"{path} is damaged: points holds no list of steps with their estimates; remove it")
+    if teacher is not None and not (isinstance(teacher, dict) and all(map(_is_estimate, teacher.values()))):
+        raise InputError(f"{path} is damaged: teacher holds no estimates; remove it")
+    return found
+
+
+def _is_point(point: Mapping[str, Any]) -> bool:
+    rest = (value for name, value in point.items() if name not in ("step", "samples"))
+    return finite(point.get("step")) is not None and all(map(_is_estimate, rest))
+
+
+def _is_estimate(value: Any) -> bool:
+    if isinstance(value, dict) and "value" in value:
+        return all(one is None or finite(one) is not None for one in value.values())
+    return value is None or finite(value) is not None
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.records import ToolResult
+from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
 from iapo.report.read import Run, TraceFile
 
@@ -51,11 +52,13 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
     counts = share_out([len(file.lines) for _, _, file in files], most)
     collector = _Collector(pictures)
     for (place, run, file), count in zip(files, counts, strict=True):
-        weights = {row.get("step"): _weights(row) for row in run.metrics}
+        weights = {finite(row.get("step")): _weights(row) for row in run.metrics}
         for index in evenly(len(file.lines), count):
             try:
                 collector.add(place, file, index, weights)
-            except (KeyError, TypeError, AttributeError, IndexError) as error:
+            except InputError:
+                raise
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
                 raise InputError(
                     f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"
                 ) from error
@@ -93,6 +96,8 @@ class _Collector:
     def add(self, run: int, file: TraceFile, index: int, weights: Mapping[Any, Mapping[str, float]]) -> None:
         data = file.read(index)
         result, scores, step = data["result"], data["scores"], data["step"]
+        if step is not None and finite(step) is None:
+            raise TypeError("its step is no number")
         trace: dict[str, Any] = {
             # The place in the file: it stays the same while a run goes on.
             "id": f"{file.prefix}{index + 1}",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import cached_file
@@ -16,9 +16,17 @@ from transformers.utils import cached_file
 from iapo.errors import InputError
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
 from iapo.rollout.unpartitioned import unpartitioned
+from iapo.storage import read_json
 
 ADAPTER = "adapter_config.json"
 """The file by which an adapter's folder is known."""
+
+DAMAGED: tuple[type[Exception], ...] = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError,
+    StrictDataclassError,
+)  # fmt: skip
+"""What Transformers raises, from deep inside, at a configuration or a tokenizer's file with something else in it than
+it expects."""
 
 _NAMED = 3
 
@@ -36,11 +44,24 @@ def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | Non
     found = optional_file(path, ADAPTER, revision)
     if found is None:
         return None
-    config = json.loads(Path(found).read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path")
-    if not base:
+    config = read_json(Path(found))
+    base, of = config.get("base_model_name_or_path"), config.get("revision")
+    if not base or not isinstance(base, str):
         raise InputError(f"{path}: {ADAPTER} names no base; set base_model_name_or_path to the checkpoint it adapts")
-    return str(base), config.get("revision")
+    if of is not None and not isinstance(of, str):
+        raise InputError(f"{path}: {ADAPTER} has a revision that is no text")
+    _refuse_circle(Path(path), base)
+    return base, of
+
+
+def _refuse_circle(folder: Path, base: Any) -> None:
+    """Follows the bases of adapters, from folder to folder."""
+    seen = {folder.resolve()}
+    while isinstance(base, str) and (Path(base) / ADAPTER).is_file():
+        if (place := Path(base).resolve()) in seen:
+            raise InputError(f"{folder}: its base is {base}, whose base is an adapter that stands on it in turn")
+        seen.add(place)
+        base = read_json(place / ADAPTER).get("base_model_name_or_path")
 
 
 def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
@@ -66,9 +87,14 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
     try:
         with unpartitioned():
             model, report = AutoModelForImageTextToText.from_pretrained(
-                path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **kwargs
+                path,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **kwargs,
             )
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"the weights of {path} cannot be read: {first_line(error)}") from error
     except (ImportError, ValueError) as error:
         if settings.attn_implementation is None:

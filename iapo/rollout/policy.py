@@ -14,6 +14,7 @@ from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import (
+    DAMAGED,
     adapter_base,
     add_adapter,
     first_line,
@@ -161,8 +162,8 @@ def load_processor(
     template = prompt_of(name, prompt, settings.model_revision)
     revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
     try:
-        processor = ImageTextProcessor.from_pretrained(path, **revision)
-    except (OSError, ValueError) as error:
+        processor = ImageTextProcessor.from_pretrained(path, trust_remote_code=False, **revision)
+    except DAMAGED as error:
         raise InputError(f"{name} has no processor that can be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     vocabulary = tokenizer.get_vocab()
@@ -214,7 +215,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
         return path
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except DAMAGED as error:
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
         raise InputError(f"{unknown}, nor to be had from the hub ({first_line(error)})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.utils import logging
 
+from iapo.images import open_image
 from iapo.records import Sample
 from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
 from iapo.rollout.prompt import PromptEncoder
@@ -97,7 +99,7 @@ def _samples(dataset: Dataset) -> list[Sample]:
 def _opened(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
-    return Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"]))
+    return open_image(Path(image["path"]) if image["bytes"] is None else io.BytesIO(image["bytes"]))
 
 
 def loss_mask(one: Rollout) -> list[int]:

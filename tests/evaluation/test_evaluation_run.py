@@ -8,6 +8,7 @@ import json
 import random
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,30 @@ def test_a_failing_endpoint_stops_and_keeps_what_was_done(server: Server, tmp_pa
     evaluation = run_evaluation(plan, tmp_path)
     assert evaluation.sets["vbar"].measures["accuracy"].value == 1
     assert len(server.requests) == 2 * (5 - len(kept))
+
+
+def test_answers_are_saved_as_they_come(server: Server, tmp_path: Path):
+    """Also those behind a slow one, in the end in the order of the samples; and those that come after a failure."""
+    slow = read_source("vbar", SOURCE)[0].image.tobytes()
+    kept: list[int] = []
+
+    def reply(request: dict[str, Any]) -> str | int:
+        if pictures(request["messages"][1])[0].tobytes() == slow and not kept:
+            for _ in range(600):
+                if (tmp_path / "traces.jsonl").exists() and len(lines(tmp_path)) == 4:
+                    break
+                time.sleep(0.05)
+            kept.append(len(lines(tmp_path)))
+            return 400
+        return solving(request)
+
+    server.reply = reply
+    plan = dataclasses.replace(endpoint_plan(server), generation=dataclasses.replace(SAMPLED, batch_size=5))
+    with pytest.raises(EndpointError, match="HTTP 400"):
+        run_evaluation(plan, tmp_path)
+    assert kept == [4]
+    run_evaluation(plan, tmp_path)
+    assert [line["sample"]["id"] for line in lines(tmp_path)] == [one.id for one in read_source("vbar", SOURCE)]
 
 
 @pytest.mark.slow(12)

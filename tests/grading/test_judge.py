@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_server import Reply, Server, serve
+from endpoint_server import Reply, Server, completion, serve
 from PIL import Image
 
 from iapo.endpoints import questions
@@ -231,13 +231,40 @@ def test_rules_stand_where_the_endpoint_is_down(tmp_path: Path, caplog: pytest.L
         assert [score.value for score in grader.scores([trace("3")])] == [1.0]
 
 
-@pytest.mark.parametrize("on_error", ["stop", "wait", "rules"])
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
+@pytest.mark.parametrize(
+    ("status", "on_error"),
+    [(status, on_error) for status in (301, 302, 307, 400, 401, 403, 404) for on_error in ("stop", "wait", "rules")],
+)
 def test_a_refused_request_stops_the_run_at_once(status: int, on_error: str) -> None:
     with serve(lambda request: status) as server:
+        if (status, on_error) == (400, "rules"):
+            assert outcome(server, on_error=on_error).scores([trace("3")])[0].value == 0.0
+            return
         with pytest.raises(EndpointError, match="check key, model and URL"):
             outcome(server, on_error=on_error).scores([trace("3")])
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422, 451])
+def test_one_refused_question_does_not_end_a_run_by_the_rules(status: int, tmp_path: Path) -> None:
+    """Nor is it asked again, remembered, or a reason to leave out the others."""
+    cache = str(tmp_path / "judge.sqlite")
+    with serve(lambda request: status if asked(request)["answer"] == "bad" else CORRECT) as server:
+        grader = outcome(server, on_error="rules", concurrency=1, cache=cache)
+        assert [score.value for score in grader.scores([trace("4"), trace("bad"), trace("5")])] == [1.0, 0.0, 1.0]
+        assert len(server.requests) == 3
+        with pytest.raises(EndpointError, match="refuses"):
+            outcome(server, concurrency=1, cache=cache).scores([trace("6"), trace("bad"), trace("7")])
+        # What was answered before is kept.
+        asked_before = len(server.requests)
+        assert outcome(server, cache=cache).scores([trace("6")])[0].value == 1.0
+        assert len(server.requests) == asked_before
+
+
+def test_a_verdict_of_another_model_is_none() -> None:
+    said = pytest.raises(EndpointError, match="another model, 'a-small-judge'")
+    with serve(lambda request: completion(CORRECT, model="a-small-judge")) as server, said:
+        outcome(server).scores([trace("3")])
 
 
 def test_equal_questions_are_asked_once() -> None:

@@ -88,6 +88,65 @@ def test_missing_files_are_refused(folder: Path, files: tuple[str, ...], message
         load_policy(str(folder))
 
 
+JUNK = ("", "[]", "null", "5", '"a"', "{", "[" * 100_000, "\xff")
+
+
+FILES = ["config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+FILES += ["prompt.yaml", "adapter_config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_with_something_else_in_them_are_refused(folder: Path, name: str) -> None:
+    """Or passed over, where the model does not need them; never is there an exception of another kind."""
+    for junk in JUNK:
+        (folder / name).write_bytes(junk.encode("latin-1"))
+        try:
+            load_policy(str(folder))
+        except InputError:
+            continue
+        assert name in ("generation_config.json", "tokenizer_config.json", "processor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("dtype", "x"), ("dtype", []), ("image_token_id", None), ("image_token_id", "x"), ("model_type", [])],
+)
+def test_values_of_a_configuration_that_cannot_be(folder: Path, field: str, value: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(InputError):
+        load_policy(str(folder))
+
+
+def test_adapters_in_a_circle_are_refused(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "a"), ("c", "c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": str(tmp_path / base)})
+        )
+    for name in "ac":
+        with pytest.raises(InputError, match="stands on it"):
+            load_policy(str(tmp_path / name))
+
+
+def test_code_that_a_checkpoint_brings_along_is_never_run(folder: Path, tmp_path: Path) -> None:
+    """Nor is anybody asked whether it may: there is no input, which would end a question with an error."""
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass C: pass\n")
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        held = json.loads((folder / name).read_text())
+        kinds = ("AutoConfig", "AutoModelForImageTextToText", "AutoTokenizer", "AutoProcessor", "AutoImageProcessor")
+        (folder / name).write_text(json.dumps({**held, "auto_map": dict.fromkeys(kinds, "evil.C")}))
+    load_policy(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pickled_weights_are_not_opened(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"weights of .* cannot be read"):
+        load_policy(str(folder))
+
+
 def test_a_tokenizer_of_another_model_is_refused(folder: Path, processor: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "image_token_id": 5}))

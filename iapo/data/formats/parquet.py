@@ -108,7 +108,10 @@ def read(row: Row) -> Sample:
     if grading not in GRADINGS:
         raise RowError(f"the field 'grading' is {grading!r}; use one of {', '.join(GRADINGS)}")
     image = read_picture(fields.get("image"), row.folder)
-    flaws = [str(flaw) for flaw in fields.get("flaws") or ()]
+    flaws = fields.get("flaws") or []
+    if not isinstance(flaws, list) or not all(isinstance(flaw, str) for flaw in flaws):
+        raise RowError("the field 'flaws' is no list of texts")
+    flaws = list(flaws)
     return Sample(
         id=id_of(fields, "id"),
         image=image,

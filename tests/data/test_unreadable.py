@@ -1,0 +1,125 @@
+"""Files that are there and cannot be read as they should: a damaged row or one sentence."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, UnidentifiedImageError
+
+from iapo.data.convert import make
+from iapo.data.loading import Damage, load
+from iapo.data.pictures import read_picture
+from iapo.errors import InputError
+from iapo.records import Sample, image_from_text
+
+YEAR_140000 = 2**62
+STORED = {
+    "timestamp": pa.array([YEAR_140000, 0], pa.timestamp("us")),
+    "seconds": pa.array([YEAR_140000, 0], pa.duration("s")),
+    "date": pa.array([2**31 - 1, 0], pa.date32()),
+    "in a list": pa.array([[YEAR_140000], [0]], pa.list_(pa.timestamp("ms"))),
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pa.Table:
+    make("vbar", 2, tmp_path / "made.parquet")
+    return pq.read_table(tmp_path / "made.parquet")
+
+
+def written(table: pa.Table, folder: Path) -> Path:
+    path = folder / "x.parquet"
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_times_that_python_cannot_hold(name: str, table: pa.Table, tmp_path: Path):
+    found = list(load(written(table.append_column("when", STORED[name]), tmp_path)))
+    assert [type(item) for item in found] == [Damage, Sample]
+    assert "column 'when' holds a value that Python cannot hold" in str(found[0])
+
+
+def test_two_columns_of_one_name(table: pa.Table, tmp_path: Path):
+    """Either of them could be meant."""
+    path = written(table.append_column("question", pa.array(["other"] * 2)), tmp_path)
+    with pytest.raises(InputError, match="two columns 'question'"):
+        load(path)
+    (item,) = load(path, format="iapo")
+    assert isinstance(item, Damage)
+    assert "two columns 'question'" in item.reason
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".tsv", ".parquet"])
+def test_a_file_that_may_not_be_read(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (path := tmp_path / f"x{suffix}").write_text("{}")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("open", "read_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(pq, "read_schema", refuse)
+    with pytest.raises(InputError, match="cannot be read"):
+        load(path)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "x.jsonl").write_text("{}")
+
+    def refuse(path: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"cannot be read: Permission denied"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a\udc80"], ids=["long", "null", "surrogate"])
+def test_names_that_no_file_has(name: str):
+    with pytest.raises(InputError):
+        load(name + ".jsonl")
+
+
+def test_links_in_a_circle(tmp_path: Path):
+    (tmp_path / "in").symlink_to(tmp_path)
+    (tmp_path / "x.jsonl").symlink_to("x.jsonl")
+    with pytest.raises(InputError, match="holds no data file"):
+        load(tmp_path)
+
+
+def encoded(format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["EPS", "PDF", "SGI", "PCX", "IM", "MSP"])
+def test_no_image_of_another_format_is_opened_anywhere(format: str):
+    """Those of traces that somebody else wrote, for one; Pillow starts a program for some."""
+    if format == "MSP":
+        buffer = io.BytesIO()
+        Image.new("1", (64, 64)).save(buffer, format)
+        data = buffer.getvalue()
+    else:
+        data = encoded(format)
+    with pytest.raises(UnidentifiedImageError):
+        image_from_text(base64.b64encode(data).decode())
+    with pytest.raises(ValueError, match="no known picture format"):
+        read_picture(data, None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    with pytest.raises(ValueError, match="larger than 4,095 pixels"):
+        read_picture(encoded("PNG"), None)
+    with pytest.raises(Image.DecompressionBombError):
+        image_from_text(base64.b64encode(encoded("PNG")).decode())

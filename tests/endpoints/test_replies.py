@@ -1,0 +1,215 @@
+"""What of a response counts as an answer, and what ends a request that would not end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from endpoint_server import completion, serve
+
+from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
+from iapo.endpoints.replies import LONGEST_BODY, UnusableError, read_reply, same_model
+
+TEXT = {"type": "text", "text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a", "a"),
+        ([TEXT, {"type": "text", "text": " b"}], "a b"),
+        (["a", {"type": "output_text", "text": "b"}], "ab"),
+        ([{"type": "thinking", "thinking": [TEXT]}, TEXT], "a"),
+        ([{"type": "refusal", "refusal": "no"}], "no"),
+        ([], ""),
+        (None, ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_texts_and_parts_of_texts_are_answers(content: object, text: str, reason: str):
+    assert read_reply(completion(content, reason), "m") == text
+
+
+OTHER_CONTENTS: list[object] = [5, 5.5, True, False, {}, {"text": "a"}, [5], [None], [[TEXT]], [{}], "\ud800"]
+OTHER_CONTENTS += [
+    [{"type": "image_url"}],
+    [{"type": "text"}],
+    [{"type": "text", "text": 5}],
+    [TEXT, {"type": ["text"]}],
+]
+
+
+@pytest.mark.parametrize("content", OTHER_CONTENTS, ids=repr)
+def test_other_contents_are_none(content: object):
+    with pytest.raises(UnusableError):
+        read_reply(completion(content), "m")
+
+
+@pytest.mark.parametrize(
+    "reason", [None, "", "tool_calls", "function_call", "content_filter", "error", "abort", "STOP", 5, ["stop"], {}]
+)
+def test_a_text_that_is_not_whole_is_none(reason: object):
+    with pytest.raises(UnusableError, match="not whole"):
+        read_reply(completion("FINAL ANSWER: 5", reason), "m")
+
+
+@pytest.mark.parametrize("content", [None, "", "some text"])
+@pytest.mark.parametrize("more", [{"tool_calls": [{"id": "1"}]}, {"function_call": {"name": "f"}}])
+def test_a_call_of_a_tool_is_none(content: object, more: dict[str, object]):
+    with pytest.raises(UnusableError, match="tool"):
+        read_reply(completion(content, **more), "m")
+
+
+OTHER_BODIES = [b"", b"\xff\xfe", b'"a"', b"null", b"5", b"[]", b"{}", b'{"choices": {}}', b'{"choices": [[]]}']
+OTHER_BODIES += [b"<html>", b"[" * 100_000, b'{"a":' * 100_000]
+OTHER_BODIES += [b'{"choices": [{"message": [], "finish_reason": "stop"}]}', completion("a")[:-1]]
+OTHER_BODIES += [b'{"error": {"message": "x"}, ' + completion("a")[1:], completion("a").replace(b"a", b"\xe9")]
+
+
+@pytest.mark.parametrize("body", OTHER_BODIES, ids=lambda body: str(body[:40]))
+def test_other_bodies_are_none(body: bytes):
+    with pytest.raises(UnusableError):
+        read_reply(body, "m")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "same"),
+    [
+        ("gpt-4o", "gpt-4o", True),
+        ("gpt-4o", "gpt-4o-2024-08-06", True),
+        ("gpt-4", "gpt-4-0613", True),
+        ("claude-x-latest", "claude-x-20241022", True),
+        ("llama3", "llama3:latest", True),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b-instruct", True),
+        ("openai/gpt-4o", "gpt-4o-2024-08-06", True),
+        ("gpt-4o", "gpt-4o-mini", False),
+        ("gpt-4o", "gpt-4o-mini-2024-07-18", False),
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13", False),
+        ("gpt-4o-2024-08-06", "gpt-4o", False),
+        ("qwen2.5-vl", "qwen2.5-vl-7b", False),
+        ("gpt-4", "gpt-4o", False),
+        ("gpt-4", "gpt-4.1", False),
+        ("claude-3", "claude-3-5", False),
+        ("a/m", "b/m", False),
+        ("m", 5, False),
+        ("m", ["m"], False),
+    ],
+)
+def test_which_names_are_one_model(asked: str, named: object, same: bool):
+    assert same_model(asked, named) is same
+    body = completion("a", model=named)
+    if same:
+        assert read_reply(body, asked) == "a"
+    else:
+        with pytest.raises(UnusableError, match="another model"):
+            read_reply(body, asked)
+
+
+@pytest.mark.parametrize("named", [None, ""])
+def test_a_response_need_not_name_its_model(named: object):
+    assert read_reply(completion("a", model=named), "m") == "a"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_body_without_end_is_cut_off():
+    said = pytest.raises(EndpointError, match=f"a body of more than {LONGEST_BODY:,} bytes")
+    with serve(lambda request: b" " * (LONGEST_BODY + 2)) as server, said:
+        ChatEndpoint(EndpointSettings("m", server.url, retries=0))([])
+
+
+@contextmanager
+def raw(send: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that answers with what `send` does to the connection."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def one(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65536)
+            try:
+                send(connection)
+            except OSError:
+                return
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        listener.close()
+
+
+def drip(head: bytes, byte: bytes) -> Callable[[socket.socket], None]:
+    def send(connection: socket.socket) -> None:
+        connection.sendall(head)
+        # Far longer than any test; the client must go first.
+        for _ in range(20_000):
+            connection.sendall(byte)
+            time.sleep(0.05)
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("head", "byte"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"", b"H"),
+    ],
+    ids=["body", "chunks", "head", "error", "status"],
+)
+def test_a_drip_is_not_waited_for(head: bytes, byte: bytes):
+    """Each byte comes well within the time from byte to byte."""
+    with raw(drip(head, byte)) as url, pytest.raises(EndpointError, match="failed 1 times, lastly with: API"):
+        ChatEndpoint(EndpointSettings("m", url, retries=0, timeout=0.6))([])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status: int):
+    asked: list[int] = []
+
+    def send(connection: socket.socket) -> None:
+        place = f"{other.url}/chat/completions".replace("http://", "http://me:secret@")
+        connection.sendall(f"HTTP/1.1 {status} X\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
+        asked.append(1)
+
+    with serve(lambda request: "FINAL ANSWER: 1") as other, raw(send) as url:
+        with pytest.raises(EndpointError, match=f"HTTP {status}, a redirect to http://127.*not followed") as caught:
+            ChatEndpoint(EndpointSettings("m", url))([])
+        assert not other.requests
+    assert len(asked) == 1
+    assert "secret" not in str(caught.value)
+
+
+def test_compressed_bodies_are_read():
+    body = gzip.compress(completion("a"))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with raw(lambda connection: connection.sendall(head + body)) as url:
+        assert ChatEndpoint(EndpointSettings("m", url))([]) == "a"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_bomb_is_cut_off():
+    body = gzip.compress(json.dumps("a" * 8 * LONGEST_BODY).encode())
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with (
+        raw(lambda connection: connection.sendall(head + body)) as url,
+        pytest.raises(EndpointError, match="more than"),
+    ):
+        ChatEndpoint(EndpointSettings("m", url, retries=0))([])
