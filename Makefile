@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 
 ENGINE := .venv-engine/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real engine
+.PHONY: help setup demo test check lint browser ranks real engine vllm versions
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -66,3 +66,29 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Environments of their own: vLLM wants another release of Transformers. `make test` needs neither of them.
+vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (10 minutes on two cores)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -n0 -o faulthandler_timeout=1500 tests/vllm_runs
+
+.venv-vllm/.set-up: pyproject.toml constraints-vllm.txt tests/vllm_runs/environment.sh
+	sh tests/vllm_runs/environment.sh $(PYTHON)
+	@touch $@
+
+versions: .venv-low/.set-up .venv-high/.set-up  ## Run some tests with the oldest and the newest releases that are allowed
+	for end in low high; do OMP_NUM_THREADS=1 .venv-$$end/bin/python -m pytest $(VERSIONS) || exit 1; done
+
+VERSIONS := -m "not slow" tests/test_versions.py tests/training/test_shared_prefix.py tests/training/test_packing.py \
+	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/attribution \
+	tests/rollout tests/evaluation
+VERSION_TESTS := pytest pytest-timeout pytest-xdist hypothesis captum openai
+
+.venv-low/.set-up: pyproject.toml constraints-low.txt
+	$(PYTHON) -m venv .venv-low
+	.venv-low/bin/pip install --quiet --constraint constraints-low.txt --editable '.[peft]' $(VERSION_TESTS)
+	@touch $@
+
+.venv-high/.set-up: pyproject.toml
+	$(PYTHON) -m venv .venv-high
+	.venv-high/bin/pip install --quiet --upgrade --editable '.[peft]' torch==2.13.0 $(VERSION_TESTS)
+	@touch $@

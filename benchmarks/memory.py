@@ -324,7 +324,7 @@ def steps(folder: str, case: dict[str, Any], words: list[str], peak: Peak) -> tu
         loading = peak.phase("load")
         loading.__enter__()
         # A policy is saved in the end, which is no part of the step.
-        Measured.save_model = lambda *_, **__: None  # type: ignore[method-assign]
+        Measured.save_policy = lambda *_, **__: None  # type: ignore[method-assign]
         with mock.patch.multiple(run_module, IAPOTrainer=Measured, run_samples=samples):
             run_module.run(arguments, settings, quiet=True)
     prompt, completion = turns[0]["prompt"], int(given["max_completion_length"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
 
@@ -110,3 +110,22 @@ def bare_model(model: Any) -> PreTrainedModel:
     """Returns a model without PEFT's wrapper, its adapters in its layers as they are; another model as it is."""
     found: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
     return found
+
+
+def features_of_images(backbone: Any, pixel_values: Tensor, grid_thw: Tensor) -> list[list[Tensor]]:
+    """Returns what a model's vision tower makes of images, in one form for all releases of Transformers.
+
+    Args:
+        backbone: The model's `model`.
+        pixel_values: Patches of the images, shape (patches, features).
+        grid_thw: Time, height and width of each image in patches, shape (images, 3).
+
+    Returns:
+        A list for the embeddings and one for each deepstack layer: tensors of shape (tokens, hidden units), one an
+        image, in order.
+    """
+    seen = backbone.get_image_features(pixel_values, grid_thw, return_dict=True)
+    levels = [seen.pooler_output, *(getattr(seen, "deepstack_features", None) or ())]
+    sizes = (grid_thw.prod(-1) // backbone.config.vision_config.spatial_merge_size**2).tolist()
+    # Up to Transformers 5.17 a deepstack layer's features are one tensor.
+    return [list(one.split(sizes) if isinstance(one, Tensor) else one) for one in levels]

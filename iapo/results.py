@@ -197,7 +197,7 @@ class SetsEvaluation:
 
     Attributes:
         model: The evaluated model.
-        settings: The plan (`iapo.evaluation.run.EvaluationPlan`).
+        settings: The plan (`iapo.evaluation.plan.EvaluationPlan`).
         sets: The test sets by name.
         average: Unweighted mean of the sets' accuracies; None in a file that has none.
     """

@@ -26,6 +26,7 @@ class Server:
     Attributes:
         reply: A request -> the reply.
         faults: Taken off the front before each answer; None for no fault.
+        models: Who owns the models that it lists, or the status with which it refuses to list any.
         retry_after: Sent with each status of an error, unless None.
         requests: All requests in order of arrival.
         headers: Their headers, names in lower case.
@@ -35,6 +36,7 @@ class Server:
 
     reply: Callable[[dict[str, Any]], Reply]
     faults: list[Reply | None] = field(default_factory=list)
+    models: str | int = 404
     retry_after: str | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -104,6 +106,16 @@ def serve(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Server]:
     server = Server(reply)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/v1/models"
+            status = server.models if isinstance(server.models, int) else 200
+            content = json.dumps({"object": "list", "data": [{"id": "m", "owned_by": server.models}]}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
         def do_POST(self) -> None:
             assert self.path == "/v1/chat/completions"
             server.handle(self)

@@ -30,6 +30,7 @@ from PIL import Image
 
 from iapo.cli.main import app
 from iapo.data.loading import load, strict
+from iapo.experiments.forms_grid import read_forms
 from iapo.rollout.template import read_prompt
 
 ENDPOINT = "https://api.openai.com/v1"
@@ -305,6 +306,9 @@ def test_yaml_examples_are_configurations(laid_out: Path, tmp_path: Path, monkey
         if block in ablations:
             file.write_text(block.text)
             check_variants(read_ablation(str(file)))
+        elif "forms" in yaml.safe_load(block.text):
+            file.write_text(block.text)
+            assert read_forms(str(file))
         elif "question" in yaml.safe_load(block.text):
             file.write_text(block.text)
             assert read_prompt(file).name == "my-prompt"

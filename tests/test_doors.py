@@ -22,7 +22,7 @@ from iapo.data.loading import Damage, load
 from iapo.data.sources import SourceSettings, open_source, read_source, read_sources
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
-from iapo.evaluation.run import EvaluationPlan
+from iapo.evaluation.plan import EvaluationPlan
 from iapo.experiments.compare import Comparison
 from iapo.models import MODEL_FAMILIES, DecoderLayers, ModelFamily, add_family
 from iapo.plugins import resolve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -70,14 +71,13 @@ def test_many_at_once_never_hold_together(tmp_path: Path) -> None:
         "    except InputError:\n        time.sleep(0.001)\n"
         "print(taken)\n"
     )
-    some = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(3)
-    ]
-    for process in some:
-        out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
-        assert int(out) > 0
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        for process in [stack.enter_context(started(command, **pipes)) for _ in range(3)]:
+            out, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors.decode()
+            assert int(out) > 0
     with hold_file(tmp_path / "table"):
         pass
     wait_for(lambda: not list(tmp_path.iterdir()), 1)

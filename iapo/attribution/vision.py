@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from iapo.models import features_of_images
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -41,8 +43,7 @@ def image_features(
     layers: list[list[Tensor]] = []
     for some in batches:
         pixels = torch.cat([patches[index] for index in some]).to(model.device)
-        seen = model.model.get_image_features(pixels, grid_thw[some].to(model.device), return_dict=True)
-        found = [seen.pooler_output, *getattr(seen, "deepstack_features", ())]
+        found = features_of_images(model.model, pixels, grid_thw[some].to(model.device))
         layers = layers or [[] for _ in found]
         for layer, features in zip(layers, found, strict=True):
             layer += features

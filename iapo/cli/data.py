@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iapo.cli.base import Verb, make_app
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.errors import InputError
+
+if TYPE_CHECKING:
+    from iapo.data.boxes.names import Names
 
 app = make_app(help="Data sets: check, convert and look at them, make synthetic ones.")
 
@@ -16,6 +20,21 @@ Source = Annotated[str, typer.Argument(metavar="PATH", help="File, folder or hub
 Split = Annotated[str | None, typer.Option(help="Split; needed where there are several.")]
 Format = Annotated[str | None, typer.Option(help="Format of the data; detected if not given.")]
 FindBoxes = Annotated[bool, typer.Option("--find-boxes", help="Search images without boxes for some.")]
+
+NamesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--names",
+        callback=one_of("places", "ocr"),
+        help="Names of found boxes: places (1, 2, ...), the default, or ocr, which needs iapo[ocr].",
+    ),
+]
+
+
+def _names(names: str | None, find_boxes: bool) -> Names:
+    if names is not None and not find_boxes:
+        raise InputError("--names is for found boxes; give --find-boxes, too")
+    return "ocr" if names == "ocr" else "places"
 
 
 @app.command("check", cls=Verb)
@@ -44,6 +63,7 @@ def data_convert(
     split: Split = None,
     format: Format = None,
     find_boxes: FindBoxes = False,
+    names: NamesOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is damaged.")] = False,
     json: Json = None,
     quiet: Quiet = False,
@@ -52,7 +72,15 @@ def data_convert(
     from iapo.data.convert import convert
     from iapo.display.terminal import say
 
-    done = convert(path, out, split=split, format=format, find_boxes=find_boxes, refuse_damage=strict)
+    done = convert(
+        path,
+        out,
+        split=split,
+        format=format,
+        find_boxes=find_boxes,
+        names=_names(names, find_boxes),
+        refuse_damage=strict,
+    )
     say(f"{done.samples} samples in {out}")
     if done.quarantine is not None:
         say(f"{done.damaged} damaged rows, listed in {done.quarantine}")
@@ -75,8 +103,12 @@ def data_show(
     split: Split = None,
     format: Format = None,
     find_boxes: FindBoxes = False,
+    names: NamesOption = None,
     flawed: Annotated[
-        bool, typer.Option("--flawed", help="Doubtful rows alone: damaged ones, and those with a flaw in a box.")
+        bool,
+        typer.Option(
+            "--flawed", help="Doubtful rows alone: damaged ones, those with a flaw in a box or where none are found."
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,7 +116,17 @@ def data_show(
     from iapo.data.sheet import show
     from iapo.display.terminal import say
 
-    for file in show(path, out, count=count, split=split, format=format, find_boxes=find_boxes, flawed=flawed):
+    drawn = show(
+        path,
+        out,
+        count=count,
+        split=split,
+        format=format,
+        find_boxes=find_boxes,
+        names=_names(names, find_boxes),
+        flawed=flawed,
+    )
+    for file in drawn:
         say(str(file))
 
 

@@ -60,6 +60,10 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="Generates with vLLM in this process (docs/vllm.md).")] = False,
+    vllm_memory: Annotated[
+        float, typer.Option(callback=between(0, 1), help="Share of the device's memory that vLLM takes.")
+    ] = 0.9,
     endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
     key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
     length_parameter: Annotated[
@@ -69,6 +73,13 @@ def evaluate(
             help="Its name for the longest turn: max_tokens or max_completion_tokens.",
         ),
     ] = "max_tokens",
+    endpoint_kind: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("auto", "vllm", "openai"),
+            help="What serves it, vllm or openai; auto asks it. To vllm the whole sampling is told.",
+        ),
+    ] = "auto",
     concurrency: Annotated[
         int, typer.Option(callback=at_least(1), help="Samples under way at once at an endpoint.")
     ] = 8,
@@ -82,13 +93,17 @@ def evaluate(
     iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
     """
     from iapo.data.sources import split_list
-    from iapo.rollout.load_settings import load_settings
+    from iapo.rollout.load_settings import check_vllm, load_settings
 
     check_sets(sets)
     check_questions(question_types, split_list(sets))
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
+    if vllm:
+        if endpoint is not None:
+            raise InputError("--vllm and --endpoint are two ways to generate; give one of them")
+        check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
     elif not endpoint.startswith(("http://", "https://")):
@@ -101,7 +116,8 @@ def evaluate(
 
     from iapo.display.tables import evaluation_table
     from iapo.display.terminal import say
-    from iapo.evaluation.run import evaluate_with_progress, make_plan
+    from iapo.evaluation.plan import make_plan
+    from iapo.evaluation.run import evaluate_with_progress
     from iapo.evaluation.sets import loss_lines
     from iapo.results import stamp
 
@@ -126,8 +142,10 @@ def evaluate(
         endpoint=endpoint,
         key_variable=key_variable,
         length_parameter=length_parameter,
+        endpoint_kind=endpoint_kind,
         concurrency=concurrency,
         timeout=timeout,
+        vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
     )
     found = evaluate_with_progress(plan, out)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iapo.data.boxes import add_boxes
+from iapo.data.boxes.names import Names, check_names
 from iapo.data.damage import Damage, quarantine, strict
 from iapo.data.files import DAMAGED, expected_rows
 from iapo.data.formats.parquet import write_rows
@@ -48,6 +49,7 @@ def convert(
     split: str | None = None,
     format: str | None = None,
     find_boxes: bool = False,
+    names: Names = "places",
     refuse_damage: bool = False,
 ) -> Converted:
     """Writes a data set as our parquet; damaged rows are listed in `OUT.damaged.jsonl` (row, id, reason, file).
@@ -60,15 +62,17 @@ def convert(
         split: Split; None where there is one alone.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
         find_boxes: Whether images without boxes are searched for some (`iapo.data.boxes`).
+        names: How found boxes are named, as in `iapo.data.boxes.add_boxes`.
         refuse_damage: Whether the first damaged row ends the conversion, with nothing written.
 
     Returns:
         The counts.
 
     Raises:
-        InputError: If a file would be overwritten, the data cannot be read, no row of it loads, or a row is damaged
-            and `refuse_damage` is set.
+        InputError: If a file would be overwritten, the data cannot be read, no row of it loads, a row is damaged
+            and `refuse_damage` is set, or `names` needs what is not installed.
     """
+    check_names(names)
     aside = out.with_name(out.name + DAMAGED)
     _check_free(out, aside)
     done = Converted()
@@ -81,7 +85,7 @@ def convert(
 
         samples = strict(items) if refuse_damage else quarantine(items, keep)
         if find_boxes:
-            samples = _with_boxes(samples, done)
+            samples = _with_boxes(samples, done, names)
         first = next(samples, None)
         if first is None:
             raise InputError(f"no row of {source} gives a sample; iapo data check {source} says why")
@@ -141,9 +145,9 @@ def _counted(samples: Iterable[Sample], done: Converted) -> Iterator[Sample]:
         yield sample
 
 
-def _with_boxes(samples: Iterator[Sample], done: Converted) -> Iterator[Sample]:
+def _with_boxes(samples: Iterator[Sample], done: Converted, names: Names) -> Iterator[Sample]:
     for sample in samples:
-        boxed, reason = add_boxes(sample)
+        boxed, reason = add_boxes(sample, names)
         if reason:
             done.boxless[reason] += 1
         done.boxed += boxed is not sample

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from iapo.data.boxes import add_boxes
+from iapo.data.boxes.names import Names, check_names
 from iapo.data.damage import Damage
 from iapo.data.loading import load
 from iapo.display.terminal import plain
@@ -46,6 +48,7 @@ def show(
     split: str | None = None,
     format: str | None = None,
     find_boxes: bool = False,
+    names: Names = "places",
     flawed: bool = False,
 ) -> tuple[Path, Path]:
     """Draws the first rows of a data set with their boxes, the names of these, and what was left out of them and why.
@@ -56,25 +59,29 @@ def show(
         count: Number of rows.
         split: Split; None where there is one alone.
         format: One of `iapo.data.loading.FORMATS`; detected if None.
-        find_boxes: Whether images without boxes are searched for some.
-        flawed: Whether only doubtful rows are drawn: damaged ones, and those of which a box was left out or mended.
+        find_boxes: Whether images without boxes are searched for some; where none are found, that and why is drawn
+            like a flaw.
+        names: How found boxes are named, as in `iapo.data.boxes.add_boxes`.
+        flawed: Whether only doubtful rows are drawn: damaged ones, those of which a box was left out or mended, and
+            those in which no boxes were found.
 
     Returns:
         The two files.
 
     Raises:
-        InputError: If `count` is not positive, or the data cannot be read.
+        InputError: If `count` is not positive, the data cannot be read, or `names` needs what is not installed.
     """
+    check_names(names)
     if count < 1:
         raise InputError(f"the number of rows is {count}; give at least 1")
     # No larger than they are shown, so that many large images need little memory.
     items: list[Sample | Damage] = []
-    rows = load(source, split=split, format=format)
+    rows: Iterable[Sample | Damage] = load(source, split=split, format=format)
+    if find_boxes:
+        rows = (item if isinstance(item, Damage) else _searched(item, names) for item in rows)
     if flawed:
         rows = (item for item in rows if isinstance(item, Damage) or item.flaws)
     for item in itertools.islice(rows, count):
-        if isinstance(item, Sample) and find_boxes:
-            item, _ = add_boxes(item)
         items.append(item if isinstance(item, Damage) else _shrunk(item))
     if not items:
         raise InputError(f"{source} has no {'doubtful rows' if flawed else 'rows'} to show")
@@ -127,6 +134,12 @@ def html_sheet(items: Sequence[Sample | Damage], title: str) -> str:
             "</main></body></html>",
         ]
     )
+
+
+def _searched(sample: Sample, names: Names) -> Sample:
+    """Returns the sample with found boxes, or with the reason why there are none."""
+    found, reason = add_boxes(sample, names)
+    return replace(found, flaws=(*found.flaws, f"no boxes found: {reason}")) if reason else found
 
 
 def _shrunk(sample: Sample) -> Sample:

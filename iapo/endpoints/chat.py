@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from iapo.records import image_to_text
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
+
+PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What vLLM's server takes from the checkpoint's generation configuration unless a request says it; OpenAI's refuses
+these fields."""
 
 TAKEN_AWAY = ("content_filter", "abort", "error", "cancelled")
 """Reasons to end with which an endpoint takes an answer away from the model; what is there of it is not whole."""
@@ -71,6 +76,8 @@ class EndpointSettings:
         top_p: Nucleus of the sampling; None leaves it to the endpoint.
         max_turn_tokens: Longest answer in tokens; None leaves it to the endpoint.
         length_parameter: Name of that limit there; the newest models of OpenAI know the second alone.
+        kind: Program that serves it: `vllm` is told the rest of the sampling, too (`PLAIN_SAMPLING`), `openai` is not,
+            and with `auto` the endpoint's list of models says which of them it is.
         timeout: Seconds until a request counts as failed.
         retries: Number of times a failed request is sent again.
         concurrency: Structured questions that are under way at a time (`iapo.endpoints.questions`).
@@ -86,6 +93,7 @@ class EndpointSettings:
     top_p: float | None = None
     max_turn_tokens: int | None = None
     length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    kind: Literal["auto", "vllm", "openai"] = "openai"
     timeout: float = 120.0
     retries: int = 5
     concurrency: int = 8
@@ -133,6 +141,8 @@ class ChatEndpoint:
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
         self.settings, self._openai = settings, openai
+        self._vllm: bool | None = None
+        self._asking = threading.Lock()
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
         self._client = openai.OpenAI(
             base_url=url, api_key=key or "none", timeout=settings.timeout, default_headers=headers
@@ -170,8 +180,11 @@ class ChatEndpoint:
         body: dict[str, Any] = {"model": settings.model, "messages": messages, "temperature": settings.temperature}
         if settings.top_p is not None:
             body["top_p"] = settings.top_p
+        extra = dict(PLAIN_SAMPLING) if self._is_vllm() else {}
         if settings.max_turn_tokens is not None:
-            body["extra_body"] = {settings.length_parameter: settings.max_turn_tokens}
+            extra[settings.length_parameter] = settings.max_turn_tokens
+        if extra:
+            body["extra_body"] = extra
         while True:
             failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
@@ -181,6 +194,30 @@ class ChatEndpoint:
                 if attempts > settings.retries:
                     raise self._unanswered(str(error), attempts, answered=True) from error
             time.sleep(pause(attempts - 1))
+
+    def _is_vllm(self) -> bool:
+        """Says whether the endpoint is vLLM's; asks it once, where the settings leave it open."""
+        if self._vllm is None:
+            with self._asking:
+                if self._vllm is None:
+                    kind = self.settings.kind
+                    self._vllm = kind == "vllm" or (kind == "auto" and self._lists_vllm())
+        return self._vllm
+
+    def _lists_vllm(self) -> bool:
+        client = self._client.with_options(max_retries=self.settings.retries)
+        try:
+            text = client.models.with_raw_response.list().http_response.text
+            return any(one.get("owned_by") == "vllm" for one in json.loads(text)["data"])
+        except self._openai.APIConnectionError as error:
+            raise self._unanswered(f"{type(error).__name__}: {error}", _sent(error), answered=False) from error
+        except self._openai.APIStatusError as error:
+            # Not every endpoint has such a list; one that fails may be vLLM's.
+            if error.status_code < 500 or error.status_code == 501:
+                return False
+            raise self._unanswered(f"HTTP {error.status_code}", _sent(error), answered=False) from error
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return False
 
     def _send(self, body: dict[str, Any], retries: int) -> tuple[int, str]:
         """Returns the body of a response, and how often the request had failed before; `retries` of those are

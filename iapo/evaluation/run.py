@@ -5,143 +5,33 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from iapo.data.sources import SourceSettings, split_list
 from iapo.display.quiet import quiet_libraries
-from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
+from iapo.endpoints.chat import ChatEndpoint
 from iapo.errors import InputError
 from iapo.estimates import average
-from iapo.evaluation.local import EvaluationSettings, check_fit
+from iapo.evaluation.local import check_fit
 from iapo.evaluation.measures import summarize_repeats, verdicts
+from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.progress import TRACES, Batch, Done
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
+from iapo.evaluation.vllm_solver import vllm_solver
 from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
-from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
 
-_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationPlan:
-    """What is evaluated on what, and how; written down in full.
-
-    Attributes:
-        model: A checkpoint (packaged name, folder or hub id), or the model's name at the endpoint.
-        sets: Names of test sets (`iapo.data.sources`).
-        source: Source of their samples.
-        tools: The offered tools (`iapo.tools.offered_tools`); None offers the six, `none` has the answer in one turn.
-        prompt: Prompt template (`iapo.rollout.template.find_prompt`); None takes the one beside the checkpoint, else
-            `tools`.
-        repeats: Number of times each sample is rolled out; more than one only makes sense where it samples.
-        generation: Settings of its generation; `seed` is that of the sampling.
-        endpoint: The endpoint, if the model is behind one; it generates as these settings say.
-        concurrency: Samples under way at once at an endpoint.
-        loading: Settings of a checkpoint's loading.
-        data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
-            not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
-    """
-
-    model: str
-    sets: tuple[str, ...]
-    source: SourceSettings = field(default_factory=SourceSettings)
-    tools: str | None = None
-    prompt: str | None = None
-    repeats: int = 1
-    generation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    endpoint: EndpointSettings | None = None
-    concurrency: int = 8
-    loading: LoadSettings = field(default_factory=LoadSettings)
-    data_damage: Literal["strict", "quarantine"] = "strict"
-
-    def __post_init__(self) -> None:
-        if not self.sets or len(set(self.sets)) < len(self.sets):
-            raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
-        for name in ("repeats", "concurrency"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
-        offered_tools(self.tools)
-        if self.prompt is not None:
-            find_prompt(self.prompt)
-        if self.generation.batch_size < 1:
-            raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
-        if self.repeats > 1 and self.generation.temperature == 0:
-            raise InputError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
-
-
-def make_plan(
-    model: str,
-    sets: str,
-    *,
-    count: int,
-    data_seed: int,
-    split: str,
-    size: int,
-    question_types: str,
-    tools: str | None,
-    prompt: str | None,
-    temperature: float,
-    top_p: float,
-    repeats: int,
-    seed: int,
-    max_turn_tokens: int,
-    batch_size: int,
-    loading: LoadSettings,
-    endpoint: str | None,
-    key_variable: str,
-    length_parameter: str,
-    concurrency: int,
-    timeout: float,
-    max_sequence_length: int | None = None,
-    data_damage: str = "strict",
-) -> EvaluationPlan:
-    """Returns the plan that the command line's options describe; lists have commas between.
-
-    Raises:
-        InputError: If an option cannot be.
-    """
-    if length_parameter not in ("max_tokens", "max_completion_tokens"):
-        raise InputError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
-    if temperature < 0:
-        raise InputError(f"temperature is {temperature}; it must not be negative")
-    asked = None
-    if endpoint is not None:
-        asked = EndpointSettings(
-            url=endpoint,
-            model=model,
-            key_variable=key_variable,
-            temperature=temperature,
-            top_p=top_p,
-            max_turn_tokens=max_turn_tokens,
-            length_parameter="max_tokens" if length_parameter == "max_tokens" else "max_completion_tokens",
-            timeout=timeout,
-        )
-    return EvaluationPlan(
-        model=model,
-        sets=split_list(sets),
-        source=SourceSettings(count, data_seed, split, size, split_list(question_types)),
-        tools=tools,
-        prompt=prompt,
-        repeats=repeats,
-        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
-        endpoint=asked,
-        concurrency=concurrency,
-        loading=loading,
-        data_damage="quarantine" if data_damage == "quarantine" else "strict",
-    )
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
@@ -231,6 +121,9 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
+    if plan.vllm_memory is not None:
+        with quiet_libraries():
+            return vllm_solver(plan, samples, tools)
     with quiet_libraries():
         policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
     check_fit(policy, samples, plan.generation, tools)
@@ -270,8 +163,9 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
     # How damage was treated shows in the data's hashes.
+    told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
     plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
-    return {**found, "config": {**config, "evaluation": {**plan, "endpoint": endpoint}}}
+    return {**found, "config": {**config, "evaluation": {**plan, **told}}}
 
 
 def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:

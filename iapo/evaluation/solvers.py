@@ -45,7 +45,7 @@ def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[st
 
     def without_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         set_seed(seed)
-        return map(_graded, answer(samples, encoder, generate))
+        return map(graded, answer(samples, encoder, generate))
 
     return without_tools
 
@@ -105,8 +105,9 @@ def solve_by_chat(
             observation[0]["text"] = template.observation_error.replace("{error}", result.error or "")
         messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
         turn_2 = chat(messages)
-    return _graded(Trace(sample, turn_1, result, turn_2))
+    return graded(Trace(sample, turn_1, result, turn_2))
 
 
-def _graded(trace: Trace) -> Trace:
+def graded(trace: Trace) -> Trace:
+    """Returns a trace with the score `outcome`."""
     return dataclasses.replace(trace, scores={"outcome": grade_sample(trace.final_text, trace.sample)})

@@ -15,7 +15,8 @@ import torch
 from iapo.data.sources import SourceSettings
 from iapo.endpoints.chat import EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.evaluation.plan import EvaluationPlan
+from iapo.evaluation.run import run_evaluation
 from iapo.experiments.parent import GRACE, end_with_parent
 from iapo.experiments.processes import count_lines
 from iapo.experiments.trials import GREEDY, JOB, MEASURED, TIMES

@@ -24,7 +24,7 @@ from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
 if TYPE_CHECKING:
-    from iapo.evaluation.run import EvaluationPlan
+    from iapo.evaluation.plan import EvaluationPlan
 
 JOB, TIMES = "job.json", "times.json"
 """What a run's folder holds: its orders, and how long its last process took."""
@@ -161,7 +161,7 @@ def _run_trials(
 ) -> dict[str, Row]:
     # With torch and TRL, which what is checked above does without.
     from iapo.evaluation.local import EvaluationSettings
-    from iapo.evaluation.run import EvaluationPlan
+    from iapo.evaluation.plan import EvaluationPlan
 
     arguments, settings = parse(budget.config, budget.settings)
     # Where training runs; the CPU needs no name.

@@ -172,6 +172,19 @@ def check_view(values: Mapping[str, Any]) -> None:
             )
 
 
+def check_vllm(settings: LoadSettings | None = None) -> None:
+    """Refuses vLLM where it is not installed, or with settings of a loading that are Transformers'.
+
+    Raises:
+        InputError: If so.
+    """
+    if find_spec("vllm") is None:
+        raise InputError("vLLM is not installed; `pip install 'iapo[vllm]'`, or `make vllm` on a machine without a GPU")
+    for name in ("device", "device_map", "attn_implementation", "load_in_8bit", "load_in_4bit"):
+        if settings is not None and getattr(settings, name) not in (None, False):
+            raise InputError(f"{name} is Transformers' own, and vLLM generates; leave one of them out")
+
+
 def placed(settings: LoadSettings, device: str | None) -> LoadSettings:
     """Returns settings with a device, where they place the model nowhere themselves."""
     if device is None or settings.device is not None or settings.device_map is not None:

@@ -9,20 +9,24 @@ from datasets import Dataset
 
 from iapo.errors import InputError
 from iapo.rewards.presets import check_reward
+from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
 
 
 def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
-    """Refuses a reward that cannot be.
+    """Refuses a reward that cannot be, and vLLM where there is none.
 
     Args:
         args: The settings.
         has_teacher: Whether a teacher is loaded already.
 
     Raises:
-        InputError: As `iapo.rewards.presets.check_reward`, or if a teacher is asked about and there is none.
+        InputError: As `iapo.rewards.presets.check_reward`, if vLLM is missing, or if a teacher is asked about and there
+            is none.
     """
     preset = check_reward(args)
+    if args.use_vllm:
+        check_vllm()
     scoped = next((column for column in preset.columns if column.scope != "rollout"), None)
     if scoped is not None and args.multi_objective_aggregation != "sum_then_normalize":
         raise InputError(

@@ -38,9 +38,8 @@ def check_world(settings: Any) -> None:
 class EqualRows:
     """A `generate` that all ranks call together with equally many rows, some of which may be nobody's.
 
-    Where ranks generate in step (vLLM's server gives each its slice of the rows; ZeRO-3 without gathered parameters
-    has every pass on all ranks), one that asks for fewer rows gets those of another, and one that asks for none leaves
-    the others waiting.
+    Where ranks generate in step (ZeRO-3 without gathered parameters has every pass on all ranks), one that asks for
+    fewer rows, or for none, leaves the others waiting.
 
     Args:
         generate: What continues the rows; called by all ranks, or by none where no rank has a row.

@@ -75,7 +75,8 @@ def prepare_shards(trainer: Any) -> bool:
     if is_zero3(trainer):
         state.deepspeed_plugin.deepspeed_config["zero_optimization"][_GATHER] = True
     layerwise = is_zero3(trainer) and not trainer.args.ds3_gather_for_generation
-    return trainer.accelerator.num_processes > 1 and (trainer.use_vllm or layerwise)
+    # With vLLM the engine itself sees to equal rows (`iapo.training.vllm_rollouts`).
+    return trainer.accelerator.num_processes > 1 and layerwise and not trainer.use_vllm
 
 
 def is_zero3(trainer: Any) -> bool:

@@ -13,10 +13,12 @@ import copy
 import dataclasses
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
@@ -97,12 +99,49 @@ def _run(
     seen = backbone.get_image_features(pixel_values, image_grid_thw, return_dict=True)
     seen.pooler_output = [torch.cat(list(seen.pooler_output))[shared.features]]
     if (deep := getattr(seen, "deepstack_features", None)) is not None:
-        seen.deepstack_features = [[torch.cat(list(level))[shared.features]] for level in deep]
+        # One tensor of all images up to Transformers 5.17, one an image since.
+        seen.deepstack_features = [
+            level[shared.features] if isinstance(level, Tensor) else [torch.cat(list(level))[shared.features]]
+            for level in deep
+        ]
     # A mask of four dimensions is taken as it is; the levels have their own.
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=pixel_values.device)
-    output = original(attention_mask=mask, mm_encoder_outputs={"image": seen}, shared=shared, **kwargs)
+    with _given_features(backbone, seen):
+        output = original(
+            attention_mask=mask, pixel_values=pixel_values, image_grid_thw=image_grid_thw, shared=shared, **kwargs
+        )
     output.last_hidden_state = output.last_hidden_state[:, shared.scored]
     return output
+
+
+@contextmanager
+def _given_features(backbone: Any, seen: Any) -> Iterator[None]:
+    """Has the backbone take these features for the images' in one forward pass.
+
+    Its argument `mm_encoder_outputs` says the same, but older releases do not have it and pass over it in silence.
+
+    Raises:
+        RuntimeError: If the pass did not ask for features, so that it has seen no image.
+    """
+    own = vars(backbone).get("get_image_features")
+    asked = []
+
+    def give(*_: Any, **__: Any) -> Any:
+        asked.append(True)
+        return seen
+
+    backbone.get_image_features = give
+    try:
+        yield
+    finally:
+        del backbone.get_image_features
+        if own is not None:
+            backbone.get_image_features = own
+    if not asked:
+        raise RuntimeError(
+            f"packed rows saw no image: {type(backbone).__name__} of transformers {transformers.__version__} does not "
+            "call get_image_features; install a release that pyproject.toml allows, or set share_prefix to false"
+        )
 
 
 def _prefill(

@@ -46,6 +46,7 @@ from iapo.training.scope import component_advantages, scopes_of, token_advantage
 from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
 from iapo.training.trackers import report_live
+from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
 
 logger = logging.get_logger(__name__)
 
@@ -126,16 +127,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
-        super().__init__(
-            model=model,
-            reward_funcs=functions,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            **kwargs,
-        )
+        with vllm_for_rollouts(args, model, self.encoder):
+            super().__init__(
+                model, functions, args, train_dataset, eval_dataset, processing_class, callbacks=callbacks, **kwargs
+            )
         self._generates_in_step = prepare_shards(self)
         # Non-empty `tools` make TRL hand each batch to `_tool_call_loop` and carry its images to the loss. They are
         # set after its own checks, which concern JSON tool calls; our protocol is Python text.
@@ -241,6 +236,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         together.settle()
+        if second_logprobs is None and self.use_vllm:
+            take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)

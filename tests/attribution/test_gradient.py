@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, _Batch, block_scores, call_log_probs
+from iapo.models import features_of_images
 from iapo.records import Sample
 from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 
@@ -44,10 +45,9 @@ class Case:
         self.is_image = self.ids == encoder.image_token_id
         with torch.no_grad():
             embeddings = model.get_input_embeddings()(self.ids)
-            features = model.model.get_image_features(self.pictures.pixel_values, self.pictures.grid_thw)
-            (embeddings[self.is_image],) = features.pooler_output
-        deepstack = features.deepstack_features if model.config.model_type == "qwen3_vl" else []
-        self.inputs = (embeddings, *(torch.stack(layer) for layer in deepstack))
+            features = features_of_images(model.model, self.pictures.pixel_values, self.pictures.grid_thw)
+            (embeddings[self.is_image],) = features[0]
+        self.inputs = (embeddings, *(torch.stack(layer) for layer in features[1:]))
         self.positions, _ = model.model.get_rope_index(
             self.ids,
             self.is_image.int(),

@@ -134,3 +134,34 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
     with pytest.raises(ValueError, match="no address") as refused:
         ChatEndpoint(EndpointSettings("m", "me:secret@localhost"))
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "models", "told"),
+    [
+        ("auto", "vllm", True),
+        ("auto", "organization-owner", False),
+        ("auto", 404, False),
+        ("auto", 501, False),
+        ("vllm", "organization-owner", True),
+        ("openai", "vllm", False),
+    ],
+)
+def test_vllm_is_told_the_whole_sampling(server: Server, kind: str, models: str | int, told: bool):
+    """Its server would take what is left open from the checkpoint; OpenAI's refuses fields that it does not know."""
+    server.models = models
+    assert ask(server, kind=kind, max_turn_tokens=5) == "hi there"
+    (request,) = server.requests
+    plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0} if told else {}
+    assert {name: request[name] for name in request.keys() - {"model", "messages", "temperature"}} == {
+        **plain,
+        "max_tokens": 5,
+    }
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_list_of_models_that_fails_is_not_taken_for_an_answer(server: Server):
+    server.models = 503
+    with pytest.raises(EndpointError, match="HTTP 503"):
+        ask(server, kind="auto", retries=1)
+    assert not server.requests

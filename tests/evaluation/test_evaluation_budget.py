@@ -20,7 +20,8 @@ from iapo.display.tables import evaluation_table
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, check_fit, evaluate
 from iapo.evaluation.measures import summarize, summarize_repeats
-from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.evaluation.plan import EvaluationPlan
+from iapo.evaluation.run import run_evaluation
 from iapo.results import SetMeasures, SetsEvaluation
 from iapo.rollout.budget import Budget, lengths
 from iapo.rollout.policy import Policy

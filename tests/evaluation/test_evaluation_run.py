@@ -23,7 +23,8 @@ from iapo.display.tables import evaluation_table
 from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan, run_evaluation
+from iapo.evaluation.plan import EvaluationPlan
+from iapo.evaluation.run import run_evaluation
 from iapo.evaluation.sets import loss_lines
 from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace

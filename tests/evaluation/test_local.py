@@ -43,7 +43,7 @@ def trace(
 
 def test_summary_by_hand():
     traces = [
-        trace("a", 1, "edited", COLUMNS, divergence=0.5),
+        trace("a", 1, "edited", COLUMNS, divergence=0.5, attribution={"student": {"x": 0.5, "y": 0.5}}),
         trace("b", 0, "edited", ROWS, divergence=1.0),
         # No tool is wrong here.
         trace("c", 1, "edited", ROWS, axis=None, divergence=0.0),
@@ -63,6 +63,8 @@ def test_summary_by_hand():
         "divergence": (1.0, 6),
         "divergence_right": (0.5, 1),
         "divergence_misused": (1.0, 1),
+        "student_entropy": (pytest.approx(math.log(2)), 1),
+        "teacher_entropy": (None, 0),
     }
     assert found["accuracy"] == proportion([True] * 3 + [False] * 4)
     assert found["divergence"].low < 1.0 < found["divergence"].high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from documented import without_processes
 from pretended import Pretended
 from processes import iapo_here
 
+from iapo.attribution.settings import alignment_settings
 from iapo.experiments.ablate import run_ablation
-from iapo.experiments.ablations import FOLDER, check_variants, read_ablation
+from iapo.experiments.ablations import check_variants, read_ablation
 from iapo.results import stamp
 from iapo.rollout.policy import find_checkpoint
 from iapo.training.settings import parse
@@ -151,7 +153,7 @@ def test_bad_files_are_refused(tmp_path: Path, changes: dict[str, Any], sentence
 
 
 def test_what_is_no_ablation(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no ablation 'huge': neither a file nor one of full, smoke"):
+    with pytest.raises(ValueError, match="no ablation 'huge': neither a file nor one of full, results, smoke"):
         read_ablation("huge")
     for text, sentence in (("[1, 2]", "holds no settings"), ("a: [", "is not YAML")):
         (tmp_path / "a.yaml").write_text(text)
@@ -168,10 +170,28 @@ def test_some_groups(tmp_path: Path) -> None:
         read_ablation(str(tmp_path / "a.yaml"), groups=["nothing"])
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.yaml"), ids=lambda path: path.stem)
-def test_packaged_ablations(path: Path) -> None:
+def test_the_packaged_comparison_of_forms() -> None:
+    """Each variant is a training of its own, and differs from the reference in what its name says."""
+    ablation = read_ablation("results")
+    trials = check_variants(ablation)
+    assert len({trial.name for trial in trials.values()}) == len(ablation.variants)
+    assert set(ablation.titles) == {"methods", "controls", "extensions", "more"}
+    found = {
+        key: parse(ablation.budget.config, {**ablation.budget.settings, **one.settings}) for key, one in trials.items()
+    }
+    settings = {key: alignment_settings(one) for key, (_, one) in found.items()}
+    assert settings["methods/IAPO, paper"].normalization == "magnitude"
+    assert settings["methods/IAPO, softmax"].normalization == "softmax"
+    assert settings["methods/IAPO, name_odds signed"].normalization == "signed"
+    for form in ("softmax", "name_odds"):
+        base, shuffled = settings[f"methods/IAPO, {form}"], settings[f"controls/{form}, student shuffled"]
+        assert dataclasses.replace(base, control="student_shuffled") == shuffled
+
+
+@pytest.mark.parametrize("name", ["full", "smoke"])
+def test_packaged_ablations(name: str) -> None:
     """They run with what is packaged."""
-    ablation = read_ablation(path.stem)
+    ablation = read_ablation(name)
     trials = check_variants(ablation)
     assert trials["penalty/penalty_weight=0.1, penalty_decay=0.01"] is trials[ablation.reference]
     assert trials["teachers/after GRPO"] is trials[ablation.reference]

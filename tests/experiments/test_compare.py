@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from iapo.data.sources import SourceSettings
 from iapo.evaluation.local import EvaluationSettings
-from iapo.evaluation.run import EvaluationPlan
+from iapo.evaluation.plan import EvaluationPlan
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.experiments.job import plan_from_json, run_job

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from iapo.data.synthetic import TRAINED_FAMILIES
+from iapo.models import features_of_images
 from iapo.records import Sample
 from iapo.rollout.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
@@ -94,8 +95,8 @@ def test_qwen3_models_feed_the_picture_in_again(qwen3_model: Any, qwen3_processo
     assert isinstance(qwen3_model, Qwen3VLForConditionalGeneration)
     pixels = dict(qwen3_processor.image_processor(images=[samples[0].image], return_tensors="pt"))
     with torch.no_grad():
-        features = qwen3_model.model.get_image_features(**pixels)
-    assert [[one.shape for one in layer] for layer in features.deepstack_features] == [[(16, 64)], [(16, 64)]]
+        features = features_of_images(qwen3_model.model, pixels["pixel_values"], pixels["image_grid_thw"])
+    assert [[one.shape for one in layer] for layer in features] == [[(16, 64)], [(16, 64)], [(16, 64)]]
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "tiny-studnet", "./folder", "/no/folder"])

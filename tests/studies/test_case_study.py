@@ -167,7 +167,7 @@ def test_a_training_that_goes_on(tmp_path: Path, by_hand: Policy) -> None:
     for step in (0, 2, 4):
         file.add(step, observed[2:])
     callback = CaseStudyCallback(tmp_path, 2, PLAN, by_hand)
-    state = SimpleNamespace(global_step=2, is_world_process_zero=True)
+    state = SimpleNamespace(global_step=2, max_steps=5, is_world_process_zero=True)
     callback.on_train_begin(None, state, None)
     assert CaseStudyFile(tmp_path / FILE, file.data["settings"]).steps == [0, 2]
     for step in (3, 4, 5):

@@ -97,16 +97,17 @@ def test_everything_is_made_once_and_in_order(
 
         monkeypatch.setattr(module, name, call)
 
-    import iapo.teachers.references as references
+    import iapo.teachers.student_call as student_call
 
-    noted(references, "fingerprint", "reference")
+    noted(student_call, "fingerprint", "reference")
     noted(run, "IAPOTrainer", "trainer")
     noted(trainer.IAPOTrainer, "train", "training")
     noted(held_out, "evaluate", "evaluation")
     arguments, training = settings(tmp_path / "run")
     done = run.run(dataclasses.replace(arguments, eval_teacher=eval_teacher), training, quiet=True)
     own = ["reference"] if eval_teacher == "tiny-student" else []
-    assert happened == ["reference", *own, "trainer", "evaluation", "training", "evaluation"]
+    sampled_and_greedy = ["evaluation", "evaluation"]
+    assert happened == ["reference", *own, "trainer", *sampled_and_greedy, "training", *sampled_and_greedy]
     assert done.read_evaluation().settings["batch_size"] == 64
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from PIL import Image
 
 from iapo.data.boxes.bars import find_bars
+from iapo.data.boxes.found import FoundBoxes
+from iapo.data.boxes.names import Names, check_names, named, read_texts
 from iapo.data.boxes.pixels import to_pixels
+from iapo.data.boxes.slots import DoubtError
 from iapo.data.boxes.tables import find_table
 from iapo.errors import InputError
 from iapo.records import Axis, Box, Kind, Sample
@@ -17,23 +20,6 @@ _LARGEST = 1600
 """Larger images are searched at this size: their longer side in pixels."""
 _SMALLEST = 48
 """In smaller ones lettering cannot be told from lines."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundBoxes:
-    """What was found in an image.
-
-    Attributes:
-        column_boxes: Column boxes by name, in pixels; empty where nothing was found.
-        row_boxes: Row boxes by name, in pixels; empty where nothing was found.
-        axis: The axis along which a chart is cleanly divisible; None for tables and where nothing was found.
-        reason: Why nothing was found, one sentence; empty where something was.
-    """
-
-    column_boxes: Mapping[str, Box] = field(default_factory=dict)
-    row_boxes: Mapping[str, Box] = field(default_factory=dict)
-    axis: Axis | None = None
-    reason: str = ""
 
 
 def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
@@ -65,7 +51,10 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     pixels = to_pixels(smaller)
     axis: Axis | None = None
     if kind == "chart":
-        bars = find_bars(pixels)
+        try:
+            bars = find_bars(pixels)
+        except DoubtError as doubt:
+            return FoundBoxes(reason=str(doubt))
         if bars is None:
             return FoundBoxes(reason="there are no two bars of one width on one base line")
         axis, columns, rows = bars
@@ -77,21 +66,29 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     return FoundBoxes(_within(columns, image.size, scale), _within(rows, image.size, scale), axis)
 
 
-def add_boxes(sample: Sample) -> tuple[Sample, str]:
+def add_boxes(sample: Sample, names: Names = "places") -> tuple[Sample, str]:
     """Returns a sample with found boxes, where it has none.
 
     Args:
         sample: Any sample.
+        names: How the boxes are named: by their `places`, or by `ocr`, which reads what is written at them; boxes at
+            which nothing is read are named by their places.
 
     Returns:
         The sample itself where it has boxes already or none are found, otherwise one with the boxes and their axis
         that has prompts list their names; and why none were found, empty where there are some.
+
+    Raises:
+        InputError: If `names` is unknown, or needs what is not installed.
     """
+    check_names(names)
     if sample.column_boxes or sample.row_boxes:
         return sample, ""
     found = find_boxes(sample.image, sample.kind)
     if found.reason:
         return sample, found.reason
+    if names == "ocr":
+        found = named(found, read_texts(sample.image))
     axis = sample.axis or found.axis
     found_sample = replace(
         sample, column_boxes=found.column_boxes, row_boxes=found.row_boxes, axis=axis, list_names=True

@@ -1,4 +1,4 @@
-"""What the box finder measures on pixels: page colour, solid rectangles, long runs, bands of ink."""
+"""What the box finder measures on pixels: page colour, solid patches, long runs, bands of ink."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class Rectangle(NamedTuple):
     @property
     def height(self) -> int:
         return self.y2 - self.y1
+
+
+class Patch(NamedTuple):
+    """An area of one colour that fills a rectangle.
+
+    Attributes:
+        box: The rectangle.
+        colour: Which of the image's colours it has.
+    """
+
+    box: Rectangle
+    colour: int
 
 
 class Span(NamedTuple):
@@ -95,9 +107,9 @@ def page_colour(pixels: Pixels) -> Pixels:
     return main_colours(np.concatenate([part.reshape(-1, 3) for part in rim]))[0]
 
 
-def solid_rectangles(pixels: Pixels, page: Pixels) -> list[Rectangle]:
+def solid_patches(pixels: Pixels, page: Pixels) -> list[Patch]:
     """Areas of one colour that fill a rectangle, without those of the page's or a plot area's pale (or dark) ground."""
-    rectangles: list[Rectangle] = []
+    patches: list[Patch] = []
     light = page.min() >= 128
     colours = main_colours(pixels, least=max(12, pixels.shape[0] * pixels.shape[1] // 5000))
     nearest = np.full(pixels.shape[:2], -1)
@@ -114,8 +126,8 @@ def solid_rectangles(pixels: Pixels, page: Pixels) -> list[Rectangle]:
             for place, part in enumerate(ndimage.find_objects(labels), start=1):
                 found = _rectangle(labels[part] == place, part[1].start, part[0].start)
                 if found is not None:
-                    rectangles.append(found)
-    return rectangles
+                    patches.append(Patch(found, index))
+    return patches
 
 
 def _rectangle(part: Mask, x: int, y: int) -> Rectangle | None:

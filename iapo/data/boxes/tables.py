@@ -64,7 +64,9 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
     if y_edges is None:
         y_edges = _row_edges(bands, y_marks, em)
     cuts = [Span(round(top), round(bottom)) for top, bottom in itertools.pairwise(y_edges)]
-    rows, y_edges = _without_captions([_Row(cut, _texts(ink[cut.start : cut.end], em)) for cut in cuts], y_edges, frame)
+    rows, y_edges = _without_captions(
+        [_Row(cut, _texts(ink[cut.start : cut.end], em)) for cut in cuts], y_edges, frame, em
+    )
     if len(rows) < 2:
         return None
     if ruled:
@@ -74,8 +76,9 @@ def find_table(pixels: Pixels) -> tuple[dict[str, Box], dict[str, Box]] | None:
         x_edges = column_edges(_columns(rows, em), em, outer)
     if x_edges is None or len(x_edges) < 3:
         return None
+    y_edges = _one_header(ink, y_edges, x_edges, em)
     top, bottom, left, right = y_edges[0], y_edges[-1], x_edges[0], x_edges[-1]
-    names = [HEADER, *(str(place) for place in range(1, len(rows)))]
+    names = [HEADER, *(str(place) for place in range(1, len(y_edges) - 1))]
     pairs = itertools.pairwise(y_edges)
     row_boxes = {name: (left, start, right, end) for name, (start, end) in zip(names, pairs, strict=True)}
     inner = list(itertools.pairwise(x_edges))[1:]
@@ -89,6 +92,12 @@ def _frame(pixels: Pixels, page: Pixels) -> _Frame | None:
     other = distance(pixels, page) > _FAINT
     # Lettering breaks a fill's runs, but not between the lines.
     runs = long_runs(other, max(24, width // 5), axis=1)
+    # Nor do the gaps between filled cells break what is flat.
+    grey = pixels.mean(axis=2)
+    flat = other & (ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3) <= _FAINT / 2)
+    flat[flat.mean(axis=1) < 0.4] = False
+    filled = flat.sum(axis=0) >= max(4, 0.5 * flat.any(axis=1).sum())
+    runs |= flat & filled
     rows = np.flatnonzero(runs.any(axis=1))
     if not rows.size:
         return None
@@ -117,7 +126,9 @@ def _lettering(pixels: Pixels, frame: _Frame | None) -> Mask:
 
 def _stands_beside(ink: Mask, frame: _Frame) -> bool:
     """Tells whether lettering goes on beside the frame, which then is a part of the table, such as filled row names."""
-    rows = ink[frame.y1 : frame.y2]
+    lines = np.flatnonzero(ink.any(axis=1))
+    low = lines.size > 0 and frame.y2 - frame.y1 < 0.5 * (lines[-1] - lines[0])
+    rows = ink[frame.y1 : None if low else frame.y2]
     beside = np.concatenate([rows[:, : max(0, frame.x1 - 4)], rows[:, frame.x2 + 4 :]], axis=1)
     return int(beside.any(axis=1).sum()) >= 4
 
@@ -130,9 +141,15 @@ def _marks(pixels: Pixels, frame: _Frame) -> list[int]:
     """
     area = np.sort(pixels[:, frame.x1 : frame.x2], axis=1)
     low, high = (area[:, int(part * area.shape[1])] for part in (0.3, 0.7))
-    dark = area[:, area.shape[1] // 2].mean(axis=1) < 128
+    # A single row of pixels is not dark ground, but a rule, or bold lettering.
+    dark = ndimage.median_filter(area[:, area.shape[1] // 2].mean(axis=1), size=9) < 128
     ground = np.where(dark[:, None], low, high)
     step = np.abs(np.diff(ground, axis=0)).max(axis=1) > _FAINT
+    # Where a cell spans rows, the rule beside it is shorter.
+    grey = pixels[:, frame.x1 : frame.x2].mean(axis=2)
+    contrast = ndimage.grey_closing(grey, size=(7, 1)) - grey
+    rules = long_runs(contrast > 15, max(24, grey.shape[1] // 20), axis=1).mean(axis=1) > 0.4
+    step |= np.diff(rules.astype(np.int8), prepend=0)[1:] > 0
     # A rule changes the ground twice, or three times with soft edges.
     return [span.start + 1 for span in spans(step, gap=2)]
 
@@ -142,11 +159,15 @@ def _upright_rules(pixels: Pixels, page: Pixels, frame: _Frame) -> list[int]:
     area = pixels[frame.y1 : frame.y2, frame.x1 : frame.x2].astype(np.int32)
     if area.shape[0] < 8 or area.shape[1] < 8:
         return []
-    # Darker than what is left and right of it, at nearly every height.
+    # Darker or lighter than what is left and right of it, in any colour: cells may be filled. Rows with a cell that
+    # spans columns have no rule there.
     size = max(5, 2 * (area.shape[1] // 150) + 3)
-    grey = area.mean(axis=2)
-    contrast = ndimage.grey_closing(grey, size=(1, size)) - grey
-    rules = spans((contrast > 15).mean(axis=0) > 0.85, gap=1)
+    contrast = np.zeros(area.shape[:2], dtype=np.int32)
+    for channel in (area.mean(axis=2), *np.moveaxis(area, 2, 0)):
+        dark = ndimage.grey_closing(channel, size=(1, size)) - channel
+        light = channel - ndimage.grey_opening(channel, size=(1, size))
+        contrast = np.maximum(contrast, np.maximum(dark, light))
+    rules = spans((contrast > 15).mean(axis=0) > 0.65, gap=1)
     edges = [frame.x1 + span.start for span in rules]
     if not edges:
         return []
@@ -236,18 +257,73 @@ def _texts(part: Mask, em: float) -> list[Span]:
     return [span for span in spans(part.any(axis=0), gap=round(0.87 * em)) if span.length >= 2]
 
 
-def _without_captions(rows: list[_Row], edges: list[float], frame: _Frame | None) -> tuple[list[_Row], list[float]]:
+def _without_captions(
+    rows: list[_Row], edges: list[float], frame: _Frame | None, em: float
+) -> tuple[list[_Row], list[float]]:
     """Drops rows of a single piece of text, or of none, at the top and at the bottom.
 
     A caption of several pieces is known by standing above a frame of several rows.
     """
     first, last = 0, len(rows)
     tall = frame is not None and frame.y2 - frame.y1 > 3 * rows[0].span.length
-    while first < last and (len(rows[first].texts) < 2 or (tall and frame and rows[first].span.end <= frame.y1 + 3)):
+    while first < last:
+        above = tall and frame is not None and rows[first].span.end <= frame.y1 + 3
+        if len(rows[first].texts) >= 2 and not (above and not _is_header(rows[first:last], em)):
+            break
         first += 1
     while last > first and len(rows[last - 1].texts) < 2:
         last -= 1
     return rows[first:last], edges[first : last + 1]
+
+
+def _is_header(rows: list[_Row], em: float) -> bool:
+    """Tells whether the first row heads the columns of those below: each of its texts stands over texts of theirs, and
+    most of these are headed.
+    """
+    if len(rows) < 2:
+        return False
+    heads, columns = rows[0].texts, _columns(rows[1:], em)
+    under = [
+        {place for place, column in enumerate(columns) if column.start < head.end and head.start < column.end}
+        for head in heads
+    ]
+    usual = float(np.median([len(row.texts) for row in rows[1:]]))
+    return all(under) and len(set().union(*under)) == sum(map(len, under)) and len(heads) >= 0.6 * usual
+
+
+def _one_header(ink: Mask, y_edges: list[float], x_edges: list[float], em: float) -> list[float]:
+    """Joins the levels of a header: a top row of headings that stand over several columns belongs to the next one."""
+
+    def level(top: float, bottom: float) -> Mask:
+        rows = ink[round(top) + 1 : max(round(top) + 2, round(bottom) - 1)]
+        return np.asarray(rows.any(axis=0), dtype=np.bool_)
+
+    def filled(line: Mask) -> float:
+        cells = itertools.pairwise(round(edge) for edge in x_edges[1:])
+        return float(np.mean([line[start + 2 : max(start + 3, end - 2)].any() for start, end in cells]))
+
+    levels = 0
+    usual = float(np.median(np.diff(y_edges[1:])))
+    for (top, middle), (_, bottom) in itertools.pairwise(itertools.pairwise(y_edges[:5])):
+        upper, lower = level(top, middle), level(middle, bottom)
+        words = spans(upper, gap=round(0.45 * em))
+        across = any(word.start + em < edge < word.end - em for word in words for edge in x_edges[1:-1])
+        few = len(words) >= 2 and filled(upper) <= 0.6 and filled(lower) >= 0.9
+        # Where rules tell rows, all levels may be in one already.
+        several = middle - top > 1.5 * usual
+        # No row without a name follows a header, but another line of it.
+        nameless = not any(line[round(x_edges[0]) : round(x_edges[1]) - 2].any() for line in (upper, lower))
+        if several or not (across or few or nameless):
+            break
+        levels += 1
+    return [y_edges[0], *y_edges[levels + 1 :]]
+
+
+def _spans_columns(span: Span, rows: list[_Row]) -> bool:
+    """Tells whether a text meets two texts or more of most rows."""
+    met = [sum(text.start < span.end and span.start < text.end for text in row.texts) for row in rows]
+    met = [count for count in met if count]
+    return len(met) >= 3 and float(np.median(met)) >= 2
 
 
 def _columns(rows: list[_Row], em: float) -> list[Column]:
@@ -256,9 +332,10 @@ def _columns(rows: list[_Row], em: float) -> list[Column]:
     counts: NDArray[np.int64] = np.zeros(width, dtype=np.int64)
     for row in rows:
         for span in row.texts:
-            counts[span.start : span.end] += 1
-    # A heading that spans several columns must not join them.
-    least = 1 if len(rows) < 5 else 2 if len(rows) < 10 else 0.15 * len(rows)
+            # A heading that stands over several columns must not join them, nor must columns that run together.
+            if not _spans_columns(span, rows):
+                counts[span.start : span.end] += 1
+    least = 1 if len(rows) < 5 else 2 if len(rows) < 10 else 0.2 * len(rows)
     places = spans(counts >= least, gap=round(0.3 * em))
     texts: list[list[Span]] = [[] for _ in places]
     for span in (span for row in rows for span in row.texts):
