@@ -12,7 +12,7 @@ import yaml
 from documented import DOCUMENTS, blocks
 from fixtures.layouts import charxiv_subset, samples_of, tablevqa, vtool_charts, write_map, write_parquet
 from report_runs import make_run, make_trace
-from repositories import chartqa, wtq
+from repositories import annotation, chartqa, tabfact, wtq
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample
@@ -72,7 +72,10 @@ def lay_out(folder: Path) -> None:
     write_parquet(tablevqa(samples_of("vwtq")), folder / "refocus/data/vwtq-00000-of-00001.parquet")
     write_parquet(vtool_charts(samples_of("hbar")), folder / "refocus/data/chartQA_h_bar_wbb.parquet")
     wtq(folder / "WikiTableQuestions")
-    chartqa(folder / "ChartQA")
+    for split in ("train", "test"):
+        chartqa(folder / "ChartQA", {"one": annotation("v_bar"), "two": annotation("h_bar")}, split)
+    (folder / "TabFact").mkdir()
+    tabfact(folder / "TabFact", ("train", "test"))
     small = {
         config: yaml.safe_load((CONFIGS / f"{config}.yaml").read_text()) | SMALL
         for config in ("demo-iapo", "tiny-teacher")

@@ -149,5 +149,6 @@ def _counted(one: Benchmark, items: Iterator[Sample | Damage], where: str, any_s
     if count != one.size and not any_size:
         raise InputError(
             f"{where} has {count} questions, and {one.title} has {one.size} in the paper, so that its scores cannot be "
-            "compared with the paper's; set data_damage to quarantine, or any_size in Python, to accept that"
+            "compared with the paper's; name the data without the test set and @ to take a split of them, or set "
+            "data_damage to quarantine, or any_size in Python, to accept that"
         )

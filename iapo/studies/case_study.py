@@ -133,7 +133,10 @@ class CaseStudyPlan:
         damage = "quarantine" if self.leave_out_damage else "strict"
         found = take_in_divisible(source_names(self.data), settings, damage)
         if not found:
-            raise InputError(f"{self.data} has no picture of the split {self.split!r} with one right axis")
+            raise InputError(
+                f"{self.data} has no picture of the split {self.split!r} with one right axis, so that no misuse can be "
+                "measured on it; name other data, or train with case_study_steps 0"
+            )
         return found
 
     def _pictures(self) -> Iterator[Sample]:

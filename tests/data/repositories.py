@@ -52,18 +52,18 @@ def annotation(kind: str = "v_bar", **more: Any) -> dict[str, Any]:
     }
 
 
-def chartqa(root: Path, annotations: Mapping[str, Any] | None = None) -> Path:
-    """ChartQA's release: two questions by people, one by a machine, about two charts."""
-    split = root / "ChartQA Dataset" / "test"
+def chartqa(root: Path, annotations: Mapping[str, Any] | None = None, split: str = "test") -> Path:
+    """A split of ChartQA's release: two questions by people, one by a machine, about two charts."""
+    folder = root / "ChartQA Dataset" / split
     for name in ("one.png", "two.png"):
-        write_chart(split / "png" / name)
-        (split / "tables").mkdir(exist_ok=True)
-        (split / "tables" / name.replace("png", "csv")).write_text(f"Year,{SECRET}\n2001,7\n")
+        write_chart(folder / "png" / name)
+        (folder / "tables").mkdir(exist_ok=True)
+        (folder / "tables" / name.replace("png", "csv")).write_text(f"Year,{SECRET}\n2001,7\n")
     for stem, value in (annotations or {}).items():
-        write_json(split / "annotations" / f"{stem}.json", value)
+        write_json(folder / "annotations" / f"{stem}.json", value)
     asked = [{"imgname": f"{name}.png", "query": f"What is A in {name}?", "label": "7"} for name in ("one", "two")]
-    write_json(split / "test_human.json", asked)
-    write_json(split / "test_augmented.json", [{"imgname": "one.png", "query": "How many?", "label": "3"}])
+    write_json(folder / f"{split}_human.json", asked)
+    write_json(folder / f"{split}_augmented.json", [{"imgname": "one.png", "query": "How many?", "label": "3"}])
     return root
 
 
@@ -115,14 +115,16 @@ def wtq(root: Path) -> Path:
     return root
 
 
-def tabfact(root: Path) -> Path:
-    """TabFact's repository: three statements about a table."""
+def tabfact(root: Path, splits: Sequence[str] = ("val",)) -> Path:
+    """TabFact's repository: three statements about a table of each split."""
     (root / "data" / "all_csv").mkdir(parents=True)
-    (root / "data" / "all_csv" / "1-1.html.csv").write_text("\n".join("#".join(line) for line in TABLE) + "\n")
     statements = ["ajax won in #1999;1,0#", "psv won in 2001", "the year be 2001"]
-    write_json(root / "tokenized_data" / "val_examples.json", {"1-1.html.csv": [statements, [1, 0, 1], "winners"]})
+    for number, split in enumerate(splits, start=1):
+        table = f"1-{number}.html.csv"
+        (root / "data" / "all_csv" / table).write_text("\n".join("#".join(line) for line in TABLE) + "\n")
+        write_json(root / "tokenized_data" / f"{split}_examples.json", {table: [statements, [1, 0, 1], "winners"]})
+        write_json(root / "data" / f"{split}_id.json", [table])
     write_json(root / "tokenized_data" / "full_cleaned.json", {"1-1.html.csv": [statements, [1, 0, 1], [SECRET], "x"]})
-    write_json(root / "data" / "val_id.json", ["1-1.html.csv"])
     return root
 
 

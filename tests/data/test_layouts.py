@@ -58,12 +58,42 @@ def test_boxes_of_chartqa_come_from_its_annotations(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("change", "boxes"),
+    [
+        # Without labels and without the plot, the bars say what there is.
+        ({"general_figure_info": None}, {"A": (30, 40, 65, 100), "B, C": (65, 40, 115, 100), "D": (115, 40, 150, 100)}),
+        # Without the bars, the labels do.
+        ({"models": []}, {"A": (20, 5, 65, 112), "B, C": (65, 5, 115, 112), "D": (115, 5, 170, 112)}),
+        # One bar has no box, and the bars of another colour say nothing of whose they are.
+        (
+            {
+                "models": [
+                    {"x": ["A", "B, C", "D"], "bboxes": [None, {"x": 84, "y": 40, "w": 20, "h": 60}, {}]},
+                    {"x": ["A"], "bboxes": []},
+                    {"bboxes": [{"x": 0, "y": 0, "w": 5, "h": 5}]},
+                ]
+            },
+            {"A": (20, 5, 67, 112), "B, C": (67, 5, 117, 112), "D": (117, 5, 170, 112)},
+        ),
+    ],
+)
+def test_what_an_annotation_lacks(change: dict[str, Any], boxes: dict[str, Any], tmp_path: Path):
+    chartqa(tmp_path, {"one": annotation(**change)})
+    one, _ = samples(tmp_path, "test_human")
+    assert (dict(one.column_boxes), one.flaws) == (boxes, ())
+
+
+@pytest.mark.parametrize(
     "broken",
     [
-        annotation(general_figure_info={}),
+        annotation(general_figure_info={}, models=[]),
         annotation(general_figure_info={"x_axis": {"major_labels": {"values": ["A"], "bboxes": []}}}),
         annotation(general_figure_info={"x_axis": {"major_labels": {"values": ["A"], "bboxes": [{"x": "a"}]}}}),
         annotation(general_figure_info=[1]),
+        annotation(general_figure_info={"figure_info": {"bbox": {"x": 10**400, "y": 0, "w": 1, "h": 1}}}),
+        annotation(models={"name": "one"}),
+        annotation(models=[None], general_figure_info=None),
+        annotation(models=3),
     ],
 )
 def test_a_broken_annotation_costs_its_boxes_alone(broken: Any, tmp_path: Path):

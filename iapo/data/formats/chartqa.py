@@ -77,7 +77,7 @@ def _annotated(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[Axi
             return None, {}
         axis = _AXES[found["type"]]
         boxes = _categories(found, axis, size)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         flaws.append(f"the annotation {path.name} cannot be read ({error!r}); its boxes are left out")
         return None, {}
     what = "column" if axis == "columns" else "row"
@@ -88,13 +88,19 @@ def _categories(found: Mapping[str, Any], axis: Axis, size: tuple[int, int]) -> 
     """Returns each category's label and its part of the plot, from midway to one neighbour to midway to the other,
     its label included.
     """
-    labels = found["general_figure_info"]["x_axis"]["major_labels"]
-    names, boxes = [str(value) for value in labels["values"]], [_corners(box) for box in labels["bboxes"]]
-    if len(names) != len(boxes):
-        raise ValueError(f"{len(names)} labels and {len(boxes)} boxes")
-    bars = [bar for model in found.get("models") or () for bar in _bars(model, set(names))]
-    figure = found["general_figure_info"].get("figure_info")
-    around = [*boxes, *(box for _, box in bars), *([_corners(figure["bbox"])] if figure else [])]
+    about = _map(found.get("general_figure_info"), "general_figure_info")
+    names, boxes = _labels(_map(about.get("x_axis"), "x_axis"))
+    bars = [bar for model in found.get("models") or () for bar in _bars(model)]
+    if names:
+        bars = [(name, box) for name, box in bars if name in names]
+    else:
+        # Some charts have no labels of their categories; their bars name them.
+        names = list(dict.fromkeys(name for name, _ in bars))
+        boxes = [next(box for name, box in bars if name == one) for one in names]
+    if not names:
+        raise ValueError("neither its labels nor its bars have names and boxes")
+    plot = _map(about.get("figure_info"), "figure_info").get("bbox")
+    around = [*boxes, *(box for _, box in bars), *([_corners(plot)] if plot else [])]
     # Along the categories, and across them.
     low, high, first, last = (0, 2, 1, 3) if axis == "columns" else (1, 3, 0, 2)
     across = min(box[first] for box in around), max(box[last] for box in around)
@@ -113,12 +119,41 @@ def _categories(found: Mapping[str, Any], axis: Axis, size: tuple[int, int]) -> 
     return [(name, parts[index]) for index, name in enumerate(names)]
 
 
-def _bars(model: Any, names: set[str]) -> list[tuple[str, Box]]:
-    """Returns the bars of one colour with the label that each belongs to; none where they do not say."""
+def _labels(axis: Mapping[str, Any]) -> tuple[list[str], list[Box]]:
+    """Returns the labels of an axis and their boxes; none where there are none.
+
+    Raises:
+        ValueError: If they do not say which box is whose.
+    """
+    labels = _map(axis.get("major_labels"), "major_labels")
+    names, boxes = [str(value) for value in labels.get("values") or ()], labels.get("bboxes") or ()
+    if len(names) != len(boxes):
+        raise ValueError(f"{len(names)} labels and {len(boxes)} boxes")
+    return names, [_corners(box) for box in boxes]
+
+
+def _bars(model: Any) -> list[tuple[str, Box]]:
+    """Returns the bars of one colour with the label that each belongs to: none where they do not say, and of the others
+    those with a box.
+    """
+    model = _map(model, "a model")
     values, boxes = model.get("x"), model.get("bboxes")
     if not isinstance(values, Sequence) or not isinstance(boxes, Sequence) or len(values) != len(boxes):
         return []
-    return [(str(value), _corners(box)) for value, box in zip(values, boxes, strict=True) if str(value) in names]
+    return [(str(value), _corners(box)) for value, box in zip(values, boxes, strict=True) if box]
+
+
+def _map(value: Any, what: str) -> Mapping[str, Any]:
+    """Returns a part of an annotation; empty where it is missing.
+
+    Raises:
+        ValueError: If it is no map.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is of type {type(value).__name__}")
+    return value
 
 
 def _corners(box: Mapping[str, float]) -> Box:
