@@ -231,9 +231,9 @@ def faithfulness_table(found: Mapping[str, Any], measure: str) -> Table:
         caption="Deletion: lower is better; insertion: higher is. * the deletion is not better than that of random "
         "orders. Rank: Spearman's correlation with occlusion. -: the prompt does not raise the score.",
     )
-    table.add_column("explains", no_wrap=True)
+    table.add_column("explains")
     for heading in ("deletion", "random", "occl.", "insertion", "random", "occl.", "rank"):
-        table.add_column(heading)
+        table.add_column(heading, min_width=6 if heading in ("random", "occl.") else 8)
     for row in found["rows"]:
         cells = []
         for curve in CURVES:

@@ -66,7 +66,7 @@ def test_study_finds_occlusion_better_than_chance(tmp_path: Path, capsys: pytest
     lines = list(csv.DictReader((tmp_path / "out" / "faithfulness.csv").open()))
     assert len(lines) == 3 * (1 + 2 * (1 + 2 * 4))
     assert lines[0]["forms"] == "paper; paper, floored"
-    assert "call log_prob, signed, occlusion" in capsys.readouterr().out
+    assert "tiny-teacher, 8 calls" in capsys.readouterr().out
     with pytest.raises(InputError, match="already exists"):
         study_faithfulness(plan, FORMS, tmp_path / "out", LOADING)
 
