@@ -86,9 +86,11 @@ def test_an_adapter_is_sampled_from(tmp_path: Path) -> None:
 def test_two_steps_of_the_demo_and_what_they_save(tmp_path: Path) -> None:
     """The trained policy, exported, is evaluated with vLLM as it is without."""
     words = ["train", "--config", "demo-iapo", "--output_dir", tmp_path / "run", "--max_steps", 2, "--eval_samples", 8]
+    words += ["--save_strategy", "steps", "--save_steps", 2]
     python("-m", "iapo", *words, "--use_cpu", "true", "--use_vllm", "true", "--vllm_mode", "colocate")
+    state = json.loads((tmp_path / "run/checkpoint-2/trainer_state.json").read_text())
     name = "sampling/sampling_logp_difference/max"
-    differences = [row[name] for row in read_records(tmp_path / "run/metrics.jsonl") if name in row]
+    differences = [row[name] for row in state["log_history"] if name in row]
     assert len(differences) == 2
     assert max(differences) < EXACT
     export(str(tmp_path / "run"), tmp_path / "exported")
@@ -157,8 +159,12 @@ def evaluate(out: Path, model: object, count: int, *more: object) -> None:
     python("-m", "iapo", "evaluate", *words, "--max-turn-tokens", 24, "--batch-size", 100, "--out", out, *more)
 
 
-def traces(folder: Path) -> str:
-    return (folder / "traces.jsonl").read_text()
+def traces(folder: Path) -> list[dict[str, Any]]:
+    """The records but for the mark of the evaluation that they belong to."""
+    return [
+        {key: value for key, value in row.items() if key != "evaluation"}
+        for row in read_records(folder / "traces.jsonl")
+    ]
 
 
 def texts(folder: Path) -> list[tuple[str, str]]:
