@@ -126,6 +126,7 @@ RULES = (
         "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
         (("runs/demo-grpo/policy", "tiny-student"),),
     ),
+    Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 3 --orders 1"),
     Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
     Rule(
         r"^iapo study ablate ",

@@ -90,9 +90,23 @@ def without_block(call: CallInput, block: int, image_token: int) -> CallInput:
         ValueError: If nothing is left to predict the first scored token, or an image would be cut in two.
     """
     kept = [index for index, owner in enumerate(call.block_of) if owner != block]
-    ids = [call.prompt_ids[index] for index in kept]
-    if not ids and call.target[0]:
+    if not kept and call.target[0]:
         raise ValueError("a prompt of one block cannot lose it: nothing would predict the call's first token")
+    return with_positions(call, kept, image_token)
+
+
+def with_positions(call: CallInput, kept: Sequence[int], image_token: int) -> CallInput:
+    """Leaves only some positions of a call's prompt; blocks keep their numbers.
+
+    Args:
+        call: The call.
+        kept: The positions that stay, in order.
+        image_token: The id of an image token; a prompt that loses all of them has no image any more.
+
+    Raises:
+        ValueError: If an image would be cut in two.
+    """
+    ids = [call.prompt_ids[index] for index in kept]
     images, left = (list(some).count(image_token) for some in (call.prompt_ids, ids))
     if left not in (0, images):
         raise ValueError("a picture's tokens lie in several blocks; occlusion removes a picture as a whole")

@@ -202,3 +202,66 @@ def study_forms(
         tools=tools,
     )
     write_json(json, study_forms(plan, forms, out, (own, other)))
+
+
+@app.command("faithfulness", cls=Verb)
+@loading_options("")
+def study_faithfulness(
+    loading: dict[str, Any],
+    out: Annotated[Path, typer.Option(callback=folder, help="Folder for faithfulness.json and faithfulness.csv.")],
+    model: Annotated[
+        str, typer.Option(callback=checkpoint, help="Checkpoint whose attributions are measured.")
+    ] = "tiny-teacher",
+    calls_of: Annotated[
+        str | None, typer.Option(callback=checkpoint, help="Checkpoint that writes the calls; the model itself.")
+    ] = None,
+    forms: Annotated[str, typer.Option(help="YAML file of forms (docs/forms.md), or default.")] = "default",
+    families: Annotated[str | None, typer.Option(help="Synthetic families, with commas between; vbar,hbar.")] = None,
+    data: Annotated[str | None, typer.Option(help="File, folder or hub id, instead of the families.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data or the synthetic images.")] = "test",
+    samples: Annotated[int, typer.Option(callback=at_least(2), help="Samples, one call each.")] = 24,
+    seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of images, turns and random orders.")] = 0,
+    orders: Annotated[int, typer.Option(callback=at_least(1), help="Random orders of each call's blocks.")] = 5,
+    temperature: Annotated[float, typer.Option(callback=at_least(0), help="Temperature of the turns, 0: greedy.")] = 0,
+    max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
+    tools: Annotated[str | None, typer.Option(callback=offered, help="Offered tools, with commas between.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the models; the CPU if not given.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Whether attributions tell which blocks a call needs: deletion and insertion curves, agreement with occlusion.
+
+    For example: iapo study faithfulness --model tiny-teacher --out runs/faithfulness
+    """
+    from iapo.data.sources import source_names, split_list
+    from iapo.experiments.forms_grid import read_forms
+    from iapo.rollout.load_settings import LoadSettings, load_settings
+
+    chosen = read_forms(forms)
+    if data is not None and families is not None:
+        raise InputError("data and families are both given; take one of them")
+    sources = split_list("vbar,hbar" if families is None else families) if data is None else source_names(data)
+    if not sources:
+        raise InputError("families is empty; give one at least")
+    check_sets(",".join(sources))
+    for name in ("faithfulness.json", "faithfulness.csv"):
+        if (out / name).exists():
+            raise InputError(f"{out / name} already exists; choose another --out or remove it")
+    check_loading(loading, device)
+    own = load_settings({**loading, "device": device})
+    other = LoadSettings(device=device, min_pixels=own.min_pixels, max_pixels=own.max_pixels)
+    from iapo.experiments.faithfulness import FaithfulnessPlan, study_faithfulness
+
+    plan = FaithfulnessPlan(
+        model=model,
+        caller=calls_of,
+        sources=sources,
+        samples=samples,
+        split=split,
+        seed=seed,
+        orders=orders,
+        temperature=temperature,
+        max_turn_tokens=max_turn_tokens,
+        tools=tools,
+    )
+    write_json(json, study_faithfulness(plan, chosen, out, (own, other)))

@@ -13,11 +13,11 @@ from transformers import set_seed
 from iapo.attribution.calls import ATTRIBUTED, Attributor, Turn
 from iapo.attribution.settings import AttributionSettings
 from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
-from iapo.records import Sample, Trace
+from iapo.records import Sample
 from iapo.rewards.controls import compared, permutation
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
-from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
+from iapo.rollout.prompt import EncodedPrompt
+from iapo.rollout.turns import Rollout, encode_prompts, first_turns
 from iapo.teachers.student_call import StudentCall
 from iapo.tools import ToolDefinition
 
@@ -120,8 +120,8 @@ class FormsMeter:
         self, cell: Cell, samples: Sequence[Sample], tools: Mapping[str, ToolDefinition], seed: tuple[int, int]
     ) -> None:
         many = [sample for sample in samples for _ in range(self.sampling.rollouts)]
-        rollouts = _first_turns(many, self.encoder, self._generate, tools)
-        own = _first_turns(samples, self.other, self._greedy, tools)
+        rollouts = first_turns(many, self.encoder, self._generate, tools)
+        own = first_turns(samples, self.other, self._greedy, tools)
         verdicts = [one.trace.result.misuse(one.trace.sample.axis) for one in rollouts]
         called = [index for index, one in enumerate(rollouts) if one.trace.result.status in ATTRIBUTED]
         cell.calls += len(called)
@@ -226,20 +226,6 @@ class _Explained:
         if who != "student":
             policy, encoder = self.meter.teacher, self.meter.other
         return Attributor(policy.model, encoder.pixels, settings, tokenizer=encoder.tokenizer)
-
-
-def _first_turns(
-    samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate, tools: Mapping[str, ToolDefinition]
-) -> list[Rollout]:
-    """Rolls out first turns alone; no answer is asked for."""
-    prompts = encode_prompts(samples, encoder, tools)
-    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
-    found = []
-    for sample, prompt, ids in zip(samples, prompts, turns, strict=True):
-        first: FirstTurn = read_first_turn(ids, sample, encoder, tools)
-        trace = Trace(sample, first.text, first.result, None)
-        found.append(Rollout(trace, prompt, first, list(ids), [True] * len(ids), list(prompt.images), []))
-    return found
 
 
 def _pairs(groups: Sequence[int], verdicts: Sequence[bool | None], prompts: int) -> list[list[tuple[int, int]]]:

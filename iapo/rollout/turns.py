@@ -174,6 +174,20 @@ def rollout(
     return finish(samples, prompts, turn_1, encoder, generate, tools=tools, budget=budget)
 
 
+def first_turns(
+    samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate, tools: Mapping[str, ToolDefinition]
+) -> list[Rollout]:
+    """Rolls out first turns alone; no answer is asked for."""
+    prompts = encode_prompts(samples, encoder, tools)
+    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
+    found = []
+    for sample, prompt, ids in zip(samples, prompts, turns, strict=True):
+        first: FirstTurn = read_first_turn(ids, sample, encoder, tools)
+        trace = Trace(sample, first.text, first.result, None)
+        found.append(Rollout(trace, prompt, first, list(ids), [True] * len(ids), list(prompt.images), []))
+    return found
+
+
 def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
     """Rolls out one turn without any tool for a batch of samples; what looks like a program in it stays text."""
     prompts = [encoder.encode(build_blocks(sample, {}, encoder.template)) for sample in samples]

@@ -76,7 +76,7 @@ def test_completion() -> None:
     done = run_process(["bash", "-c", f"{sys.executable} -m iapo --show-completion; true"], timeout=60)
     assert "_IAPO_COMPLETE=complete_bash" in done.stdout
     asked = process(_IAPO_COMPLETE="complete_bash", COMP_WORDS="iapo study ", COMP_CWORD="2")
-    assert asked.stdout.split() == ["misuse", "curves", "ablate", "forms"]
+    assert asked.stdout.split() == ["misuse", "curves", "ablate", "forms", "faithfulness"]
 
 
 @pytest.mark.parametrize(

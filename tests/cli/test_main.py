@@ -34,6 +34,7 @@ SMALLER = {"case_study_samples": 8, "per_device_train_batch_size": 32, "train_sa
         ["data"],
         ["data", "convert"],
         ["study", "ablate"],
+        ["study", "faithfulness"],
     ],
 )
 def test_help_needs_no_torch(verb: list[str]) -> None:

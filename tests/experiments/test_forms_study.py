@@ -13,10 +13,11 @@ from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.experiments.forms import FormsPlan, _auc, forms_csv, read_divisible, run_forms, study_forms, summarize
 from iapo.experiments.forms_grid import FOLDER, NamedForm, read_forms
-from iapo.experiments.forms_measure import Cell, FormsMeter, Pairs, Sampling, _Explained, _first_turns, _pairs, _won
+from iapo.experiments.forms_measure import Cell, FormsMeter, Pairs, Sampling, _Explained, _pairs, _won
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy
+from iapo.rollout.turns import first_turns
 from iapo.teachers.references import make_reference
 from iapo.tools import TOOLS
 
@@ -36,10 +37,10 @@ def test_forms_are_measured_as_training_measures_them() -> None:
     meter = FormsMeter(student, teacher, settings, Sampling(6, EvaluationSettings(24, 1.0)))
     samples = read_divisible(PLAN, 0)
     torch.manual_seed(0)
-    rollouts = _first_turns([one for one in samples for _ in range(6)], meter.encoder, meter._generate, TOOLS)
+    rollouts = first_turns([one for one in samples for _ in range(6)], meter.encoder, meter._generate, TOOLS)
     called = [index for index, one in enumerate(rollouts) if one.trace.result.status in ("edited", "failed")]
     chosen = [rollouts[index] for index in called]
-    own = _first_turns(samples, meter.other, meter._greedy, TOOLS)
+    own = first_turns(samples, meter.other, meter._greedy, TOOLS)
     explained = _Explained(meter, chosen, own, [index // 6 for index in called], TOOLS)
     for form in settings.values():
         p, q, seconds = explained.shares(form)
