@@ -169,16 +169,11 @@ class FaithfulnessMeter:
             values = removal.values(wanted)
         places = {kind: place for place, kind in enumerate(self.kinds)}
         by_chance = {
-            kind: mean_areas(areas(order, lambda one, place=place: values[one][place]) for order in random)
-            for kind, place in places.items()
+            kind: mean_areas(areas(order, _scored(values, place)) for order in random) for kind, place in places.items()
         }
         for key, one in found.items():
             for measure, kind in zip(MEASURES, (key.kind, YARDSTICK), strict=True):
-                place = places[kind]
-
-                def value(some: frozenset[int], place: int = place) -> float:
-                    return values[some][place]
-
+                value = _scored(values, places[kind])
                 whole = value(everything) - value(frozenset())
                 curves = Curves(whole, areas(own[key], value), by_chance[kind], areas(falling[kind], value))
                 one.curves[measure].append(curves)
@@ -213,3 +208,8 @@ def normalised(heights: Sequence[float], wholes: Sequence[float], resamples: int
         return Estimate(None, None, None, 0)
     low, high = np.quantile(above[drawn].sum(1) / distances, [0.025, 0.975])
     return Estimate(float(above.sum() / below.sum()), float(low), float(high), len(above))
+
+
+def _scored(values: Mapping[frozenset[int], tuple[float, ...]], place: int) -> Callable[[frozenset[int]], float]:
+    """Returns the score at one place of each set's values."""
+    return lambda some: values[some][place]
