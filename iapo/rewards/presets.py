@@ -230,6 +230,10 @@ def check_verifier(args: RewardArguments) -> None:
             f"reward {args.reward!r} needs a verifier; set `verifier` to a local model, to an endpoint's and "
             f"`verifier_url`, or to {RULES}"
         )
+    if args.verifier == RULES and args.verifier_url is not None:
+        raise InputError(
+            f"verifier is {RULES}, which asks nobody, but verifier_url is {args.verifier_url!r}; set that to none"
+        )
 
 
 def local_verifier(args: RewardArguments) -> str | None:

@@ -53,3 +53,9 @@ def test_it_loads_no_checkpoint_and_is_named_where_none_is_set() -> None:
     assert local_verifier(IAPOConfig("unused", verifier="rules", **given)) is None
     with pytest.raises(InputError, match="rules"):
         IAPOConfig("unused", **given)
+
+
+def test_rules_and_an_endpoint_are_refused_together() -> None:
+    given = {"use_cpu": True, "bf16": False, "reward": "trm", "verifier": "rules"}
+    with pytest.raises(InputError, match="which asks nobody"):
+        IAPOConfig("unused", verifier_url="http://localhost:1/v1", **given)
