@@ -1,6 +1,6 @@
-"""How the grader judges answers to questions about real images: false wrongs and false rights.
+"""How the grader judges answers about real images, and what the box finder and OCR find in them.
 
-    python benchmarks/real_data.py --data DIR [--pairs 1000] [--seed 0] [--show 20] [--json FILE]
+    python benchmarks/real_data.py --data DIR [--pairs 1000] [--seed 0] [--show 20] [--only boxes names] [--json FILE]
 
 DIR holds what was fetched from the data sets' own sources; a figure whose files are missing is left out, and said so:
 
@@ -10,6 +10,10 @@ DIR holds what was fetched from the data sets' own sources; a figure whose files
     DIR/tablevqa/data/*.parquet                    TableVQA-Bench as on the hub
     DIR/tabfact_rendered/questions.json            TabFact: gt is 0 or 1
     DIR/wtq_rendered/questions.json, *.cells.json  WikiTableQuestions: questions with gt, and the cells of tables
+    DIR/{wtq,tabfact}_rendered/*.png, *.cells.json rendered tables beside their cells
+    DIR/chartqa/ChartQA Dataset/test/png           ChartQA's pictures; their counts are in real_boxes.json
+    DIR/refocus_small/chartqa_vcot/test.jsonl      ReFocus' annotations of charts beside its pictures: names of bars
+    DIR/tablevqa/pictures                          pictures of tables; their counts are in real_boxes.json
 
 A *false wrong* is a right answer that gets 0, a *false right* a wrong one that gets 1; what is right is said by the
 people or the evaluator behind the data, or follows from how a pair of gold answer and answer was made.
@@ -29,6 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+
+# The file beside this one.
+from real_boxes import Boxes, Names, find_charts, find_tables, read_names, table_of_boxes, table_of_names
 from rich.console import Console
 from rich.table import Table
 
@@ -224,13 +231,33 @@ def wtq_item(text: str) -> tuple[str, float | None]:
     return " ".join(spelt.removesuffix(".").lower().split()), read
 
 
-FIGURES: list[Callable[[Path, int, random.Random], Iterator[Figure]]] = [refocus, chartqa, claims, tablevqa, wtq]
+def boxes(data: Path, pairs: int, rng: random.Random) -> Iterator[Boxes]:
+    """Boxes found in charts and tables."""
+    yield from find_charts(data)
+    yield from find_tables(data)
 
 
-def show(figures: list[Figure], examples: int) -> None:
+def names(data: Path, pairs: int, rng: random.Random) -> Iterator[Names]:
+    """Names read at found boxes."""
+    yield from read_names(data)
+
+
+FIGURES: list[Callable[[Path, int, random.Random], Iterator[Figure | Boxes | Names]]] = [
+    refocus,
+    chartqa,
+    claims,
+    tablevqa,
+    wtq,
+    boxes,
+    names,
+]
+
+
+def show(every: list[Figure | Boxes | Names], examples: int) -> None:
     """Prints the figures, and examples below."""
     console = Console(width=140)
     table = Table("pairs", "right", "false wrong", "wrong", "false right")
+    figures = [one for one in every if isinstance(one, Figure)]
     for one in figures:
         missed, taken = len(one.false_wrongs), len(one.false_rights)
         share = functools.partial("{:.1%}".format)
@@ -241,11 +268,22 @@ def show(figures: list[Figure], examples: int) -> None:
             str(one.wrongs),
             f"{taken} ({share(taken / max(1, one.wrongs))})",
         )
-    console.print(table)
-    for one in figures:
-        for what, said in (("false wrong", one.false_wrongs), ("false right", one.false_rights)):
-            for text in said[:examples]:
-                console.print(f"{one.name}, {what}: {text}", markup=False, highlight=False)
+    said = [(one.name, "false wrong", one.false_wrongs) for one in figures]
+    said += [(one.name, "false right", one.false_rights) for one in figures]
+    if figures:
+        console.print(table)
+    found = [one for one in every if isinstance(one, Boxes)]
+    if found:
+        console.print(table_of_boxes(found))
+        said += [(one.name, "in doubt", one.doubts) for one in found]
+        said += [(one.name, "silently short", one.short) for one in found]
+    read = [one for one in every if isinstance(one, Names)]
+    if read:
+        console.print(table_of_names(read))
+        said += [(one.name, "read / written", one.wrong) for one in read]
+    for name, what, texts in said:
+        for text in texts[:examples]:
+            console.print(f"{name}, {what}: {text}", markup=False, highlight=False)
 
 
 def main() -> None:
@@ -254,14 +292,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000, help="pairs that are made, where they are drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=20, help="examples a figure and a kind of error")
+    parser.add_argument("--only", nargs="+", choices=[make.__name__ for make in FIGURES], help="some figures alone")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    figures: list[Figure] = []
+    figures: list[Figure | Boxes | Names] = []
     for make in FIGURES:
+        if arguments.only and make.__name__ not in arguments.only:
+            continue
         try:
             figures += make(arguments.data, arguments.pairs, random.Random(arguments.seed))
         except FileNotFoundError as error:
-            print(f"{make.__name__} is left out: there is no {error.filename}")
+            print(f"{make.__name__} is left out: {error.strerror}: {error.filename}")
     show(figures, arguments.show)
     if arguments.json is not None:
         written: dict[str, Any] = {one.name: vars(one) for one in figures}

@@ -40,6 +40,7 @@ class Labels:
         self._crossing = self._lines_across() if lying else np.zeros(ink.shape[1], dtype=np.bool_)
         self._ink[:, self._crossing] = False
         self._zone = self._label_zone()
+        self._beside = self._zone[:0]
 
     def below(self, middle: float, half: float) -> bool:
         """Tells whether there is a label below this place."""
@@ -52,7 +53,13 @@ class Labels:
         rows = np.flatnonzero(named >= min(2, len(middles)))
         if not rows.size:
             return
+        # Names do not end at one pixel.
+        self._beside = self._zone[: max(0, rows[0] - round(0.5 * self.em))]
         self._zone = self._zone[rows[0] : rows[-1] + 1]
+
+    def runs_on(self, middle: float, half: float) -> bool:
+        """Tells whether lettering runs on from where the names end towards the base line, as notes do."""
+        return bool(self._at(self._beside, middle, half).sum() >= 3)
 
     def above(self, middle: float, half: float, bars: Sequence[Bar], *, far: bool = False) -> bool:
         """Tells whether there is a number near above these bars, or near above the base line where there are none.
@@ -85,15 +92,23 @@ class Labels:
         """Returns the lines of lettering of a turned image."""
         return [span for span in spans(self._zone.any(axis=0)) if span.length >= 0.35 * self.em]
 
-    def between(self, left: float, right: float) -> bool:
-        """Tells whether half-way between two slots a label stands by itself; of lying bars, one with a number."""
+    def between(self, left: float, right: float) -> float:
+        """Returns how surely a label stands by itself half-way between two slots: 1 is sure, as a lying bar's label
+        with a number is; 0.5 is one that many others must bear out; 0 is none.
+        """
         middle, reach = (left + right) / 2, 0.15 * (right - left)
         pieces = spans(self._zone.any(axis=0), gap=0 if self._lying else round(0.6 * self.em))
         alone = any(
             abs(piece.middle - middle) <= reach and left < piece.start and piece.end < right for piece in pieces
         )
         free = all(bar.x2 <= middle - reach or middle + reach <= bar.x1 for bar in self._bars)
-        return alone and free and (not self._lying or self.above(middle, reach, []))
+        if not (alone and free):
+            return 0.0
+        if not self._lying:
+            return 0.5
+        if self.above(middle, reach, []):
+            return 1.0
+        return 0.5 if self.aligned(middle, reach, [left, right]) else 0.0
 
     def _top(self, middle: float, half: float) -> int | None:
         rows = np.flatnonzero(self._at(self._zone, middle, half).any(axis=1))

@@ -161,6 +161,8 @@ def _places(
         """Whether a label is a bar's name; None where that is in doubt."""
         if not lying:
             return True
+        if labels.runs_on(middle(place), half):
+            return False
         aligned = labels.aligned(middle(place), half, [middle(other) for other in groups])
         if labels.above(middle(place), half, [], far=bool(aligned)):
             return True
@@ -195,10 +197,10 @@ def _places(
                 break
             places.add(place)
             place += step
-    ends = range(min(places), max(places))
-    between = [place for place in ends if labels.between(middle(place), middle(place + 1))]
-    if between and (lying or len(between) > max(1, 0.6 * len(ends))):
-        raise DoubtError(f"found {len(places)} bars where about {len(places) + len(between)} labels stand")
+    between = [labels.between(middle(place), middle(place + 1)) for place in range(min(places), max(places))]
+    more = sum(map(bool, between))
+    if more and (max(between) == 1 or more >= 0.6 * len(between)):
+        raise DoubtError(f"found {len(places)} bars where about {len(places) + more} labels stand")
     return sorted(places)
 
 
