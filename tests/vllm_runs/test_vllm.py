@@ -89,10 +89,12 @@ def test_two_steps_of_the_demo_and_what_they_save(tmp_path: Path) -> None:
     words += ["--save_strategy", "steps", "--save_steps", 2]
     python("-m", "iapo", *words, "--use_cpu", "true", "--use_vllm", "true", "--vllm_mode", "colocate")
     state = json.loads((tmp_path / "run/checkpoint-2/trainer_state.json").read_text())
-    name = "sampling/sampling_logp_difference/max"
-    differences = [row[name] for row in state["log_history"] if name in row]
+    name = "sampling/sampling_logp_difference"
+    differences = [row for row in state["log_history"] if f"{name}/max" in row]
     assert len(differences) == 2
-    assert max(differences) < EXACT
+    # Of 18,570 tokens in batches of 128 rollouts, five of turn 2 were off by 5e-5 to 1.1e-3 (docs/vllm.md).
+    assert max(row[f"{name}/mean"] for row in differences) < EXACT / 10
+    assert max(row[f"{name}/max"] for row in differences) < APART / 5
     export(str(tmp_path / "run"), tmp_path / "exported")
     assert_same(tmp_path, tmp_path / "exported", 20)
 
