@@ -185,10 +185,12 @@ def find_charts(data: Path) -> Iterator[Boxes]:
 def cells_of(path: Path) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """Returns a rendered table's true rows and columns, each a box with its name; the row names' column is none.
 
-    A title over all columns is no row; the levels of a header are one.
+    A title over all columns is no row, nor is a note below them; the levels of a header are one.
     """
     cells = json.loads(path.read_text())["cells"]
     width = max(sum(cell[3] for cell in cells if cell[0] == row) for row in {cell[0] for cell in cells})
+    while all(cell[3] == width for cell in cells if cell[0] == cells[-1][0]):
+        cells.pop()
     first = min(cell[0] for cell in cells if cell[3] < width)
     levels = max(cell[2] for cell in cells if cell[0] == first)
     left, right = min(cell[4] for cell in cells), max(cell[6] for cell in cells)

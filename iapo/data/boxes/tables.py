@@ -306,7 +306,10 @@ def _one_header(ink: Mask, y_edges: list[float], x_edges: list[float], em: float
     usual = float(np.median(np.diff(y_edges[1:])))
     for (top, middle), (_, bottom) in itertools.pairwise(itertools.pairwise(y_edges[:5])):
         upper, lower = level(top, middle), level(middle, bottom)
-        words = spans(upper, gap=round(0.45 * em))
+        for edge in x_edges:
+            # Rests of a rule, which would join what stands at its sides.
+            upper[max(0, round(edge) - 2) : round(edge) + 3] = False
+        words = spans(upper, gap=max(6, round(0.45 * em)))
         across = any(word.start + em < edge < word.end - em for word in words for edge in x_edges[1:-1])
         few = len(words) >= 2 and filled(upper) <= 0.6 and filled(lower) >= 0.9
         # Where rules tell rows, all levels may be in one already.
