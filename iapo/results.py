@@ -99,8 +99,9 @@ class Manifest:
         versions, seeds, data = (found.get(name) or {} for name in ("versions", "seeds", "data"))
         if not all(isinstance(part, dict) for part in (versions, seeds, data)):
             raise InputError(f"{path} is damaged: versions, seeds and data are records; give another folder")
-        if not all(value is None or isinstance(value, str) for value in data.values()):
-            raise InputError(f"{path} is damaged: data holds a digest of each part; give another folder")
+        # A training on data of one's own also counts images and rows there.
+        if not all(value is None or isinstance(value, str | dict) for value in data.values()):
+            raise InputError(f"{path} is damaged: data holds digests and counts; give another folder")
         return cls(kind, found["config"], versions, seeds, data, found.get("commit"))
 
     def create(self, path: Path) -> None:

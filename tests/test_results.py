@@ -82,7 +82,8 @@ def test_what_is_no_evaluation(tmp_path: Path, change: dict[str, Any], message: 
     ("kind", "config"), [("training", {"run": {}, "training": {}}), ("evaluation", {"evaluation": {"model": "m"}})]
 )
 def test_manifests(tmp_path: Path, stamped: bool, kind: Any, config: dict[str, Any]) -> None:
-    manifest = Manifest(kind, config, {"python": "3"}, {"training": 1}, {"test": "abc"}, "head")
+    counted = {"test": "abc", "shared_pictures": {"exact": 0, "near": 1}, "rows": {"train": {"expected": 3}}}
+    manifest = Manifest(kind, config, {"python": "3"}, {"training": 1}, counted, "head")
     path = tmp_path / "manifest.json"
     manifest.write(path)
     if not stamped:
@@ -102,6 +103,7 @@ def test_manifests(tmp_path: Path, stamped: bool, kind: Any, config: dict[str, A
         ({"format": 1, "kind": "tiny_model"}, "is of the kind 'tiny_model'"),
         ({"format": 9, "kind": "training", "config": {"training": {}}}, "has the format 9"),
         ({"config": {"training": {}}, "seeds": [1]}, "is damaged"),
+        ({"config": {"training": {}}, "data": {"test": [1]}}, "is damaged"),
     ],
 )
 def test_what_is_no_manifest(tmp_path: Path, data: dict[str, Any], message: str) -> None:

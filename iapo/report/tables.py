@@ -156,7 +156,7 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
         trained = [one.outcomes for one in run.evaluations if isinstance(one, TrainingEvaluation)]
         found = [one["after"] for one in trained if "after" in one]
         test = run.manifest.data.get("test")
-        if found and test:
+        if found and isinstance(test, str):
             by_data.setdefault(test, []).append((run, found[0]))
     rows = []
     for same in by_data.values():

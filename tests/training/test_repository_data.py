@@ -20,6 +20,7 @@ from scripted import Scripted
 from iapo.data.loading import load, strict
 from iapo.data.synthetic.table_data import HEADER
 from iapo.records import Sample, Trace
+from iapo.results import Manifest
 from iapo.runs import RunFolder
 from iapo.training.trainer import IAPOTrainer
 
@@ -100,7 +101,10 @@ def test_training_on_chartqa_with_its_annotations(kind: str, tmp_path: Path):
     assert {one.axis for one in tested} == {"columns" if kind == "v_bar" else "rows", None}
     check(done, trained, tested)
     # The charts of both splits look the same.
-    assert json.loads((done.path / "manifest.json").read_text())["data"]["shared_pictures"]["exact"] == 3
+    assert Manifest.read(done.path / "manifest.json").data["shared_pictures"]["exact"] == 3
+    # What reads runs takes one on data of its own.
+    run(f"iapo report {done.path} --out {tmp_path / 'report.html'}")
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
 def make_tabfact(root: Path) -> Path:
