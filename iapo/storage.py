@@ -171,3 +171,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); restore it or give another folder") from error
+
+
+def check_new(folder: Path, *names: str) -> None:
+    """Refuses to write over what is there.
+
+    Args:
+        folder: Folder that is written to.
+        names: Names of the files.
+
+    Raises:
+        InputError: If there is one of them.
+    """
+    taken = next((folder / name for name in names if (folder / name).exists()), None)
+    if taken is not None:
+        raise InputError(f"{taken} already exists; choose another --out or remove it")

@@ -12,6 +12,7 @@ from iapo.cli.checks import check_questions, check_sets, checkpoint, offered, pr
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
+from iapo.storage import check_new
 
 app = make_app(help="Studies of training runs: the paper's figures and ablations.")
 
@@ -244,9 +245,7 @@ def study_faithfulness(
     if not sources:
         raise InputError("families is empty; give one at least")
     check_sets(",".join(sources))
-    for name in ("faithfulness.json", "faithfulness.csv"):
-        if (out / name).exists():
-            raise InputError(f"{out / name} already exists; choose another --out or remove it")
+    check_new(out, "faithfulness.json", "faithfulness.csv")
     check_loading(loading, device)
     own = load_settings({**loading, "device": device})
     other = LoadSettings(device=device, min_pixels=own.min_pixels, max_pixels=own.max_pixels)

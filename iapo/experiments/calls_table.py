@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,15 +89,39 @@ def calls_text(found: Mapping[str, Any]) -> Table:
     table = Table(title=f"Calls in percent, 95% intervals over seeds and samples; differences to {found['reference']}")
     for heading in ["", *COLUMNS.values(), f"misuse - {found['reference']}"]:
         table.add_column(heading, overflow="fold")
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        values = [row["calls"].get(name) for name in COLUMNS]
+        change = (row["calls_difference"] or {}).get("misuse")
+        return ["-" if one is None else percent(one) for one in values] + [
+            "" if change is None else percent(change, "+")
+        ]
+
+    add_rows(table, found, cells)
+    return table
+
+
+def add_rows(table: Table, found: Mapping[str, Any], cells: Callable[[Mapping[str, Any]], Sequence[str]]) -> None:
+    """Adds a line for each row, its name first, and a title over the rows of each group.
+
+    Args:
+        table: The table.
+        found: What it shows, as `iapo.experiments.table_one.table_one`.
+        cells: Gives a row's cells behind its name.
+    """
     group = ""
     for row in found["rows"]:
         if row["group"] != group:
             group = row["group"]
             table.add_section()
             table.add_row(Text(group, style="italic"))
-        cells = [_percent(row["calls"].get(name)) for name in COLUMNS]
-        table.add_row(row["name"], *cells, _percent((row["calls_difference"] or {}).get("misuse"), "+", ""))
-    return table
+        table.add_row(row["name"], *cells(row))
+
+
+def percent(one: Mapping[str, Any], sign: str = "") -> str:
+    """Writes an estimate in percent as `value [low, high]`; `+` as the sign has positive numbers show theirs."""
+    value, low, high = (f"{100 * one[end]:{sign}.1f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def calls_csv(found: Mapping[str, Any]) -> str:
@@ -115,10 +139,3 @@ def calls_csv(found: Mapping[str, Any]) -> str:
                 cells = ["" if some is None else some[end] for some in (one, other) for end in ends]
                 writer.writerow([row["group"], row["name"], row["seeds"], name, *cells])
     return file.getvalue()
-
-
-def _percent(one: Mapping[str, Any] | None, sign: str = "", missing: str = "-") -> str:
-    if one is None:
-        return missing
-    value, low, high = (f"{100 * one[end]:{sign}.1f}" for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

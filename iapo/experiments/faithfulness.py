@@ -9,15 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from transformers import set_seed
 
 from iapo.attribution.calls import ATTRIBUTED, Turn
 from iapo.attribution.settings import AttributionSettings
 from iapo.data.sources import SourceSettings, read_sources
-from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate, mean
@@ -31,16 +28,16 @@ from iapo.experiments.faithfulness_measure import (
     normalised,
 )
 from iapo.experiments.forms_grid import NamedForm
-from iapo.results import write_result
+from iapo.experiments.study_run import files, progress_bars, write_study
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import encode_prompts, first_turns
-from iapo.storage import write_text
+from iapo.storage import check_new
 from iapo.teachers.student_call import StudentCall
 from iapo.tools import offered_tools
 
-JSON_NAME, CSV_NAME = "faithfulness.json", "faithfulness.csv"
+KIND = "faithfulness"
 ENDS = ("value", "low", "high", "count")
 CURVES = ("deletion", "insertion")
 BATCH = 64
@@ -76,17 +73,6 @@ class FaithfulnessPlan:
     tools: str | None = None
 
 
-def check_out(out: Path) -> None:
-    """Refuses a folder that holds such files already.
-
-    Raises:
-        InputError: If so.
-    """
-    for name in (JSON_NAME, CSV_NAME):
-        if (out / name).exists():
-            raise InputError(f"{out / name} already exists; choose another --out or remove it")
-
-
 def study_faithfulness(
     plan: FaithfulnessPlan, forms: Sequence[NamedForm], out: Path, loading: tuple[LoadSettings, LoadSettings]
 ) -> dict[str, Any]:
@@ -105,23 +91,11 @@ def study_faithfulness(
         InputError: If `out` holds such files already, a checkpoint or the samples cannot be had, or fewer than two
             samples get a call.
     """
-    check_out(out)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with quiet_libraries(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-
-        def begin(what: str, total: int) -> Callable[[int], None]:
-            task = bar.add_task(what, total=total)
-            return lambda done: bar.advance(task, done)
-
+    check_new(out, *files(KIND))
+    with progress_bars() as begin:
         found = run_faithfulness(plan, forms, loading, begin)
-    out.mkdir(parents=True, exist_ok=True)
-    write_result(out / JSON_NAME, "faithfulness", found)
-    write_text(out / CSV_NAME, faithfulness_csv(found))
-    console = Console()
-    for measure in MEASURES:
-        console.print(faithfulness_table(found, measure))
-    for name in (JSON_NAME, CSV_NAME):
-        console.print(str(out / name), soft_wrap=True)
+    tables = [faithfulness_table(found, measure) for measure in MEASURES]
+    write_study(out, KIND, found, faithfulness_csv(found), tables)
     return found
 
 

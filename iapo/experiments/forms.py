@@ -10,27 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from iapo.data.sources import SourceSettings, read_sources
-from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate, ratio
 from iapo.evaluation.local import EvaluationSettings
 from iapo.experiments.forms_grid import NamedForm
 from iapo.experiments.forms_measure import VALUES, Cell, FormsMeter, Sampling
+from iapo.experiments.study_run import files, progress_bars, write_study
 from iapo.records import Sample
-from iapo.results import write_result
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, see_alike
-from iapo.storage import write_text
+from iapo.storage import check_new
 from iapo.tiny.names import UNSEEN, rename
 from iapo.tools import ToolDefinition, offered_tools
 
-JSON_NAME, CSV_NAME = "forms.json", "forms.csv"
+KIND = "forms"
 NAMINGS = ("canonical", "unseen")
 ENDS = ("value", "low", "high", "count")
 
@@ -87,26 +84,11 @@ def study_forms(
         InputError: If `out` holds such files already, a checkpoint or the images cannot be had, or no two calls to one
             prompt differ in misuse.
     """
-    taken = [out / name for name in (JSON_NAME, CSV_NAME) if (out / name).exists()]
-    if taken:
-        raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with quiet_libraries(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-
-        def begin(what: str, total: int) -> Callable[[int], None]:
-            task = bar.add_task(what, total=total)
-            return lambda done: bar.advance(task, done)
-
+    check_new(out, *files(KIND))
+    with progress_bars() as begin:
         cells = run_forms(plan, forms, loading, begin)
     found = summarize(plan, forms, cells)
-    out.mkdir(parents=True, exist_ok=True)
-    write_result(out / JSON_NAME, "forms", found)
-    write_text(out / CSV_NAME, forms_csv(found))
-    console = Console()
-    for naming in plan.namings:
-        console.print(forms_table(found, naming))
-    for name in (JSON_NAME, CSV_NAME):
-        console.print(str(out / name), soft_wrap=True)
+    write_study(out, KIND, found, forms_csv(found), [forms_table(found, naming) for naming in plan.namings])
     return found
 
 

@@ -14,11 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from iapo.errors import InputError
 from iapo.estimates import Tally, average, over_seeds_and_samples
-from iapo.experiments.calls_table import CallTallies, call_estimates, calls_csv, calls_text, read_calls
+from iapo.experiments.calls_table import (
+    CallTallies,
+    add_rows,
+    call_estimates,
+    calls_csv,
+    calls_text,
+    percent,
+    read_calls,
+)
 from iapo.experiments.paper import on_paper_sets, paper_average
 from iapo.results import EVALUATION, SetMeasures, SetsEvaluation, read_evaluation, write_result
 from iapo.storage import write_text
@@ -160,17 +167,15 @@ def text_table(found: Mapping[str, Any]) -> Table:
     paper = on_paper_sets(found["sets"])
     for heading in [*headings, "average in the paper"] if paper else headings:
         table.add_column(heading, overflow="fold")
-    group = ""
-    for row in found["rows"]:
-        if row["group"] != group:
-            group = row["group"]
-            table.add_section()
-            table.add_row(Text(group, style="italic"))
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
         accuracies = [_percent(row["accuracy"][key]) for key in _headings(found)]
         difference = "" if row["difference"] is None else _percent(row["difference"][AVERAGE], "+")
         theirs = row.get("paper")
         beside = ["-" if theirs is None else f"{100 * theirs:.1f}"] if paper else []
-        table.add_row(row["name"], str(row["seeds"] or "-"), *accuracies, difference, *beside)
+        return [str(row["seeds"] or "-"), *accuracies, difference, *beside]
+
+    add_rows(table, found, cells)
     if any(_over_samples(row) for row in found["rows"]):
         table.caption = "*: one run, or equal runs; the interval is over samples and tells nothing about seeds"
     return table
@@ -256,9 +261,7 @@ def _over_samples(row: Mapping[str, Any]) -> bool:
 
 
 def _percent(one: Mapping[str, Any], sign: str = "") -> str:
-    star = "*" if one["over"] == "samples" else ""
-    value, low, high = (f"{100 * one[end]:{sign}.1f}" for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]{star}"
+    return percent(one, sign) + ("*" if one["over"] == "samples" else "")
 
 
 def _latex(one: Mapping[str, Any], sign: str = "") -> str:

@@ -32,6 +32,7 @@ from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
+from iapo.storage import check_new
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.teachers.references import make_reference
 from iapo.tools import ToolDefinition, offered_tools
@@ -88,9 +89,7 @@ def run_attribute(
     method = chosen_method(settings)
     if not tools:
         raise InputError("tools are none; there is no call to attribute without a tool")
-    taken = [out / name for name in (JSON_NAME, PNG_NAME) if (out / name).exists()]
-    if taken:
-        raise InputError(f"{taken[0]} already exists; choose another --out or remove it")
+    check_new(out, JSON_NAME, PNG_NAME)
     with quiet_libraries():
         student = load_policy(plan.model, placed(plan.loading, device), prompt=plan.prompt)
     encoder = PromptEncoder(student.processor)

@@ -105,30 +105,33 @@ class HeldOut:
             progress: Callback, called with the number of new samples done, of this process.
         """
         settings = dataclasses.replace(self.settings, seed=self.settings.seed + accelerator.process_index)
+        return self._traces(accelerator, settings, self.alignment, self.kept, progress)
 
+    def greedy_traces(self, accelerator: Accelerator) -> list[Trace]:
+        """Rolls the policy out once more, greedily and without attributions; shared out as `traces` is."""
+        return self._traces(accelerator, dataclasses.replace(self.settings, temperature=0.0))
+
+    def _traces(
+        self,
+        accelerator: Accelerator,
+        settings: EvaluationSettings,
+        alignment: Alignment | None = None,
+        kept: int = 0,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Trace]:
         def evaluate_some(samples: Sequence[Sample], patches: int) -> list[Trace]:
             return evaluate(
                 self.policy,
                 samples,
                 settings,
-                alignment=self.alignment,
+                alignment=alignment,
                 tools=self.tools,
                 progress=progress,
                 patches=patches,
             )
 
         with same_randomness():
-            return evaluate_shares(self.samples, self.kept, accelerator, evaluate_some)
-
-    def greedy_traces(self, accelerator: Accelerator) -> list[Trace]:
-        """Rolls the policy out once more, greedily and without attributions; shared out as `traces` is."""
-        settings = dataclasses.replace(self.settings, temperature=0.0)
-
-        def evaluate_some(samples: Sequence[Sample], patches: int) -> list[Trace]:
-            return evaluate(self.policy, samples, settings, tools=self.tools)
-
-        with same_randomness():
-            return evaluate_shares(self.samples, 0, accelerator, evaluate_some)
+            return evaluate_shares(self.samples, kept, accelerator, evaluate_some)
 
     def write(
         self, folder: RunFolder, before: Measurement, after: Measurement, steps: int

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage
 
+from iapo.images import to_rgb
+
 Pixels = NDArray[np.int16]
 """Shape (height, width, 3), 0 to 255; signed so that differences do not wrap around."""
 Mask = NDArray[np.bool_]
@@ -66,13 +68,8 @@ class Span(NamedTuple):
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """Returns an image of any Pillow mode as RGB values; what is transparent lies on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, (255, 255, 255))
-        flat.paste(layer, mask=layer.getchannel("A"))
-        image = flat
-    return np.asarray(image.convert("RGB"), dtype=np.int16)
+    """Returns an image of any Pillow mode as the RGB values that the model is shown."""
+    return np.asarray(to_rgb(image), dtype=np.int16)
 
 
 def distance(pixels: Pixels, colour: Pixels) -> NDArray[np.int16]:
