@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import forks
 import pytest
 import torch
 from calls import call_text
@@ -28,7 +29,12 @@ def pytest_collection_finish() -> None:
     """What is there by now stays to the end; no collection, and each training asks for some, walks it again."""
     gc.collect()
     gc.freeze()
+    forks.begin()
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    forks.end()
 
 
 @pytest.fixture(autouse=True)
