@@ -100,11 +100,10 @@ def test_real_bands_are_in_proportion_to_their_points(size: int) -> None:
     assert checked
 
 
-@pytest.mark.slow(4)
 @pytest.mark.parametrize("size", [112, 448])
-def test_answers_follow_from_the_points(size: int) -> None:
+def test_answers_follow_from_the_points(size: int, no_pictures: None) -> None:
     asked = set()
-    for chart in draw("charxiv", 150 if size == 112 else 25, seed=2, size=size, split="validation"):
+    for chart in draw("charxiv", 150 if size == 112 else 50, seed=2, size=size, split="validation"):
         names, (answer,), question = chart.focus["columns"], chart.sample.answers, chart.sample.question
         asked.add(chart.sample.question_type)
         line = next(
@@ -127,9 +126,8 @@ def test_answers_follow_from_the_points(size: int) -> None:
     assert asked == set(PANELS)
 
 
-@pytest.mark.slow(3)
-def test_there_are_one_to_four_panels_and_one_to_three_series() -> None:
-    charts = list(draw("charxiv", 25, seed=2, size=448, split="validation"))
+def test_there_are_one_to_four_panels_and_one_to_three_series(no_pictures: None) -> None:
+    charts = list(draw("charxiv", 50, seed=2, size=448, split="validation"))
     panels = [len({label[:3] for label in chart.labels if label.startswith("(")}) or 1 for chart in charts]
     assert set(panels) == {1, 2, 3, 4}
     assert {len(chart.rows) for chart in charts} == {1, 2, 3}
