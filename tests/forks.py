@@ -167,8 +167,8 @@ class Forked:
         self,
         command: Sequence[str],
         *,
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
+        stdout: int | IO[Any] = subprocess.PIPE,
+        stderr: int | IO[Any] = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         largest: int | None = None,
@@ -177,8 +177,8 @@ class Forked:
 
         Args:
             command: Words behind `python`: `-m` and a module or a file, and what that is given.
-            stdout: Whether its output is kept, as for `subprocess.Popen`: `PIPE` or `DEVNULL`.
-            stderr: Whether its errors are; `STDOUT` for both as one.
+            stdout: Where its output goes, as for `subprocess.Popen`: `PIPE`, `DEVNULL` or a file with a name.
+            stderr: Where its errors go; `STDOUT` for both as one.
             env: Its environment; this process's if None.
             cwd: Its working directory; this process's if None.
             largest: Bytes that a file it writes may have at most.
@@ -192,7 +192,9 @@ class Forked:
         self.pid: int = self._ask(asked)
 
     @staticmethod
-    def _file(asked: int) -> IO[str]:
+    def _file(asked: int | IO[Any]) -> IO[Any]:
+        if not isinstance(asked, int):
+            return asked
         if asked == subprocess.DEVNULL:
             return open(os.devnull)
         assert asked == subprocess.PIPE

@@ -62,7 +62,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         )
         # The first training has a process of its own, as both have; what they do is the same in this one.
         with without_processes(patch, but=1):
-            done = iapo_here("demo", "--steps", "2", "--samples", "32", "--out", out)
+            done = iapo_here("demo", "--steps", "2", "--samples", "16", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
@@ -107,13 +107,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert report.read_text().startswith("<!doctype html>")
     assert str(report) in "".join(demo[1].split())
     held_out = folder.read_held_out()
-    assert [trace.step for trace in held_out] == [0] * 32 + [2] * 32
-    assert [trace.sample.id for trace in held_out[:32]] == [trace.sample.id for trace in held_out[32:]]
+    assert [trace.step for trace in held_out] == [0] * 16 + [2] * 16
+    assert [trace.sample.id for trace in held_out[:16]] == [trace.sample.id for trace in held_out[16:]]
     for trace in (*traces, *held_out):
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation.samples == 32
+    assert evaluation.samples == 16
     assert evaluation.before["accuracy"].count == evaluation.samples
     assert {when: set(measures) for when, measures in evaluation.greedy.items()} == {
         key: {"accuracy", "call_ratio", "call_success", "misuse"} for key in ("before", "after")
