@@ -47,7 +47,7 @@ def test_tests_start_processes_in_one_way() -> None:
 @pytest.mark.slow(25)
 def test_models_that_are_built_side_by_side_end_with_the_command(tmp_path: Path) -> None:
     """Also where it is killed, and can end nobody."""
-    with started([sys.executable, "-m", "iapo", "tiny", "build", "--out", str(tmp_path)]) as process:
+    with started([sys.executable, "-m", "iapo", "tiny", "build", "--out", str(tmp_path)], fork=True) as process:
         parent = psutil.Process(process.pid)
         wait_for(lambda: workers(parent), 200)
         those = workers(parent)
