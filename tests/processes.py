@@ -20,7 +20,7 @@ from forks import Forked
 from iapo.cli.main import main
 from iapo.experiments.parent import PARENT
 
-LIMIT = 240.0
+LIMIT = 600.0
 """Seconds that a process may take; a test's own limit is longer, so that the process's output is seen."""
 
 
@@ -68,7 +68,7 @@ def started(command: Sequence[str], fork: bool = False, **more: Any) -> Iterator
         end_group(process)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 400) -> None:
     """Looks every 50 ms until a condition holds.
 
     Raises:

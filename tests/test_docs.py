@@ -40,13 +40,14 @@ STUDIED = FEW.replace("--case_study_steps 0", "--case_study_samples 2")
 
 def _small_lessons(patch: pytest.MonkeyPatch) -> None:
     """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured, a tokenizer
-    of a tenth of the texts.
+    of a tenth of the texts; and no Qwen3-VL, which tests/cli/test_main.py builds.
     """
     from iapo.tiny import build, command
 
     texts = list(itertools.islice(build._corpus(), 3000))
     patch.setattr(build, "_corpus", lambda: texts)
 
+    patch.delitem(build.RECIPES, "tiny-qwen3-vl-teacher")
     for name, recipe in list(build.RECIPES.items()):
         stages = {
             stage: tuple(dataclasses.replace(part, batch=dict.fromkeys(part.batch, 1)) for part in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import math
 import subprocess
@@ -199,6 +200,9 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
         return measure(*words, **{**more, "count": 4})
 
     monkeypatch.setattr(building, "measure", measure_few)
+    # A tokenizer of a tenth of the texts.
+    texts = building._corpus
+    monkeypatch.setattr(building, "_corpus", lambda: itertools.islice(texts(), 3000))
 
     def build(stage: str) -> subprocess.CompletedProcess[str]:
         # What the reinforcement learning does is the same in its own process; a demo's trainings have one.

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, processor: Any)
         }
         torch.save(batch, folder / f"batch-{rank}.pt")
     model.save_pretrained(folder / "model")
-    run_ranks(Path(__file__).parent / "distributed_gradient.py", folder, *CASES, timeout=120)
+    run_ranks(Path(__file__).parent / "distributed_gradient.py", folder, *CASES)
     return folder
 
 

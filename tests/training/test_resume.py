@@ -83,7 +83,7 @@ def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signa
     with started(words(out), fork, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_for(lambda: steps(out) >= 2 or process.poll() is not None)
         process.send_signal(how)
-        assert process.wait(120) == (-how if how == signal.SIGKILL else 75)
+        assert process.wait(400) == (-how if how == signal.SIGKILL else 75)
     assert not (out / "finished.json").exists()
     assert not (out / "policy").exists()
     if how != signal.SIGKILL:
