@@ -104,6 +104,16 @@ RULES = (
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
     ),
     Rule(
+        r"^iapo compare --preset full",
+        "hundreds of steps take minutes to hours",
+        f"--methods grpo --seeds 0 --sets vbar --samples 2 {FEW}",
+    ),
+    Rule(
+        r"^iapo compare .*,examples/",
+        "hundreds of steps take minutes to hours",
+        f"--methods grpo,examples/own_reward.py:right_axis --seeds 0 --sets vbar --samples 2 {FEW}",
+    ),
+    Rule(
         r"^iapo compare ",
         "hundreds of steps take minutes to hours",
         f"--methods grpo,iapo --seeds 0 --sets vbar --samples 2 {FEW}",
@@ -128,7 +138,7 @@ RULES = (
         "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
         (("runs/demo-grpo/policy", "tiny-student"),),
     ),
-    Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 3 --orders 1"),
+    Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 2 --orders 1"),
     Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
     Rule(
         r"^iapo study ablate ",

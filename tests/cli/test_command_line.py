@@ -83,9 +83,14 @@ def test_completion() -> None:
     "line",
     [
         "data make vbar 2 out.parquet --quiet",
-        "tiny evaluate --models tiny-student --families vbar --samples 2 --quiet",
-        "train --config demo-iapo --max_steps=1 --eval_samples=2 --train_samples=8 --quiet --output-dir=run "
-        "--per-device-train-batch-size=8 --case_study_steps=0",
+        pytest.param(
+            "tiny evaluate --models tiny-student --families vbar --samples 2 --quiet", marks=pytest.mark.slow(3)
+        ),
+        pytest.param(
+            "train --config demo-iapo --max_steps=1 --eval_samples=2 --train_samples=8 --quiet --output-dir=run "
+            "--per-device-train-batch-size=8 --case_study_steps=0",
+            marks=pytest.mark.slow(3),
+        ),
     ],
 )
 def test_quiet_prints_nothing(

@@ -13,7 +13,14 @@ from iapo.data.synthetic import Chart, draw
 from iapo.data.synthetic.families import PANELS
 from iapo.records import Box
 
-SIZES = (112, 200, 299, 300, 448, 1000)
+SIZES = (
+    112,
+    200,
+    299,
+    300,
+    pytest.param(448, marks=pytest.mark.slow(3)),
+    pytest.param(1000, marks=pytest.mark.slow(1)),
+)
 
 
 @cache
@@ -80,7 +87,7 @@ def test_a_tiny_point_lies_in_the_middle_of_its_band_at_its_value(size: int) -> 
             assert bottom - top == pytest.approx(10 * size / 112, abs=1)
 
 
-@pytest.mark.parametrize("size", [300, 448, 1000])
+@pytest.mark.parametrize("size", SIZES[3:])
 def test_real_bands_are_in_proportion_to_their_points(size: int) -> None:
     """The middle of the band of a single series lies at a height that is linear in the value, panel by panel."""
     checked = 0
@@ -136,7 +143,7 @@ def test_there_are_one_to_four_panels_and_one_to_three_series(no_pictures: None)
         assert all(len(set(place)) == len(chart.rows) for place in zip(*chart.cells, strict=True))
 
 
-@pytest.mark.parametrize("size", [300, 448, 1000])
+@pytest.mark.parametrize("size", SIZES[3:])
 def test_nothing_real_is_cut_off(size: int) -> None:
     for chart in plots(size):
         array = np.asarray(chart.sample.image)
