@@ -38,7 +38,7 @@ def run(
     Raises:
         AssertionError: If it takes longer than its limit; the end of its output is in the message.
     """
-    process = start(command, fork, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
+    process = start(command, fork, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more})
     try:
         output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -51,11 +51,11 @@ def run(
 
 
 def start(command: Sequence[str], fork: bool = False, **more: Any) -> Any:
-    """Starts a command in a process group of its own, its output as text; `run` says what the words are."""
+    """Starts a command in a process group of its own, forked or not; what is forked writes text."""
     if not fork:
-        return subprocess.Popen(list(command), start_new_session=True, **{"text": True, **more})
+        return subprocess.Popen(list(command), start_new_session=True, **more)
     assert command[0] == sys.executable
-    return Forked(command[1:], **more)
+    return Forked(command[1:], **{name: value for name, value in more.items() if name != "text"})
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_many_at_once_never_hold_together(tmp_path: Path) -> None:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         for process in [stack.enter_context(started(command, **pipes)) for _ in range(3)]:
             out, errors = process.communicate(timeout=400)
-            assert process.returncode == 0, errors
+            assert process.returncode == 0, errors.decode()
             assert int(out) > 0
     with hold_file(tmp_path / "table"):
         pass

@@ -80,7 +80,7 @@ def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signa
     out = tmp_path / "run"
     # One is a process of its own from the start, as a user's is.
     fork = how != signal.SIGTERM
-    with started(words(out), fork, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with started(words(out), fork, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_for(lambda: steps(out) >= 2 or process.poll() is not None)
         process.send_signal(how)
         assert process.wait(400) == (-how if how == signal.SIGKILL else 75)
