@@ -63,6 +63,7 @@ def test_the_full_shape_has_the_published_number_of_parameters(name: str, tmp_pa
     assert model.num_parameters() == PUBLISHED[name]
 
 
+@pytest.mark.slow(10)
 def test_a_stand_in_is_asked_with_the_tools_prompt(policy: Policy) -> None:
     encoder = PromptEncoder(policy.processor)
     assert encoder.template == find_prompt("tools")
@@ -116,6 +117,7 @@ def test_texts_are_cut_as_qwen_cuts_them(tokenizer: Any) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
+@pytest.mark.slow(2)
 def test_a_system_message_is_added_where_none_is_given(tokenizer: Any) -> None:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
