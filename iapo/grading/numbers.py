@@ -36,6 +36,7 @@ zero one two three four five six seven eight nine ten eleven twelve thirteen fou
 nineteen twenty
 """
 _WORDS = {word: str(number) for number, word in enumerate(_UP_TO_TWENTY.split())}
+_COUNTED_WORD = re.compile(r"(?P<word>[A-Za-z][a-z]{2,8}) (?P<unit>[a-z]{2,20}s)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,9 @@ def _narrowed(text: str) -> tuple[str, str]:
     """Rewrites a wide form as a narrow one; returns it and the currency of a code before the number."""
     if text.casefold() in _WORDS:
         return _WORDS[text.casefold()], ""
+    # A plural alone, so that no name (One Direction) is a number.
+    if (counted := _COUNTED_WORD.fullmatch(text)) and counted["word"].casefold() in _WORDS:
+        return f"{_WORDS[counted['word'].casefold()]} {counted['unit']}", ""
     if power := _POWER.fullmatch(text):
         return f"{power['sign']}1e{power['power']}", ""
     if negative := _NEGATIVE.fullmatch(text):

@@ -86,6 +86,7 @@ _MORE_NAMES = {
     "ft^2": "ft^2 ft2 sq_ft square_foot square_feet",
     "mi^2": "mi^2 sq_mi square_mile square_miles",
     "year": "years_old",
+    "times": "times x",
 }
 
 
@@ -119,7 +120,7 @@ _MONEY = (
     "rub",
     "zar",
 )
-COUNTED = {"day", "week", "month", "year"}
+COUNTED = {"day", "week", "month", "year", "times"}
 """Units in which one counts; a whole number of them is exact."""
 
 _WORD = re.compile(r"[^\W\d_][\w/^'-]*")

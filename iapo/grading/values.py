@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio, read_span
+from iapo.grading.leads import without_lead
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.rules import Rules
 from iapo.grading.text import without_towers
@@ -18,6 +19,8 @@ from iapo.grading.units import Side, is_known
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
+_SLASH = re.compile(r" ?/ ?")
 _LABEL = re.compile(r"\(([^\W\d_]{1,3})\)")
 _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
@@ -166,6 +169,8 @@ def _plain(text: str) -> Value:
 
 def _wide(text: str, rules: Rules, side: Side) -> Value:
     text = _without_marks(text) or text
+    if side == "answer":
+        text = without_lead(text)
     said = text.casefold()
     words = _words(said)
     truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said)
@@ -196,13 +201,13 @@ def _number(quantity: Quantity) -> Value:
 
 
 def _words(text: str) -> str:
-    """Returns one spelling of a text in lower case: diacritics, articles, dots and the kinds of `and` left out."""
+    """Returns one spelling of a text in lower case: diacritics, articles, dots, hyphens and kinds of `and` left out."""
     folded = "".join(
         one for one in unicodedata.normalize("NFKD", without_towers(text)) if unicodedata.category(one) != "Mn"
     )
     words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
     words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
-    words = _ARTICLE.sub("", words)
+    words = _ARTICLE.sub("", _SLASH.sub("/", _HYPHEN.sub(" ", words)))
     if label := _LABEL.fullmatch(words):
         return label[1]
     return words or text
