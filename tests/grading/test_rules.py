@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,13 @@ from iapo.grading.outcome import grade
 from iapo.grading.rules import RULES, find_rules
 from iapo.records import GRADINGS
 
-NEAR_MISSES = [json.loads(line) for line in (Path(__file__).parent / "near_misses.jsonl").read_text().splitlines()]
+
+def read_cases(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(__file__).parent / name).read_text().splitlines()]
+
+
+NEAR_MISSES = read_cases("near_misses.jsonl")
+RIGHT_ANSWERS = read_cases("right_answers.jsonl")
 WIDE = [name for name, rules in RULES.items() if rules.wide]
 
 
@@ -357,9 +364,17 @@ def test_sets(golds: list[str], answer: str, right: int):
     assert value(answer, golds, "exact") == right
 
 
-@pytest.mark.parametrize("near", NEAR_MISSES, ids=lambda near: f"{near['grading']}: {near['gold']} / {near['answer']}")
-def test_near_misses(near: dict[str, str]):
-    assert value(near["answer"], near["gold"], near["grading"]) == 0
+@pytest.mark.parametrize("grading", WIDE)
+def test_near_misses(grading: str):
+    mine = [near for near in NEAR_MISSES if near["grading"] == grading]
+    assert [near for near in mine if value(near["answer"], near["gold"], grading)] == []
+
+
+@pytest.mark.parametrize("grading", WIDE)
+def test_answers_as_models_write_them(grading: str):
+    mine = [one for one in RIGHT_ANSWERS if one["grading"] == grading]
+    assert len(mine) >= 40
+    assert [one for one in mine if not value(one["answer"], one["gold"], grading)] == []
 
 
 def test_there_are_enough_near_misses():
