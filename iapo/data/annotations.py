@@ -44,16 +44,16 @@ def named_boxes(
         what: Noun for messages, `column` or `row`.
         size: Width and height of the image in pixels.
         flaws: List to which a sentence is added for each box that is crossed, empty, not finite, outside of the image,
-            in other units than most, or, among more good ones, no box at all; it is left out, or sorted where its edges are merely in the wrong order. None
-            refuses such boxes.
+            in other units than most, or, among more good ones, no box at all; it is left out, or sorted where its edges
+            are merely in the wrong order. None refuses such boxes.
 
     Returns:
         The boxes by name, in pixels, cut off at the image's border; empty where there are none. A name that stands
         twice in a list gets a number: `2001`, `2001 (2)`.
 
     Raises:
-        RowError: If half of the boxes or more are no boxes at all, if the boxes as a whole are meant for another image or have no common
-            units, or if `flaws` is None and one of them has a flaw.
+        RowError: If half of the boxes or more are no boxes at all, if the boxes as a whole are meant for another image
+            or have no common units, or if `flaws` is None and one of them has a flaw.
     """
     raw = _by_name(value, names, what)
     every, found = _read(raw, what, strictly=flaws is None)

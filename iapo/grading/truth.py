@@ -32,7 +32,7 @@ is are was were does did do has have had in according
 """
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
-_BRACKETED = re.compile(r"(\w+) \(([^()]*)\)\.?$")
+_BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
@@ -59,7 +59,8 @@ def read_truth(text: str) -> bool | None:
         text: Text in lower case, with its punctuation.
     """
     # Yes (45 > 40).
-    text = _BRACKETED.sub(r"\1, \2", text)
+    if (found := _BRACKETED.fullmatch(text)) is not None:
+        text = f"{found[1]}, {found[2]}"
     words = _words(text)
     said = _TRUTH.get(words[0]) if words else None
     if said is None:

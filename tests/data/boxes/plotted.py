@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-NAMES = "Germany France Spain Italy Poland Austria Norway Sweden Greece".split()
+NAMES = ["Germany", "France", "Spain", "Italy", "Poland", "Austria", "Norway", "Sweden", "Greece"]
 
 
 def _drawn(figure: Figure, axes: Axes, places: Sequence[float], *, lying: bool) -> Drawn:
