@@ -31,6 +31,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
+        token_distill_weight: First weight of the teacher in each written token's advantage, `w (log p_teacher - log
+            p_student)`: on-policy distillation by token, whatever the reward is; it decays as the penalty does, and 0
+            asks nobody. docs/rewards.md.
         verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
             name of an endpoint's model, or `rules` (`iapo.rewards.rule_verifier`), which needs no model.
         verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
@@ -99,6 +102,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Weights of reward components by name."}
     )
     distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
+    token_distill_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the teacher's view of each written token; 0: none."}
+    )
     verifier: str | None = field(
         default=None, metadata={"help": "Model that scores calls for the reward trm, or rules."}
     )
@@ -200,9 +206,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.distills and self.teacher_reference == "own_call":
+        if self.token_distill_weight < 0:
+            raise InputError(f"token_distill_weight is {self.token_distill_weight}; it must not be negative")
+        if (self.distills or self.token_distill_weight) and self.teacher_reference == "own_call":
+            asking = f"reward {self.reward!r}" if self.distills else "token_distill_weight"
             raise InputError(
-                f"reward {self.reward!r} needs the teacher's view of the student's own call; "
+                f"{asking} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
         if not isinstance(self.component_weights, dict | None):
@@ -232,6 +241,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     def measures(self) -> bool:
         """Whether training measures the divergence, in the reward or for the log alone."""
         return self.penalty_weight > 0 or self.always_measure
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether training needs a teacher."""
+        return self.measures or self.distills or self.token_distill_weight > 0
 
     @property
     def distills(self) -> bool:
