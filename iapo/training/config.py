@@ -73,7 +73,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
-            `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Most calls that are attributed together.
@@ -155,7 +155,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
     attribution_method: str | None = field(
         default=None,
-        metadata={"help": "gradient, integrated, occlusion or FILE.py:NAME; None: by the steps."},
+        metadata={"help": "gradient, integrated, occlusion, attention or FILE.py:NAME; None: by the steps."},
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     alignment_control: Literal[
