@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 from documented import without_processes
 from processes import iapo_here
 from processes import run as run_process
@@ -192,9 +194,12 @@ def test_data_verbs(tmp_path: Path) -> None:
 
 @pytest.mark.slow(45)
 def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
+    """From nothing to a teacher that the project's own GRPO has trained, in few steps of few rollouts; each stage needs
+    the last.
+    """
     from iapo.rollout.policy import load_policy
     from iapo.tiny import build as building
+    from iapo.training.files import find_config
 
     name, out, asked = "tiny-qwen3-vl-teacher", str(tmp_path), []
     measure = building.measure
@@ -207,6 +212,11 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
         return measure(*words, **{**more, "count": 4})
 
     monkeypatch.setattr(building, "measure", measure_few)
+    recipe = building.RECIPES[name]
+    config = yaml.safe_load(find_config(recipe.config).read_text())
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(config | {"per_device_train_batch_size": 16, "train_samples": 64}))
+    monkeypatch.setitem(building.RECIPES, name, dataclasses.replace(recipe, config=str(small)))
     # A tokenizer of a tenth of the texts.
     texts = building._corpus
     monkeypatch.setattr(building, "_corpus", lambda: itertools.islice(texts(), 3000))
