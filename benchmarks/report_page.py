@@ -2,9 +2,9 @@
 
     python benchmarks/report_page.py [--traces 5000] [--repeats 3] [--json FILE]
 
-Writes a run of invented traces (groups of eight, an attribution and a grid of 64 shares each, 40 different pictures), its
-report, and opens that from disk in Chromium. Wall-clock milliseconds, medians: from the start of the navigation to the
-first paint and to a page that answers, and for what a reader does from the event to the next frame that is painted.
+Writes a run of invented traces (groups of eight, an attribution and a grid of 64 shares each, 40 different pictures)
+and its report, and opens that from disk in Chromium. Wall-clock milliseconds, medians: from the start of the
+navigation to the first paint and to a page that answers, and for what a reader does from the event to the next frame.
 Needs Playwright (the `dev` extra) and a Chromium on PATH, or its path in IAPO_BROWSER.
 """
 

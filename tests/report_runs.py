@@ -102,8 +102,8 @@ def make_run(
     defaults: dict[str, Any] | None = None,
     **training: Any,
 ) -> RunFolder:
-    """A finished run of `steps` steps; `training` are settings (`defaults` the defaults of some), `shift` moves all of its
-    measurements.
+    """A finished run of `steps` steps; `training` are settings (`defaults` the defaults of some), `shift` moves all of
+    its measurements.
     """
     folder = RunFolder(path)
     config = {"reward": "iapo", "penalty_weight": 0.1, "seed": seed, "output_dir": str(path), "hub_token": "secret-one"}

@@ -15,8 +15,8 @@ def shares_of(run: Run) -> dict[str, Any] | None:
     """Names the normalisation by which a training's block scores became shares.
 
     Returns:
-        `name` (`softmax`, ...), `rule` (a formula in words, with its numbers) and `signed` (whether shares have one); None
-        of an evaluation, which has no attribution.
+        `name` (`softmax`, ...), `rule` (a formula in words, with its numbers) and `signed` (whether they have a sign);
+        None of an evaluation, which has no attribution.
     """
     training = run.config.get("training")
     if not isinstance(training, dict):

@@ -192,7 +192,7 @@ class _Collector:
             "cut": bool(data.get("observation_cut")),
             # None of a rollout that is not judged.
             "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),
-            "outcome": scores["outcome"]["value"] if "outcome" in scores else None,
+            "outcome": finite(scores["outcome"]["value"]) if "outcome" in scores else None,
             "divergence": finite(scores["divergence"]["value"]) if "divergence" in scores else None,
             "reward": None,
             "advantage": None,
@@ -285,8 +285,8 @@ def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _score(name: str, score: Mapping[str, Any], weight: float | None, part: float | None) -> dict[str, Any]:
-    found = {key: score[key] for key in ("value", "answer", "explanation")}
-    return {"name": name, **found, "weight": weight, "part": _short(part)}
+    found = {key: score[key] for key in ("answer", "explanation")}
+    return {"name": name, "value": finite(score["value"]), **found, "weight": weight, "part": _short(part)}
 
 
 def _short(value: float | None) -> float | None:

@@ -26,7 +26,7 @@ function blockBars(trace, names, run) {
       box.append(label, element("div", { class: "pair" }, ...rows));
     });
     const ends = [percent(0), "share of the attribution (%)", percent(scale)].map((text) => element("span", { text }));
-    box.append(element("div"), element("div", { class: "bar-row axis" }, element("div", { class: "ends" }, ...ends), element("span")));
+    box.append(element("div"), element("div", { class: "axis-row" }, element("div", { class: "ends" }, ...ends), element("span")));
   };
   draw();
   const larger = element("input", { type: "checkbox", checked: bars.enlarged });
