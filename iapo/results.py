@@ -47,7 +47,8 @@ def defaults_left(settings: Any) -> dict[str, Any]:
         if default is dataclasses.MISSING or not hasattr(settings, one.name):
             continue
         if getattr(settings, one.name) != default:
-            plain = dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default
+            is_record = dataclasses.is_dataclass(default) and not isinstance(default, type)
+            plain = dataclasses.asdict(default) if is_record else default
             found[one.name] = getattr(plain, "value", plain)
     return found
 

@@ -177,8 +177,10 @@ def _parts(lines: Sequence[Line], weights: Mapping[str, float], divisor: float |
 
 def _scale(training: Mapping[str, Any]) -> str:
     given = training.get("scale_rewards", "group")
-    # Earlier versions of TRL took a truth value.
-    return {True: "group", False: "none"}.get(given, given) if isinstance(given, str | bool) else "group"
+    if isinstance(given, bool):
+        # As earlier versions of TRL have it.
+        return "group" if given else "none"
+    return given if isinstance(given, str) else "group"
 
 
 def _missing(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import ToolResult
+from iapo.records import Axis, ToolResult
 from iapo.report.groups import Credit, Group, Line, credit, weights_in
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
@@ -175,9 +175,8 @@ class _Collector:
         data: dict[str, Any],
     ) -> None:
         """Adds one trace; `given` is the first group's place, what training made of it, and the step's weights."""
-        result, scores, step = data["result"], data["scores"], data["step"]
+        turns, scores, step = turns_of(data), data["scores"], data["step"]
         root = file.path.parent
-        turns = turns_of(data)
         of = data.get("evaluation")
         trace: dict[str, Any] = {
             # The place in the file: it stays the same while a run goes on.
@@ -188,10 +187,10 @@ class _Collector:
             "repeat": of.get("repeat") if isinstance(of, dict) else None,
             "sample": self._sample(data["sample"], file),
             "turns": [self._turn(turn, place + 1 < len(turns), prompt, root) for place, turn in enumerate(turns)],
-            "status": str(result["status"]),
+            "status": turns[0]["status"],
             "cut": bool(data.get("observation_cut")),
             # None of a rollout that is not judged.
-            "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),
+            "misused": _misused(turns, data["sample"]["axis"]),
             "outcome": finite(scores["outcome"]["value"]) if "outcome" in scores else None,
             "divergence": finite(scores["divergence"]["value"]) if "divergence" in scores else None,
             "reward": None,
@@ -243,6 +242,9 @@ class _Collector:
             return found
         found |= {"status": turn["status"], "edited": self.pictures.add(turn["image"], root)}
         found |= {key: turn[key] for key in ("span", "calls", "error") if turn[key]}
+        # Where a rollout has several programs, each may have been compared with the teacher's.
+        if (divergence := finite(turn.get("divergence"))) is not None:
+            found["divergence"] = divergence
         if followed:
             found["told"] = prompt.observation(edited=turn["image"] is not None, error=turn["error"])
         return found
@@ -282,6 +284,17 @@ def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
     data = base64.b64encode(bytes(level % 256 for level in levels)).decode("ascii")
     total = round(sum(map(abs, flat)), 5)
     return {"rows": len(grid), "columns": columns, "most": most, "sum": total, "data": data}
+
+
+def _misused(turns: Sequence[Mapping[str, Any]], axis: Axis | None) -> bool | None:
+    judged = []
+    for turn in turns:
+        if turn["status"] is not None:
+            # The page keeps of a call what misuse is judged by.
+            calls = [{**call, "boxes": ""} for call in turn["calls"]]
+            result = ToolResult.from_json({**turn, "calls": calls, "image": None})
+            judged += [verdict for verdict in (result.misuse(axis),) if verdict is not None]
+    return any(judged) if judged else None
 
 
 def _score(name: str, score: Mapping[str, Any], weight: float | None, part: float | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         For each turn `text` and, where it wrote a program or was asked for one, `status`, `span`, `calls`, `error` and
-        `image` (the edited image as the record names it, or None). A turn that answers alone has a status of None.
+        `image` (the edited image as the record names it, or None); `divergence`, where that of its call was measured. A
+        turn that answers alone, behind others, has a status of None.
     """
     result = record["result"]
     first = {

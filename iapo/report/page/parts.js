@@ -78,6 +78,7 @@ function showTurns(trace, data, heading = "h4") {
     const name = turn.status ? "the tool program" : "the answer";
     const parts = [element(heading, { text: many ? `Turn ${place + 1}: ${name}` : "Turn 1, the only one" }), turnText(turn, `Turn ${place + 1}`)];
     if (turn.error) parts.push(element("p", { class: "error", text: turn.error }));
+    if (turn.divergence !== undefined) parts.push(element("p", { class: "muted", text: `Divergence of its call: ${number(turn.divergence, 3)} nats` }));
     if (turn.told !== undefined && turn.told !== null) parts.push(element("p", { class: "told" }, element("span", { class: "muted", text: "The model was then told: " }), data.texts[turn.told]));
     return parts;
   });
