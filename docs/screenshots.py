@@ -1,6 +1,6 @@
 """Takes the pictures of the report that README.md and docs/report.md show: python docs/screenshots.py runs/demo
 
-Writes docs/images/report-*.png in the place of those that are there, each in so few colours that it is below 150 kB.
+Writes docs/images/report-*.png in the place of those that are there, each below 150 kB.
 Needs Playwright (the `dev` extra) and a
 Chromium on PATH, or its path in IAPO_BROWSER.
 """
@@ -35,13 +35,16 @@ def find_browser() -> str:
 
 
 def shrink(path: Path) -> int:
-    """Writes a picture anew with as many colours as it may have below `MOST` bytes; returns its size."""
+    """Writes a picture anew, with fewer colours where it would have `MOST` bytes or more; returns its size."""
     with Image.open(path) as shot:
         whole = shot.convert("RGB")
+    whole.save(path, optimize=True)
     for colours in (256, 128, 64, 32):
-        whole.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size < MOST:
             break
+        # Rare colours, of a legend for example, stay.
+        few = whole.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
     return path.stat().st_size
 
 
@@ -49,8 +52,9 @@ def main() -> None:
     """Writes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="a finished demo, for example runs/demo")
-    parser.add_argument("--trace", default="iapo:h20", help="the held-out trace that is shown")
-    parser.add_argument("--group", default="iapo:t1", help="a trace of the group that is shown")
+    parser.add_argument("--trace", default="iapo:h8", help="the held-out trace that is shown")
+    parser.add_argument("--group", default="iapo:t11", help="a trace of the group that is shown")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="pictures to take, for example report-group")
     given = parser.parse_args()
     trace, group = (f"#trace={name.replace(':', '%3A')}" for name in (given.trace, given.group))
     shots = [
@@ -61,6 +65,11 @@ def main() -> None:
         ("report-sample", "light", 1000, f"{trace}&view=sample"),
         ("report-dark", "dark", 860, "#curves"),
     ]
+    if given.only:
+        unknown = set(given.only) - {name for name, *_ in shots}
+        if unknown:
+            raise SystemExit(f"no picture {min(unknown)}; use some of {', '.join(name for name, *_ in shots)}")
+        shots = [shot for shot in shots if shot[0] in given.only]
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         page_path = write_report([given.runs], Path(folder) / "report.html").path
