@@ -73,6 +73,9 @@ def test_what_the_folder_does_not_hold(tmp_path: Path):
     (note,) = browsed.notes
     assert note.startswith("b has a prompt template that cannot be read")
     assert "has no place {question}" in note
+    # Of a run from Python the tools are not known.
+    (prompt,) = browse_run(tmp_path / "d", make_trace(1), {"run": None}).prompts
+    assert prompt["assumed"]
     other = find_prompt("tools").to_json()
     make_run(tmp_path / "c", [make_trace(1)])
     for path in (tmp_path / "c" / "pictures").iterdir():
