@@ -269,9 +269,7 @@ class Agent:
 
         def work() -> None:
             try:
-                events.put(
-                    AnswerEvent(self.ask(question, attribution=attribution, settings=settings, watch=watch))
-                )
+                events.put(AnswerEvent(self.ask(question, attribution=attribution, settings=settings, watch=watch)))
             except _ClosedError:
                 return
             except BaseException as error:  # noqa: BLE001 - raised again by the one who iterates

@@ -75,8 +75,8 @@ def make_question(
         raise InputError(f"the question has {len(question):,} characters; ask with at most {LONGEST_QUESTION:,}")
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; use auto, chart or table")
-    fields = _checked(boxes or {})
-    for text in (question, *(str(name) for part in BOX_FIELDS[:2] for name in _names((boxes or {}).get(part)))):
+    fields = _checked({} if boxes is None else boxes)
+    for text in (question, *(str(name) for part in BOX_FIELDS[:2] for name in _names(fields.get(part)))):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InputError("the question, or the name of a box, holds half a surrogate pair, which is no character")
     # A row must have an answer; nothing is graded by this one, and none is written.
@@ -148,5 +148,3 @@ def _told(sample: Sample, how: str) -> str:
             told.append(f"{len(boxes)} {what}{'s' if len(boxes) > 1 else ''} ({shown})")
     flaws = f"; {'; '.join(sample.flaws)}" if sample.flaws else ""
     return f"{how}: {' and '.join(told) or 'none'}{flaws}"
-
-

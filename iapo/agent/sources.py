@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.attribution.settings import AttributionSettings, settings_of_run
+from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.export import find_policy
 from iapo.rollout.load_settings import LoadSettings, load_settings
@@ -55,15 +56,22 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     # The revision is the start's, and this is the run's own.
     own = {key: value for key, value in arguments.items() if key != "model_revision"}
     beside = (Path(model) / FILE).is_file() or not (run / FILE).is_file()
-    known = {"attribution_eps", "attribution_steps", "no_call_divergence", "max_turn_tokens", "max_completion_length"}
-    told = known <= training.keys()
+    try:
+        longest, attribution = (
+            training["max_turn_tokens"] or training["max_completion_length"],
+            settings_of_run(training),
+        )
+    except KeyError as error:
+        raise InputError(
+            f"{run / MANIFEST} lacks the setting {error}; give the policy's folder outside of it"
+        ) from error
     return PolicySource(
         model,
         arguments.get("tools"),
         None if beside else str(run / FILE),
         load_settings({**own, **asked}),
-        (training["max_turn_tokens"] or training["max_completion_length"]) if told else None,
-        settings_of_run(training) if told else AttributionSettings(),
+        longest,
+        attribution,
     )
 
 

@@ -32,7 +32,9 @@ def ask(
     ] = None,
     kind: Annotated[
         str,
-        typer.Option(callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."),
+        typer.Option(
+            callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."
+        ),
     ] = "auto",
     names: Annotated[
         str, typer.Option(callback=one_of("places", "ocr"), help="Names of found boxes: places or ocr.")
@@ -46,7 +48,9 @@ def ask(
     ] = False,
     tools: Annotated[
         str | None,
-        typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."),
+        typer.Option(
+            callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the policy's own, or tools.")
