@@ -10,6 +10,7 @@ from typing import Any
 from iapo.attribution.settings import AttributionSettings, settings_of_run
 from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
+from iapo.rollout.card import run_of
 from iapo.rollout.export import find_policy
 from iapo.rollout.load_settings import LoadSettings, load_settings
 from iapo.rollout.wording import FILE
@@ -47,7 +48,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
         InputError: If a run folder holds no policy yet, its manifest is damaged, or a setting cannot be.
     """
     model, asked = find_policy(name), dict(loading or {})
-    run = _run_of(Path(model))
+    run = run_of(Path(model))
     if run is None:
         return PolicySource(model, None, None, load_settings(asked), None, AttributionSettings())
     config = Manifest.read(run / MANIFEST).config
@@ -73,14 +74,3 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
         longest,
         attribution,
     )
-
-
-def _run_of(folder: Path) -> Path | None:
-    """Returns the training run that a policy or checkpoint lies in; None where it lies in none."""
-    if not folder.is_dir():
-        return None
-    for one in (folder, folder.resolve().parent):
-        # A packaged checkpoint has another kind of manifest.
-        if (one / MANIFEST).is_file() and (one / "metrics.jsonl").is_file():
-            return one if Manifest.read(one / MANIFEST).kind == "training" else None
-    return None

@@ -80,9 +80,17 @@ def ask(
     if not image.is_file():
         raise InputError(f"there is no image {image}; give the path of an image file")
     load_settings({**loading, "device": device}).check_packages()
+    if top_p == 0:
+        raise InputError("top_p is 0.0; give more than 0, at most 1")
+    if out is not None and out.suffix.lower() != ".png":
+        raise InputError(f"out is {out}; give a name that ends in .png")
+    if attribution and tools == "none":
+        raise InputError("no tool is offered, so that there is no call to attribute; leave one of them out")
     from iapo.agent.questions import make_question, read_boxes
+    from iapo.data.boxes.names import check_names
     from iapo.storage import check_place
 
+    check_names(names)
     given = None if boxes is None else read_boxes(boxes)
     if out is None:
         check_place(image)
