@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from agent.asked import boxes_of, charts
+from documented import DOCUMENTS, blocks
 from PIL import Image
 
 from iapo.cli.main import main
@@ -74,6 +76,19 @@ def test_it_shows_what_happened(here: Path, capsys: pytest.CaptureFixture[str], 
     assert Path("deep/mine.PNG").read_bytes() == first
     assert Path("chart.png").read_bytes() == before
     assert not list(here.rglob("*.part"))
+
+
+def test_the_recorded_session_is_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of docs/using.md; its shares may differ in the last digit on another machine."""
+    recorded = next(one.text for one in blocks(DOCUMENTS["docs/using.md"]) if one.text.startswith("$ iapo ask"))
+    command, *lines = recorded.splitlines()
+    assert SAMPLE.question == "value of H?"
+    _, out, _ = run(capsys, *shlex.split(command)[3:])
+    printed = [line.rstrip() for line in out.splitlines()]
+    numbers = re.compile(r"\d\.\d{3}")
+    assert [numbers.sub("N", line) for line in printed] == [numbers.sub("N", line) for line in lines]
+    shares = [[float(one) for one in numbers.findall("\n".join(some))] for some in (printed, lines)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.002)
 
 
 def test_the_question_may_come_from_elsewhere(
