@@ -36,13 +36,9 @@ class Turn:
         result = self.result
         if result is None or not result.called:
             return {"text": self.text}
-        return {
-            "text": self.text,
-            "program": self.program,
-            "status": result.status,
-            "error": result.error,
-            "calls": [call.to_json() for call in result.calls],
-        }
+        # All that the record has, but for what is large, and for the place that `program` stands for.
+        told = {name: value for name, value in result.to_json("").items() if name not in ("image", "span")}
+        return {"text": self.text, "program": self.program, "result": told}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iapo.agent.agent import Agent
-from iapo.agent.answers import Answer
+from iapo.agent.answers import Answer, Event, ObservationEvent
 from iapo.agent.questions import Question
 from iapo.display.terminal import plain, say
 from iapo.errors import InputError
@@ -47,14 +47,20 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
     """
     say(f"question  {plain(question.sample.question)}")
     say(f"boxes     {plain(question.note)}")
-    found = agent.ask(question, attribution=attribution)
+    seen: dict[int, ObservationEvent] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, ObservationEvent):
+            seen[event.turn] = event
+
+    found = agent.ask(question, attribution=attribution, watch=watch)
     if found.image is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists():
             raise InputError(f"{out} was written meanwhile; choose another --out")
         with whole_file(out) as part, part.open("wb") as file:
             save_png(found.image, file)
-    for line in lines(found, out):
+    for line in lines(found, out, seen):
         say(line)
     if attribution:
         _say_shares(found)
@@ -63,8 +69,14 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
     return stamp("answer", {**numbers, **found.to_json(image=False), "image": image})
 
 
-def lines(answer: Answer, out: Path) -> Iterator[str]:
-    """Yields what happened, a line or a few each: the turns with their programs, the saved image, the answer."""
+def lines(answer: Answer, out: Path, seen: Mapping[int, ObservationEvent]) -> Iterator[str]:
+    """Yields what happened, a line or a few each: the turns with their programs, the saved image, the answer.
+
+    Args:
+        answer: The answer.
+        out: Where its image is.
+        seen: What the model was shown, by the number of the turn before; told where it is no image and no error.
+    """
     for number, turn in enumerate(answer.turns, 1):
         result = turn.result
         if turn.program is None or result is None:
@@ -74,6 +86,8 @@ def lines(answer: Answer, out: Path) -> Iterator[str]:
         shown = f"; the image is {out}" if result.image is not None and result.image is answer.image else ""
         why = f" ({plain(result.error)})" if result.error else ""
         yield f"status    {result.status}{why}{shown}"
+        if number in seen and seen[number].image is None and not result.error:
+            yield _labelled("shown", seen[number].text)
     if not answer.whole:
         yield "cut off   the last turn, or what it was to be shown, did not fit; see --max-turn-tokens"
     yield f"answer    {'none' if answer.answer is None else plain(answer.answer)}"

@@ -118,7 +118,7 @@ def test_answers_are_those_of_an_evaluation(server: Server, traces: list[Trace])
         assert choice["finish_reason"] == "stop"
         told = found["iapo"]
         assert [turn["text"] for turn in told["turns"]] == [trace.turn_1, trace.turn_2]
-        assert told["turns"][0]["calls"] == [one.to_json() for one in trace.result.calls]
+        assert told["turns"][0]["result"]["calls"] == [one.to_json() for one in trace.result.calls]
         assert trace.result.image is not None
         assert image_from_text(told["image"]).tobytes() == trace.result.image.tobytes()
         assert found["usage"]["total_tokens"] == sum(
@@ -287,6 +287,7 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
 STREAMED = [name for name, (body, _, _) in HARMFUL.items() if isinstance(body, dict) and "stream" not in body]
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     ("name", "stream"), [*((name, False) for name in HARMFUL), *((name, True) for name in STREAMED)]
 )
@@ -427,7 +428,7 @@ def test_an_upstream_answers(traces: list[Trace]) -> None:
                 status, found = post(server, {**body_of(sample), "model": "m"})
                 assert status == 200, found
                 assert found["choices"][0]["message"]["content"] == trace.scores["outcome"].answer
-                assert found["iapo"]["turns"][0]["calls"] == [one.to_json() for one in trace.result.calls]
+                assert found["iapo"]["turns"][0]["result"]["calls"] == [one.to_json() for one in trace.result.calls]
                 assert "usage" not in found
             asked = {**GOOD, "model": "m"}
             for body, reason in (
