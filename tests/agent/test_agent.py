@@ -237,7 +237,7 @@ def test_what_cannot_be_asked(agent: Agent, name: str) -> None:
         agent.answer(*words)
     assert "\n" not in str(error.value)
     # What does not fit into the model is said of the sample, the others of the question by its number.
-    with pytest.raises(InputError, match="question 2: |, may need "):
+    with pytest.raises(InputError, match=r"question 2: |, may need "):
         agent.answer_many([asked(SAMPLES[0]), words])
 
 
