@@ -74,7 +74,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
-            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the
+            integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Most calls that are attributed together.
