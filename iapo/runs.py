@@ -245,8 +245,8 @@ class RunFolder:
 
     def _packed(self, trace: Trace) -> dict[str, Any]:
         original = self._picture(trace.sample.image)
-        edited = None if trace.result.image is None else self._picture(trace.result.image)
-        return trace.to_json(original, edited)
+        images = (one.result.image for one in trace.turns)
+        return trace.to_json(original, [None if image is None else self._picture(image) for image in images])
 
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"

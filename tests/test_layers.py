@@ -26,6 +26,7 @@ FLOORS = [
         "images",
         "models",
         "records",
+        "samples",
         "estimates",
         "storage",
         "yaml_files",

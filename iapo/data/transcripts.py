@@ -87,7 +87,7 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
 def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
     for number, record in enumerate(read_records(path), start=1):
         trace = Trace.from_json(record, path.parent)
-        turns = (trace.turn_1,) if trace.turn_2 is None else (trace.turn_1, trace.turn_2)
+        turns = tuple(one.text for one in trace.turns)
         yield Transcript(trace.sample, turns, f"{path.name}, row {number}", sampled=True)
 
 

@@ -14,11 +14,11 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
-from iapo.records import ToolResult
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import DEFAULT
+from iapo.rollout.wording import Observation
 from iapo.standins.shapes import PUBLISHED
 from iapo.tools import offered_tools
 
@@ -159,7 +159,7 @@ def _prompt(
         prompt = encoder.encode(blocks)
         tokens = encoder.image_token_counts([sample.image])[0]
         block_of, patches = list(prompt.block_of), tokens * merge
-        observation = len(encoder.observation(ToolResult("edited", image=sample.image), ended=False)) - tokens
+        observation = len(encoder.observation(Observation(sample.image), ended=False)) - tokens
     if text_tokens is not None:
         texts = len(block_of) - patches // merge
         counts = [block_of.count(place) for place in range(len(blocks))]

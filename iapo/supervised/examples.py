@@ -64,8 +64,11 @@ class ExampleMaker:
             turns: The answer alone, or the turn with the program and the turn with the answer.
 
         Raises:
-            TranscriptError: If a program is refused or fails, no answer follows a program, or one follows none.
+            TranscriptError: If a program is refused or fails, no answer follows a program, one follows none, or there
+                are more than two turns.
         """
+        if len(turns) > 2:
+            raise TranscriptError(f"there are {len(turns)} turns, and a transcript has at most two")
         first, *rest = [self._ids(text) for text in turns]
         prompts = encode_prompts([sample], self.encoder, self.tools)
         (one,) = finish([sample], prompts, [first], self.encoder, lambda rows, images: rest or [[]], tools=self.tools)

@@ -299,9 +299,9 @@ def alone(
 ) -> tuple[list[CallInput], Pictures | None]:
     """A call and its own picture, as if there were no other."""
     values = [call.prompt_ids, call.block_of, call.blocks, call.turn_ids, call.target]
-    if call.picture is None:
+    if not call.pictures:
         return [call], None
-    return [CallInput(*values, picture=0)], pictures_of(encoder, [images[call.picture]])
+    return [CallInput(*values, (0,))], pictures_of(encoder, [images[call.pictures[0]]])
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -331,7 +331,7 @@ def test_log_probs_are_those_of_left_padded_rows(
         columns = slice(most - len(call.prompt_ids), most + len(call.turn_ids))
         ids[row, columns] = torch.tensor([*call.prompt_ids, *call.turn_ids])
         mask[row, columns] = 1
-    pictures = pictures_of(encoder, [images[call.picture] for call in calls if call.picture is not None])
+    pictures = pictures_of(encoder, [images[index] for call in calls for index in call.pictures])
     with torch.no_grad():
         logits = model(
             input_ids=ids,
@@ -393,7 +393,7 @@ def test_positions_are_the_models_own(
         own = torch.arange(length).expand(3, 1, -1) if own is None else own[-3:]
         assert torch.equal(found[:, row, :length], own[:, 0])
         assert torch.equal(_Batch.build(model, one, pictures).position_ids, own)
-        if call.picture is not None:
+        if call.pictures:
             # The rows and columns of the picture are told apart.
             assert not torch.equal(own[1], own[2])
 
@@ -461,7 +461,7 @@ def test_refused_calls(fields: tuple[Any, ...], message: str):
 def test_refused_batches(model: PreTrainedModel, encoder: PromptEncoder, case: Case):
     with pytest.raises(ValueError, match="no calls"):
         block_scores(model, [])
-    text = make_call(encoder, [Block("query", "q", "two"), Block("query", "r", " blocks")], "x", picture=None)
+    text = make_call(encoder, [Block("query", "q", "two"), Block("query", "r", " blocks")], "x", pictures=())
     with pytest.raises(ValueError, match="the same number of blocks"):
         block_scores(model, [text, case.call], case.pictures)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
@@ -470,9 +470,9 @@ def test_refused_batches(model: PreTrainedModel, encoder: PromptEncoder, case: C
         block_scores(model, [case.call])
     values = [case.call.prompt_ids, case.call.block_of, case.call.blocks, case.call.turn_ids, case.call.target]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 0 image features"):
-        block_scores(model, [case.call, CallInput(*values, picture=None)], case.pictures)
+        block_scores(model, [case.call, CallInput(*values, pictures=())], case.pictures)
     with pytest.raises(ValueError, match="none of them names a picture"):
-        block_scores(model, [CallInput(*values, picture=None)], case.pictures)
+        block_scores(model, [CallInput(*values, pictures=())], case.pictures)
     # Pictures that no call has are no error.
     assert torch.equal(block_scores(model, [text], case.pictures), block_scores(model, [text]))
 
@@ -481,7 +481,7 @@ def test_swapped_pictures_are_refused(model: PreTrainedModel, encoder: PromptEnc
     """Also where the image tokens of the whole batch are as many as the features."""
     images = [samples[0].image, samples[0].image.resize((56, 84))]
     calls = [
-        make_call(encoder, [Block("image", "i", image=image), Block("query", "q", "?")], "x", picture=1 - index)
+        make_call(encoder, [Block("image", "i", image=image), Block("query", "q", "?")], "x", pictures=(1 - index,))
         for index, image in enumerate(images)
     ]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 6 image features"):

@@ -88,15 +88,15 @@ def assert_equal(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> N
 def plain_log_probs(model: PreTrainedModel, call: CallInput, pictures: Pictures) -> Tensor:
     """Log-probabilities of a turn from pixels and token ids, as anyone would compute them."""
     ids = torch.tensor([[*call.prompt_ids, *call.turn_ids]])
-    assert call.picture is not None
+    (picture,) = call.pictures
     patches = pictures.grid_thw.prod(-1).tolist()
     with torch.no_grad():
         logits = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=(ids == model.config.image_token_id).long(),
-            pixel_values=pictures.pixel_values.split(patches)[call.picture],
-            image_grid_thw=pictures.grid_thw[call.picture][None],
+            pixel_values=pictures.pixel_values.split(patches)[picture],
+            image_grid_thw=pictures.grid_thw[picture][None],
         ).logits
     start = len(call.prompt_ids)
     every = logits[0, start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None]).squeeze(1)
@@ -160,7 +160,7 @@ def test_one_batch_where_little_would_be_saved(
     model: PreTrainedModel, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    some = list({call.picture: call for call in batch.calls}.values())
+    some = list({call.pictures: call for call in batch.calls}.values())
     with recorded_runs(model) as runs:
         actual = prefix_block_scores(model, [*some, some[0]], batch.pictures)
     assert [len(run["inputs_embeds"]) for run in runs] == [4]

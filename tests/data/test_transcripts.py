@@ -75,7 +75,7 @@ def test_refocus_conversations_are_read_and_translated(chart: Sample, tmp_path: 
 
 def test_traces_of_a_run_folder_are_transcripts(chart: Sample, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.append_traces([Trace(chart, "FINAL ANSWER: 3", ToolResult("no_call"))])
+    folder.append_traces([Trace.of(chart, "FINAL ANSWER: 3", ToolResult("no_call"))])
     for source in (tmp_path / "run", tmp_path / "run" / "traces.jsonl"):
         (one,) = read_transcripts(source)
         assert isinstance(one, Transcript)

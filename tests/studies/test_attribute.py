@@ -19,7 +19,7 @@ from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.turns import encode_prompts, read_first_turn, rollout
+from iapo.rollout.turns import encode_prompts, read_turn, rollout
 from iapo.studies.attribute import Explanation, explain, run_attribute
 from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, read_call, read_sample
 
@@ -129,7 +129,7 @@ def explained(policy: Policy, method: str) -> Explanation:
     sample = chart_sample("vbar", 0, seed=0, size=112)
     (prompt,) = encode_prompts([sample], encoder)
     ids = encoder.tokenizer(ROWS.format(name="A"))["input_ids"]
-    first = read_first_turn(ids, sample, encoder)
+    first = read_turn(ids, sample, encoder)
     return explain("it", policy, encoder, prompt, (first.ids, first.target), AttributionSettings(method=method))
 
 
@@ -155,7 +155,7 @@ def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch:
     numbers = json.loads((tmp_path / "attribution.json").read_text())
     # An untrained model gives every token about the same probability, so its log-probability counts them.
     encoder = PromptEncoder(foreign.processor)
-    first = read_first_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
+    first = read_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
     per_token = torch.tensor(float(len(encoder.tokenizer))).log().item()
     assert numbers["models"]["teacher"]["log_prob"] == pytest.approx(-sum(first.target) * per_token, rel=0.1)
 

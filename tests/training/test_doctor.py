@@ -346,7 +346,7 @@ def test_rollouts_are_judged_one_by_one(charts: list[Sample]) -> None:
 
     def trace(status: Any, error: str | None = None, cut: bool = False, **scores: float) -> Trace:
         given = {name: Score(value) for name, value in scores.items()}
-        return Trace(charts[0], "", ToolResult(status, error=error), None, given, observation_cut=cut)
+        return Trace.of(charts[0], "", ToolResult(status, error=error), None, given, observation_cut=cut)
 
     findings, numbers = Findings(), {}
     some = [trace("edited", cut=True), trace("edited"), trace("no_call"), trace("refused", "line 1 is bad")]

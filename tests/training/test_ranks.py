@@ -51,7 +51,7 @@ def test_the_shares_of_an_evaluation_come_together_in_order(kept: int, monkeypat
     def evaluate(some: Any, patches: int) -> list[Trace]:
         image = samples[0].image
         return [
-            Trace(
+            Trace.of(
                 one,
                 one.id,
                 ToolResult("edited", image=image, span=(0, 1)),
