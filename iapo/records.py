@@ -230,6 +230,7 @@ class Trace:
         result: ToolResult,
         turn_2: str | None = None,
         scores: Mapping[str, Score] | None = None,
+        attribution: Mapping[str, Mapping[str, float]] | None = None,
         **more: Any,
     ) -> Self:
         """Makes the record of a rollout of at most two turns.
@@ -240,10 +241,11 @@ class Trace:
             result: Result of its program.
             turn_2: The second turn, if there is one.
             scores: Scores by name.
+            attribution: Block distributions of its call.
             more: Other attributes by name.
         """
         turns = (Turn(turn_1, result),) if turn_2 is None else (Turn(turn_1, result), Turn(turn_2))
-        return cls(sample, turns, scores or {}, **more)
+        return cls(sample, turns, scores or {}, attribution or {}, **more)
 
     @property
     def turn_1(self) -> str:

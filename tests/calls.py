@@ -14,7 +14,7 @@ def call_text(tool: str, name: str, axis: str) -> str:
 
 
 def make_call(
-    encoder: PromptEncoder, blocks: Sequence[Block], turn: str, thought: str = "", pictures: tuple[int, ...] = (0,)
+    encoder: PromptEncoder, blocks: Sequence[Block], turn: str, thought: str = "", picture: int | None = 0
 ) -> CallInput:
     """A call whose thought and end of turn are not scored."""
     prompt = encoder.encode(blocks)
@@ -25,5 +25,5 @@ def make_call(
         blocks=len(blocks),
         turn_ids=[*before, *scored, encoder.tokenizer.eos_token_id],
         target=[False] * len(before) + [True] * len(scored) + [False],
-        pictures=pictures,
+        pictures=() if picture is None else (picture,),
     )

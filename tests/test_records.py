@@ -132,7 +132,7 @@ def test_trace_with_its_pictures_elsewhere(tmp_path: Path):
     one = trace(EDITED, "x")
     one.sample.image.save(tmp_path / "a.png")
     EDITED.image.save(tmp_path / "b.png")
-    data = through_json(one.to_json("a.png", "b.png"))
+    data = through_json(one.to_json("a.png", ["b.png", None]))
     assert "png" not in data["sample"]["image"]
     assert "png" not in data["result"]["image"]
     assert plain(Trace.from_json(data, tmp_path)) == plain(one)

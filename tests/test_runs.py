@@ -67,7 +67,10 @@ def test_traces_with_pictures(tmp_path: Path):
         assert (read.result.image is None) == (written.result.image is None)
         if written.result.image is not None:
             assert read.result.image.tobytes() == written.result.image.tobytes()
-        pathless = [one.to_json("", None if one.result.image is None else "") for one in (written, read)]
+        pathless = [
+            one.to_json("", [None if turn.result.image is None else "" for turn in one.turns])
+            for one in (written, read)
+        ]
         assert pathless[0] == pathless[1]
 
 

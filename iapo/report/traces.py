@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import ToolResult
+from iapo.records import ToolResult, recorded_turns
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
 from iapo.report.read import Run, TraceFile
+from iapo.report.turns import turns_of
 
 LEVELS = 127
 """Steps of a share in the page, up to the largest share of its grid: finer than a heat map shows."""
@@ -95,7 +96,8 @@ class _Collector:
 
     def add(self, run: int, file: TraceFile, index: int, weights: Mapping[Any, Mapping[str, float]]) -> None:
         data = file.read(index)
-        result, scores, step = data["result"], data["scores"], data["step"]
+        turns, scores, step = turns_of(data), data["scores"], data["step"]
+        result, second = turns[0], None if len(turns) == 1 else turns[1]
         if step is not None and finite(step) is None:
             raise TypeError("its step is no number")
         trace: dict[str, Any] = {
@@ -105,15 +107,17 @@ class _Collector:
             "part": file.part,
             "step": step,
             "sample": self._sample(data["sample"], file),
-            "turn1": str(data["turn_1"]),
-            "turn2": None if data["turn_2"] is None else str(data["turn_2"]),
-            "status": str(result["status"]),
+            "turn1": result["text"],
+            "turn2": None if second is None else second["text"],
+            # What came of a program in the second turn, and the turns behind it.
+            "more": [self._later(one, file) for one in turns[1:] if len(turns) > 2 or one["status"] is not None],
+            "status": result["status"],
             "error": result["error"],
             "span": result["span"],
-            "calls": [_call(call) for call in result["calls"]],
+            "calls": result["calls"],
             "edited": self.pictures.add(result["image"], file.path.parent),
             # None of a rollout that is not judged.
-            "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),
+            "misused": _misused(data),
             "outcome": scores["outcome"]["value"] if "outcome" in scores else None,
             "scores": [
                 _score(name, score, weights.get(step, {}) if file.part == "training" else {})
@@ -131,6 +135,13 @@ class _Collector:
             trace["patches"] = {who: pack_grid(grid) for who, grid in patches.items() if grid and grid[0]}
             self.without_patches += not trace["patches"]
         self.traces.append(trace)
+
+    def _later(self, turn: Mapping[str, Any], file: TraceFile) -> dict[str, Any]:
+        later = {"text": turn["text"], "status": turn["status"]}
+        if turn["status"] is not None:
+            edited = self.pictures.add(turn["image"], file.path.parent)
+            later |= {"error": turn["error"], "divergence": turn["divergence"], "edited": edited}
+        return later
 
     def _sample(self, data: Mapping[str, Any], file: TraceFile) -> int:
         sample = {
@@ -188,5 +199,7 @@ def _score(name: str, score: Mapping[str, Any], weights: Mapping[str, float]) ->
     }
 
 
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": str(call["name"]), "targets": [str(target) for target in call["targets"]], "axis": call["axis"]}
+def _misused(data: Mapping[str, Any]) -> bool | None:
+    results = [ToolResult.from_json({**one["result"], "image": None}) for one in recorded_turns(data)]
+    judged = [found for one in results if (found := one.misuse(data["sample"]["axis"])) is not None]
+    return any(judged) if judged else None

@@ -236,7 +236,8 @@ class PromptEncoder:
         """
         ids, block_of, names = list(prompt.ids), list(prompt.block_of), list(prompt.block_names)
         images = list(prompt.images)
-        for number, (turn, seen, image) in enumerate(past, 1):
+        earlier = sum(name.startswith("turn_") for name in names)
+        for number, (turn, seen, image) in enumerate(past, 1 + earlier):
             names += [f"turn_{number}", f"observation_{number}"]
             at_turn, at_text = len(names) - 2, len(names) - 1
             of_seen = [at_text] * len(seen)

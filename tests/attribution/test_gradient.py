@@ -146,10 +146,10 @@ def closed_form(toy: Toy, call: CallInput) -> list[float]:
 
 
 TOY_CALLS = [
-    CallInput([1, 2, 3, 2], [0, 0, 1, 2], 3, [4, 5], [True, True], None),
-    CallInput([6], [1], 3, [0], [True], None),
+    CallInput([1, 2, 3, 2], [0, 0, 1, 2], 3, [4, 5], [True, True]),
+    CallInput([6], [1], 3, [0], [True]),
     # Scored and unscored tokens in turns; what comes after the last scored one does not matter.
-    CallInput([1, 1, 4], [2, 0, 2], 3, [2, 6, 0, 3, 5, 5], [False, True, False, True, False, False], None),
+    CallInput([1, 1, 4], [2, 0, 2], 3, [2, 6, 0, 3, 5, 5], [False, True, False, True, False, False]),
 ]
 
 
@@ -172,7 +172,7 @@ def test_closed_form_of_the_integrated_path():
         longer = copy.deepcopy(toy)
         weight = toy.table.weight.detach()
         longer.table = nn.Embedding.from_pretrained(torch.cat([weight, weight * fraction]))
-        moved = CallInput([7 + i for i in call.prompt_ids], call.block_of, 3, call.turn_ids, call.target, None)
+        moved = CallInput([7 + i for i in call.prompt_ids], call.block_of, 3, call.turn_ids, call.target)
         # <g, fraction e> / fraction is <g, e>.
         expected += torch.tensor(closed_form(longer, moved)) / fraction * part
     scores = block_scores(toy, [call], steps=2)[0]  # type: ignore[arg-type]
@@ -439,7 +439,7 @@ def test_half_precision_gives_fp32_scores_nearby(case: Case):
 def test_what_follows_the_scored_tokens_does_not_matter(case: Case):
     call = case.call
     longer = CallInput(
-        call.prompt_ids, call.block_of, call.blocks, [*call.turn_ids, 9, 9], [*call.target, False, False], 0
+        call.prompt_ids, call.block_of, call.blocks, [*call.turn_ids, 9, 9], [*call.target, False, False], (0,)
     )
     assert torch.equal(*(block_scores(case.model, [one], case.pictures) for one in (call, longer)))
 
@@ -461,7 +461,7 @@ def test_refused_calls(fields: tuple[Any, ...], message: str):
 def test_refused_batches(model: PreTrainedModel, encoder: PromptEncoder, case: Case):
     with pytest.raises(ValueError, match="no calls"):
         block_scores(model, [])
-    text = make_call(encoder, [Block("query", "q", "two"), Block("query", "r", " blocks")], "x", pictures=())
+    text = make_call(encoder, [Block("query", "q", "two"), Block("query", "r", " blocks")], "x", picture=None)
     with pytest.raises(ValueError, match="the same number of blocks"):
         block_scores(model, [text, case.call], case.pictures)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
@@ -481,7 +481,7 @@ def test_swapped_pictures_are_refused(model: PreTrainedModel, encoder: PromptEnc
     """Also where the image tokens of the whole batch are as many as the features."""
     images = [samples[0].image, samples[0].image.resize((56, 84))]
     calls = [
-        make_call(encoder, [Block("image", "i", image=image), Block("query", "q", "?")], "x", pictures=(1 - index,))
+        make_call(encoder, [Block("image", "i", image=image), Block("query", "q", "?")], "x", picture=1 - index)
         for index, image in enumerate(images)
     ]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 6 image features"):

@@ -54,9 +54,9 @@ def test_closed_form() -> None:
     log_p = toy.table.weight.detach().log_softmax(-1)
     calls = [
         # Block 3 has no position.
-        CallInput([1, 2, 3, 2], [0, 0, 1, 2], 4, [4, 5], [True, True], None),
+        CallInput([1, 2, 3, 2], [0, 0, 1, 2], 4, [4, 5], [True, True]),
         # A thought stands between the prompt and the call.
-        CallInput([1, 2], [0, 2], 4, [3, 5], [False, True], None),
+        CallInput([1, 2], [0, 2], 4, [3, 5], [False, True]),
     ]
     scores = occlusion_scores(toy, calls)  # type: ignore[arg-type]
     expected = torch.zeros(2, 4)
@@ -143,7 +143,7 @@ def test_refusals(model: PreTrainedModel, calls: list[CallInput], pictures: Pict
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         occlusion_scores(model, calls, pictures, batch_size=0)
     with pytest.raises(ValueError, match="cannot lose it"):
-        occlusion_scores(model, [CallInput([1, 2], [0, 0], 1, [3], [True], None)])
+        occlusion_scores(model, [CallInput([1, 2], [0, 0], 1, [3], [True])])
     middle = list(calls[0].prompt_ids).index(model.config.image_token_id) + 3
     cut = [0 if place < middle else 1 for place in range(len(calls[0].prompt_ids))]
     with pytest.raises(ValueError, match="several blocks"):

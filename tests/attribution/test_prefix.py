@@ -169,7 +169,7 @@ def test_one_batch_where_little_would_be_saved(
 
 def test_prompts_without_pictures(model: PreTrainedModel) -> None:
     def call(turn: list[int]) -> CallInput:
-        return CallInput([21, 22, 23, 24, 25, 26], [0, 0, 1, 2, 2, 1], 3, turn, [True] * len(turn), None)
+        return CallInput([21, 22, 23, 24, 25, 26], [0, 0, 1, 2, 2, 1], 3, turn, [True] * len(turn))
 
     calls = [call([31, 32, 33]), call([34, 35]), call([31])]
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))
@@ -180,12 +180,12 @@ def test_prompts_that_end_in_their_picture(model: PreTrainedModel, encoder: Prom
     tokens = int(batch.pictures.grid_thw[0].prod()) // encoder.merge_area
     prompt = [21, 22, *[encoder.image_token_id] * tokens]
     turns = ([31, 32, 33], [34, 35])
-    calls = [CallInput(prompt, [0, 0, *[1] * tokens], 2, turn, [True] * len(turn), 0) for turn in turns]
+    calls = [CallInput(prompt, [0, 0, *[1] * tokens], 2, turn, [True] * len(turn), (0,)) for turn in turns]
     assert_equal(prefix_block_scores(model, calls, batch.pictures), block_scores(model, calls, batch.pictures))
 
 
 def test_no_cache_for_a_prompt_of_one_token(model: PreTrainedModel) -> None:
-    calls = [CallInput([21], [0], 1, turn, [True] * len(turn), None) for turn in ([31, 32], [33])]
+    calls = [CallInput([21], [0], 1, turn, [True] * len(turn)) for turn in ([31, 32], [33])]
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))
 
 

@@ -79,7 +79,7 @@ class Browser {
   text(trace) {
     if (trace.text === undefined) {
       const sample = this.data.samples[trace.sample];
-      const parts = [sample.question, ...sample.answers, sample.id, sample.source, trace.turn1, trace.turn2, trace.error, this.link(trace)];
+      const parts = [sample.question, ...sample.answers, sample.id, sample.source, trace.turn1, trace.turn2, ...trace.more.map((turn) => turn.text), trace.error, this.link(trace)];
       trace.text = parts.filter((part) => part !== null).join("\n").toLowerCase();
     }
     return trace.text;

@@ -49,6 +49,23 @@ function turnOne(trace) {
   return box;
 }
 
+// Of a rollout with more than two turns: what came of the second one's program, and the turns behind it.
+function laterTurns(trace, addresses) {
+  return trace.more.flatMap((turn, place) => {
+    const name = `Turn ${place + 2}`;
+    const shown = [];
+    if (place) {
+      const heading = place + 1 < trace.more.length ? name : `${name}: the last`;
+      shown.push(element("h4", { text: heading }), element("pre", { class: "turn", tabindex: "0", "aria-label": name, text: turn.text }));
+    }
+    if (turn.status === null) return shown;
+    if (turn.error) shown.push(element("p", { class: "error", text: turn.error }));
+    if (turn.divergence !== null) shown.push(element("p", { class: "muted", text: `Divergence of its call: ${number(turn.divergence, 3)}` }));
+    if (turn.edited !== null && turn.edited !== undefined) shown.push(figure("After its program", picture(addresses[turn.edited], "The edited picture", "The edited picture is not in the run folder.")));
+    return shown;
+  });
+}
+
 function answers(trace, sample) {
   const extracted = trace.scores.find((score) => score.answer !== null && score.answer !== undefined);
   const list = element("dl", { class: "answers" });
@@ -158,10 +175,11 @@ function showDetail(place, trace, data, addresses, links) {
     element("h4", { text: "Turn 1: the tool program" }),
     turnOne(trace),
     ...(trace.error ? [element("p", { class: "error", text: trace.error })] : []),
-    element("h4", { text: trace.turn2 === null ? "Answer" : "Turn 2: the answer" }),
+    element("h4", { text: trace.turn2 === null ? "Answer" : trace.more.length ? "Turn 2" : "Turn 2: the answer" }),
     trace.turn2 === null
       ? element("p", { class: "muted", text: "There was no second turn; turn 1 is graded." })
       : element("pre", { class: "turn", tabindex: "0", "aria-label": "Turn 2", text: trace.turn2 }),
+    ...laterTurns(trace, addresses),
     answers(trace, sample),
     element("h4", { text: "Reward" }),
     scoreTable(trace),
