@@ -231,7 +231,9 @@ class Trace:
         turn_2: str | None = None,
         scores: Mapping[str, Score] | None = None,
         attribution: Mapping[str, Mapping[str, float]] | None = None,
-        **more: Any,
+        step: int | None = None,
+        patches: Mapping[str, Grid] | None = None,
+        observation_cut: bool = False,
     ) -> Self:
         """Makes the record of a rollout of at most two turns.
 
@@ -242,10 +244,12 @@ class Trace:
             turn_2: The second turn, if there is one.
             scores: Scores by name.
             attribution: Block distributions of its call.
-            more: Other attributes by name.
+            step: Its step.
+            patches: Shares of the image's tokens.
+            observation_cut: Whether what its call gave did not fit.
         """
         turns = (Turn(turn_1, result),) if turn_2 is None else (Turn(turn_1, result), Turn(turn_2))
-        return cls(sample, turns, scores or {}, attribution or {}, **more)
+        return cls(sample, turns, scores or {}, attribution or {}, step, patches or {}, observation_cut)
 
     @property
     def turn_1(self) -> str:
