@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,31 @@ def test_help_needs_no_torch() -> None:
     done = run_process([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert "--method" in done.stdout
+
+
+def test_a_later_turns_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explained on all before it, by both models, with the heat map over the image that it worked on."""
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    name = next(iter(sample.column_boxes))
+    columns = ROWS.replace("rows", "columns").format(name=name)
+    left = iter([ROWS.format(name=name), "FINAL ANSWER: 1. TERMINATE"])
+
+    def fake(policy: Policy, encoder: PromptEncoder, **_: Any) -> Any:
+        return lambda rows, images: [encoder.tokenizer(next(left))["input_ids"] for _ in rows]
+
+    monkeypatch.setattr("iapo.studies.attribute.make_generate", fake)
+    changes = {"teacher": "tiny-teacher", "prompt": "tiny-turns", "max_turns": 3, "turn": 2}
+    numbers = run_attribute(plan_of(None, changes), tmp_path / "out", sample=sample, call=columns)
+    assert (numbers["turn"], numbers["turn_1"]) == (2, ROWS.format(name=name))
+    assert [one["name"] for one in numbers["blocks"]][-3:] == ["turn_1", "observation_1", "image_2"]
+    assert numbers["worst_divergence"] == pytest.approx(math.log(12))
+    assert 0 < numbers["divergence"] <= numbers["worst_divergence"]
+    for who in ("student", "teacher"):
+        tokens = numbers["models"][who]["tokens"]
+        whole = sum(abs(token["score"]) for token in tokens)
+        shown = [token for token in tokens if token["block"] == "image_2" and token["text"] == "<|image_pad|>"]
+        assert len(shown) == 16
+        patches = numbers["models"][who]["patches"]
+        assert sum(map(sum, patches)) == pytest.approx(sum(one["score"] for one in shown) / whole, rel=1e-3, abs=1e-5)
+    with pytest.raises(ValueError, match="turn is 3, but of 3 turns those from 1 to 2 may call a tool"):
+        plan_of(None, {"max_turns": 3, "turn": 3})
