@@ -13,7 +13,7 @@ from iapo.data.loading import load
 from iapo.data.synthetic import generate
 from iapo.data.transcripts import Transcript, read_transcripts, turns_of
 from iapo.errors import InputError
-from iapo.records import Sample, ToolResult, Trace, Turn
+from iapo.records import Sample, ToolResult, Trace, Turn, save_png
 from iapo.runs import RunFolder
 
 CODE = '```python\nimage = focus_on_x_values_with_mask(image_1, ["A"], x_values_bbox)\ndisplay(image)\n```'
