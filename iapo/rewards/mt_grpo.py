@@ -1,4 +1,4 @@
-"""`mt-grpo`: the outcome, and for the first turn alone whether its program executes."""
+"""`mt-grpo`: the outcome, and for the turns with a program alone whether it executes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             those of the first turn and further ones that call (`turn_1`), or of the calls' (`call`).
         attribution_form: Bundle of the settings from here to `attribution_blocks`, and of `teacher_reference`, by name
             (docs/forms.md); each of them that is given wins over it.
-        attribution_target: Explain the program's tokens (`call`), the whole first turn (`turn`), or the tokens that
+        attribution_target: Explain the program's tokens (`call`), the whole turn (`turn`), or the tokens that
             name the called tools (`name`). None is the form's.
         attribution_score: Score of a token that is explained: `log_prob`, `logit` (minus the mean logit), `log_odds`,
             or `contrast` (against the other offered tools' names, where they part). None is the form's.

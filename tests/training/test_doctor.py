@@ -407,7 +407,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], charts
     found = json.loads(out.read_text())
     assert (found["kind"], found["ok"], found["data"]["train"]) == ("doctor", False, 5)
     assert [one["level"] for one in found["findings"]] == ["error"]
-    assert found["lengths"]["budget"] == {"turn": 24, "written": 96, "sequence": 2048}
+    assert found["lengths"]["budget"] == {"turn": 24, "written": 96, "sequence": 2048, "turns": 2}
     written(tmp_path / "a", charts)
     with pytest.raises(SystemExit) as end:
         main([*words, "--quiet"])

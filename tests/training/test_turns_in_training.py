@@ -173,5 +173,5 @@ def test_two_steps_of_the_tiny_student(tmp_path: Path, student: Policy, charts: 
     ]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["training"]["max_turns"] == 3
     page = tmp_path / "report.html"
-    write_report([str(tmp_path / "run")], page)
+    write_report([tmp_path / "run"], page)
     assert page.stat().st_size > 10_000

@@ -143,13 +143,13 @@ def _check_rollouts(
     unknown = [(one, result) for one, result in failed if result.status == "failed" and _names_nothing(result)]
     numbers["calls_of_unknown_names"] = len(unknown)
     if unknown:
-        sample, reason = unknown[0][0].sample, unknown[0][1].error
+        sample, error = unknown[0][0].sample, unknown[0][1].error
         boxes = ", ".join(repr(name) for name in [*sample.column_boxes, *sample.row_boxes][:5])
         listed = "" if sample.list_names else "; prompts do not list the names of these samples"
         findings.warn(
             CHECK,
             f"{share(len(unknown), len(called))} calls name a column or row that no box has; sample {sample.id!r}: "
-            f"{reason} (its boxes: {boxes}){listed}",
+            f"{error} (its boxes: {boxes}){listed}",
         )
     cut = sum(one.observation_cut for one in traces)
     if cut:
