@@ -32,6 +32,7 @@ FLOORS = [
         "images",
         "models",
         "records",
+        "samples",
         "estimates",
         "storage",
         "yaml_files",

@@ -26,8 +26,8 @@ class AttributionSettings:
     """How calls are attributed and compared.
 
     Attributes:
-        target: Tokens that are explained: the program's (`call`), all of turn 1 (`turn`), or those that name the called
-            tools (`name`; the program's where it calls none by its name).
+        target: Tokens that are explained: the program's (`call`), the whole turn (`turn`), or those that name
+            the called tools (`name`; the program's where it calls none by its name).
         score: Score of a token that is explained (`iapo.attribution.token_values`).
         normalization: Rule by which block scores become a distribution.
         temperature: Divisor of the scores under `softmax`.

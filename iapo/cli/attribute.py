@@ -56,6 +56,12 @@ def attribute(
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns of the rollout, 2 to 8; the run's, or 2.")
+    ] = None,
+    turn: Annotated[
+        int | None, typer.Option(callback=between(1, 7), help="Number of the turn whose call is explained; the first.")
+    ] = None,
     tools: Annotated[
         str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's, or the six.")
     ] = None,
@@ -95,12 +101,13 @@ def attribute(
     from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
 
     changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools, "prompt": prompt}
-    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens}, loading)
+    lengths = {"max_turn_tokens": max_turn_tokens, "max_turns": max_turns, "turn": turn}
+    plan = plan_of(run, {**changes, **lengths}, loading)
     if sample is not None:
         chosen = read_sample(sample)
     elif run is not None and family is None:
         chosen = held_out_sample(run, index)
     else:
         chosen = chart_sample(family or "vbar", index, seed=seed, size=size)
-    turn = None if call is None else read_call(call)
-    write_json(json, run_attribute(plan, out, sample=chosen, call=turn, device=device))
+    first = None if call is None else read_call(call)
+    write_json(json, run_attribute(plan, out, sample=chosen, call=first, device=device))

@@ -53,6 +53,9 @@ def evaluate(
     top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
+    max_turns: Annotated[
+        int, typer.Option(callback=between(2, 8), help="Most turns of a rollout, 2 to 8; docs/method.md.")
+    ] = 2,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
     max_sequence_length: Annotated[
         int | None,
@@ -103,6 +106,10 @@ def evaluate(
     if vllm:
         if endpoint is not None:
             raise InputError("--vllm and --endpoint are two ways to generate; give one of them")
+        if max_turns > 2:
+            raise InputError(
+                f"--max_turns is {max_turns}, and vLLM generates two turns; leave out --vllm, or set it to 2"
+            )
         check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
@@ -135,6 +142,7 @@ def evaluate(
         top_p=top_p,
         repeats=repeats,
         seed=seed,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
         batch_size=batch_size,

@@ -9,8 +9,9 @@ from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
+from iapo.rollout.budget import check_turns
 from iapo.rollout.load_settings import LoadSettings
-from iapo.rollout.template import find_prompt
+from iapo.rollout.template import check_wording, find_prompt
 from iapo.tools import offered_tools
 
 
@@ -55,8 +56,14 @@ class EvaluationPlan:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         offered_tools(self.tools)
+        check_turns(self.generation.max_turns)
         if self.prompt is not None:
-            find_prompt(self.prompt)
+            check_wording(find_prompt(self.prompt), self.generation.max_turns)
+        if self.generation.max_turns > 2 and self.vllm_memory is not None:
+            raise InputError(
+                f"max_turns is {self.generation.max_turns}, and vLLM generates two turns; leave out vllm, or set "
+                "max_turns to 2"
+            )
         if self.generation.batch_size < 1:
             raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
         if self.vllm_memory is not None:
@@ -93,6 +100,7 @@ def make_plan(
     concurrency: int,
     timeout: float,
     max_sequence_length: int | None = None,
+    max_turns: int = 2,
     vllm_memory: float | None = None,
     data_damage: str = "strict",
 ) -> EvaluationPlan:
@@ -127,7 +135,9 @@ def make_plan(
         tools=tools,
         prompt=prompt,
         repeats=repeats,
-        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
+        generation=EvaluationSettings(
+            max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length, max_turns
+        ),
         endpoint=asked,
         concurrency=concurrency,
         loading=loading,

@@ -184,6 +184,7 @@ def _run_trials(
             temperature=budget.temperature,
             top_p=settings.top_p,
             max_sequence_length=settings.max_sequence_length,
+            max_turns=settings.max_turns,
         ),
         data_damage=arguments.data_damage,
         loading=placed(arguments.loading, device),
@@ -285,8 +286,11 @@ def _read_comparison(path: Path) -> dict[str, Any]:
     found = read_result(path, "comparison")
     settings: Changes = found["settings"] if "settings" in found else found.pop("flags", ())
     trials = {name: typed(some) for name, some in found.get("trials", {}).items()}
-    # Earlier versions had no setting of the prompt, nor of damage.
-    plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"]}} if "plan" in found else {}
+    # Earlier versions had no setting of the prompt, nor of damage, nor of the number of turns.
+    plan: dict[str, Any] = {}
+    if "plan" in found:
+        generation = {"max_turns": 2, **found["plan"]["generation"]}
+        plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"], "generation": generation}}
     return {**found, **plan, "settings": typed(settings or {}), "trials": trials}
 
 

@@ -15,7 +15,7 @@ from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.plugins import is_reference, look_up
-from iapo.records import Grid, Score, Trace
+from iapo.records import Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Scope, Sources
@@ -207,15 +207,11 @@ def scored_traces(
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
         # A component that gave no value has none, and no rollout that is left out has any.
         scores = {name: Score(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)}
-        attribution: dict[str, Mapping[str, float]] = {}
-        patches: Mapping[str, Grid] = {}
+        trace = one.trace
         if measured:
             scores["divergence"] = Score(measured[index].divergence)
-            patches = measured[index].patches
-            if measured[index].student:
-                attribution = {"student": measured[index].student, "teacher": measured[index].teacher}
-        found = dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step, patches=patches)
-        traces.append(found)
+            trace = measured[index].told(trace)
+        traces.append(dataclasses.replace(trace, scores=scores, step=step))
     return traces
 
 

@@ -48,19 +48,22 @@ def call_scores(
 
     Args:
         traces: The rollouts.
-        verify: Scores calls; equal ones on one sample are asked about once.
+        verify: Scores calls, each with its sample and the image that it worked on; equal ones are asked about once.
     """
     pairs = [
-        [(one.sample, call) for call in one.result.calls] if one.result.status == "edited" else [] for one in traces
+        (index, one.sample_at(turn), call)
+        for index, one in enumerate(traces)
+        for turn, written in enumerate(one.turns)
+        for call in (written.result.calls if written.result.executed else ())
     ]
-    samples, places = distinct(one.sample for one in traces)
-    asked = {(place, call): None for place, some in zip(places, pairs, strict=True) for _, call in some}
+    samples, places = distinct(sample for _, sample, _ in pairs)
+    asked = {(place, call): None for place, (_, _, call) in zip(places, pairs, strict=True)}
     values = verify([(samples[place], call) for place, call in asked]) if asked else []
     scores = dict(zip(asked, values, strict=True))
-    return [
-        sum(scores[place, call] for _, call in some) / len(some) if some else 0.0
-        for place, some in zip(places, pairs, strict=True)
-    ]
+    found: list[list[float]] = [[] for _ in traces]
+    for place, (index, _, call) in zip(places, pairs, strict=True):
+        found[index].append(scores[place, call])
+    return [sum(some) / len(some) if some else 0.0 for some in found]
 
 
 class EndpointVerifier:

@@ -17,8 +17,9 @@ from PIL import Image
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
-from iapo.records import Sample, ToolResult
+from iapo.records import Sample
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
+from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 BlockType = Literal["context", "query", "image", "tool"]
 
-# Stands for the model's own first turn while the template's text after it is found; any unusual text would do.
+# Stands for the model's own turn while the template's text after it is found; any unusual text would do.
 _TURN = "\u241ethe first turn\u241e"
 _PICTURE = "<|image_pad|>"
 
@@ -119,7 +120,7 @@ def to_messages(blocks: Sequence[Block]) -> list[dict[str, Any]]:
 
 
 class PromptEncoder:
-    """Encodes prompts and second-turn observations for one processor.
+    """Encodes prompts and observations for one processor.
 
     Args:
         processor: A Qwen-VL style processor: its tokenizer is a fast one (character offsets are needed) with a chat
@@ -147,7 +148,7 @@ class PromptEncoder:
         self.control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
         ]
-        self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
+        self._frames: dict[tuple[str, bool], str] = {}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
     def encode(self, blocks: Sequence[Block]) -> EncodedPrompt:
@@ -195,29 +196,60 @@ class PromptEncoder:
             raise InputError(f"block {names[missing[0]]!r} has no token of its own; separate it from its neighbour")
         return EncodedPrompt(ids, block_of, names, images)
 
-    def observation(self, result: ToolResult, *, ended: bool) -> list[int]:
-        """Returns the token ids between the model's first turn and its second.
+    def observation(self, shown: Observation, *, ended: bool) -> list[int]:
+        """Returns the token ids between two turns of the model.
 
         Args:
-            result: Result of the program.
-            ended: Whether turn 1 ended with its end-of-turn token (it did not if its length ran out).
+            shown: What it is shown.
+            ended: Whether the turn before ended with its end-of-turn token (it did not if its length ran out).
 
         Returns:
-            Ids of the end of turn 1 (if it is missing), the observation with the edited picture's image tokens, and
-            the header of turn 2.
+            Ids of the end of that turn (if it is missing), the observation with the edited picture's image tokens, and
+            the header of the next turn.
         """
-        text = self._turn_2_texts[result.image is not None]
-        if result.image is None:
-            # An error quotes the model's own words, which must not turn into control tokens.
-            text = text.replace("{error}", (result.error or "").replace("<|", "< |"))
+        with_image = shown.image is not None
+        key = self.template.frame(shown), with_image
+        if key not in self._frames:
+            self._frames[key] = self._frame(*key)
+        text = observed(self._frames[key], shown)
         if ended:
             text = text.removeprefix(self.tokenizer.eos_token)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if result.image is None:
+        if shown.image is None:
             return ids
-        (count,) = self.image_token_counts((result.image,))
+        (count,) = self.image_token_counts((shown.image,))
         place = ids.index(self.image_token_id)
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
+
+    def extend(
+        self, prompt: EncodedPrompt, past: Sequence[tuple[Sequence[int], Sequence[int], Image.Image | None]]
+    ) -> EncodedPrompt:
+        """Returns a prompt with turns and observations behind it, which is all that a later turn is written on.
+
+        Args:
+            prompt: Prompt of the first turn.
+            past: For each turn its token ids, those of the observation behind it, and the picture that it shows.
+
+        Returns:
+            The longer prompt. Its further blocks are `turn_1`, `observation_1` (the text, and the chat around it) and
+            `image_2` (the picture with its marks, where there is one), and so on.
+        """
+        ids, block_of, names = list(prompt.ids), list(prompt.block_of), list(prompt.block_names)
+        images = list(prompt.images)
+        earlier = sum(name.startswith("turn_") for name in names)
+        for number, (turn, seen, image) in enumerate(past, 1 + earlier):
+            names += [f"turn_{number}", f"observation_{number}"]
+            at_turn, at_text = len(names) - 2, len(names) - 1
+            of_seen = [at_text] * len(seen)
+            if image is not None:
+                images.append(image)
+                names.append(f"image_{len(images)}")
+                start, tokens = seen.index(self.image_token_id), seen.count(self.image_token_id)
+                # Its marks stand around it.
+                of_seen[start - 1 : start + tokens + 1] = [len(names) - 1] * (tokens + 2)
+            ids += [*turn, *seen]
+            block_of += [at_turn] * len(turn) + of_seen
+        return EncodedPrompt(ids, block_of, tuple(names), tuple(images))
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
         """Counts the tokens that each picture takes in the merged sequence.
@@ -288,8 +320,8 @@ class PromptEncoder:
             self._scaffolds[key] = (*gaps, text)
         return self._scaffolds[key]
 
-    def _turn_2_text(self, with_image: bool) -> str:
-        text = self.template.observation_edited if with_image else self.template.observation_error
+    def _frame(self, text: str, with_image: bool) -> str:
+        """Returns the chat between two turns of the model, with a text of the template."""
         content: list[dict[str, str]] = [{"type": "text", "text": text}]
         if with_image:
             content.insert(0, {"type": "image"})

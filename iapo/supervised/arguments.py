@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from iapo.errors import InputError
+from iapo.rollout.budget import check_turns
 from iapo.rollout.template import find_prompt
 from iapo.training.model_settings import StudentSettings
 
@@ -25,6 +26,8 @@ class SupervisedArguments(StudentSettings):
             checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools, as in `iapo train`.
         prompt: Prompt template, as in `iapo train`.
+        max_turns: Most turns, as in the training that follows: with more than 2 the observations of shorter transcripts
+            are others, too.
         threads: Threads of torch; 0 leaves it to torch.
     """
 
@@ -43,6 +46,7 @@ class SupervisedArguments(StudentSettings):
     )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
+    max_turns: int = field(default=2, metadata={"help": "Most turns of a rollout, 2 to 8."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
@@ -51,6 +55,7 @@ class SupervisedArguments(StudentSettings):
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
         if self.prompt is not None:
             find_prompt(self.prompt)
+        check_turns(self.max_turns)
         for name in ("held_out", "threads"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -38,7 +38,7 @@ def training_budget(args: IAPOConfig, config: Any) -> Budget:
         InputError: If the longest sequence is longer than what the model, or vLLM as it is set up, takes.
     """
     longest = longest_sequence(args.max_sequence_length, training_context(args, config))
-    return Budget(args.max_turn_tokens, args.max_completion_length, longest)
+    return Budget(args.max_turn_tokens, args.max_completion_length, longest, args.max_turns)
 
 
 def training_context(args: IAPOConfig, config: Any) -> int:
@@ -126,7 +126,7 @@ def leave_out(rewards: Tensor, rollouts: Sequence[Rollout], accelerator: Acceler
         first = next(one for one in rollouts if one.trace.observation_cut)
         logger.warning_once(
             f"What a tool gave for sample {first.trace.sample.id!r} did not fit into a sequence after "
-            f"{len(first.prompt.ids)} tokens of prompt and {len(first.first.ids)} of turn 1; it is left out of the "
-            "loss. The share of such rollouts is logged as tools/observation_cut; see max_sequence_length."
+            f"{len(first.prompt.ids)} tokens of prompt and {len(first.completion_ids)} behind it; it is left out of "
+            "the loss. The share of such rollouts is logged as tools/observation_cut; see max_sequence_length."
         )
     return rewards.masked_fill(accelerator.gather(cut)[:, None], torch.nan)

@@ -15,7 +15,9 @@ from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.results import defaults_left
+from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
+from iapo.rollout.budget import check_turns
 from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -54,11 +56,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
-        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of the
-            first turn's (`turn_1`), or of the call's (`call`).
+        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of
+            those of the first turn and further ones that call (`turn_1`), or of the calls' (`call`).
         attribution_form: Bundle of the settings from here to `attribution_blocks`, and of `teacher_reference`, by name
             (docs/forms.md); each of them that is given wins over it.
-        attribution_target: Explain the program's tokens (`call`), the whole first turn (`turn`), or the tokens that
+        attribution_target: Explain the program's tokens (`call`), the whole turn (`turn`), or the tokens that
             name the called tools (`name`). None is the form's.
         attribution_score: Score of a token that is explained: `log_prob`, `logit` (minus the mean logit), `log_odds`,
             or `contrast` (against the other offered tools' names, where they part). None is the form's.
@@ -84,9 +86,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
+        max_turns: Most turns of a rollout, 2 (the paper's) to 8; all but the last may call tools. More than 2 need a
+            prompt that is worded for it (`tools-turns`), a teacher that explains the student's calls, and no vLLM.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, the most that the model
-            writes over both turns. The observation between them counts towards neither.
-        max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation with the edited image;
+            writes over all turns. The observations between them count towards neither.
+        max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations with the edited images;
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
@@ -173,6 +177,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
     share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
+    max_turns: int = field(default=2, metadata={"help": "Most turns of a rollout, 2 to 8; 2 is the paper's."})
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
     max_sequence_length: int | None = field(
         default=None, metadata={"help": "Longest sequence in tokens, images and all; None: what the model takes."}
@@ -223,6 +228,15 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
+        check_turns(self.max_turns)
+        if self.max_turns > 2:
+            if self.use_vllm:
+                raise InputError(
+                    f"max_turns is {self.max_turns}, and vLLM generates two turns; set use_vllm to false, or max_turns "
+                    "to 2"
+                )
+            if self.teacher_reference != "student_call" and (self.measures or self.distills):
+                raise InputError(OWN_CALL)
         if self.attribution_batch_size < 1:
             raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
         if self.attribution_tokens is not None and self.attribution_tokens < 1:

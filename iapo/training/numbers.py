@@ -134,6 +134,7 @@ class NumberWatch:
                 "status": trace.result.status,
                 "turn_1": trace.turn_1,
                 "turn_2": trace.turn_2,
+                **({"turns": [one.text for one in trace.turns]} if len(trace.turns) > 2 else {}),
                 **({"values": [_word(one) for one in rows[index]]} if rows else {}),
             }
             for index, trace in enumerate(self.traces)

@@ -1,4 +1,4 @@
-"""`IAPOTrainer`: TRL's GRPO with two turns around an edited image, and rewards by name.
+"""`IAPOTrainer`: TRL's GRPO with turns around edited images, and rewards by name.
 
 Every use of TRL's private seams is in this file. The rollouts run inside TRL's own generation path, so that vLLM,
 PEFT, DeepSpeed and FSDP stay TRL's business.
@@ -36,7 +36,7 @@ from iapo.training.checks import check_enough, check_functions, check_inputs, ch
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.loaded import make_alignment, prepare_reference_policy
-from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
+from iapo.training.metrics import call_counts, call_flags, call_metrics, divergence_metrics, measured_columns, reward_of
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
@@ -58,7 +58,7 @@ SEAMS = tuple(
 
 
 class IAPOTrainer(PolicyTrainer, GRPOTrainer):
-    """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
+    """GRPO for a vision-language agent that edits its image and then answers, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
     (`iapo.training.keeper`) into `args.output_dir`, which reports and studies read.
@@ -216,16 +216,16 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         images: list[list[Image.Image]],
         multimodal_fields: dict[str, Any],
     ) -> tuple[Any, ...]:
-        second_logprobs: list[list[float]] | None = None
+        rounds = [logprobs or []]
 
-        def second_turns(ids: list[list[int]], pictures: list[list[Image.Image]]) -> list[list[int]]:
-            nonlocal second_logprobs
-            new, second_logprobs = self._generate_single_turn(
-                ids, pictures, self._multimodal(ids, pictures), num_generations=1, has_tool_images=True
-            )
+        def further_turns(ids: list[list[int]], pictures: list[list[Image.Image]]) -> list[list[int]]:
+            fields = self._multimodal(ids, pictures)
+            new, of_new = self._generate_single_turn(ids, pictures, fields, num_generations=1, has_tool_images=True)
+            rounds.append(of_new or [])
             return new
 
-        together = EqualRows(second_turns, self.accelerator, (prompt_ids[0], images[0]), self._generates_in_step)
+        spare = prompt_ids[0], images[0]
+        together = EqualRows(further_turns, self.accelerator, spare, self._generates_in_step, self.budget.turns - 1)
         rollouts = finish(
             self._batch.samples,
             self._batch.prompts,
@@ -236,16 +236,16 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         together.settle()
-        if second_logprobs is None and self.use_vllm:
+        if len(rounds) == 1 and self.use_vllm:
             take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
-            logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
+            logprobs = join_logprobs(rollouts, rounds)
         chats = [messages(one) for one in rollouts]
-        calls = sum(one.trace.result.status != "no_call" for one in rollouts)
-        failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
+        results = [result for one in rollouts for result in one.trace.results]
+        calls, failures = len(results), sum(not result.executed for result in results)
         return (
             [loss_mask(one) for one in rollouts],
             chats,
@@ -361,16 +361,16 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
-        flags = call_flags(batch.rollouts)
-        counts = torch.cat([torch.tensor([float(len(flags))]), flags.sum(0)])
-        for name, value in call_metrics(self.accelerator.reduce(counts.to(device), reduction="sum")).items():
+        flags, counts = call_flags(batch.rollouts), call_counts(batch.rollouts).to(device)
+        of_calls = call_metrics(self.accelerator.reduce(counts, reduction="sum"), self.args.max_turns)
+        for name, value in of_calls.items():
             metrics[name].append(value)
         metrics["attribution/lambda"].append(self.penalty)
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
         if batch.measured:
             told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
-            rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
+            rest = reward_of(batch.rewards, self.reward_weights, self.reward_func_names)
             for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":

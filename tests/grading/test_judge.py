@@ -29,7 +29,7 @@ CORRECT, WRONG = '{"verdict": "correct"}', '{"verdict": "wrong"}'
 
 def trace(answer: str, gold: tuple[str, ...] = ("three",), question: str = "how many?") -> Trace:
     sample = Sample("s", Image.new("RGB", (2, 2)), question, gold)
-    return Trace(sample, f"FINAL ANSWER: {answer}. TERMINATE", ToolResult("no_call"))
+    return Trace.of(sample, f"FINAL ANSWER: {answer}. TERMINATE", ToolResult("no_call"))
 
 
 def asked(request: dict[str, Any]) -> dict[str, Any]:

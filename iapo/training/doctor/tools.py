@@ -68,7 +68,7 @@ def check_tools(
                 failed(tool.name, length, str(error))
                 continue
             largest[tool.name] = max(tokens, largest.get(tool.name, 0))
-            needed = length.needed(budget) - length.image + tokens
+            needed = length.needed(budget) + (budget.turns - 1) * (tokens - length.image)
             # What does not fit with an edit of the image's own size is said of the sample.
             if budget.sequence is not None and needed > max(budget.sequence, length.needed(budget)):
                 cut[tool.name] += 1
