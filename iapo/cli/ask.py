@@ -60,6 +60,9 @@ def ask(
     ] = 0.0,
     top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
     seed: Annotated[int, typer.Option(callback=between(0, 2**32 - 1), help="Seed of the sampling.")] = 0,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
+    ] = None,
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
@@ -104,6 +107,7 @@ def ask(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
     )

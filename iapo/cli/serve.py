@@ -67,6 +67,9 @@ def serve(
     temperature: Annotated[
         float, typer.Option(callback=between(0, 100), help="Temperature where a request has none; 0 is greedy.")
     ] = 0.0,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
+    ] = None,
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
@@ -124,6 +127,7 @@ def serve(
     agent.settings = with_limits(
         agent.settings,
         temperature=temperature,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
     )
