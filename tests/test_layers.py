@@ -22,6 +22,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 FLOORS = [
     {
         "errors",
+        "bounds",
         "plugins",
         "images",
         "models",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import re
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote
 
+from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError
@@ -81,6 +81,9 @@ class EndpointSettings:
         on_error: Reaction to a structured question whose retries are used up: `wait` goes on asking, `stop` raises,
             `rules` gives no reply and leaves it to the caller's rules.
         cache: File that keeps the replies to structured questions; None keeps them in memory.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     model: str
@@ -97,6 +100,10 @@ class EndpointSettings:
     on_error: Literal["wait", "stop", "rules"] = "stop"
     cache: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(f"the endpoint's {name}", getattr(self, name), bound)
+
     @property
     def where(self) -> str:
         """The endpoint's address for messages, without credentials."""
@@ -106,6 +113,16 @@ class EndpointSettings:
     def name(self) -> str:
         """What messages call the model there."""
         return f"{self.model} at {self.where}"
+
+
+_BOUNDS = {
+    "temperature": HEAT,
+    "top_p": PART,
+    "max_turn_tokens": COUNT,
+    "timeout": SECONDS,
+    "retries": TRIES,
+    "concurrency": TOGETHER,
+}
 
 
 class ChatEndpoint:
@@ -132,10 +149,6 @@ class ChatEndpoint:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")
             url, headers = _split_credentials(url)
-        if settings.retries < 0:
-            raise InputError(f"the endpoint's retries are {settings.retries}; give at least 0")
-        if not 0 < settings.timeout < math.inf:
-            raise InputError(f"the endpoint's timeout is {settings.timeout}; give seconds above 0")
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
+from iapo.bounds import COUNT, HEAT, PART, SEED, check_number
 from iapo.grading.outcome import grade_sample
 from iapo.records import Grid, Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
@@ -36,6 +37,9 @@ class EvaluationSettings:
         batch_size: Rollouts generated at once.
         max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation between them; None is
             what the model takes.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     max_turn_tokens: int = 512
@@ -44,6 +48,18 @@ class EvaluationSettings:
     seed: int = 0
     batch_size: int = 64
     max_sequence_length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
+
+
+_BOUNDS = {
+    **dict.fromkeys(("max_turn_tokens", "batch_size", "max_sequence_length"), COUNT),
+    "temperature": HEAT,
+    "top_p": PART,
+    "seed": SEED,
+}
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from iapo.attribution.forms import check_form, form_values
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
+from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
@@ -177,6 +178,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         find_reward(self.reward)
         refuse_init_kwargs(self.model_init_kwargs)
         self.check_frozen()
@@ -210,19 +212,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
-        if self.attribution_batch_size < 1:
-            raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
-        if self.attribution_tokens is not None and self.attribution_tokens < 1:
-            raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
-        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1 token")
-        if self.report_traces < 0:
-            raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
-        if self.penalty_weight < 0:
-            raise InputError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
-        if self.penalty_decay < 0:
-            raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
 
     def traces_at(self, step: int) -> int:
         """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""

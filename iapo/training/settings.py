@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iapo.attribution.forms import check_form
+from iapo.bounds import check_numbers
 from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
@@ -116,7 +117,7 @@ def typed(
         listed: Sentence that says what lists them, for an unknown name that resembles none.
 
     Raises:
-        InputError: If a setting is unknown or given twice, or a value is of another type.
+        InputError: If a setting is unknown or given twice, or a value is of another type or cannot be.
     """
     given = settings if isinstance(settings, Mapping) else read_flags(settings)
     known = trainer_settings() | run_settings() if known is None else known
@@ -131,6 +132,7 @@ def typed(
             raise InputError(f"{before}the setting {name} is given twice; give it once")
         try:
             found[name] = parse_value(name, value, known[name].kind)
+            check_numbers({name: found[name]})
         except InputError as error:
             raise InputError(f"{before}{error}") from error
     return found
