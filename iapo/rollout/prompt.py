@@ -18,6 +18,7 @@ from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
 from iapo.records import Sample, ToolResult
+from iapo.rollout.chat_template import render
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -171,7 +172,7 @@ class PromptEncoder:
         for block in blocks:
             if control := [token for token in self.control_tokens if token in block.text]:
                 raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
-        text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
+        text = render(self.processor, to_messages(blocks))
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
         for token in self.control_tokens:
@@ -278,7 +279,7 @@ class PromptEncoder:
                 for index, block in enumerate(blocks)
             ]
             messages = to_messages(stand_ins)
-            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = render(self.processor, messages)
             gaps: list[str] = []
             for block in stand_ins:
                 gap, found, text = text.partition(_PICTURE if block.type == "image" else block.text)
@@ -298,8 +299,8 @@ class PromptEncoder:
             {"role": "assistant", "content": [{"type": "text", "text": _TURN}]},
             {"role": "user", "content": content},
         ]
-        rendered = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return str(rendered).partition(_TURN)[2]
+        rendered = render(self.processor, messages)
+        return rendered.partition(_TURN)[2]
 
 
 def block_starts(text: str, blocks: Sequence[Block], gaps: Sequence[str]) -> list[int]:

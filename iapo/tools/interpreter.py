@@ -215,7 +215,7 @@ class Interpreter:
 
 def _is_blank(image: Image.Image) -> bool:
     """Tells whether all pixels have one colour."""
-    return all(low == high for low, high in to_rgb(image).getextrema())
+    return all(channel.getextrema()[0] == channel.getextrema()[1] for channel in to_rgb(image).split())
 
 
 def _slot_of_value(value: _Value) -> int:
