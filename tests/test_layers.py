@@ -23,6 +23,7 @@ FLOORS = [
     {
         "errors",
         "bounds",
+        "control",
         "plugins",
         "images",
         "models",

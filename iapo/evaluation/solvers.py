@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from iapo.control import spaced
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
 from iapo.grading.outcome import grade_sample
@@ -113,7 +114,7 @@ def solve_by_chat(
         if result.image is not None:
             observation.insert(0, {"type": "image", "image": result.image})
         else:
-            observation[0]["text"] = template.observation_error.replace("{error}", result.error or "")
+            observation[0]["text"] = template.observation_error.replace("{error}", spaced(result.error or ""))
         messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
         turn_2 = chat(messages)
     return graded(Trace(sample, turn_1, result, turn_2))

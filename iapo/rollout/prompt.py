@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from iapo.control import ControlTokens
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
@@ -129,6 +130,7 @@ class PromptEncoder:
 
     Attributes:
         template: Template of the prompts and the observations.
+        control: Control tokens of the tokenizer.
 
     Raises:
         InputError: If the tokenizer gives no character offsets.
@@ -145,9 +147,7 @@ class PromptEncoder:
         video_token_id = getattr(processor, "video_token_id", None)
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
-        self.control_tokens = [
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
-        ]
+        self.control = ControlTokens(self.tokenizer)
         self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
@@ -170,14 +170,15 @@ class PromptEncoder:
         if len(set(names)) != len(names):
             raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
-            if control := [token for token in self.control_tokens if token in block.text]:
-                raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
+            if control := self.control.find(block.text):
+                raise InputError(f"block {block.name!r} holds the control token {control}; remove it from the text")
         text = render(self.processor, to_messages(blocks))
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
-        for token in self.control_tokens:
+        for token in (*self.control.reserved, *self.control.markup):
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
-            if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
+            known = sum(gap.count(token) for gap in gaps) + sum(block.text.count(token) for block in blocks)
+            if text.count(token) != known + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
         encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         images = tuple(block.image for block in blocks if block.image is not None)
@@ -210,7 +211,7 @@ class PromptEncoder:
         text = self._turn_2_texts[result.image is not None]
         if result.image is None:
             # An error quotes the model's own words, which must not turn into control tokens.
-            text = text.replace("{error}", (result.error or "").replace("<|", "< |"))
+            text = self._with_error(text, (result.error or "").replace("<|", "< |"))
         if ended:
             text = text.removeprefix(self.tokenizer.eos_token)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -219,6 +220,14 @@ class PromptEncoder:
         (count,) = self.image_token_counts((result.image,))
         place = ids.index(self.image_token_id)
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
+
+    def _with_error(self, text: str, error: str) -> str:
+        error = self.control.neutral(error)
+        filled = text.replace("{error}", error)
+        if any(filled.count(token) != text.count(token) for token in (*self.control.reserved, *self.control.markup)):
+            # A prompt of one's own may have half of one beside the place.
+            filled = text.replace("{error}", f" {error} ")
+        return filled
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
         """Counts the tokens that each picture takes in the merged sequence.
