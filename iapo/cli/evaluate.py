@@ -81,6 +81,9 @@ def evaluate(
             help="What serves it, vllm or openai; auto asks it. To vllm the whole sampling is told.",
         ),
     ] = "auto",
+    endpoint_served_as: Annotated[
+        str | None, typer.Option(help="Model that its answers name, where that is another; the asked one.")
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(callback=within(TOGETHER), help="Samples under way at once at an endpoint.")
     ] = 8,
@@ -98,11 +101,13 @@ def evaluate(
     from iapo.data.sources import split_list
     from iapo.rollout.load_settings import check_vllm, load_settings
 
-    check_sets(sets)
+    check_sets(sets, split)
     check_questions(question_types, split_list(sets))
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
+    if endpoint_served_as is not None and (endpoint is None or not endpoint_served_as.strip()):
+        raise InputError("--endpoint-served-as is the name of a model in the answers of an --endpoint; give both")
     if vllm:
         if endpoint is not None:
             raise InputError("--vllm and --endpoint are two ways to generate; give one of them")
@@ -146,6 +151,7 @@ def evaluate(
         endpoint_kind=endpoint_kind,
         concurrency=concurrency,
         timeout=timeout,
+        served_as=endpoint_served_as,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
     )

@@ -68,6 +68,12 @@ def folder(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     return value
 
 
+def place(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuses a path that lies below a file, or is a link to nothing."""
+    _check_place(value)
+    return value
+
+
 def _check_place(path: Path | None) -> None:
     if path is not None:
         # Imported here, since `iapo --help` must answer at once.

@@ -9,7 +9,7 @@ import typer
 
 from iapo.bounds import HEAT, Bound, read_seeds
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
-from iapo.cli.checks import check_questions, check_sets, checkpoint, offered, prompt
+from iapo.cli.checks import check_questions, check_sets, check_source, check_split, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
@@ -62,7 +62,7 @@ def study_misuse(
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.data.sources import split_list
+    from iapo.data.sources import source_names, split_list
     from iapo.data.synthetic.families import find_family
     from iapo.studies.folders import find_runs
 
@@ -71,6 +71,12 @@ def study_misuse(
     chosen = None if families is None else split_list(families)
     for family in chosen or ():
         find_family(family)
+    if split is not None:
+        for source in chosen or ([] if data is None else source_names(data)):
+            check_split(source, split)
+    if data is not None:
+        for source in source_names(data):
+            check_source(source)
     check_loading(loading, device)
     find_runs(runs)
     from iapo.studies.misuse import study_misuse
@@ -169,10 +175,11 @@ def study_forms(
 
     forms = read_forms(file)
     sources = split_list(families) if data is None else source_names(data)
-    check_sets(",".join(sources))
+    check_sets(",".join(sources), split)
     asked = split_list(question_types)
     if data is None:
         check_questions(question_types, sources)
+    check_new(out, "forms.json", "forms.csv")
     chosen = split_list(names)
     for name in chosen:
         if name not in ("canonical", "unseen"):
@@ -245,7 +252,7 @@ def study_faithfulness(
     sources = split_list("vbar,hbar" if families is None else families) if data is None else source_names(data)
     if not sources:
         raise InputError("families is empty; give one at least")
-    check_sets(",".join(sources))
+    check_sets(",".join(sources), split)
     check_new(out, "faithfulness.json", "faithfulness.csv")
     check_loading(loading, device)
     own = load_settings({**loading, "device": device})

@@ -67,6 +67,8 @@ class EndpointSettings:
 
     Attributes:
         model: Name of the model there.
+        served_as: Name by which its answers call the model, where that is another one, as with deployments; answers
+            must bear it. None: the model's own (`iapo.endpoints.replies.same_model`).
         url: Its base, for example `http://localhost:8000/v1`, also with `user:password@`; None is OpenAI's.
         key_variable: Environment variable that holds the key; endpoints without keys ignore what is sent.
         temperature: Temperature of the sampling; 0 is as greedy as the endpoint can be.
@@ -99,6 +101,7 @@ class EndpointSettings:
     concurrency: int = 8
     on_error: Literal["wait", "stop", "rules"] = "stop"
     cache: str | None = None
+    served_as: str | None = None
 
     def __post_init__(self) -> None:
         for name, bound in _BOUNDS.items():
@@ -205,7 +208,7 @@ class ChatEndpoint:
             failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
             try:
-                return read(read_reply(answer, settings.model))
+                return read(read_reply(answer, settings.served_as or settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
                     raise self._unanswered(str(error), attempts, answered=True) from error

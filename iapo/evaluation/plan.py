@@ -92,6 +92,7 @@ def make_plan(
     max_sequence_length: int | None = None,
     vllm_memory: float | None = None,
     data_damage: str = "strict",
+    served_as: str | None = None,
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -114,6 +115,7 @@ def make_plan(
             length_parameter="max_tokens" if length_parameter == "max_tokens" else "max_completion_tokens",
             kind="vllm" if endpoint_kind == "vllm" else "openai" if endpoint_kind == "openai" else "auto",
             timeout=timeout,
+            served_as=served_as,
         )
     return EvaluationPlan(
         model=model,

@@ -43,6 +43,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         judge_retries: Number of times a failed request is sent again.
         judge_concurrency: Requests at a time.
         judge_cache: File that keeps verdicts and scores; None keeps them in memory.
+        judge_served_as: Name by which the judge's answers call the model, where that is not `judge_model`.
+        verifier_served_as: The same of the verifier at `verifier_url`.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
         teacher_reference: Call the teacher explains: the student's own (`student_call`), or the teacher's own greedy
             call to the same prompt (`own_call`), which does not depend on the student; `both` is the mean of the two
@@ -114,6 +116,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     judge_retries: int = field(default=4, metadata={"help": "How often a failed request is sent again."})
     judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
     judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
+    judge_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the judge's answers name; None: judge_model."}
+    )
+    verifier_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the verifier's answers name; None: verifier."}
+    )
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
     teacher_reference: Literal["student_call", "own_call", "both"] | None = field(
         default=None, metadata={"help": "Which call the teacher explains: the student's, or its own; None: the form's."}

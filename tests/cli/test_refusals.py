@@ -153,6 +153,53 @@ REFUSED = {
     "evaluate --model x --out out --length_parameter tokens": "length_parameter is 'tokens'",
     "evaluate --model tiny-student --out file.txt": "file.txt is a file",
     "evaluate --model tiny-student --out out --json file.txt": "file.txt already exists",
+    "evaluate --model tiny-student --model tiny-teacher --out out": "the option --model is given twice",
+    "evaluate --model tiny-student --out out --quiet --quiet": "the option --quiet is given twice",
+    "evaluate --model tiny-student --out out --batch-size 8 --batch_size=8": "the option --batch-size is given twice",
+    "evaluate --model tiny-student --out out --top-p 0": "top_p is 0.0; give a number above 0, up to 1",
+    "evaluate --model tiny-student --out out --split tst": "split is 'tst'; synthetic images of vbar have train",
+    "evaluate --model tiny-student --out out --sets charxiv --split train": "of charxiv have validation, test",
+    "evaluate --model tiny-student --out out --sets rows --split dev": "the folder rows has no split 'dev'",
+    "evaluate --model tiny-student --out out --sets own.py:nope@rows": "no data format 'nope' in own.py",
+    "evaluate --model tiny-student --out out --endpoint-served-as x": "answers of an --endpoint; give both",
+    "evaluate --model x --out out --endpoint http://x --timeout inf": "timeout is inf; give a number above 0",
+    "evaluate --model tiny-student --out out --samples nan": "invalid value for '--samples'",
+    "evaluate --model tiny-student --out loop": "loop cannot be written: Too many levels of symbolic links",
+    "train --config demo-iapo --top_p 7": "top_p is 7.0; give a number above 0, up to 1",
+    "train --config demo-iapo --max_steps 0": "max_steps is 0; give at least 1, or -1",
+    "train --config demo-iapo --learning_rate inf": "learning_rate is inf; give 0 to 100",
+    "train --config numbers.yaml": "numbers.yaml: vllm_server_port is 99999; give 1 to 65535",
+    "train --config demo-iapo --config demo-grpo": "the option --config is given twice",
+    "train --config demo-iapo --reward own.py:nope": "no reward 'nope' in own.py",
+    "train --config demo-iapo --reward broken.py:f": "reward: broken.py is not Python (invalid syntax, line 1)",
+    "train --config demo-iapo --reward no_such_package.x:f": "reward: there is no package 'no_such_package'",
+    "train --config demo-iapo --attribution_method gradeint": "did you mean gradient?",
+    "train --config demo-iapo --attribution_method own.py:nope": "no attribution method 'nope' in own.py",
+    "train --config demo-iapo --judge_cache taken": "judge_cache is taken, a folder",
+    "train --config demo-iapo --judge_cache file.txt/x": "lies below",
+    "train --config demo-iapo --output_dir out --data gone": "test set 'gone' is no family",
+    "train --config demo-iapo --output_dir out --data rows --data_split dev": "the folder rows has no split 'dev'",
+    "train --config demo-iapo --output_dir out --data rows": "the folder rows has no split 'test'",
+    "train --config bomb.yaml": "bomb.yaml: it holds more than 20000 values",
+    "train --config merge.yaml": "merge.yaml: it holds more than 20000 values",
+    "train --config itself.yaml": "itself.yaml: the value in line 1 holds itself",
+    "train --config day.yaml": "day.yaml holds a number or a date that cannot be read",
+    "train --config digits.yaml": "digits.yaml holds a number or a date that cannot be read",
+    "train --config tag.yaml": "tag.yaml is not YAML in line 1",
+    "train --config long.yaml": "long.yaml has more than 128 kB",
+    "doctor --config demo-iapo --data gone": "test set 'gone' is no family",
+    "sft --transcripts rows --output_dir out --max_steps 0": "max_steps is 0; give at least 1, or -1",
+    "study forms --out forms": "forms/forms.json already exists",
+    "study forms --out out --split tst": "split is 'tst'",
+    "study forms --out out --seeds 1,1": "name each one once",
+    "study faithfulness --out out --split tst": "split is 'tst'",
+    "study misuse run --families vbar --split tst": "split is 'tst'",
+    "study misuse run --data gone": "test set 'gone' is no family",
+    "compare --out out --seeds ²": "give whole numbers from 0",
+    "compare --out out --temperature nan": "temperature is nan; give 0 to 1000",
+    "report run --out file.txt/x.html": "lies below",
+    "demo --out loop": "loop cannot be written: Too many levels of symbolic links",
+    "plan --config demo-iapo --memory inf": "memory is inf; give at most",
     # compare
     "compare": "missing option '--out'",
     "compare --out out --preset huge": "preset is 'huge'; use smoke or full",
@@ -236,8 +283,18 @@ AS_PROCESS = (
     "evaluate --model tiny-student --out out --sets pie",
     "compare --out out --methods grpo,ipo",
     "tiny evaluate --models nobody",
+    "train --config demo-iapo --top_p 7",
+    "study forms --out forms",
 )
 """Also run as a user runs them."""
+
+
+def _bomb(form: str) -> str:
+    """Ten lines of YAML that stand for a thousand million values."""
+    lines = ["a: &a {x: 1}"]
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True):
+        lines.append(f"{name}: &{name} " + form.format(", ".join([f"*{before}"] * 9)))
+    return "\n".join(lines)
 
 
 @pytest.fixture
@@ -254,12 +311,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "unknown.yaml": "penalty_wieght: 1\n",
         "wrong.yaml": "max_steps: many\n",
         "taken/grpo/x": "",
+        "rows/train.jsonl": '{"image": "a.png", "question": "q", "answer": "1"}',
+        "forms/forms.json": "{}",
+        "own.py": "def real(x):\n    return x\n",
+        "broken.py": "def f(:\n",
+        "numbers.yaml": "vllm_server_port: 99999\n",
+        "bomb.yaml": _bomb("[{}]"),
+        "merge.yaml": _bomb("{{<<: [{}]}}"),
+        "itself.yaml": "lr_scheduler_kwargs: &a {x: *a}\n",
+        "day.yaml": "run_name: 2020-13-45\n",
+        "digits.yaml": f"max_steps: {'9' * 5000}\n",
+        "tag.yaml": "run_name: !!python/object/apply:os.system [exit]\n",
+        "long.yaml": f"run_name: {'x' * 200_000}\n",
         "run/metrics.jsonl": '{"step": 1}\n',
         "run/manifest.json": json.dumps({"config": {"training": {}, "run": {}}, "seeds": {"training": 0}}),
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
