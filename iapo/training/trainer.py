@@ -45,6 +45,7 @@ from iapo.training.ranks import EqualRows, gather_traces, share_of
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
+from iapo.training.token_teacher import make_token_teacher
 from iapo.training.trackers import report_live
 from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
 
@@ -112,7 +113,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
-        if args.measures or args.distills:
+        if args.asks_teacher:
             reference = find_reference(args, teacher, self.encoder, tools)
             self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
         outcome = make_outcome(args)
@@ -144,6 +145,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
         self._shares = args.share_prefix and self._add_shared_prefix()
+        self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
         self._rollout_time = 0.0
@@ -185,13 +187,15 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             weights, rank = self.reward_weights.to(self.accelerator.device), self.accelerator.process_index
             parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
             output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
+        if self.token_teacher is not None:
+            passes = self._get_per_token_logps_and_entropies
+            self.token_teacher.credit(output, self.model, passes, self.state.global_step, self._metrics[self._mode])
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
-        encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
-        self._batch.prompts = encoded
+        self._batch.prompts = encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
         ids = [prompt.ids for prompt in encoded]
         images = [list(prompt.images) for prompt in encoded]
         return ids, images, self._multimodal(ids, images)
