@@ -93,7 +93,9 @@ SETTINGS: Mapping[str, Bound] = {
     "picture_size": SIDE,
     "eval_temperature": HEAT,
     # IAPO's own.
-    **dict.fromkeys(("penalty_weight", "penalty_decay", "distill_weight", "no_call_divergence"), WEIGHT),
+    **dict.fromkeys(
+        ("penalty_weight", "penalty_decay", "distill_weight", "token_distill_weight", "no_call_divergence"), WEIGHT
+    ),
     "attribution_temperature": Bound(0, 1e6, above=True),
     "attribution_floor": WEIGHT,
     "attribution_eps": Bound(0, 1, above=True, below=True),

@@ -46,7 +46,7 @@ ZERO = {
     *("label_smoothing_factor", "learning_rate", "local_rank", "lora_dropout", "max_grad_norm", "min_p"),
     *("neftune_noise_alpha", "no_call_divergence", "num_completions_to_print", "penalty_decay", "penalty_weight"),
     *("ref_model_mixup_alpha", "report_traces", "router_aux_loss_coef", "seed", "threads", "top_k", "trace_every"),
-    *("traces_per_step", "vespo_k_neg", "vespo_k_pos", "vespo_lambda_neg", "vespo_lambda_pos"),
+    *("token_distill_weight", "traces_per_step", "vespo_k_neg", "vespo_k_pos", "vespo_lambda_neg", "vespo_lambda_pos"),
     *("vllm_importance_sampling_clip_min", "vllm_server_timeout", "warmup_steps", "weight_decay"),
 }
 """Settings that may be 0."""

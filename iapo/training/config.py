@@ -216,8 +216,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.token_distill_weight < 0:
-            raise InputError(f"token_distill_weight is {self.token_distill_weight}; it must not be negative")
         if (self.distills or self.token_distill_weight) and self.teacher_reference == "own_call":
             asking = f"reward {self.reward!r}" if self.distills else "token_distill_weight"
             raise InputError(
