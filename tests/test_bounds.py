@@ -55,6 +55,7 @@ ZERO_OPTIONS = {
     *("demo seed", "doctor samples", "evaluate samples", "evaluate data_seed", "evaluate temperature", "evaluate seed"),
     *("compare temperature", "study misuse temperature", "study faithfulness seed", "study faithfulness temperature"),
     *("report max_traces", "attribute index", "attribute seed", "data make seed", "tiny build seed"),
+    *("ask seed", "ask temperature", "serve temperature", "serve port", "serve waiting"),
     *("tiny evaluate seed", "tiny evaluate temperature", "tiny stand-in seed"),
 }
 """Options of verbs that may be 0; none may be below."""

@@ -103,9 +103,7 @@ def attention_token_scores(
 
 
 @torch.no_grad()
-def _attended(
-    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None
-) -> tuple[_Batch, Tensor]:
+def _attended(model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures | None) -> tuple[_Batch, Tensor]:
     """Returns the batch, and the mean weight on each position, shape (N, L)."""
     batch = _Batch.build(model, calls, pictures)
     watch = _Watch(batch.rows, batch.columns)

@@ -15,6 +15,7 @@ from iapo.attribution.settings import alignment_settings
 from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
+from iapo.results import defaults_left
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
@@ -76,7 +77,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
-            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the
+            integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Most calls that are attributed together.
@@ -192,6 +194,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
+        # Before anything is completed or derived; no field, so that it is no setting itself.
+        self.defaults_left = defaults_left(self)
         check_numbers(vars(self))
         find_reward(self.reward)
         refuse_init_kwargs(self.model_init_kwargs)

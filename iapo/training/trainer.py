@@ -20,10 +20,9 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
-from iapo.attribution.settings import alignment_settings
 from iapo.models import bare_model
 from iapo.records import Trace
-from iapo.rewards.alignment import Alignment, Measured
+from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
 from iapo.rollout.policy import Policy
@@ -36,7 +35,7 @@ from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
-from iapo.training.loaded import find_reference, prepare_reference_policy
+from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
@@ -112,10 +111,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
-        self.alignment: Alignment | None = None
-        if args.asks_teacher:
-            reference = find_reference(args, teacher, self.encoder, tools)
-            self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
+        self.alignment = make_alignment(args, teacher, self.encoder, tools)
         outcome = make_outcome(args)
         preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
