@@ -85,9 +85,9 @@ class ToolResult:
     """What came of the program in a model's turn.
 
     Attributes:
-        status: `edited` (an image was displayed), `no_call` (no code block, or a turn whose program is not run: the
-            last one), `refused` (the program leaves the allowed language) or `failed` (allowed, but its arguments are
-            wrong).
+        status: `edited` (an image was displayed that differs from the given one), `no_call` (no code block, or a turn
+            whose program is not run: the last one), `refused` (the program leaves the allowed language) or `failed`
+            (allowed, but its arguments are wrong, or what it displays looks as the given image, or blank).
         calls: The tool calls that were understood, in order, also where a later one failed.
         image: The displayed image; only with `edited`.
         error: Why it was refused or failed, one sentence.

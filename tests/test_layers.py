@@ -28,6 +28,8 @@ def trees() -> dict[str, ast.Module]:
 FLOORS = [
     {
         "errors",
+        "bounds",
+        "control",
         "plugins",
         "images",
         "models",

@@ -11,7 +11,7 @@ from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
-from iapo.errors import InputError, unknown
+from iapo.errors import InputError
 
 app = make_app()
 
@@ -78,15 +78,12 @@ def attribute(
     For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
     """
     from iapo.data.synthetic.families import find_family
-    from iapo.plugins import check_reference, is_reference
     from iapo.studies.folders import find_runs
-    from iapo.training.declared import keys_of
+    from iapo.training.settings import check_method
 
     if family is not None:
         find_family(family)
-    check_reference(method or "", "attribution method")
-    if method is not None and not is_reference(method) and method not in keys_of("iapo.attribution.methods", "METHODS"):
-        raise unknown("attribution method", method, keys_of("iapo.attribution.methods", "METHODS"))
+    check_method(method)
     if sample is not None and not sample.is_file():
         raise InputError(f"cannot read the sample {sample}: there is no such file")
     if call is not None and call.startswith("@") and not Path(call[1:]).is_file():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
+from iapo.bounds import COUNT, HEAT, PART, SEED, check_number
 from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
@@ -37,6 +38,9 @@ class EvaluationSettings:
         max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations between them; None is
             what the model takes.
         max_turns: Most turns of a rollout, 2 to 8.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     max_turn_tokens: int = 512
@@ -46,6 +50,18 @@ class EvaluationSettings:
     batch_size: int = 64
     max_sequence_length: int | None = None
     max_turns: int = 2
+
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
+
+
+_BOUNDS = {
+    **dict.fromkeys(("max_turn_tokens", "batch_size", "max_sequence_length"), COUNT),
+    "temperature": HEAT,
+    "top_p": PART,
+    "seed": SEED,
+}
 
 
 def evaluate(

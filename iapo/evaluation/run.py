@@ -31,7 +31,7 @@ from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
 
-_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:

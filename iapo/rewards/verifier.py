@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from iapo.control import escaped
 from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
@@ -94,7 +95,7 @@ class EndpointVerifier:
         url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": json.dumps(asked)},
+            {"type": "text", "text": escaped(json.dumps(asked))},
         ]
         return Question((image_digest(sample.image), *asked.values()), content)
 
@@ -120,9 +121,10 @@ class LocalVerifier:
     def _score(self, sample: Sample, call: ToolCall) -> float:
         blocks = [Block("context", "context", INSTRUCTIONS), Block("image", "image_1", image=sample.image)]
         blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in self.tools.items()]
-        # What a model wrote must not turn into a control token.
+        # What a model or a data set wrote must not turn into a control token of this model.
         written = call_text(call).replace("<|", "< |")
         question = f"QUESTION: {sample.question}\nCALL: {written}\nIs this a good call? Answer yes or no."
+        question = self.encoder.control.neutral(question)
         prompt = self.encoder.encode([*blocks, Block("query", "query", question)])
         yes, no = (self._log_prob(prompt.ids, word, sample) for word in self._words)
         return float(torch.sigmoid(yes - no))

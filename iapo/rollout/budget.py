@@ -208,8 +208,10 @@ def check_lengths(
         tools: The offered tools.
 
     Raises:
-        InputError: If one does not fit; the message names the one that needs most, and the numbers to set.
+        InputError: If a text holds a control token, or a sample does not fit; the message names the one that needs
+            most, and the numbers to set.
     """
+    check_texts(samples, encoder)
     if budget.sequence is None or not samples:
         return
     found = lengths(samples, encoder, tools, budget.turns)
@@ -219,6 +221,28 @@ def check_lengths(
     worst = max((exact(one, encoder, tools) for one in near), key=lambda one: one.needed(budget))
     if worst.needed(budget) > budget.sequence:
         raise InputError(too_long(worst, budget, context, encoder))
+
+
+def check_texts(samples: Sequence[Sample], encoder: PromptEncoder) -> None:
+    """Refuses samples whose texts hold a control token of a model.
+
+    Args:
+        samples: The samples.
+        encoder: The model's encoder.
+
+    Raises:
+        InputError: If one does; the message names it.
+    """
+    # As literals, names have their control tokens escaped.
+    plain = encoder.template.names_style != "literal"
+    for sample in samples:
+        names = (*sample.column_boxes, *sample.row_boxes) if plain else ()
+        for text in (sample.question, *names):
+            if control := encoder.control.find(text, markup=True):
+                raise InputError(
+                    f"{named(sample)} holds {control} in {text[:100]!r}, a control token of the model; remove it from "
+                    "the text, or leave the sample out"
+                )
 
 
 def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> Length:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from iapo.control import ControlTokens
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
 from iapo.records import Sample
+from iapo.rollout.chat_template import render
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
@@ -129,6 +131,7 @@ class PromptEncoder:
 
     Attributes:
         template: Template of the prompts and the observations.
+        control: Control tokens of the tokenizer.
 
     Raises:
         InputError: If the tokenizer gives no character offsets.
@@ -145,9 +148,7 @@ class PromptEncoder:
         video_token_id = getattr(processor, "video_token_id", None)
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
-        self.control_tokens = [
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
-        ]
+        self.control = ControlTokens(self.tokenizer)
         self._frames: dict[tuple[str, bool], str] = {}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
@@ -170,14 +171,15 @@ class PromptEncoder:
         if len(set(names)) != len(names):
             raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
-            if control := [token for token in self.control_tokens if token in block.text]:
-                raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
-        text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
+            if control := self.control.find(block.text):
+                raise InputError(f"block {block.name!r} holds the control token {control}; remove it from the text")
+        text = render(self.processor, to_messages(blocks))
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
-        for token in self.control_tokens:
+        for token in (*self.control.reserved, *self.control.markup):
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
-            if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
+            known = sum(gap.count(token) for gap in gaps) + sum(block.text.count(token) for block in blocks)
+            if text.count(token) != known + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
         encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         images = tuple(block.image for block in blocks if block.image is not None)
@@ -211,7 +213,7 @@ class PromptEncoder:
         key = self.template.frame(shown), with_image
         if key not in self._frames:
             self._frames[key] = self._frame(*key)
-        text = observed(self._frames[key], shown)
+        text = self._observed(self._frames[key], shown)
         if ended:
             text = text.removeprefix(self.tokenizer.eos_token)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -250,6 +252,16 @@ class PromptEncoder:
             ids += [*turn, *seen]
             block_of += [at_turn] * len(turn) + of_seen
         return EncodedPrompt(ids, block_of, tuple(names), tuple(images))
+
+    def _observed(self, frame: str, shown: Observation) -> str:
+        text = observed(frame, shown, self._neutral)
+        if any(text.count(token) != frame.count(token) for token in (*self.control.reserved, *self.control.markup)):
+            # A prompt of one's own may have half of one beside the place.
+            text = observed(frame, shown, lambda said: f" {self._neutral(said)} ")
+        return text
+
+    def _neutral(self, text: str) -> str:
+        return self.control.neutral(text.replace("<|", "< |"))
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
         """Counts the tokens that each picture takes in the merged sequence.
@@ -310,7 +322,7 @@ class PromptEncoder:
                 for index, block in enumerate(blocks)
             ]
             messages = to_messages(stand_ins)
-            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = render(self.processor, messages)
             gaps: list[str] = []
             for block in stand_ins:
                 gap, found, text = text.partition(_PICTURE if block.type == "image" else block.text)
@@ -330,8 +342,8 @@ class PromptEncoder:
             {"role": "assistant", "content": [{"type": "text", "text": _TURN}]},
             {"role": "user", "content": content},
         ]
-        rendered = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return str(rendered).partition(_TURN)[2]
+        rendered = render(self.processor, messages)
+        return rendered.partition(_TURN)[2]
 
 
 def block_starts(text: str, blocks: Sequence[Block], gaps: Sequence[str]) -> list[int]:

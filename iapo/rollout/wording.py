@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import yaml
 from PIL import Image
 
+from iapo.control import spaced
 from iapo.records import Sample, ToolResult
 from iapo.storage import write_text
 from iapo.tools import TOOLS, ToolDefinition
@@ -173,14 +174,15 @@ class PromptTemplate:
         return literal_list(names) if self.names_style == "literal" else ", ".join(names)
 
 
-def observed(frame: str, observation: Observation) -> str:
+def observed(frame: str, observation: Observation, neutral: Callable[[str], str] = spaced) -> str:
     """Fills the text of an observation, or the chat around it; what a model wrote must not turn into control tokens.
 
     Args:
         frame: Text with the places `{error}` and `{left}`, where it has them.
         observation: Observation.
+        neutral: Function that takes control tokens apart; by default whatever may be one for some model.
     """
-    said = {"left": str(observation.left), "error": (observation.text or "").replace("<|", "< |")}
+    said = {"left": str(observation.left), "error": neutral(observation.text or "")}
     return re.sub(r"\{(left|error)\}", lambda found: said[found[1]], frame)
 
 

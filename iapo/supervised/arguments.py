@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from iapo.bounds import check_numbers
 from iapo.errors import InputError
 from iapo.rollout.budget import check_turns
 from iapo.rollout.template import find_prompt
@@ -50,12 +51,10 @@ class SupervisedArguments(StudentSettings):
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
         if self.prompt is not None:
             find_prompt(self.prompt)
         check_turns(self.max_turns)
-        for name in ("held_out", "threads"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")

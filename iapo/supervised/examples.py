@@ -108,8 +108,8 @@ class ExampleMaker:
 
     def _ids(self, text: str) -> list[int]:
         tokenizer = self.encoder.tokenizer
-        if control := [one for one in self.encoder.control_tokens if one in text]:
-            raise TranscriptError(f"a turn holds the control token {control[0]}")
+        if control := self.encoder.control.find(text):
+            raise TranscriptError(f"a turn holds the control token {control}")
         ids: list[int] = tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
         return [*ids, tokenizer.eos_token_id]
 

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from iapo.attribution.forms import check_form, form_values
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
+from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.results import defaults_left
@@ -48,6 +49,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         judge_retries: Number of times a failed request is sent again.
         judge_concurrency: Requests at a time.
         judge_cache: File that keeps verdicts and scores; None keeps them in memory.
+        judge_served_as: Name by which the judge's answers call the model, where that is not `judge_model`.
+        verifier_served_as: The same of the verifier at `verifier_url`.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
         teacher_reference: Call the teacher explains: the student's own (`student_call`), or the teacher's own greedy
             call to the same prompt (`own_call`), which does not depend on the student; `both` is the mean of the two
@@ -125,6 +128,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     judge_retries: int = field(default=4, metadata={"help": "How often a failed request is sent again."})
     judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
     judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
+    judge_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the judge's answers name; None: judge_model."}
+    )
+    verifier_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the verifier's answers name; None: verifier."}
+    )
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
     teacher_reference: Literal["student_call", "own_call", "both"] | None = field(
         default=None, metadata={"help": "Which call the teacher explains: the student's, or its own; None: the form's."}
@@ -192,6 +201,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     def __post_init__(self) -> None:
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
+        check_numbers(vars(self))
         find_reward(self.reward)
         refuse_init_kwargs(self.model_init_kwargs)
         self.check_frozen()
@@ -215,8 +225,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.token_distill_weight < 0:
-            raise InputError(f"token_distill_weight is {self.token_distill_weight}; it must not be negative")
         if (self.distills or self.token_distill_weight) and self.teacher_reference == "own_call":
             asking = f"reward {self.reward!r}" if self.distills else "token_distill_weight"
             raise InputError(
@@ -237,19 +245,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                 )
             if self.teacher_reference != "student_call" and (self.measures or self.distills):
                 raise InputError(OWN_CALL)
-        if self.attribution_batch_size < 1:
-            raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
-        if self.attribution_tokens is not None and self.attribution_tokens < 1:
-            raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
-        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1 token")
-        if self.report_traces < 0:
-            raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
-        if self.penalty_weight < 0:
-            raise InputError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
-        if self.penalty_decay < 0:
-            raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
 
     def traces_at(self, step: int) -> int:
         """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""

@@ -99,12 +99,6 @@ class StudentSettings:
             return
         if find_spec("peft") is None:
             raise InputError("use_peft needs peft, which is not installed; pip install peft")
-        if self.lora_r < 1:
-            raise InputError(f"lora_r is {self.lora_r}; give at least 1")
-        if self.lora_alpha < 1:
-            raise InputError(f"lora_alpha is {self.lora_alpha}; give at least 1")
-        if not 0 <= self.lora_dropout < 1:
-            raise InputError(f"lora_dropout is {self.lora_dropout}; give 0 or more, below 1")
         for name in ("lora_target_modules", "lora_modules_to_save"):
             if getattr(self, name) in ("", []):
                 raise InputError(f"{name} is empty; name modules, or unset it")

@@ -27,6 +27,7 @@ from iapo.locks import hold_folder
 from iapo.records import Sample
 from iapo.results import defaults_left
 from iapo.rewards.presets import local_verifier
+from iapo.rollout.budget import check_texts
 from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
@@ -131,6 +132,12 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
+    if teacher is not None:
+        # The student's are looked at above; the teacher's tokenizer may have others.
+        check_texts(
+            [*train_samples, *test_samples],
+            PromptEncoder(teacher.processor, PromptEncoder(policy.processor).template),
+        )
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples, tools)
     callbacks: list[CaseStudyCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:

@@ -94,7 +94,7 @@ REFUSED = {
     "train --config demo-iapo --question-types colour": "question_types has 'colour'",
     "train --config demo-iapo --picture_size 5": "picture_size is 5; give 112 to 1000",
     "train --config demo-iapo --train_samples 0": "train_samples is 0; give at least 1",
-    "train --config demo-iapo --eval_samples -3": "eval_samples is -3; it must not be negative",
+    "train --config demo-iapo --eval_samples -3": "eval_samples is -3; give at least 0",
     "train --config demo-iapo --model nobody": "no checkpoint 'nobody'",
     "train --config demo-iapo --output_dir run": "run already holds a run",
     "train --config demo-iapo --output_dir file.txt": "file.txt is a file",
@@ -103,7 +103,7 @@ REFUSED = {
     "train --config demo-iapo --lora_r 8": "lora_r is 8 without an adapter; set use_peft",
     "train --config demo-iapo --use_dora": "use_dora is True without an adapter",
     "train --config demo-iapo --use_peft --lora_r 0": "lora_r is 0; give at least 1",
-    "train --config demo-iapo --use_peft --lora_dropout 1": "lora_dropout is 1.0; give 0 or more, below 1",
+    "train --config demo-iapo --use_peft --lora_dropout 1": "lora_dropout is 1.0; give a number from 0 and below 1",
     "train --config demo-iapo --use_peft --lora_task_type SEQ_CLS": "lora_task_type is 'SEQ_CLS'; it takes",
     "train --config demo-iapo --load_in_4bit --load_in_8bit": "load_in_4bit and load_in_8bit exclude each other",
     "train --config demo-iapo --bnb_4bit_quant_type fp4": "bnb_4bit_quant_type is fp4 without load_in_4bit",
@@ -132,11 +132,11 @@ REFUSED = {
     "evaluate --model tiny-student --out out --dtype float8": "dtype is 'float8'; use one of auto",
     "evaluate --model tiny-student --out out --device gpu": "device is 'gpu'; use a name such as cpu",
     "evaluate --model tiny-student --out out --device cpu --device-map auto": "give one of them",
-    "evaluate --model tiny-student --out out --max-pixels 0": "max_pixels is 0; give a positive number",
+    "evaluate --model tiny-student --out out --max-pixels 0": "max_pixels is 0; give at least 1",
     "evaluate --model m --out out --endpoint http://x --dtype auto": "dtype is of a local model",
     "attribute --out out --teacher-dtype no": "teacher model: dtype is 'no'",
     "attribute --out out --min-pixels 5000 --teacher-min-pixels 6000": "leave teacher_min_pixels out",
-    "study misuse run --max-pixels -1": "max_pixels is -1; give a positive number",
+    "study misuse run --max-pixels -1": "max_pixels is -1; give at least 1",
     # ask
     "ask": "missing argument 'IMAGE'",
     "ask chart.png": "missing argument 'QUESTION'",
@@ -157,8 +157,8 @@ REFUSED = {
     "ask chart.png a? --model tiny-student --out x.gif": "out is x.gif; give a name that ends in .png",
     "ask chart.png a? --model tiny-student --json file.txt": "file.txt already exists",
     "ask chart.png a? --model tiny-student --temperature -1": "temperature is -1.0; give 0 to 100",
-    "ask chart.png a? --model tiny-student --top-p 0": "top_p is 0.0; give more than 0",
-    "ask chart.png a? --model tiny-student --seed -1": "seed is -1; give 0 to",
+    "ask chart.png a? --model tiny-student --top-p 0": "top_p is 0.0; give a number above 0",
+    "ask chart.png a? --model tiny-student --seed -1": "seed is -1; give at least 0",
     "ask chart.png a? --model tiny-student --max-turn-tokens 0": "max_turn_tokens is 0; give at least 1",
     "ask chart.png a? --model tiny-student --tools gone.py": "there is no file 'gone.py'",
     "ask chart.png a? --model tiny-student --tools none --attribution": "there is no call to attribute",
@@ -177,7 +177,7 @@ REFUSED = {
     "serve --model m --upstream localhost:8000": "upstream is 'localhost:8000'; give its base address",
     "serve --model m --upstream http://x --dtype auto": "dtype is of a local model",
     "serve --model m --upstream http://x --device cpu": "device is of a local model",
-    "serve --model m --upstream http://x --timeout 0": "timeout is 0.0; give a positive number",
+    "serve --model m --upstream http://x --timeout 0": "timeout is 0.0; give a number above 0",
     "serve --model m --upstream http://x --endpoint-kind other": "endpoint_kind is 'other'",
     "serve --model tiny-student --prompt tols": "no prompt 'tols'",
     "serve --model tiny-student --json x": "no option --json",
@@ -198,8 +198,8 @@ REFUSED = {
     "evaluate --model tiny-student --out out --question_types colour": "no question type 'colour'",
     "evaluate --model tiny-student --out out --samples -1": "samples is -1; give at least 0",
     "evaluate --model tiny-student --out out --size 50": "size is 50; give 112 to 1000",
-    "evaluate --model tiny-student --out out --temperature -1": "temperature is -1.0; give at least 0",
-    "evaluate --model tiny-student --out out --top-p 2": "top_p is 2.0; give 0 to 1",
+    "evaluate --model tiny-student --out out --temperature -1": "temperature is -1.0; give 0 to 1000",
+    "evaluate --model tiny-student --out out --top-p 2": "top_p is 2.0; give a number above 0, up to 1",
     "evaluate --model tiny-student --out out --repeats 3": "3 greedy repeats are all the same",
     "evaluate --model tiny-student --out out --batch_size 0": "batch_size is 0; give at least 1",
     "evaluate --model x --out out --endpoint localhost": "begins with http:// or https://",
@@ -207,6 +207,53 @@ REFUSED = {
     "evaluate --model x --out out --length_parameter tokens": "length_parameter is 'tokens'",
     "evaluate --model tiny-student --out file.txt": "file.txt is a file",
     "evaluate --model tiny-student --out out --json file.txt": "file.txt already exists",
+    "evaluate --model tiny-student --model tiny-teacher --out out": "the option --model is given twice",
+    "evaluate --model tiny-student --out out --quiet --quiet": "the option --quiet is given twice",
+    "evaluate --model tiny-student --out out --batch-size 8 --batch_size=8": "the option --batch-size is given twice",
+    "evaluate --model tiny-student --out out --top-p 0": "top_p is 0.0; give a number above 0, up to 1",
+    "evaluate --model tiny-student --out out --split tst": "split is 'tst'; synthetic images of vbar have train",
+    "evaluate --model tiny-student --out out --sets charxiv --split train": "of charxiv have validation, test",
+    "evaluate --model tiny-student --out out --sets rows --split dev": "the folder rows has no split 'dev'",
+    "evaluate --model tiny-student --out out --sets own.py:nope@rows": "no data format 'nope' in own.py",
+    "evaluate --model tiny-student --out out --endpoint-served-as x": "answers of an --endpoint; give both",
+    "evaluate --model x --out out --endpoint http://x --timeout inf": "timeout is inf; give a number above 0",
+    "evaluate --model tiny-student --out out --samples nan": "invalid value for '--samples'",
+    "evaluate --model tiny-student --out loop": "loop cannot be written: Too many levels of symbolic links",
+    "train --config demo-iapo --top_p 7": "top_p is 7.0; give a number above 0, up to 1",
+    "train --config demo-iapo --max_steps 0": "max_steps is 0; give at least 1, or -1",
+    "train --config demo-iapo --learning_rate inf": "learning_rate is inf; give 0 to 100",
+    "train --config numbers.yaml": "numbers.yaml: vllm_server_port is 99999; give 1 to 65535",
+    "train --config demo-iapo --config demo-grpo": "the option --config is given twice",
+    "train --config demo-iapo --reward own.py:nope": "no reward 'nope' in own.py",
+    "train --config demo-iapo --reward broken.py:f": "reward: broken.py is not Python (invalid syntax, line 1)",
+    "train --config demo-iapo --reward no_such_package.x:f": "reward: there is no package 'no_such_package'",
+    "train --config demo-iapo --attribution_method gradeint": "did you mean gradient?",
+    "train --config demo-iapo --attribution_method own.py:nope": "no attribution method 'nope' in own.py",
+    "train --config demo-iapo --judge_cache taken": "judge_cache is taken, a folder",
+    "train --config demo-iapo --judge_cache file.txt/x": "lies below",
+    "train --config demo-iapo --output_dir out --data gone": "test set 'gone' is no family",
+    "train --config demo-iapo --output_dir out --data rows --data_split dev": "the folder rows has no split 'dev'",
+    "train --config demo-iapo --output_dir out --data rows": "the folder rows has no split 'test'",
+    "train --config bomb.yaml": "bomb.yaml: it holds more than 20000 values",
+    "train --config merge.yaml": "merge.yaml: it holds more than 20000 values",
+    "train --config itself.yaml": "itself.yaml: the value in line 1 holds itself",
+    "train --config day.yaml": "day.yaml holds a number or a date that cannot be read",
+    "train --config digits.yaml": "digits.yaml holds a number or a date that cannot be read",
+    "train --config tag.yaml": "tag.yaml is not YAML in line 1",
+    "train --config long.yaml": "long.yaml has more than 128 kB",
+    "doctor --config demo-iapo --data gone": "test set 'gone' is no family",
+    "sft --transcripts rows --output_dir out --max_steps 0": "max_steps is 0; give at least 1, or -1",
+    "study forms --out forms": "forms/forms.json already exists",
+    "study forms --out out --split tst": "split is 'tst'",
+    "study forms --out out --seeds 1,1": "name each one once",
+    "study faithfulness --out out --split tst": "split is 'tst'",
+    "study misuse run --families vbar --split tst": "split is 'tst'",
+    "study misuse run --data gone": "test set 'gone' is no family",
+    "compare --out out --seeds ²": "give whole numbers from 0",
+    "compare --out out --temperature nan": "temperature is nan; give 0 to 1000",
+    "report run --out file.txt/x.html": "lies below",
+    "demo --out loop": "loop cannot be written: Too many levels of symbolic links",
+    "plan --config demo-iapo --memory inf": "memory is inf; give at most",
     # compare
     "compare": "missing option '--out'",
     "compare --out out --preset huge": "preset is 'huge'; use smoke or full",
@@ -274,7 +321,7 @@ REFUSED = {
     # tiny
     "tiny build --model huge": "no tiny model 'huge'",
     "tiny build --stage last": "stage is 'last'; use sight, protocol or teacher",
-    "tiny build --scale 0": "scale is 0.0; give a positive factor",
+    "tiny build --scale 0": "scale is 0.0; give a number above 0, up to 1000",
     "tiny evaluate --families pie": "unknown family 'pie'",
     "tiny evaluate --samples 0": "samples is 0; give at least 1",
     "tiny evaluate --models nobody": "no checkpoint 'nobody'",
@@ -290,10 +337,20 @@ LIGHT = (
     "evaluate --model tiny-student --out out --sets pie",
     "compare --out out --methods grpo,ipo",
     "tiny evaluate --models nobody",
+    "train --config demo-iapo --top_p 7",
+    "study forms --out forms",
     "ask chart.png a? --model tiny-student --boxes boxes.json",
     "serve --model m --upstream http://x --dtype auto",
 )
 """Also run in a process of their own."""
+
+
+def _bomb(form: str) -> str:
+    """Ten lines of YAML that stand for a thousand million values."""
+    lines = ["a: &a {x: 1}"]
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True):
+        lines.append(f"{name}: &{name} " + form.format(", ".join([f"*{before}"] * 9)))
+    return "\n".join(lines)
 
 
 @pytest.fixture
@@ -311,12 +368,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "wrong.yaml": "max_steps: many\n",
         "boxes.json": '{"colum_boxes": {}}',
         "taken/grpo/x": "",
+        "rows/train.jsonl": '{"image": "a.png", "question": "q", "answer": "1"}',
+        "forms/forms.json": "{}",
+        "own.py": "def real(x):\n    return x\n",
+        "broken.py": "def f(:\n",
+        "numbers.yaml": "vllm_server_port: 99999\n",
+        "bomb.yaml": _bomb("[{}]"),
+        "merge.yaml": _bomb("{{<<: [{}]}}"),
+        "itself.yaml": "lr_scheduler_kwargs: &a {x: *a}\n",
+        "day.yaml": "run_name: 2020-13-45\n",
+        "digits.yaml": f"max_steps: {'9' * 5000}\n",
+        "tag.yaml": "run_name: !!python/object/apply:os.system [exit]\n",
+        "long.yaml": f"run_name: {'x' * 200_000}\n",
         "run/metrics.jsonl": '{"step": 1}\n',
         "run/manifest.json": json.dumps({"config": {"training": {}, "run": {}}, "seeds": {"training": 0}}),
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     Image.new("RGB", (60, 60), "white").save(tmp_path / "chart.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -113,6 +113,8 @@ def arguments(reward: str, **more: Any) -> Any:
         "judge_retries": 0,
         "judge_concurrency": 2,
         "judge_cache": None,
+        "judge_served_as": None,
+        "verifier_served_as": None,
     }
     return SimpleNamespace(**{**values, **more})
 

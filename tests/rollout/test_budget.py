@@ -20,7 +20,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, finish, rollout
 from iapo.tools import TOOLS
 
-CALL = "focus_on_columns_with_mask"
+CALL = "focus_on_columns_with_highlight"
 
 
 @pytest.fixture(scope="module")

@@ -93,11 +93,12 @@ def test_the_tools_prompt_says_what_there_is():
         program = next(line.strip() for line in text.splitlines() if line.strip().startswith("display("))
         named = Sample(
             "s",
-            SAMPLE.image,
+            # Not white: what masks and draws must change it.
+            Image.new("RGB", SAMPLE.image.size, "grey"),
             "?",
             ("1",),
-            {"A": (0, 0, 9, 9), "B": (9, 0, 18, 9)},
-            {"A": (0, 0, 9, 9), "B": (0, 9, 9, 18)},
+            {"A": (0, 0, 9, 9), "B": (9, 0, 18, 9), "C": (18, 0, 27, 9)},
+            {"A": (0, 0, 9, 9), "B": (0, 9, 9, 18), "C": (0, 18, 9, 27)},
         )
         for lenient in (True, False):
             assert execute(f"```python\n{program}\n```", named, lenient=lenient).status == "edited"

@@ -154,7 +154,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("name", ["max_completion_length", "max_turn_tokens", "max_sequence_length"])
 def test_limits_without_tokens_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is 0; give at least 1 token"):
+    with pytest.raises(InputError, match=f"{name} is 0; give at least 1"):
         settings(tmp_path, **{name: 0})
 
 
