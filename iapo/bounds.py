@@ -73,6 +73,8 @@ WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)
 SIDE = Bound(112, 1000, whole=True)
+TURNS = Bound(2, 8, whole=True)
+"""Two are the paper's; each observation brings an image's tokens into the sequence."""
 """Side of synthetic images in pixels."""
 TRIES = Bound(0, 1000, whole=True)
 TOGETHER = Bound(1, 1024, whole=True)
@@ -102,6 +104,7 @@ SETTINGS: Mapping[str, Bound] = {
     "attribution_steps": Bound(1, 10_000, whole=True),
     **dict.fromkeys(("attribution_batch_size", "attribution_tokens", "max_turn_tokens", "max_sequence_length"), COUNT),
     **dict.fromkeys(("trace_every", "traces_per_step", "report_traces"), COUNT_OR_NONE),
+    "max_turns": TURNS,
     "judge_timeout": SECONDS,
     "judge_retries": TRIES,
     "judge_concurrency": TOGETHER,

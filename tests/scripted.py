@@ -69,14 +69,15 @@ def up_to_five(sample: Sample, index: int) -> tuple[str, ...]:
     """Two turns; three, the second of which works on what the first displayed; five, the first of which fails and is
     mended by the second; and a failed call in all of the turns that may call.
     """
-    name = next(iter(sample.column_boxes))
+    name, other, *_ = sample.column_boxes
     columns, rows = (one.format(names=[name]).replace("'", '"') for one in (COLUMNS, ROWS))
+    more = ROWS.format(names=[other]).replace("'", '"')
     failed = COLUMNS.format(names='["Z"]')
     right, wrong = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE", "FINAL ANSWER: none. TERMINATE"
     return (
         (columns, right),
         (columns, rows, wrong),
-        (failed, columns, rows, rows, right),
+        (failed, columns, rows, more, right),
         (failed, failed, failed, failed, wrong),
     )[index]
 

@@ -18,7 +18,7 @@ from iapo.records import Sample, Score, ToolResult, Trace
 from iapo.rollout.budget import check_texts
 from iapo.rollout.policy import load_processor
 from iapo.rollout.prompt import Block, PromptEncoder
-from iapo.rollout.wording import literal_list
+from iapo.rollout.wording import Observation, literal_list
 
 OF_FAMILIES = [
     *("<|im_end|>", "<|eot_id|>", "<|image|>", "<start_of_turn>", "<end_of_turn>", "<image>", "</s>", "<s>", "[INST]"),
@@ -97,15 +97,15 @@ def test_samples_are_named_before_a_run(encoder: PromptEncoder, token: str) -> N
 @pytest.mark.parametrize("token", ["<start_of_turn>", "[MY_IMAGE]", "<tool_call>", "<|im_end|>"])
 def test_errors_write_none(encoder: PromptEncoder, token: str) -> None:
     def ids(error: str) -> list[int]:
-        return encoder.observation(ToolResult("failed", error=error, span=(0, 1)), ended=False)
+        return encoder.observation(Observation(text=error), ended=False)
 
     assert written(encoder, ids(f"no column {token!r}")) == written(encoder, ids("no column 'Q'"))
 
 
 def test_a_prompt_with_half_a_token_makes_no_whole_one(encoder: PromptEncoder) -> None:
-    own = copy.copy(encoder)
-    own._turn_2_texts = {**encoder._turn_2_texts, False: "<|im_end|>\n<start_of_{error}. Answer."}
-    ids = own.observation(ToolResult("failed", error="turn>", span=(0, 1)), ended=True)
+    template = dataclasses.replace(encoder.template, observation_error="<start_of_{error}. Answer.")
+    own = PromptEncoder(encoder.processor, template)
+    ids = own.observation(Observation(text="turn>"), ended=True)
     assert "<start_of_turn>" not in written(encoder, ids)
 
 

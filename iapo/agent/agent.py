@@ -13,12 +13,12 @@ from iapo.agent.policies import Asked, LocalPolicy, ServedModel
 from iapo.agent.questions import Picture, Question, make_question
 from iapo.agent.sources import find_source
 from iapo.agent.watching import Watch
+from iapo.bounds import TURNS, check_number
 from iapo.data.boxes.names import Names, check_names
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
-from iapo.rollout.budget import check_turns
 from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
@@ -322,7 +322,7 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
         raise InputError(f"top_p is {settings.top_p}; give more than 0, at most 1")
     if not settings.temperature <= _HOTTEST:
         raise InputError(f"temperature is {settings.temperature}; give at most {_HOTTEST}")
-    check_turns(settings.max_turns)
+    check_number("max_turns", settings.max_turns, TURNS)
     if settings.seed >= 2**32:
         raise InputError(f"seed is {settings.seed}; give less than 2**32")
     return settings

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from iapo.bounds import COUNT, HEAT, PART, SEED, check_number
+from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
 from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
@@ -61,6 +61,7 @@ _BOUNDS = {
     "temperature": HEAT,
     "top_p": PART,
     "seed": SEED,
+    "max_turns": TURNS,
 }
 
 

@@ -10,7 +10,6 @@ from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
-from iapo.rollout.budget import check_turns
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.template import check_wording, find_prompt
 from iapo.tools import offered_tools
@@ -56,7 +55,6 @@ class EvaluationPlan:
         check_number("repeats", self.repeats, COUNT)
         check_number("concurrency", self.concurrency, TOGETHER)
         offered_tools(self.tools)
-        check_turns(self.generation.max_turns)
         if self.prompt is not None:
             check_wording(find_prompt(self.prompt), self.generation.max_turns)
         if self.generation.max_turns > 2 and self.vllm_memory is not None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
+from iapo.bounds import TURNS, check_number
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
-from iapo.rollout.budget import check_turns
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
@@ -132,7 +132,7 @@ def workload_of(
     longest = given.number("max_completion_length")
     turn = min(longest, given.get("max_turn_tokens") or longest)
     turns = int(given.get("max_turns") or 2)
-    check_turns(turns)
+    check_number("max_turns", turns, TURNS)
     # What is written over all turns, and between them the observations with the edited images.
     completion = min(longest, turns * turn) + (turns - 1) * (patches // merge + observation)
     return Workload(

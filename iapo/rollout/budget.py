@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from iapo.bounds import TURNS, check_number
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
@@ -21,24 +22,6 @@ _ENCODED = 16
 """Longest prompts that are encoded in full: their cheap counts may be wrong by a token or two."""
 
 _SLACK = 4
-
-
-MOST_TURNS = 8
-"""The largest `max_turns`: each observation brings an image's tokens into the sequence."""
-
-
-def check_turns(turns: int, name: str = "max_turns") -> None:
-    """Refuses a number of turns that cannot be.
-
-    Args:
-        turns: Number of turns.
-        name: Name of the setting.
-
-    Raises:
-        InputError: If it is none from 2 to `MOST_TURNS`.
-    """
-    if isinstance(turns, bool) or not isinstance(turns, int) or not 2 <= turns <= MOST_TURNS:
-        raise InputError(f"{name} is {turns!r}; give a whole number from 2, the paper's, to {MOST_TURNS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +44,7 @@ class Budget:
     turns: int = 2
 
     def __post_init__(self) -> None:
-        check_turns(self.turns)
+        check_number("max_turns", self.turns, TURNS)
 
     @property
     def first(self) -> int | None:

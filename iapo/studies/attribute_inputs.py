@@ -12,11 +12,11 @@ from typing import Any
 
 from iapo.attribution.methods import find_method
 from iapo.attribution.settings import AttributionSettings, settings_of_run
+from iapo.bounds import TURNS, check_number
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.rollout.budget import check_turns
 from iapo.rollout.load_settings import LoadSettings, load_settings
 from iapo.rollout.template import PromptTemplate, find_prompt
 from iapo.studies.folders import Run, find_runs, run_prompt
@@ -54,7 +54,7 @@ class AttributePlan:
     max_turns: int = 2
 
     def __post_init__(self) -> None:
-        check_turns(self.max_turns)
+        check_number("max_turns", self.max_turns, TURNS)
         if not 1 <= self.turn < self.max_turns:
             raise InputError(
                 f"turn is {self.turn}, but of {self.max_turns} turns those from 1 to {self.max_turns - 1} may call a "

@@ -7,7 +7,6 @@ from typing import Literal
 
 from iapo.bounds import check_numbers
 from iapo.errors import InputError
-from iapo.rollout.budget import check_turns
 from iapo.rollout.template import find_prompt
 from iapo.training.model_settings import StudentSettings
 
@@ -57,4 +56,3 @@ class SupervisedArguments(StudentSettings):
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
         if self.prompt is not None:
             find_prompt(self.prompt)
-        check_turns(self.max_turns)

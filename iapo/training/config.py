@@ -18,7 +18,6 @@ from iapo.errors import InputError
 from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
-from iapo.rollout.budget import check_turns
 from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -236,7 +235,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
-        check_turns(self.max_turns)
         if self.max_turns > 2:
             if self.use_vllm:
                 raise InputError(

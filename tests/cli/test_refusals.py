@@ -67,7 +67,7 @@ REFUSED = {
     "attribute --out out --turn 2": "turn is 2, but of 2 turns those from 1 to 1 may call a tool",
     # train
     "train": "needs --config",
-    "train --config demo-iapo --max_turns 9": "max_turns is 9; give a whole number from 2, the paper's, to 8",
+    "train --config demo-iapo --max_turns 9": "max_turns is 9; give 2 to 8",
     "train --config demo-iapo --max_turns 3": "the prompt 'tiny' is worded for two turns, and max_turns is 3",
     "train --config": "option '--config' requires an argument",
     "train --config no-such": "no configuration 'no-such'",

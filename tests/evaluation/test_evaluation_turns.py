@@ -193,7 +193,6 @@ def test_the_table_tells_turns(tmp_path: Path, chart: Sample):
     [
         ({"vllm_memory": 0.9}, "max_turns is 3, and vLLM generates two turns"),
         ({"prompt": "tools"}, "the prompt 'tools' is worded for two turns, and max_turns is 3"),
-        ({"generation": EvaluationSettings(max_turns=1)}, "max_turns is 1; give a whole number from 2"),
     ],
 )
 def test_plans_that_cannot_be(changes: dict[str, Any], sentence: str):

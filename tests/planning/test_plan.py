@@ -275,5 +275,5 @@ def test_more_turns_take_more_images_and_longer_prompts_of_calls(three: str, sev
     assert max(other.explained) + 1 == one.blocks + 3 * 3
     for phase in two.plan.phases:
         assert sum(five.plan.phases[phase].values()) >= sum(two.plan.phases[phase].values())
-    with pytest.raises(InputError, match="max_turns is 9; give a whole number from 2"):
+    with pytest.raises(InputError, match="max_turns is 9; give 2 to 8"):
         report_of(three, max_turns=9)

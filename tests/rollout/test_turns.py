@@ -113,8 +113,9 @@ def test_tokens_are_those_of_the_chat(turning: PromptEncoder, charts: list[Sampl
 def test_what_ends_a_rollout(turning: PromptEncoder, charts: list[Sample]) -> None:
     """A turn without a program, one with a final answer, and the last one, whose program is not run."""
     sample = charts[0]
+    other = list(sample.column_boxes)[1]
     scripts = [
-        [call(sample), call(sample), call(sample)],
+        [call(sample), call(sample, name=other), call(sample)],
         [call(sample), f"{call(sample)}\n{ANSWER}"],
         [f"{call(sample)}\n{ANSWER}"],
         [call(sample), "I wonder."],
@@ -170,7 +171,7 @@ def test_limits_count_all_turns(turning: PromptEncoder, charts: list[Sample]) ->
 
 @pytest.mark.parametrize("turns", [1, 9, 2.5, True])
 def test_numbers_of_turns_that_cannot_be(turns: Any) -> None:
-    with pytest.raises(InputError, match=r"max_turns is .*; give a whole number from 2, the paper's, to 8"):
+    with pytest.raises(InputError, match=r"max_turns is .*; give 2 to 8"):
         Budget(turns=turns)
 
 
