@@ -15,7 +15,8 @@ from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.rewards.presets import check_verifier, find_reward
-from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
+from iapo.training.model_settings import FrozenModelSettings
+from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -83,6 +84,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             writes over both turns. The observation between them counts towards neither.
         max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation with the edited image;
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
+        max_prompt_length: Longest prompt in tokens, the image's among them; None sets no limit of its own.
+        long_prompts: Reaction to a training sample whose prompt is longer, or whose rollout may not fit into a
+            sequence: `refuse` the data, or `drop` the sample, which is counted and said.
+        dynamic_sampling: Draw groups of rollouts whose rewards are all equal anew, with other prompts, at most so many
+            times a batch; 0 never does (docs/groups.md).
+        dynamic_sampling_by: What is equal: the whole `reward`, or the `outcome`, without the preset's components.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
@@ -169,6 +176,16 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     max_sequence_length: int | None = field(
         default=None, metadata={"help": "Longest sequence in tokens, images and all; None: what the model takes."}
     )
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Longest prompt in tokens, image and all."})
+    long_prompts: Literal["refuse", "drop"] = field(
+        default="refuse", metadata={"help": "Training samples that are too long: refuse the data, or drop them."}
+    )
+    dynamic_sampling: int = field(
+        default=0, metadata={"help": "Draw groups with equal rewards anew, at most so many times; 0: never."}
+    )
+    dynamic_sampling_by: Literal["reward", "outcome"] = field(
+        default="reward", metadata={"help": "What is equal then: the whole reward, or the outcome."}
+    )
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
     on_nonfinite: Literal["stop", "skip"] = field(
@@ -178,7 +195,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
 
     def __post_init__(self) -> None:
         find_reward(self.reward)
-        refuse_init_kwargs(self.model_init_kwargs)
+        check_trl(vars(self))
         self.check_frozen()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
@@ -214,15 +231,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
         if self.attribution_tokens is not None and self.attribution_tokens < 1:
             raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
-        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length"):
+        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length", "max_prompt_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1 token")
-        if self.report_traces < 0:
-            raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
-        if self.penalty_weight < 0:
-            raise InputError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
-        if self.penalty_decay < 0:
-            raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+        for name in ("report_traces", "penalty_weight", "penalty_decay", "dynamic_sampling"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")
 
     def traces_at(self, step: int) -> int:
         """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""

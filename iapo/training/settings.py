@@ -15,7 +15,8 @@ from iapo.plugins import check_reference, is_reference, name_in
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
 from iapo.training.files import layers_of
-from iapo.training.model_settings import check_frozen, refuse_init_kwargs
+from iapo.training.model_settings import check_frozen
+from iapo.training.trl_settings import check_command, check_trl
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     merged |= changed
     if "reward" in merged:
         check_reward(merged["reward"])
-    refuse_init_kwargs(merged.get("model_init_kwargs"))
+    check_trl(merged)
+    check_command(merged)
     check_frozen(merged)
     check_form(merged)
     run = run_settings()
