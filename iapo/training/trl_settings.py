@@ -210,8 +210,10 @@ GENERATION: Mapping[str, str] = {
     **dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "cache_implementation"), ""),
     **dict.fromkeys(("max_new_tokens", "max_length", "max_tokens"), "max_turn_tokens and max_completion_length"),
     **dict.fromkeys(
-        ("suppress_tokens", "eos_token_id", "pad_token_id", "bos_token_id", "stop_strings", "do_sample", "num_beams")
-        + ("num_return_sequences", "n", "return_dict_in_generate", "use_cache"),
+        (
+            *("suppress_tokens", "eos_token_id", "pad_token_id", "bos_token_id", "stop_strings", "do_sample"),
+            *("num_beams", "num_return_sequences", "n", "return_dict_in_generate", "use_cache"),
+        ),
         "nothing: the two turns are made with it",
     ),
 }

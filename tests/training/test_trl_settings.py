@@ -223,7 +223,7 @@ def test_what_is_refused_says_what_to_do(name: str, tmp_path: Path) -> None:
     field = OFFERED[name]
     default = field.default_factory() if callable(field.default_factory) else field.default
     assert default in REFUSED[name].allowed
-    value = OTHER[name] if name in OTHER else not default
+    value = OTHER.get(name, not default)
     with pytest.raises(InputError, match=f"^{name} is ") as early:
         check("demo-iapo", {name: value})
     with pytest.raises(InputError, match=f"^{name} is "):
