@@ -63,7 +63,8 @@ METRICS = (
     "time/update",
 )
 """Keys of each line of `metrics.jsonl`; a value that a run does not measure is null. The components of its reward and
-their weights come after these, as `reward/<component>` and `weight/<component>`."""
+their weights come after these, as `reward/<component>` and `weight/<component>`, and then what is told of groups, as
+`groups/<name>`."""
 
 COMPONENTS = {"mean": "reward", "weight": "weight"}
 """What a trainer logs of a component, as `rewards/<component>/<this>` -> the first part of its name here."""
@@ -190,8 +191,8 @@ class RunFolder:
         rewind(self.path, step)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
-        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
-        components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/"))}
+        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, the reward's components, the groups."""
+        components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/", "groups/"))}
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace], more: Mapping[str, Any] | None = None) -> None:

@@ -38,6 +38,12 @@ class Dropped:
     total: int
     longest: int
 
+    def __str__(self) -> str:
+        return (
+            f"{len(self.places)} of {self.total} training samples are too long, the longest prompt with {self.longest} "
+            "tokens"
+        )
+
     def to_json(self) -> dict[str, int]:
         """Returns the counts, as the manifest keeps them."""
         return {"dropped": len(self.places), "of": self.total, "longest": self.longest}
@@ -98,14 +104,9 @@ def long_prompts(
             f"all {len(samples)} training samples are too long and would be dropped, the longest prompt with "
             f"{worst.prompt} tokens; raise max_prompt_length or max_sequence_length, or lower max_pixels"
         )
-    logger.warning(
-        "%d of %d training samples are dropped, since they are too long; the longest prompt, of %s, has %d tokens.",
-        len(places),
-        len(samples),
-        named(worst.sample),
-        worst.prompt,
-    )
-    return Dropped(places, len(samples), worst.prompt)
+    dropped = Dropped(places, len(samples), worst.prompt)
+    logger.warning("%s (%s); they are dropped.", dropped, named(worst.sample))
+    return dropped
 
 
 def without(samples: Sequence[Sample], dropped: Dropped) -> list[Sample]:

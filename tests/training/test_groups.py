@@ -149,7 +149,7 @@ def test_long_prompts_are_refused_or_dropped(
     assert not (tmp_path / "run").exists()
     with caplog.at_level(logging.WARNING):
         trainer = scripted(tmp_path, policy.model, policy.processor, some, **given, long_prompts="drop")
-    assert "1 of 8 training samples are dropped" in caplog.text
+    assert "1 of 8 training samples are too long, the longest prompt with" in caplog.text
     assert [json.loads(row)["id"] for row in trainer.train_dataset["sample"]] == [
         chart.id for chart in some if chart is not large
     ]

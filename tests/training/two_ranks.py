@@ -1,4 +1,4 @@
-"""Run by `test_two_ranks.py` in two processes or one: what ranks must do together, several trainings one after another."""
+"""Run by `test_two_ranks.py` in two processes or one: trainings in which ranks must do something together."""
 
 from __future__ import annotations
 
@@ -21,11 +21,22 @@ from iapo.records import Sample
 from iapo.rollout.policy import load_policy
 
 
+def alike(sample: Sample) -> bool:
+    """Half of the samples, by name."""
+    return int(sample.id.rpartition("-")[2]) % 2 == 0
+
+
 def mixed(sample: Sample, index: int) -> tuple[str, str]:
-    """Half of the samples, by name, end alike in all their rollouts."""
-    if int(sample.id.rpartition("-")[2]) % 2 == 0:
+    """All rollouts of half of the samples end alike."""
+    if alike(sample):
         return f"FINAL ANSWER: {sample.answers[0]}. TERMINATE", ""
     return four_ways(sample, index)
+
+
+def halves(sample: Sample, index: int) -> tuple[str, str]:
+    """The same, and on the others every second rollout is right, on whichever rank a group begins."""
+    answer = sample.answers[0] if alike(sample) or index % 2 else "none"
+    return f"FINAL ANSWER: {answer}. TERMINATE", ""
 
 
 class Ranks:
@@ -64,14 +75,14 @@ class Ranks:
             sentence = str(error)
         self.told[reaction] = {"sentence": sentence, "step": trainer.state.global_step, "sum": self.sum(trainer)}
 
-    def drawn_anew(self, name: str = "drawn", **given: Any) -> None:
+    def drawn_anew(self, name: str = "drawn", script: Any = mixed, **given: Any) -> None:
         """Groups without spread are drawn again."""
         seen: list[Any] = []
 
         def see(step: int, traces: list[Any]) -> None:
             seen.extend([step, trace.sample.id, trace.turn_1, trace.scores["outcome"].value] for trace in traces)
 
-        trainer = self.trainer(name, script=mixed, on_rollouts=see, dynamic_sampling=4, max_steps=2, **given)
+        trainer = self.trainer(name, script=script, on_rollouts=see, dynamic_sampling=4, max_steps=2, **given)
         trainer.train()
         rows = [row for row in trainer.state.log_history if "loss" in row]
         self.told[name] = {"seen": seen, "redrawn": [row["groups/redrawn"] for row in rows]}
@@ -79,7 +90,7 @@ class Ranks:
 
     def shared_groups(self) -> None:
         """The same where a group is shared by both ranks, and one rank may have none to draw again."""
-        self.drawn_anew("shared", per_device_train_batch_size=6)
+        self.drawn_anew("shared", halves, per_device_train_batch_size=6)
 
     def gone_on(self) -> None:
         """A training that ends after two of four steps, goes on, and one that never stopped."""
@@ -99,7 +110,10 @@ class Ranks:
         """Parameters in two numbers, which differ where one of them does."""
         values = [one.detach() for one in trainer.accelerator.unwrap_model(trainer.model).parameters()]
         values = [one.full_tensor() if hasattr(one, "full_tensor") else one for one in values]
-        return [float(sum(one.double().sum() for one in values)), float(sum((one.double() ** 2).sum() for one in values))]
+        return [
+            float(sum(one.double().sum() for one in values)),
+            float(sum((one.double() ** 2).sum() for one in values)),
+        ]
 
 
 def main(out: Path, options: dict[str, Any]) -> None:
