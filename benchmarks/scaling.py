@@ -2,16 +2,17 @@
 
     python benchmarks/scaling.py [--quick] [--axes group,prompt] [--json FILE]
 
-Student and teacher are Qwen2.5-VL of four layers of 256 units with random weights. Turns are written at their greatest
-length whatever the model would say: what it generates is thrown away. One thing is changed at a time. Each case runs in
-a process of its own (several for ranks), one thread each; figures are of the second step and of rank 0: CPU seconds of
-its parts, and the peak of resident memory above what the process held before its first step. `growth` is the exponent b
-of a fit of a x^b to the last three points or fewer: 1 is linear. Seed 0.
+Student and teacher are Qwen2.5-VL of four layers of 128 units with random weights. Turns are written at their greatest
+length whatever the model would say: what it generates is thrown away. One thing is changed at a time. One thread a
+process; figures are of the second step and of rank 0: CPU seconds of its parts, and the peak of resident memory above
+what the process held before the case's first step. `growth` is the exponent b of a fit of a x^b to the last three
+points or fewer: 1 is linear. Seed 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -28,10 +29,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-BASE = {"group": 8, "words": 200, "side": 112, "calls": 4, "layers": 4, "ranks": 1}
+BASE = {"group": 8, "words": 100, "side": 112, "calls": 4, "layers": 4, "ranks": 1}
 AXES: dict[str, tuple[str, tuple[int, ...]]] = {
     "group size": ("group", (8, 16, 32)),
-    "prompt tokens": ("words", (200, 600, 1800)),
+    "prompt tokens": ("words", (100, 300, 900)),
     "image tokens": ("side", (112, 224, 448)),
     "distinct calls": ("calls", (2, 4, 8)),
     "teacher's layers": ("layers", (4, 8, 16)),
@@ -40,7 +41,8 @@ AXES: dict[str, tuple[str, tuple[int, ...]]] = {
 """Title: what is changed, and to what. With --quick the first two."""
 
 PARTS = ("rollout", "attribution", "update", "step")
-CALL_TOKENS = 48
+CALL_TOKENS = 40
+UNITS = 128
 
 
 def policy(layers: int) -> Any:
@@ -52,18 +54,18 @@ def policy(layers: int) -> Any:
 
     torch.manual_seed(layers)
     config = AutoConfig.from_pretrained(resolve("tiny-student"))
-    config.text_config.update({"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": layers})
+    config.text_config.update({"hidden_size": UNITS, "intermediate_size": 4 * UNITS, "num_hidden_layers": layers})
     config.text_config.layer_types = ["full_attention"] * layers
     # Heads keep the units that the rotary sections need.
-    config.text_config.num_attention_heads = 256 // (2 * sum(config.text_config.rope_parameters["mrope_section"]))
+    config.text_config.num_attention_heads = UNITS // (2 * sum(config.text_config.rope_parameters["mrope_section"]))
     config.text_config.num_key_value_heads = config.text_config.num_attention_heads
     config.text_config.max_position_embeddings = 8192
-    config.vision_config.out_hidden_size = 256
+    config.vision_config.out_hidden_size = UNITS
     return Policy(AutoModelForImageTextToText.from_config(config).eval(), load_processor("tiny-student"))
 
 
 def child(case: dict[str, int]) -> None:
-    """Takes two steps, and prints a line of JSON in rank 0."""
+    """Takes two steps of a case, and prints a line of JSON in rank 0."""
     import dataclasses
 
     import torch
@@ -128,7 +130,7 @@ def child(case: dict[str, int]) -> None:
 
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     samples = [
-        dataclasses.replace(one, question=one.question + " word" * case["words"])
+        dataclasses.replace(one, question=one.question + " a" * case["words"])
         for one in generate("vbar", 4, seed=0, size=case["side"], question_types=("value",))
     ]
     student, teacher = policy(BASE["layers"]), policy(case["layers"])
@@ -162,14 +164,12 @@ def child(case: dict[str, int]) -> None:
     if trainer.is_world_process_zero():
         told = {name: values[-1] for name, values in spent.items()}
         print(json.dumps({**case, **sizes, **told, "peak": peak.phases["step"] / 2**20}))
-    if ranks > 1:
-        trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
+    trainer.accelerator.wait_for_everyone()
 
 
-def measure(case: dict[str, int]) -> dict[str, Any]:
-    """Runs a case in processes of its own, and returns what it printed."""
-    ranks = case["ranks"]
+def measure(cases: list[dict[str, int]]) -> list[dict[str, Any]]:
+    """Runs cases of equally many ranks in processes of their own, and returns what they printed."""
+    ranks = cases[0]["ranks"]
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks > 1 else []
     # Freed memory goes back at once, so that the high water mark is that of what is in use.
     environment = {
@@ -178,13 +178,11 @@ def measure(case: dict[str, int]) -> dict[str, Any]:
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_MMAP_THRESHOLD_": "262144",
     }
-    command = [sys.executable, *start, __file__, "--child", json.dumps(case)]
+    command = [sys.executable, *start, __file__, "--child", json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{") and '"peak"' in line]
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+        raise SystemExit(f"{cases} failed:\n{done.stderr[-3000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{") and '"peak"' in line]
 
 
 def growth(points: list[tuple[float, float]]) -> float:
@@ -205,18 +203,27 @@ def main() -> None:
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child)
+        import torch
+
+        for case in options.child:
+            child(case)
+            gc.collect()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            torch.distributed.destroy_process_group()
         return
-    console, known, told = Console(), {}, {}
-    for title, (name, values) in AXES.items():
-        if options.axes and not any(title.startswith(begin) for begin in options.axes.split(",")):
-            continue
-        rows = []
-        for value in values[:2] if options.quick else values:
-            case = {**BASE, name: value}
-            key = json.dumps(case)
-            known[key] = known.get(key) or measure(case)
-            rows.append(known[key])
+    wanted = {
+        title: [{**BASE, name: value} for value in (values[:2] if options.quick else values)]
+        for title, (name, values) in AXES.items()
+        if not options.axes or any(title.startswith(begin) for begin in options.axes.split(","))
+    }
+    every = {json.dumps(case): case for cases in wanted.values() for case in cases}
+    known: dict[str, dict[str, Any]] = {}
+    for ranks in sorted({case["ranks"] for case in every.values()}):
+        keys = [key for key, case in every.items() if case["ranks"] == ranks]
+        known.update(zip(keys, measure([every[key] for key in keys]), strict=True))
+    console, told = Console(), {}
+    for title, cases in wanted.items():
+        name, rows = AXES[title][0], [known[json.dumps(case)] for case in cases]
         # The axis as it is felt: tokens, not words and pixels.
         felt = {"words": "prompt", "side": "image"}.get(name, name)
         told[title] = rows
