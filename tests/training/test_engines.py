@@ -267,6 +267,21 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow(60)
+@pytest.mark.timeout(1000)
+def test_shards_stop_together_and_go_on(tmp_path: Path) -> None:
+    """What test_two_ranks.py tries under DDP, under FSDP2 with checkpoints in shards."""
+    needs_all("fsdp2")
+    sets = {"optim": "sgd", "learning_rate": 0.05, "per_device_train_batch_size": 8, **ENGINES["fsdp2"]}
+    launch("fsdp2", 2, "two_ranks.py", str(tmp_path), json.dumps({"settings": sets, "trainings": ["stop", "gone_on"]}))
+    first, second = (json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2))
+    assert second["stop"]["sentence"].startswith("step 2: the reward reward is not finite")
+    assert first["stop"]["sentence"] == f"process 1 found: {second['stop']['sentence']}"
+    for one in (first, second):
+        whole, again = one["gone"]["sums"]
+        assert again == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.slow(60)
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2", "zero3"])
 def test_killed_ranks_go_on(engine: str, tmp_path: Path) -> None:
