@@ -24,7 +24,7 @@ from iapo.models import bare_model
 from iapo.records import Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rewards.columns import RewardFunction
-from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rewards.presets import make_outcome, make_preset
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -35,6 +35,7 @@ from iapo.training.budget import check_datasets, leave_out
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_redrawing, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.groups import told_groups
+from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.lengths import short_enough
 from iapo.training.loaded import find_reference, prepare_reference_policy
@@ -42,11 +43,12 @@ from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, 
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
-from iapo.training.ranks import EqualRows, gather_traces, share_of
+from iapo.training.ranks import EqualRows
 from iapo.training.resampling import draw_batch
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import share_prefixes
+from iapo.training.token_teacher import make_token_teacher
 from iapo.training.trackers import report_live
 from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
 
@@ -114,7 +116,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         train_dataset = short_enough(train_dataset, args, self.encoder, model.config, tools)
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment: Alignment | None = None
-        if args.measures or args.distills:
+        if args.asks_teacher:
             reference = find_reference(args, teacher, self.encoder, tools)
             self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
         outcome = make_outcome(args)
@@ -148,6 +150,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         student = bare_model(self.accelerator.unwrap_model(self.model))
         references = [] if self.ref_model is None else [self.accelerator.unwrap_model(self.ref_model)]
         self._backbone, self._shares = student.model, args.share_prefix and share_prefixes(student, *references)
+        self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
         self._rollout_time = 0.0
@@ -193,13 +196,17 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             weights, rank = self.reward_weights.to(self.accelerator.device), self.accelerator.process_index
             parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
             output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
+        if self.token_teacher is not None:
+            passes = self._get_per_token_logps_and_entropies
+            self.token_teacher.credit(output, self.model, passes, self.state.global_step, self._metrics[self._mode])
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
-        encoded = self._batch.prompts or encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
-        self._batch.prompts = encoded
+        self._batch.prompts = encoded = self._batch.prompts or encode_prompts(
+            self._batch.samples, self.encoder, self.offered_tools
+        )
         ids = [prompt.ids for prompt in encoded]
         images = [list(prompt.images) for prompt in encoded]
         return ids, images, self._multimodal(ids, images)
@@ -372,23 +379,4 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
-            self._hand_on(batch, self.state.global_step + 1)
-
-    def _hand_on(self, batch: Batch, step: int) -> None:
-        """Hands the scored traces of a step to who sees them, and those of all processes to who keeps them."""
-        place = self.accelerator.process_index, self.accelerator.num_processes
-        kept, count = 0 if self.keeper is None else self.keeper.traces_at(step), self.args.traces_at(step)
-        if self.on_rollouts is None and not kept:
-            return
-        assert batch.rewards is not None
-        names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        rewards = batch.rewards.split(len(batch.rollouts))[place[0]]
-        if self.alignment is not None and batch.measured and count:
-            own = share_of(count, *place)
-            with self.whole() as student:
-                batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, own)
-        traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
-        if self.keeper is not None and kept:
-            self.keeper.keep_traces(gather_traces(traces[: share_of(kept, *place)]))
-        if self.on_rollouts is not None:
-            self.on_rollouts(step, traces)
+            hand_on(self, batch, self.state.global_step + 1)
