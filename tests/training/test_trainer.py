@@ -136,9 +136,7 @@ def test_upstream_returns_as_many_values_as_are_taken(tmp_path: Path, model: Any
         "eval": defaultdict,
     }
     assert trainer._metrics["train"].default_factory is list, "TRL changed how GRPOTrainer._metrics collects numbers"
-    assert trainer._pending_extra_logs.default_factory is list, (
-        "TRL changed how reward functions' columns are collected"
-    )
+    assert trainer._pending_extra_logs.default_factory is list, "TRL changed how further columns are kept"
     # What is ours returns as many: TRL's own code unpacks it.
     assert set(returned(finished)) == {7}
     assert len(trainer._generate([row["prompt"] for row in made(trainer, charts)])) == 8
