@@ -25,7 +25,7 @@ SMALL = {
     "per_device_train_batch_size": 8,
     "train_samples": 16,
     "eval_samples": 2,
-    "case_study_samples": 4,
+    "case_study_steps": 0,
     "disable_tqdm": True,
 }
 RUNS = {

@@ -19,10 +19,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
-from iapo.attribution.settings import alignment_settings
 from iapo.models import bare_model
 from iapo.records import Trace
-from iapo.rewards.alignment import Alignment, Measured
+from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset
 from iapo.rollout.policy import Policy
@@ -38,7 +37,7 @@ from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
 from iapo.training.lengths import short_enough
-from iapo.training.loaded import find_reference, prepare_reference_policy
+from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
@@ -115,10 +114,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         train_dataset = short_enough(train_dataset, args, self.encoder, model.config, tools)
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
-        self.alignment: Alignment | None = None
-        if args.asks_teacher:
-            reference = find_reference(args, teacher, self.encoder, tools)
-            self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
+        self.alignment = make_alignment(args, teacher, self.encoder, tools)
         outcome = make_outcome(args)
         preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}

@@ -235,7 +235,7 @@ REFUSED = {
 }
 """A part of the sentence by the command line."""
 
-AS_PROCESS = (
+LIGHT = (
     "trian",
     "train --config demo-iapo --learning_rat 1",
     "train --config demo-iapo --lora_r 8",
@@ -245,7 +245,7 @@ AS_PROCESS = (
     "compare --out out --methods grpo,ipo",
     "tiny evaluate --models nobody",
 )
-"""Also run as a user runs them."""
+"""Also run in a process of their own."""
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_there_are_many() -> None:
         "data",
         "tiny",
     } <= verbs
-    assert set(AS_PROCESS) <= REFUSED.keys()
+    assert set(LIGHT) <= REFUSED.keys()
     assert len(REFUSED) >= 60
 
 
@@ -311,17 +311,27 @@ def test_a_wrong_line_is_one_sentence(line: str, here: Path, capsys: pytest.Capt
     assert contents(here) == before
 
 
-@pytest.mark.parametrize("line", AS_PROCESS)
-def test_a_wrong_line_needs_no_torch(line: str, here: Path) -> None:
-    """Seconds are in benchmarks/cli.py; what takes them is not loaded."""
+def test_wrong_lines_need_no_torch(here: Path) -> None:
+    """Seconds are in benchmarks/cli.py; what takes them is not loaded. One after the other, in one process."""
     before = contents(here)
     code = (
-        "import sys\nfrom iapo.cli.main import main\n"
-        "try: main()\n"
-        "finally: assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+        "import shlex, sys\nfrom iapo.cli.main import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try: main(shlex.split(line))\n"
+        "    except SystemExit as end: assert end.code == 2, line\n"
+        "    assert not {'torch', 'transformers', 'trl'} & sys.modules.keys(), line\n"
     )
-    command = [sys.executable, "-c", code, *shlex.split(line)]
-    done = run_process(command, timeout=60)
+    done = run_process([sys.executable, "-c", code, *LIGHT])
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    for line, said in zip(LIGHT, done.stderr.splitlines(), strict=True):
+        assert said.startswith("iapo: ")
+        assert REFUSED[line] in said
+    assert contents(here) == before
+
+
+def test_a_wrong_line_ends_its_process(here: Path) -> None:
+    before = contents(here)
+    done = run_process([sys.executable, "-m", "iapo", *shlex.split(LIGHT[-1])])
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("iapo: ")
     assert done.stderr.count("\n") == 1
