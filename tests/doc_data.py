@@ -61,6 +61,7 @@ def lay_out(folder: Path) -> None:
         write_own(train, folder / name, "train")
         write_own(test, folder / name, "test")
     write_own(train, folder / "PATH", "train")
+    train[0].image.save(folder / "chart.png")
     for name in ("data/refocus", "data/tables", "refocus/data", "VTOOL/Refocus_Chart"):
         (folder / name).mkdir(parents=True)
     write_map(charxiv_subset(train[:4]), folder / "data/refocus/charxiv-subfigures.json")

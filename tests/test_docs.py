@@ -72,6 +72,13 @@ def _two_variants(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ablate, "read_ablation", read)
 
 
+def _no_serving(patch: pytest.MonkeyPatch) -> None:
+    """It loads, listens, and ends."""
+    from iapo.serving.server import Server
+
+    patch.setattr(Server, "serve_forever", lambda *_, **__: None)
+
+
 @dataclass(frozen=True)
 class Rule:
     """How a documented command or example is shrunk, or what stands in for what it needs.
@@ -129,6 +136,8 @@ RULES = (
     ),
     Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
     Rule(r"^iapo attribute runs/mine ", "the run takes minutes", runs=True),
+    Rule(r"^iapo serve ", "it would serve without end", "--port 0", patch=_no_serving),
+    Rule(r"^iapo export runs/mine --output exported", "the run takes minutes", runs=True),
     Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
     Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
     Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),

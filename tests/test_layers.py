@@ -47,7 +47,7 @@ FLOORS = [
     {"evaluation"},
     {"studies"},
     {"training"},
-    {"experiments", "standins", "supervised", "tiny", "planning"},
+    {"experiments", "standins", "supervised", "tiny", "planning", "agent", "serving"},
     {"cli"},
     {"__main__"},
 ]
@@ -65,6 +65,8 @@ UNKNOWN = {
     "iapo.teachers": ["trl"],
     "iapo.rewards": ["trl"],
     "iapo.evaluation": ["trl"],
+    "iapo.agent": ["trl", "iapo.training", "iapo.serving"],
+    "iapo.serving": ["torch", "transformers", "trl", "iapo.training"],
     "iapo.evaluation.measures": ["torch", "transformers", "trl"],
 }
 """What a part does not know of, although it may stand on a lower floor."""
