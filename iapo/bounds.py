@@ -102,8 +102,11 @@ SETTINGS: Mapping[str, Bound] = {
     "attribution_floor": WEIGHT,
     "attribution_eps": Bound(0, 1, above=True, below=True),
     "attribution_steps": Bound(1, 10_000, whole=True),
-    **dict.fromkeys(("attribution_batch_size", "attribution_tokens", "max_turn_tokens", "max_sequence_length"), COUNT),
-    **dict.fromkeys(("trace_every", "traces_per_step", "report_traces"), COUNT_OR_NONE),
+    **dict.fromkeys(
+        ("attribution_batch_size", "attribution_tokens", "max_turn_tokens", "max_sequence_length", "max_prompt_length"),
+        COUNT,
+    ),
+    **dict.fromkeys(("trace_every", "traces_per_step", "report_traces", "dynamic_sampling"), COUNT_OR_NONE),
     "max_turns": TURNS,
     "judge_timeout": SECONDS,
     "judge_retries": TRIES,

@@ -63,7 +63,8 @@ METRICS = (
     "time/update",
 )
 """Keys of each line of `metrics.jsonl`; a value that a run does not measure is null. The components of its reward and
-their weights come after these, as `reward/<component>` and `weight/<component>`."""
+their weights come after these, as `reward/<component>` and `weight/<component>`, and then what is told of groups, as
+`groups/<name>`."""
 
 MORE_METRICS = ("tools/turns", "tools/calls_per_turn")
 """Keys that only lines of runs with more than two turns have."""
@@ -195,10 +196,10 @@ class RunFolder:
         rewind(self.path, step)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
-        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components, and
-        `MORE_METRICS` where they are there.
+        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components, what
+        is told of groups, and `MORE_METRICS` where they are there.
         """
-        starts = ("reward/", "weight/", *MORE_METRICS)
+        starts = ("reward/", "weight/", "groups/", *MORE_METRICS)
         components = {key: value for key, value in row.items() if key.startswith(starts)}
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 

@@ -102,11 +102,13 @@ def scripted(
     peft_config = more.pop("peft_config", None)
     keep_run = more.pop("keep_run", True)
     reward_funcs = more.pop("reward_funcs", None)
+    eval_charts = more.pop("eval_charts", None)
     trainer = Scripted(
         copy.deepcopy(model),
         reward_funcs,
         args=settings(tmp_path, **more),
         train_dataset=to_dataset(charts),
+        eval_dataset=None if eval_charts is None else to_dataset(eval_charts),
         processing_class=processor,
         teacher=teacher,
         on_rollouts=on_rollouts,

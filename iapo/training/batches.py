@@ -33,6 +33,8 @@ class Batch:
         measured: The rollouts' attributions; empty where none are measured.
         rewards: Values of the reward's columns over all processes, shape (rollouts of all, columns); None until then.
         picture_ids: Numbers of each rollout's images, equal ones alike, shape (rollouts, most images), padded with -1.
+        log_probs: Log-probabilities with which each rollout's completion was sampled; None where they are not known.
+        seconds: What rollouts took before TRL's path asks for them.
     """
 
     samples: list[Sample]
@@ -41,6 +43,8 @@ class Batch:
     measured: list[Measured] = field(default_factory=list)
     rewards: Tensor | None = None
     picture_ids: Tensor | None = None
+    log_probs: list[list[float]] | None = None
+    seconds: float = 0.0
 
 
 def to_dataset(samples: Sequence[Sample]) -> Dataset:
@@ -103,6 +107,26 @@ def messages(one: Rollout) -> list[dict[str, Any]]:
             {"role": "assistant", "content": turn.text},
         ]
     return turns
+
+
+def finished(batch: Batch) -> tuple[Any, ...]:
+    """Returns a batch's finished rollouts as TRL's `_tool_call_loop` does: what the loss counts of each completion,
+    chats, completions and their log-probabilities, how many calls there were, how many of them failed, edited images.
+
+    The loss counts what the model wrote, of a rollout that could be finished. One whose observation did not fit has no
+    answer, which is no fault of the model's.
+    """
+    rollouts = batch.rollouts
+    results = [result for one in rollouts for result in one.trace.results]
+    return (
+        [[int(written and not one.trace.observation_cut) for written in one.model_written] for one in rollouts],
+        [messages(one) for one in rollouts],
+        [one.completion_ids for one in rollouts],
+        batch.log_probs,
+        len(results),
+        sum(not result.executed for result in results),
+        [one.edits for one in rollouts],
+    )
 
 
 def join_logprobs(rollouts: Sequence[Rollout], rounds: Sequence[Sequence[list[float]]]) -> list[list[float]]:

@@ -84,11 +84,11 @@ def check_datasets(
     """
     for dataset in some:
         if dataset is not None:
-            check_samples(_samples(dataset), args, encoder, config, tools)
+            check_samples(dataset_samples(dataset), args, encoder, config, tools)
     return training_budget(args, config)
 
 
-def _samples(dataset: Dataset) -> list[Sample]:
+def dataset_samples(dataset: Dataset) -> list[Sample]:
     """Reads a data set's samples without decoding their images."""
     rows = dataset.select_columns(["sample", "image"])
     if isinstance(rows.features["image"], datasets.Image):
@@ -100,15 +100,6 @@ def _opened(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     return open_image(Path(image["path"]) if image["bytes"] is None else io.BytesIO(image["bytes"]))
-
-
-def loss_mask(one: Rollout) -> list[int]:
-    """Returns which tokens of a completion the loss counts, as 0 or 1: what the model wrote, of a rollout that could be
-    finished.
-
-    One whose observation did not fit has no answer, which is no fault of the model's.
-    """
-    return [int(written and not one.trace.observation_cut) for written in one.model_written]
 
 
 def leave_out(rewards: Tensor, rollouts: Sequence[Rollout], accelerator: Accelerator) -> Tensor:

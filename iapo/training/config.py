@@ -18,7 +18,8 @@ from iapo.errors import InputError
 from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
-from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
+from iapo.training.model_settings import FrozenModelSettings
+from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -94,6 +95,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             writes over all turns. The observations between them count towards neither.
         max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations with the edited images;
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
+        max_prompt_length: Longest prompt in tokens, the image's among them; None sets no limit of its own.
+        long_prompts: Reaction to a training sample whose prompt is longer, or whose rollout may not fit into a
+            sequence: `refuse` the data, or `drop` the sample, which is counted and said.
+        dynamic_sampling: Draw groups of rollouts whose rewards are all equal anew, with other prompts, at most so many
+            times a batch; 0 never does (docs/groups.md).
+        dynamic_sampling_by: What is equal: the whole `reward`, or the `outcome`, without the preset's components.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
@@ -190,6 +197,16 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     max_sequence_length: int | None = field(
         default=None, metadata={"help": "Longest sequence in tokens, images and all; None: what the model takes."}
     )
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Longest prompt in tokens, image and all."})
+    long_prompts: Literal["refuse", "drop"] = field(
+        default="refuse", metadata={"help": "Training samples that are too long: refuse the data, or drop them."}
+    )
+    dynamic_sampling: int = field(
+        default=0, metadata={"help": "Draw groups with equal rewards anew, at most so many times; 0: never."}
+    )
+    dynamic_sampling_by: Literal["reward", "outcome"] = field(
+        default="reward", metadata={"help": "What is equal then: the whole reward, or the outcome."}
+    )
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
     on_nonfinite: Literal["stop", "skip"] = field(
@@ -202,7 +219,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         self.defaults_left = defaults_left(self)
         check_numbers(vars(self))
         find_reward(self.reward)
-        refuse_init_kwargs(self.model_init_kwargs)
+        check_trl(vars(self))
         self.check_frozen()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)

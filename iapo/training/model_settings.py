@@ -189,17 +189,3 @@ def check_frozen(values: Mapping[str, Any]) -> None:
     for prefix in ("teacher", "verifier"):
         load_settings(values, prefix)
     check_view(values)
-
-
-def refuse_init_kwargs(given: Mapping[str, Any] | str | None) -> None:
-    """Refuses TRL's way of saying how the student is loaded, which would reach the reference policy alone.
-
-    Raises:
-        InputError: If something is given.
-    """
-    if given:
-        raise InputError(
-            f"model_init_kwargs is {given!r}, which IAPO does not take; set dtype, attn_implementation, device_map, "
-            "model_revision, min_pixels, max_pixels, load_in_4bit or load_in_8bit by name (docs/real-models.md), or in "
-            "Python load the model with `load_policy(name, LoadSettings(...))`"
-        )

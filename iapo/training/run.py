@@ -43,6 +43,7 @@ from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
+from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import check_world, share_of
@@ -129,6 +130,8 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
+    dropped = long_prompts(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
+    train_samples = without(train_samples, dropped)
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
@@ -166,6 +169,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             data={
                 "test": data_hash(map(fresh, test_samples)),
                 **({} if shared is None else {"shared_pictures": shared}),
+                **({"long_prompts": dropped.to_json()} if dropped.places else {}),
                 **({"rows": {part: intake.to_json() for part, intake in rows.items()}} if rows else {}),
             },
         )

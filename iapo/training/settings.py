@@ -18,7 +18,8 @@ from iapo.storage import check_place
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
 from iapo.training.files import layers_of
-from iapo.training.model_settings import check_frozen, refuse_init_kwargs
+from iapo.training.model_settings import check_frozen
+from iapo.training.trl_settings import check_command, check_trl
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         check_reward(merged["reward"])
     check_method(merged.get("attribution_method"))
     check_cache(merged.get("judge_cache"))
-    refuse_init_kwargs(merged.get("model_init_kwargs"))
+    check_trl(merged)
+    check_command(merged)
     check_frozen(merged)
     check_form(merged)
     run = run_settings()
