@@ -59,7 +59,7 @@ $(ENGINE): $(STAMP) requirements-engine.txt
 	DS_BUILD_OPS=0 .venv-engine/bin/pip install --quiet --no-deps -r requirements-engine.txt
 	@touch $(ENGINE)
 
-engine: $(ENGINE)  ## Train in two processes under DDP, FSDP2 and ZeRO, and compare them with one (under 15 minutes)
+engine: $(ENGINE)  ## Train in two processes under DDP, FSDP2 and ZeRO, kill them and go on, and compare with one
 	IAPO_ENGINES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 tests/training/test_engines.py
 
 lint: setup  ## Check style and types

@@ -106,7 +106,7 @@ def make_group(cell: Cell) -> tuple[list[CallInput], Pictures]:
                 turn_ids=turn,
                 # The fence around the program is not scored.
                 target=[3 <= index < len(turn) - 3 for index in range(len(turn))],
-                picture=0,
+                pictures=(0,),
             )
         )
     calls = [calls[index % cell.distinct] for index in range(cell.group)]

@@ -143,7 +143,7 @@ def attribution(folder: str, case: dict[str, Any]) -> dict[str, Any]:
             turn_ids=words(CALL_TOKENS),
             # All of a turn is explained, as the plan assumes.
             target=[True] * CALL_TOKENS,
-            picture=0,
+            pictures=(0,),
         )
         for _ in range(case["group"])
     ]

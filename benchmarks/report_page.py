@@ -90,7 +90,7 @@ def make_traces(count: int) -> list[Trace]:
             divergence = draw.random()
             scores = {"outcome": float(draw.random() < 0.5), "alignment": -divergence, "divergence": divergence}
             traces.append(
-                Trace(
+                Trace.of(
                     sample,
                     turn,
                     result,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -88,9 +89,66 @@ def check_file(place: str, what: str) -> None:
 
 
 def check_reference(text: str, what: str) -> None:
-    """Refuses a reference to a file that is not there (`check_file`); other texts are not looked at."""
-    if is_reference(text):
-        check_file(text.rpartition(":")[0], what)
+    """Refuses a reference to a file or a package that is not there, or to a name that a file does not bind.
+
+    Imports nothing; other texts are not looked at.
+
+    Args:
+        text: The text.
+        what: Noun for it, in messages.
+
+    Raises:
+        InputError: If so, or the file is no Python.
+    """
+    if not is_reference(text):
+        return
+    place, _, name = text.rpartition(":")
+    check_file(place, what)
+    if place.endswith(".py"):
+        names = _bound_in(Path(place), what)
+        if names is not None and name not in names:
+            raise unknown(what, name, [one for one in names if not one.startswith("_")], where=f" in {place}")
+        return
+    root = place.partition(".")[0]
+    if not _is_importable(root):
+        raise InputError(f"{what}: there is no package {root!r}, neither installed nor in {Path.cwd()}")
+
+
+def _is_importable(root: str) -> bool:
+    if root in sys.modules or any((Path.cwd() / name).exists() for name in (root, f"{root}.py")):
+        return True
+    try:
+        return importlib.util.find_spec(root) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _bound_in(path: Path, what: str) -> list[str] | None:
+    """Returns the names that a file's code may bind; None where only running it would tell."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from error
+    except SyntaxError as error:
+        line = "" if error.lineno is None else f", line {error.lineno}"
+        raise InputError(f"{what}: {path} is not Python ({error.msg}{line})") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"{what}: {path} is not Python ({type(error).__name__})") from error
+    names: dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = None
+        elif isinstance(node, ast.Name):
+            if node.id in ("globals", "vars", "exec", "setattr"):
+                return None
+            if isinstance(node.ctx, ast.Store):
+                names[node.id] = None
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                if alias.name == "*":
+                    return None
+                names[alias.asname or alias.name.partition(".")[0]] = None
+    return list(names)
 
 
 def _reason(error: BaseException, place: str) -> str:

@@ -63,7 +63,11 @@ METRICS = (
     "time/update",
 )
 """Keys of each line of `metrics.jsonl`; a value that a run does not measure is null. The components of its reward and
-their weights come after these, as `reward/<component>` and `weight/<component>`."""
+their weights come after these, as `reward/<component>` and `weight/<component>`, and then what is told of groups, as
+`groups/<name>`."""
+
+MORE_METRICS = ("tools/turns", "tools/calls_per_turn")
+"""Keys that only lines of runs with more than two turns have."""
 
 COMPONENTS = {"mean": "reward", "weight": "weight"}
 """What a trainer logs of a component, as `rewards/<component>/<this>` -> the first part of its name here."""
@@ -192,8 +196,11 @@ class RunFolder:
         rewind(self.path, step)
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
-        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components."""
-        components = {key: value for key, value in row.items() if key.startswith(("reward/", "weight/"))}
+        """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components, what
+        is told of groups, and `MORE_METRICS` where they are there.
+        """
+        starts = ("reward/", "weight/", "groups/", *MORE_METRICS)
+        components = {key: value for key, value in row.items() if key.startswith(starts)}
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace], more: Mapping[str, Any] | None = None) -> None:
@@ -247,8 +254,8 @@ class RunFolder:
 
     def _packed(self, trace: Trace) -> dict[str, Any]:
         original = self._picture(trace.sample.image)
-        edited = None if trace.result.image is None else self._picture(trace.result.image)
-        return trace.to_json(original, edited)
+        images = (one.result.image for one in trace.turns)
+        return trace.to_json(original, [None if image is None else self._picture(image) for image in images])
 
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"

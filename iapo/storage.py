@@ -37,11 +37,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path) -> None:
-    """Refuses a path that nothing can be written to: below a file, or where this user may not write.
+    """Refuses a path that nothing can be written to: below a file, a link in a circle, or where this user may not
+    write.
 
     Raises:
         InputError: If so.
     """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise InputError(f"{str(path)[:200]} cannot be written: {error.strerror}; choose another place") from error
     above = next(one for one in path.absolute().parents if one.exists())
     if not above.is_dir():
         raise InputError(f"{path} lies below {above}, which is a file; choose another place")

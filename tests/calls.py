@@ -25,5 +25,5 @@ def make_call(
         blocks=len(blocks),
         turn_ids=[*before, *scored, encoder.tokenizer.eos_token_id],
         target=[False] * len(before) + [True] * len(scored) + [False],
-        picture=picture,
+        pictures=() if picture is None else (picture,),
     )

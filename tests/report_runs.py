@@ -57,7 +57,7 @@ def make_trace(
     student = {name: 0.1 + 0.02 * place for place, name in enumerate(BLOCKS)}
     teacher = {name: 0.2 - 0.02 * place for place, name in enumerate(BLOCKS)}
     attributed = status in ("edited", "failed")
-    return Trace(
+    return Trace.of(
         sample,
         turn if status != "no_call" else "FINAL ANSWER: 3. TERMINATE",
         result,

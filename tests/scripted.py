@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from iapo.records import Sample
 from iapo.training.batches import to_dataset
 from iapo.training.config import IAPOConfig
@@ -41,21 +43,43 @@ def settings(tmp_path: Path, **more: Any) -> IAPOConfig:
 
 
 class Scripted(IAPOTrainer):
-    """Its turns are written by hand: `script(sample, index)` gives both."""
+    """Its turns are written by hand: `script(sample, index)` gives them; all but the last one call something."""
 
     script: Any
+    turn = 0
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
+        self.turn = self.turn + 1 if has_tool_images else 0
         turns = [self.script(sample, index % 4) for index, sample in enumerate(self._batch.samples)]
-        if has_tool_images:
-            # Second turns are asked of the rollouts that called something, in order.
-            turns = [(second, "") for first, second in turns if first.startswith("```")]
+        # Further turns are asked of the rollouts that called something in all turns before, in order.
+        turns = [some for some in turns if all(one.startswith("```") for one in some[: self.turn])]
         tokenizer = self.encoder.tokenizer
-        ids = [[*tokenizer(turn[0])["input_ids"], tokenizer.eos_token_id] for turn in turns]
+        ids = [
+            [*tokenizer(some[self.turn])["input_ids"], tokenizer.eos_token_id]
+            for some in turns
+            if self.turn < len(some)
+        ]
         assert len(ids) == len(prompt_ids)
         return ids, None
+
+
+def up_to_five(sample: Sample, index: int) -> tuple[str, ...]:
+    """Two turns; three, the second of which works on what the first displayed; five, the first of which fails and is
+    mended by the second; and a failed call in all of the turns that may call.
+    """
+    name, other, *_ = sample.column_boxes
+    columns, rows = (one.format(names=[name]).replace("'", '"') for one in (COLUMNS, ROWS))
+    more = ROWS.format(names=[other]).replace("'", '"')
+    failed = COLUMNS.format(names='["Z"]')
+    right, wrong = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE", "FINAL ANSWER: none. TERMINATE"
+    return (
+        (columns, right),
+        (columns, rows, wrong),
+        (failed, columns, rows, more, right),
+        (failed, failed, failed, failed, wrong),
+    )[index]
 
 
 def four_ways(sample: Sample, index: int) -> tuple[str, str]:
@@ -78,11 +102,13 @@ def scripted(
     peft_config = more.pop("peft_config", None)
     keep_run = more.pop("keep_run", True)
     reward_funcs = more.pop("reward_funcs", None)
+    eval_charts = more.pop("eval_charts", None)
     trainer = Scripted(
         copy.deepcopy(model),
         reward_funcs,
         args=settings(tmp_path, **more),
         train_dataset=to_dataset(charts),
+        eval_dataset=None if eval_charts is None else to_dataset(eval_charts),
         processing_class=processor,
         teacher=teacher,
         on_rollouts=on_rollouts,
@@ -99,3 +125,43 @@ def batch(trainer: Scripted, charts: Sequence[Sample]) -> dict[str, Any]:
     rows = list(to_dataset(charts[:1])) * 4
     output: dict[str, Any] = trainer._generate_and_score_completions(rows)
     return output
+
+
+def loss_and_gradient(trainer: Any, charts: Sequence[Sample]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradient of one generation batch, a group of four on each chart."""
+    trainer.model.train()
+    rows = [row for row in to_dataset(charts) for _ in range(4)]
+    output = trainer._generate_and_score_completions(rows)
+    trainer.current_gradient_accumulation_steps = 1
+    # As if the rollouts came from a policy a step ago, so that ratios and clipping matter.
+    torch.manual_seed(0)
+    shape = output["completion_ids"].shape
+    with torch.no_grad():
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
+        now, entropy, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            ids,
+            mask,
+            shape[1],
+            compute_entropy=True,
+            pixel_values=output["pixel_values"],
+            image_grid_thw=output["image_grid_thw"],
+            num_images=output["num_images"],
+            mm_token_type_ids=output["mm_token_type_ids"],
+        )
+    assert entropy.shape == shape
+    output["old_per_token_logps"] = now + 0.3 * torch.randn(shape)
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, output)
+    loss.backward()
+    named = trainer.model.named_parameters()
+    return loss.detach(), {name: one.grad.clone() for name, one in named if one.grad is not None}
+
+
+def relative(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """How far two gradients are apart, relative to the first."""
+    assert first.keys() == second.keys()
+    assert first
+    apart = sum(float(((first[name] - second[name]) ** 2).sum()) for name in first) ** 0.5
+    return apart / sum(float((value**2).sum()) for value in first.values()) ** 0.5

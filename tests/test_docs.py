@@ -186,6 +186,12 @@ RULES = (
         ),
     ),
     Rule(
+        r"^python benchmarks/scaling.py",
+        "minutes",
+        "--quick --axes distinct",
+        script=((r"\(2, 4, 8\)", "(2,)"),),
+    ),
+    Rule(
         r"^python benchmarks/attribution.py",
         "minutes",
         "--layers 3 --prompt-tokens 150 --group 4 --repeats 1 --methods fast",

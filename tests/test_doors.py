@@ -30,7 +30,7 @@ from iapo.records import Sample
 from iapo.rewards.presets import find_reward, make_outcome, make_preset
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.turns import encode_prompts, read_first_turn
+from iapo.rollout.turns import encode_prompts, read_turn
 from iapo.runs import RunFolder
 from iapo.studies.attribute import run_attribute
 from iapo.studies.attribute_inputs import held_out_sample, plan_of
@@ -145,8 +145,8 @@ def test_a_reward_from_outside() -> None:
     sample = next(iter(generate("vbar", 1, seed=0)))
     wrong_axis = ToolResult("edited", (ToolCall("f", "rows", "mask", ("a",)),), sample.image)
     right = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-    wrong = Trace(sample, "FINAL ANSWER: no. TERMINATE", ToolResult("no_call"), None)
-    traces = [Trace(sample, "four", wrong_axis, right), wrong]
+    wrong = Trace.of(sample, "FINAL ANSWER: no. TERMINATE", ToolResult("no_call"), None)
+    traces = [Trace.of(sample, "four", wrong_axis, right), wrong]
     assert components("mine.py:short", traces) == ({"short": [-4.0, -27.0]}, {"outcome": 0.0, "short": 1.0})
     assert components("mine.py:careful", traces)[0] == {"careful": [0.75, 0.0]}
     assert components("mine.py:batch", traces)[0] == {"batch": [2.0, 2.0]}
@@ -290,7 +290,7 @@ def explained(encoder: PromptEncoder, samples: list[Sample]) -> tuple[list[Any],
     prompts = encode_prompts(samples[:1], encoder)
     name = next(iter(samples[0].column_boxes))
     ids = encoder.tokenizer(call_text("focus_on_columns_with_mask", name, "columns"))["input_ids"]
-    first = read_first_turn(ids, samples[0], encoder)
+    first = read_turn(ids, samples[0], encoder)
     return list(prompts), [(first.ids, first.target)]
 
 
@@ -326,12 +326,13 @@ def test_the_methods_of_the_table(
         (AttributionSettings(method="integrated"), "needs a path of 2 steps"),
         (AttributionSettings(method="gradient", steps=3), "has one step, not 3"),
         (AttributionSettings(method="gradeint"), r"did you mean gradient\?"),
-        (AttributionSettings(steps=0), "give at least 1"),
     ):
         with pytest.raises(InputError, match=sentence):
             chosen_method(settings)
         with pytest.raises(InputError, match=sentence):
             IAPOConfig("x", bf16=False, attribution_method=settings.method, attribution_steps=settings.steps)
+    with pytest.raises(InputError, match="give 1 to 10000"):
+        AttributionSettings(steps=0)
     assert find_method("occlusion").tokens is None
 
 

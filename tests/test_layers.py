@@ -28,10 +28,13 @@ def trees() -> dict[str, ast.Module]:
 FLOORS = [
     {
         "errors",
+        "bounds",
+        "control",
         "plugins",
         "images",
         "models",
         "records",
+        "samples",
         "estimates",
         "storage",
         "yaml_files",

@@ -63,7 +63,7 @@ def through_json(data: Any) -> Any:
 
 
 def trace(result: ToolResult, turn_2: str | None) -> Trace:
-    return Trace(
+    return Trace.of(
         sample=a_sample(),
         turn_1="I look at A.\n```python\ndisplay(…)\n```",
         result=result,
@@ -132,7 +132,7 @@ def test_trace_with_its_pictures_elsewhere(tmp_path: Path):
     one = trace(EDITED, "x")
     one.sample.image.save(tmp_path / "a.png")
     EDITED.image.save(tmp_path / "b.png")
-    data = through_json(one.to_json("a.png", "b.png"))
+    data = through_json(one.to_json("a.png", ["b.png", None]))
     assert "png" not in data["sample"]["image"]
     assert "png" not in data["result"]["image"]
     assert plain(Trace.from_json(data, tmp_path)) == plain(one)
@@ -239,7 +239,7 @@ COLUMN_CALL = ToolCall("focus_on_columns_with_mask", ("A",), "columns_bbox", "co
 def test_misuse(status: Any, calls: tuple[ToolCall, ...], axis: Any, misuse: bool | None):
     result = ToolResult(status, calls)
     assert result.misuse(axis) is misuse
-    assert Trace(a_sample(axis=axis), "", result).misused is bool(misuse)
+    assert Trace.of(a_sample(axis=axis), "", result).misused is bool(misuse)
 
 
 def test_the_graded_turn():

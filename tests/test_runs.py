@@ -26,7 +26,7 @@ def a_sample(name: str = "s", image: Image.Image | None = None) -> Sample:
 
 def edited(sample: Sample, image: Image.Image) -> Trace:
     call = ToolCall("focus_on_rows_with_draw", ("B",), "rows_bbox", "rows")
-    return Trace(
+    return Trace.of(
         sample,
         "turn “1”\n",
         ToolResult("edited", (call,), image, span=(0, 4)),
@@ -54,7 +54,7 @@ def test_traces_with_pictures(tmp_path: Path):
     traces = [
         edited(one, picture(2)),
         edited(one, picture(3)),
-        Trace(a_sample("two", picture(1)), "no tool", ToolResult("no_call")),
+        Trace.of(a_sample("two", picture(1)), "no tool", ToolResult("no_call")),
     ]
     RunFolder(tmp_path).append_traces(traces[:2])
     RunFolder(tmp_path).append_traces(traces[2:])
@@ -67,7 +67,10 @@ def test_traces_with_pictures(tmp_path: Path):
         assert (read.result.image is None) == (written.result.image is None)
         if written.result.image is not None:
             assert read.result.image.tobytes() == written.result.image.tobytes()
-        pathless = [one.to_json("", None if one.result.image is None else "") for one in (written, read)]
+        pathless = [
+            one.to_json("", [None if turn.result.image is None else "" for turn in one.turns])
+            for one in (written, read)
+        ]
         assert pathless[0] == pathless[1]
 
 
@@ -97,7 +100,7 @@ def test_pictures_of_other_modes(tmp_path: Path):
     recoloured.putpalette([255 - value for value in palette.getpalette()])
     images = [picture(1, "CMYK"), palette, recoloured, picture(5, "RGBA"), picture(6, "L")]
     run = RunFolder(tmp_path)
-    run.append_traces(Trace(a_sample(image=image), "", ToolResult("no_call")) for image in images)
+    run.append_traces(Trace.of(a_sample(image=image), "", ToolResult("no_call")) for image in images)
     for image, read in zip(images, run.read_traces(), strict=True):
         assert read.sample.image.convert("RGB").tobytes() == image.convert("RGB").tobytes()
 

@@ -13,6 +13,7 @@ from iapo.agent.policies import Asked, LocalPolicy, ServedModel
 from iapo.agent.questions import Picture, Question, make_question
 from iapo.agent.sources import find_source
 from iapo.agent.watching import Watch
+from iapo.bounds import TURNS, check_number
 from iapo.data.boxes.names import Names, check_names
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
@@ -20,7 +21,7 @@ from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy
-from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt
+from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.tools import ToolDefinition, offered_tools
 
 Tools = Mapping[str, ToolDefinition] | str | None
@@ -40,9 +41,6 @@ class Agent:
             each call.
         kind: Content of images without boxes, in which they are looked for (`auto` tries a bar chart, then a table).
         names: How found boxes are named: by their `places`, or by `ocr`.
-
-    Attributes:
-        settings: Settings of its turns.
 
     Raises:
         InputError: If a setting cannot be.
@@ -64,7 +62,17 @@ class Agent:
             raise InputError("tools are given with what has its own; give them where it is made")
         check_names(names)
         self._asked, self._kind, self._names = policy, kind, names
-        self.settings = checked(settings or EvaluationSettings())
+        self.settings = settings or EvaluationSettings()
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """Settings of its turns."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: EvaluationSettings) -> None:
+        check_wording(self._asked.template, settings.max_turns)
+        self._settings = checked(settings)
 
     @classmethod
     def from_pretrained(
@@ -87,7 +95,8 @@ class Agent:
                 given.
             tools: The offered tools; the run's, or the six, if None.
             prompt: Prompt template; the policy's own if None.
-            settings: Settings of its turns; greedy, with the run's longest turn or 512 tokens, if None.
+            settings: Settings of its turns; greedy, with the run's longest turn and number of turns, or 512 tokens
+                and two turns, if None.
             loading: Loading settings by name (`iapo.LoadSettings`).
             device: Device of the model; the CPU if None.
             kind: As in `Agent`.
@@ -98,7 +107,9 @@ class Agent:
         """
         source = find_source(model, loading)
         offered = _tools(source.tools if tools is None else tools)
-        asked = settings or EvaluationSettings(max_turn_tokens=source.max_turn_tokens or _LONGEST_TURN)
+        asked = settings or EvaluationSettings(
+            max_turn_tokens=source.max_turn_tokens or _LONGEST_TURN, max_turns=source.max_turns
+        )
         # Refused before seconds of loading.
         checked(asked)
         check_names(names)
@@ -311,6 +322,7 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
         raise InputError(f"top_p is {settings.top_p}; give more than 0, at most 1")
     if not settings.temperature <= _HOTTEST:
         raise InputError(f"temperature is {settings.temperature}; give at most {_HOTTEST}")
+    check_number("max_turns", settings.max_turns, TURNS)
     if settings.seed >= 2**32:
         raise InputError(f"seed is {settings.seed}; give less than 2**32")
     return settings

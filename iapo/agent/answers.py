@@ -212,5 +212,6 @@ def answer_of(trace: Trace, **more: Any) -> Answer:
 
 def turns_of(trace: Trace) -> tuple[Turn, ...]:
     """Returns a record's turns in order."""
-    first = Turn(trace.turn_1, trace.result)
-    return (first,) if trace.turn_2 is None else (first, Turn(trace.turn_2))
+    first, *rest = trace.turns
+    further = (Turn(one.text, one.result if one.result.called else None) for one in rest)
+    return (Turn(first.text, first.result), *further)

@@ -196,7 +196,7 @@ class ServedModel:
                 return endpoint(messages, more)
 
             asked = chat if watch is None else watched_chat(chat, self.template, self.tools, watch)
-            trace = solve_by_chat(asked, one.sample, self.tools, self.template)
+            trace = solve_by_chat(asked, one.sample, self.tools, self.template, settings.max_turns)
             found.append(answer_of(trace, note=one.note))
         return found
 

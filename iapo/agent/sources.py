@@ -26,6 +26,7 @@ class PolicySource:
         prompt: File of its run's prompt, where the policy has none beside it; None takes the policy's own.
         loading: How it is loaded: as its run loaded it, but for what was asked for.
         max_turn_tokens: Longest turn of its run; None where there is no run.
+        max_turns: Most turns of its run's rollouts; 2 where there is no run.
         attribution: How its run attributed calls.
     """
 
@@ -34,6 +35,7 @@ class PolicySource:
     prompt: str | None
     loading: LoadSettings
     max_turn_tokens: int | None
+    max_turns: int
     attribution: AttributionSettings
 
 
@@ -50,7 +52,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     model, asked = find_policy(name), dict(loading or {})
     run = run_of(Path(model))
     if run is None:
-        return PolicySource(model, None, None, load_settings(asked), None, AttributionSettings())
+        return PolicySource(model, None, None, load_settings(asked), None, 2, AttributionSettings())
     config = Manifest.read(run / MANIFEST).config
     # A training from Python writes no part `run`.
     arguments, training = config.get("run") or {}, config["training"]
@@ -72,5 +74,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
         None if beside else str(run / FILE),
         load_settings({**own, **asked}),
         longest,
+        # Runs of earlier versions have two.
+        training.get("max_turns", 2),
         attribution,
     )

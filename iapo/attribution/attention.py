@@ -72,7 +72,7 @@ def attention_scores(
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode is left alone.
         calls: Calls to explain, all with the same number of blocks m.
-        pictures: The distinct images that `CallInput.picture` refers to.
+        pictures: The distinct images that `CallInput.pictures` refers to.
         budget: Tokens in one pass; None has all calls in one.
 
     Returns:

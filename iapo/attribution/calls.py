@@ -38,7 +38,7 @@ ATTRIBUTED = ("edited", "failed")
 """What may have come of a program (`iapo.records.Status`) that has an attribution: it is in the allowed language."""
 
 Turn = tuple[Sequence[int], Sequence[bool]]
-"""A first turn in one model's tokens, and which of them belong to the program."""
+"""A turn in one model's tokens, and which of them belong to the program."""
 
 Pixels = Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
 """Images -> `pixel_values` of shape (patches, features) and `image_grid_thw` of shape (images, 3)."""
@@ -61,7 +61,7 @@ class Prompt(Protocol):
 
     @property
     def images(self) -> Sequence[Image.Image]:
-        """The images; the first is the one that the prompt shows."""
+        """The images, in the order in which the prompt shows them."""
 
 
 class RowCache:
@@ -131,8 +131,8 @@ class Attributor:
         """Explains turns; the same call after the same words to the same prompt is explained once.
 
         Args:
-            prompts: Prompts, one a turn, each with one image.
-            turns: The first turns; what stands behind the last scored token does not matter.
+            prompts: Prompts, one a turn: all that stands before it, with the same number of blocks.
+            turns: The turns; what stands behind the last scored token does not matter.
 
         Returns:
             Shares of the m compared blocks (`AttributionSettings.compared`), shape (len(turns), m), fp32, on the CPU.
@@ -170,9 +170,9 @@ class Attributor:
         return self._rows(prompts, turns)[:, -1]
 
     def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
-        """Returns signed shares of each prompt's image tokens, which block distributions do not tell; keeps nothing.
+        """Returns signed shares of the tokens of each prompt's last image, which block distributions do not tell.
 
-        They are the gradient's where the method scores no tokens.
+        Nothing is kept. They are the gradient's where the method scores no tokens.
 
         Args:
             prompts: Prompts as in `distributions`.
@@ -189,7 +189,7 @@ class Attributor:
                 found = self.token_scores(some, pictures)
             for call, scores in zip(some, found, strict=True):
                 config = self.model.config
-                grid, merge = pictures.grid_thw[call.picture], config.vision_config.spatial_merge_size
+                grid, merge = pictures.grid_thw[call.pictures[-1]], config.vision_config.spatial_merge_size
                 grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
         return grids
 
@@ -248,10 +248,12 @@ class Attributor:
 
     def _calls(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], list[Image.Image]]:
         """Pairs prompts with turns, and gives their distinct images: rollouts of a group share one."""
-        images, places = distinct(prompt.images[0] for prompt in prompts)
-        return [self._call(*one) for one in zip(prompts, turns, places, strict=True)], images
+        images, places = distinct(image for prompt in prompts for image in prompt.images)
+        rest = iter(places)
+        pictures = [tuple(next(rest) for _ in prompt.images) for prompt in prompts]
+        return [self._call(*one) for one in zip(prompts, turns, pictures, strict=True)], images
 
-    def _call(self, prompt: Prompt, turn: Turn, picture: int) -> CallInput:
+    def _call(self, prompt: Prompt, turn: Turn, pictures: tuple[int, ...]) -> CallInput:
         ids, target = turn
         if self.settings.target == "turn":
             target = [True] * len(ids)
@@ -273,7 +275,7 @@ class Attributor:
             blocks=len(prompt.block_names),
             turn_ids=ids[:end],
             target=scored[:end],
-            picture=picture,
+            pictures=pictures,
             score=self.settings.score,
             others=others,
             reported=reported[:end],
@@ -281,11 +283,10 @@ class Attributor:
 
     def _key(self, call: CallInput, pictures: Sequence[str]) -> str:
         """Digests a call, since the ids themselves would take more memory than what is kept under them."""
-        assert call.picture is not None
         # What an attribution depends on beside the model and the call.
         about: tuple[object, ...] = (
             self.fingerprint,
-            pictures[call.picture],
+            *(pictures[index] for index in call.pictures),
             self.settings.method_name,
             self.settings.steps,
             self.settings.log_probs,
@@ -303,12 +304,10 @@ class Attributor:
         self, calls: Sequence[CallInput], images: Sequence[Image.Image]
     ) -> tuple[list[CallInput], Pictures]:
         """Collects the images that calls use, and gives the calls their images' places among them."""
-        used = sorted({call.picture for call in calls if call.picture is not None})
+        used = sorted({index for call in calls for index in call.pictures})
         place = {old: new for new, old in enumerate(used)}
         pixels = self.pixels([images[index] for index in used])
-        moved = [
-            call if call.picture is None else dataclasses.replace(call, picture=place[call.picture]) for call in calls
-        ]
+        moved = [dataclasses.replace(call, pictures=tuple(place[index] for index in call.pictures)) for call in calls]
         return moved, Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
 
     def _attribute(self, calls: Sequence[CallInput], images: Sequence[Image.Image]) -> Tensor:

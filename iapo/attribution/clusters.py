@@ -14,14 +14,14 @@ CLUSTER_TOKENS = 8192
 """Prompt tokens that are held at once, whatever the memory: more would save no time. More prompts than fit run one
 batch after another."""
 
-Prompt = tuple[tuple[int, ...], tuple[int, ...], int | None]
+Prompt = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 CallKey = tuple[Prompt, tuple[int, ...], tuple[bool, ...], tuple[object, ...]]
 
 
 def call_key(call: CallInput) -> CallKey:
     """Returns what a call's scores depend on, the prompt first; nothing behind the last token asked for does."""
     end = call.length
-    prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.picture)
+    prompt = (tuple(call.prompt_ids), tuple(call.block_of), call.pictures)
     return prompt, tuple(call.turn_ids[:end]), tuple(call.target[:end]), (call.score, call.others)
 
 

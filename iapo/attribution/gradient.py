@@ -34,9 +34,9 @@ class CallInput:
         prompt_ids: The prompt's token ids, length P, image tokens expanded.
         block_of: The block of each prompt position, length P, values `0 .. m-1`.
         blocks: The number of blocks m.
-        turn_ids: The first turn, length T.
+        turn_ids: The turn with the call, length T.
         target: Turn tokens are scored (the program's; the thought before it only conditions), length T.
-        picture: Index of the prompt's image in the batch's pixel tensors, or None where the prompt has none.
+        pictures: Indices of the prompt's images in the batch's pixel tensors, in order.
         score: Score of each scored token that is explained (`iapo.attribution.token_values`).
         others: By place in the turn, the tokens that `contrast` sets the scored one there against.
         reported: Turn tokens whose log-probabilities are wanted besides, length T; None is `target`.
@@ -47,7 +47,7 @@ class CallInput:
     blocks: int
     turn_ids: Sequence[int]
     target: Sequence[bool]
-    picture: int | None
+    pictures: tuple[int, ...] = ()
     score: Score = "log_prob"
     others: tuple[tuple[int, tuple[int, ...]], ...] = ()
     reported: Sequence[bool] | None = None
@@ -104,7 +104,7 @@ def block_scores(
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         calls: Calls to explain, all with the same number of blocks m.
-        pictures: The distinct images that `CallInput.picture` refers to.
+        pictures: The distinct images that `CallInput.pictures` refers to.
         steps: Number of points of the integrated path from zero prompt inputs; 1 is plain gradient x input. With many
             (hundreds; for Qwen3-VL thousands), the scores sum to `s(x) - s(baseline)` (completeness).
         budget: Tokens in one graph; None has all calls in one.
@@ -270,7 +270,7 @@ class _Batch:
         tokens = ids[rows, columns]
         ids, real = ids.to(device), real.to(device)
         is_image = (ids == model.config.image_token_id) & (real == 1)
-        feature_of, features, grids = _see(model, is_image, [call.picture for call in calls], pictures)
+        feature_of, features, grids = _see(model, is_image, [call.pictures for call in calls], pictures)
         position_ids, _ = model.model.get_rope_index(ids, is_image.long(), image_grid_thw=grids, attention_mask=real)
         return cls(
             embed=model.get_input_embeddings(),
@@ -317,7 +317,7 @@ class _Batch:
 
 @torch.no_grad()
 def _see(
-    model: PreTrainedModel, is_image: Tensor, picture_of: Sequence[int | None], pictures: Pictures | None
+    model: PreTrainedModel, is_image: Tensor, pictures_of: Sequence[tuple[int, ...]], pictures: Pictures | None
 ) -> tuple[Tensor, list[Tensor], Tensor | None]:
     """Runs the vision tower once on each distinct image of a batch.
 
@@ -326,11 +326,11 @@ def _see(
         each deepstack layer, shapes (F, H); and the grids of the rows' images in order.
     """
     feature_of = torch.full(is_image.shape, -1, device=is_image.device)
-    used = [index for index in picture_of if index is not None]
+    used = [index for some in pictures_of for index in some]
     if pictures is None and (used or is_image.any()):
         raise ValueError("the prompts have image tokens or name pictures, but no pictures were given")
     if not used and is_image.any():
-        raise ValueError("the calls have image tokens, but none of them names a picture; set `CallInput.picture`")
+        raise ValueError("the calls have image tokens, but none of them names a picture; set `CallInput.pictures`")
     if pictures is None or not used:
         return feature_of, [], None
     grids = pictures.grid_thw.to(model.device)
@@ -338,12 +338,11 @@ def _see(
     seen = image_features(model, pictures.pixel_values, pictures.grid_thw, order)
     sizes = [len(seen[0][place]) for place in range(len(order))]
     first = {index: sum(sizes[:place]) for place, index in enumerate(order)}
-    for row, (tokens, index) in enumerate(zip(is_image.sum(1).tolist(), picture_of, strict=True)):
-        found = 0 if index is None else sizes[order.index(index)]
-        if tokens != found:
-            raise ValueError(f"{tokens} image tokens in a call's sequence, but {found} image features for it")
-        if index is not None:
-            feature_of[row, is_image[row]] = torch.arange(first[index], first[index] + found, device=is_image.device)
+    for row, (tokens, some) in enumerate(zip(is_image.sum(1).tolist(), pictures_of, strict=True)):
+        places = [first[index] + place for index in some for place in range(sizes[order.index(index)])]
+        if tokens != len(places):
+            raise ValueError(f"{tokens} image tokens in a call's sequence, but {len(places)} image features for it")
+        feature_of[row, is_image[row]] = torch.tensor(places, dtype=torch.long, device=is_image.device)
     return feature_of, [torch.cat(layer) for layer in seen], grids[used]
 
 

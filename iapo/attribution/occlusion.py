@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iapo.attribution.gradient import CallInput, Pictures, call_values, check_alike
 from iapo.attribution.memory import Budget
+from iapo.attribution.vision import image_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +44,7 @@ def occlusion_scores(
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode is left alone.
         calls: Calls to explain, all with the same number of blocks m.
-        pictures: The distinct images that `CallInput.picture` refers to.
+        pictures: The distinct images that `CallInput.pictures` refers to.
         batch_size: Sequences in one forward pass.
         budget: Their tokens; None does not limit them.
 
@@ -84,7 +85,7 @@ def without_block(call: CallInput, block: int, image_token: int) -> CallInput:
     Args:
         call: The call.
         block: The block to remove.
-        image_token: The id of an image token; a prompt that loses all of them has no image any more.
+        image_token: The id of an image token; an image that loses all of them is in the prompt no more.
 
     Raises:
         ValueError: If nothing is left to predict the first scored token, or an image would be cut in two.
@@ -101,15 +102,20 @@ def with_positions(call: CallInput, kept: Sequence[int], image_token: int) -> Ca
     Args:
         call: The call.
         kept: The positions that stay, in order.
-        image_token: The id of an image token; a prompt that loses all of them has no image any more.
+        image_token: The id of an image token; an image that loses all of them is in the prompt no more.
 
     Raises:
         ValueError: If an image would be cut in two.
     """
-    ids = [call.prompt_ids[index] for index in kept]
-    images, left = (list(some).count(image_token) for some in (call.prompt_ids, ids))
-    if left not in (0, images):
-        raise ValueError("a picture's tokens lie in several blocks; occlusion removes a picture as a whole")
+    stays, pictures = set(kept), []
+    for picture, places in zip(call.pictures, image_places(call.prompt_ids, image_token), strict=True):
+        left = stays.intersection(places)
+        if left and len(left) < len(places):
+            raise ValueError("a picture's tokens lie in several blocks; occlusion removes a picture as a whole")
+        pictures += [picture] if left else []
     return replace(
-        call, prompt_ids=ids, block_of=[call.block_of[index] for index in kept], picture=call.picture if left else None
+        call,
+        prompt_ids=[call.prompt_ids[index] for index in kept],
+        block_of=[call.block_of[index] for index in kept],
+        pictures=tuple(pictures),
     )

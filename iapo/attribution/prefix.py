@@ -88,7 +88,7 @@ def prefix_block_scores(
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped.
         calls: Calls to explain, all with the same number of blocks m.
-        pictures: The distinct images that `CallInput.picture` refers to.
+        pictures: The distinct images that `CallInput.pictures` refers to.
         budget: Tokens in one graph; None does not limit them.
         with_log_probs: Whether to return the log-probabilities of the turns as well.
 

@@ -27,7 +27,7 @@ class Removal:
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode is left alone.
         views: The call as each score takes it: the same prompt, and a turn that differs at most in where it ends.
-        pictures: The distinct images that `CallInput.picture` refers to.
+        pictures: The distinct images that `CallInput.pictures` refers to.
         batch_size: Sequences in one forward pass.
         budget: Their tokens; None does not limit them.
 

@@ -19,6 +19,20 @@ from iapo.attribution.forms import (
     compared_blocks,
     form_values,
 )
+from iapo.bounds import SETTINGS, check_number
+
+_SETTINGS = {
+    "temperature": "attribution_temperature",
+    "floor": "attribution_floor",
+    "eps": "attribution_eps",
+    "steps": "attribution_steps",
+    "no_call": "no_call_divergence",
+    "batch_size": "attribution_batch_size",
+    "tokens": "attribution_tokens",
+    "max_turn_tokens": "max_turn_tokens",
+    "control_seed": "alignment_control_seed",
+}
+"""What the numbers are called in a training's configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +40,8 @@ class AttributionSettings:
     """How calls are attributed and compared.
 
     Attributes:
-        target: Tokens that are explained: the program's (`call`), all of turn 1 (`turn`), or those that name the called
-            tools (`name`; the program's where it calls none by its name).
+        target: Tokens that are explained: the program's (`call`), the whole turn (`turn`), or those that name
+            the called tools (`name`; the program's where it calls none by its name).
         score: Score of a token that is explained (`iapo.attribution.token_values`).
         normalization: Rule by which block scores become a distribution.
         temperature: Divisor of the scores under `softmax`.
@@ -69,6 +83,10 @@ class AttributionSettings:
     log_probs: bool = False
     control: Control = "none"
     control_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, setting in _SETTINGS.items():
+            check_number(name, getattr(self, name), SETTINGS[setting])
 
     @property
     def method_name(self) -> str:

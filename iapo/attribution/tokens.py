@@ -14,6 +14,7 @@ from torch import Tensor
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.memory import Budget
 from iapo.attribution.prefix import prefix_block_scores
+from iapo.attribution.vision import image_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +26,7 @@ def token_scores(model: PreTrainedModel, call: CallInput, pictures: Pictures | N
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters' `.grad` are left alone.
         call: Call to explain.
-        pictures: The images that `CallInput.picture` refers to.
+        pictures: The images that `CallInput.pictures` refers to.
         steps: Number of points of the integrated path, as in `block_scores`; 1 is gradient x embedding.
 
     Returns:
@@ -49,7 +50,7 @@ def all_token_scores(
     Args:
         model: A Qwen2.5-VL or Qwen3-VL model, unwrapped; its mode and its parameters are left as they are.
         calls: Calls to explain.
-        pictures: The images that `CallInput.picture` refers to.
+        pictures: The images that `CallInput.pictures` refers to.
         steps: Number of points of the integrated path; 1 is gradient x embedding.
         budget: Tokens in one graph; None does not limit them.
 
@@ -76,7 +77,8 @@ def _by_token(calls: Sequence[CallInput]) -> list[CallInput]:
 def picture_shares(
     scores: Tensor, prompt_ids: Sequence[int], image_token: int, grid_thw: Tensor | Sequence[int], merge: int
 ) -> NDArray[np.float32]:
-    """Computes signed shares of an image's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models compare.
+    """Computes signed shares of the last image's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models
+    compare.
 
     Args:
         scores: The score of each prompt token, shape (P,).
@@ -102,25 +104,26 @@ def patch_map(
     grid_thw: Tensor | Sequence[int],
     merge: int,
 ) -> NDArray[np.float32]:
-    """Lays the scores of an image's tokens out as the image lies.
+    """Lays the scores of the last image's tokens out as the image lies.
 
     Args:
         scores: The score of each prompt token, length P.
-        prompt_ids: The prompt's token ids, length P, with one image in it.
+        prompt_ids: The prompt's token ids, length P, with an image in it, or several.
         image_token: The id of an image token.
-        grid_thw: Time (1 for an image), height and width of the image in patches.
+        grid_thw: Time (1 for an image), height and width of that image in patches.
         merge: Patches along each side of one token's square.
 
     Returns:
         The scores of the image's tokens, shape (height / merge, width / merge), the image's top row first.
 
     Raises:
-        ValueError: If the prompt's image tokens are not as many as the image has.
+        ValueError: If the image's tokens in the prompt are not as many as it has.
     """
     time, height, width = (int(side) for side in grid_thw)
     rows, columns = height // merge, width // merge
     values = scores.tolist() if isinstance(scores, Tensor) else scores
-    found = [score for score, token in zip(values, prompt_ids, strict=True) if token == image_token]
+    places = image_places(prompt_ids, image_token)
+    found = [values[place] for place in places[-1]] if places else []
     if len(found) != time * rows * columns or time != 1:
         raise ValueError(f"{len(found)} image tokens in the prompt, but a picture of {time} x {rows} x {columns}")
     return np.array(found, dtype=np.float32).reshape(rows, columns)

@@ -17,6 +17,24 @@ PATCHES = 16_384
 """Patches that the vision tower sees at once; an image with more is seen alone."""
 
 
+def image_places(ids: Sequence[int], image_token: int) -> list[range]:
+    """Returns the places of each image's tokens in a sequence; other tokens stand between two images.
+
+    Args:
+        ids: The token ids.
+        image_token: The id of an image token.
+    """
+    found: list[range] = []
+    for place, token in enumerate(ids):
+        if token != image_token:
+            continue
+        if found and found[-1].stop == place:
+            found[-1] = range(found[-1].start, place + 1)
+        else:
+            found.append(range(place, place + 1))
+    return found
+
+
 @torch.no_grad()
 def image_features(
     model: PreTrainedModel, pixel_values: Tensor, grid_thw: Tensor, order: Sequence[int]

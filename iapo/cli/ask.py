@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import PART
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
 from iapo.cli.loading import loading_options
-from iapo.cli.options import Json, Quiet, at_least, between, free, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, between, free, one_of, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -58,8 +59,11 @@ def ask(
     temperature: Annotated[
         float, typer.Option(callback=between(0, 100), help="Temperature of the sampling; 0 is greedy.")
     ] = 0.0,
-    top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
+    top_p: Annotated[float, typer.Option(callback=within(PART), help="Nucleus where it samples.")] = 1.0,
     seed: Annotated[int, typer.Option(callback=between(0, 2**32 - 1), help="Seed of the sampling.")] = 0,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
+    ] = None,
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
@@ -80,8 +84,6 @@ def ask(
     if not image.is_file():
         raise InputError(f"there is no image {image}; give the path of an image file")
     load_settings({**loading, "device": device}).check_packages()
-    if top_p == 0:
-        raise InputError("top_p is 0.0; give more than 0, at most 1")
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"out is {out}; give a name that ends in .png")
     if attribution and tools == "none":
@@ -104,6 +106,7 @@ def ask(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
     )

@@ -11,7 +11,7 @@ from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
-from iapo.errors import InputError, unknown
+from iapo.errors import InputError
 
 app = make_app()
 
@@ -56,6 +56,12 @@ def attribute(
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns of the rollout, 2 to 8; the run's, or 2.")
+    ] = None,
+    turn: Annotated[
+        int | None, typer.Option(callback=between(1, 7), help="Number of the turn whose call is explained; the first.")
+    ] = None,
     tools: Annotated[
         str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's, or the six.")
     ] = None,
@@ -72,15 +78,12 @@ def attribute(
     For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
     """
     from iapo.data.synthetic.families import find_family
-    from iapo.plugins import check_reference, is_reference
     from iapo.studies.folders import find_runs
-    from iapo.training.declared import keys_of
+    from iapo.training.settings import check_method
 
     if family is not None:
         find_family(family)
-    check_reference(method or "", "attribution method")
-    if method is not None and not is_reference(method) and method not in keys_of("iapo.attribution.methods", "METHODS"):
-        raise unknown("attribution method", method, keys_of("iapo.attribution.methods", "METHODS"))
+    check_method(method)
     if sample is not None and not sample.is_file():
         raise InputError(f"cannot read the sample {sample}: there is no such file")
     if call is not None and call.startswith("@") and not Path(call[1:]).is_file():
@@ -95,12 +98,13 @@ def attribute(
     from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
 
     changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools, "prompt": prompt}
-    plan = plan_of(run, {**changes, "max_turn_tokens": max_turn_tokens}, loading)
+    lengths = {"max_turn_tokens": max_turn_tokens, "max_turns": max_turns, "turn": turn}
+    plan = plan_of(run, {**changes, **lengths}, loading)
     if sample is not None:
         chosen = read_sample(sample)
     elif run is not None and family is None:
         chosen = held_out_sample(run, index)
     else:
         chosen = chart_sample(family or "vbar", index, seed=seed, size=size)
-    turn = None if call is None else read_call(call)
-    write_json(json, run_attribute(plan, out, sample=chosen, call=turn, device=device))
+    first = None if call is None else read_call(call)
+    write_json(json, run_attribute(plan, out, sample=chosen, call=first, device=device))

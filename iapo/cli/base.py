@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from iapo.errors import did_you_mean
+from iapo.errors import InputError, did_you_mean
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What the parser raises for wrong words; Typer has no public name for it."""
@@ -40,6 +40,27 @@ class Known:
 
 class Verb(TyperCommand):
     """A verb: with `--quiet` it prints nothing; where it writes to is remembered."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuses an option that is given twice, of which otherwise the last would count; the parser calls it."""
+        normal = ctx.token_normalize_func or str
+        known = {normal(name): one for one in self.params for name in (*one.opts, *one.secondary_opts)}
+        given: set[Any] = set()
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                break
+            name, equals, _ = word.partition("=")
+            option = known.get(normal(name)) if name.startswith("--") else None
+            if option is None:
+                continue
+            if option in given and not option.multiple:
+                raise InputError(f"the option {option.opts[0]} is given twice; give it once")
+            given.add(option)
+            if not equals and not getattr(option, "is_flag", False):
+                # Its value may look as an option.
+                next(words, None)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""

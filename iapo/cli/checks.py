@@ -11,6 +11,9 @@ import typer
 
 from iapo.errors import InputError
 
+SPLITS = ("train", "validation", "test")
+"""Splits of synthetic images."""
+
 
 def checkpoint(parameter: typer.CallbackParam, value: Any) -> Any:
     """Refuses a name that is no checkpoint: neither packaged nor a folder, nor a hub id by its form."""
@@ -84,10 +87,11 @@ def check_source(name: str) -> None:
     from iapo.data.formats.known import FORMATS
     from iapo.data.synthetic.families import FAMILIES
     from iapo.errors import unknown
-    from iapo.plugins import is_reference
+    from iapo.plugins import check_reference, is_reference
 
     before, at, where = name.partition("@")
     if at and not Path(name).exists():
+        check_reference(before, "data format")
         if before not in BENCHMARKS and before not in FORMATS and not is_reference(before):
             raise unknown("test set or format", before, [*BENCHMARKS, *FORMATS])
         if where != "hub" and not Path(where).exists() and where.count("/") != 1:
@@ -96,8 +100,12 @@ def check_source(name: str) -> None:
         raise InputError(f"test set {name!r} is no family ({', '.join(FAMILIES)}), no file and no folder")
 
 
-def check_sets(text: str) -> None:
+def check_sets(text: str, split: str | None = None) -> None:
     """Checks a list with commas between as `check_source` does; each name once, and at least one.
+
+    Args:
+        text: The list.
+        split: Split of them, if that is to be looked for, too.
 
     Raises:
         InputError: If the list or one of its names cannot be.
@@ -109,6 +117,47 @@ def check_sets(text: str) -> None:
         raise InputError(f"test sets are {', '.join(names) or 'none'}; name each one once, and at least one")
     for name in names:
         check_source(name)
+        if split is not None:
+            check_split(name, split)
+
+
+def check_split(source: str, split: str) -> None:
+    """Refuses a split that a family or a folder has not, without reading rows.
+
+    Raises:
+        InputError: If so.
+    """
+    from iapo.data.synthetic.families import BY_NAME
+
+    if source in BY_NAME:
+        known = SPLITS if BY_NAME[source].trained else SPLITS[1:]
+        if split not in known:
+            raise InputError(f"split is {split!r}; synthetic images of {source} have {', '.join(known)}")
+    elif Path(source).is_dir():
+        # Not needed to check a family.
+        from iapo.data.files import choose
+
+        choose(Path(source), split)
+
+
+def check_training_data(arguments: Any) -> None:
+    """Refuses sources of a training that are not there, and splits that they have not.
+
+    Args:
+        arguments: The training's `iapo.training.arguments.RunArguments`.
+
+    Raises:
+        InputError: If so.
+    """
+    from iapo.data.sources import source_names
+
+    asked = [(arguments.data, arguments.data_split)]
+    if arguments.eval_samples:
+        asked.append((arguments.eval_data or arguments.data, arguments.eval_split))
+    for text, split in asked:
+        for name in () if text is None else source_names(text):
+            check_source(name)
+            check_split(name, split)
 
 
 def check_questions(text: str, families: tuple[str, ...]) -> None:

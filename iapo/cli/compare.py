@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from iapo.bounds import HEAT
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
 from iapo.cli.checks import check_sets
-from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 
 app = make_app()
 
@@ -33,7 +34,7 @@ def compare(
     sets: Annotated[str | None, typer.Option(help="Test sets, with commas between.")] = None,
     samples: Annotated[int | None, typer.Option(callback=at_least(1), help="Samples of each test set.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(callback=at_least(0), help="Temperature of the evaluation; 0 is greedy.")
+        float | None, typer.Option(callback=within(HEAT), help="Temperature of the evaluation; 0 is greedy.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(callback=at_least(1), help="Rollouts of each test sample.")] = None,
     greedy: Annotated[bool | None, typer.Option(help="Whether policies are also measured greedily.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
-from iapo.cli.checks import check_checkpoint
+from iapo.cli.checks import check_checkpoint, check_training_data
 from iapo.cli.options import Json, Quiet, at_least, write_json
 from iapo.errors import InputError
 
@@ -39,6 +39,7 @@ def doctor(
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)
+    check_training_data(arguments)
     parsed = settings.parse(config, context.args)
     from iapo.results import stamp
     from iapo.training.doctor.run import examine

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import HEAT, PART, SECONDS, TOGETHER
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
 from iapo.cli.loading import loading_options
-from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -48,11 +49,14 @@ def evaluate(
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     data_damage: DataDamage = "strict",
     temperature: Annotated[
-        float, typer.Option(callback=at_least(0), help="Temperature of the sampling; 0 is greedy.")
+        float, typer.Option(callback=within(HEAT), help="Temperature of the sampling; 0 is greedy.")
     ] = 0.0,
-    top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
+    top_p: Annotated[float, typer.Option(callback=within(PART), help="Nucleus where it samples.")] = 1.0,
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
+    max_turns: Annotated[
+        int, typer.Option(callback=between(2, 8), help="Most turns of a rollout, 2 to 8; docs/method.md.")
+    ] = 2,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
     max_sequence_length: Annotated[
         int | None,
@@ -62,7 +66,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Generates with vLLM in this process (docs/vllm.md).")] = False,
     vllm_memory: Annotated[
-        float, typer.Option(callback=between(0, 1), help="Share of the device's memory that vLLM takes.")
+        float, typer.Option(callback=within(PART), help="Share of the device's memory that vLLM takes.")
     ] = 0.9,
     endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
     key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
@@ -80,10 +84,15 @@ def evaluate(
             help="What serves it, vllm or openai; auto asks it. To vllm the whole sampling is told.",
         ),
     ] = "auto",
+    endpoint_served_as: Annotated[
+        str | None, typer.Option(help="Model that its answers name, where that is another; the asked one.")
+    ] = None,
     concurrency: Annotated[
-        int, typer.Option(callback=at_least(1), help="Samples under way at once at an endpoint.")
+        int, typer.Option(callback=within(TOGETHER), help="Samples under way at once at an endpoint.")
     ] = 8,
-    timeout: Annotated[float, typer.Option(help="Seconds until a request to it counts as failed.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(callback=within(SECONDS), help="Seconds until a request to it counts as failed.")
+    ] = 120.0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -95,21 +104,25 @@ def evaluate(
     from iapo.data.sources import split_list
     from iapo.rollout.load_settings import check_vllm, load_settings
 
-    check_sets(sets)
+    check_sets(sets, split)
     check_questions(question_types, split_list(sets))
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
+    if endpoint_served_as is not None and (endpoint is None or not endpoint_served_as.strip()):
+        raise InputError("--endpoint-served-as is the name of a model in the answers of an --endpoint; give both")
     if vllm:
         if endpoint is not None:
             raise InputError("--vllm and --endpoint are two ways to generate; give one of them")
+        if max_turns > 2:
+            raise InputError(
+                f"--max_turns is {max_turns}, and vLLM generates two turns; leave out --vllm, or set it to 2"
+            )
         check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
     elif not endpoint.startswith(("http://", "https://")):
         raise InputError(f"endpoint is {endpoint!r}; give its base address, which begins with http:// or https://")
-    if timeout <= 0:
-        raise InputError(f"timeout is {timeout}; give a positive number of seconds")
     if repeats > 1 and temperature == 0:
         raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
     from rich.console import Console
@@ -135,6 +148,7 @@ def evaluate(
         top_p=top_p,
         repeats=repeats,
         seed=seed,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
         batch_size=batch_size,
@@ -145,6 +159,7 @@ def evaluate(
         endpoint_kind=endpoint_kind,
         concurrency=concurrency,
         timeout=timeout,
+        served_as=endpoint_served_as,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
     )

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import COUNT
+from iapo.cli.options import within
 from iapo.rollout.load_settings import LoadSettings, check_view, load_settings
 
 _OWN = ("device", "merge_adapter")
@@ -75,7 +77,9 @@ def _options(prefix: str) -> list[inspect.Parameter]:
             kind: Any = Annotated[bool, option]
             default: Any = False
         else:
-            kind = Annotated[(int if "int" in str(one.type) else str) | None, typer.Option(help=help_text)]
+            number = "int" in str(one.type)
+            option = typer.Option(callback=within(COUNT) if number else None, help=help_text)
+            kind = Annotated[(int if number else str) | None, option]
             default = None
         found.append(
             inspect.Parameter(start + one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

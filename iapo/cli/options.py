@@ -10,31 +10,30 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import MOST, Bound, check_number
 from iapo.errors import InputError, did_you_mean
 
 Check = Callable[[typer.CallbackParam, Any], Any]
 
 
-def at_least(low: float) -> Check:
-    """Makes a check that refuses smaller numbers."""
+def within(bound: Bound) -> Check:
+    """Makes a check that refuses numbers outside an interval."""
 
     def check(parameter: typer.CallbackParam, value: Any) -> Any:
-        if value is not None and not value >= low:
-            raise InputError(f"{parameter.name} is {value}; give at least {low}")
+        check_number(str(parameter.name), value, bound)
         return value
 
     return check
+
+
+def at_least(low: float) -> Check:
+    """Makes a check that refuses smaller numbers, and such as no machine counts to."""
+    return within(Bound(low, MOST))
 
 
 def between(low: float, high: float) -> Check:
     """Makes a check that refuses numbers outside an interval, whose ends are in it."""
-
-    def check(parameter: typer.CallbackParam, value: Any) -> Any:
-        if value is not None and not low <= value <= high:
-            raise InputError(f"{parameter.name} is {value}; give {low} to {high}")
-        return value
-
-    return check
+    return within(Bound(low, high))
 
 
 def one_of(*choices: str) -> Check:
@@ -65,6 +64,12 @@ def folder(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     """Refuses the path of a file where a folder is written."""
     if value is not None and value.exists() and not value.is_dir():
         raise InputError(f"{value} is a file; choose another --{parameter.name}, which is a folder")
+    _check_place(value)
+    return value
+
+
+def place(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuses a path that lies below a file, or is a link to nothing."""
     _check_place(value)
     return value
 

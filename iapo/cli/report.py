@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import Verb, make_app
-from iapo.cli.options import Json, Quiet, at_least, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, one_of, place, write_json
 
 app = make_app()
 
@@ -16,7 +16,9 @@ app = make_app()
 @app.command(cls=Verb)
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold some.")],
-    out: Annotated[Path | None, typer.Option(help="Page to write; report.html in the folder if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=place, help="Page to write; report.html in the folder if not given.")
+    ] = None,
     pictures: Annotated[
         str, typer.Option(callback=one_of("embed", "folder"), help="embed (in the page) or folder (beside it).")
     ] = "embed",

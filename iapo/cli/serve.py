@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import SECONDS
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint, offered, prompt
 from iapo.cli.loading import loading_options
-from iapo.cli.options import Quiet, at_least, between, one_of
+from iapo.cli.options import Quiet, at_least, between, one_of, within
 from iapo.errors import InputError
 
 app = make_app()
@@ -45,7 +46,9 @@ def serve(
     concurrency: Annotated[
         int, typer.Option(callback=at_least(1), help="Questions under way at once with --upstream.")
     ] = 8,
-    timeout: Annotated[float, typer.Option(help="Seconds until a request to it counts as failed.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(callback=within(SECONDS), help="Seconds until a request to it counts as failed.")
+    ] = 120.0,
     kind: Annotated[
         str,
         typer.Option(
@@ -67,6 +70,9 @@ def serve(
     temperature: Annotated[
         float, typer.Option(callback=between(0, 100), help="Temperature where a request has none; 0 is greedy.")
     ] = 0.0,
+    max_turns: Annotated[
+        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
+    ] = None,
     max_turn_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
@@ -97,8 +103,6 @@ def serve(
             )
         if not upstream.startswith(("http://", "https://")):
             raise InputError(f"upstream is {upstream!r}; give its base address, which begins with http:// or https://")
-        if not 0 < timeout < float("inf"):
-            raise InputError(f"timeout is {timeout}; give a positive number of seconds")
     from iapo.agent.agent import Agent, with_limits
     from iapo.data.boxes.names import check_names
     from iapo.endpoints.chat import EndpointSettings
@@ -124,6 +128,7 @@ def serve(
     agent.settings = with_limits(
         agent.settings,
         temperature=temperature,
+        max_turns=max_turns,
         max_turn_tokens=max_turn_tokens,
         max_sequence_length=max_sequence_length,
     )

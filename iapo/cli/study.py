@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import HEAT, Bound, read_seeds
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
-from iapo.cli.checks import check_questions, check_sets, checkpoint, offered, prompt
+from iapo.cli.checks import check_questions, check_sets, check_source, check_split, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
-from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 from iapo.storage import check_new
 
@@ -45,7 +46,7 @@ def study_misuse(
         str | None, typer.Option(callback=checkpoint, help="Checkpoint of the teacher; the run's own.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(callback=at_least(0), help="Temperature, 0 is greedy; the run's eval_temperature.")
+        float | None, typer.Option(callback=within(HEAT), help="Temperature, 0 is greedy; the run's eval_temperature.")
     ] = None,
     tools: Annotated[
         str | None, typer.Option(callback=offered, help="Offered tools, with commas between; the run's own.")
@@ -61,7 +62,7 @@ def study_misuse(
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.data.sources import split_list
+    from iapo.data.sources import source_names, split_list
     from iapo.data.synthetic.families import find_family
     from iapo.studies.folders import find_runs
 
@@ -70,6 +71,12 @@ def study_misuse(
     chosen = None if families is None else split_list(families)
     for family in chosen or ():
         find_family(family)
+    if split is not None:
+        for source in chosen or ([] if data is None else source_names(data)):
+            check_split(source, split)
+    if data is not None:
+        for source in source_names(data):
+            check_source(source)
     check_loading(loading, device)
     find_runs(runs)
     from iapo.studies.misuse import study_misuse
@@ -149,7 +156,9 @@ def study_forms(
     rollouts: Annotated[int, typer.Option(callback=at_least(2), help="First turns to each.")] = 8,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "0",
     names: Annotated[str, typer.Option(help="Names of the tools: canonical, unseen, or both.")] = "canonical",
-    temperature: Annotated[float, typer.Option(callback=at_least(0.01), help="Temperature of the turns.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(callback=within(Bound(0.01, HEAT.high)), help="Temperature of the turns.")
+    ] = 1.0,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 64,
     tools: Annotated[str | None, typer.Option(callback=offered, help="Offered tools, with commas between.")] = None,
     device: Annotated[str | None, typer.Option(help="Device of both models; the CPU if not given.")] = None,
@@ -166,18 +175,17 @@ def study_forms(
 
     forms = read_forms(file)
     sources = split_list(families) if data is None else source_names(data)
-    check_sets(",".join(sources))
+    check_sets(",".join(sources), split)
     asked = split_list(question_types)
     if data is None:
         check_questions(question_types, sources)
+    check_new(out, "forms.json", "forms.csv")
     chosen = split_list(names)
     for name in chosen:
         if name not in ("canonical", "unseen"):
             raise InputError(f"names is {name!r}; use canonical, unseen, or both with a comma between")
-    numbers = split_list(seeds)
-    if not all(one.isdecimal() for one in numbers):
-        raise InputError(f"seeds is {seeds!r}; give whole numbers with commas between")
-    for what, given in (("seeds", numbers), ("names", chosen), ("families", sources)):
+    numbers = read_seeds(split_list(seeds))
+    for what, given in (("names", chosen), ("families", sources)):
         if not given:
             raise InputError(f"{what} is empty; give one at least")
         if len(set(given)) < len(given):
@@ -194,7 +202,7 @@ def study_forms(
         sources=sources,
         prompts=prompts,
         rollouts=rollouts,
-        seeds=tuple(map(int, numbers)),
+        seeds=numbers,
         namings=chosen,
         split=split,
         question_types=asked,
@@ -223,7 +231,7 @@ def study_faithfulness(
     samples: Annotated[int, typer.Option(callback=at_least(2), help="Samples, one call each.")] = 24,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of images, turns and random orders.")] = 0,
     orders: Annotated[int, typer.Option(callback=at_least(1), help="Random orders of each call's blocks.")] = 5,
-    temperature: Annotated[float, typer.Option(callback=at_least(0), help="Temperature of the turns, 0: greedy.")] = 0,
+    temperature: Annotated[float, typer.Option(callback=within(HEAT), help="Temperature of the turns, 0: greedy.")] = 0,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
     tools: Annotated[str | None, typer.Option(callback=offered, help="Offered tools, with commas between.")] = None,
     device: Annotated[str | None, typer.Option(help="Device of the models; the CPU if not given.")] = None,
@@ -244,7 +252,7 @@ def study_faithfulness(
     sources = split_list("vbar,hbar" if families is None else families) if data is None else source_names(data)
     if not sources:
         raise InputError("families is empty; give one at least")
-    check_sets(",".join(sources))
+    check_sets(",".join(sources), split)
     check_new(out, "faithfulness.json", "faithfulness.csv")
     check_loading(loading, device)
     own = load_settings({**loading, "device": device})

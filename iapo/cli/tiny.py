@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from iapo.bounds import HEAT, Bound
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint
-from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, within, write_json
 from iapo.errors import InputError, unknown
 
 app = make_app(help="The packaged tiny models, and stand-ins of published checkpoints.")
@@ -31,7 +32,12 @@ def tiny_build(
     seed: Annotated[
         int, typer.Option(callback=at_least(0), help="Seed of weights, lessons, rollouts and measurements.")
     ] = 0,
-    scale: Annotated[float, typer.Option(help="Factor on the number of steps, for a quick trial.")] = 1.0,
+    scale: Annotated[
+        float,
+        typer.Option(
+            callback=within(Bound(0, 1000, above=True)), help="Factor on the number of steps, for a quick trial."
+        ),
+    ] = 1.0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -41,8 +47,6 @@ def tiny_build(
     known = keys_of("iapo.tiny.recipes", "RECIPES")
     if model not in (*known, "all"):
         raise unknown("tiny model", model, (*known, "all"))
-    if scale <= 0:
-        raise InputError(f"scale is {scale}; give a positive factor")
     from iapo.tiny.command import build_models
 
     write_json(json, build_models(out, model, stage=stage, seed=seed, scale=scale, quiet=quiet))
@@ -59,7 +63,7 @@ def tiny_evaluate(
         int, typer.Option(callback=at_least(0), help="Seed of the images, the tool sets and the sampling.")
     ] = 0,
     temperature: Annotated[
-        float, typer.Option(callback=at_least(0), help="Temperature of the sampling; 0 is greedy.")
+        float, typer.Option(callback=within(HEAT), help="Temperature of the sampling; 0 is greedy.")
     ] = 1.0,
     json: Json = None,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
-from iapo.cli.checks import check_checkpoint, check_output
+from iapo.cli.checks import check_checkpoint, check_output, check_training_data
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
 
@@ -44,6 +44,7 @@ def train(
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)
+    check_training_data(arguments)
     Known.folder = check_output(given, arguments.resume)
     parsed = settings.parse(config, context.args)
     from iapo.training.run import run

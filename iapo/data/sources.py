@@ -9,6 +9,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
+from iapo.bounds import COUNT_OR_NONE, SEED, SIDE, check_number
 from iapo.data.benchmarks import BENCHMARKS, load_benchmark
 from iapo.data.damage import Damage, quarantine
 from iapo.data.formats.known import FORMATS
@@ -32,6 +33,9 @@ class SourceSettings:
         split: `train`, `validation` or `test`, or what a source of your own calls it.
         size: Longer side of synthetic images in pixels.
         question_types: Question types of synthetic images; empty: all that a family has.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     count: int = 100
@@ -39,6 +43,10 @@ class SourceSettings:
     split: str = "test"
     size: int = SMALLEST
     question_types: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, bound in (("count", COUNT_OR_NONE), ("seed", SEED), ("size", SIDE)):
+            check_number(name, getattr(self, name), bound)
 
 
 def split_list(text: str) -> tuple[str, ...]:

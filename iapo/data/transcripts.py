@@ -25,8 +25,8 @@ from iapo.storage import read_records
 TRACES = ("traces.jsonl", "held-out.jsonl")
 """Files of a run folder that hold traces."""
 
-_TRACE_COLUMNS = frozenset({"sample", "turn_1", "result", "turn_2"})
-_TURNS = 2
+_TRACE_COLUMNS = (frozenset({"sample", "turn_1", "result", "turn_2"}), frozenset({"sample", "turns", "scores"}))
+_MOST_TURNS = 8
 
 # ReFocus names the tools of charts by the axis' values; its tables and this project name them alike.
 _REFOCUS = {
@@ -43,7 +43,7 @@ class Transcript:
 
     Attributes:
         sample: The sample.
-        turns: What is to be written: the answer alone, or the turn with the program and the turn with the answer.
+        turns: What is to be written: turns with a program, if any, and the turn with the answer.
         where: Place that it was read from, for messages.
         sampled: Whether a model wrote it in a rollout; then a program that fails is no damage of the data.
     """
@@ -73,11 +73,11 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
         return (one for file in traces for one in _read_traces(file))
     files = choose(path, split)
     columns = columns_of(files[0], solutions=True)
-    if columns >= _TRACE_COLUMNS:
+    if any(columns >= some for some in _TRACE_COLUMNS):
         return (one for file in files for one in _read_traces(file))
     if not columns & {"turns", "thoughts", "conversations"}:
         raise InputError(
-            f"{source} has no turns; its rows need a field `turns` (a list of one or two texts), ReFocus' "
+            f"{source} has no turns; its rows need a field `turns` (a list of texts), ReFocus' "
             "`conversations` or `thoughts`, or give a run folder with traces"
         )
     known = format_of(columns_of(files[0]), str(source))
@@ -87,7 +87,7 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
 def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
     for number, record in enumerate(read_records(path), start=1):
         trace = Trace.from_json(record, path.parent)
-        turns = (trace.turn_1,) if trace.turn_2 is None else (trace.turn_1, trace.turn_2)
+        turns = tuple(one.text for one in trace.turns)
         yield Transcript(trace.sample, turns, f"{path.name}, row {number}", sampled=True)
 
 
@@ -116,7 +116,7 @@ def turns_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
         fields: The row's fields: `turns`, else `conversations` with `response`, else `thoughts`.
 
     Raises:
-        RowError: If there are none, more than two, or one that is no text.
+        RowError: If there are none, more than eight, or one that is no text.
     """
     found = fields.get("turns")
     if found is None and isinstance(fields.get("conversations"), list):
@@ -126,11 +126,11 @@ def turns_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(found, str):
         found = [found]
     if not isinstance(found, list) or not found:
-        raise RowError("the row has no turns; `turns` is a list of one or two texts")
+        raise RowError("the row has no turns; `turns` is a list of texts")
     if not all(isinstance(one, str) and one.strip() for one in found):
         raise RowError("one of the turns is no text, or an empty one")
-    if len(found) > _TURNS:
-        raise RowError(f"the row has {len(found)} turns; a rollout has at most {_TURNS}")
+    if len(found) > _MOST_TURNS:
+        raise RowError(f"the row has {len(found)} turns; a rollout has at most {_MOST_TURNS}")
     return tuple(_translated(one) for one in found)
 
 

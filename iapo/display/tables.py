@@ -29,6 +29,10 @@ CUT = "observation_cut"
 """Key of the share of rollouts whose observation did not fit; it is there only where there were some."""
 
 
+TURNS = {"turns": "turns", "calls_per_turn": "calls a turn"}
+"""Headings of what is measured of rollouts with more than two turns, by key."""
+
+
 def estimate_text(estimate: Estimate | None, sign: str = "") -> str:
     """Writes an estimate as `value [low, high]`, or a dash where nothing was counted.
 
@@ -87,9 +91,9 @@ def training_table(evaluation: TrainingEvaluation, differences: Mapping[str, Est
     table = Table(title=f"{_held_out(evaluation)}; 95% intervals", caption=_cut_text(cut))
     for heading in ("", "before", "after", "difference"):
         table.add_column(heading)
-    for name, heading in MEASURES.items():
-        if evaluation.after[name].value is not None:
-            values = (estimate_text(one[name]) for one in (evaluation.before, evaluation.after))
+    for name, heading in (MEASURES | TURNS).items():
+        if any(name in one and one[name].value is not None for one in (evaluation.before, evaluation.after)):
+            values = (estimate_text(one.get(name)) for one in (evaluation.before, evaluation.after))
             table.add_row(heading, *values, estimate_text(differences.get(name), "+"))
     return table
 
@@ -118,8 +122,9 @@ def evaluation_table(evaluation: SetsEvaluation) -> Table:
     times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
     cut = [row.measures[CUT] for row in evaluation.sets.values() if CUT in row.measures]
     table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals", caption=_cut_text(cut))
-    measures = list(MEASURES)[:4]
-    for heading in ("", "samples", *(MEASURES[key] for key in measures)):
+    measures = {key: MEASURES[key] for key in list(MEASURES)[:4]}
+    measures |= {key: TURNS[key] for key in TURNS if any(key in row.measures for row in evaluation.sets.values())}
+    for heading in ("", "samples", *measures.values()):
         table.add_column(heading)
     for name, row in evaluation.sets.items():
         samples = f"{row.samples} of {row.rows['expected']}" if row.rows else str(row.samples)

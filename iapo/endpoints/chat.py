@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import re
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote
 
+from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError
@@ -67,6 +67,8 @@ class EndpointSettings:
 
     Attributes:
         model: Name of the model there.
+        served_as: Name by which its answers call the model, where that is another one, as with deployments; answers
+            must bear it. None: the model's own (`iapo.endpoints.replies.same_model`).
         url: Its base, for example `http://localhost:8000/v1`, also with `user:password@`; None is OpenAI's.
         key_variable: Environment variable that holds the key; endpoints without keys ignore what is sent.
         temperature: Temperature of the sampling; 0 is as greedy as the endpoint can be.
@@ -81,6 +83,9 @@ class EndpointSettings:
         on_error: Reaction to a structured question whose retries are used up: `wait` goes on asking, `stop` raises,
             `rules` gives no reply and leaves it to the caller's rules.
         cache: File that keeps the replies to structured questions; None keeps them in memory.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     model: str
@@ -96,6 +101,11 @@ class EndpointSettings:
     concurrency: int = 8
     on_error: Literal["wait", "stop", "rules"] = "stop"
     cache: str | None = None
+    served_as: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(f"the endpoint's {name}", getattr(self, name), bound)
 
     @property
     def where(self) -> str:
@@ -106,6 +116,16 @@ class EndpointSettings:
     def name(self) -> str:
         """What messages call the model there."""
         return f"{self.model} at {self.where}"
+
+
+_BOUNDS = {
+    "temperature": HEAT,
+    "top_p": PART,
+    "max_turn_tokens": COUNT,
+    "timeout": SECONDS,
+    "retries": TRIES,
+    "concurrency": TOGETHER,
+}
 
 
 class ChatEndpoint:
@@ -132,10 +152,6 @@ class ChatEndpoint:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")
             url, headers = _split_credentials(url)
-        if settings.retries < 0:
-            raise InputError(f"the endpoint's retries are {settings.retries}; give at least 0")
-        if not 0 < settings.timeout < math.inf:
-            raise InputError(f"the endpoint's timeout is {settings.timeout}; give seconds above 0")
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
@@ -193,7 +209,7 @@ class ChatEndpoint:
             failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
             try:
-                return read(read_reply(answer, settings.model))
+                return read(read_reply(answer, settings.served_as or settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
                     raise self._unanswered(str(error), attempts, answered=True) from error

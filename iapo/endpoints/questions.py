@@ -163,7 +163,9 @@ class Endpoint:
         return reply
 
     def _key(self, question: Question) -> str:
-        parts = [self.settings.model, self._instructions, *question.about]
+        settings = self.settings
+        model = settings.model if settings.served_as is None else [settings.model, settings.served_as]
+        parts = [model, self._instructions, *question.about]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

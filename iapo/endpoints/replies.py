@@ -29,7 +29,7 @@ def read_reply(body: bytes, model: str) -> str:
 
     Args:
         body: The response's body.
-        model: Name of the model that was asked.
+        model: Name of the model that was asked, or that it is served as.
 
     Returns:
         The text; empty if the model ended at once.
@@ -54,7 +54,8 @@ def read_reply(body: bytes, model: str) -> str:
         raise UnusableError(f"an error: {str(failure)[:200]}")
     if named and not same_model(model, named):
         raise UnusableError(
-            f"an answer of another model, {str(named)[:100]!r}; if that is the one you mean, ask for it by that name"
+            f"an answer of another model, {str(named)[:100]!r}; if that is the one you mean, ask for it by that name, "
+            "or say that it is served as that (docs/grading.md)"
         )
     if reason not in WHOLE:
         raise UnusableError(f"an answer that is not whole (finish_reason {str(reason)[:100]!r})")

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import set_seed
 
+from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
 from iapo.grading.outcome import grade_sample
-from iapo.records import Grid, Sample, Score, Trace
+from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
 from iapo.rollout.generation import make_generate
@@ -34,8 +35,12 @@ class EvaluationSettings:
         top_p: Nucleus where it samples.
         seed: Seed of the sampling.
         batch_size: Rollouts generated at once.
-        max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation between them; None is
+        max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations between them; None is
             what the model takes.
+        max_turns: Most turns of a rollout, 2 to 8.
+
+    Raises:
+        InputError: If a number cannot be.
     """
 
     max_turn_tokens: int = 512
@@ -44,6 +49,20 @@ class EvaluationSettings:
     seed: int = 0
     batch_size: int = 64
     max_sequence_length: int | None = None
+    max_turns: int = 2
+
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
+
+
+_BOUNDS = {
+    **dict.fromkeys(("max_turn_tokens", "batch_size", "max_sequence_length"), COUNT),
+    "temperature": HEAT,
+    "top_p": PART,
+    "seed": SEED,
+    "max_turns": TURNS,
+}
 
 
 def evaluate(
@@ -83,14 +102,11 @@ def evaluate(
             measured = alignment.add_patches(policy.model, rollouts, all_measured, max(0, patches - start))
         for one, attribution in zip(rollouts, measured, strict=True):
             scores = {"outcome": grade_sample(one.trace.final_text, one.trace.sample)}
-            distributions: dict[str, Mapping[str, float]] = {}
-            grids: Mapping[str, Grid] = {}
+            trace = one.trace
             if attribution is not None:
-                grids = attribution.patches
                 scores["divergence"] = Score(attribution.divergence)
-                if attribution.student:
-                    distributions = {"student": attribution.student, "teacher": attribution.teacher}
-            traces.append(dataclasses.replace(one.trace, scores=scores, attribution=distributions, patches=grids))
+                trace = attribution.told(trace)
+            traces.append(dataclasses.replace(trace, scores=scores))
         progress(len(rollouts))
     return traces
 
@@ -102,7 +118,8 @@ def budget_of(settings: EvaluationSettings, policy: Policy) -> Budget:
         InputError: If the longest sequence is longer than what the model takes.
     """
     context = context_length(policy.model.config)
-    return Budget(settings.max_turn_tokens, sequence=longest_sequence(settings.max_sequence_length, context))
+    longest = longest_sequence(settings.max_sequence_length, context)
+    return Budget(settings.max_turn_tokens, sequence=longest, turns=settings.max_turns)
 
 
 def check_fit(

@@ -14,15 +14,20 @@ Verdict = Callable[[Trace], bool | None]
 
 MEASURES: Mapping[str, Verdict] = {
     "accuracy": lambda trace: trace.scores["outcome"].value == 1,
-    "call_ratio": lambda trace: trace.result.called,
-    "call_success": lambda trace: trace.result.executed and not trace.observation_cut if trace.result.called else None,
-    "misuse": lambda trace: trace.result.misuse(trace.sample.axis),
+    "call_ratio": lambda trace: trace.called,
+    "call_success": lambda trace: trace.succeeded if trace.called else None,
+    "misuse": lambda trace: trace.misuse,
 }
-"""The four measures: right answers and calls of all traces, executed ones of the calls (what they gave was seen), and
-programs with a tool of the wrong axis of those that executed on a sample that has a right one."""
+"""The four measures: right answers and calls of all traces, of those with a call the ones whose programs all executed
+(what they gave was seen), and of those with a program that executed on a sample that has a right axis the ones with a
+tool of the wrong one."""
 
 CUT = "observation_cut"
 """The share of traces whose observation did not fit; it stands among measures only where there is one."""
+
+TURNS, CALLS = "turns", "calls_per_turn"
+"""Mean number of turns of a trace, and mean of its tool calls by the turn; among measures only where a trace has more
+than two turns."""
 
 
 def share(name: str, traces: Iterable[Trace]) -> Estimate:
@@ -33,6 +38,15 @@ def share(name: str, traces: Iterable[Trace]) -> Estimate:
 def _cut(traces: Sequence[Trace]) -> dict[str, Estimate]:
     cut = [trace.observation_cut for trace in traces]
     return {CUT: proportion(cut)} if any(cut) else {}
+
+
+def _turns(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
+    turns = np.array([[len(trace.turns) for trace in one] for one in repeats])
+    if not turns.size or turns.max() <= 2:
+        return {}
+    calls = np.array([[len(trace.calls) for trace in one] for one in repeats])
+    # Samples, not rollouts, are independent.
+    return {TURNS: mean(turns.mean(0).tolist()), CALLS: mean((calls / turns).mean(0).tolist())}
 
 
 def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
@@ -49,7 +63,7 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
         ValueError: If the repeats do not cover the same samples.
     """
     if len(repeats) == 1:
-        return {name: share(name, repeats[0]) for name in MEASURES} | _cut(repeats[0])
+        return {name: share(name, repeats[0]) for name in MEASURES} | _cut(repeats[0]) | _turns(repeats)
     for one in repeats[1:]:
         if [trace.sample.id for trace in one] != [trace.sample.id for trace in repeats[0]]:
             raise ValueError("repeats must cover the same samples in the same order")
@@ -58,7 +72,8 @@ def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]
         successes, counted = _counts(verdict, repeats)
         estimates[name] = ratio(successes.sum(0), counted.sum(0))
     cut = np.array([[trace.observation_cut for trace in one] for one in repeats], dtype=np.int64)
-    return estimates | ({CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {})
+    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {}
+    return estimates | _turns(repeats)
 
 
 def verdicts(repeats: Sequence[Sequence[Trace]]) -> dict[str, list[list[bool | None]]]:
@@ -81,10 +96,10 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
     """Sums traces up.
 
     Returns:
-        The `MEASURES`, each with a Wilson interval, and `CUT` where there is one; and the mean `divergence` of all, of
-        right calls (`divergence_right`) and of misused ones (`divergence_misused`), and the mean entropies of the
-        students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in nats), each with a bootstrap
-        interval.
+        The `MEASURES`, each with a Wilson interval, and `CUT`, `TURNS` and `CALLS` where they are there; and the mean
+        `divergence` of all, of right calls (`divergence_right`) and of misused ones (`divergence_misused`), and the
+        mean entropies of the students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in nats), each
+        with a bootstrap interval.
     """
     by_misuse = {
         "divergence": traces,
@@ -99,7 +114,8 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
         f"{who}_entropy": mean([_entropy(trace.attribution[who]) for trace in traces if who in trace.attribution])
         for who in ("student", "teacher")
     }
-    return {name: share(name, traces) for name in MEASURES} | _cut(traces) | divergences | entropies
+    shares = {name: share(name, traces) for name in MEASURES}
+    return shares | _cut(traces) | _turns([traces]) | divergences | entropies
 
 
 def _entropy(shares: Mapping[str, float]) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from iapo.bounds import COUNT, PART, TOGETHER, check_number
 from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.rollout.load_settings import LoadSettings
-from iapo.rollout.template import find_prompt
+from iapo.rollout.template import check_wording, find_prompt
 from iapo.tools import offered_tools
 
 
@@ -51,19 +52,20 @@ class EvaluationPlan:
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
             raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
-        for name in ("repeats", "concurrency"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
+        check_number("repeats", self.repeats, COUNT)
+        check_number("concurrency", self.concurrency, TOGETHER)
         offered_tools(self.tools)
         if self.prompt is not None:
-            find_prompt(self.prompt)
-        if self.generation.batch_size < 1:
-            raise InputError(f"batch_size is {self.generation.batch_size}; give at least 1")
+            check_wording(find_prompt(self.prompt), self.generation.max_turns)
+        if self.generation.max_turns > 2 and self.vllm_memory is not None:
+            raise InputError(
+                f"max_turns is {self.generation.max_turns}, and vLLM generates two turns; leave out vllm, or set "
+                "max_turns to 2"
+            )
         if self.vllm_memory is not None:
             if self.endpoint is not None:
                 raise InputError("vllm and endpoint are two ways to generate; give one of them")
-            if not 0 < self.vllm_memory <= 1:
-                raise InputError(f"vllm_memory is {self.vllm_memory}; give a share of the memory, above 0 and up to 1")
+            check_number("vllm_memory", self.vllm_memory, PART)
         if self.repeats > 1 and self.generation.temperature == 0:
             raise InputError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
 
@@ -93,8 +95,10 @@ def make_plan(
     concurrency: int,
     timeout: float,
     max_sequence_length: int | None = None,
+    max_turns: int = 2,
     vllm_memory: float | None = None,
     data_damage: str = "strict",
+    served_as: str | None = None,
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -105,8 +109,6 @@ def make_plan(
         raise InputError(f"length_parameter is {length_parameter!r}; use max_tokens or max_completion_tokens")
     if endpoint_kind not in ("auto", "vllm", "openai"):
         raise InputError(f"endpoint_kind is {endpoint_kind!r}; use auto, vllm or openai")
-    if temperature < 0:
-        raise InputError(f"temperature is {temperature}; it must not be negative")
     asked = None
     if endpoint is not None:
         asked = EndpointSettings(
@@ -119,6 +121,7 @@ def make_plan(
             length_parameter="max_tokens" if length_parameter == "max_tokens" else "max_completion_tokens",
             kind="vllm" if endpoint_kind == "vllm" else "openai" if endpoint_kind == "openai" else "auto",
             timeout=timeout,
+            served_as=served_as,
         )
     return EvaluationPlan(
         model=model,
@@ -127,7 +130,9 @@ def make_plan(
         tools=tools,
         prompt=prompt,
         repeats=repeats,
-        generation=EvaluationSettings(max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length),
+        generation=EvaluationSettings(
+            max_turn_tokens, temperature, top_p, seed, batch_size, max_sequence_length, max_turns
+        ),
         endpoint=asked,
         concurrency=concurrency,
         loading=loading,

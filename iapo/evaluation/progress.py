@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.records import Sample, Score, Trace, Turn, recorded_turns
 from iapo.runs import RunFolder
 from iapo.storage import parse_record, read_lines, write_lines
 
@@ -149,7 +149,8 @@ class Done:
 
 def _reread(data: dict[str, Any], sample: Sample) -> Trace:
     """Returns a recorded rollout, on the sample as it was read; sums need no edited image, and they are many."""
-    data["result"]["image"] = None
+    turns = recorded_turns(data)
+    for one in turns:
+        one["result"]["image"] = None
     scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
-    result, cut = ToolResult.from_json(data["result"]), data.get("observation_cut", False)
-    return Trace(sample, data["turn_1"], result, data["turn_2"], scores, observation_cut=cut)
+    return Trace(sample, tuple(map(Turn.from_json, turns)), scores, observation_cut=data.get("observation_cut", False))

@@ -26,12 +26,12 @@ from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left
 from iapo.rollout.policy import load_policy, prompt_of
-from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
+from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
 
-_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
 
 
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
@@ -98,7 +98,7 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
         for trace in solver(list(rest.values()), batch.seed):
             place = places.pop(id(trace.sample))
             done.add(place, trace)
-            done.traces[place] = _without_edit(trace)
+            done.traces[place] = trace.without_edits()
             progress(1)
         assert not places, "a solver left samples out"
     evaluation = _evaluation(plan, sets, hashes, done.finish())
@@ -125,7 +125,8 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools)
     if plan.endpoint is not None:
-        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
+        turns = plan.generation.max_turns
+        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan), turns)
     if plan.vllm_memory is not None:
         with quiet_libraries():
             return vllm_solver(plan, samples, tools)
@@ -144,7 +145,9 @@ def _template(plan: EvaluationPlan) -> PromptTemplate:
 def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> dict[str, Any]:
     """Refuses a folder that holds something else; returns what the manifest of this evaluation says of it."""
     path = out / MANIFEST
-    prompt = _template(plan).to_json()
+    template = _template(plan)
+    check_wording(template, plan.generation.max_turns)
+    prompt = template.to_json()
     config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan), "prompt": prompt}
     # As JSON gives it back.
     wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
@@ -164,8 +167,9 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
     key, and of the prompt its wording and not where it was found.
     """
-    # Earlier versions knew one prompt.
+    # Earlier versions knew one prompt, and two turns.
     config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
+    plan = {**plan, "generation": {"max_turns": 2, **plan["generation"]}}
     endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
     # How damage was treated shows in the data's hashes.
     told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
@@ -191,11 +195,6 @@ def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
                 return inner
         return None
     return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
-
-
-def _without_edit(trace: Trace) -> Trace:
-    """Drops the edited image: sums need none, and they are many."""
-    return dataclasses.replace(trace, result=dataclasses.replace(trace.result, image=None))
 
 
 def _evaluation(

@@ -12,11 +12,13 @@ from transformers import set_seed
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
 from iapo.grading.outcome import grade_sample
-from iapo.records import Sample, ToolResult, Trace
+from iapo.grading.text import extract_answer
+from iapo.records import Sample, Trace, Turn
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import build_blocks, to_messages
-from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt
+from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.rollout.turns import answer
+from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Solver = Callable[[Sequence[Sample], int], Iterator[Trace]]
@@ -56,6 +58,7 @@ def endpoint_solver(
     concurrency: int,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     template: PromptTemplate | None = None,
+    turns: int = 2,
 ) -> Solver:
     """Solves with an endpoint, several samples at a time; tool programs are carried out here.
 
@@ -64,11 +67,12 @@ def endpoint_solver(
         concurrency: Number of samples that are under way at once.
         tools: The offered tools; none: one turn with the answer.
         template: Template of the prompts; `tools` if None.
+        turns: Most turns of a rollout.
     """
 
     def solve(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         with ThreadPoolExecutor(concurrency) as pool:
-            futures = [pool.submit(solve_by_chat, endpoint, sample, tools, template) for sample in samples]
+            futures = [pool.submit(solve_by_chat, endpoint, sample, tools, template, turns) for sample in samples]
             failure: BaseException | None = None
             try:
                 for future in as_completed(futures):
@@ -95,6 +99,7 @@ def solve_by_chat(
     sample: Sample,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     template: PromptTemplate | None = None,
+    turns: int = 2,
 ) -> Trace:
     """Returns one graded rollout with a chat model; the same prompt and observation that a model in memory gets.
 
@@ -103,20 +108,30 @@ def solve_by_chat(
         sample: The question and image.
         tools: The offered tools; none: one turn with the answer.
         template: Template of the prompt; `tools` if None.
+        turns: Most turns.
+
+    Raises:
+        InputError: If the template is worded for fewer turns.
     """
     template = find_prompt(DEFAULT) if template is None else template
     messages = to_messages(build_blocks(sample, tools, template))
-    turn_1, turn_2 = chat(messages), None
-    result = execute(turn_1, sample, tools, lenient=template.lenient) if tools else ToolResult("no_call")
-    if result.status != "no_call":
-        observation: list[dict[str, Any]] = [{"type": "text", "text": template.observation_edited}]
-        if result.image is not None:
-            observation.insert(0, {"type": "image", "image": result.image})
-        else:
-            observation[0]["text"] = template.observation_error.replace("{error}", result.error or "")
-        messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
-        turn_2 = chat(messages)
-    return graded(Trace(sample, turn_1, result, turn_2))
+    check_wording(template, turns)
+    written: list[Turn] = []
+    seen = sample
+    for left in range(turns - 1 if tools else 0, -1, -1):
+        text = chat(messages)
+        ends = left == 0 or (turns > 2 and extract_answer(text) is not None)
+        one = Turn(text) if ends else Turn(text, execute(text, seen, tools, lenient=template.lenient))
+        written.append(one)
+        if not one.result.called:
+            break
+        shown = Observation.of(one.result, left)
+        content: list[dict[str, Any]] = [{"type": "text", "text": observed(template.frame(shown), shown)}]
+        if shown.image is not None:
+            content.insert(0, {"type": "image", "image": shown.image})
+            seen = sample.showing(shown.image)
+        messages += [{"role": "assistant", "content": text}, {"role": "user", "content": content}]
+    return graded(Trace(sample, tuple(written)))
 
 
 def graded(trace: Trace) -> Trace:

@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from iapo.attribution.calls import ATTRIBUTED, Turn
 from iapo.attribution.settings import AttributionSettings
+from iapo.bounds import COUNT, HEAT, SEED, Bound, check_number
 from iapo.data.sources import SourceSettings, read_sources
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
@@ -71,6 +72,19 @@ class FaithfulnessPlan:
     temperature: float = 0.0
     max_turn_tokens: int = 512
     tools: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
+
+
+_BOUNDS = {
+    "samples": Bound(2, whole=True),
+    "seed": SEED,
+    "orders": COUNT,
+    "temperature": HEAT,
+    "max_turn_tokens": COUNT,
+}
 
 
 def study_faithfulness(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from iapo.bounds import COUNT, SETTINGS, Bound, check_number, check_seeds
 from iapo.data.sources import SourceSettings, read_sources
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
@@ -64,6 +65,19 @@ class FormsPlan:
     temperature: float = 1.0
     max_turn_tokens: int = 64
     tools: str | None = None
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
+
+
+_BOUNDS = {
+    "prompts": COUNT,
+    "rollouts": Bound(2, whole=True),
+    "temperature": SETTINGS["temperature"],
+    "max_turn_tokens": COUNT,
+}
 
 
 def study_forms(

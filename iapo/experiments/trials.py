@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iapo.bounds import COUNT, HEAT, SEED, check_number, check_seeds, read_seeds
 from iapo.data.sources import SourceSettings, split_list
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
@@ -37,6 +38,8 @@ TAKEN = ("output_dir", "seed", "resume_from_checkpoint", "threads")
 
 START, TEACHER = "start", "teacher"
 """Rows beside the trials, measured once: the policy that all runs start from, and the teacher."""
+
+_BOUNDS = {"samples": COUNT, "repeats": COUNT, "data_seed": SEED, "temperature": HEAT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,10 @@ class Budget:
     greedy: bool = True
 
     def __post_init__(self) -> None:
-        once("seeds", self.seeds)
+        check_seeds(self.seeds)
         refuse_taken(self.settings, TAKEN)
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; give at least 1")
-        if self.repeats < 1:
-            raise InputError(f"repeats is {self.repeats}; give at least 1")
-        if self.temperature < 0:
-            raise InputError(f"temperature is {self.temperature}; it must not be negative")
+        for name, bound in _BOUNDS.items():
+            check_number(name, getattr(self, name), bound)
 
 
 def once(what: str, some: Sequence[object]) -> None:
@@ -113,9 +112,7 @@ def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in changes:
             changes[name] = split_list(changes[name])
     if "seeds" in changes:
-        if not all(seed.isdigit() for seed in changes["seeds"]):
-            raise InputError(f"seeds are {', '.join(changes['seeds'])}; give whole numbers from 0")
-        changes["seeds"] = tuple(map(int, changes["seeds"]))
+        changes["seeds"] = read_seeds(changes["seeds"])
     return changes
 
 
@@ -184,6 +181,7 @@ def _run_trials(
             temperature=budget.temperature,
             top_p=settings.top_p,
             max_sequence_length=settings.max_sequence_length,
+            max_turns=settings.max_turns,
         ),
         data_damage=arguments.data_damage,
         loading=placed(arguments.loading, device),
@@ -285,8 +283,11 @@ def _read_comparison(path: Path) -> dict[str, Any]:
     found = read_result(path, "comparison")
     settings: Changes = found["settings"] if "settings" in found else found.pop("flags", ())
     trials = {name: typed(some) for name, some in found.get("trials", {}).items()}
-    # Earlier versions had no setting of the prompt, nor of damage.
-    plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"]}} if "plan" in found else {}
+    # Earlier versions had no setting of the prompt, nor of damage, nor of the number of turns.
+    plan: dict[str, Any] = {}
+    if "plan" in found:
+        generation = {"max_turns": 2, **found["plan"]["generation"]}
+        plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"], "generation": generation}}
     return {**found, **plan, "settings": typed(settings or {}), "trials": trials}
 
 

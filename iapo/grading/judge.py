@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from iapo.control import escaped
 from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.grading.rules import find_rules
@@ -82,8 +83,8 @@ def _question(trace: Trace, score: Score) -> Question:
     asked = {"question": sample.question, "gold_answers": list(sample.answers), "answer": score.answer}
     if sample.grading != "plain":
         asked["rules"] = find_rules(sample.grading).judge
-    # As JSON the answer cannot end its own field, whatever it holds.
-    return Question(tuple(asked.values()), json.dumps(asked))
+    # As JSON the answer cannot end its own field, whatever it holds; escaped, nor its message.
+    return Question(tuple(asked.values()), escaped(json.dumps(asked)))
 
 
 def _is_verdict(reply: dict[str, object]) -> bool:

@@ -14,6 +14,9 @@ from iapo.grading.text import clean, extract_answer
 from iapo.grading.values import Alternatives, keep_distinct
 from iapo.records import Sample, Score, Trace
 
+LONGEST_ANSWER = 100_000
+"""Characters of an answer, beyond a hundred for each of the gold ones'; no model answers at such a length."""
+
 _MOST_REPEATED = 20
 """Where lists are sets: how often an item may be said again."""
 
@@ -39,6 +42,8 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
     answer = extract_answer(text)
     if answer is None:
         return Score(0.0, None, "no final answer in the text")
+    if len(answer) > LONGEST_ANSWER + 100 * sum(map(len, answers)):
+        return Score(0.0, answer, f"an answer of {len(answer)} characters states more than the gold answer")
     parts = [part for one in answers for part in marked_parts(clean(one), wide=rules.wide)]
     golds = keep_distinct(Alternatives(part, rules, "gold") for part in parts)
     if rules.sets:

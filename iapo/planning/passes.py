@@ -23,7 +23,7 @@ LOGITS = 3
 
 
 def rollout_bytes(student: Student, load: Workload, shares: bool) -> dict[str, int]:
-    """Returns what generation takes: the cache at the end of the second turn, and the largest pass over prompts.
+    """Returns what generation takes: the cache at the end of the last turn, and the largest pass over prompts.
 
     Args:
         student: The student.
@@ -33,14 +33,16 @@ def rollout_bytes(student: Student, load: Workload, shares: bool) -> dict[str, i
     shape, size = student.shape, student.itemsize
     length = load.prompt + load.completion
     cache = load.rows * length * shape.text.num_hidden_layers * shape.states * size
-    read = load.packed(load.rows, load.completion - (load.completion - load.turn - load.image) // 2, shares)
-    # Beside the pass over the second turn's prompts stands the cache that it fills.
+    read = load.packed(
+        load.rows, load.completion - (load.completion - load.turn - load.edits * load.image) // load.turns, shares
+    )
+    # Beside the pass over the last turn's prompts stands the cache that it fills.
     layer = 3 * shape.text.intermediate_size + 3 * shape.text.hidden_size + 2 * shape.queries + shape.states
     reading = read * (layer * size + 4 * 2 * shape.text.hidden_size) + load.rows * length * 2 * shape.queries * size
     writing = load.rows * (LOGITS * 4 * shape.text.vocab_size + length * (2 * shape.queries + shape.states) * size)
     return {
         "KV cache": cache,
-        "activations": max(reading, writing) + _features(shape, load, load.prompts + load.rows, size),
+        "activations": max(reading, writing) + _features(shape, load, load.prompts + load.edits * load.rows, size),
         "images": 2 * pixel_bytes(shape, load, load.rows),
     }
 
@@ -62,8 +64,8 @@ def attribution_bytes(
     most = tokens * cost.graph if tokens is not None else max(0.0, SHARE * left)
     calls = min(batch, load.rows)
     each = min(load.generations, calls)
-    prompts = max(1, min(max(1, calls // each), CLUSTER_TOKENS // load.prompt))
-    images = max(1, calls // each)
+    prompts = max(1, min(max(1, calls // each), CLUSTER_TOKENS // len(load.explained)))
+    images = max(1, calls // each) * load.edits
     held = images * _feature_bytes(shape, load, itemsize)
     # The vision tower is done before the language model begins.
     seeing = _seeing(shape, load, images, itemsize)
@@ -74,10 +76,11 @@ def attribution_bytes(
 def _graph(shape: Shape, itemsize: int, load: Workload, prompts: int, each: int, most: float) -> int:
     """Returns the bytes of prompts with so many calls to each, logits included; the graph within a limit if it can."""
     cost = token_cost(shape.text, itemsize)
-    length = load.prompt - 1
+    explained = load.explained
+    length = len(explained) - 1
     call = cost.graph * load.turn + cost.cached * length
     prompts = max(1, min(prompts, int(most / (cost.graph * length + call)) if most != float("inf") else prompts))
-    block_of = torch.tensor([load.block_of[:length]])
+    block_of = torch.tensor([explained[:length]])
     rows = count_rows(block_of)
     cut = best_cut(block_of.repeat(prompts, 1), each)
     if prompts * (cost.graph * length + call) > most and cost.tangent * rows < cost.graph * length:
@@ -153,7 +156,7 @@ def update_bytes(student: Student, load: Workload, *, shares: bool, checkpointin
         again = backward
     patches = _seen(load, load.micro, shares) * load.patches
     activations = kept + _vision(student, patches, checkpointing) + pixel_bytes(shape, load, load.rows)
-    scored = load.micro * (load.completion - load.image)
+    scored = load.micro * (load.completion - load.edits * load.image)
     # The output layer is done before the backward pass of the others begins; its weights' gradient stays.
     head = _tile(student, scored, device, backward=True) + 8 * scored * hidden
     table = 4 * shape.head if student.trains_base else 0
@@ -183,8 +186,8 @@ def _tile(student: Student, scored: int, device: str, *, backward: bool) -> int:
 
 
 def _seen(load: Workload, rows: int, shares: bool) -> int:
-    """Counts the images of rows: each prompt's, and each row's edited one."""
-    return (-(-rows // load.generations) if shares else rows) + rows
+    """Counts the images of rows: each prompt's, and each row's edited ones."""
+    return (-(-rows // load.generations) if shares else rows) + load.edits * rows
 
 
 def _vision(student: Student, patches: int, checkpointing: bool) -> int:
@@ -221,4 +224,4 @@ def pixel_bytes(shape: Shape, load: Workload, rows: int) -> int:
     vision: Any = shape.config.vision_config
     channels = getattr(vision, "in_channels", None) or getattr(vision, "in_chans", 3)
     features = channels * vision.temporal_patch_size * vision.patch_size**2
-    return rows * 2 * load.patches * features * 4
+    return rows * load.turns * load.patches * features * 4

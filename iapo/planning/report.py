@@ -159,7 +159,7 @@ def _steps(given: Given, plan: Plan) -> dict[str, int]:
         "prompts": prompts,
         "rollouts": rows,
         "read": prompts * load.prompt if shares else rows * load.prompt,
-        "written": rows * (load.completion - load.image),
+        "written": rows * (load.completion - load.edits * load.image),
         "attributed": prompts * load.prompt + rows * load.turn if measured else 0,
         "trained": trained,
     }

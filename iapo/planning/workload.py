@@ -10,15 +10,16 @@ from typing import Any
 
 from PIL import Image
 
+from iapo.bounds import TURNS, check_number
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
-from iapo.records import ToolResult
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import DEFAULT
+from iapo.rollout.wording import Observation
 from iapo.standins.shapes import PUBLISHED
 from iapo.tools import offered_tools
 
@@ -44,7 +45,8 @@ class Workload:
         pixels: Pixels that the model sees of the image.
         observation: Tokens of an observation beside its image.
         turn: Tokens of the first turn.
-        completion: Tokens of a whole completion: both turns, and the edited image between them.
+        turns: Number of turns.
+        completion: Tokens of a whole completion: all turns, and the edited images between them.
         rows: Rollouts that are generated at once.
         generations: Rollouts of a prompt.
         micro: Rollouts in one backward pass.
@@ -57,6 +59,7 @@ class Workload:
     pixels: int
     observation: int
     turn: int
+    turns: int
     completion: int
     rows: int
     generations: int
@@ -66,6 +69,23 @@ class Workload:
     def prompt(self) -> int:
         """Tokens of a prompt."""
         return len(self.block_of)
+
+    @property
+    def edits(self) -> int:
+        """Edited images of a row."""
+        return self.turns - 1
+
+    @property
+    def explained(self) -> tuple[int, ...]:
+        """The block of each token before the last turn that may call, which is all that its attribution reads."""
+        parts = (self.turn, self.observation, self.image)
+        further = [
+            self.blocks + len(parts) * earlier + place
+            for earlier in range(self.turns - 2)
+            for place, length in enumerate(parts)
+            for _ in range(length)
+        ]
+        return (*self.block_of, *further)
 
     @property
     def prompts(self) -> int:
@@ -111,8 +131,10 @@ def workload_of(
         )
     longest = given.number("max_completion_length")
     turn = min(longest, given.get("max_turn_tokens") or longest)
-    # What is written over both turns, and between them the observation with the edited image.
-    completion = min(longest, 2 * turn) + patches // merge + observation
+    turns = int(given.get("max_turns") or 2)
+    check_number("max_turns", turns, TURNS)
+    # What is written over all turns, and between them the observations with the edited images.
+    completion = min(longest, turns * turn) + (turns - 1) * (patches // merge + observation)
     return Workload(
         block_of=tuple(block_of),
         blocks=blocks,
@@ -121,6 +143,7 @@ def workload_of(
         pixels=patches * shape.config.vision_config.patch_size**2,
         observation=observation,
         turn=turn,
+        turns=turns,
         completion=completion,
         rows=rows,
         generations=generations,
@@ -159,7 +182,7 @@ def _prompt(
         prompt = encoder.encode(blocks)
         tokens = encoder.image_token_counts([sample.image])[0]
         block_of, patches = list(prompt.block_of), tokens * merge
-        observation = len(encoder.observation(ToolResult("edited", image=sample.image), ended=False)) - tokens
+        observation = len(encoder.observation(Observation(sample.image), ended=False)) - tokens
     if text_tokens is not None:
         texts = len(block_of) - patches // merge
         counts = [block_of.count(place) for place in range(len(blocks))]

@@ -17,7 +17,10 @@ from iapo.report.read import Run
 from iapo.results import MANIFEST
 from iapo.rollout.prompt import build_blocks
 from iapo.rollout.template import PromptTemplate, prompt_of_data
+from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
+
+_NO_IMAGE = Image.new("1", (1, 1))
 
 _TOOL = "tool:"
 
@@ -96,6 +99,7 @@ class RunPrompt:
         )
         tools = None if settings is None else settings.get("tools")
         self._says = settings is not None
+        self._turns = _most_turns(run)
         self._named = [part.strip() for part in tools.split(",") if part.strip()] if isinstance(tools, str) else None
 
     def place(
@@ -134,16 +138,15 @@ class RunPrompt:
         ]
         return self._prompts.add(key, told, assumed), self._prompts.texts.add(query)
 
-    def observation(self, *, edited: bool, error: str | None) -> int | None:
-        """Returns the place of what the model was told after a program: beside an edited image, or instead of one."""
+    def observation(self, *, edited: bool, error: str | None, turn: int = 0) -> int | None:
+        """Returns the place of what the model was told after the program of a turn, from 0: beside an edited image, or
+        instead of one.
+        """
         if self.template is None:
             return None
-        if edited:
-            return self._prompts.texts.add(self.template.observation_edited)
-        # As `PromptEncoder.observation` writes it.
-        return self._prompts.texts.add(
-            self.template.observation_error.replace("{error}", (error or "").replace("<|", "< |"))
-        )
+        # As `PromptEncoder.observation` writes it, for which it does not matter what the image shows.
+        shown = Observation(_NO_IMAGE if edited else None, error, max(1, self._turns - turn - 1))
+        return self._prompts.texts.add(observed(self.template.frame(shown), shown))
 
     def _keeps(self, block: str, tools: Mapping[str, ToolDefinition | None]) -> bool:
         if block in ("image_1", "query"):
@@ -162,6 +165,14 @@ class RunPrompt:
         else:
             names = [tool for part in named for tool in (TOOLS if part == "standard" else (part,)) if tool != "none"]
         return {name: TOOLS.get(name) for name in names}, not self._says
+
+
+def _most_turns(run: Run) -> int:
+    """Returns the most turns of a run's rollouts; two where it does not say."""
+    evaluation = run.config.get("evaluation")
+    places = (run.config.get("training"), evaluation.get("generation") if isinstance(evaluation, dict) else None)
+    told = [place.get("max_turns") for place in places if isinstance(place, dict)]
+    return next((turns for turns in told if isinstance(turns, int)), 2)
 
 
 def _stand_in(name: str) -> ToolDefinition:

@@ -186,7 +186,7 @@ class _Collector:
             "step": step,
             "repeat": of.get("repeat") if isinstance(of, dict) else None,
             "sample": self._sample(data["sample"], file),
-            "turns": [self._turn(turn, place + 1 < len(turns), prompt, root) for place, turn in enumerate(turns)],
+            "turns": [self._turn(turns, place, prompt, root) for place in range(len(turns))],
             "status": turns[0]["status"],
             "cut": bool(data.get("observation_cut")),
             # None of a rollout that is not judged.
@@ -235,8 +235,9 @@ class _Collector:
             notes=notes,
         )
 
-    def _turn(self, turn: Mapping[str, Any], followed: bool, prompt: RunPrompt, root: Path) -> dict[str, Any]:
+    def _turn(self, turns: Sequence[Mapping[str, Any]], place: int, prompt: RunPrompt, root: Path) -> dict[str, Any]:
         """Lays out a turn; what was not there is left out, since traces are many."""
+        turn = turns[place]
         found: dict[str, Any] = {"text": turn["text"]}
         if turn["status"] is None:
             return found
@@ -245,8 +246,8 @@ class _Collector:
         # Where a rollout has several programs, each may have been compared with the teacher's.
         if (divergence := finite(turn.get("divergence"))) is not None:
             found["divergence"] = divergence
-        if followed:
-            found["told"] = prompt.observation(edited=turn["image"] is not None, error=turn["error"])
+        if place + 1 < len(turns):
+            found["told"] = prompt.observation(edited=turn["image"] is not None, error=turn["error"], turn=place)
         return found
 
     def _sample(self, data: Mapping[str, Any], file: TraceFile) -> int:

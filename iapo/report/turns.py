@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from iapo.records import recorded_turns
+
 
 def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Reads the turns of a trace's JSON record.
@@ -13,22 +15,27 @@ def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         record: The record, as `Trace.to_json` writes it.
 
     Returns:
-        For each turn `text` and, where it wrote a program or was asked for one, `status`, `span`, `calls`, `error` and
-        `image` (the edited image as the record names it, or None); `divergence`, where that of its call was measured. A
-        turn that answers alone, behind others, has a status of None.
+        For each turn `text` and, where it wrote a program or was asked for one, `status`, `span`, `calls`, `error`,
+        `image` (the edited image as the record names it, or None) and `divergence`, of its call where it was measured.
+        A turn that answers alone, behind others, has a status of None.
     """
-    result = record["result"]
-    first = {
-        "text": str(record["turn_1"]),
-        "status": str(result["status"]),
-        "span": result["span"],
-        "calls": [_call(call) for call in result["calls"]],
-        "error": result["error"],
-        "image": result["image"],
-    }
-    if record["turn_2"] is None:
-        return [first]
-    return [first, {"text": str(record["turn_2"]), "status": None}]
+    found: list[dict[str, Any]] = []
+    for one in recorded_turns(record):
+        result = one["result"]
+        if found and result["status"] == "no_call":
+            found.append({"text": str(one["text"]), "status": None})
+            continue
+        turn = {
+            "text": str(one["text"]),
+            "status": str(result["status"]),
+            "span": result["span"],
+            "calls": [_call(call) for call in result["calls"]],
+            "error": result["error"],
+            "image": result["image"],
+            "divergence": one["divergence"],
+        }
+        found.append(turn)
+    return found
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
-from iapo.records import Grid
+from iapo.records import Grid, Trace
 from iapo.rewards.controls import compared, controlled, permutation
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 OTHERS = ("context", "image_1", "query")
 """Blocks that every prompt has beside its tools'."""
 
+OWN_CALL = (
+    "max_turns above 2 needs teacher_reference student_call and no teacher_table: the teacher's own calls are those of "
+    "first turns"
+)
+"""Why a teacher of its own calls is refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -39,12 +46,14 @@ class Measured:
 
     Attributes:
         divergence: `KL(student || teacher)` in nats, or what else the settings compare by; or the value for a rollout
-            without attribution.
-        student: Shares that were compared by block name; empty where student or teacher have none.
+            without attribution. Of several programs the mean.
+        student: Shares that were compared by block name, of the first turn's call; empty where student or teacher have
+            none.
         teacher: Teacher, the same of the teacher; of two explanations (`both`) their mean.
         shuffled: The divergence with the student's shares of another rollout of the batch in place of its own.
         surprise: Minus the teacher's mean log-probability of the program's tokens, where the settings ask for it.
         patches: Signed shares of the image's tokens by whose they are, where they were asked for.
+        turns: The attributions of the turns with a program, in order, where there are several.
     """
 
     divergence: float
@@ -54,6 +63,37 @@ class Measured:
     shuffled: float = field(default=math.nan, compare=False)
     surprise: float = field(default=math.nan, compare=False)
     patches: Mapping[str, Grid] = field(default_factory=dict)
+    turns: tuple[Measured, ...] = ()
+
+    @classmethod
+    def mean(cls, turns: Sequence[Measured]) -> Measured:
+        """Sums up the attributions of a rollout's turns with a program; of a single one it is that."""
+        if len(turns) == 1:
+            return turns[0]
+        shuffled = [one.divergence if math.isnan(one.shuffled) else one.shuffled for one in turns]
+        surprises = [one.surprise for one in turns if not math.isnan(one.surprise)]
+        return cls(
+            fmean(one.divergence for one in turns),
+            turns[0].student,
+            turns[0].teacher,
+            fmean(shuffled),
+            fmean(surprises) if surprises else math.nan,
+            turns=tuple(turns),
+        )
+
+    @property
+    def distributions(self) -> dict[str, Mapping[str, float]]:
+        """Shares by whose they are, as records have them; empty where there are none."""
+        return {"student": self.student, "teacher": self.teacher} if self.student else {}
+
+    def told(self, trace: Trace) -> Trace:
+        """Returns a rollout's record with its attribution; of several programs, with that of each turn."""
+        turns, rest = list(trace.turns), iter(self.turns)
+        for place, turn in enumerate(turns if self.turns else ()):
+            if turn.result.called:
+                one = next(rest)
+                turns[place] = dataclasses.replace(turn, divergence=one.divergence, attribution=one.distributions)
+        return dataclasses.replace(trace, turns=tuple(turns), attribution=self.distributions, patches=self.patches)
 
 
 class Alignment:
@@ -100,12 +140,13 @@ class Alignment:
             )
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout], step: int = 0) -> list[Measured]:
-        """Attributes each rollout's call by student and teacher.
+        """Attributes each rollout's calls by student and teacher, each on all that stands before its turn.
 
-        A rollout that called nothing, or whose program is not in the allowed language, has no attribution and gets
-        `settings.no_call`: were it 0, not calling a tool would please the teacher best. Where the teacher itself has
-        no call to compare with, all rollouts of the sample get the worst value, called or not: a value that all of a
-        group share cancels in its advantages, so that such a sample teaches nothing about calls.
+        The divergence of a rollout with several programs is the mean of theirs. One that called nothing, or whose
+        program is not in the allowed language, has no attribution and gets `settings.no_call`: were it 0, not calling
+        a tool would please the teacher best; so does a program among several that is not in the language. Where the
+        teacher itself has no call to compare with, all rollouts of the sample get the worst value, called or not: a
+        value that all of a group share cancels in its advantages, so that such a sample teaches nothing about calls.
 
         Args:
             student: The student as it is now, unwrapped.
@@ -114,7 +155,40 @@ class Alignment:
 
         Raises:
             ValueError: If the teacher's distributions are not of these prompts, or an attribution is not finite.
+            InputError: If there are calls behind the first turn, and the teacher explains its own.
         """
+        whose, ends = self._with_programs(rollouts)
+        if any(part.per_sample for part in self.parts) and any(one.past for one in ends):
+            raise InputError(OWN_CALL)
+        found: list[Measured | None] = [None] * len(ends)
+        # What is compared has the same blocks: those of a second turn's call are more.
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for place, one in enumerate(ends):
+            alike.setdefault(one.prompt.block_names, []).append(place)
+        for places in alike.values():
+            measured = self._measure_alike(student, [ends[place] for place in places], step)
+            for place, one_measured in zip(places, measured, strict=True):
+                found[place] = one_measured
+        turns: list[list[Measured]] = [[] for _ in rollouts]
+        for index, one_found in zip(whose, found, strict=True):
+            assert one_found is not None
+            turns[index].append(one_found)
+        return [Measured.mean(some) for some in turns]
+
+    def _with_programs(self, rollouts: Sequence[Rollout]) -> tuple[list[int], list[Rollout]]:
+        """Returns rollouts from each of their turns with a program on, from the first one where there is none, and
+        which rollout each is of.
+        """
+        whose: list[int] = []
+        ends: list[Rollout] = []
+        for index, one in enumerate(rollouts):
+            called = [turn for turn, written in enumerate(one.turns) if written.result.called] or [0]
+            whose += [index] * len(called)
+            ends += [one.from_turn(turn, self.encoder) for turn in called]
+        return whose, ends
+
+    def _measure_alike(self, student: PreTrainedModel, rollouts: Sequence[Rollout], step: int) -> list[Measured]:
+        """Attributes the first call of each rollout; their prompts have the same blocks."""
         called = [one.trace.result.status in ATTRIBUTED for one in rollouts]
         measured = [Measured(self._without(one), {}, {}) for one in rollouts]
         silent: set[int] = set()
@@ -162,8 +236,8 @@ class Alignment:
     def add_patches(
         self, student: PreTrainedModel, rollouts: Sequence[Rollout], measured: Sequence[Measured], count: int
     ) -> list[Measured]:
-        """Returns what was measured, with the shares of the image's tokens for the first rollouts that have an
-        attribution.
+        """Returns what was measured, with the shares of the image's tokens in the first turn's call for the first
+        rollouts that have an attribution of it.
 
         A teacher that explains its own calls has no shares of the student's; then only the student's are there.
 
@@ -193,7 +267,8 @@ class Alignment:
         """Returns how likely the teacher finds each rollout's call: the mean log-probability of the program's tokens.
 
         Values are at least the floor `-log V`, V the teacher's number of tokens: what a guess would get. A rollout that
-        called nothing, or whose program is not in the allowed language, gets the floor.
+        called nothing, or whose program is not in the allowed language, gets the floor. Of several programs it is the
+        mean.
 
         Args:
             rollouts: The batch. What `measure` had the teacher explain costs nothing here.
@@ -205,13 +280,20 @@ class Alignment:
         if self.student_call is None:
             raise ValueError("only a live teacher of the student's own call has log-probabilities of it")
         floor = self.student_call.log_prob_floor
-        values = [floor] * len(rollouts)
-        asked = [index for index, one in enumerate(rollouts) if one.trace.result.status in ATTRIBUTED]
-        if asked:
-            found = self.student_call.log_probs([rollouts[index] for index in asked])
-            for index, value in zip(asked, found.tolist(), strict=True):
-                values[index] = max(value, floor)
-        return values
+        whose, ends = self._with_programs(rollouts)
+        values = [floor] * len(ends)
+        alike: dict[int, list[int]] = {}
+        for place, one in enumerate(ends):
+            if one.trace.result.status in ATTRIBUTED:
+                alike.setdefault(len(one.prompt.block_names), []).append(place)
+        for asked in alike.values():
+            found = self.student_call.log_probs([ends[place] for place in asked])
+            for place, value in zip(asked, found.tolist(), strict=True):
+                values[place] = max(value, floor)
+        of_rollouts: list[list[float]] = [[] for _ in rollouts]
+        for index, value in zip(whose, values, strict=True):
+            of_rollouts[index].append(value)
+        return [fmean(some) for some in of_rollouts]
 
     def _without(self, one: Rollout) -> float:
         if self.settings.no_call is not None:

@@ -11,7 +11,8 @@ from iapo.records import Score, Trace
 from iapo.rollout.turns import Rollout
 
 Scope = Literal["rollout", "turn_1", "call"]
-"""Tokens that a component speaks of: all that the model wrote, the first turn, or the call in it."""
+"""Tokens that a component speaks of: all that the model wrote, the turns that call (the first one at least), or the
+calls in them."""
 
 RewardFunction = Callable[..., list[float]]
 """As TRL calls it: with the batch's columns by name, `trace` and `rollout` among them."""

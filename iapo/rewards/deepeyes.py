@@ -25,8 +25,8 @@ def preset(sources: Sources) -> Preset:
 
 
 def _format(trace: Trace, score: Score) -> float:
-    return -1.0 if score.answer is None or trace.result.status == "refused" else 0.0
+    return -1.0 if score.answer is None or any(one.status == "refused" for one in trace.results) else 0.0
 
 
 def _tool_bonus(trace: Trace, score: Score) -> float:
-    return float(score.value == 1 and trace.result.status == "edited")
+    return float(score.value == 1 and any(one.executed for one in trace.results))

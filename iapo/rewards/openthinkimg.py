@@ -11,13 +11,13 @@ def preset(sources: Sources) -> Preset:
     """Makes the reward `R = outcome + format`: V-ToolRL of OpenThinkIMG (arXiv 2505.08617), as its code has it.
 
     There `format` is the mean over a response's turns of whether the turn holds a well-formed action. In form is here:
-    a first turn with a program in the tools' language, or with a final answer; a second turn with a final answer.
+    a turn with a program in the tools' language, and a last turn with a final answer.
     """
     return Preset((Column("format", per_trace(_format, sources.outcome)),))
 
 
 def _format(trace: Trace, score: Score) -> float:
     answered = float(score.answer is not None)
-    if not trace.result.called:
-        return answered
-    return (float(trace.result.status != "refused") + answered) / 2
+    # Of turns with a program and the one with the answer.
+    formed = [float(one.status != "refused") for one in trace.results] + [answered]
+    return sum(formed) / len(formed)

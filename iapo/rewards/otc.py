@@ -17,8 +17,8 @@ def preset(sources: Sources) -> Preset:
     With m calls in the rollout and n the fewest calls of any right rollout of this question so far, `r_tool` is 1 for
     m = n = 0, `cos(m pi / (2m + c))` for n = 0, and else `sin(f pi / 2n)` with `f = 2nm / (m + n)`. As a column of its
     own it is `call_discount = outcome (r_tool - 1)`, so that the sum of outcome and discount is the product. Ours:
-    c = 1, the most programs that a rollout can have; edits that one program chains count singly; each process remembers
-    n for itself.
+    c = 1, the most programs that a rollout of two turns can have; edits that one program chains count singly; each
+    process remembers n for itself.
     """
     fewest: dict[tuple[str, str], int] = {}
 
@@ -39,7 +39,7 @@ def preset(sources: Sources) -> Preset:
 
 def count_calls(trace: Trace) -> int:
     """Counts the tool calls of a rollout; a program that was refused or failed is one at least."""
-    return 0 if trace.result.status == "no_call" else max(1, len(trace.result.calls))
+    return sum(max(1, len(one.calls)) for one in trace.results)
 
 
 def tool_efficiency(calls: int, fewest: int, smoothing: float = 1.0) -> float:

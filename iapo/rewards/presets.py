@@ -15,7 +15,7 @@ from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.plugins import is_reference, look_up
-from iapo.records import Grid, Score, Trace
+from iapo.records import Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Scope, Sources
@@ -61,6 +61,8 @@ class RewardArguments(Protocol):
     judge_retries: int
     judge_concurrency: int
     judge_cache: str | None
+    judge_served_as: str | None
+    verifier_served_as: str | None
 
 
 def find_reward(text: str) -> Reward:
@@ -187,7 +189,7 @@ def make_outcome(args: RewardArguments) -> Outcome:
     return (
         Outcome()
         if args.judge_model is None
-        else Outcome(Judge(_endpoint(args, args.judge_model, args.judge_url)).review)
+        else Outcome(Judge(_endpoint(args, args.judge_model, args.judge_url, args.judge_served_as)).review)
     )
 
 
@@ -207,15 +209,11 @@ def scored_traces(
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
         # A component that gave no value has none, and no rollout that is left out has any.
         scores = {name: Score(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)}
-        attribution: dict[str, Mapping[str, float]] = {}
-        patches: Mapping[str, Grid] = {}
+        trace = one.trace
         if measured:
             scores["divergence"] = Score(measured[index].divergence)
-            patches = measured[index].patches
-            if measured[index].student:
-                attribution = {"student": measured[index].student, "teacher": measured[index].teacher}
-        found = dataclasses.replace(one.trace, scores=scores, attribution=attribution, step=step, patches=patches)
-        traces.append(found)
+            trace = measured[index].told(trace)
+        traces.append(dataclasses.replace(trace, scores=scores, step=step))
     return traces
 
 
@@ -252,7 +250,7 @@ def _make_verifier(
 ) -> Callable[[Sequence[Trace]], list[float]]:
     assert args.verifier is not None
     if args.verifier_url is not None:
-        remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url), tools)
+        remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url, args.verifier_served_as), tools)
         return lambda traces: call_scores(traces, remote)
     if args.verifier == RULES:
         return lambda traces: call_scores(traces, verify_by_rules)
@@ -272,7 +270,7 @@ def _unasked(rollouts: Sequence[Any]) -> list[Any]:
     raise AssertionError("checking a reward asks for no value")
 
 
-def _endpoint(args: RewardArguments, model: str, url: str | None) -> EndpointSettings:
+def _endpoint(args: RewardArguments, model: str, url: str | None, served_as: str | None) -> EndpointSettings:
     if args.judge_on_error not in ("wait", "stop", "rules"):
         raise InputError(f"judge_on_error is {args.judge_on_error!r}; use wait, stop or rules")
     return EndpointSettings(
@@ -284,4 +282,5 @@ def _endpoint(args: RewardArguments, model: str, url: str | None) -> EndpointSet
         concurrency=args.judge_concurrency,
         on_error=args.judge_on_error,  # type: ignore[arg-type]
         cache=args.judge_cache,
+        served_as=served_as,
     )

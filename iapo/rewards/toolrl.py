@@ -27,11 +27,12 @@ def preset(sources: Sources) -> Preset:
 
 
 def _format(trace: Trace, score: Score) -> float:
-    """Returns 1 for a program in the tools' language and a final answer, the two things that the prompt asks for."""
-    return float(trace.result.status in ("edited", "failed") and score.answer is not None)
+    """Returns 1 for programs in the tools' language, one at least, and a final answer: what the prompt asks for."""
+    in_language = trace.called and all(one.status in ("edited", "failed") for one in trace.results)
+    return float(in_language and score.answer is not None)
 
 
 def _tool_match(trace: Trace, score: Score) -> float:
     if trace.sample.axis is None:
         return score.value
-    return float(trace.result.status == "edited" and not trace.misused)
+    return float(trace.called and all(one.executed for one in trace.results) and not trace.misused)

@@ -22,5 +22,5 @@ def preset(sources: Sources) -> Preset:
 
 
 def execution(trace: Sequence[Trace], **columns: Any) -> list[float]:
-    """Returns the -1 where a program was refused or failed, else 0."""
-    return [-1.0 if one.result.status in ("refused", "failed") else 0.0 for one in trace]
+    """Returns -1 where a program was refused or failed, also where a later one mended it, else 0."""
+    return [-1.0 if any(not result.executed for result in one.results) else 0.0 for one in trace]

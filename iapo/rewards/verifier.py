@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from iapo.control import escaped
 from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
@@ -48,19 +49,22 @@ def call_scores(
 
     Args:
         traces: The rollouts.
-        verify: Scores calls; equal ones on one sample are asked about once.
+        verify: Scores calls, each with its sample and the image that it worked on; equal ones are asked about once.
     """
     pairs = [
-        [(one.sample, call) for call in one.result.calls] if one.result.status == "edited" else [] for one in traces
+        (index, one.sample_at(turn), call)
+        for index, one in enumerate(traces)
+        for turn, written in enumerate(one.turns)
+        for call in (written.result.calls if written.result.executed else ())
     ]
-    samples, places = distinct(one.sample for one in traces)
-    asked = {(place, call): None for place, some in zip(places, pairs, strict=True) for _, call in some}
+    samples, places = distinct(sample for _, sample, _ in pairs)
+    asked = {(place, call): None for place, (_, _, call) in zip(places, pairs, strict=True)}
     values = verify([(samples[place], call) for place, call in asked]) if asked else []
     scores = dict(zip(asked, values, strict=True))
-    return [
-        sum(scores[place, call] for _, call in some) / len(some) if some else 0.0
-        for place, some in zip(places, pairs, strict=True)
-    ]
+    found: list[list[float]] = [[] for _ in traces]
+    for place, (index, _, call) in zip(places, pairs, strict=True):
+        found[index].append(scores[place, call])
+    return [sum(some) / len(some) if some else 0.0 for some in found]
 
 
 class EndpointVerifier:
@@ -91,7 +95,7 @@ class EndpointVerifier:
         url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": json.dumps(asked)},
+            {"type": "text", "text": escaped(json.dumps(asked))},
         ]
         return Question((image_digest(sample.image), *asked.values()), content)
 
@@ -117,9 +121,10 @@ class LocalVerifier:
     def _score(self, sample: Sample, call: ToolCall) -> float:
         blocks = [Block("context", "context", INSTRUCTIONS), Block("image", "image_1", image=sample.image)]
         blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in self.tools.items()]
-        # What a model wrote must not turn into a control token.
+        # What a model or a data set wrote must not turn into a control token of this model.
         written = call_text(call).replace("<|", "< |")
         question = f"QUESTION: {sample.question}\nCALL: {written}\nIs this a good call? Answer yes or no."
+        question = self.encoder.control.neutral(question)
         prompt = self.encoder.encode([*blocks, Block("query", "query", question)])
         yes, no = (self._log_prob(prompt.ids, word, sample) for word in self._words)
         return float(torch.sigmoid(yes - no))

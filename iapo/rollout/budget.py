@@ -7,12 +7,15 @@ sequence alone: an edited image that took the place of the answer would make cal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from iapo.bounds import TURNS, check_number
 from iapo.errors import InputError
-from iapo.records import Sample, ToolResult
+from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.template import check_wording
+from iapo.rollout.wording import Observation
 from iapo.tools import TOOLS, ToolDefinition
 
 _ENCODED = 16
@@ -23,17 +26,25 @@ _SLACK = 4
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of a rollout in tokens; None is no limit.
+    """Limits of a rollout, those of lengths in tokens; None is no limit.
 
     Attributes:
         turn: Longest turn.
-        written: Most that the model writes over both turns.
-        sequence: Longest sequence: prompt, turn 1, observation with the edited image, turn 2.
+        written: Most that the model writes over all turns.
+        sequence: Longest sequence: prompt, turns, and between them observations with edited images.
+        turns: Most turns.
+
+    Raises:
+        InputError: If there cannot be that many turns.
     """
 
     turn: int | None = None
     written: int | None = None
     sequence: int | None = None
+    turns: int = 2
+
+    def __post_init__(self) -> None:
+        check_number("max_turns", self.turns, TURNS)
 
     @property
     def first(self) -> int | None:
@@ -41,26 +52,26 @@ class Budget:
         return _least(self.turn, self.written)
 
     @property
-    def both(self) -> int | None:
-        """The most that both turns may come to."""
-        return _least(None if self.turn is None else 2 * self.turn, self.written)
+    def all(self) -> int | None:
+        """The most that all turns may come to."""
+        return _least(None if self.turn is None else self.turns * self.turn, self.written)
 
-    def second(self, first: int) -> int | None:
-        """Returns how long a second turn may be.
-
-        Args:
-            first: Tokens of the first turn.
-        """
-        return _least(self.turn, None if self.written is None else max(0, self.written - first))
-
-    def observation(self, prompt: int, first: int) -> int | None:
-        """Returns how long an observation may be, so that after it a second turn still has all its tokens.
+    def next(self, written: int) -> int | None:
+        """Returns how long the next turn may be.
 
         Args:
-            prompt: Tokens of the prompt.
-            first: Tokens of the first turn.
+            written: Tokens of the turns before it.
         """
-        return None if self.sequence is None else self.sequence - prompt - first - (self.second(first) or 1)
+        return _least(self.turn, None if self.written is None else max(0, self.written - written))
+
+    def observation(self, sequence: int, written: int) -> int | None:
+        """Returns how long an observation may be, so that after it the next turn still has all its tokens.
+
+        Args:
+            sequence: Tokens of all that stands before it.
+            written: Tokens of the turns among it.
+        """
+        return None if self.sequence is None else self.sequence - sequence - (self.next(written) or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +82,25 @@ class Length:
         sample: The sample.
         prompt: Tokens of its prompt.
         image: Those of them that its image takes; an edited image of the same size takes as many.
-        observation: Tokens of the observation with such an image, 0 where no tool is offered.
+        observation: Tokens of the observation with such an image before the last turn, 0 where no tool is offered.
+        more: Tokens of each observation before that one, where a rollout has more than two turns.
     """
 
     sample: Sample
     prompt: int
     image: int
     observation: int
+    more: tuple[int, ...] = ()
+
+    @property
+    def observed(self) -> int:
+        """Tokens of all observations."""
+        return self.observation + sum(self.more)
 
     def needed(self, budget: Budget) -> int:
         """Returns the longest sequence that the limits of turns allow on this sample."""
-        turns = budget.both if self.observation else budget.first
-        return self.prompt + (turns or 1) + self.observation
+        turns = budget.all if self.observation else budget.first
+        return self.prompt + (turns or 1) + self.observed
 
 
 def context_length(config: Any) -> int:
@@ -106,7 +124,7 @@ def longest_sequence(given: int | None, context: int) -> int:
 
 
 def lengths(
-    samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
+    samples: Sequence[Sample], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS, turns: int = 2
 ) -> list[Length]:
     """Counts what samples take, looking at the sizes of their images and not at pixels.
 
@@ -116,10 +134,12 @@ def lengths(
         samples: The samples.
         encoder: The model's encoder.
         tools: The offered tools.
+        turns: Most turns of a rollout.
 
     Raises:
-        InputError: If the processor cannot take an image of such a size.
+        InputError: If the processor cannot take an image of such a size, or the template is worded for fewer turns.
     """
+    check_wording(encoder.template, turns)
     if not samples:
         return []
     # A prompt has its image and its question for itself; all else is the same for all samples.
@@ -130,14 +150,16 @@ def lengths(
     totals = [images[sample.image.size] + len(ids) for sample, ids in zip(samples, counted, strict=True)]
     top = max(range(len(samples)), key=totals.__getitem__)
     template = len(encoder.encode(build_blocks(samples[top], tools, encoder.template)).ids) - totals[top]
-    around = 0
+    around: list[int] = []
     if tools:
-        shown = ToolResult("edited", image=samples[top].image)
-        around = len(encoder.observation(shown, ended=False)) - images[samples[top].image.size]
-    return [
-        Length(sample, total + template, images[sample.image.size], around + images[sample.image.size] if tools else 0)
-        for sample, total in zip(samples, totals, strict=True)
-    ]
+        shown = [Observation(samples[top].image, left=left) for left in range(turns - 1, 0, -1)]
+        around = [len(encoder.observation(one, ended=False)) - images[samples[top].image.size] for one in shown]
+    found = []
+    for sample, total in zip(samples, totals, strict=True):
+        image = images[sample.image.size]
+        *more, last = [one + image for one in around] or [0]
+        found.append(Length(sample, total + template, image, last, tuple(more)))
+    return found
 
 
 def image_tokens(sample: Sample, encoder: PromptEncoder) -> int:
@@ -169,11 +191,13 @@ def check_lengths(
         tools: The offered tools.
 
     Raises:
-        InputError: If one does not fit; the message names the one that needs most, and the numbers to set.
+        InputError: If a text holds a control token, or a sample does not fit; the message names the one that needs
+            most, and the numbers to set.
     """
+    check_texts(samples, encoder)
     if budget.sequence is None or not samples:
         return
-    found = lengths(samples, encoder, tools)
+    found = lengths(samples, encoder, tools, budget.turns)
     found.sort(key=lambda one: one.needed(budget), reverse=True)
     most = found[0].needed(budget)
     near = [one for one in found[:_ENCODED] if one.needed(budget) > most - _SLACK]
@@ -182,22 +206,46 @@ def check_lengths(
         raise InputError(too_long(worst, budget, context, encoder))
 
 
+def check_texts(samples: Sequence[Sample], encoder: PromptEncoder) -> None:
+    """Refuses samples whose texts hold a control token of a model.
+
+    Args:
+        samples: The samples.
+        encoder: The model's encoder.
+
+    Raises:
+        InputError: If one does; the message names it.
+    """
+    # As literals, names have their control tokens escaped.
+    plain = encoder.template.names_style != "literal"
+    for sample in samples:
+        names = (*sample.column_boxes, *sample.row_boxes) if plain else ()
+        for text in (sample.question, *names):
+            if control := encoder.control.find(text, markup=True):
+                raise InputError(
+                    f"{named(sample)} holds {control} in {text[:100]!r}, a control token of the model; remove it from "
+                    "the text, or leave the sample out"
+                )
+
+
 def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS) -> Length:
     """Returns a length with its prompt encoded in full."""
     prompt = len(encoder.encode(build_blocks(length.sample, tools, encoder.template)).ids)
-    return Length(length.sample, prompt, length.image, length.observation)
+    return replace(length, prompt=prompt)
 
 
 def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncoder) -> str:
     """Says of a sample on which a rollout does not fit what takes the room, and which numbers to set."""
     needed, sequence = length.needed(budget), budget.sequence or context
     size = "{} x {}".format(*length.sample.image.size)
-    turns = needed - length.prompt - length.observation
+    turns = needed - length.prompt - length.observed
     seen = f", {length.observation} of the observation with the edited image" if length.observation else ""
+    if length.more:
+        seen = f", {length.observed} of the {1 + len(length.more)} observations with edited images"
     advice = []
     if needed <= context:
         advice.append(f"set max_sequence_length to {needed} or more (the model takes {context})")
-    pictures = 2 if length.observation else 1
+    pictures = 2 + len(length.more) if length.observation else 1
     room = (sequence - (needed - pictures * length.image)) // pictures
     if room > 0:
         processor = encoder.processor.image_processor

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from iapo.bounds import COUNT, check_number
 from iapo.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ class LoadSettings:
         if self.device_map is not None and self.device_map not in PLACEMENTS and not DEVICE.fullmatch(self.device_map):
             raise InputError(f"device_map is {self.device_map!r}; use one of {', '.join(PLACEMENTS)} or a device")
         for name in ("min_pixels", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give a positive number of pixels")
+            check_number(name, getattr(self, name), COUNT)
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise InputError(f"min_pixels {self.min_pixels} is more than max_pixels {self.max_pixels}")
         self._check_quantisation()

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from iapo.control import ControlTokens
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
-from iapo.records import Sample, ToolResult
+from iapo.records import Sample
+from iapo.rollout.chat_template import render
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
+from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 BlockType = Literal["context", "query", "image", "tool"]
 
-# Stands for the model's own first turn while the template's text after it is found; any unusual text would do.
+# Stands for the model's own turn while the template's text after it is found; any unusual text would do.
 _TURN = "\u241ethe first turn\u241e"
 _PICTURE = "<|image_pad|>"
 
@@ -119,7 +122,7 @@ def to_messages(blocks: Sequence[Block]) -> list[dict[str, Any]]:
 
 
 class PromptEncoder:
-    """Encodes prompts and second-turn observations for one processor.
+    """Encodes prompts and observations for one processor.
 
     Args:
         processor: A Qwen-VL style processor: its tokenizer is a fast one (character offsets are needed) with a chat
@@ -128,6 +131,7 @@ class PromptEncoder:
 
     Attributes:
         template: Template of the prompts and the observations.
+        control: Control tokens of the tokenizer.
 
     Raises:
         InputError: If the tokenizer gives no character offsets.
@@ -144,10 +148,8 @@ class PromptEncoder:
         video_token_id = getattr(processor, "video_token_id", None)
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
-        self.control_tokens = [
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
-        ]
-        self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
+        self.control = ControlTokens(self.tokenizer)
+        self._frames: dict[tuple[str, bool], str] = {}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
     def encode(self, blocks: Sequence[Block]) -> EncodedPrompt:
@@ -169,14 +171,15 @@ class PromptEncoder:
         if len(set(names)) != len(names):
             raise InputError(f"block names must be unique, got {names}")
         for block in blocks:
-            if control := [token for token in self.control_tokens if token in block.text]:
-                raise InputError(f"block {block.name!r} holds the control token {control[0]}; remove it from the text")
-        text = self.processor.apply_chat_template(to_messages(blocks), tokenize=False, add_generation_prompt=True)
+            if control := self.control.find(block.text):
+                raise InputError(f"block {block.name!r} holds the control token {control}; remove it from the text")
+        text = render(self.processor, to_messages(blocks))
         gaps = self._scaffold(blocks)
         starts = block_starts(text, blocks, gaps)
-        for token in self.control_tokens:
+        for token in (*self.control.reserved, *self.control.markup):
             pictures = sum(block.type == "image" for block in blocks) if token == _PICTURE else 0
-            if text.count(token) != sum(gap.count(token) for gap in gaps) + pictures:
+            known = sum(gap.count(token) for gap in gaps) + sum(block.text.count(token) for block in blocks)
+            if text.count(token) != known + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
         encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         images = tuple(block.image for block in blocks if block.image is not None)
@@ -195,29 +198,70 @@ class PromptEncoder:
             raise InputError(f"block {names[missing[0]]!r} has no token of its own; separate it from its neighbour")
         return EncodedPrompt(ids, block_of, names, images)
 
-    def observation(self, result: ToolResult, *, ended: bool) -> list[int]:
-        """Returns the token ids between the model's first turn and its second.
+    def observation(self, shown: Observation, *, ended: bool) -> list[int]:
+        """Returns the token ids between two turns of the model.
 
         Args:
-            result: Result of the program.
-            ended: Whether turn 1 ended with its end-of-turn token (it did not if its length ran out).
+            shown: What it is shown.
+            ended: Whether the turn before ended with its end-of-turn token (it did not if its length ran out).
 
         Returns:
-            Ids of the end of turn 1 (if it is missing), the observation with the edited picture's image tokens, and
-            the header of turn 2.
+            Ids of the end of that turn (if it is missing), the observation with the edited picture's image tokens, and
+            the header of the next turn.
         """
-        text = self._turn_2_texts[result.image is not None]
-        if result.image is None:
-            # An error quotes the model's own words, which must not turn into control tokens.
-            text = text.replace("{error}", (result.error or "").replace("<|", "< |"))
+        with_image = shown.image is not None
+        key = self.template.frame(shown), with_image
+        if key not in self._frames:
+            self._frames[key] = self._frame(*key)
+        text = self._observed(self._frames[key], shown)
         if ended:
             text = text.removeprefix(self.tokenizer.eos_token)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if result.image is None:
+        if shown.image is None:
             return ids
-        (count,) = self.image_token_counts((result.image,))
+        (count,) = self.image_token_counts((shown.image,))
         place = ids.index(self.image_token_id)
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
+
+    def extend(
+        self, prompt: EncodedPrompt, past: Sequence[tuple[Sequence[int], Sequence[int], Image.Image | None]]
+    ) -> EncodedPrompt:
+        """Returns a prompt with turns and observations behind it, which is all that a later turn is written on.
+
+        Args:
+            prompt: Prompt of the first turn.
+            past: For each turn its token ids, those of the observation behind it, and the picture that it shows.
+
+        Returns:
+            The longer prompt. Its further blocks are `turn_1`, `observation_1` (the text, and the chat around it) and
+            `image_2` (the picture with its marks, where there is one), and so on.
+        """
+        ids, block_of, names = list(prompt.ids), list(prompt.block_of), list(prompt.block_names)
+        images = list(prompt.images)
+        earlier = sum(name.startswith("turn_") for name in names)
+        for number, (turn, seen, image) in enumerate(past, 1 + earlier):
+            names += [f"turn_{number}", f"observation_{number}"]
+            at_turn, at_text = len(names) - 2, len(names) - 1
+            of_seen = [at_text] * len(seen)
+            if image is not None:
+                images.append(image)
+                names.append(f"image_{len(images)}")
+                start, tokens = seen.index(self.image_token_id), seen.count(self.image_token_id)
+                # Its marks stand around it.
+                of_seen[start - 1 : start + tokens + 1] = [len(names) - 1] * (tokens + 2)
+            ids += [*turn, *seen]
+            block_of += [at_turn] * len(turn) + of_seen
+        return EncodedPrompt(ids, block_of, tuple(names), tuple(images))
+
+    def _observed(self, frame: str, shown: Observation) -> str:
+        text = observed(frame, shown, self._neutral)
+        if any(text.count(token) != frame.count(token) for token in (*self.control.reserved, *self.control.markup)):
+            # A prompt of one's own may have half of one beside the place.
+            text = observed(frame, shown, lambda said: f" {self._neutral(said)} ")
+        return text
+
+    def _neutral(self, text: str) -> str:
+        return self.control.neutral(text.replace("<|", "< |"))
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
         """Counts the tokens that each picture takes in the merged sequence.
@@ -278,7 +322,7 @@ class PromptEncoder:
                 for index, block in enumerate(blocks)
             ]
             messages = to_messages(stand_ins)
-            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = render(self.processor, messages)
             gaps: list[str] = []
             for block in stand_ins:
                 gap, found, text = text.partition(_PICTURE if block.type == "image" else block.text)
@@ -288,8 +332,8 @@ class PromptEncoder:
             self._scaffolds[key] = (*gaps, text)
         return self._scaffolds[key]
 
-    def _turn_2_text(self, with_image: bool) -> str:
-        text = self.template.observation_edited if with_image else self.template.observation_error
+    def _frame(self, text: str, with_image: bool) -> str:
+        """Returns the chat between two turns of the model, with a text of the template."""
         content: list[dict[str, str]] = [{"type": "text", "text": text}]
         if with_image:
             content.insert(0, {"type": "image"})
@@ -298,8 +342,8 @@ class PromptEncoder:
             {"role": "assistant", "content": [{"type": "text", "text": _TURN}]},
             {"role": "user", "content": content},
         ]
-        rendered = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return str(rendered).partition(_TURN)[2]
+        rendered = render(self.processor, messages)
+        return rendered.partition(_TURN)[2]
 
 
 def block_starts(text: str, blocks: Sequence[Block], gaps: Sequence[str]) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from iapo.errors import InputError, did_you_mean, unknown
-from iapo.rollout.wording import FILE, PLACEHOLDER, Example, Part, PromptTemplate
+from iapo.rollout.wording import FILE, MORE, PLACEHOLDER, Example, Part, PromptTemplate
 from iapo.tools import TOOLS, check_program
 from iapo.yaml_files import read_yaml
 
@@ -53,12 +53,15 @@ _PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "names": (("columns", "rows"), ("columns", "rows")),
     "observation_edited": ((), ()),
     "observation_error": (("error",), ("error",)),
+    "observation_edited_more": (("left",), ()),
+    "observation_error_more": (("error", "left"), ("error",)),
 }
 _CHOICES = {
     "names_listed": ("always", "asked"),
     "names_style": ("literal", "plain"),
     "programs": ("lenient", "strict"),
 }
+_MAY_LACK = ("names", *MORE)
 _PARTS: tuple[str, ...] = get_args(Part)
 
 
@@ -82,6 +85,20 @@ def find_prompt(name: str | PromptTemplate) -> PromptTemplate:
     if Path(name).is_dir():
         raise InputError(f"the folder {name!r} has no {FILE}; give a YAML file, or the name of a packaged prompt")
     raise unknown("prompt", name, (*packaged_prompts(), "FILE.yaml"))
+
+
+def check_wording(template: PromptTemplate, turns: int) -> None:
+    """Refuses more than two turns with a template that is worded for two: its observations forbid a third.
+
+    Raises:
+        InputError: If so.
+    """
+    if turns > 2 and not template.observation_edited_more:
+        better = f"{template.name}-turns" if f"{template.name}-turns" in packaged_prompts() else f"{DEFAULT}-turns"
+        raise InputError(
+            f"the prompt {template.name!r} is worded for two turns, and max_turns is {turns}; set prompt to {better}, "
+            f"or give yours {' and '.join(MORE)}"
+        )
 
 
 def packaged_prompts() -> tuple[str, ...]:
@@ -140,8 +157,12 @@ def _template(data: Mapping[str, Any], path: Path) -> PromptTemplate:
             raise InputError(f"{key} is {values[key]!r}; use {choices[0]} or {choices[1]}")
     name = _text("name", values["name"])
     texts: dict[str, Any] = {
-        key: _checked(key, values[key]) for key in _PLACES if key in values and (key != "names" or values[key])
+        key: _checked(key, values[key]) for key in _PLACES if key in values and (key not in _MAY_LACK or values[key])
     }
+    given = [key for key in MORE if texts.get(key)]
+    if len(given) == 1:
+        lacking = next(key for key in MORE if key not in given)
+        raise InputError(f"it has {given[0]} and no {lacking}; more than two turns need both")
     if texts.get("names") and "{names}" not in texts["question"]:
         raise InputError("question has no place {names}, so that the boxes' names are told nowhere; put it in")
     if "{names}" in texts["question"] and not texts.get("names"):

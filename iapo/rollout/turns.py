@@ -1,16 +1,20 @@
-"""Two turns around an injected `generate` (docs/method.md, section 2); a bad rollout is data, not a crash."""
+"""Turns around an injected `generate` (docs/method.md, section 2); a bad rollout is data, not a crash."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
+from iapo.grading.text import extract_answer
 from iapo.grouping import distinct
-from iapo.records import Sample, ToolResult, Trace
+from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rollout.budget import Budget
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder, build_blocks
+from iapo.rollout.template import check_wording
+from iapo.rollout.wording import Observation
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
@@ -20,8 +24,8 @@ NO_LIMITS = Budget()
 
 
 @dataclass(frozen=True, slots=True)
-class FirstTurn:
-    """A first turn, read and executed.
+class WrittenTurn:
+    """A turn of a model, read and executed.
 
     Attributes:
         ids: Its token ids.
@@ -37,27 +41,144 @@ class FirstTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """An observation in a model's tokens.
+
+    Attributes:
+        shown: What is shown.
+        ids: Its token ids, with those that end the turn before it and begin the one behind it.
+    """
+
+    shown: Observation
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """A finished rollout: the record, and the tokens behind it.
 
     Attributes:
         trace: The record.
         prompt: The encoded prompt.
-        first: The first turn.
-        completion_ids: All after the prompt: turn 1, observation, turn 2.
-        model_written: Model written for each completion token, whether the model wrote it (it did not write the
-            observation).
-        images: The images of the whole sequence, in order.
-        edits: The images that tools made.
+        turns: The turns, one at least.
+        observations: What stands between them, one fewer.
+        past: Turns and observations that are in the prompt, where this is the end of a longer rollout (`from_turn`).
     """
 
     trace: Trace
     prompt: EncodedPrompt
-    first: FirstTurn
-    completion_ids: list[int]
-    model_written: list[bool]
-    images: list[Image.Image]
-    edits: list[Image.Image]
+    turns: tuple[WrittenTurn, ...]
+    observations: tuple[Observed, ...] = ()
+    past: tuple[tuple[WrittenTurn, Observed], ...] = ()
+
+    @property
+    def first(self) -> WrittenTurn:
+        """The first turn."""
+        return self.turns[0]
+
+    @property
+    def completion_ids(self) -> list[int]:
+        """All after the prompt: turn 1, observation, turn 2, and so on."""
+        return [token for part, _ in self._parts() for token in part]
+
+    @property
+    def model_written(self) -> list[bool]:
+        """For each completion token, whether the model wrote it (it did not write the observations)."""
+        return [own for part, own in self._parts() for _ in part]
+
+    @property
+    def edits(self) -> list[Image.Image]:
+        """The images that tools made and observations show."""
+        return [one.shown.image for one in self.observations if one.shown.image is not None]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The images of the whole sequence, in order."""
+        return [*self.prompt.images, *self.edits]
+
+    def from_turn(self, turn: int, encoder: PromptEncoder) -> Rollout:
+        """Returns the rollout from a turn on: what stands before it is its prompt, a block each turn and observation.
+
+        Args:
+            turn: Number of the turn, from 0; from the first one on it is the rollout itself.
+            encoder: The encoder of the model that wrote it.
+        """
+        if turn == 0:
+            return self
+        past = tuple(zip(self.turns[:turn], self.observations[:turn], strict=True))
+        prompt = encoder.extend(self.prompt, [(one.ids, seen.ids, seen.shown.image) for one, seen in past])
+        trace = replace(self.trace, turns=self.trace.turns[turn:])
+        return Rollout(trace, prompt, self.turns[turn:], self.observations[turn:], (*self.past, *past))
+
+    def first_alone(self) -> Rollout:
+        """Returns the rollout without what follows its first turn."""
+        trace = replace(self.trace, turns=self.trace.turns[:1])
+        return replace(self, trace=trace, turns=self.turns[:1], observations=())
+
+    def _parts(self) -> list[tuple[list[int], bool]]:
+        parts = [(self.turns[0].ids, True)]
+        for seen, one in zip(self.observations, self.turns[1:], strict=True):
+            parts += [(seen.ids, False), (one.ids, True)]
+        return parts
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A rollout under way; `sample` has the image that was shown last."""
+
+    given: Sample
+    prompt: EncodedPrompt
+    sample: Sample
+    turns: list[WrittenTurn] = field(default_factory=list)
+    observations: list[Observed] = field(default_factory=list)
+    cut: bool = False
+
+    @property
+    def written(self) -> int:
+        return sum(len(one.ids) for one in self.turns)
+
+    @property
+    def ids(self) -> list[int]:
+        rest = zip((one.ids for one in self.turns), (one.ids for one in self.observations), strict=True)
+        return [*self.prompt.ids, *itertools.chain.from_iterable(part for pair in rest for part in pair)]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        return [*self.prompt.images, *(one.shown.image for one in self.observations if one.shown.image is not None)]
+
+    def add(self, ids: Sequence[int], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition], turns: int) -> None:
+        """Takes a turn up, and carries its program out where one may stand."""
+        if len(self.turns) + 1 < turns:
+            one = read_turn(ids, self.sample, encoder, tools)
+            # Where two turns are all, a program is one whatever else is said.
+            ends = turns > 2 and extract_answer(one.text) is not None
+        else:
+            one, ends = _said(ids, encoder), False
+        self.turns.append(_said(ids, encoder) if ends else one)
+
+    def observe(self, encoder: PromptEncoder, budget: Budget) -> bool:
+        """Appends what the last turn's program gave; tells whether there is another turn."""
+        last = self.turns[-1]
+        left = budget.turns - len(self.turns)
+        if last.result.status == "no_call" or left == 0 or budget.next(self.written) == 0:
+            return False
+        ended = bool(last.ids) and last.ids[-1] == encoder.tokenizer.eos_token_id
+        shown = Observation.of(last.result, left)
+        observation = encoder.observation(shown, ended=ended)
+        before = len(self.prompt.ids) + self.written + sum(len(one.ids) for one in self.observations)
+        room = budget.observation(before, self.written)
+        if room is not None and len(observation) > room:
+            self.cut = True
+            return False
+        self.observations.append(Observed(shown, observation))
+        if shown.image is not None:
+            self.sample = self.given.showing(shown.image)
+        return True
+
+    def done(self) -> Rollout:
+        turns = tuple(Turn(one.text, one.result) for one in self.turns)
+        trace = Trace(self.given, turns, observation_cut=self.cut)
+        return Rollout(trace, self.prompt, tuple(self.turns), tuple(self.observations))
 
 
 def encode_prompts(
@@ -69,10 +190,10 @@ def encode_prompts(
     return [encoded[place] for place in places]
 
 
-def read_first_turn(
+def read_turn(
     ids: Sequence[int], sample: Sample, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition] = TOOLS
-) -> FirstTurn:
-    """Decodes a first turn, runs its program and marks the program's tokens."""
+) -> WrittenTurn:
+    """Decodes a turn, runs its program on the sample's image and marks the program's tokens."""
     text, ends = encoder.offsets(ids)
     result = execute(text, sample, tools, lenient=encoder.template.lenient)
     target = [False] * len(ids)
@@ -87,7 +208,13 @@ def read_first_turn(
                 # The further bytes of a character that takes several tokens.
                 target[index] = target[index - 1]
             start = end
-    return FirstTurn(list(ids), text, result, target)
+    return WrittenTurn(list(ids), text, result, target)
+
+
+def _said(ids: Sequence[int], encoder: PromptEncoder) -> WrittenTurn:
+    """Returns a turn whose text is an answer, whatever it looks like."""
+    text = encoder.tokenizer.decode(list(ids), skip_special_tokens=True)
+    return WrittenTurn(list(ids), text, ToolResult("no_call"), [False] * len(ids))
 
 
 def finish(
@@ -100,64 +227,39 @@ def finish(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     budget: Budget = NO_LIMITS,
 ) -> list[Rollout]:
-    """Runs the tools that first turns call, and has the second turns written.
+    """Runs the tools that turns call on the image that was shown last, and has the further turns written.
+
+    A turn without a program ends a rollout, and so does the last one that `budget` allows, in which a program is not
+    looked for; where it allows more than two, also one with a final answer. Each round asks for the next turn of all
+    rollouts that have not ended.
 
     Args:
         samples: One a rollout.
         prompts: Their encoded prompts.
         turn_1: The first turns' token ids.
         encoder: The policy's encoder.
-        generate: Writes the second turns.
+        generate: Writes the further turns.
         tools: The offered tools.
-        budget: Limits of the rollout. One whose observation does not fit into the sequence ends after turn 1, without
-            an edit's image, and its trace says so (`observation_cut`); so does one, without the mark, whose first turn
-            took all that the model may write. A second turn is cut to what is left of that.
+        budget: Limits of the rollout. One whose observation does not fit into the sequence ends before it, without
+            an edit's image, and its trace says so (`observation_cut`); so does one, without the mark, whose turns
+            took all that the model may write. A further turn is cut to what is left of that.
 
     Returns:
         The rollouts, in order.
+
+    Raises:
+        InputError: If the encoder's template is worded for fewer turns than the budget allows.
     """
-    firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turn_1, samples, strict=True)]
-    observations: dict[int, list[int]] = {}
-    cut: set[int] = set()
-    for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True)):
-        if first.result.status == "no_call" or budget.second(len(first.ids)) == 0:
-            continue
-        ended = bool(first.ids) and first.ids[-1] == encoder.tokenizer.eos_token_id
-        observation = encoder.observation(first.result, ended=ended)
-        room = budget.observation(len(prompt.ids), len(first.ids))
-        if room is None or len(observation) <= room:
-            observations[index] = observation
-        else:
-            cut.add(index)
-    images = [list(prompt.images) for prompt in prompts]
-    edits: list[list[Image.Image]] = [[] for _ in prompts]
-    for index in observations:
-        if (edited := firsts[index].result.image) is not None:
-            edits[index].append(edited)
-    rows = list(observations)
-    continued = (
-        generate(
-            [prompts[index].ids + firsts[index].ids + observations[index] for index in rows],
-            [images[index] + edits[index] for index in rows],
-        )
-        if rows
-        else []
-    )
-    second = dict(zip(rows, continued, strict=True))
-    rollouts = []
-    for index, (sample, prompt, first) in enumerate(zip(samples, prompts, firsts, strict=True)):
-        ids, written = list(first.ids), [True] * len(first.ids)
-        turn_2 = None
-        if index in observations:
-            new = second[index][: budget.second(len(ids))]
-            ids += observations[index] + new
-            written += [False] * len(observations[index]) + [True] * len(new)
-            turn_2 = encoder.tokenizer.decode(new, skip_special_tokens=True)
-        trace = Trace(sample, first.text, first.result, turn_2, observation_cut=index in cut)
-        rollouts.append(
-            Rollout(trace, prompt, first, ids, written, images=images[index] + edits[index], edits=edits[index])
-        )
-    return rollouts
+    check_wording(encoder.template, budget.turns)
+    growing = [_Growing(sample, prompt, sample) for sample, prompt in zip(samples, prompts, strict=True)]
+    for one, ids in zip(growing, turn_1, strict=True):
+        one.add(ids, encoder, tools, budget.turns)
+    going = growing
+    while going := [one for one in going if one.observe(encoder, budget)]:
+        written = generate([one.ids for one in going], [one.images for one in going])
+        for one, new in zip(going, written, strict=True):
+            one.add(new[: budget.next(one.written)], encoder, tools, budget.turns)
+    return [one.done() for one in growing]
 
 
 def rollout(
@@ -168,7 +270,7 @@ def rollout(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     budget: Budget = NO_LIMITS,
 ) -> list[Rollout]:
-    """Rolls out both turns for a batch of samples; see `finish` for the arguments."""
+    """Rolls out all turns for a batch of samples; see `finish` for the arguments."""
     prompts = encode_prompts(samples, encoder, tools)
     turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     return finish(samples, prompts, turn_1, encoder, generate, tools=tools, budget=budget)
@@ -182,9 +284,8 @@ def first_turns(
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     found = []
     for sample, prompt, ids in zip(samples, prompts, turns, strict=True):
-        first: FirstTurn = read_first_turn(ids, sample, encoder, tools)
-        trace = Trace(sample, first.text, first.result, None)
-        found.append(Rollout(trace, prompt, first, list(ids), [True] * len(ids), list(prompt.images), []))
+        first = read_turn(ids, sample, encoder, tools)
+        found.append(Rollout(Trace.of(sample, first.text, first.result), prompt, (first,)))
     return found
 
 
@@ -193,4 +294,4 @@ def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate
     prompts = [encoder.encode(build_blocks(sample, {}, encoder.template)) for sample in samples]
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]
-    return [Trace(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]
+    return [Trace.of(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]

@@ -6,14 +6,16 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
+from PIL import Image
 
-from iapo.records import Sample
+from iapo.control import spaced
+from iapo.records import Sample, ToolResult
 from iapo.storage import write_text
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -22,7 +24,30 @@ FILE = "prompt.yaml"
 
 Part = Literal["image", "tools", "examples", "question"]
 
+MORE = ("observation_edited_more", "observation_error_more")
+"""Texts that a template for more than two turns has."""
+
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a model is shown behind a turn with a program.
+
+    Attributes:
+        image: Image that the program displayed, if any.
+        text: Text; of a program that was refused or failed, the reason.
+        left: Number of turns that the model has left. Before the last one it may write another program.
+    """
+
+    image: Image.Image | None = None
+    text: str | None = None
+    left: int = 1
+
+    @classmethod
+    def of(cls, result: ToolResult, left: int = 1) -> Self:
+        """Returns what is shown of a program's result."""
+        return cls(result.image, result.error, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +76,17 @@ class PromptTemplate:
         tool: One definition's block, with the placeholders of `tool_text`.
         question: The last text, with `{question}`, and maybe `{names}`, `{width}` and `{height}`.
         question_without_tools: The same where no tool is offered, without `{names}`.
-        observation_edited: What is said beside the edited image.
-        observation_error: What is said where there is none, with `{error}`.
+        observation_edited: What is said beside the edited image before the last turn.
+        observation_error: What is said there where there is none, with `{error}`.
         order: Order of the parts of the user's message.
         names: How the boxes' names are told, with `{columns}` and `{rows}`; empty where they never are.
         names_listed: `always`, or where the sample asks for it (`Sample.list_names`).
         names_style: `literal`, as lists that are JSON and Python alike, or `plain`, with commas between.
         descriptions: Longer descriptions by the tool's name, instead of its docstring.
         examples: Worked examples, a block each.
+        observation_edited_more: What is said beside the edited image while another program may follow, maybe with
+            `{left}`, the number of turns left; empty in a template for two turns.
+        observation_error_more: What is said there where there is none, with `{error}`, and maybe `{left}`.
         programs: Whether programs are read as `strict`ly as the tiny models write them, or with what instruction
             models write (`iapo.tools.lenient`).
     """
@@ -78,6 +106,8 @@ class PromptTemplate:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     programs: Literal["lenient", "strict"] = "lenient"
+    observation_edited_more: str = ""
+    observation_error_more: str = ""
 
     @property
     def lenient(self) -> bool:
@@ -92,7 +122,8 @@ class PromptTemplate:
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data, as the YAML file has it."""
         found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return found
+        # Templates for two turns are written, and told apart, as they were before there were others.
+        return {key: value for key, value in found.items() if value or key not in MORE}
 
     def tool_text(self, tool: ToolDefinition) -> str:
         """Returns a definition's block.
@@ -118,6 +149,15 @@ class PromptTemplate:
             values["names"] = fill(self.names, lists)
         return fill(self.question, values)
 
+    def frame(self, observation: Observation) -> str:
+        """Returns the text of an observation before `observed` has filled it."""
+        edited, error = (
+            (self.observation_edited, self.observation_error)
+            if observation.left == 1
+            else (self.observation_edited_more, self.observation_error_more)
+        )
+        return error if observation.image is None else edited
+
     def examples_for(self, tools: Iterable[str]) -> tuple[Example, ...]:
         """Returns the examples that use offered tools alone."""
         offered = set(tools)
@@ -132,6 +172,18 @@ class PromptTemplate:
 
     def _listed(self, names: Iterable[str]) -> str:
         return literal_list(names) if self.names_style == "literal" else ", ".join(names)
+
+
+def observed(frame: str, observation: Observation, neutral: Callable[[str], str] = spaced) -> str:
+    """Fills the text of an observation, or the chat around it; what a model wrote must not turn into control tokens.
+
+    Args:
+        frame: Text with the places `{error}` and `{left}`, where it has them.
+        observation: Observation.
+        neutral: Function that takes control tokens apart; by default whatever may be one for some model.
+    """
+    said = {"left": str(observation.left), "error": neutral(observation.text or "")}
+    return re.sub(r"\{(left|error)\}", lambda found: said[found[1]], frame)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -27,14 +27,16 @@ from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
+from iapo.rollout.budget import Budget
 from iapo.rollout.generation import make_generate
 from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
-from iapo.rollout.turns import Rollout, encode_prompts, finish, read_first_turn, rollout
+from iapo.rollout.turns import Rollout, encode_prompts, finish, read_turn, rollout
 from iapo.storage import check_new
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.teachers.references import make_reference
+from iapo.teachers.student_call import StudentCall
 from iapo.tools import ToolDefinition, offered_tools
 
 JSON_NAME, PNG_NAME = "attribution.json", "attribution.png"
@@ -93,19 +95,23 @@ def run_attribute(
     with quiet_libraries():
         student = load_policy(plan.model, placed(plan.loading, device), prompt=plan.prompt)
     encoder = PromptEncoder(student.processor)
-    one = _roll_out(student, encoder, sample, call, settings.max_turn_tokens, tools)
+    whole = _roll_out(student, encoder, sample, call, plan, tools)
+    one = whole.from_turn(plan.turn - 1, encoder)
     explanations = {"student": explain(plan.model, student, encoder, one.prompt, _turn(one), settings)}
     divergence = None
     if plan.teacher is not None:
         other = _other(plan, student, device)
         other_encoder = PromptEncoder(other.processor, encoder.template)
-        (prompt,) = encode_prompts([sample], other_encoder, tools)
-        turn = _turn_for(other_encoder, one, encoder, tools)
-        if settings.teacher_reference == "own_call":
-            turn = _own_turn(other, other_encoder, prompt, sample, settings.max_turn_tokens, tools)
         # As the reward measures it, worst where the teacher makes no call of its own.
         reference = make_reference(settings, other, encoder, tools)
-        (measured,) = Alignment(reference, encoder, settings, tools).measure(student.model, [one])
+        (measured,) = Alignment(reference, encoder, settings, tools).measure(student.model, [one.first_alone()])
+        if isinstance(reference, StudentCall):
+            (prompt,), turn = reference.prompts([one]), reference.turn_of(one)
+        else:
+            (prompt,) = encode_prompts([sample], other_encoder, tools)
+            turn = _turn_for(other_encoder, one, encoder, tools)
+        if settings.teacher_reference == "own_call":
+            turn = _own_turn(other, other_encoder, prompt, sample, settings.max_turn_tokens, tools)
         divergence = measured.divergence
         if any(turn[1]):
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
@@ -185,7 +191,7 @@ def explain(
             {"text": text, "block": prompt.block_names[block], "score": score}
             for text, block, score in zip(texts, prompt.block_of, tokens.tolist(), strict=True)
         ],
-        patches=picture_shares(tokens, prompt.ids, encoder.image_token_id, pictures.grid_thw[0], merge),
+        patches=picture_shares(tokens, prompt.ids, encoder.image_token_id, pictures.grid_thw[call.pictures[-1]], merge),
     )
 
 
@@ -194,24 +200,29 @@ def _roll_out(
     encoder: PromptEncoder,
     sample: Sample,
     call: str | None,
-    max_turn_tokens: int,
+    plan: AttributePlan,
     tools: Mapping[str, ToolDefinition],
 ) -> Rollout:
-    write = make_generate(policy, encoder, max_new_tokens=max_turn_tokens)
+    write = make_generate(policy, encoder, max_new_tokens=plan.settings.max_turn_tokens)
+    budget = Budget(turns=plan.max_turns)
     if call is None:
-        (one,) = rollout([sample], encoder, write, tools=tools)
+        (one,) = rollout([sample], encoder, write, tools=tools, budget=budget)
     else:
         ids = [*_ids(encoder, call), encoder.tokenizer.eos_token_id]
-        (one,) = finish([sample], encode_prompts([sample], encoder, tools), [ids], encoder, write, tools=tools)
-    result, text = one.trace.result, one.trace.turn_1
+        prompts = encode_prompts([sample], encoder, tools)
+        (one,) = finish([sample], prompts, [ids], encoder, write, tools=tools, budget=budget)
+    if len(one.turns) < plan.turn:
+        raise InputError(f"the rollout has {len(one.turns)} turns, and no turn {plan.turn}; explain another one")
+    result, text = one.trace.turns[plan.turn - 1].result, one.trace.turns[plan.turn - 1].text
     if result.status not in ATTRIBUTED:
         why = "calls no tool (a call stands in a ```python block)"
         if result.status == "refused":
             why = f"has a program that is refused ({(result.error or '').rstrip('.')})"
         quoted = repr(text if len(text) <= 200 else text[:200] + "...")
+        which = "first turn" if plan.turn == 1 else f"turn {plan.turn}"
         raise InputError(
-            f"the first turn {why}, so that there is nothing to attribute: {quoted}; take another sample, or give a "
-            "first turn with --call"
+            f"the {which} {why}, so that there is nothing to attribute: {quoted}; take another sample, or give a first "
+            "turn with --call"
         )
     return one
 
@@ -229,7 +240,7 @@ def _turn_for(other: PromptEncoder, one: Rollout, own: PromptEncoder, tools: Map
     """Returns the first turn in another model's tokens; with one vocabulary these are the tokens themselves."""
     if other.tokenizer.get_vocab() == own.tokenizer.get_vocab():
         return _turn(one)
-    first = read_first_turn(_ids(other, one.first.text), one.trace.sample, other, tools)
+    first = read_turn(_ids(other, one.first.text), one.trace.sample, other, tools)
     return first.ids, first.target
 
 
@@ -246,7 +257,7 @@ def _own_turn(
     """
     write = make_generate(policy, encoder, max_new_tokens=max_turn_tokens)
     (ids,) = write([prompt.ids], [list(prompt.images)])
-    first = read_first_turn(ids, sample, encoder, tools)
+    first = read_turn(ids, sample, encoder, tools)
     return first.ids, first.target if first.result.status in ATTRIBUTED else [False] * len(first.ids)
 
 
@@ -325,6 +336,7 @@ def _numbers(
         "settings": {name: getattr(settings, name) for name in WRITTEN},
         "sample": one.trace.sample.to_json(),
         "turn_1": one.trace.turn_1,
+        **({"turn": 1 + len(one.past)} if one.past else {}),
         "program": _program(one),
         "status": result.status,
         "error": result.error,
@@ -368,7 +380,7 @@ def _plot(
     panels = [Panel(f"{who}: {its.name}", its.patches, its.shares.tolist()) for who, its in explanations.items()]
     plot_call(
         path,
-        one.trace.sample.image,
+        one.prompt.images[-1],
         panels,
         one.prompt.block_names,
         called=_called(one),

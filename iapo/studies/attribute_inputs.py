@@ -12,6 +12,7 @@ from typing import Any
 
 from iapo.attribution.methods import find_method
 from iapo.attribution.settings import AttributionSettings, settings_of_run
+from iapo.bounds import TURNS, check_number
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -34,6 +35,12 @@ class AttributePlan:
         prompt: Prompt template of both; the student's own if None.
         loading: How the student is loaded.
         teacher_loading: How the teacher is loaded.
+        turn: Number of the turn whose call is explained, from 1.
+        max_turns: Most turns of the rollout.
+
+    Raises:
+        InputError: If there can be no such turn with a call, or the teacher explains its own calls, which are those of
+            first turns.
     """
 
     model: str = "tiny-student"
@@ -43,6 +50,21 @@ class AttributePlan:
     prompt: PromptTemplate | None = None
     loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     teacher_loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
+    turn: int = 1
+    max_turns: int = 2
+
+    def __post_init__(self) -> None:
+        check_number("max_turns", self.max_turns, TURNS)
+        if not 1 <= self.turn < self.max_turns:
+            raise InputError(
+                f"turn is {self.turn}, but of {self.max_turns} turns those from 1 to {self.max_turns - 1} may call a "
+                "tool; give one of them, or a larger max_turns"
+            )
+        if self.turn > 1 and self.teacher is not None and self.settings.teacher_reference != "student_call":
+            raise InputError(
+                f"the teacher explains its own call (teacher_reference {self.settings.teacher_reference}), which is "
+                "that of a first turn; explain turn 1"
+            )
 
 
 def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, Any] | None = None) -> AttributePlan:
@@ -52,7 +74,7 @@ def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, 
         run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
             compared with; None takes the packaged student and the defaults.
         changes: Changes to that, unless None: `model`, `teacher`, `tools`, `prompt` (its name or file), `method`,
-            `steps` (counts where the method has a path) and `max_turn_tokens`.
+            `steps` (counts where the method has a path), `max_turn_tokens`, `turn` and `max_turns`.
         loading: Loading settings by name that replace the run's, the teacher's with the prefix `teacher_`.
 
     Raises:
@@ -90,7 +112,16 @@ def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> At
     step, policy = list(policies(run).items())[-1]
     if step:
         student = dataclasses.replace(student, model_revision=loading.get("model_revision"))
-    return AttributePlan(policy, compared, settings, arguments.get("tools"), run_prompt(run.path), student, how)
+    return AttributePlan(
+        policy,
+        compared,
+        settings,
+        arguments.get("tools"),
+        run_prompt(run.path),
+        student,
+        how,
+        max_turns=training.get("max_turns", 2),
+    )
 
 
 def _find(folder: Path) -> Run:

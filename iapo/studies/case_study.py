@@ -166,6 +166,8 @@ class CaseStudyPlan:
         attribution = {name: getattr(self.attribution, name) for name in names}
         written = {**dataclasses.asdict(self), "attribution": attribution, "data_hash": data_hash(samples)}
         found: dict[str, Any] = json.loads(json.dumps(written))
+        # First turns alone are written, of however many.
+        del found["generation"]["max_turns"]
         if self.prompt in (None, find_prompt(TINY)):
             # As before there were others.
             del found["prompt"]

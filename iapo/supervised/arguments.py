@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from iapo.bounds import check_numbers
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
 from iapo.training.model_settings import StudentSettings
@@ -25,6 +26,8 @@ class SupervisedArguments(StudentSettings):
             checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools, as in `iapo train`.
         prompt: Prompt template, as in `iapo train`.
+        max_turns: Most turns, as in the training that follows: with more than 2 the observations of shorter transcripts
+            are others, too.
         threads: Threads of torch; 0 leaves it to torch.
     """
 
@@ -43,14 +46,13 @@ class SupervisedArguments(StudentSettings):
     )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
+    max_turns: int = field(default=2, metadata={"help": "Most turns of a rollout, 2 to 8."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
         if self.prompt is not None:
             find_prompt(self.prompt)
-        for name in ("held_out", "threads"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -14,7 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
 from iapo.records import Sample
+from iapo.rollout.budget import Budget
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import check_wording
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.tools import ToolDefinition
 from iapo.training.batches import samples_of
@@ -35,9 +37,9 @@ class Example:
     """One token sequence to learn.
 
     Attributes:
-        ids: Prompt, turn 1, observation, turn 2.
+        ids: Prompt, turn 1, observation, turn 2, and so on.
         labels: The same ids where the model writes, end-of-turn tokens included; elsewhere `IGNORED`.
-        images: The sample's image and, behind a call, the edited one.
+        images: The sample's image and, behind each call, the edited one.
     """
 
     ids: list[int]
@@ -51,31 +53,50 @@ class ExampleMaker:
     Args:
         encoder: The policy's encoder.
         tools: The offered tools.
+        turns: Most turns of a rollout; with more than two, observations say that another program may follow.
+
+    Raises:
+        InputError: If there cannot be that many, or the encoder's template is worded for fewer.
     """
 
-    def __init__(self, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition]) -> None:
-        self.encoder, self.tools = encoder, tools
+    def __init__(self, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition], turns: int = 2) -> None:
+        self.encoder, self.tools, self.budget = encoder, tools, Budget(turns=turns)
+        check_wording(encoder.template, turns)
 
     def rollout(self, sample: Sample, turns: Sequence[str]) -> Rollout:
         """Rolls out given turns.
 
         Args:
             sample: The sample.
-            turns: The answer alone, or the turn with the program and the turn with the answer.
+            turns: Turns with a program, if any, and the turn with the answer.
 
         Raises:
-            TranscriptError: If a program is refused or fails, no answer follows a program, or one follows none.
+            TranscriptError: If a program is refused or fails, no answer follows a program, a turn follows one without a
+                program, or there are too many.
         """
+        if len(turns) > self.budget.turns:
+            raise TranscriptError(f"there are {len(turns)} turns, and max_turns is {self.budget.turns}")
         first, *rest = [self._ids(text) for text in turns]
-        prompts = encode_prompts([sample], self.encoder, self.tools)
-        (one,) = finish([sample], prompts, [first], self.encoder, lambda rows, images: rest or [[]], tools=self.tools)
-        result = one.trace.result
-        if result.called and not result.executed:
-            raise TranscriptError(f"the program is not carried out: {result.error}")
-        if result.called and not rest:
-            raise TranscriptError("the first turn has a program, and no second turn follows it")
-        if rest and not result.called:
-            raise TranscriptError("there are two turns, and the first has no program")
+        left = iter(rest)
+        (one,) = finish(
+            [sample],
+            encode_prompts([sample], self.encoder, self.tools),
+            [first],
+            self.encoder,
+            lambda rows, images: [next(left, [])],
+            tools=self.tools,
+            budget=self.budget,
+        )
+        for result in one.trace.results:
+            if not result.executed:
+                raise TranscriptError(f"the program is not carried out: {result.error}")
+        ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+        if len(one.turns) > len(turns):
+            last, missing = ordinals[len(turns) - 1], ordinals[len(turns)]
+            raise TranscriptError(f"the {last} turn has a program, and no {missing} turn follows it")
+        if len(one.turns) < len(turns):
+            count = "two" if len(turns) == 2 else len(turns)
+            raise TranscriptError(f"there are {count} turns, and the {ordinals[len(one.turns) - 1]} has no program")
         return one
 
     def example(self, sample: Sample, turns: Sequence[str]) -> Example:
@@ -87,8 +108,8 @@ class ExampleMaker:
 
     def _ids(self, text: str) -> list[int]:
         tokenizer = self.encoder.tokenizer
-        if control := [one for one in self.encoder.control_tokens if one in text]:
-            raise TranscriptError(f"a turn holds the control token {control[0]}")
+        if control := self.encoder.control.find(text):
+            raise TranscriptError(f"a turn holds the control token {control}")
         ids: list[int] = tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
         return [*ids, tokenizer.eos_token_id]
 

@@ -9,8 +9,8 @@ from iapo.errors import InputError
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.training.declared import Setting, settings_of
 from iapo.training.files import layers_of
-from iapo.training.model_settings import refuse_init_kwargs
 from iapo.training.settings import Changes, typed
+from iapo.training.trl_settings import check_trl
 
 if TYPE_CHECKING:
     from iapo.supervised.config import SupervisedConfig
@@ -50,7 +50,7 @@ def check(
     for path, written in [] if config is None else layers_of(config):
         given |= typed(written, where=str(path), known=known, listed=LIST)
     given |= typed(changes, options=options, known=known, listed=LIST)
-    refuse_init_kwargs(given.get("model_init_kwargs"))
+    check_trl({"model_init_kwargs": given.get("model_init_kwargs")})
     arguments = SupervisedArguments(**{name: value for name, value in given.items() if name in run})
     settings = {name: value for name, value in given.items() if name not in run}
     if not settings.get("output_dir"):

@@ -26,7 +26,7 @@ from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
-from iapo.rollout.turns import FirstTurn, Generate, Rollout, encode_prompts, read_first_turn
+from iapo.rollout.turns import Generate, Rollout, WrittenTurn, encode_prompts, read_turn
 from iapo.teachers.controls import random_twin
 from iapo.teachers.student_call import StudentCall
 from iapo.teachers.table import TeacherRow, TeacherTable
@@ -44,7 +44,7 @@ class ExplainedTurn:
             attribution.
     """
 
-    first: FirstTurn
+    first: WrittenTurn
     block_names: tuple[str, ...]
     distribution: tuple[float, ...] | None
 
@@ -67,7 +67,7 @@ def explained_turns(
     """
     prompts = encode_prompts(samples, encoder, tools)
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
-    firsts = [read_first_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
+    firsts = [read_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
     called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
     found: dict[int, tuple[float, ...]] = {}
     if called:

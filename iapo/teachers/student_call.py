@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from torch import Tensor
 
 from iapo.attribution.calls import Attributor, RowCache, Turn
@@ -13,7 +14,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.records import Grid
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
-from iapo.rollout.turns import Rollout, encode_prompts
+from iapo.rollout.turns import Observed, Rollout, WrittenTurn, encode_prompts
 from iapo.teachers.table import fingerprint
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -82,18 +83,15 @@ class StudentCall:
         return None
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.distributions(prompts, [self.turn_of(one) for one in rollouts])
+        return self._attributor.distributions(self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def log_probs(self, rollouts: Sequence[Rollout]) -> Tensor:
         """Returns the teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return self._attributor.log_probs(prompts, [self.turn_of(one) for one in rollouts])
+        return self._attributor.log_probs(self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
         """Returns the teacher's signed shares of the tokens that each rollout's image has in the teacher's prompt."""
-        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
-        return grids(self._attributor, prompts, [self.turn_of(one) for one in rollouts])
+        return grids(self._attributor, self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def turn_of(self, one: Rollout) -> Turn:
         """Returns the first turn in the teacher's tokens, and which belong to the program."""
@@ -101,12 +99,33 @@ class StudentCall:
             return one.first.ids, one.first.target
         span = one.trace.result.span
         assert span is not None
+        ids, offsets = self._written(one.first)
+        return ids, [end > span[0] and start < span[1] and end > start for start, end in offsets]
+
+    def _written(self, turn: WrittenTurn) -> tuple[list[int], list[tuple[int, int]]]:
+        """Returns a turn's text in the teacher's tokens, and the place of each in the text."""
         # Nothing that a model wrote may turn into a control token of another model.
         encoding = self.encoder.tokenizer(
-            one.first.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
+            turn.text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True
         )
-        target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
-        return encoding["input_ids"], target
+        return encoding["input_ids"], encoding["offset_mapping"]
+
+    def prompts(self, rollouts: Sequence[Rollout]) -> list[EncodedPrompt]:
+        """Returns all that stands before each first turn, in the teacher's tokens."""
+        prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
+        return [
+            self.encoder.extend(prompt, [self._passed(*pair) for pair in one.past]) if one.past else prompt
+            for prompt, one in zip(prompts, rollouts, strict=True)
+        ]
+
+    def _passed(self, turn: WrittenTurn, seen: Observed) -> tuple[list[int], list[int], Image.Image | None]:
+        """Returns an earlier turn, and what was shown behind it, in the teacher's tokens."""
+        if not self._same_tokens:
+            ids, _ = self._written(turn)
+            return ids, self.encoder.observation(seen.shown, ended=False), seen.shown.image
+        ended = bool(turn.ids) and turn.ids[-1] == self.encoder.tokenizer.eos_token_id
+        # Images may take other numbers of tokens.
+        return turn.ids, self.encoder.observation(seen.shown, ended=ended), seen.shown.image
 
 
 def image_settings(encoder: PromptEncoder) -> dict[str, object]:

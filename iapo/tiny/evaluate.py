@@ -171,7 +171,7 @@ def rank_agreement(policy: Policy, done: Sequence[Done]) -> Estimate:
         pixels = encoder.pixels(one.prompt.images)
         pictures = Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
         prompt, first = one.prompt, one.first
-        call = CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), first.ids, first.target, picture=0)
+        call = CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), first.ids, first.target, (0,))
         gradient = block_scores(policy.model, [call], pictures)[0].abs()
         occluded = occlusion_scores(policy.model, [call], pictures)[0].abs()
         correlations.append(float(stats.spearmanr(gradient.tolist(), occluded.tolist()).statistic))

@@ -17,6 +17,7 @@ from PIL import Image
 from iapo.data.synthetic import Chart
 from iapo.records import Axis
 from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
+from iapo.rollout.wording import Observation
 from iapo.tiny.names import draw_tools, offer_some
 from iapo.tools import TOOLS, ToolDefinition, execute
 
@@ -217,7 +218,7 @@ class LessonWriter:
         if result.image is None or (wrong and not self.habits.guessed):
             return first
         value = elsewhere(chart, rng)[1] if self._errs(rng, wrong=wrong) else here(chart)
-        observation = self.encoder.observation(result, ended=True)
+        observation = self.encoder.observation(Observation.of(result), ended=True)
         turn_2 = self._turn(answer_text(chart.sample.question, value))
         learn = [*first.learn, *[False] * len(observation), *[True] * len(turn_2)]
         return Lesson([*first.ids, *observation, *turn_2], learn, (chart.sample.image, result.image))

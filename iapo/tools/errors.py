@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+UNCHANGED = (
+    "the displayed picture looks as the given one, since nothing of it is left out or marked; focus on fewer names, or "
+    "use another tool"
+)
+"""Of a program that ran, but changed no pixel; only a mask does that, one that leaves everything."""
+
+BLANK = "nothing is left in the displayed picture; focus on names whose boxes hold something"
+
 _LONGEST_NAME = 60
 _MOST_NAMES = 12
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
-from PIL import Image
+from PIL import Image, ImageChops
 
+from iapo.images import to_rgb
 from iapo.records import Axis, Box, Sample, ToolCall
 from iapo.tools.definitions import ToolDefinition
-from iapo.tools.errors import ToolError, listed, quoted
+from iapo.tools.errors import BLANK, UNCHANGED, ToolError, listed, quoted
 from iapo.tools.language import (
     COLUMNS,
     DISPLAY,
@@ -60,7 +61,7 @@ class Interpreter:
     def __init__(self, sample: Sample, tools: Mapping[str, ToolDefinition], *, lenient: bool = False) -> None:
         self.calls: list[ToolCall] = []
         self._tools, self._lenient = tools, lenient
-        self._is_table = sample.kind == "table"
+        self._given, self._is_table = sample.image, sample.kind == "table"
         self._values: dict[str, _Value] = {
             IMAGE: _Picture(sample.image, edited=False),
             COLUMNS: _Boxes(COLUMNS, "columns", sample.column_boxes),
@@ -71,7 +72,7 @@ class Interpreter:
         """Returns the image that is displayed last.
 
         Raises:
-            ToolError: If an argument is wrong, or no edited image is displayed.
+            ToolError: If an argument is wrong, or no image is displayed that differs from the given one.
         """
         shown: _Picture | None = None
         alone: _Picture | None = None
@@ -91,7 +92,16 @@ class Interpreter:
             raise ToolError(f"nothing is displayed; end the program with {DISPLAY}(...)")
         if not shown.edited:
             raise ToolError("the displayed picture is the unchanged one; call a tool and display its result")
+        self._check_effect(shown.image)
         return shown.image
+
+    def _check_effect(self, shown: Image.Image) -> None:
+        """Refuses a picture that says what the given one says, or nothing."""
+        given = to_rgb(self._given)
+        if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
+            raise ToolError(UNCHANGED)
+        if _is_blank(shown) and not _is_blank(given):
+            raise ToolError(BLANK)
 
     def _displayed(self, call: Call) -> _Picture:
         if len(call.arguments) != 1 or call.keywords:
@@ -201,6 +211,11 @@ class Interpreter:
         if 1 not in bound:
             _fail(call, f"was given no {tool.parameters[1]}; give it a list of names")
         return [bound[slot] for slot in range(3)]
+
+
+def _is_blank(image: Image.Image) -> bool:
+    """Tells whether all pixels have one colour."""
+    return all(channel.getextrema()[0] == channel.getextrema()[1] for channel in to_rgb(image).split())
 
 
 def _slot_of_value(value: _Value) -> int:

@@ -8,6 +8,7 @@ a language or in Python, a `<tool_call>` (or a fenced block of JSON that names a
 from __future__ import annotations
 
 import ast
+import bisect
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -75,8 +76,9 @@ def find_program(text: str, tool_names: Iterable[str]) -> Place | None:
     unfenced = next(_unfenced(text, calls, blocks), None)
     if unfenced is not None:
         return unfenced
-    rest = [block for block in blocks if (block.is_python or (not block.label and _is_code(block.text)))]
-    return Place("python", (rest[0].text,), rest[0].span) if rest else None
+    rest = (block for block in blocks if block.is_python or (not block.label and _is_code(block.text)))
+    block = next(rest, None)
+    return None if block is None else Place("python", (block.text,), block.span)
 
 
 def _tagged(text: str, calls: re.Pattern[str]) -> list[Place]:
@@ -104,12 +106,14 @@ def _is_json(block: CodeBlock) -> bool:
 
 def _unfenced(text: str, calls: re.Pattern[str], blocks: Iterable[CodeBlock]) -> Iterator[Place]:
     """Yields code without a fence behind `ACTION:`, up to the next part of the turn; lines of prose are left out."""
-    fenced = [block.span for block in blocks]
+    # In order, as the blocks are.
+    fenced = [block.span[0] for block in blocks]
     for action in _ACTION.finditer(text):
         start = action.end()
         following = _NEXT_PART.search(text, start)
         stop = len(text) if following is None else following.start()
-        if any(start <= one[0] < stop for one in fenced) or not calls.search(text, start, stop):
+        first = bisect.bisect_left(fenced, start)
+        if (first < len(fenced) and fenced[first] < stop) or not calls.search(text, start, stop):
             continue
         yield Place("python", *_trimmed(text, start, min(stop, start + LONGEST_PROGRAM), calls))
 
@@ -141,7 +145,7 @@ def _stripped(text: str, start: int, stop: int) -> tuple[int, int]:
 
 def _is_code(text: str) -> bool:
     """Tells whether a text is Python that does something; a table or an answer in a fence is none."""
-    tree = _tree(text)
+    tree = _tree(text) if text.strip() else None
     # `Total: 5` is Python as well.
     return tree is not None and any(
         isinstance(node, ast.Call)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from iapo.bounds import check_numbers
 from iapo.data.synthetic.families import BAR_FAMILIES, find_family
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
 from iapo.tools import offered_tools
 from iapo.training.model_settings import StudentSettings
-
-SIZES = (112, 1000)
-"""Smallest and largest side of synthetic images in pixels."""
 
 
 @dataclass
@@ -85,6 +83,7 @@ class RunArguments(StudentSettings):
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         self.check_student()
         if not self.families:
             raise InputError("families is empty; name at least one family of synthetic images")
@@ -95,16 +94,6 @@ class RunArguments(StudentSettings):
                     f"question_types has {question!r}, which {', '.join(self.families)} do not know; "
                     f"use some of {', '.join(dict.fromkeys(known))}"
                 )
-        if not SIZES[0] <= self.picture_size <= SIZES[1]:
-            raise InputError(f"picture_size is {self.picture_size}; give {SIZES[0]} to {SIZES[1]} pixels")
-        if self.train_samples < 1:
-            raise InputError(f"train_samples is {self.train_samples}; give at least 1")
-        for name in ("data_samples", "eval_samples", "eval_temperature", "eval_traces", "case_study_steps", "threads"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("case_study_samples", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if not offered_tools(self.tools):
             raise InputError("tools are none; a training needs one at least")
         if self.prompt is not None:

@@ -29,10 +29,12 @@ class Batch:
     Attributes:
         samples: One a rollout; the rollouts of a group share one object.
         prompts: Their encoded prompts.
-        rollouts: The finished rollouts; empty until both turns are written.
+        rollouts: The finished rollouts; empty until all turns are written.
         measured: The rollouts' attributions; empty where none are measured.
         rewards: Values of the reward's columns over all processes, shape (rollouts of all, columns); None until then.
         picture_ids: Numbers of each rollout's images, equal ones alike, shape (rollouts, most images), padded with -1.
+        log_probs: Log-probabilities with which each rollout's completion was sampled; None where they are not known.
+        seconds: What rollouts took before TRL's path asks for them.
     """
 
     samples: list[Sample]
@@ -41,6 +43,8 @@ class Batch:
     measured: list[Measured] = field(default_factory=list)
     rewards: Tensor | None = None
     picture_ids: Tensor | None = None
+    log_probs: list[list[float]] | None = None
+    seconds: float = 0.0
 
 
 def to_dataset(samples: Sequence[Sample]) -> Dataset:
@@ -96,27 +100,50 @@ def dataset_hash(dataset: Dataset) -> str:
 def messages(one: Rollout) -> list[dict[str, Any]]:
     """Returns the completion as chat messages, for reward functions and logs."""
     turns: list[dict[str, Any]] = [{"role": "assistant", "content": one.trace.turn_1}]
-    if one.trace.turn_2 is not None:
-        observation = "edited picture" if one.edits else (one.trace.result.error or "")
+    for seen, turn in zip(one.observations, one.turns[1:], strict=True):
+        observation = "edited picture" if seen.shown.image is not None else (seen.shown.text or "")
         turns += [
             {"role": "user", "content": f"OBSERVATION: {observation}"},
-            {"role": "assistant", "content": one.trace.turn_2},
+            {"role": "assistant", "content": turn.text},
         ]
     return turns
 
 
-def join_logprobs(
-    rollouts: Sequence[Rollout], first: Sequence[list[float]], second: Sequence[list[float]]
-) -> list[list[float]]:
-    """Returns the sampling log-probabilities of whole completions; 0 at the observation, which the loss leaves out."""
-    rest = iter(second)
+def finished(batch: Batch) -> tuple[Any, ...]:
+    """Returns a batch's finished rollouts as TRL's `_tool_call_loop` does: what the loss counts of each completion,
+    chats, completions and their log-probabilities, how many calls there were, how many of them failed, edited images.
+
+    The loss counts what the model wrote, of a rollout that could be finished. One whose observation did not fit has no
+    answer, which is no fault of the model's.
+    """
+    rollouts = batch.rollouts
+    results = [result for one in rollouts for result in one.trace.results]
+    return (
+        [[int(written and not one.trace.observation_cut) for written in one.model_written] for one in rollouts],
+        [messages(one) for one in rollouts],
+        [one.completion_ids for one in rollouts],
+        batch.log_probs,
+        len(results),
+        sum(not result.executed for result in results),
+        [one.edits for one in rollouts],
+    )
+
+
+def join_logprobs(rollouts: Sequence[Rollout], rounds: Sequence[Sequence[list[float]]]) -> list[list[float]]:
+    """Returns the sampling log-probabilities of whole completions; 0 at observations, which the loss leaves out.
+
+    Args:
+        rollouts: The rollouts.
+        rounds: For the first turns, the second ones and so on, those of each rollout that has such a turn, in order.
+    """
+    left = [iter(some) for some in rounds]
     joined = []
-    for one, turn_1 in zip(rollouts, first, strict=True):
-        values = list(turn_1)
-        if one.trace.turn_2 is not None:
-            observed = one.model_written.count(False)
-            values += [0.0] * observed
-            values += next(rest)[: len(one.completion_ids) - len(values)]
+    for one in rollouts:
+        values: list[float] = []
+        for number, turn in enumerate(one.turns):
+            if number:
+                values += [0.0] * len(one.observations[number - 1].ids)
+            values += next(left[number])[: len(turn.ids)]
         joined.append(values)
     return joined
 

@@ -38,7 +38,7 @@ def training_budget(args: IAPOConfig, config: Any) -> Budget:
         InputError: If the longest sequence is longer than what the model, or vLLM as it is set up, takes.
     """
     longest = longest_sequence(args.max_sequence_length, training_context(args, config))
-    return Budget(args.max_turn_tokens, args.max_completion_length, longest)
+    return Budget(args.max_turn_tokens, args.max_completion_length, longest, args.max_turns)
 
 
 def training_context(args: IAPOConfig, config: Any) -> int:
@@ -84,11 +84,11 @@ def check_datasets(
     """
     for dataset in some:
         if dataset is not None:
-            check_samples(_samples(dataset), args, encoder, config, tools)
+            check_samples(dataset_samples(dataset), args, encoder, config, tools)
     return training_budget(args, config)
 
 
-def _samples(dataset: Dataset) -> list[Sample]:
+def dataset_samples(dataset: Dataset) -> list[Sample]:
     """Reads a data set's samples without decoding their images."""
     rows = dataset.select_columns(["sample", "image"])
     if isinstance(rows.features["image"], datasets.Image):
@@ -100,15 +100,6 @@ def _opened(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     return open_image(Path(image["path"]) if image["bytes"] is None else io.BytesIO(image["bytes"]))
-
-
-def loss_mask(one: Rollout) -> list[int]:
-    """Returns which tokens of a completion the loss counts, as 0 or 1: what the model wrote, of a rollout that could be
-    finished.
-
-    One whose observation did not fit has no answer, which is no fault of the model's.
-    """
-    return [int(written and not one.trace.observation_cut) for written in one.model_written]
 
 
 def leave_out(rewards: Tensor, rollouts: Sequence[Rollout], accelerator: Accelerator) -> Tensor:
@@ -126,7 +117,7 @@ def leave_out(rewards: Tensor, rollouts: Sequence[Rollout], accelerator: Acceler
         first = next(one for one in rollouts if one.trace.observation_cut)
         logger.warning_once(
             f"What a tool gave for sample {first.trace.sample.id!r} did not fit into a sequence after "
-            f"{len(first.prompt.ids)} tokens of prompt and {len(first.first.ids)} of turn 1; it is left out of the "
-            "loss. The share of such rollouts is logged as tools/observation_cut; see max_sequence_length."
+            f"{len(first.prompt.ids)} tokens of prompt and {len(first.completion_ids)} behind it; it is left out of "
+            "the loss. The share of such rollouts is logged as tools/observation_cut; see max_sequence_length."
         )
     return rewards.masked_fill(accelerator.gather(cut)[:, None], torch.nan)

@@ -60,6 +60,19 @@ def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:
             raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
 
 
+def check_redrawing(args: IAPOConfig, dataset: Any) -> None:
+    """Refuses to draw groups anew from data that are read once, in their order.
+
+    Raises:
+        InputError: If it is asked for.
+    """
+    if args.dynamic_sampling and not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dynamic_sampling is {args.dynamic_sampling}, which draws further prompts from a data set with rows by "
+            "number; make it with iapo.to_dataset, or set dynamic_sampling to 0"
+        )
+
+
 def check_functions(functions: Sequence[Any], components: Collection[str]) -> None:
     """Refuses reward functions that bear the name of a reward's component, by which its weight is found.
 

@@ -12,11 +12,14 @@ from trl import GRPOConfig
 from iapo.attribution.forms import check_form, form_values
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
+from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
 from iapo.results import defaults_left
+from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
-from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
+from iapo.training.model_settings import FrozenModelSettings
+from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
 """What `iapo.training.trackers` can report to; each is also the name of its package."""
@@ -46,6 +49,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         judge_retries: Number of times a failed request is sent again.
         judge_concurrency: Requests at a time.
         judge_cache: File that keeps verdicts and scores; None keeps them in memory.
+        judge_served_as: Name by which the judge's answers call the model, where that is not `judge_model`.
+        verifier_served_as: The same of the verifier at `verifier_url`.
         teacher: Checkpoint of the frozen teacher: a packaged name, a folder or a hub id. None is plain GRPO.
         teacher_reference: Call the teacher explains: the student's own (`student_call`), or the teacher's own greedy
             call to the same prompt (`own_call`), which does not depend on the student; `both` is the mean of the two
@@ -54,11 +59,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             then no teacher is loaded, and `teacher_reference` is `own_call`.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
-        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of the
-            first turn's (`turn_1`), or of the call's (`call`).
+        penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of
+            those of the first turn and further ones that call (`turn_1`), or of the calls' (`call`).
         attribution_form: Bundle of the settings from here to `attribution_blocks`, and of `teacher_reference`, by name
             (docs/forms.md); each of them that is given wins over it.
-        attribution_target: Explain the program's tokens (`call`), the whole first turn (`turn`), or the tokens that
+        attribution_target: Explain the program's tokens (`call`), the whole turn (`turn`), or the tokens that
             name the called tools (`name`). None is the form's.
         attribution_score: Score of a token that is explained: `log_prob`, `logit` (minus the mean logit), `log_odds`,
             or `contrast` (against the other offered tools' names, where they part). None is the form's.
@@ -84,10 +89,18 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         always_measure: Measure the divergence also where its weight is 0, to log it; it changes nothing else.
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
+        max_turns: Most turns of a rollout, 2 (the paper's) to 8; all but the last may call tools. More than 2 need a
+            prompt that is worded for it (`tools-turns`), a teacher that explains the student's calls, and no vLLM.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, the most that the model
-            writes over both turns. The observation between them counts towards neither.
-        max_sequence_length: Longest sequence in tokens: prompt, both turns, and the observation with the edited image;
+            writes over all turns. The observations between them count towards neither.
+        max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations with the edited images;
             None is what the model takes. A rollout whose observation does not fit is left out of the loss.
+        max_prompt_length: Longest prompt in tokens, the image's among them; None sets no limit of its own.
+        long_prompts: Reaction to a training sample whose prompt is longer, or whose rollout may not fit into a
+            sequence: `refuse` the data, or `drop` the sample, which is counted and said.
+        dynamic_sampling: Draw groups of rollouts whose rewards are all equal anew, with other prompts, at most so many
+            times a batch; 0 never does (docs/groups.md).
+        dynamic_sampling_by: What is equal: the whole `reward`, or the `outcome`, without the preset's components.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
@@ -121,6 +134,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     judge_retries: int = field(default=4, metadata={"help": "How often a failed request is sent again."})
     judge_concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
     judge_cache: str | None = field(default=None, metadata={"help": "File that keeps verdicts and scores."})
+    judge_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the judge's answers name; None: judge_model."}
+    )
+    verifier_served_as: str | None = field(
+        default=None, metadata={"help": "Model that the verifier's answers name; None: verifier."}
+    )
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
     teacher_reference: Literal["student_call", "own_call", "both"] | None = field(
         default=None, metadata={"help": "Which call the teacher explains: the student's, or its own; None: the form's."}
@@ -173,9 +192,20 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     always_measure: bool = field(default=False, metadata={"help": "Log the divergence also at weight 0."})
     share_prefix: bool = field(default=True, metadata={"help": "Run what rows share once; same gradient."})
+    max_turns: int = field(default=2, metadata={"help": "Most turns of a rollout, 2 to 8; 2 is the paper's."})
     max_turn_tokens: int | None = field(default=None, metadata={"help": "Longest turn in tokens."})
     max_sequence_length: int | None = field(
         default=None, metadata={"help": "Longest sequence in tokens, images and all; None: what the model takes."}
+    )
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Longest prompt in tokens, image and all."})
+    long_prompts: Literal["refuse", "drop"] = field(
+        default="refuse", metadata={"help": "Training samples that are too long: refuse the data, or drop them."}
+    )
+    dynamic_sampling: int = field(
+        default=0, metadata={"help": "Draw groups with equal rewards anew, at most so many times; 0: never."}
+    )
+    dynamic_sampling_by: Literal["reward", "outcome"] = field(
+        default="reward", metadata={"help": "What is equal then: the whole reward, or the outcome."}
     )
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
@@ -187,8 +217,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     def __post_init__(self) -> None:
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
+        check_numbers(vars(self))
         find_reward(self.reward)
-        refuse_init_kwargs(self.model_init_kwargs)
+        check_trl(vars(self))
         self.check_frozen()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
@@ -210,8 +241,6 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.token_distill_weight < 0:
-            raise InputError(f"token_distill_weight is {self.token_distill_weight}; it must not be negative")
         if (self.distills or self.token_distill_weight) and self.teacher_reference == "own_call":
             asking = f"reward {self.reward!r}" if self.distills else "token_distill_weight"
             raise InputError(
@@ -223,19 +252,14 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
-        if self.attribution_batch_size < 1:
-            raise InputError(f"attribution_batch_size is {self.attribution_batch_size}; give at least 1")
-        if self.attribution_tokens is not None and self.attribution_tokens < 1:
-            raise InputError(f"attribution_tokens is {self.attribution_tokens}; give at least 1, or leave it out")
-        for name in ("max_completion_length", "max_turn_tokens", "max_sequence_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1 token")
-        if self.report_traces < 0:
-            raise InputError(f"report_traces is {self.report_traces}; it must not be negative")
-        if self.penalty_weight < 0:
-            raise InputError(f"penalty_weight is {self.penalty_weight}; it must not be negative")
-        if self.penalty_decay < 0:
-            raise InputError(f"penalty_decay is {self.penalty_decay}; it must not be negative")
+        if self.max_turns > 2:
+            if self.use_vllm:
+                raise InputError(
+                    f"max_turns is {self.max_turns}, and vLLM generates two turns; set use_vllm to false, or max_turns "
+                    "to 2"
+                )
+            if self.teacher_reference != "student_call" and (self.measures or self.distills):
+                raise InputError(OWN_CALL)
 
     def traces_at(self, step: int) -> int:
         """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""

@@ -180,4 +180,5 @@ def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) ->
         seed=arguments.eval_seed,
         batch_size=arguments.eval_batch_size,
         max_sequence_length=settings.max_sequence_length,
+        max_turns=settings.max_turns,
     )

@@ -23,33 +23,38 @@ def call_flags(rollouts: Sequence[Rollout]) -> Tensor:
     """Returns what came of each rollout's call, as 0 or 1, shape (rollouts, 5).
 
     Returns:
-        Columns: it called a tool; its program executed, and what it gave was seen; its program executed on an image
-        that has wrong tools; its program used one of them; what it gave did not fit.
+        Columns: it called a tool; its programs executed, all of them, and what they gave was seen; a program executed
+        on an image that has wrong tools; one of them used such a tool; what the last one gave did not fit.
     """
     rows = []
     for one in rollouts:
-        result, cut, misuse = (
-            one.trace.result,
-            one.trace.observation_cut,
-            one.trace.result.misuse(one.trace.sample.axis),
-        )
-        seen = result.executed and not cut
-        rows.append((result.called, seen, misuse is not None, bool(misuse), cut))
+        trace, misuse = one.trace, one.trace.misuse
+        rows.append((trace.called, trace.succeeded, misuse is not None, bool(misuse), trace.observation_cut))
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def call_metrics(counts: Tensor) -> dict[str, float]:
+def call_counts(rollouts: Sequence[Rollout]) -> Tensor:
+    """Counts rollouts, sums `call_flags` over them, and counts their turns and tool calls, shape (8,)."""
+    turns, calls = sum(len(one.trace.turns) for one in rollouts), sum(len(one.trace.calls) for one in rollouts)
+    every, rest = torch.tensor([float(len(rollouts))]), torch.tensor([float(turns), float(calls)])
+    return torch.cat([every, call_flags(rollouts).sum(0), rest])
+
+
+def call_metrics(counts: Tensor, most_turns: int = 2) -> dict[str, float]:
     """Sums up calls.
 
     Args:
-        counts: The number of rollouts, and the sums of `call_flags` over them, shape (6,).
+        counts: Counts as of `call_counts`, over all processes, shape (8,).
+        most_turns: Most turns of a rollout; with more than two, turns and their calls are summed up as well.
     """
-    every, called, edited, judged, misused, cut = counts.tolist()
+    every, called, edited, judged, misused, cut, turns, calls = counts.tolist()
+    of_turns = {"tools/turns": _ratio(turns, every), "tools/calls_per_turn": _ratio(calls, turns)}
     return {
         "tools/call_ratio": _ratio(called, every),
         "tools/success_rate": _ratio(edited, called),
         "tools/misuse_rate": _ratio(misused, judged),
         "tools/observation_cut": _ratio(cut, every),
+        **(of_turns if most_turns > 2 else {}),
     }
 
 
@@ -58,11 +63,11 @@ def measured_columns(measured: Sequence[Measured]) -> Tensor:
 
     Returns:
         Columns: its divergence; that with the student's shares of another rollout; the teacher's surprise; the
-        entropies of the student's and the teacher's shares. NaN where there is none.
+        entropies of the student's and the teacher's shares, of the first turn's call. NaN where there is none.
     """
     rows = []
     for one in measured:
-        shuffled = one.shuffled if one.student else one.divergence
+        shuffled = one.divergence if math.isnan(one.shuffled) else one.shuffled
         entropies = [
             entropy(torch.tensor(list(its.values()))).item() if its else math.nan for its in (one.student, one.teacher)
         ]
@@ -70,7 +75,7 @@ def measured_columns(measured: Sequence[Measured]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def unpenalised(rewards: Tensor | None, weights: Tensor, names: Sequence[str]) -> Tensor:
+def reward_of(rewards: Tensor | None, weights: Tensor, names: Sequence[str]) -> Tensor:
     """Returns rewards without the penalty, shape (rollouts,); NaN of a rollout that is left out.
 
     Args:

@@ -99,12 +99,6 @@ class StudentSettings:
             return
         if find_spec("peft") is None:
             raise InputError("use_peft needs peft, which is not installed; pip install peft")
-        if self.lora_r < 1:
-            raise InputError(f"lora_r is {self.lora_r}; give at least 1")
-        if self.lora_alpha < 1:
-            raise InputError(f"lora_alpha is {self.lora_alpha}; give at least 1")
-        if not 0 <= self.lora_dropout < 1:
-            raise InputError(f"lora_dropout is {self.lora_dropout}; give 0 or more, below 1")
         for name in ("lora_target_modules", "lora_modules_to_save"):
             if getattr(self, name) in ("", []):
                 raise InputError(f"{name} is empty; name modules, or unset it")
@@ -195,17 +189,3 @@ def check_frozen(values: Mapping[str, Any]) -> None:
     for prefix in ("teacher", "verifier"):
         load_settings(values, prefix)
     check_view(values)
-
-
-def refuse_init_kwargs(given: Mapping[str, Any] | str | None) -> None:
-    """Refuses TRL's way of saying how the student is loaded, which would reach the reference policy alone.
-
-    Raises:
-        InputError: If something is given.
-    """
-    if given:
-        raise InputError(
-            f"model_init_kwargs is {given!r}, which IAPO does not take; set dtype, attn_implementation, device_map, "
-            "model_revision, min_pixels, max_pixels, load_in_4bit or load_in_8bit by name (docs/real-models.md), or in "
-            "Python load the model with `load_policy(name, LoadSettings(...))`"
-        )

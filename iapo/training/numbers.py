@@ -1,4 +1,8 @@
-"""Numbers that go wrong: what is NaN or infinite stops a step before it is taken, with its evidence on disk."""
+"""Numbers that go wrong: what is NaN or infinite stops a step before it is taken, with its evidence on disk.
+
+Of several processes each looks at its own numbers. One that finds something goes on to where all meet next, since the
+others would wait for it, and there all stop.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -44,6 +49,8 @@ class NumberWatch:
         self.step = 1
         self.traces: Sequence[Trace] = ()
         self._bad_batch = self._bad_step = False
+        # What is to be said where all processes meet.
+        self._told: str | None = None
 
     def new_batch(self, step: int) -> None:
         """Takes up that new rollouts begin."""
@@ -58,7 +65,7 @@ class NumberWatch:
             tensors: Further tensors, whose statistics are a part of the evidence.
 
         Raises:
-            NumberError: If one is not, and such a step is not to be skipped.
+            NumberError: If one is not, and such a step is not to be skipped; of several processes `agree` raises it.
         """
         found = torch.as_tensor(values).detach()
         if not found.is_floating_point() or bool(torch.isfinite(found).all()):
@@ -82,13 +89,38 @@ class NumberWatch:
         else:
             self._bad_batch = True
         path = self._keep(what, values, tensors or {})
-        if self.on_nonfinite == "stop":
-            raise NumberError(
-                f"step {self.step}: {what} is not finite; the step was not taken, {path} has the samples, texts and "
-                "numbers: lower the learning rate or mend what gave it, or set on_nonfinite to skip to leave out such "
-                "steps"
-            )
-        logger.warning("Step %d is skipped: %s is not finite (%s).", self.step, what, path)
+        if self.on_nonfinite == "skip":
+            logger.warning("Step %d is skipped: %s is not finite (%s).", self.step, what, path)
+            return
+        sentence = (
+            f"step {self.step}: {what} is not finite; the step was not taken, {path} has the samples, texts and "
+            "numbers: lower the learning rate or mend what gave it, or set on_nonfinite to skip to leave out such "
+            "steps"
+        )
+        if not _several():
+            raise NumberError(sentence)
+        self._told = self._told or sentence
+
+    def agree(self, device: torch.device) -> None:
+        """Stops all processes if one of them is to stop; all call it, none of them inside of what another waits in.
+
+        Args:
+            device: Device on which processes talk to each other.
+
+        Raises:
+            NumberError: If so, in all of them.
+        """
+        if not _several():
+            return
+        stopped = torch.tensor(float(self._told is not None), device=device)
+        dist.all_reduce(stopped)
+        if not stopped.item():
+            return
+        everyone: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, self._told)
+        rank, sentence = next((rank, told) for rank, told in enumerate(everyone) if told is not None)
+        self._told = None
+        raise NumberError(sentence if rank == self.rank else f"process {rank} found: {sentence}")
 
     def reward(self, function: Any, name: str | None = None) -> Any:
         """Returns a reward function whose values are looked at; None still says that it has no value for a rollout."""
@@ -118,9 +150,9 @@ class NumberWatch:
     def must_skip(self, device: torch.device) -> bool:
         """Tells whether this optimiser step is left out, in all processes alike; the next one starts anew."""
         bad, self._bad_step = self._bad_step or self._bad_batch, False
-        if self.on_nonfinite == "skip" and torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.on_nonfinite == "skip" and _several():
             told = torch.tensor(float(bad), device=device)
-            torch.distributed.all_reduce(told)
+            dist.all_reduce(told)
             bad = bool(told.item())
         return bad
 
@@ -134,6 +166,7 @@ class NumberWatch:
                 "status": trace.result.status,
                 "turn_1": trace.turn_1,
                 "turn_2": trace.turn_2,
+                **({"turns": [one.text for one in trace.turns]} if len(trace.turns) > 2 else {}),
                 **({"values": [_word(one) for one in rows[index]]} if rows else {}),
             }
             for index, trace in enumerate(self.traces)
@@ -150,6 +183,10 @@ class NumberWatch:
 
 
 _OF_STEP = ("the loss", "the gradient")
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def statistics(tensor: Tensor) -> dict[str, Any]:
@@ -194,6 +231,7 @@ class WatchCallback(TrainerCallback):
                 named = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
                 bad = {name: grad for name, grad in named.items() if not bool(torch.isfinite(grad).all())}
                 self.watch.found("the gradient", norm, dict(list(bad.items())[:20]))
+        self.watch.agree(args.device)
         if self.watch.must_skip(args.device):
             # Without a gradient the optimiser leaves a parameter and its moments as they are.
             for one in model.parameters():
@@ -221,7 +259,8 @@ _LOG_PROBS = {
 
 
 def guarded(watch: NumberWatch, what: str, ask: Callable[[], Any], instead: Callable[[], Any]) -> Any:
-    """Returns what a function gives, or something else where its numbers are not finite and the step is skipped.
+    """Returns what a function gives, or something else where its numbers are not finite and the step is skipped, or
+    other processes are still to be told.
 
     Raises:
         NumberError: As `NumberWatch.look`.
@@ -238,7 +277,7 @@ def guarded(watch: NumberWatch, what: str, ask: Callable[[], Any], instead: Call
         # Without rollouts there is no step that could be skipped.
         watch.on_nonfinite = "stop"
         watch.found(what)
-        raise
+        return instead()
 
 
 def watched_measure(

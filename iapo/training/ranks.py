@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,6 +45,7 @@ class EqualRows:
         accelerator: The accelerator.
         spare: A row of token ids and its images, repeated where this rank has fewer rows than another.
         in_step: Whether ranks generate in step at all; else each asks for its own rows alone.
+        times: Number of times that each rank takes part, at least as many as any of them asks.
     """
 
     def __init__(
@@ -54,14 +54,15 @@ class EqualRows:
         accelerator: Accelerator,
         spare: tuple[list[int], list[Image.Image]],
         in_step: bool = True,
+        times: int = 1,
     ) -> None:
         self._generate, self._accelerator, self._spare, self._in_step = generate, accelerator, spare, in_step
-        self._asked = False
+        self._left = times
 
     def __call__(self, rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
         if not self._in_step:
             return self._generate(rows, images)
-        self._asked = True
+        self._left -= 1
         counts = self._accelerator.gather(torch.tensor([len(rows)], device=self._accelerator.device))
         missing = int(counts.max()) - len(rows)
         if not missing and not rows:
@@ -70,8 +71,8 @@ class EqualRows:
         return self._generate(rows + [ids] * missing, images + [pictures] * missing)[: len(rows)]
 
     def settle(self) -> None:
-        """Takes part once where this rank had nothing to ask."""
-        if self._in_step and not self._asked:
+        """Takes part in what other ranks still ask for; where none does, nothing is generated."""
+        while self._in_step and self._left > 0:
             self([], [])
 
 
@@ -111,8 +112,7 @@ def evaluate_shares(
     mine = evaluate([samples[index] for index in own], share_of(min(kept, len(samples)), rank, ranks))
     told = []
     for index, trace in zip(own, mine, strict=True):
-        result = trace.result if index < kept else dataclasses.replace(trace.result, image=None)
-        record = dataclasses.replace(trace, result=result).to_json(image_path="")
+        record = (trace if index < kept else trace.without_edits()).to_json(image_path="")
         told.append((index, {**record, "sample": None}))
     everyone = dict(gather_object(told))
     return [Trace.from_json(everyone[index], sample=sample) for index, sample in enumerate(samples)]

@@ -115,7 +115,9 @@ class ResumableTrainer(Trainer):
         path = None if checkpoint is None else self._own_state(checkpoint)
         if path is None or not path.exists():
             return
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
+        # Of several processes on CPUs each is told to be on "cpu:0", a place that torch does not load to.
+        device = "cpu" if self.args.device.type == "cpu" else self.args.device
+        state = torch.load(path, map_location=device, weights_only=True)
         for name in _LOGGED:
             if name in state:
                 setattr(self, name, state[name])

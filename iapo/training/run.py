@@ -27,6 +27,7 @@ from iapo.locks import hold_folder
 from iapo.records import Sample
 from iapo.results import defaults_left
 from iapo.rewards.presets import local_verifier
+from iapo.rollout.budget import check_texts
 from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
@@ -42,6 +43,7 @@ from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
+from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import check_world, share_of
@@ -128,9 +130,17 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         logger.warning("test samples whose picture is trained on: %(exact)d exactly, %(near)d nearly", shared)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
+    dropped = long_prompts(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
+    train_samples = without(train_samples, dropped)
     check_samples(train_samples, settings, PromptEncoder(policy.processor), policy.model.config, tools)
     check_fit(policy, test_samples, evaluation_settings(arguments, settings), tools)
     teacher, reference = make_teacher(arguments, settings, policy, train_samples, tools)
+    if teacher is not None:
+        # The student's are looked at above; the teacher's tokenizer may have others.
+        check_texts(
+            [*train_samples, *test_samples],
+            PromptEncoder(teacher.processor, PromptEncoder(policy.processor).template),
+        )
     held_out = HeldOut(arguments, settings, policy, teacher, reference, test_samples, tools)
     callbacks: list[CaseStudyCallback] = []
     if arguments.case_study_steps and arguments.eval_samples:
@@ -159,6 +169,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             data={
                 "test": data_hash(map(fresh, test_samples)),
                 **({} if shared is None else {"shared_pictures": shared}),
+                **({"long_prompts": dropped.to_json()} if dropped.places else {}),
                 **({"rows": {part: intake.to_json() for part, intake in rows.items()}} if rows else {}),
             },
         )

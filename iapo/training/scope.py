@@ -56,8 +56,9 @@ def in_scope(rollouts: Sequence[Rollout], scope: Scope, width: int) -> Tensor:
 
     Args:
         rollouts: The rollouts.
-        scope: Scope of the component: `rollout` is all, `turn_1` the first turn, `call` the tokens of its program. A
-            first turn without a program is taken as a whole, so that not calling has its price, too.
+        scope: Scope of the component: `rollout` is all, `turn_1` the first turn and each later one with a program,
+            `call` the tokens of their programs. A first turn without a program is taken as a whole, so that not calling
+            has its price, too.
         width: Number of tokens of the longest completion.
 
     Returns:
@@ -65,10 +66,18 @@ def in_scope(rollouts: Sequence[Rollout], scope: Scope, width: int) -> Tensor:
     """
     rows = torch.zeros(len(rollouts), width, dtype=torch.bool)
     for row, one in zip(rows, rollouts, strict=True):
-        length = len(one.completion_ids) if scope == "rollout" else len(one.first.ids)
-        row[:length] = True
-        if scope == "call" and any(one.first.target):
-            row[:length] = torch.tensor(one.first.target)
+        if scope == "rollout":
+            row[: len(one.completion_ids)] = True
+            continue
+        start = 0
+        for place, turn in enumerate(one.turns):
+            part = row[start : start + len(turn.ids)]
+            if scope == "call" and any(turn.target):
+                part[:] = torch.tensor(turn.target)
+            elif place == 0 or turn.result.called:
+                part[:] = True
+            start += len(turn.ids)
+            start += len(one.observations[place].ids) if place < len(one.observations) else 0
     return rows
 
 

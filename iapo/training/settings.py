@@ -7,15 +7,19 @@ All that can be told without TRL is told without it: the names and types of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iapo.attribution.forms import check_form
+from iapo.bounds import check_numbers
 from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
+from iapo.storage import check_place
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
 from iapo.training.files import layers_of
-from iapo.training.model_settings import check_frozen, refuse_init_kwargs
+from iapo.training.model_settings import check_frozen
+from iapo.training.trl_settings import check_command, check_trl
 from iapo.training.values import parse_value
 
 if TYPE_CHECKING:
@@ -68,6 +72,32 @@ def check_reward(name: str, what: str = "reward") -> None:
             raise unknown(what, part, (*compared_rewards(), "FILE.py:NAME"))
 
 
+def check_method(name: str | None) -> None:
+    """Refuses the name of an attribution method that there is not; None is left to the settings.
+
+    Raises:
+        InputError: If so.
+    """
+    if name is None:
+        return
+    check_reference(name, "attribution method")
+    known = keys_of("iapo.attribution.methods", "METHODS")
+    if not is_reference(name) and name not in known:
+        raise unknown("attribution method", name, known)
+
+
+def check_cache(path: str | None) -> None:
+    """Refuses a file for verdicts that cannot be one.
+
+    Raises:
+        InputError: If it is a folder, or lies below a file.
+    """
+    if path is not None:
+        check_place(Path(path))
+        if Path(path).is_dir():
+            raise InputError(f"judge_cache is {path}, a folder; name a file in it")
+
+
 def read_flags(words: Sequence[str]) -> dict[str, Any]:
     """Reads the words of a command line: `--name value`, `--name=value`, `--name one two`, or `--name` alone.
 
@@ -116,7 +146,7 @@ def typed(
         listed: Sentence that says what lists them, for an unknown name that resembles none.
 
     Raises:
-        InputError: If a setting is unknown or given twice, or a value is of another type.
+        InputError: If a setting is unknown or given twice, or a value is of another type or cannot be.
     """
     given = settings if isinstance(settings, Mapping) else read_flags(settings)
     known = trainer_settings() | run_settings() if known is None else known
@@ -131,6 +161,7 @@ def typed(
             raise InputError(f"{before}the setting {name} is given twice; give it once")
         try:
             found[name] = parse_value(name, value, known[name].kind)
+            check_numbers({name: found[name]})
         except InputError as error:
             raise InputError(f"{before}{error}") from error
     return found
@@ -159,7 +190,10 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     merged |= changed
     if "reward" in merged:
         check_reward(merged["reward"])
-    refuse_init_kwargs(merged.get("model_init_kwargs"))
+    check_method(merged.get("attribution_method"))
+    check_cache(merged.get("judge_cache"))
+    check_trl(merged)
+    check_command(merged)
     check_frozen(merged)
     check_form(merged)
     run = run_settings()

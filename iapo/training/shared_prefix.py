@@ -23,11 +23,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.utils import logging
 
 from iapo.models import MODEL_FAMILIES
 from iapo.training.packing import SharedBatch, pack
 
 _ATTENTION = "iapo_shared_prefix"
+
+logger = logging.get_logger(__name__)
 
 
 def cannot_share(config: Any) -> str | None:
@@ -38,6 +41,20 @@ def cannot_share(config: Any) -> str | None:
     if "sliding_attention" in (getattr(config.get_text_config(), "layer_types", None) or ()):
         return "the model has sliding-window attention"
     return None
+
+
+def share_prefixes(*models: PreTrainedModel) -> bool:
+    """Lets a student and its reference policy run packed rows, or says in one log line why each row runs by itself.
+
+    Args:
+        models: The models, of one kind, as for `add_shared_prefix`.
+    """
+    if (reason := cannot_share(models[0].config)) is not None:
+        logger.info("Each row runs its own prompt in the loss: %s.", reason)
+        return False
+    for model in models:
+        add_shared_prefix(model)
+    return True
 
 
 def add_shared_prefix(model: PreTrainedModel) -> None:

@@ -47,18 +47,21 @@ def show(trace: Trace) -> Shown:
     from iapo.display.heatmap import draw_blocks
 
     result = trace.result
-    turn_2 = trace.turn_2 or ("" if result.span else trace.turn_1)
+    # A rollout that ended with its call has no answer.
+    answer = "" if trace.turns[-1].result.span else trace.final_text
+    programs = [one.text[slice(*one.result.span)].strip() for one in trace.turns if one.result.span is not None]
     texts = {
         "question": trace.sample.question,
         "gold": " || ".join(trace.sample.answers),
-        "status": f"{result.status}, wrong axis" if trace.misused else str(result.status),
-        "program": "" if result.span is None else trace.turn_1[slice(*result.span)].strip(),
-        "answer": turn_2.strip(),
+        "status": ", ".join(map(str, dict.fromkeys(one.status for one in trace.results))) or str(result.status),
+        "program": "\n\n".join(programs),
+        "answer": answer.strip(),
         "scores": ", ".join(f"{name} {score.value:.3f}" for name, score in trace.scores.items()),
     }
+    texts["status"] += ", wrong axis" if trace.misused else ""
     pictures = {"original": trace.sample.image}
-    if result.image is not None:
-        pictures["edited"] = result.image
+    if edited := [one.image for one in trace.results if one.image is not None]:
+        pictures["edited"] = edited[-1]
     if trace.attribution:
         pictures["attribution"] = draw_blocks(trace.attribution, called=[f"tool:{call.name}" for call in result.calls])
     return Shown(texts, {name: to_rgb(picture) for name, picture in pictures.items()})

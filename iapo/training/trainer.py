@@ -1,4 +1,4 @@
-"""`IAPOTrainer`: TRL's GRPO with two turns around an edited image, and rewards by name.
+"""`IAPOTrainer`: TRL's GRPO with turns around edited images, and rewards by name.
 
 Every use of TRL's private seams is in this file. The rollouts run inside TRL's own generation path, so that vLLM,
 PEFT, DeepSpeed and FSDP stay TRL's business.
@@ -16,7 +16,6 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.utils import logging
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
@@ -24,31 +23,33 @@ from iapo.models import bare_model
 from iapo.records import Trace
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import RewardFunction
-from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rewards.presets import make_outcome, make_preset
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
-from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
-from iapo.training.budget import check_datasets, leave_out, loss_mask
-from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
+from iapo.training.batches import Batch, finished, join_logprobs, picture_ids, samples_of
+from iapo.training.budget import check_datasets, leave_out
+from iapo.training.checks import check_enough, check_functions, check_inputs, check_redrawing, check_settings
 from iapo.training.config import IAPOConfig
+from iapo.training.groups import told_groups
+from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
+from iapo.training.lengths import short_enough
 from iapo.training.loaded import make_alignment, prepare_reference_policy
-from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
+from iapo.training.metrics import call_counts, call_flags, call_metrics, divergence_metrics, measured_columns, reward_of
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
-from iapo.training.ranks import EqualRows, gather_traces, share_of
+from iapo.training.ranks import EqualRows
+from iapo.training.resampling import draw_batch
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
-from iapo.training.shared_prefix import add_shared_prefix, cannot_share
+from iapo.training.shared_prefix import share_prefixes
 from iapo.training.token_teacher import make_token_teacher
 from iapo.training.trackers import report_live
 from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
-
-logger = logging.get_logger(__name__)
 
 SEAMS = tuple(
     "_generate _generate_and_score_completions _generate_single_turn _calculate_rewards "  # noqa: SIM905
@@ -58,7 +59,7 @@ SEAMS = tuple(
 
 
 class IAPOTrainer(PolicyTrainer, GRPOTrainer):
-    """GRPO for a vision-language agent that edits its image in turn 1 and answers in turn 2, aligned to a teacher.
+    """GRPO for a vision-language agent that edits its image and then answers, aligned to a teacher.
 
     With `penalty_weight = 0` it is plain GRPO on the same rollouts, to the last bit. Training writes a run folder
     (`iapo.training.keeper`) into `args.output_dir`, which reports and studies read.
@@ -107,9 +108,11 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         check_settings(args, has_teacher=teacher is not None)
         check_inputs(kwargs, train_dataset, eval_dataset)
         check_enough(train_dataset, args)
+        check_redrawing(args, train_dataset)
         model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
+        train_dataset = short_enough(train_dataset, args, self.encoder, model.config, tools)
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment = make_alignment(args, teacher, self.encoder, tools)
         outcome = make_outcome(args)
@@ -140,7 +143,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
-        self._shares = args.share_prefix and self._add_shared_prefix()
+        student = bare_model(self.accelerator.unwrap_model(self.model))
+        references = [] if self.ref_model is None else [self.accelerator.unwrap_model(self.ref_model)]
+        self._backbone, self._shares = student.model, args.share_prefix and share_prefixes(student, *references)
         self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
@@ -170,13 +175,17 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
-        self._batch = Batch(samples_of(inputs))
         self.watch.new_batch(self.state.global_step + 1)
         for index, name in enumerate(self.reward_func_names):
             if name in self._columns:
                 self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
+        if self.args.dynamic_sampling and self._mode == "train":
+            inputs = draw_batch(self, inputs)
+        else:
+            self._batch = Batch(samples_of(inputs))
         output = super()._generate_and_score_completions(inputs)
         look_at_log_probs(self.watch, output)
+        self.watch.agree(self.accelerator.device)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
         if scopes := scopes_of(self.reward_func_names, self._columns):
@@ -191,20 +200,30 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
-        self._batch.prompts = encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
+        self._batch.prompts = encoded = self._batch.prompts or encode_prompts(
+            self._batch.samples, self.encoder, self.offered_tools
+        )
         ids = [prompt.ids for prompt in encoded]
         images = [list(prompt.images) for prompt in encoded]
         return ids, images, self._multimodal(ids, images)
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
-        start = time.perf_counter()
-        made = super()._generate
+        start = time.perf_counter() - self._batch.seconds
         with self.whole(not self._generates_in_step):
-            *rest, images, _ = guarded(self.watch, "the policy's next token", lambda: made(prompts), tuple)
+            *rest, images, _ = super()._generate(prompts)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own
         # rendering of the prompt, which is not ours. Every image of a sequence is in `images`, so name that.
         return (*rest, images, images)
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if self._batch.rollouts:
+            return [one.completion_ids for one in self._batch.rollouts], self._batch.log_probs
+        made, ended = super()._generate_single_turn, [[self.encoder.tokenizer.eos_token_id]] * len(prompt_ids)
+        nothing = ended, [[0.0]] * len(ended) if self.use_vllm else None
+        what = "the policy's next token"
+        turns: tuple[Any, Any] = guarded(self.watch, what, lambda: made(prompt_ids, *args, **kwargs), lambda: nothing)
+        return turns
 
     def _tool_call_loop(
         self,
@@ -216,16 +235,18 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         images: list[list[Image.Image]],
         multimodal_fields: dict[str, Any],
     ) -> tuple[Any, ...]:
-        second_logprobs: list[list[float]] | None = None
+        if self._batch.rollouts:
+            return finished(self._batch)
+        rounds = [logprobs or []]
 
-        def second_turns(ids: list[list[int]], pictures: list[list[Image.Image]]) -> list[list[int]]:
-            nonlocal second_logprobs
-            new, second_logprobs = self._generate_single_turn(
-                ids, pictures, self._multimodal(ids, pictures), num_generations=1, has_tool_images=True
-            )
+        def further_turns(ids: list[list[int]], pictures: list[list[Image.Image]]) -> list[list[int]]:
+            fields = self._multimodal(ids, pictures)
+            new, of_new = self._generate_single_turn(ids, pictures, fields, num_generations=1, has_tool_images=True)
+            rounds.append(of_new or [])
             return new
 
-        together = EqualRows(second_turns, self.accelerator, (prompt_ids[0], images[0]), self._generates_in_step)
+        spare = prompt_ids[0], images[0]
+        together = EqualRows(further_turns, self.accelerator, spare, self._generates_in_step, self.budget.turns - 1)
         rollouts = finish(
             self._batch.samples,
             self._batch.prompts,
@@ -236,30 +257,21 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         together.settle()
-        if second_logprobs is None and self.use_vllm:
+        if len(rounds) == 1 and self.use_vllm:
             take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
-            logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])
-        chats = [messages(one) for one in rollouts]
-        calls = sum(one.trace.result.status != "no_call" for one in rollouts)
-        failures = sum(one.trace.result.status in ("refused", "failed") for one in rollouts)
-        return (
-            [loss_mask(one) for one in rollouts],
-            chats,
-            [one.completion_ids for one in rollouts],
-            logprobs,
-            calls,
-            failures,
-            [one.edits for one in rollouts],
-        )
+            self._batch.log_probs = join_logprobs(rollouts, rounds)
+        return finished(self._batch)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Tensor:
         batch = self._batch
+        if batch.rewards is not None:
+            return batch.rewards
         if self.args.measures:
             batch.measured = self._measure(batch.rollouts)
         rows = [{**row, "trace": one.trace, "rollout": one} for row, one in zip(inputs, batch.rollouts, strict=True)]
@@ -303,19 +315,6 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             if compute_entropy:
                 entropies.append(packed.spread(outputs.entropy))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
-
-    def _add_shared_prefix(self) -> bool:
-        """Prepares student and reference for packed rows, or says in one log line why TRL's pass is used."""
-        student = bare_model(self.accelerator.unwrap_model(self.model))
-        reason = cannot_share(student.config)
-        if reason is not None:
-            logger.info("Each row runs its own prompt in the loss: %s.", reason)
-            return False
-        add_shared_prefix(student)
-        self._backbone = student.model
-        if self.ref_model is not None:
-            add_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
-        return True
 
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
@@ -361,36 +360,19 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _record(self, batch: Batch) -> None:
         """Logs what the batch's rollouts did, over all processes, and hands the traces on."""
         metrics, device = self._metrics[self._mode], self.accelerator.device
-        flags = call_flags(batch.rollouts)
-        counts = torch.cat([torch.tensor([float(len(flags))]), flags.sum(0)])
-        for name, value in call_metrics(self.accelerator.reduce(counts.to(device), reduction="sum")).items():
+        flags, counts = call_flags(batch.rollouts), call_counts(batch.rollouts).to(device)
+        of_calls = call_metrics(self.accelerator.reduce(counts, reduction="sum"), self.args.max_turns)
+        for name, value in of_calls.items():
             metrics[name].append(value)
         metrics["attribution/lambda"].append(self.penalty)
         for name, weight in zip(self.reward_func_names, self.reward_weights.tolist(), strict=True):
             metrics[f"rewards/{name}/weight"].append(weight)
+        for name, value in told_groups(batch, self.reward_weights, self._group).items():
+            metrics[name].append(value)
         if batch.measured:
             told = self.accelerator.gather(torch.cat([measured_columns(batch.measured), flags], 1).to(device))
-            rest = unpenalised(batch.rewards, self.reward_weights, self.reward_func_names)
+            rest = reward_of(batch.rewards, self.reward_weights, self.reward_func_names)
             for name, value in divergence_metrics(told, rest, self._group).items():
                 metrics[name].append(value)
         if self._mode == "train":
-            self._hand_on(batch, self.state.global_step + 1)
-
-    def _hand_on(self, batch: Batch, step: int) -> None:
-        """Hands the scored traces of a step to who sees them, and those of all processes to who keeps them."""
-        place = self.accelerator.process_index, self.accelerator.num_processes
-        kept, count = 0 if self.keeper is None else self.keeper.traces_at(step), self.args.traces_at(step)
-        if self.on_rollouts is None and not kept:
-            return
-        assert batch.rewards is not None
-        names = [name.removesuffix("_reward") for name in self.reward_func_names]
-        rewards = batch.rewards.split(len(batch.rollouts))[place[0]]
-        if self.alignment is not None and batch.measured and count:
-            own = share_of(count, *place)
-            with self.whole() as student:
-                batch.measured = self.alignment.add_patches(student, batch.rollouts, batch.measured, own)
-        traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
-        if self.keeper is not None and kept:
-            self.keeper.keep_traces(gather_traces(traces[: share_of(kept, *place)]))
-        if self.on_rollouts is not None:
-            self.on_rollouts(step, traces)
+            hand_on(self, batch, self.state.global_step + 1)

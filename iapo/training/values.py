@@ -8,9 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
-
 from iapo.errors import InputError
+from iapo.yaml_files import parse_yaml
 
 _TRUE, _FALSE = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
 _NONE = ("none", "null", "~")
@@ -132,8 +131,8 @@ def _parse_dict(value: Any) -> Any:
 def _flow(text: str) -> Any:
     """Returns what a list or a mapping on one line holds, in JSON or in YAML; nothing that fits where it is neither."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, "the value")
+    except InputError:
         return _REFUSED
 
 

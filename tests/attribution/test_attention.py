@@ -34,7 +34,9 @@ def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
         before = encoder.tokenizer(THOUGHT * picture, add_special_tokens=False)["input_ids"]
         scored = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
         target = [False] * len(before) + [True] * len(scored)
-        made.append(CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, picture))
+        made.append(
+            CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, (picture,))
+        )
     return made
 
 
@@ -44,13 +46,13 @@ def plain_weights(model: PreTrainedModel, call: CallInput, pictures: Pictures) -
     eager.set_attn_implementation("eager")
     ids = torch.tensor([[*call.prompt_ids, *call.turn_ids]])
     patches = pictures.grid_thw.prod(1).tolist()
-    assert call.picture is not None
-    start = sum(patches[: call.picture])
+    (picture,) = call.pictures
+    start = sum(patches[:picture])
     with torch.no_grad():
         output = eager(
             input_ids=ids,
-            pixel_values=pictures.pixel_values[start : start + patches[call.picture]],
-            image_grid_thw=pictures.grid_thw[call.picture][None],
+            pixel_values=pictures.pixel_values[start : start + patches[picture]],
+            image_grid_thw=pictures.grid_thw[picture][None],
             mm_token_type_ids=(ids == model.config.image_token_id).long(),
             output_attentions=True,
         )

@@ -145,10 +145,10 @@ def closed_form(toy: Toy, call: CallInput) -> list[float]:
 
 
 TOY_CALLS = [
-    CallInput([1, 2, 3, 2], [0, 0, 1, 2], 3, [4, 5], [True, True], None),
-    CallInput([6], [1], 3, [0], [True], None),
+    CallInput([1, 2, 3, 2], [0, 0, 1, 2], 3, [4, 5], [True, True]),
+    CallInput([6], [1], 3, [0], [True]),
     # Scored and unscored tokens in turns; what comes after the last scored one does not matter.
-    CallInput([1, 1, 4], [2, 0, 2], 3, [2, 6, 0, 3, 5, 5], [False, True, False, True, False, False], None),
+    CallInput([1, 1, 4], [2, 0, 2], 3, [2, 6, 0, 3, 5, 5], [False, True, False, True, False, False]),
 ]
 
 
@@ -171,7 +171,7 @@ def test_closed_form_of_the_integrated_path():
         longer = copy.deepcopy(toy)
         weight = toy.table.weight.detach()
         longer.table = nn.Embedding.from_pretrained(torch.cat([weight, weight * fraction]))
-        moved = CallInput([7 + i for i in call.prompt_ids], call.block_of, 3, call.turn_ids, call.target, None)
+        moved = CallInput([7 + i for i in call.prompt_ids], call.block_of, 3, call.turn_ids, call.target)
         # <g, fraction e> / fraction is <g, e>.
         expected += torch.tensor(closed_form(longer, moved)) / fraction * part
     scores = block_scores(toy, [call], steps=2)[0]  # type: ignore[arg-type]
@@ -301,9 +301,9 @@ def alone(
 ) -> tuple[list[CallInput], Pictures | None]:
     """A call and its own picture, as if there were no other."""
     values = [call.prompt_ids, call.block_of, call.blocks, call.turn_ids, call.target]
-    if call.picture is None:
+    if not call.pictures:
         return [call], None
-    return [CallInput(*values, picture=0)], pictures_of(encoder, [images[call.picture]])
+    return [CallInput(*values, (0,))], pictures_of(encoder, [images[call.pictures[0]]])
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -333,7 +333,7 @@ def test_log_probs_are_those_of_left_padded_rows(
         columns = slice(most - len(call.prompt_ids), most + len(call.turn_ids))
         ids[row, columns] = torch.tensor([*call.prompt_ids, *call.turn_ids])
         mask[row, columns] = 1
-    pictures = pictures_of(encoder, [images[call.picture] for call in calls if call.picture is not None])
+    pictures = pictures_of(encoder, [images[index] for call in calls for index in call.pictures])
     with torch.no_grad():
         logits = model(
             input_ids=ids,
@@ -395,7 +395,7 @@ def test_positions_are_the_models_own(
         own = torch.arange(length).expand(3, 1, -1) if own is None else own[-3:]
         assert torch.equal(found[:, row, :length], own[:, 0])
         assert torch.equal(_Batch.build(model, one, pictures).position_ids, own)
-        if call.picture is not None:
+        if call.pictures:
             # The rows and columns of the picture are told apart.
             assert not torch.equal(own[1], own[2])
 
@@ -441,7 +441,7 @@ def test_half_precision_gives_fp32_scores_nearby(case: Case):
 def test_what_follows_the_scored_tokens_does_not_matter(case: Case):
     call = case.call
     longer = CallInput(
-        call.prompt_ids, call.block_of, call.blocks, [*call.turn_ids, 9, 9], [*call.target, False, False], 0
+        call.prompt_ids, call.block_of, call.blocks, [*call.turn_ids, 9, 9], [*call.target, False, False], (0,)
     )
     assert torch.equal(*(block_scores(case.model, [one], case.pictures) for one in (call, longer)))
 
@@ -472,9 +472,9 @@ def test_refused_batches(model: PreTrainedModel, encoder: PromptEncoder, case: C
         block_scores(model, [case.call])
     values = [case.call.prompt_ids, case.call.block_of, case.call.blocks, case.call.turn_ids, case.call.target]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 0 image features"):
-        block_scores(model, [case.call, CallInput(*values, picture=None)], case.pictures)
+        block_scores(model, [case.call, CallInput(*values, pictures=())], case.pictures)
     with pytest.raises(ValueError, match="none of them names a picture"):
-        block_scores(model, [CallInput(*values, picture=None)], case.pictures)
+        block_scores(model, [CallInput(*values, pictures=())], case.pictures)
     # Pictures that no call has are no error.
     assert torch.equal(block_scores(model, [text], case.pictures), block_scores(model, [text]))
 

@@ -54,9 +54,9 @@ def test_closed_form() -> None:
     log_p = toy.table.weight.detach().log_softmax(-1)
     calls = [
         # Block 3 has no position.
-        CallInput([1, 2, 3, 2], [0, 0, 1, 2], 4, [4, 5], [True, True], None),
+        CallInput([1, 2, 3, 2], [0, 0, 1, 2], 4, [4, 5], [True, True]),
         # A thought stands between the prompt and the call.
-        CallInput([1, 2], [0, 2], 4, [3, 5], [False, True], None),
+        CallInput([1, 2], [0, 2], 4, [3, 5], [False, True]),
     ]
     scores = occlusion_scores(toy, calls)  # type: ignore[arg-type]
     expected = torch.zeros(2, 4)
@@ -78,14 +78,16 @@ def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
         before = encoder.tokenizer(THOUGHT * picture, add_special_tokens=False)["input_ids"]
         scored = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
         target = [False] * len(before) + [True] * len(scored)
-        made.append(CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, picture))
+        made.append(
+            CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, (picture,))
+        )
     return made
 
 
-def by_hand(call: CallInput, block: int, picture: int | None) -> CallInput:
+def by_hand(call: CallInput, block: int, pictures: tuple[int, ...]) -> CallInput:
     kept = [i for i in range(len(call.prompt_ids)) if call.block_of[i] != block]
     ids, owners = ([column[i] for i in kept] for column in (call.prompt_ids, call.block_of))
-    return CallInput(ids, owners, call.blocks, call.turn_ids, call.target, picture)
+    return CallInput(ids, owners, call.blocks, call.turn_ids, call.target, pictures)
 
 
 def test_score_is_a_difference(model: PreTrainedModel, calls: list[CallInput], pictures: Pictures) -> None:
@@ -98,7 +100,7 @@ def test_score_is_a_difference(model: PreTrainedModel, calls: list[CallInput], p
         call = calls[row]
         whole = call_log_probs(model, [call], pictures)
         for block in range(call.blocks):
-            removed = by_hand(call, block, None if block == 1 else call.picture)
+            removed = by_hand(call, block, () if block == 1 else call.pictures)
             expected = whole - call_log_probs(model, [removed], None if block == 1 else pictures)
             torch.testing.assert_close(scores[row, block], expected[0], rtol=1e-4, atol=1e-4)
     assert scores.abs().min() > 0
@@ -109,7 +111,7 @@ def test_the_picture_goes_with_its_features_and_positions(
 ) -> None:
     call = calls[0]
     without = without_block(call, 1, encoder.image_token_id)
-    assert without.picture is None
+    assert not without.pictures
     assert encoder.image_token_id in call.prompt_ids
     assert encoder.image_token_id not in without.prompt_ids
     # In one batch with a prompt that keeps its picture.
@@ -121,7 +123,7 @@ def test_the_picture_goes_with_its_features_and_positions(
     assert batch.position_ids[:, 0, whole - 1].tolist() == [whole - 1 - 16 + 4] * 3
     # A text block removed: the picture moves up with what follows.
     shorter = without_block(call, 0, encoder.image_token_id)
-    assert shorter.picture == call.picture
+    assert shorter.pictures == call.pictures
     alone = _Batch.build(model, [shorter], pictures)
     last = len(shorter.prompt_ids) + len(shorter.turn_ids) - 1
     assert alone.position_ids[:, 0, [0, last]].tolist() == [[0, last - 16 + 4]] * 3
@@ -141,7 +143,7 @@ def test_refusals(model: PreTrainedModel, calls: list[CallInput], pictures: Pict
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         occlusion_scores(model, calls, pictures, batch_size=0)
     with pytest.raises(ValueError, match="cannot lose it"):
-        occlusion_scores(model, [CallInput([1, 2], [0, 0], 1, [3], [True], None)])
+        occlusion_scores(model, [CallInput([1, 2], [0, 0], 1, [3], [True])])
     middle = list(calls[0].prompt_ids).index(model.config.image_token_id) + 3
     cut = [0 if place < middle else 1 for place in range(len(calls[0].prompt_ids))]
     with pytest.raises(ValueError, match="several blocks"):

@@ -88,15 +88,15 @@ def assert_equal(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> N
 def plain_log_probs(model: PreTrainedModel, call: CallInput, pictures: Pictures) -> Tensor:
     """Log-probabilities of a turn from pixels and token ids, as anyone would compute them."""
     ids = torch.tensor([[*call.prompt_ids, *call.turn_ids]])
-    assert call.picture is not None
+    (picture,) = call.pictures
     patches = pictures.grid_thw.prod(-1).tolist()
     with torch.no_grad():
         logits = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=(ids == model.config.image_token_id).long(),
-            pixel_values=pictures.pixel_values.split(patches)[call.picture],
-            image_grid_thw=pictures.grid_thw[call.picture][None],
+            pixel_values=pictures.pixel_values.split(patches)[picture],
+            image_grid_thw=pictures.grid_thw[picture][None],
         ).logits
     start = len(call.prompt_ids)
     every = logits[0, start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None]).squeeze(1)
@@ -160,7 +160,7 @@ def test_one_batch_where_little_would_be_saved(
     model: PreTrainedModel, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    some = list({call.picture: call for call in batch.calls}.values())
+    some = list({call.pictures: call for call in batch.calls}.values())
     with recorded_runs(model) as runs:
         actual = prefix_block_scores(model, [*some, some[0]], batch.pictures)
     assert [len(run["inputs_embeds"]) for run in runs] == [4]
@@ -169,7 +169,7 @@ def test_one_batch_where_little_would_be_saved(
 
 def test_prompts_without_pictures(model: PreTrainedModel) -> None:
     def call(turn: list[int]) -> CallInput:
-        return CallInput([21, 22, 23, 24, 25, 26], [0, 0, 1, 2, 2, 1], 3, turn, [True] * len(turn), None)
+        return CallInput([21, 22, 23, 24, 25, 26], [0, 0, 1, 2, 2, 1], 3, turn, [True] * len(turn))
 
     calls = [call([31, 32, 33]), call([34, 35]), call([31])]
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))
@@ -180,12 +180,12 @@ def test_prompts_that_end_in_their_picture(model: PreTrainedModel, encoder: Prom
     tokens = int(batch.pictures.grid_thw[0].prod()) // encoder.merge_area
     prompt = [21, 22, *[encoder.image_token_id] * tokens]
     turns = ([31, 32, 33], [34, 35])
-    calls = [CallInput(prompt, [0, 0, *[1] * tokens], 2, turn, [True] * len(turn), 0) for turn in turns]
+    calls = [CallInput(prompt, [0, 0, *[1] * tokens], 2, turn, [True] * len(turn), (0,)) for turn in turns]
     assert_equal(prefix_block_scores(model, calls, batch.pictures), block_scores(model, calls, batch.pictures))
 
 
 def test_no_cache_for_a_prompt_of_one_token(model: PreTrainedModel) -> None:
-    calls = [CallInput([21], [0], 1, turn, [True] * len(turn), None) for turn in ([31, 32], [33])]
+    calls = [CallInput([21], [0], 1, turn, [True] * len(turn)) for turn in ([31, 32], [33])]
     assert_equal(prefix_block_scores(model, calls), block_scores(model, calls))
 
 

@@ -19,7 +19,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.turns import encode_prompts, read_first_turn
+from iapo.rollout.turns import encode_prompts, read_turn
 from iapo.tools import TOOLS
 
 TURN = 'I want to see row B.\n```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
@@ -64,7 +64,7 @@ def test_values_are_those_of_single_passes(name: str, samples: list[Sample]) -> 
     encoder = PromptEncoder(policy.processor)
     sample = samples[0]
     prompt = encode_prompts([sample], encoder, TOOLS)[0]
-    first = read_first_turn(encoder.tokenizer(TURN, add_special_tokens=False)["input_ids"], sample, encoder, TOOLS)
+    first = read_turn(encoder.tokenizer(TURN, add_special_tokens=False)["input_ids"], sample, encoder, TOOLS)
     kinds = [("call", "log_prob"), ("name", "log_odds"), ("name", "contrast"), ("turn", "logit")]
     views = []
     for target, score in kinds:
@@ -84,7 +84,7 @@ def test_values_are_those_of_single_passes(name: str, samples: list[Sample]) -> 
     # Of an empty prompt its last token stays, without an image.
     empty = removal.values([frozenset()])[frozenset()]
     for view, value in zip(views, empty, strict=True):
-        bare = replace(view, prompt_ids=view.prompt_ids[-1:], block_of=view.block_of[-1:], picture=None)
+        bare = replace(view, prompt_ids=view.prompt_ids[-1:], block_of=view.block_of[-1:], pictures=())
         assert value == pytest.approx(call_values(policy.model, [bare]).item(), rel=1e-3, abs=1e-3)
     # Batches and token budgets do not matter.
     tight = Removal(policy.model, views, pictures, 64, Budget(tokens=1))
@@ -97,7 +97,7 @@ def test_a_set_is_computed_once(monkeypatch: pytest.MonkeyPatch, samples: list[S
     encoder = PromptEncoder(policy.processor)
     sample = samples[0]
     prompt = encode_prompts([sample], encoder, TOOLS)[0]
-    first = read_first_turn(encoder.tokenizer(TURN, add_special_tokens=False)["input_ids"], sample, encoder, TOOLS)
+    first = read_turn(encoder.tokenizer(TURN, add_special_tokens=False)["input_ids"], sample, encoder, TOOLS)
     attributor = Attributor(policy.model, encoder.pixels, AttributionSettings())
     calls, pictures = attributor.prepare([prompt], [(first.ids, first.target)])
     removal = Removal(policy.model, calls, pictures)

@@ -60,7 +60,7 @@ def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
     # A block in two parts.
     shifted[-6:-3] = [1, 1, 1]
     twin = [
-        dataclasses.replace(one, block_of=shifted, prompt_ids=[41, *one.prompt_ids[1:]], picture=1) for one in first
+        dataclasses.replace(one, block_of=shifted, prompt_ids=[41, *one.prompt_ids[1:]], pictures=(1,)) for one in first
     ]
     other = [make_call(encoder, build_blocks(samples[0])[::-1], turn) for turn in turns]
     longer = [

@@ -21,7 +21,7 @@ def make_call(encoder: PromptEncoder, blocks: tuple[Block, ...]) -> tuple[CallIn
     prompt = encoder.encode(blocks)
     ids = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
     pixels = encoder.pixels(prompt.images)
-    call = CallInput(prompt.ids, prompt.block_of, len(blocks), ids, [True] * len(ids), 0)
+    call = CallInput(prompt.ids, prompt.block_of, len(blocks), ids, [True] * len(ids), (0,))
     return call, Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
 
 
@@ -50,7 +50,7 @@ def test_many_calls_at_once(model: PreTrainedModel, encoder: PromptEncoder, samp
     turns = [encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     asked = [(prompts[0], turns[0], 0), (prompts[0], turns[1], 0), (prompts[1], turns[2], 1), (longer, turns[0], 0)]
     calls = [
-        CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), turn, [True] * len(turn), picture)
+        CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), turn, [True] * len(turn), (picture,))
         for prompt, turn, picture in asked
     ]
     found = all_token_scores(model, calls, pictures, steps)

@@ -52,7 +52,7 @@ def test_a_test_set_of_the_paper_needs_its_size(tmp_path: Path):
     [
         ("nothing", 3, "'nothing' is no family"),
         ("vbar", 0, "have no end"),
-        ("vbar", -1, "at least 1"),
+        ("vbar", -1, "at least 0"),
         ("nothing@hub", 3, "unknown test set 'nothing'"),
     ],
 )

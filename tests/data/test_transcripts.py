@@ -13,7 +13,7 @@ from iapo.data.loading import load
 from iapo.data.synthetic import generate
 from iapo.data.transcripts import Transcript, read_transcripts, turns_of
 from iapo.errors import InputError
-from iapo.records import Sample, ToolResult, Trace, save_png
+from iapo.records import Sample, ToolResult, Trace, Turn, save_png
 from iapo.runs import RunFolder
 
 CODE = '```python\nimage = focus_on_x_values_with_mask(image_1, ["A"], x_values_bbox)\ndisplay(image)\n```'
@@ -75,7 +75,7 @@ def test_refocus_conversations_are_read_and_translated(chart: Sample, tmp_path: 
 
 def test_traces_of_a_run_folder_are_transcripts(chart: Sample, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.append_traces([Trace(chart, "FINAL ANSWER: 3", ToolResult("no_call"))])
+    folder.append_traces([Trace.of(chart, "FINAL ANSWER: 3", ToolResult("no_call"))])
     for source in (tmp_path / "run", tmp_path / "run" / "traces.jsonl"):
         (one,) = read_transcripts(source)
         assert isinstance(one, Transcript)
@@ -84,12 +84,21 @@ def test_traces_of_a_run_folder_are_transcripts(chart: Sample, tmp_path: Path) -
         assert one.sample.image.tobytes() == chart.image.tobytes()
 
 
+def test_traces_with_more_turns_are_transcripts_of_as_many(chart: Sample, tmp_path: Path) -> None:
+    call = ToolResult("failed", error="no", span=(0, 1))
+    written = Trace(chart, (Turn("one", call), Turn("two", call), Turn("FINAL ANSWER: 3")))
+    RunFolder(tmp_path).append_traces([written])
+    (one,) = read_transcripts(tmp_path / "traces.jsonl")
+    assert isinstance(one, Transcript)
+    assert one.turns == ("one", "two", "FINAL ANSWER: 3")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({}, "no turns"),
         ({"turns": []}, "no turns"),
-        ({"turns": ["a", "b", "c"]}, "3 turns"),
+        ({"turns": ["a"] * 9}, "9 turns"),
         ({"turns": ["a", " "]}, "no text"),
         ({"turns": [1]}, "no text"),
         ({"conversations": [{"images": []}]}, "no text"),

@@ -105,10 +105,36 @@ def test_a_refusal_in_words_is_an_answer(server: Server):
     assert ask(server) == "I would rather not."
 
 
-@pytest.mark.parametrize(("more", "sentence"), [({"url": "localhost"}, "no address"), ({"retries": -1}, "at least 0")])
+@pytest.mark.parametrize(
+    ("more", "sentence"), [({"url": "localhost"}, "no address"), ({"retries": -1}, "give 0 to 1000")]
+)
 def test_bad_settings_are_refused(more: dict[str, object], sentence: str):
     with pytest.raises(ValueError, match=sentence):
         ChatEndpoint(EndpointSettings(**{"url": "http://x", "model": "m", **more}))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    ("named", "served_as", "right"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o", True),
+        ("gpt-4o", "gpt-4o", True),
+        ("gpt-4o-mini", "gpt-4o", False),
+        ("m", "gpt-4o", False),
+        ("gpt-4o", None, False),
+        ("m", None, True),
+    ],
+)
+def test_a_deployment_answers_by_the_name_that_it_is_said_to_serve(
+    server: Server, named: str, served_as: str | None, right: bool
+):
+    server.faults = [completion("a", model=named)]
+    if right:
+        assert ask(server, served_as=served_as, retries=0) == "a"
+    else:
+        with pytest.raises(EndpointError, match="another model"):
+            ask(server, served_as=served_as, retries=0)
+    assert server.requests[0]["model"] == "m"
 
 
 def test_a_turn_that_was_cut_off_is_the_models_own(server: Server):

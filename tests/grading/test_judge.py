@@ -29,7 +29,7 @@ CORRECT, WRONG = '{"verdict": "correct"}', '{"verdict": "wrong"}'
 
 def trace(answer: str, gold: tuple[str, ...] = ("three",), question: str = "how many?") -> Trace:
     sample = Sample("s", Image.new("RGB", (2, 2)), question, gold)
-    return Trace(sample, f"FINAL ANSWER: {answer}. TERMINATE", ToolResult("no_call"))
+    return Trace.of(sample, f"FINAL ANSWER: {answer}. TERMINATE", ToolResult("no_call"))
 
 
 def asked(request: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +266,18 @@ def test_a_verdict_of_another_model_is_none() -> None:
     said = pytest.raises(EndpointError, match="another model, 'a-small-judge'")
     with serve(lambda request: completion(CORRECT, model="a-small-judge")) as server, said:
         outcome(server).scores([trace("3")])
+
+
+def test_a_judge_may_be_served_by_another_name(tmp_path: Path) -> None:
+    """Its verdicts are remembered apart from those of the same name that is served by itself."""
+    cache = str(tmp_path / "judge.sqlite")
+    with serve(lambda request: completion(CORRECT, model="a-small-judge")) as server:
+        for asked_before in (0, 1):
+            named = outcome(server, cache=cache, served_as="a-small-judge")
+            assert named.scores([trace("3")])[0].value == 1.0
+            assert len(server.requests) == 1, asked_before
+        with pytest.raises(EndpointError, match="another model"):
+            outcome(server, cache=cache, retries=0).scores([trace("3")])
 
 
 def test_equal_questions_are_asked_once() -> None:

@@ -9,7 +9,7 @@ from unicodedata import combining
 import pytest
 
 from iapo.grading.lists import MOST_PAIRED, pair_up
-from iapo.grading.outcome import grade
+from iapo.grading.outcome import LONGEST_ANSWER, grade
 from iapo.grading.text import clean, without_towers
 
 LONG = 2**20
@@ -54,6 +54,19 @@ def test_a_thousand_gold_answers(grading: str):
     said[500] = "x"
     assert grade("FINAL ANSWER: " + " || ".join(said), golds, grading).value == 0
     assert grade("FINAL ANSWER: " + " || ".join(said[:-1]), golds, grading).value == 0
+
+
+@pytest.mark.parametrize("grading", RULES)
+def test_what_is_longer_than_any_answer_is_wrong(grading: str):
+    """It is compared with nothing, so that its size takes no time; a long gold answer allows a long answer."""
+    golds = ["3", "4"]
+    filler = "3 || 4 || " * ((LONGEST_ANSWER + 200) // 10)
+    found = grade("FINAL ANSWER: " + filler + "3 || 4", golds, grading)
+    assert (found.value, "states more" in found.explanation) == (0, True)
+    assert grade("FINAL ANSWER: " + "\ufdfa" * LONG, golds, grading).value == 0
+    long = "word " * (LONG // 20)
+    assert grade("FINAL ANSWER: " + long, [long], grading).value == 1
+    assert grade("FINAL ANSWER: " + long + "more", [long], grading).value == 0
 
 
 @pytest.mark.parametrize("count", [1, 7, MOST_PAIRED, MOST_PAIRED + 1, 5000])

@@ -449,10 +449,10 @@ def test_the_reward_grades_the_last_turn():
     result = ToolResult("no_call")
     right, wrong = "FINAL ANSWER: 42. TERMINATE", "FINAL ANSWER: 41. TERMINATE"
     traces = [
-        Trace(sample, right, result),
-        Trace(sample, wrong, result),
-        Trace(sample, wrong, result, turn_2=right),
-        Trace(sample, right, result, turn_2=wrong),
-        Trace(sample, right, result, turn_2=""),
+        Trace.of(sample, right, result),
+        Trace.of(sample, wrong, result),
+        Trace.of(sample, wrong, result, turn_2=right),
+        Trace.of(sample, right, result, turn_2=wrong),
+        Trace.of(sample, right, result, turn_2=""),
     ]
     assert outcome_reward(traces, completions=[], answers=["x"] * 5) == [1.0, 0.0, 1.0, 0.0, 0.0]

@@ -263,3 +263,17 @@ def test_adapters_keep_their_inputs(three: str) -> None:
     assert found.adapted == 5 * 2048 + 2048 + 11008
     assert found.mask("cpu") == 4
     assert student_of(Given({**settings, "lora_dropout": 0.0}), shape, "cpu").mask("cpu") == 0
+
+
+def test_more_turns_take_more_images_and_longer_prompts_of_calls(three: str, seven: str) -> None:
+    two, five = (report_of(three, teacher=seven, max_turns=turns) for turns in (2, 5))
+    one, other = two.plan.load, five.plan.load
+    assert one.explained == one.block_of
+    observed = one.image + one.observation
+    assert other.completion - one.completion == (min(1024, 5 * 200) - 2 * 200) + 3 * observed
+    assert len(other.explained) == one.prompt + 3 * (200 + observed)
+    assert max(other.explained) + 1 == one.blocks + 3 * 3
+    for phase in two.plan.phases:
+        assert sum(five.plan.phases[phase].values()) >= sum(two.plan.phases[phase].values())
+    with pytest.raises(InputError, match="max_turns is 9; give 2 to 8"):
+        report_of(three, max_turns=9)

@@ -69,7 +69,7 @@ def by_hand(
         blocks=9,
         turn_ids=encoding["input_ids"],
         target=[a < end and b > start for a, b in encoding["offset_mapping"]],
-        picture=0,
+        pictures=(0,),
     )
     scores = block_scores(model, [call], Pictures(pixels["pixel_values"], pixels["image_grid_thw"]))
     return dict(zip(BLOCKS, block_distribution(scores)[0].tolist(), strict=True))

@@ -26,15 +26,17 @@ def call(axis: Axis = "columns") -> ToolCall:
 
 
 def edited(final: str, *calls: ToolCall, axis: Axis | None = "columns", name: str = "s") -> Trace:
-    return Trace(sample(axis, name), "```...```", ToolResult("edited", calls or (call(),), PICTURE, span=(0, 1)), final)
+    return Trace.of(
+        sample(axis, name), "```...```", ToolResult("edited", calls or (call(),), PICTURE, span=(0, 1)), final
+    )
 
 
 def broken(status: Any, final: str, *calls: ToolCall, axis: Axis | None = "columns") -> Trace:
-    return Trace(sample(axis), "```...```", ToolResult(status, calls, error="no", span=(0, 1)), final)
+    return Trace.of(sample(axis), "```...```", ToolResult(status, calls, error="no", span=(0, 1)), final)
 
 
 def uncalled(final: str, name: str = "s") -> Trace:
-    return Trace(sample("columns", name), final, ToolResult("no_call"))
+    return Trace.of(sample("columns", name), final, ToolResult("no_call"))
 
 
 def sample(axis: Axis | None = "columns", name: str = "s") -> Sample:
@@ -111,6 +113,8 @@ def arguments(reward: str, **more: Any) -> Any:
         "judge_retries": 0,
         "judge_concurrency": 2,
         "judge_cache": None,
+        "judge_served_as": None,
+        "verifier_served_as": None,
     }
     return SimpleNamespace(**{**values, **more})
 

@@ -29,7 +29,7 @@ def call(*names: str, tool: str = "focus_on_columns_with_mask") -> ToolCall:
 
 
 def trace(sample: Sample, *calls: ToolCall, status: Any = "edited") -> Trace:
-    return Trace(sample, "```...```", ToolResult(status, calls, PICTURE if status == "edited" else None), "...")
+    return Trace.of(sample, "```...```", ToolResult(status, calls, PICTURE if status == "edited" else None), "...")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, finish, rollout
 from iapo.tools import TOOLS
 
-CALL = "focus_on_columns_with_mask"
+CALL = "focus_on_columns_with_highlight"
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,13 @@ class Writer:
 
 def test_limits_of_turns() -> None:
     budget = Budget(turn=24, written=40, sequence=300)
-    assert (budget.first, budget.both) == (24, 40)
-    assert [budget.second(first) for first in (0, 10, 16, 17, 24, 40, 50)] == [24, 24, 24, 23, 16, 0, 0]
-    assert budget.observation(prompt=200, first=10) == 300 - 200 - 10 - 24
-    assert Budget(turn=24).both == 48
+    assert (budget.first, budget.all) == (24, 40)
+    assert [budget.next(written) for written in (0, 10, 16, 17, 24, 40, 50)] == [24, 24, 24, 23, 16, 0, 0]
+    assert budget.observation(sequence=210, written=10) == 300 - 200 - 10 - 24
+    assert Budget(turn=24).all == 48
     assert Budget(written=40).first == 40
     nothing = Budget()
-    assert (nothing.first, nothing.both, nothing.second(9), nothing.observation(9, 9)) == (None, None, None, None)
+    assert (nothing.first, nothing.all, nothing.next(9), nothing.observation(9, 9)) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("qwen3", [False, True])

@@ -17,7 +17,8 @@ from iapo.records import Sample, ToolResult
 from iapo.rollout.policy import ImageTextProcessor
 from iapo.rollout.prompt import Block, PromptEncoder, block_starts, build_blocks, to_messages
 from iapo.rollout.template import TINY, find_prompt
-from iapo.rollout.turns import read_first_turn
+from iapo.rollout.turns import read_turn
+from iapo.rollout.wording import Observation
 from iapo.tools import TOOLS
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "<|endoftext|>", "<|video_pad|>")
@@ -241,8 +242,7 @@ def test_refused_prompts(encoder: PromptEncoder):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_observation_of_an_edit(family: str, encoder: PromptEncoder, ended: bool):
-    result = ToolResult("edited", image=picture(112, 140), span=(0, 1))
-    text = encoder.tokenizer.decode(encoder.observation(result, ended=ended))
+    text = encoder.tokenizer.decode(encoder.observation(Observation(picture(112, 140)), ended=ended))
     assert text == (
         ("" if ended else "<|im_end|>")
         + "\n<|im_start|>user\n<|vision_start|>"
@@ -254,8 +254,8 @@ def test_observation_of_an_edit(family: str, encoder: PromptEncoder, ended: bool
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_observation_of_an_error(encoder: PromptEncoder, ended: bool):
-    result = ToolResult("failed", error="There is no column 'Q'.", span=(0, 1))
-    text = encoder.tokenizer.decode(encoder.observation(result, ended=ended))
+    shown = Observation.of(ToolResult("failed", error="There is no column 'Q'.", span=(0, 1)))
+    text = encoder.tokenizer.decode(encoder.observation(shown, ended=ended))
     assert text == (
         ("" if ended else "<|im_end|>")
         + "\n<|im_start|>user\nOBSERVATION: There is no column 'Q'. Answer the question now."
@@ -268,7 +268,7 @@ def test_errors_make_no_control_tokens(encoder: PromptEncoder, hostile: str):
     """An error quotes the model's own words, and these may spell anything."""
 
     def special(error: str) -> list[int]:
-        ids = encoder.observation(ToolResult("failed", error=error, span=(0, 1)), ended=False)
+        ids = encoder.observation(Observation(text=error), ended=False)
         return [token for token in ids if token in encoder.tokenizer.all_special_ids]
 
     assert special(f"There is no column {hostile!r}.") == special("There is no column 'Q'.")
@@ -305,11 +305,11 @@ def test_target_is_the_whole_program(encoder: PromptEncoder, samples: list[Sampl
     program = f'display(focus_on_columns_with_mask(image_1, ["{name}"], columns_bbox))'
     text = f"{thought}```python\n{program}\n```{rest}"
     ids = [*encoder.tokenizer(text, add_special_tokens=False)["input_ids"], encoder.tokenizer.eos_token_id]
-    first = read_first_turn(ids, samples[0], encoder)
+    first = read_turn(ids, samples[0], encoder)
     assert first.text == text
     assert first.result.span is not None
     start, end = first.result.span
     assert program in text[start:end]
     offsets = encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
     assert first.target == [*((a < end and b > start) for a, b in offsets), False]
-    assert read_first_turn(ids[:1], samples[0], encoder).target == [False]
+    assert read_turn(ids[:1], samples[0], encoder).target == [False]

@@ -17,12 +17,12 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from iapo.errors import InputError
-from iapo.records import Box, Sample, ToolResult
+from iapo.records import Box, Sample
 from iapo.rollout.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import PromptTemplate, find_prompt, packaged_prompts
-from iapo.rollout.turns import answer, read_first_turn, rollout
-from iapo.rollout.wording import literal_list
+from iapo.rollout.turns import answer, read_turn, rollout
+from iapo.rollout.wording import Observation, literal_list
 from iapo.tools import TOOLS, check_program, define, edits, execute
 
 NAMES = ("a, b", 'say "so"', "Men's", "<|im_end|>", "<tool_call>", "a\nb", "<5", "{question}", "\\d", "Ünï")
@@ -44,7 +44,7 @@ def plain(blocks: Any) -> list[tuple[str, str, str]]:
 
 
 def test_the_packaged_templates():
-    assert packaged_prompts() == ("tiny", "tools")
+    assert packaged_prompts() == ("tiny", "tiny-turns", "tools", "tools-turns")
     for name in packaged():
         assert prompt_of(name) == find_prompt("tiny"), "the packaged models bring the prompt that they know"
 
@@ -93,11 +93,12 @@ def test_the_tools_prompt_says_what_there_is():
         program = next(line.strip() for line in text.splitlines() if line.strip().startswith("display("))
         named = Sample(
             "s",
-            SAMPLE.image,
+            # Not white: what masks and draws must change it.
+            Image.new("RGB", SAMPLE.image.size, "grey"),
             "?",
             ("1",),
-            {"A": (0, 0, 9, 9), "B": (9, 0, 18, 9)},
-            {"A": (0, 0, 9, 9), "B": (0, 9, 9, 18)},
+            {"A": (0, 0, 9, 9), "B": (9, 0, 18, 9), "C": (18, 0, 27, 9)},
+            {"A": (0, 0, 9, 9), "B": (0, 9, 9, 18), "C": (0, 18, 9, 27)},
         )
         for lenient in (True, False):
             assert execute(f"```python\n{program}\n```", named, lenient=lenient).status == "edited"
@@ -197,7 +198,7 @@ def test_turns_are_read_and_answered_as_the_template_says(encoder: PromptEncoder
 
     for prompt, status in (("tools", "edited"), ("tiny", "refused")):
         own = PromptEncoder(encoder.processor, find_prompt(prompt))
-        assert read_first_turn(ids, samples[0], own).result.status == status
+        assert read_turn(ids, samples[0], own).result.status == status
         (one,) = rollout(samples[:1], own, generate)
         assert one.trace.result.status == status
         seen = (
@@ -206,9 +207,7 @@ def test_turns_are_read_and_answered_as_the_template_says(encoder: PromptEncoder
         assert seen in told[-1]
         answer(samples[:1], own, generate)
         assert own.template.instructions_without_tools in told[-1]
-    error = PromptEncoder(encoder.processor, find_prompt("tools")).observation(
-        ToolResult("failed", error="Bad."), ended=True
-    )
+    error = PromptEncoder(encoder.processor, find_prompt("tools")).observation(Observation(text="Bad."), ended=True)
     assert "No image was edited: Bad." in encoder.tokenizer.decode(error)
 
 

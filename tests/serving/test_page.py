@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from agent.asked import SETTINGS, boxes_of, charts
-from report.test_browser import FLAGS, find_browser, until
+from report_browser import FLAGS, find_browser, until
 
 from iapo.agent.agent import Agent
 from iapo.agent.answers import Answer

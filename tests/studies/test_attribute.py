@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.turns import encode_prompts, read_first_turn, rollout
+from iapo.rollout.turns import encode_prompts, read_turn, rollout
 from iapo.studies.attribute import Explanation, explain, run_attribute
 from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, read_call, read_sample
 
@@ -127,7 +128,7 @@ def explained(policy: Policy, method: str) -> Explanation:
     sample = chart_sample("vbar", 0, seed=0, size=112)
     (prompt,) = encode_prompts([sample], encoder)
     ids = encoder.tokenizer(ROWS.format(name="A"))["input_ids"]
-    first = read_first_turn(ids, sample, encoder)
+    first = read_turn(ids, sample, encoder)
     return explain("it", policy, encoder, prompt, (first.ids, first.target), AttributionSettings(method=method))
 
 
@@ -153,7 +154,7 @@ def test_teacher_with_other_tokens(tmp_path: Path, foreign: Policy, monkeypatch:
     numbers = json.loads((tmp_path / "attribution.json").read_text())
     # An untrained model gives every token about the same probability, so its log-probability counts them.
     encoder = PromptEncoder(foreign.processor)
-    first = read_first_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
+    first = read_turn(encoder.tokenizer(call)["input_ids"], sample, encoder)
     per_token = torch.tensor(float(len(encoder.tokenizer))).log().item()
     assert numbers["models"]["teacher"]["log_prob"] == pytest.approx(-sum(first.target) * per_token, rel=0.1)
 
@@ -195,3 +196,31 @@ def test_bad_input(tmp_path: Path) -> None:
         (tmp_path / "sample.json").write_text(text)
         with pytest.raises(ValueError, match=sentence):
             read_sample(tmp_path / "sample.json")
+
+
+def test_a_later_turns_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explained on all before it, by both models, with the heat map over the image that it worked on."""
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    name = next(iter(sample.column_boxes))
+    columns = ROWS.replace("rows", "columns").format(name=name)
+    left = iter([ROWS.format(name=name), "FINAL ANSWER: 1. TERMINATE"])
+
+    def fake(policy: Policy, encoder: PromptEncoder, **_: Any) -> Any:
+        return lambda rows, images: [encoder.tokenizer(next(left))["input_ids"] for _ in rows]
+
+    monkeypatch.setattr("iapo.studies.attribute.make_generate", fake)
+    changes = {"teacher": "tiny-teacher", "prompt": "tiny-turns", "max_turns": 3, "turn": 2}
+    numbers = run_attribute(plan_of(None, changes), tmp_path / "out", sample=sample, call=columns)
+    assert (numbers["turn"], numbers["turn_1"]) == (2, ROWS.format(name=name))
+    assert [one["name"] for one in numbers["blocks"]][-3:] == ["turn_1", "observation_1", "image_2"]
+    assert numbers["worst_divergence"] == pytest.approx(math.log(12))
+    assert 0 < numbers["divergence"] <= numbers["worst_divergence"]
+    for who in ("student", "teacher"):
+        tokens = numbers["models"][who]["tokens"]
+        whole = sum(abs(token["score"]) for token in tokens)
+        shown = [token for token in tokens if token["block"] == "image_2" and token["text"] == "<|image_pad|>"]
+        assert len(shown) == 16
+        patches = numbers["models"][who]["patches"]
+        assert sum(map(sum, patches)) == pytest.approx(sum(one["score"] for one in shown) / whole, rel=1e-3, abs=1e-5)
+    with pytest.raises(ValueError, match="turn is 3, but of 3 turns those from 1 to 2 may call a tool"):
+        plan_of(None, {"max_turns": 3, "turn": 3})

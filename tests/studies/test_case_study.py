@@ -26,7 +26,7 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.records import Sample
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.rollout.turns import encode_prompts, read_first_turn
+from iapo.rollout.turns import encode_prompts, read_turn
 from iapo.runs import RunFolder
 from iapo.studies import case_study
 from iapo.studies.case_study import (
@@ -78,7 +78,7 @@ def test_what_is_observed(by_hand: Policy, encoder: PromptEncoder) -> None:
             continue
         (prompt,) = encode_prompts([sample], encoder)
         ids = encoder.tokenizer(turn_of(sample, index))["input_ids"]
-        first = read_first_turn(ids, sample, encoder)
+        first = read_turn(ids, sample, encoder)
         shares = dict(
             zip(prompt.block_names, attributor.distributions([prompt], [(ids, first.target)])[0], strict=True)
         )

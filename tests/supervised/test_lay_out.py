@@ -11,8 +11,11 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from iapo.data.synthetic import generate
+from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.budget import Budget
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import rollout
 from iapo.supervised.examples import IGNORED, Collator, ExampleMaker, TranscriptError, is_right
 from iapo.tools import TOOLS
@@ -102,3 +105,31 @@ def test_a_padded_batch_has_the_losses_of_its_rows(
     alone = [loss([row]) for row in rows]
     assert count == sum(number for _, number in alone)
     assert together == pytest.approx(sum(value * number for value, number in alone) / count, rel=1e-5)
+
+
+def test_more_turns_are_laid_out_as_their_rollout(encoder: PromptEncoder, charts: list[Sample]) -> None:
+    own = PromptEncoder(encoder.processor, find_prompt("tiny-turns"))
+    call = turns_for(charts[0])[0]
+    script = (call, call.replace("mask", "draw"), ANSWER)
+    left = iter(script)
+
+    def generate(rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
+        return [[*own.tokenizer(next(left), add_special_tokens=False)["input_ids"], own.tokenizer.eos_token_id]]
+
+    (wanted,) = rollout([charts[0]], own, generate, budget=Budget(turns=4))
+    four = ExampleMaker(own, TOOLS, 4)
+    found = four.example(charts[0], script)
+    assert found.ids == wanted.prompt.ids + wanted.completion_ids
+    assert len(found.images) == 3
+    # Of two turns, too, the observation is that of a rollout that might go on.
+    two = four.example(charts[0], (call, ANSWER)).ids
+    assert two != ExampleMaker(own, TOOLS).example(charts[0], (call, ANSWER)).ids
+    for turns, words in (
+        (script[:2], "the second turn has a program, and no third turn follows it"),
+        ((call, ANSWER, ANSWER), "there are 3 turns, and the second has no program"),
+        ((call,) * 4 + (ANSWER,), "there are 5 turns, and max_turns is 4"),
+    ):
+        with pytest.raises(TranscriptError, match=words):
+            four.example(charts[0], turns)
+    with pytest.raises(InputError, match="the prompt 'tiny' is worded for two turns"):
+        ExampleMaker(encoder, TOOLS, 3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iapo.records import Box, Sample, Status, ToolResult
-from iapo.tools import TOOLS, edits, execute, extract_program
+from iapo.tools import TOOLS, edits, errors, execute, extract_program
 
 GREY = (100, 100, 100)
 COLUMNS: dict[str, Box] = {
@@ -191,6 +191,10 @@ def test_masked_rows_keep_the_header_of_a_table(kind, keeps: bool):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "I;16", "F", "YCbCr", "HSV", "LAB"])
 def test_the_sample_is_not_changed(mode: str):
     image = Image.new(mode, (60, 40))
+    if mode in ("LA", "RGBA"):
+        image.putalpha(255)
+    if mode == "CMYK":
+        image.paste((0, 0, 0, 200), (0, 0, 60, 40))
     before = image.tobytes()
     sample = Sample("s", image, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS)
     for tool in TOOLS.values():
@@ -200,6 +204,54 @@ def test_the_sample_is_not_changed(mode: str):
         assert result.image is not None
         assert result.image.mode == "RGB"
     assert (sample.image.mode, sample.image.tobytes()) == (mode, before)
+
+
+# What changes nothing
+
+MIXED = Image.new("RGB", (60, 40), GREY)
+MIXED.paste((10, 20, 30), (5, 5, 15, 15))
+OTHER = Sample("s", MIXED, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS)
+
+
+@pytest.mark.parametrize("axis", ["columns", "rows"])
+@pytest.mark.parametrize("style", ["mask", "highlight", "draw"])
+def test_a_mask_of_everything_is_no_edit(axis: str, style: str):
+    names = list(COLUMNS if axis == "columns" else ROWS)
+    program = f"display(focus_on_{axis}_with_{style}(image_1, {names!r}, {axis}_bbox))"
+    result = run(program, OTHER)
+    assert result.status == ("failed" if style == "mask" else "edited")
+    assert (result.error == errors.UNCHANGED) is (style == "mask")
+    assert [call.targets for call in result.calls] == [tuple(names)]
+    assert (result.image is None) is (style == "mask")
+    fewer = run(program.replace(f"{names[0]!r}, ", ""), OTHER)
+    assert fewer.status == "edited"
+
+
+def test_one_box_over_the_others_is_no_edit():
+    boxes: dict[str, Box] = {"all": (0, 0, 60, 40), "a": (5, 5, 30, 20)}
+    sample = Sample("s", MIXED, "?", ("1",), row_boxes=boxes)
+    assert run('display(focus_on_rows_with_mask(image_1, ["all"], rows_bbox))', sample).error == errors.UNCHANGED
+    assert run('display(focus_on_rows_with_mask(image_1, ["a"], rows_bbox))', sample).status == "edited"
+
+
+def test_what_a_second_call_changes_is_an_edit():
+    everything = f"focus_on_columns_with_mask(image_1, {list(COLUMNS)!r}, columns_bbox)"
+    program = f'edited = {everything}\ndisplay(focus_on_columns_with_draw(edited, ["2005"], columns_bbox))'
+    assert run(program, OTHER).status == "edited"
+
+
+def test_a_blank_picture_is_no_edit():
+    boxes: dict[str, Box] = {"all": (-2, -2, 62, 42), "corner": (50, 30, 60, 40)}
+    image = Image.new("RGB", (60, 40), "white")
+    image.paste(GREY, (5, 5, 20, 20))
+    result = run(
+        'display(focus_on_rows_with_mask(image_1, ["corner"], rows_bbox))',
+        Sample("s", image, "?", ("1",), row_boxes=boxes),
+    )
+    assert (result.status, result.error) == ("failed", errors.BLANK)
+    # What was blank before may be masked.
+    blank = Sample("s", SAMPLE.image, "?", ("1",), row_boxes=boxes)
+    assert run('display(focus_on_rows_with_mask(image_1, ["corner"], rows_bbox))', blank).status == "edited"
 
 
 # What they may not do

@@ -14,10 +14,11 @@ from peft import LoraConfig
 from scripted import four_ways, scripted
 from sharded_on_cpu import allow
 from torch.distributed.tensor import DTensor
+from trl.kernels import chunked_logprob
 
 from iapo.data.synthetic import generate
 from iapo.records import Sample
-from iapo.rollout.policy import load_policy
+from iapo.rollout.policy import Policy, load_policy
 
 
 def uneven(sample: Sample, index: int) -> tuple[str, str]:
@@ -43,10 +44,33 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.detach().clone()
 
 
+def in_float64(*policies: Policy) -> None:
+    """Has all be computed in float64: the models, and what makes float32 of their numbers for good."""
+    original = torch.Tensor.float
+
+    def kept(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self if self.dtype == torch.float64 else original(self, *args, **kwargs)
+
+    class Wider:
+        """PyTorch for TRL's log-probabilities, which sum up in float32."""
+
+        float32 = torch.float64
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch, name)
+
+    torch.Tensor.float = kept  # type: ignore[method-assign]
+    chunked_logprob.torch = Wider()
+    for policy in policies:
+        policy.model.double()
+
+
 def main(out: Path, options: dict[str, Any]) -> None:
     """Trains, and writes what came of it: `told-RANK.json`, and `parameters.pt` in the main process."""
     lora, sets = options.pop("lora", False), options.pop("settings")
     student, teacher = load_policy("tiny-student"), load_policy("tiny-teacher")
+    if options.pop("float64", False):
+        in_float64(student, teacher)
     charts = list(generate("vbar", 16, seed=5, question_types=("value",)))
     told: list[dict[str, Any]] = []
 

@@ -346,7 +346,7 @@ def test_rollouts_are_judged_one_by_one(charts: list[Sample]) -> None:
 
     def trace(status: Any, error: str | None = None, cut: bool = False, **scores: float) -> Trace:
         given = {name: Score(value) for name, value in scores.items()}
-        return Trace(charts[0], "", ToolResult(status, error=error), None, given, observation_cut=cut)
+        return Trace.of(charts[0], "", ToolResult(status, error=error), None, given, observation_cut=cut)
 
     findings, numbers = Findings(), {}
     some = [trace("edited", cut=True), trace("edited"), trace("no_call"), trace("refused", "line 1 is bad")]
@@ -407,7 +407,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], charts
     found = json.loads(out.read_text())
     assert (found["kind"], found["ok"], found["data"]["train"]) == ("doctor", False, 5)
     assert [one["level"] for one in found["findings"]] == ["error"]
-    assert found["lengths"]["budget"] == {"turn": 24, "written": 96, "sequence": 2048}
+    assert found["lengths"]["budget"] == {"turn": 24, "written": 96, "sequence": 2048, "turns": 2}
     written(tmp_path / "a", charts)
     with pytest.raises(SystemExit) as end:
         main([*words, "--quiet"])

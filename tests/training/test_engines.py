@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from processes import run as run_process
+from processes import started, wait_for
 from safetensors.torch import load_file
 
 from iapo.attribution.settings import AttributionSettings
@@ -66,14 +68,19 @@ def needs_all(engine: str) -> None:
         pytest.skip("no .venv-engine with DeepSpeed; `make engine` makes it")
 
 
-def launch(engine: str, processes: int, script: str, *words: str, **given: str) -> None:
-    """Runs a script of this folder in so many processes."""
+def start_of(engine: str, processes: int, script: str, *words: str, **given: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a script of this folder in so many processes, and its environment."""
     deepspeed = engine.startswith("zero")
     more = {"ACCELERATE_USE_DEEPSPEED": "true"} if deepspeed else {}
     paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **more, **given}
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [str(PYTHON) if deepspeed else sys.executable, *start, str(HERE / script), *words]
+    return [str(PYTHON) if deepspeed else sys.executable, *start, str(HERE / script), *words], environment
+
+
+def launch(engine: str, processes: int, script: str, *words: str, **given: str) -> None:
+    """Runs a script of this folder in so many processes."""
+    command, environment = start_of(engine, processes, script, *words, **given)
     done = run_process(command, timeout=LIMIT, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
@@ -94,8 +101,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     root = tmp_path_factory.mktemp("trained")
 
     @functools.cache
-    def train(engine: str, kind: str, processes: int) -> Path:
-        out = root / f"{engine}-{kind}-{processes}"
+    def train(engine: str, kind: str, processes: int, float64: bool = False) -> Path:
+        out = root / f"{engine}-{kind}-{processes}-{float64}"
         out.mkdir()
         settings: dict[str, Any] = {
             "max_steps": 3,
@@ -110,7 +117,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
             settings["teacher_reference"] = "own_call"
         if kind == "stored":
             settings |= {"teacher_reference": "own_call", "teacher_table": str(request.getfixturevalue("table"))}
-        launch(engine, processes, "rank_run.py", str(out), json.dumps({"settings": settings, "lora": kind == "lora"}))
+        options = {"settings": settings, "lora": kind == "lora", "float64": float64}
+        launch(engine, processes, "rank_run.py", str(out), json.dumps(options))
         return out
 
     return train
@@ -155,6 +163,28 @@ def test_two_processes_train_as_one(trained: Any, engine: str, kind: str) -> Non
         assert max(float((before[name] - start[name].detach()).abs().max()) for name in before) > 1e-3
     _check_folder(one / "run", two / "run")
     _check_policy(two / "policy", after, lora=kind == "lora")
+
+
+@pytest.mark.slow(60)
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("kind", ["live", "own"])
+def test_what_differs_is_rounding_alone(trained: Any, kind: str) -> None:
+    """In float64 the divergences of all steps agree, which in float32 the last digit of a parameter moves."""
+    needs_all("ddp")
+    one, two = trained("ddp", kind, 1, True), trained("ddp", kind, 2, True)
+    first, second = told(one), told(two)
+    assert len(first) == 24
+    # Rewards, of which divergences are a part, are float32 in TRL, and so are the advantages that they become.
+    assert (
+        max(
+            abs(mine["scores"][name] - other["scores"][name])
+            for mine, other in zip(first, second, strict=True)
+            for name in mine["scores"]
+        )
+        < 1e-9
+    )
+    before, after = (torch.load(out / "parameters.pt", weights_only=True) for out in (one, two))
+    assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-9
 
 
 def numbers(found: Any) -> list[float]:
@@ -226,3 +256,59 @@ def test_a_whole_run(engine: str, tmp_path: Path) -> None:
     assert len(shards) >= 2
     for saved in (checkpoint, runs[engine] / "policy"):
         load_policy(str(saved))
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """What a run's log says of its steps, without times."""
+    path = run / "metrics.jsonl"
+    # A line that is just being written does not count.
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows = map(json.loads, lines)
+    return [{name: value for name, value in row.items() if "time" not in name and value is not None} for row in rows]
+
+
+@pytest.mark.slow(60)
+@pytest.mark.timeout(1000)
+def test_shards_stop_together_and_go_on(tmp_path: Path) -> None:
+    """What test_two_ranks.py tries under DDP, under FSDP2 with checkpoints in shards."""
+    needs_all("fsdp2")
+    sets = {"optim": "sgd", "learning_rate": 0.05, "per_device_train_batch_size": 8, **ENGINES["fsdp2"]}
+    launch("fsdp2", 2, "two_ranks.py", str(tmp_path), json.dumps({"settings": sets, "trainings": ["stop", "gone_on"]}))
+    first, second = (json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2))
+    assert second["stop"]["sentence"].startswith("step 2: the reward reward is not finite")
+    assert first["stop"]["sentence"] == f"process 1 found: {second['stop']['sentence']}"
+    for one in (first, second):
+        whole, again = one["gone"]["sums"]
+        assert again == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.slow(60)
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2", "zero3"])
+def test_killed_ranks_go_on(engine: str, tmp_path: Path) -> None:
+    """Both processes are killed in the middle; the same command ends as if nothing had been, as one that was not."""
+    needs_all(engine)
+    given = dict(FSDP2) if engine == "fsdp2" else {}
+    shorter = ["--max_steps", "4", "--eval_samples", "0", "--case_study_steps", "0", "--eval_temperature", "1"]
+    shorter += ["--use_cpu", str(ENGINES[engine].get("use_cpu", True)).lower()]
+    if "deepspeed" in ENGINES[engine]:
+        path = tmp_path / "deepspeed.json"
+        path.write_text(json.dumps(ENGINES[engine]["deepspeed"]))
+        shorter += ["--deepspeed", str(path)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = {out: ["train", "--config", str(CONFIG), "--output_dir", str(out), *shorter] for out in (whole, killed)}
+    launch(engine, 2, "sharded_on_cpu.py", *words[whole], **given)
+    command, environment = start_of(engine, 2, "sharded_on_cpu.py", *words[killed], **given)
+    with started(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(rows_of(killed)) >= 2 or process.poll() is not None, LIMIT)
+        assert process.poll() is None
+    assert not (killed / "finished.json").exists()
+    launch(engine, 2, "sharded_on_cpu.py", *words[killed], **given)
+    first, second = rows_of(whole), rows_of(killed)
+    assert [row["step"] for row in second] == [1, 2, 3, 4]
+    for mine, other in zip(first, second, strict=True):
+        assert other == pytest.approx(mine, abs=1e-6, rel=1e-6)
+    texts = [[(one.turn_1, one.turn_2) for one in RunFolder(out).read_traces()] for out in (whole, killed)]
+    assert texts[0] == texts[1]
+    before, after = (dict(load_policy(str(out / "policy")).model.named_parameters()) for out in (whole, killed))
+    assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-6

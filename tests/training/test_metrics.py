@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from iapo.rewards.alignment import Measured
-from iapo.training.metrics import divergence_metrics, measured_columns, tied_groups_ranked, unpenalised
+from iapo.training.metrics import divergence_metrics, measured_columns, reward_of, tied_groups_ranked
 
 FLAGS = {"right": (1.0, 1.0, 1.0, 0.0, 0.0), "wrong": (1.0, 1.0, 1.0, 1.0, 0.0), "none": (0.0, 0.0, 0.0, 0.0, 0.0)}
 
@@ -61,6 +61,6 @@ def test_groups_that_the_penalty_alone_ranks() -> None:
 
 def test_rewards_without_the_penalty() -> None:
     rewards = torch.tensor([[1.0, -0.5, 2.0], [math.nan] * 3, [0.0, math.nan, 1.0]])
-    found = unpenalised(rewards, torch.tensor([1.0, 0.1, 0.5]), ["outcome_reward", "alignment", "other"])
+    found = reward_of(rewards, torch.tensor([1.0, 0.1, 0.5]), ["outcome_reward", "alignment", "other"])
     assert found[[0, 2]].tolist() == [2.0, 0.5]
     assert math.isnan(found[1])

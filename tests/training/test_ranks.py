@@ -43,6 +43,23 @@ def test_ranks_ask_for_equally_many_rows_or_for_none(counts: tuple[int, int], as
     assert seen == ([] if asked is None else [asked])
 
 
+def test_a_rank_takes_part_in_all_rounds_of_the_others() -> None:
+    """It asks for its own second turns alone; another rank has third ones, and no rank has fourth."""
+    seen: list[list[list[int]]] = []
+
+    def generate_rows(rows: list[list[int]], images: list[list[Any]]) -> list[list[int]]:
+        seen.append(rows)
+        return rows
+
+    every = iter([(1, 2), (0, 1), (0, 0)])
+    accelerator: Any = SimpleNamespace(device="cpu", gather=lambda own: torch.tensor(next(every)))
+    together = EqualRows(generate_rows, accelerator, ([90], []), times=3)
+    assert together([[7]], [[]]) == [[7]]
+    together.settle()
+    assert seen == [[[7], [90]], [[90]]]
+    assert next(every, None) is None
+
+
 @pytest.mark.parametrize("kept", [0, 3, 9])
 def test_the_shares_of_an_evaluation_come_together_in_order(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = list(generate("vbar", 5, seed=1))
@@ -51,7 +68,7 @@ def test_the_shares_of_an_evaluation_come_together_in_order(kept: int, monkeypat
     def evaluate(some: Any, patches: int) -> list[Trace]:
         image = samples[0].image
         return [
-            Trace(
+            Trace.of(
                 one,
                 one.id,
                 ToolResult("edited", image=image, span=(0, 1)),

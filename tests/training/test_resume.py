@@ -180,7 +180,9 @@ def test_what_else_a_folder_may_hold(tmp_path: Path) -> None:
 def test_rollouts_of_several_steps_and_lines_of_several_steps(tmp_path: Path) -> None:
     """A checkpoint between two optimiser steps that share rollouts, and between two lines of the log."""
     more = {"num_iterations": 2, "logging_steps": 4, "max_steps": 5}
+    more |= {"num_generations": 2, "dynamic_sampling": 2, "dynamic_sampling_by": "outcome"}
     one = trained(tmp_path / "one", **more)
+    assert any(row.get("groups/redrawn") for row in logged(one)["metrics.jsonl"])
     other = tmp_path / "other"
     shutil.copytree(one, other)
     for name in ("finished.json", "policy", "checkpoint-5", "checkpoint-4"):

@@ -92,7 +92,7 @@ def test_flags() -> None:
         ("--component_weights '{\"execution\":1}'", "component_weights", {"execution": 1}),
         ("--lr_scheduler_type cosine", "lr_scheduler_type", "cosine"),
         ("--run_name 5", "run_name", "5"),
-        ("--reward elsewhere:mine", "reward", "elsewhere:mine"),
+        ("--reward json:mine", "reward", "json:mine"),
     ],
 )
 def test_values_are_parsed_by_type(words: str, name: str, value: Any) -> None:
@@ -147,7 +147,7 @@ def test_wrong_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None
         ({"num_generations": 7}, "divisible|multiple|num_generations"),
         ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
         ({"model_init_kwargs": {"dtype": "auto"}}, "set dtype, attn_implementation"),
-        ({"reward": "elsewhere:mine"}, "reward: elsewhere cannot be imported"),
+        ({"reward": "elsewhere:mine"}, "reward: there is no package 'elsewhere'"),
         ({"component_weights": {"execution": "much"}}, "component_weights has 'much'"),
     ],
 )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig
-from scripted import four_ways, scripted
+from scripted import four_ways, loss_and_gradient, relative, scripted
 from transformers import PreTrainedModel, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from iapo.data.synthetic import generate
@@ -91,44 +90,6 @@ def duplicated(sample: Sample, index: int) -> tuple[str, str]:
         (first, right),
         four_ways(sample, 2),
     )[index]
-
-
-def loss_and_gradient(trainer: Any, charts: Sequence[Sample]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    trainer.model.train()
-    rows = [row for row in to_dataset(charts) for _ in range(4)]
-    output = trainer._generate_and_score_completions(rows)
-    trainer.current_gradient_accumulation_steps = 1
-    # As if the rollouts came from a policy a step ago, so that ratios and clipping matter.
-    torch.manual_seed(0)
-    shape = output["completion_ids"].shape
-    with torch.no_grad():
-        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
-        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
-        now, entropy, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model,
-            ids,
-            mask,
-            shape[1],
-            compute_entropy=True,
-            pixel_values=output["pixel_values"],
-            image_grid_thw=output["image_grid_thw"],
-            num_images=output["num_images"],
-            mm_token_type_ids=output["mm_token_type_ids"],
-        )
-    assert entropy.shape == shape
-    output["old_per_token_logps"] = now + 0.3 * torch.randn(shape)
-    trainer.model.zero_grad()
-    loss = trainer.compute_loss(trainer.model, output)
-    loss.backward()
-    named = trainer.model.named_parameters()
-    return loss.detach(), {name: one.grad.clone() for name, one in named if one.grad is not None}
-
-
-def relative(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
-    assert first.keys() == second.keys()
-    assert first
-    apart = sum(float(((first[name] - second[name]) ** 2).sum()) for name in first) ** 0.5
-    return apart / sum(float((value**2).sum()) for value in first.values()) ** 0.5
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)

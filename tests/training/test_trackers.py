@@ -329,7 +329,8 @@ def test_names() -> None:
 
 def traces_of(charts: list[Sample], names: str) -> list[Trace]:
     return [
-        Trace(charts["abcd".index(name)], f"{name}{index}", ToolResult("no_call")) for index, name in enumerate(names)
+        Trace.of(charts["abcd".index(name)], f"{name}{index}", ToolResult("no_call"))
+        for index, name in enumerate(names)
     ]
 
 
@@ -349,11 +350,11 @@ def test_different_samples_come_first(charts: list[Sample], count: int, expected
 def test_what_is_shown(charts: list[Sample]) -> None:
     chart = dataclasses.replace(charts[0], question="What of ```a``` | b?")
     turn_1, turn_2 = four_ways(chart, 1)
-    made = Trace(chart, turn_1, ToolResult("edited", (), charts[1].image, span=(10, 20)), turn_2)
+    made = Trace.of(chart, turn_1, ToolResult("edited", (), charts[1].image, span=(10, 20)), turn_2)
     assert set(show(made).pictures) == {"original", "edited"}
     assert show(made).texts["program"] == turn_1[10:20].strip()
     assert show(made).texts["answer"] == turn_2
-    silent = Trace(chart, "FINAL ANSWER: 3. TERMINATE", ToolResult("no_call"))
+    silent = Trace.of(chart, "FINAL ANSWER: 3. TERMINATE", ToolResult("no_call"))
     assert show(silent).texts | {"answer": "FINAL ANSWER: 3. TERMINATE", "program": ""} == show(silent).texts
     shares = {"student": {"image": 0.75, "query": 0.25}, "teacher": {"image": 0.5, "query": 0.5}}
     both = show(dataclasses.replace(made, attribution=shares)).pictures["attribution"]

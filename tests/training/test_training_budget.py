@@ -154,7 +154,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("name", ["max_completion_length", "max_turn_tokens", "max_sequence_length"])
 def test_limits_without_tokens_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is 0; give at least 1 token"):
+    with pytest.raises(InputError, match=f"{name} is 0; give at least 1"):
         settings(tmp_path, **{name: 0})
 
 
@@ -177,9 +177,9 @@ def test_published_configurations_never_reach_the_limits(charts: list[Sample]) -
     for config in ("demo-grpo", "demo-iapo", "compare", "tiny-teacher"):
         _, given = check(config)
         budget = Budget(given["max_turn_tokens"], given["max_completion_length"])
-        assert budget.both == 2 * given["max_turn_tokens"]
+        assert budget.all == 2 * given["max_turn_tokens"]
         for one in lengths(charts, encoder):
-            assert one.observation + budget.both <= given["max_completion_length"]
+            assert one.observation + budget.all <= given["max_completion_length"]
 
 
 def test_default_is_what_the_model_takes() -> None:

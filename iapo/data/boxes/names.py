@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from iapo.control import spaced
 from iapo.data.boxes.found import FoundBoxes
 from iapo.data.boxes.tables import HEADER
 from iapo.errors import InputError
@@ -89,7 +90,12 @@ def read_texts(image: Image.Image) -> list[Text]:
     if read.boxes is None:
         return []
     lines = zip(read.boxes, read.txts, read.scores, strict=True)
-    return [Text(text.strip(), np.asarray(box, float)) for box, text, score in lines if score >= _SURE and text.strip()]
+    # What is read in an image must not end the prompt that lists it.
+    return [
+        Text(spaced(text.strip()), np.asarray(box, float))
+        for box, text, score in lines
+        if score >= _SURE and text.strip()
+    ]
 
 
 @functools.cache

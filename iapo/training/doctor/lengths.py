@@ -83,7 +83,7 @@ def check_fit(
             f"the processor cannot take the images of {share(len(unseen), len(samples))} {what} samples "
             f"({some(unseen)}, {size} pixels); leave them out",
         )
-    found = lengths(seen, encoder, tools)
+    found = lengths(seen, encoder, tools, budget.turns)
     if not found:
         return []
     counts: dict[str, Callable[[Length], int]] = {

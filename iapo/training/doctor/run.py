@@ -26,6 +26,7 @@ from iapo.training.config import IAPOConfig
 from iapo.training.doctor import data, lengths, step, teacher, tools
 from iapo.training.doctor.findings import Findings
 from iapo.training.keeper import refuse_taken
+from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar, duration
 from iapo.training.run import check_run, make_teacher
@@ -94,6 +95,10 @@ def _examine(
             fine = {id(one) for one in data.check_controls(looked_at, encoder, offered, findings)}
             broken = {id(one) for one in looked_at} - fine
             context = training_context(args, config)
+            dropped = long_prompts(train, args, encoder, config, offered)
+            if dropped.places:
+                findings.warn(lengths.CHECK, f"{dropped}; the training would be without them")
+            train = without(train, dropped)
             sound = [one for one in train if id(one) not in broken]
             found = lengths.check_fit(sound, "training", encoder, budget, context, offered, findings)
             held_out = data.check_controls(_evenly(test, count), encoder, offered, findings)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.trainer_callback import PrinterCallback
 
-from iapo.records import Sample, Trace
+from iapo.records import Sample, ToolResult, Trace
 from iapo.rollout.policy import Policy
 from iapo.teachers.references import Reference
 from iapo.tools import ToolDefinition
@@ -125,8 +125,8 @@ def _check_numbers(logged: Mapping[str, Any], findings: Findings) -> None:
 def _check_rollouts(
     traces: Sequence[Trace], numbers: dict[str, Any], logged: Mapping[str, Any], findings: Findings
 ) -> None:
-    called = [one for one in traces if one.result.called]
-    failed = [one for one in called if not one.result.executed]
+    called = [(one, result) for one in traces for result in one.results]
+    failed = [(one, result) for one, result in called if not result.executed]
     numbers |= {"calls": len(called), "failed_calls": len(failed)}
     if not called:
         findings.warn(
@@ -135,21 +135,21 @@ def _check_rollouts(
             "one does; start from a student that knows the format, or try a higher temperature",
         )
     elif 2 * len(failed) > len(called):
-        (reason, count), *_ = Counter(one.result.error or "" for one in failed).most_common(1)
+        (reason, count), *_ = Counter(result.error or "" for _, result in failed).most_common(1)
         findings.warn(
             CHECK,
             f"{share(len(failed), len(called))} calls fail; {count} of them because: {reason}",
         )
-    unknown = [one for one in failed if one.result.status == "failed" and _names_nothing(one)]
+    unknown = [(one, result) for one, result in failed if result.status == "failed" and _names_nothing(result)]
     numbers["calls_of_unknown_names"] = len(unknown)
     if unknown:
-        sample = unknown[0].sample
+        sample, error = unknown[0][0].sample, unknown[0][1].error
         boxes = ", ".join(repr(name) for name in [*sample.column_boxes, *sample.row_boxes][:5])
         listed = "" if sample.list_names else "; prompts do not list the names of these samples"
         findings.warn(
             CHECK,
             f"{share(len(unknown), len(called))} calls name a column or row that no box has; sample {sample.id!r}: "
-            f"{unknown[0].result.error} (its boxes: {boxes}){listed}",
+            f"{error} (its boxes: {boxes}){listed}",
         )
     cut = sum(one.observation_cut for one in traces)
     if cut:
@@ -167,8 +167,8 @@ def _check_rollouts(
         )
 
 
-def _names_nothing(trace: Trace) -> bool:
-    return "there is no column " in (trace.result.error or "") or "there is no row " in (trace.result.error or "")
+def _names_nothing(result: ToolResult) -> bool:
+    return "there is no column " in (result.error or "") or "there is no row " in (result.error or "")
 
 
 def _check_rewards(

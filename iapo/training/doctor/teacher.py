@@ -125,16 +125,20 @@ def check_teacher(
         if other:
             findings.error(CHECK, f"the teacher {name} does not see the blocks of the student's prompts: {other}")
             return
-        found = lengths(samples, encoder, tools)
+        found = lengths(samples, encoder, tools, args.max_turns)
         if not found:
             return
         longest = exact(max(found, key=lambda one: one.prompt), encoder, tools)
         limit = Budget(args.max_turn_tokens, args.max_completion_length).first or 0
+        if args.max_turns > 2:
+            # The last turn that may call stands behind all the others.
+            before = Budget(args.max_turn_tokens, args.max_completion_length, turns=args.max_turns - 1).all or 0
+            limit = before + sum(longest.more)
         if longest.prompt + limit > context:
             findings.error(
                 CHECK,
-                f"the teacher {name} takes {context} tokens, but the prompt of sample {longest.sample.id!r} with a "
-                f"first turn may have {longest.prompt + limit}; set a smaller max_pixels, or leave the sample out",
+                f"the teacher {name} takes {context} tokens, but the prompt of sample {longest.sample.id!r} with the "
+                f"turns that call may have {longest.prompt + limit}; set a smaller max_pixels, or leave the sample out",
             )
 
 

@@ -12,6 +12,7 @@ from iapo.records import AXES, Sample, ToolResult, image_digest
 from iapo.rollout.budget import Budget, Length
 from iapo.rollout.prompt import PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition, ToolError, execute
+from iapo.tools.errors import UNCHANGED
 from iapo.training.doctor.findings import Findings, boxes_of, share
 
 CHECK = "tools"
@@ -61,14 +62,16 @@ def check_tools(
             if isinstance(result, str):
                 failed(tool.name, length, result)
                 continue
-            assert result.image is not None
+            if result.image is None:
+                # All is in the one box, and a mask leaves it; the image is as large as before.
+                continue
             try:
                 (tokens,) = encoder.image_token_counts((result.image,))
             except InputError as error:
                 failed(tool.name, length, str(error))
                 continue
             largest[tool.name] = max(tokens, largest.get(tool.name, 0))
-            needed = length.needed(budget) - length.image + tokens
+            needed = length.needed(budget) + (budget.turns - 1) * (tokens - length.image)
             # What does not fit with an edit of the image's own size is said of the sample.
             if budget.sequence is not None and needed > max(budget.sequence, length.needed(budget)):
                 cut[tool.name] += 1
@@ -120,7 +123,7 @@ def _call(
         if not own:
             raise
         return f"it raises {type(error).__name__}: {error}"
-    if not isinstance(result.image, Image.Image):
+    if not isinstance(result.image, Image.Image) and result.error != UNCHANGED:
         return result.error or f"the call is {result.status}"
     if own and image_digest(sample.image) != before:
         return "it changes the image that it is given; have it work on a copy"

@@ -1,0 +1,138 @@
+"""Run by `test_two_ranks.py` in two processes or one: trainings in which ranks must do something together."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from scripted import four_ways, scripted
+from sharded_on_cpu import allow
+
+from iapo.data.synthetic import generate
+from iapo.errors import NumberError
+from iapo.records import Sample
+from iapo.rollout.policy import load_policy
+
+
+def alike(sample: Sample) -> bool:
+    """Half of the samples, by name."""
+    return int(sample.id.rpartition("-")[2]) % 2 == 0
+
+
+def mixed(sample: Sample, index: int) -> tuple[str, str]:
+    """All rollouts of half of the samples end alike."""
+    if alike(sample):
+        return f"FINAL ANSWER: {sample.answers[0]}. TERMINATE", ""
+    return four_ways(sample, index)
+
+
+def halves(sample: Sample, index: int) -> tuple[str, str]:
+    """The same, and on the others every second rollout is right, on whichever rank a group begins."""
+    answer = sample.answers[0] if alike(sample) or index % 2 else "none"
+    return f"FINAL ANSWER: {answer}. TERMINATE", ""
+
+
+class Ranks:
+    """The trainings; each writes what came of it.
+
+    Args:
+        out: Folder of what is written.
+        sets: Settings of all trainings.
+    """
+
+    def __init__(self, out: Path, sets: dict[str, Any]) -> None:
+        self.out, self.sets = out, sets
+        self.charts = list(generate("vbar", 16, seed=5, question_types=("value",)))
+        self.told: dict[str, Any] = {}
+
+    def trainer(self, name: str, **given: Any) -> Any:
+        """A trainer from the same start."""
+        student = load_policy("tiny-student")
+        return scripted(self.out / name, student.model, student.processor, self.charts, **{**self.sets, **given})
+
+    def number_on_one_rank(self, reaction: str) -> None:
+        """In the second step one rollout of the last rank has a reward that is NaN."""
+
+        def reward(trace: list[Any], trainer_state: Any, **columns: Any) -> list[float]:
+            values = [float(index % 2) for index in range(len(trace))]
+            last = not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
+            if last and trainer_state.global_step == 1:
+                values[-1] = math.nan
+            return values
+
+        trainer = self.trainer(reaction, reward_funcs=reward, on_nonfinite=reaction, max_steps=3)
+        sentence = ""
+        try:
+            trainer.train()
+        except NumberError as error:
+            sentence = str(error)
+        self.told[reaction] = {"sentence": sentence, "step": trainer.state.global_step, "sum": self.sum(trainer)}
+
+    def drawn_anew(self, name: str = "drawn", script: Any = mixed, **given: Any) -> None:
+        """Groups without spread are drawn again."""
+        seen: list[Any] = []
+
+        def see(step: int, traces: list[Any]) -> None:
+            seen.extend([step, trace.sample.id, trace.turn_1, trace.scores["outcome"].value] for trace in traces)
+
+        trainer = self.trainer(name, script=script, on_rollouts=see, dynamic_sampling=4, max_steps=2, **given)
+        trainer.train()
+        rows = [row for row in trainer.state.log_history if "loss" in row]
+        self.told[name] = {"seen": seen, "redrawn": [row["groups/redrawn"] for row in rows]}
+        self.told[name] |= {"flat": [row["groups/flat"] for row in rows], "sum": self.sum(trainer)}
+
+    def shared_groups(self) -> None:
+        """The same where a group is shared by both ranks, and one rank may have none to draw again."""
+        self.drawn_anew("shared", halves, per_device_train_batch_size=6)
+
+    def gone_on(self) -> None:
+        """A training that ends after two of four steps, goes on, and one that never stopped."""
+        settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "optim": "adamw_torch"}
+        whole = self.trainer("whole", **settings)
+        whole.train()
+        checkpoint = self.out / "gone" / "run" / "checkpoint-2"
+        if whole.is_world_process_zero():
+            shutil.copytree(self.out / "whole" / "run" / "checkpoint-2", checkpoint)
+        whole.accelerator.wait_for_everyone()
+        again = self.trainer("gone", **settings)
+        again.train(resume_from_checkpoint=str(checkpoint))
+        losses = [[row["loss"] for row in one.state.log_history if "loss" in row] for one in (whole, again)]
+        self.told["gone"] = {"sums": [self.sum(whole), self.sum(again)], "losses": losses}
+
+    def sum(self, trainer: Any) -> list[float]:
+        """Parameters in two numbers, which differ where one of them does."""
+        values = [one.detach() for one in trainer.accelerator.unwrap_model(trainer.model).parameters()]
+        values = [one.full_tensor() if hasattr(one, "full_tensor") else one for one in values]
+        return [
+            float(sum(one.double().sum() for one in values)),
+            float(sum((one.double() ** 2).sum() for one in values)),
+        ]
+
+
+def main(out: Path, options: dict[str, Any]) -> None:
+    """Makes the trainings that are asked for, and writes `told-RANK.json`."""
+    ranks = Ranks(out, options["settings"])
+    for name in options["trainings"]:
+        if name in ("stop", "skip"):
+            ranks.number_on_one_rank(name)
+        else:
+            getattr(ranks, name)()
+        gc.collect()
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    (out / f"told-{rank}.json").write_text(json.dumps(ranks.told))
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    allow()
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
