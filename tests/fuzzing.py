@@ -18,7 +18,12 @@ MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 """Minutes for all fuzzers together; 0 in the suite."""
 
 _BATCH = 400
-_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
+_CHECKS = [
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+]
 # A failure is told by its own traceback and its smallest input; to explain it would take as long as to find it.
 _PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
 
@@ -90,6 +95,13 @@ def fuzz(
         return test
 
     return decorate
+
+
+def is_sentence(error: Exception, name: str = "") -> None:
+    """Checks that an error is one line, with this name in it."""
+    assert str(error)
+    assert "\n" not in str(error)
+    assert name in str(error)
 
 
 ODD_TEXTS = st.text(max_size=20) | st.sampled_from(

@@ -25,7 +25,13 @@ ANSWERS = st.lists(WORDS | NUMBERS | ODD_TEXTS | ODD_NUMBERS.map(str), max_size=
     WORDS | NUMBERS, max_size=6
 ).map("".join)
 FRAMES = st.sampled_from(
-    ["FINAL ANSWER: {}. TERMINATE", "FINAL ANSWER: {}", "{}", "**Final answer**\n{}", "x\nFINAL ANSWER: 4\nfinal_answer={}"]
+    [
+        "FINAL ANSWER: {}. TERMINATE",
+        "FINAL ANSWER: {}",
+        "{}",
+        "**Final answer**\n{}",
+        "x\nFINAL ANSWER: 4\nfinal_answer={}",
+    ]
 )
 LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1, max_size=12)
 NAMES = st.lists(LETTERS, min_size=1, max_size=3).map(" ".join)
@@ -55,6 +61,9 @@ def test_another_number_is_wrong(parts: tuple[tuple[int, float], str], folder: P
     (gold, other), rules = parts
     for answer in (other, round(gold * other)):
         if answer != int(answer) or abs(gold - answer) <= RULES[rules].tolerance * abs(gold):  # type: ignore[index]
+            continue
+        # A header's "in billions" may be left out of either.
+        if RULES[rules].free_scale and answer in [gold * 1000**power for power in range(1, 5)]:  # type: ignore[index]
             continue
         for text in (f"{int(answer)}", f"{int(answer):,}", f"{int(answer)}.0"):
             score = grade(f"FINAL ANSWER: {text}. TERMINATE", [str(gold)], rules)

@@ -14,6 +14,7 @@ import typer
 from fuzzing import fuzz
 from hypothesis import strategies as st
 from PIL import Image
+from processes import started
 
 from iapo.cli.main import app
 
@@ -31,15 +32,18 @@ def _verbs(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 VERBS = list(_verbs(typer.main.get_command(app)))
-SETTINGS = ["--reward", "--prompt", "--tools", "--max_steps", "--seed", "--learning_rate", "--num_generations", "--beta",
-            "--lora_r", "--dtype", "--families", "--picture_size", "--attribution", "--penalty_weight", "--model",
-            "--save_steps", "--unknown_one", "--eval_samples", "--train_data", "--output_dir", "--config"]  # fmt: skip
-VALUES = st.sampled_from(
-    ["", " ", "0", "-1", "1", "2", "7", "1e3", "1e999", "nan", "inf", "-inf", "x", "None", "null", "true", "[1]", "{a: 1}",
-     "{", "é", "\ud800", "a b", "--", "-", "-x", "..", "gone", "gone.yaml", "here", "here/x", "file.txt", "bad.yaml",
-     "list.yaml", "demo-iapo", "tiny-student", "grpo", "iapo", "vbar", "chart.png", "rows.jsonl", "run", "own", "tools",
-     "9" * 30, "x" * 5000, "gone.py:f", "1x1", "60x60", "a=b", "1,2", "vbar,hbar", "auto", "owner/name", "o/n/m", ":", "@x"]
-) | st.text(st.characters(codec="utf-8", exclude_characters="\0/"), max_size=6)  # fmt: skip
+SETTINGS = """
+--reward --prompt --tools --max_steps --seed --learning_rate --num_generations --beta --lora_r --dtype --families --model
+--picture_size --attribution --penalty_weight --save_steps --unknown_one --eval_samples --train_data --output_dir --config
+""".split()  # noqa: SIM905
+WORDS = """
+0 -1 1 2 7 1e3 1e999 nan inf -inf x None null true [1] { é \udcff -- - -x .. . gone gone.yaml here here/x file.txt bad.yaml
+list.yaml demo-iapo tiny-student grpo iapo vbar chart.png rows.jsonl run own tools gone.py:f 1x1 60x60 a=b 1,2 vbar,hbar auto
+owner/name o/n/m : @x
+""".split()  # noqa: SIM905
+VALUES = st.sampled_from([*WORDS, "", " ", "a b", "{a: 1}", "9" * 30, "x" * 5000]) | st.text(
+    st.characters(codec="utf-8", exclude_characters="\0/"), max_size=6
+)
 
 
 @st.composite
@@ -70,31 +74,22 @@ def child(tmp_path: Path) -> Iterator[None]:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
     Image.new("RGB", (60, 60), "white").save(tmp_path / "chart.png")
-    process = subprocess.Popen(
-        [sys.executable, CHILD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=tmp_path,
-    )
-    _child.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
-    yield
-    _child.clear()
-    process.kill()
-    process.communicate()
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with started([sys.executable, str(CHILD)], text=True, cwd=tmp_path, **pipes) as process:
+        process.stdout.readline()
+        _child.append(process)
+        yield
+        _child.clear()
+        process.stdin.close()
+        process.stdout.close()
 
 
-_child: list[subprocess.Popen[str]] = []
+_child: list[Any] = []
 
 
 @fuzz("command lines", lines(), 120)
 def test_lines(words: list[str], folder: Path) -> None:
     (process,) = _child
-    assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(json.dumps(words) + "\n")
     process.stdin.flush()
     code, said = json.loads(process.stdout.readline())

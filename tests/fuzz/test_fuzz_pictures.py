@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fuzzing import fuzz, mutated
+from fuzzing import fuzz, is_sentence, mutated
 from hypothesis import strategies as st
 from PIL import Image, features
 
@@ -35,7 +35,10 @@ FILES = [
     if format != "WEBP" or features.check("webp")
 ]
 FILES += [_file("TIFF", "RGB", compression=name) for name in ("tiff_lzw", "packbits", "tiff_adobe_deflate")]
-FILES += [_file("GIF", "P", save_all=True, append_images=[GRADIENT.convert("P")] * 2), _file("JPEG", "L", progressive=True)]
+FILES += [
+    _file("GIF", "P", save_all=True, append_images=[GRADIENT.convert("P")] * 2),
+    _file("JPEG", "L", progressive=True),
+]
 
 
 @st.composite
@@ -50,8 +53,7 @@ def test_pictures(data: bytes, folder: Path) -> None:
         try:
             image = read_picture(data, None)
         except RowError as error:
-            assert str(error)
-            assert "\n" not in str(error)
+            is_sentence(error)
             return
         assert to_rgb(image).size == image.size
         assert image.width > 0

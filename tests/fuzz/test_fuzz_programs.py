@@ -21,7 +21,16 @@ SAMPLE = Sample(
 )
 PIXELS = SAMPLE.image.tobytes()
 
-_HARM = ("exec", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.bind", "import")
+_HARM = (
+    "exec",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "socket.connect",
+    "socket.bind",
+    "import",
+)
 _watched: list[str] = []
 _watching = False
 
@@ -29,7 +38,9 @@ _watching = False
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watching:
         return
-    writes = event == "open" and len(arguments) > 1 and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    writes = (
+        event == "open" and len(arguments) > 1 and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    )
     if event in _HARM or writes:
         _watched.append(f"{event} {arguments[:1]}"[:200])
 
@@ -72,7 +83,9 @@ NAMES = st.sampled_from(["image_1", "columns_bbox", "rows_bbox", "edited", "x", 
 TOOL_NAMES = st.sampled_from([*TOOLS, "display", "print", "exec", "eval", "open", "__import__", "getattr", "crop"])
 TARGETS = st.sampled_from([*COLUMNS, *ROWS, "gone"]) | ODD_TEXTS
 CONSTANTS = TARGETS.map(repr) | ODD_NUMBERS.map(lambda one: repr(one) if abs(one) < 1e308 else "1e999")
-KEYWORDS = st.sampled_from(["image", "columns_to_focus_on", "all_columns_bounding_boxes", "rows_to_focus_on", "x", "**"])
+KEYWORDS = st.sampled_from(
+    ["image", "columns_to_focus_on", "all_columns_bounding_boxes", "rows_to_focus_on", "x", "**"]
+)
 FORBIDDEN = st.sampled_from(
     [
         "open('harm.txt', 'w').write('x')",
@@ -113,9 +126,7 @@ def _calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 GOOD = st.tuples(st.sampled_from(list(TOOLS)), TARGETS).map(
-    lambda pair: (
-        f"{pair[0]}(image_1, [{pair[1]!r}], {'columns' if 'columns' in pair[0] else 'rows'}_bbox)"
-    )
+    lambda pair: f"{pair[0]}(image_1, [{pair[1]!r}], {'columns' if 'columns' in pair[0] else 'rows'}_bbox)"
 )
 EXPRESSIONS = st.recursive(NAMES | CONSTANTS | FORBIDDEN | GOOD, _calls, max_leaves=8)
 STATEMENTS = st.one_of(
@@ -153,7 +164,7 @@ BLOCKS = st.one_of(
 PIECES = st.lists(
     st.sampled_from(
         ["```", "python", "\n", "(", ")", "[", "]", "{", "}", '"', "'", "=", ",", ":", "display", "image_1", *TOOLS,
-         "columns_bbox", "<tool_call>", "</tool_call>", '{"name": "', '"arguments": ', "\\", "#", "\ud800", "\0", "lambda"]
+         "columns_bbox", "<tool_call>", "</tool_call>", '{"name": "', '"arguments": ', "\\", "#", "\ud800", "\0"]
     )
     | st.text(max_size=3),
     max_size=40,
@@ -170,7 +181,9 @@ def test_texts(turn: tuple[str, bool], folder: Path) -> None:
     carry_out(*turn)
 
 
-@fuzz("long and deep programs", st.tuples(STATEMENTS, st.sampled_from("([{-~"), st.integers(1, 5000), st.booleans()), 25)
+@fuzz(
+    "long and deep programs", st.tuples(STATEMENTS, st.sampled_from("([{-~"), st.integers(1, 5000), st.booleans()), 25
+)
 def test_long(parts: tuple[str, str, int, bool], folder: Path) -> None:
     statement, opening, count, lenient = parts
     carry_out(f"```python\n{opening * count}{statement}\n```", lenient)

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 from endpoint_server import completion
-from fuzzing import JSON, ODD_TEXTS, fuzz, mutated
+from fuzzing import JSON, ODD_TEXTS, fuzz, is_sentence, mutated
 from hypothesis import strategies as st
 
 from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
@@ -48,7 +48,7 @@ def test_bodies(body: bytes, folder: Path) -> None:
     try:
         text = read_reply(body, "m")
     except UnusableError as error:
-        assert str(error)
+        is_sentence(error)
         return
     text.encode()
     choice = json.loads(body)["choices"][0]
@@ -75,7 +75,7 @@ def test_structured(reply: str, folder: Path) -> None:
     try:
         (found,) = asker.ask([Question(("q",), "q")])
     except EndpointError as error:
-        assert str(error)
+        is_sentence(error)
         return
     assert found is not None
     assert isinstance(found["a"], int)
@@ -88,4 +88,4 @@ def test_client(body: bytes, folder: Path) -> None:
     try:
         asker([{"role": "user", "content": "q"}]).encode()
     except EndpointError as error:
-        assert str(error)
+        is_sentence(error)
