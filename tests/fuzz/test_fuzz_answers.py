@@ -24,6 +24,10 @@ WORDS = st.sampled_from(
 ANSWERS = st.lists(WORDS | NUMBERS | ODD_TEXTS | ODD_NUMBERS.map(str), max_size=8).map(" ".join) | st.lists(
     WORDS | NUMBERS, max_size=6
 ).map("".join)
+# Half of them are near to one another.
+TEXTS = st.tuples(ANSWERS, st.lists(ANSWERS, min_size=1, max_size=3)) | st.tuples(
+    st.lists(WORDS | NUMBERS | st.just(" "), min_size=1, max_size=4), WORDS, st.integers(0, 4)
+).map(lambda parts: ("".join([*parts[0][: parts[2]], parts[1], *parts[0][parts[2] :]]), ["".join(parts[0])]))
 FRAMES = st.sampled_from(
     [
         "FINAL ANSWER: {}. TERMINATE",
@@ -37,9 +41,9 @@ LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_si
 NAMES = st.lists(LETTERS, min_size=1, max_size=3).map(" ".join)
 
 
-@fuzz("answers", st.tuples(ANSWERS, FRAMES, st.lists(ANSWERS, min_size=1, max_size=3), RULE_SETS), 150)
-def test_answers(parts: tuple[str, str, list[str], str], folder: Path) -> None:
-    answer, frame, golds, rules = parts
+@fuzz("answers", st.tuples(TEXTS, FRAMES, RULE_SETS), 150)
+def test_answers(parts: tuple[tuple[str, list[str]], str, str], folder: Path) -> None:
+    (answer, golds), frame, rules = parts
     score = grade(frame.format(answer), golds, rules)
     assert score.value in (0.0, 1.0)
     assert score == grade(frame.format(answer), golds, rules)

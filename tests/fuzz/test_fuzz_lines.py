@@ -33,13 +33,14 @@ def _verbs(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 VERBS = list(_verbs(typer.main.get_command(app)))
 SETTINGS = """
---reward --prompt --tools --max_steps --seed --learning_rate --num_generations --beta --lora_r --dtype --families --model
---picture_size --attribution --penalty_weight --save_steps --unknown_one --eval_samples --train_data --output_dir --config
+--reward --prompt --tools --max_steps --seed --learning_rate --num_generations --beta --lora_r --dtype --families
+--model --picture_size --attribution --penalty_weight --save_steps --unknown_one --eval_samples --train_data
+--output_dir --config
 """.split()  # noqa: SIM905
 WORDS = """
-0 -1 1 2 7 1e3 1e999 nan inf -inf x None null true [1] { é \udcff -- - -x .. . gone gone.yaml here here/x file.txt bad.yaml
-list.yaml demo-iapo tiny-student grpo iapo vbar chart.png rows.jsonl run own tools gone.py:f 1x1 60x60 a=b 1,2 vbar,hbar auto
-owner/name o/n/m : @x
+0 -1 1 2 7 1e3 1e999 nan inf -inf x None null true [1] { é \udcff -- - -x .. . gone gone.yaml here here/x file.txt
+bad.yaml list.yaml demo-iapo tiny-student grpo iapo vbar chart.png rows.jsonl run own tools gone.py:f 1x1 60x60 a=b
+1,2 vbar,hbar auto owner/name o/n/m : @x
 """.split()  # noqa: SIM905
 VALUES = st.sampled_from([*WORDS, "", " ", "a b", "{a: 1}", "9" * 30, "x" * 5000]) | st.text(
     st.characters(codec="utf-8", exclude_characters="\0/"), max_size=6
@@ -52,7 +53,7 @@ def lines(draw: st.DrawFn) -> list[str]:
     found = list(words)
     if "--config" in options and draw(st.booleans()):
         found += ["--config", "demo-iapo"]
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(0, 3))):
         kind = draw(st.sampled_from(["value", "option", "option", "setting", "joined"]))
         name = draw(st.sampled_from(SETTINGS if kind == "setting" else options or SETTINGS))
         value = draw(VALUES)

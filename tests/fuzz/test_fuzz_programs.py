@@ -125,9 +125,11 @@ def _calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return call | call | listed | mapped | inner.map(lambda one: f"({one})") | inner.map(lambda one: f"-{one}")
 
 
-GOOD = st.tuples(st.sampled_from(list(TOOLS)), TARGETS).map(
-    lambda pair: f"{pair[0]}(image_1, [{pair[1]!r}], {'columns' if 'columns' in pair[0] else 'rows'}_bbox)"
-)
+COLUMN_TOOLS, ROW_TOOLS = ([name for name in TOOLS if axis in name] for axis in ("columns", "rows"))
+GOOD = st.one_of(
+    st.tuples(st.sampled_from(COLUMN_TOOLS), st.sampled_from(list(COLUMNS)), st.just("columns_bbox")),
+    st.tuples(st.sampled_from(ROW_TOOLS), st.sampled_from(list(ROWS)), st.just("rows_bbox")),
+).map(lambda parts: f"{parts[0]}(image_1, [{parts[1]!r}], {parts[2]})")
 EXPRESSIONS = st.recursive(NAMES | CONSTANTS | FORBIDDEN | GOOD, _calls, max_leaves=8)
 STATEMENTS = st.one_of(
     EXPRESSIONS,
@@ -141,6 +143,9 @@ STATEMENTS = st.one_of(
          "while True: pass", "def f(): f()", "x.show()", "raise SystemExit", "return 1", "\\", "'''", "\t", "\x0c"]
     ),
 )  # fmt: skip
+PROGRAMS = st.tuples(st.lists(STATEMENTS, max_size=2), GOOD, st.lists(STATEMENTS, max_size=1)).map(
+    lambda parts: "\n".join([*parts[0], f"display({parts[1]})", *parts[2]])
+)
 CALL_OBJECTS = st.fixed_dictionaries(
     {"name": TOOL_NAMES | JSON},
     optional={
@@ -152,6 +157,8 @@ CALL_OBJECTS = st.fixed_dictionaries(
 )
 JSON_CALLS = (CALL_OBJECTS | st.lists(CALL_OBJECTS, max_size=3) | JSON).map(json.dumps)
 BLOCKS = st.one_of(
+    PROGRAMS.map(lambda one: f"```python\n{one}\n```"),
+    GOOD.map(lambda one: f"THOUGHT: look.\n```python\nx = {one}\ndisplay(x)\n```"),
     st.lists(STATEMENTS, min_size=1, max_size=4).map("\n".join).map(lambda one: f"```python\n{one}\n```"),
     st.lists(STATEMENTS, min_size=1, max_size=4).map("\n".join).map(lambda one: f"```\n{one}"),
     STATEMENTS.map(lambda one: f"ACTION: {one}"),

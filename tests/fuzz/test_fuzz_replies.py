@@ -34,6 +34,7 @@ BODIES = st.one_of(
         optional={"model": st.sampled_from(["m", "m-2024-08-06", "o/m", "n"]) | JSON, "error": JSON},
     ),
     WHOLE,
+    WHOLE,
     JSON,
 ).map(lambda body: json.dumps(body).encode())
 
