@@ -26,6 +26,8 @@ FLOORS = [
         "images",
         "models",
         "records",
+        "samples",
+        "ocr",
         "estimates",
         "storage",
         "yaml_files",

@@ -39,6 +39,14 @@ def offered(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
+def limit(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses a limit of a tool's calls that none can keep (`iapo.tools.offered.check_timeout`)."""
+    from iapo.tools.offered import check_timeout
+
+    check_timeout(value)
+    return value
+
+
 def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
     """Refuses a prompt that is not there, or no template (`iapo.rollout.template.find_prompt`)."""
     if value is not None:

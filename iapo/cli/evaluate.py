@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
+from iapo.cli.checks import check_checkpoint, check_questions, check_sets, limit, offered, prompt
 from iapo.cli.loading import loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
@@ -44,6 +44,10 @@ def evaluate(
     prompt: Annotated[
         str | None,
         typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the checkpoint's, or tools."),
+    ] = None,
+    tool_timeout: Annotated[
+        float | None,
+        typer.Option(callback=limit, help="Longest call of a tool, in seconds, in a process of its own; no limit."),
     ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     data_damage: DataDamage = "strict",
@@ -147,6 +151,7 @@ def evaluate(
         timeout=timeout,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
+        tool_timeout=tool_timeout,
     )
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))

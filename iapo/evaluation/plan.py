@@ -33,6 +33,7 @@ class EvaluationPlan:
         vllm_memory: Share of the device's memory for vLLM, which then generates; None has Transformers generate.
         data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
             not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
+        tool_timeout: Longest call of a tool in seconds, in a process of its own; None: no limit, in this process.
     """
 
     model: str
@@ -47,6 +48,7 @@ class EvaluationPlan:
     loading: LoadSettings = field(default_factory=LoadSettings)
     vllm_memory: float | None = None
     data_damage: Literal["strict", "quarantine"] = "strict"
+    tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
@@ -54,7 +56,7 @@ class EvaluationPlan:
         for name in ("repeats", "concurrency"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
-        offered_tools(self.tools)
+        offered_tools(self.tools, self.tool_timeout)
         if self.prompt is not None:
             find_prompt(self.prompt)
         if self.generation.batch_size < 1:
@@ -95,6 +97,7 @@ def make_plan(
     max_sequence_length: int | None = None,
     vllm_memory: float | None = None,
     data_damage: str = "strict",
+    tool_timeout: float | None = None,
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -133,4 +136,5 @@ def make_plan(
         loading=loading,
         vllm_memory=vllm_memory,
         data_damage="quarantine" if data_damage == "quarantine" else "strict",
+        tool_timeout=tool_timeout,
     )

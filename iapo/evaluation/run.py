@@ -30,6 +30,7 @@ from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
+from iapo.tools.failing import Failing
 
 _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
 
@@ -65,7 +66,7 @@ def run_evaluation(
 
     Raises:
         InputError: If the folder holds something else, or another evaluation, or is in use; or if a rollout on a sample
-            may not fit into what the model takes.
+            may not fit into what the model takes; or if every call of a tool fails (`iapo.tools.failing`).
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
         iapo.stopping.Stopped: If the process was asked to stop; the finished rollouts are kept.
     """
@@ -88,6 +89,7 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     settings = _answering(json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)})))
     done = Done(folder, batches, settings, together=plan.endpoint is None)
     progress(len(done.traces))
+    failing = Failing()
     for batch in batches:
         if not (missing := done.missing(batch)):
             continue
@@ -100,6 +102,8 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
             done.traces[place] = _without_edit(trace)
             progress(1)
         assert not places, "a solver left samples out"
+        # A batch counts as a step.
+        failing.step(done.traces[place].result for place in missing)
     evaluation = _evaluation(plan, sets, hashes, done.finish())
     folder.write_evaluation(evaluation.to_json())
     return evaluation
@@ -122,7 +126,7 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 
 
 def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
-    tools = offered_tools(plan.tools)
+    tools = offered_tools(plan.tools, plan.tool_timeout)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
     if plan.vllm_memory is not None:

@@ -112,7 +112,9 @@ def solve_by_chat(
         observation: list[dict[str, Any]] = [{"type": "text", "text": template.observation_edited}]
         if result.image is not None:
             observation.insert(0, {"type": "image", "image": result.image})
-        else:
+        if result.text is not None:
+            observation[-1]["text"] = template.observation_text.replace("{text}", result.text)
+        elif result.image is None:
             observation[0]["text"] = template.observation_error.replace("{error}", result.error or "")
         messages += [{"role": "assistant", "content": turn_1}, {"role": "user", "content": observation}]
         turn_2 = chat(messages)

@@ -147,7 +147,11 @@ class PromptEncoder:
         self.control_tokens = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.startswith("<|")
         ]
-        self._turn_2_texts = {with_image: self._turn_2_text(with_image) for with_image in (True, False)}
+        edited, error = self.template.observation_edited, self.template.observation_error
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        # Longer ones are looked for first; a single character stands for itself.
+        self._own_tokens = sorted((one for one in added if len(one.strip()) > 1), key=len, reverse=True)
+        self._turn_2_texts = {True: self._turn_2_text(edited, True), False: self._turn_2_text(error, False)}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
     def encode(self, blocks: Sequence[Block]) -> EncodedPrompt:
@@ -206,10 +210,14 @@ class PromptEncoder:
             Ids of the end of turn 1 (if it is missing), the observation with the edited picture's image tokens, and
             the header of turn 2.
         """
-        text = self._turn_2_texts[result.image is not None]
-        if result.image is None:
-            # An error quotes the model's own words, which must not turn into control tokens.
-            text = text.replace("{error}", (result.error or "").replace("<|", "< |"))
+        # What tools say is in part the model's own words, as an error quotes them: no control token may come of it.
+        if result.text is not None:
+            text = self._turn_2_text(self.template.observation_text, result.image is not None)
+            text = text.replace("{text}", self.disarmed(result.text))
+        else:
+            text = self._turn_2_texts[result.image is not None]
+            if result.image is None:
+                text = text.replace("{error}", self.disarmed(result.error or ""))
         if ended:
             text = text.removeprefix(self.tokenizer.eos_token)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -218,6 +226,14 @@ class PromptEncoder:
         (count,) = self.image_token_counts((result.image,))
         place = ids.index(self.image_token_id)
         return ids[:place] + [self.image_token_id] * count + ids[place + 1 :]
+
+    def disarmed(self, text: str) -> str:
+        """Returns a text that holds none of the tokenizer's own tokens, such as `<|im_end|>` or `<tool_call>`."""
+        text = text.replace("<|", "< |")
+        for token in self._own_tokens:
+            while token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def image_token_counts(self, images: Iterable[Image.Image]) -> list[int]:
         """Counts the tokens that each picture takes in the merged sequence.
@@ -288,8 +304,7 @@ class PromptEncoder:
             self._scaffolds[key] = (*gaps, text)
         return self._scaffolds[key]
 
-    def _turn_2_text(self, with_image: bool) -> str:
-        text = self.template.observation_edited if with_image else self.template.observation_error
+    def _turn_2_text(self, text: str, with_image: bool) -> str:
         content: list[dict[str, str]] = [{"type": "text", "text": text}]
         if with_image:
             content.insert(0, {"type": "image"})

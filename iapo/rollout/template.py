@@ -44,6 +44,7 @@ _PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "names": (("columns", "rows"), ("columns", "rows")),
     "observation_edited": ((), ()),
     "observation_error": (("error",), ("error",)),
+    "observation_text": (("text",), ("text",)),
 }
 _CHOICES = {
     "names_listed": ("always", "asked"),

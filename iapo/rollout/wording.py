@@ -22,6 +22,8 @@ FILE = "prompt.yaml"
 
 Part = Literal["image", "tools", "examples", "question"]
 
+OBSERVATION_TEXT = "OBSERVATION: {text}\nAnswer the question now, and end with FINAL ANSWER: your answer. TERMINATE"
+
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -53,6 +55,7 @@ class PromptTemplate:
         question_without_tools: The same where no tool is offered, without `{names}`.
         observation_edited: What is said beside the edited image.
         observation_error: What is said where there is none, with `{error}`.
+        observation_text: What is said where tools gave a text, beside the image if there is one, with `{text}`.
         order: Order of the parts of the user's message.
         names: How the boxes' names are told, with `{columns}` and `{rows}`; empty where they never are.
         names_listed: `always`, or where the sample asks for it (`Sample.list_names`).
@@ -78,6 +81,7 @@ class PromptTemplate:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     programs: Literal["lenient", "strict"] = "lenient"
+    observation_text: str = OBSERVATION_TEXT
 
     @property
     def lenient(self) -> bool:
@@ -92,6 +96,9 @@ class PromptTemplate:
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data, as the YAML file has it."""
         found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        # Templates that say nothing of their own there are written, and told apart, as before there were such texts.
+        if self.observation_text == OBSERVATION_TEXT:
+            del found["observation_text"]
         return found
 
     def tool_text(self, tool: ToolDefinition) -> str:
@@ -99,11 +106,14 @@ class PromptTemplate:
 
         Placeholders of `tool` are `{definition}` (name, parameters and docstring as code), `{name}`, `{image}`,
         `{names}` and `{boxes}` (what its parameters are called), `{description}`, `{axis}` and `{boxes_name}`. The
-        template's own description of a standard tool counts for that tool alone, not for another of its name.
+        template's own description of a standard tool counts for that tool alone, not for another of its name. A free
+        tool has other parameters: its definition is all of its block.
         """
+        if tool.free is not None:
+            return f"{tool.text}\n"
         image, names, boxes = tool.parameters
         own = self.descriptions.get(tool.name) if TOOLS.get(tool.name, tool) == tool else None
-        values = {"name": tool.name, "axis": tool.axis, "image": image, "names": names, "boxes": boxes}
+        values = {"name": tool.name, "axis": str(tool.axis), "image": image, "names": names, "boxes": boxes}
         values |= {"definition": tool.text, "boxes_name": f"{tool.axis}_bbox"}
         return fill(self.tool, {**values, "description": own or tool.description})
 

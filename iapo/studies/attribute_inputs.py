@@ -34,6 +34,7 @@ class AttributePlan:
         prompt: Prompt template of both; the student's own if None.
         loading: How the student is loaded.
         teacher_loading: How the teacher is loaded.
+        tool_timeout: Longest call of a tool in seconds; None: no limit.
     """
 
     model: str = "tiny-student"
@@ -43,6 +44,7 @@ class AttributePlan:
     prompt: PromptTemplate | None = None
     loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     teacher_loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
+    tool_timeout: float | None = None
 
 
 def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, Any] | None = None) -> AttributePlan:
@@ -90,7 +92,8 @@ def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> At
     step, policy = list(policies(run).items())[-1]
     if step:
         student = dataclasses.replace(student, model_revision=loading.get("model_revision"))
-    return AttributePlan(policy, compared, settings, arguments.get("tools"), run_prompt(run.path), student, how)
+    tools, timeout = arguments.get("tools"), arguments.get("tool_timeout")
+    return AttributePlan(policy, compared, settings, tools, run_prompt(run.path), student, how, timeout)
 
 
 def _find(folder: Path) -> Run:

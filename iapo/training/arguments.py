@@ -50,6 +50,8 @@ class RunArguments(StudentSettings):
             checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
             ones, with commas between; the six standard ones if not given.
+        tool_timeout: Longest call of a tool in seconds, in a process of its own; no limit, and in this process, if not
+            given. The six standard ones have none.
         prompt: Prompt template (docs/prompts.md): `tools`, `tiny`, or a YAML file; the one that the student's
             checkpoint brings along, else `tools`, if not given.
     """
@@ -82,6 +84,9 @@ class RunArguments(StudentSettings):
         default="auto", metadata={"help": "Go on by itself with the run that the folder holds, or refuse it."}
     )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    tool_timeout: float | None = field(
+        default=None, metadata={"help": "Longest call of a tool in seconds, in a process of its own; no limit."}
+    )
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
@@ -105,7 +110,7 @@ class RunArguments(StudentSettings):
         for name in ("case_study_samples", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
-        if not offered_tools(self.tools):
+        if not offered_tools(self.tools, self.tool_timeout):
             raise InputError("tools are none; a training needs one at least")
         if self.prompt is not None:
             find_prompt(self.prompt)

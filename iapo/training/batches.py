@@ -97,7 +97,8 @@ def messages(one: Rollout) -> list[dict[str, Any]]:
     """Returns the completion as chat messages, for reward functions and logs."""
     turns: list[dict[str, Any]] = [{"role": "assistant", "content": one.trace.turn_1}]
     if one.trace.turn_2 is not None:
-        observation = "edited picture" if one.edits else (one.trace.result.error or "")
+        told = one.trace.result.text or one.trace.result.error or ""
+        observation = "edited picture" if one.edits and one.trace.result.text is None else told
         turns += [
             {"role": "user", "content": f"OBSERVATION: {observation}"},
             {"role": "assistant", "content": one.trace.turn_2},

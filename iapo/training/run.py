@@ -114,7 +114,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     start = _check(arguments, settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    tools = offered_tools(arguments.tools)
+    tools = offered_tools(arguments.tools, arguments.tool_timeout)
     damages: dict[Part, list[Damage]] = {"train": [], "test": []}
     train_samples = run_samples(arguments, "train", damages["train"].append)
     test_samples = run_samples(arguments, "test", damages["test"].append)

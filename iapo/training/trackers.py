@@ -51,7 +51,7 @@ def show(trace: Trace) -> Shown:
     texts = {
         "question": trace.sample.question,
         "gold": " || ".join(trace.sample.answers),
-        "status": f"{result.status}, wrong axis" if trace.misused else str(result.status),
+        "status": f"{result.status}, {_wrong(trace)}" if trace.misused else str(result.status),
         "program": "" if result.span is None else trace.turn_1[slice(*result.span)].strip(),
         "answer": turn_2.strip(),
         "scores": ", ".join(f"{name} {score.value:.3f}" for name, score in trace.scores.items()),
@@ -62,6 +62,10 @@ def show(trace: Trace) -> Shown:
     if trace.attribution:
         pictures["attribution"] = draw_blocks(trace.attribution, called=[f"tool:{call.name}" for call in result.calls])
     return Shown(texts, {name: to_rgb(picture) for name, picture in pictures.items()})
+
+
+def _wrong(trace: Trace) -> str:
+    return "judged misuse" if any(call.misused for call in trace.result.calls) else "wrong axis"
 
 
 def pick(traces: Sequence[Trace], count: int) -> list[Trace]:

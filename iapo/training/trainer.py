@@ -31,6 +31,7 @@ from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.failing import Failing
 from iapo.training.batches import Batch, join_logprobs, messages, picture_ids, samples_of
 from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
@@ -41,7 +42,7 @@ from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, 
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
-from iapo.training.ranks import EqualRows, gather_traces, share_of
+from iapo.training.ranks import EqualRows, gather_traces, look_at_tools, share_of
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
@@ -146,7 +147,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self._shares = args.share_prefix and self._add_shared_prefix()
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
-        self._rollout_time = 0.0
+        self._rollout_time, self._failing = 0.0, Failing()
 
     @property
     def penalty(self) -> float:
@@ -240,6 +241,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
+        look_at_tools(self._failing, self.watch.traces)
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             logprobs = join_logprobs(rollouts, logprobs, second_logprobs or [])

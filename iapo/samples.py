@@ -1,0 +1,205 @@
+"""Samples: questions about images, and images as JSON has them (`iapo.records` has the other records)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Literal, Self
+
+from PIL import Image
+
+from iapo.errors import InputError
+from iapo.images import open_image, to_rgb
+
+Axis = Literal["columns", "rows"]
+Kind = Literal["chart", "table"]
+Grading = Literal["plain", "chart", "exact", "finance", "claim"]
+"""The rules by which a sample's answers are graded (`iapo.grading.rules`, docs/grading.md)."""
+
+Box = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)`` in pixels of the image, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
+
+AXES: tuple[Axis, ...] = ("columns", "rows")
+GRADINGS: tuple[Grading, ...] = ("plain", "chart", "exact", "finance", "claim")
+
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
+    """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+    writable = image if image.mode in _PNG_MODES else to_rgb(image)
+    writable.save(target, format="PNG")
+
+
+def image_digest(image: Image.Image) -> str:
+    """Returns the SHA-256 of what makes an image look as it does: mode, size, pixels, and palette where it has one."""
+    digest = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    if image.mode in ("P", "PA"):
+        # The pixels are indices here; two images may differ in the palette alone.
+        digest.update(f"{image.getpalette()} {image.info.get('transparency')}".encode())
+    return digest.hexdigest()
+
+
+def image_to_text(image: Image.Image) -> str:
+    """Encodes an image as base64 PNG, for JSON."""
+    buffer = io.BytesIO()
+    save_png(image, buffer)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def image_from_text(text: str) -> Image.Image:
+    """Decodes what `image_to_text` wrote."""
+    image = open_image(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image
+
+
+def pack_image(image: Image.Image | None, path: str | None) -> dict[str, str] | None:
+    """Returns an image as JSON has it: where it lies, or embedded; None without one."""
+    if path is not None:
+        return {"path": path}
+    return None if image is None else {"png": image_to_text(image)}
+
+
+def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Image | None:
+    """Reads what `pack_image` wrote; paths start from `root`."""
+    if data is None:
+        return None
+    if "png" in data:
+        return image_from_text(data["png"])
+    image = open_image((root or Path()) / data["path"])
+    image.load()
+    return image
+
+
+def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
+    boxes: dict[str, Box] = {}
+    for name, box in data.items():
+        x1, y1, x2, y2 = (float(value) for value in box)
+        boxes[name] = (x1, y1, x2, y2)
+    return MappingProxyType(boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question about one image.
+
+    Attributes:
+        id: Unique within its source.
+        image: The image, any Pillow mode.
+        question: The question as asked.
+        answers: The gold answer(s); several mean that all of them are asked for, in any order.
+        column_boxes: Box of each named column, in pixels; empty where columns are not annotated.
+        row_boxes: Box of each named row, in pixels; empty where rows are not annotated.
+        kind: `chart` or `table`.
+        axis: The axis along which the image is cleanly divisible (the right tools' axis), or None where both
+            or neither is, in which case no call on it counts as misuse.
+        source: The data set, for example `synthetic/vbar`.
+        question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
+        list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
+        flaws: What was wrong with the boxes as they were read, and what became of it, a sentence each; empty for a
+            whole sample. A box that is no use is left out, and the sample stays.
+        grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
+        judge: Name of the judge of calls on it (`iapo.tools.add_judge`), instead of the tools' own and of the axis;
+            empty for none.
+
+    Raises:
+        InputError: If there is no answer, a box is empty, or the axis or the grading is unknown.
+    """
+
+    id: str
+    image: Image.Image
+    question: str
+    answers: tuple[str, ...]
+    column_boxes: Mapping[str, Box] = field(default_factory=dict)
+    row_boxes: Mapping[str, Box] = field(default_factory=dict)
+    kind: Kind = "chart"
+    axis: Axis | None = None
+    source: str = ""
+    question_type: str = ""
+    list_names: bool = False
+    flaws: tuple[str, ...] = ()
+    grading: Grading = "plain"
+    judge: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.answers:
+            raise InputError(f"sample {self.id!r} has no answer; give at least one")
+        if self.axis is not None and self.axis not in AXES:
+            raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
+        if self.grading not in GRADINGS:
+            raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
+        object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
+        object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
+        for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
+            for name, (x1, y1, x2, y2) in boxes.items():
+                if not (x1 < x2 and y1 < y2):
+                    raise InputError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
+
+    def showing(self, image: Image.Image) -> Self:
+        """Returns the sample with another image, as a tool made it.
+
+        Boxes are in pixels of the image: an image of another size has none of them.
+        """
+        if image.size == self.image.size:
+            return replace(self, image=image)
+        return replace(self, image=image, column_boxes={}, row_boxes={})
+
+    def to_json(self, image_path: str | None = None) -> dict[str, Any]:
+        """Returns a JSON-ready dict; the image is embedded as PNG unless `image_path` says where it lies."""
+        # Whole samples are written, and hashed, as they were before there were flaws.
+        flaws = {"flaws": list(self.flaws)} if self.flaws else {}
+        return {
+            "id": self.id,
+            "image": pack_image(self.image, image_path),
+            "question": self.question,
+            "answers": list(self.answers),
+            "column_boxes": {name: list(box) for name, box in self.column_boxes.items()},
+            "row_boxes": {name: list(box) for name, box in self.row_boxes.items()},
+            "kind": self.kind,
+            "axis": self.axis,
+            "source": self.source,
+            "question_type": self.question_type,
+            "list_names": self.list_names,
+            **flaws,
+            # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
+            **({} if self.grading == "plain" else {"grading": self.grading}),
+            **({"judge": self.judge} if self.judge else {}),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], root: Path | None = None, image: Image.Image | None = None) -> Self:
+        """Reads what `to_json` wrote.
+
+        Args:
+            data: The dict.
+            root: The folder that relative image paths start from.
+            image: The image itself, where the caller keeps it apart from the dict.
+
+        Raises:
+            InputError: If there is no image.
+        """
+        picture = image if image is not None else unpack_image(data["image"], root)
+        if picture is None:
+            raise InputError(f"sample {data['id']!r} has no picture")
+        return cls(
+            id=data["id"],
+            image=picture,
+            question=data["question"],
+            answers=tuple(data["answers"]),
+            column_boxes=data["column_boxes"],
+            row_boxes=data["row_boxes"],
+            kind=data["kind"],
+            axis=data["axis"],
+            source=data["source"],
+            question_type=data["question_type"],
+            list_names=data.get("list_names", False),
+            flaws=tuple(data.get("flaws", ())),
+            grading=data.get("grading", "plain"),
+            judge=data.get("judge", ""),
+        )
