@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from iapo.records import Axis, Box, Sample
+from iapo.tools.bounds import ANY, Bounds
 from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.own_boxes import check_box, check_boxes
 from iapo.tools.values import NamedBoxes, Picture, Said, Scene, Value, described
@@ -42,50 +43,6 @@ class Kind(Protocol):
 
     def example(self, sample: Sample | None) -> str | None:
         """Writes a value as a program would; None where none can be made up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """A range of numbers, or of lengths; None is no bound.
-
-    Attributes:
-        ge: Least value.
-        gt: What it must be above.
-        le: Largest value.
-        lt: What it must be below.
-    """
-
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-
-    @property
-    def told(self) -> str:
-        """Says the range, with a space before it; empty where there is none."""
-        if self.ge is not None and self.le is not None and self.gt is None and self.lt is None:
-            if self.ge == self.le:
-                return f" of {self.ge:g}"
-            return f" from {self.ge:g} to {self.le:g}"
-        words = (("of at least", self.ge), ("above", self.gt), ("of at most", self.le), ("below", self.lt))
-        said = [f"{word} {bound:g}" for word, bound in words if bound is not None]
-        return f" {' and '.join(said)}" if said else ""
-
-    def hold(self, value: float) -> bool:
-        """Tells whether a value is inside."""
-        return (
-            (self.ge is None or value >= self.ge)
-            and (self.gt is None or value > self.gt)
-            and (self.le is None or value <= self.le)
-            and (self.lt is None or value < self.lt)
-        )
-
-    def inside(self) -> float:
-        """Returns some value inside, a plain one."""
-        for value in (1, 0, self.ge, self.le, self.gt and self.gt + 1, self.lt and self.lt - 1):
-            if value is not None and self.hold(value):
-                return value
-        return ((self.gt or self.ge or 0) + (self.lt or self.le or 0)) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +119,7 @@ class NumberKind:
     """
 
     whole: bool
-    bounds: Bounds = Bounds()
+    bounds: Bounds = ANY
 
     @property
     def told(self) -> str:
@@ -195,7 +152,7 @@ class TextKind:
         bounds: Range of its length in characters.
     """
 
-    bounds: Bounds = Bounds()
+    bounds: Bounds = ANY
 
     @property
     def told(self) -> str:
@@ -319,7 +276,7 @@ class ListKind:
     """
 
     of: Kind
-    bounds: Bounds = Bounds()
+    bounds: Bounds = ANY
     as_tuple: bool = False
 
     @property
@@ -396,7 +353,7 @@ def _names(sample: Sample, axis: Axis | None) -> list[str]:
 
 
 def _text(value: Value) -> str:
-    value = value.value if isinstance(value, Said) else value
+    value = value.text if isinstance(value, Said) else value
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -14,8 +14,8 @@ from PIL import Image
 
 from iapo.errors import InputError
 from iapo.records import Axis, Box
+from iapo.tools.bounds import Bounds
 from iapo.tools.kinds import (
-    Bounds,
     BoxesKind,
     BoxKind,
     ChoiceKind,

@@ -77,7 +77,8 @@ def _call(name: str, node: ast.Call) -> float:
     nodes = first.elts if isinstance(first, ast.List | ast.Tuple) else node.args
     if node.keywords or not least <= len(nodes) <= most:
         raise ToolError(f"{name} takes {least if least == most else f'{least} or more'} numbers, and no keywords")
-    return _done(lambda: function(*map(_value, nodes)))
+    values = [_value(one) for one in nodes]
+    return _done(lambda: function(*values))
 
 
 def _step(step: ast.operator, left: float, right: float) -> float:
@@ -93,12 +94,13 @@ def _step(step: ast.operator, left: float, right: float) -> float:
 
 def _done(step: Callable[[], float]) -> float:
     try:
-        return _bounded(step())
+        value = step()
     except ZeroDivisionError as error:
         raise ToolError("the expression divides by zero") from error
     # `sqrt(-1)` and `(-8) ** 0.5`, and what no float holds.
     except (ValueError, OverflowError) as error:
         raise ToolError("the expression has no value among the numbers that can be written") from error
+    return _bounded(value)
 
 
 def _bounded(value: float) -> float:

@@ -1,0 +1,74 @@
+"""`iapo new`: what it writes is whole, refuses to overwrite, and runs at once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run as run_process
+
+from iapo.cli.main import main
+from iapo.cli.scaffold import KINDS
+from iapo.data.sources import SourceSettings, read_source
+from iapo.rewards.presets import find_reward
+from iapo.tools import offered_tools
+from iapo.training.settings import parse
+
+
+def run(line: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(line))
+    assert end.value.code == 0, line
+
+
+def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in KINDS:
+        run(f"new {kind} my_{kind} --out parts")
+        out = capsys.readouterr().out.splitlines()
+        files = [Path(line) for line in out[: out.index("")]]
+        assert all(one.is_file() for one in files)
+        assert len(Path(f"parts/my_{kind}.yaml").read_text().splitlines()) == 3
+        assert f"pytest parts/test_my_{kind}.py" in "\n".join(out)
+        # Its lines are settings of a training.
+        assert parse(f"demo-grpo,parts/my_{kind}.yaml")[1].output_dir == f"runs/my_{kind}"
+    assert list(offered_tools("parts/my_tool.py")) == ["my_tool"]
+    assert find_reward("parts/my_reward.py:my_reward")
+    rows = read_source("parts/my_data.py:my_data@parts/my_data-data/rows.csv", SourceSettings(count=0, split="test"))
+    assert [one.answers for one in rows] == [("3",), ("B",)]
+
+
+def test_nothing_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("test_mine.py").write_text("mine")
+    for kind in KINDS:
+        with pytest.raises(SystemExit) as end:
+            main(["new", kind, "mine"])
+        assert end.value.code == 2
+        assert "test_mine.py already exists; choose another name" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["test_mine.py"]
+    assert Path("test_mine.py").read_text() == "mine"
+
+
+@pytest.mark.slow(30)
+def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests that were written pass, and evaluation and training take the files."""
+    monkeypatch.chdir(tmp_path)
+    for kind in KINDS:
+        run(f"new {kind} my_{kind} --quiet")
+    done = run_process([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], timeout=200)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+    evaluate = "evaluate --model tiny-student --max-turn-tokens 16 --quiet"
+    run(f"{evaluate} --tools standard,my_tool.py --tool-timeout 20 --sets vbar --samples 4 --out one")
+    run(f"{evaluate} --sets my_data.py:my_data@my_data-data/rows.csv --samples 0 --out two")
+    assert json.loads(Path("two/evaluation.json").read_text())["sets"]
+    small = "--max_steps 1 --eval_samples 2 --train_samples 8 --case_study_steps 0 --per_device_train_batch_size 8"
+    run(f"train --config demo-grpo,my_reward.yaml {small} --quiet")
+    row = json.loads(Path("runs/my_reward/metrics.jsonl").read_text().splitlines()[0])
+    assert "reward/my_reward" in row
