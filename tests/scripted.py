@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.records import Sample
+from iapo.tools import TOOLS
 from iapo.training.batches import to_dataset
 from iapo.training.config import IAPOConfig
 from iapo.training.trainer import IAPOTrainer
@@ -78,6 +79,7 @@ def scripted(
     peft_config = more.pop("peft_config", None)
     keep_run = more.pop("keep_run", True)
     reward_funcs = more.pop("reward_funcs", None)
+    tools = more.pop("tools", TOOLS)
     trainer = Scripted(
         copy.deepcopy(model),
         reward_funcs,
@@ -88,6 +90,7 @@ def scripted(
         on_rollouts=on_rollouts,
         peft_config=peft_config,
         keep_run=keep_run,
+        tools=tools,
     )
     trainer.script = script
     return trainer

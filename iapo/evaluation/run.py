@@ -31,6 +31,7 @@ from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
 from iapo.tools.failing import Failing
+from iapo.tools.judges import check_judges
 
 _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind")
 
@@ -127,6 +128,7 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 
 def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     tools = offered_tools(plan.tools, plan.tool_timeout)
+    check_judges(samples)
     if plan.endpoint is not None:
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan))
     if plan.vllm_memory is not None:

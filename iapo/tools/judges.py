@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from iapo.errors import InputError, unknown
 from iapo.records import Sample, ToolCall
@@ -27,6 +28,23 @@ def add_judge(name: str, judge: Judge) -> None:
     JUDGES[name] = judge
 
 
+def check_judges(samples: Iterable[Sample]) -> None:
+    """Refuses samples whose judge is not known, before anything is rolled out.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for sample in samples:
+        if sample.judge:
+            _known(sample)
+
+
+def _known(sample: Sample) -> Judge:
+    if sample.judge not in JUDGES:
+        raise unknown("judge", sample.judge, JUDGES, where=f", which sample {sample.id!r} names")
+    return JUDGES[sample.judge]
+
+
 def judged(sample: Sample, tool: ToolDefinition, call: ToolCall) -> ToolCall:
     """Returns a call with the verdict of the sample's judge, else of the tool's; as it is where there is neither.
 
@@ -34,11 +52,7 @@ def judged(sample: Sample, tool: ToolDefinition, call: ToolCall) -> ToolCall:
         InputError: If the sample names a judge that is not known, or a judge fails: what is right and wrong is no
             matter of a rollout.
     """
-    judge = tool.misuse
-    if sample.judge:
-        if sample.judge not in JUDGES:
-            raise unknown("judge", sample.judge, JUDGES, where=f", which sample {sample.id!r} names")
-        judge = JUDGES[sample.judge]
+    judge = _known(sample) if sample.judge else tool.misuse
     if judge is None:
         return call
     whose = f"the judge of {f'sample {sample.id!r}' if sample.judge else f'tool {tool.name}'}"

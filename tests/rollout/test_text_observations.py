@@ -97,7 +97,7 @@ def test_a_template_may_word_it(tmp_path: Path, samples: list[Sample]) -> None:
     mine.write(tmp_path)
     assert find_prompt(str(tmp_path)).observation_text == mine.observation_text
     path.write_text('base: tools\nobservation_text: "nothing"\n')
-    with pytest.raises(ValueError, match="observation_text has no place {text}"):
+    with pytest.raises(ValueError, match=r"observation_text has no place \{text\}"):
         read_prompt(path)
     blocks = {one.name: one.text for one in build_blocks(samples[0], TOOLS, packaged)}
     assert blocks["tool:tell"] == f"{TOOLS['tell'].text}\n"

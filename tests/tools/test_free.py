@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from iapo.records import Sample, ToolCall, ToolResult
 from iapo.rewards.rule_verifier import check_judged, rule_score
 from iapo.rewards.toolrl import _tool_match
 from iapo.tools import TOOLS, ToolDefinition, define, execute, offered_tools
-from iapo.tools.judges import JUDGES
+from iapo.tools.judges import JUDGES, check_judges
 
 TOOLS_FILE = '''
 from __future__ import annotations
@@ -337,6 +338,9 @@ def test_misuse_without_an_axis(tmp_path: Path, run: Callable[..., ToolResult]) 
         assert look(20).to_json()["calls"][0]["misused"] is True
         with pytest.raises(InputError, match=r"no judge 'strickt', which sample 's' names; did you mean strict\?"):
             look(0, judge="strickt")
+        with pytest.raises(InputError, match="no judge 'strickt'"):
+            check_judges([SAMPLE, dataclasses.replace(SAMPLE, judge="strickt")])
+        check_judges([SAMPLE, dataclasses.replace(SAMPLE, judge="strict")])
         with pytest.raises(InputError, match=r"the judge of sample 's' failed on a call of look \(ZeroDivisionError"):
             look(0, judge="broken")
         with pytest.raises(InputError, match="the verifier rules cannot score calls of invert"):
