@@ -111,6 +111,7 @@ class _Collector:
             "error": result["error"],
             "span": result["span"],
             "calls": [_call(call) for call in result["calls"]],
+            **({"text": str(result["text"])} if result.get("text") else {}),
             "edited": self.pictures.add(result["image"], file.path.parent),
             # None of a rollout that is not judged.
             "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),

@@ -245,9 +245,9 @@ class LessonWriter:
             for axis, names in chart.focus.items():
                 steps.append((self._pick([tool for tool in tools.values() if tool.axis == axis], rng), names))
         broken = rng.random() < self.habits.broken
-        axis = steps[0][0].axis
-        assert axis is not None
-        return program_text(_shuffled(rng, steps), other(axis) if broken else None)
+        first = steps[0][0].axis
+        assert first is not None
+        return program_text(_shuffled(rng, steps), other(first) if broken else None)
 
     def _errs(self, rng: np.random.Generator, *, wrong: bool) -> bool:
         return rng.random() < (self.habits.wrong_noise if wrong else self.habits.noise)

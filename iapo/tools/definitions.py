@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +71,10 @@ class ToolDefinition:
     @property
     def packaged(self) -> bool:
         """Whether its function is one of this package's, which changes no image that it is given."""
-        return self.function.__module__.startswith("iapo.tools.")
+        module, name = self.function.__module__, self.function.__name__
+        # One that wraps one of them may bear its name.
+        ours = module.startswith("iapo.tools.") and getattr(sys.modules.get(module), name, None)
+        return ours is self.function
 
     @property
     def description(self) -> str:
@@ -109,7 +114,8 @@ class ToolDefinition:
         """
         assert self.free is not None
         if self.example:
-            return self.example
+            # A tool may be offered under another name than its function's.
+            return re.sub(rf"\b{re.escape(self.function.__name__)}\b", self.name, self.example)
         needed = [(one, one.kind.example(sample)) for one in self.free.parameters if one.needed]
         if any(text is None for _, text in needed):
             return None

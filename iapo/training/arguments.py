@@ -48,7 +48,7 @@ class RunArguments(StudentSettings):
         threads: Threads of torch; 0 leaves it to torch.
         resume: What a folder that holds a run of the same settings means: `auto` goes on with it, from its last whole
             checkpoint, or starts again where there is none; `never` refuses it.
-        tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
+        tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of packaged
             ones, with commas between; the six standard ones if not given.
         tool_timeout: Longest call of a tool in seconds, in a process of its own; no limit, and in this process, if not
             given. The six standard ones have none.

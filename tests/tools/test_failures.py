@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import run as run_process
 
 from iapo.errors import InputError
 from iapo.records import Sample, ToolResult
@@ -166,6 +168,17 @@ def test_calls_in_a_process_of_their_own(setting: str) -> None:
     both = call('act("", image_1)', setting, 20)
     assert both.image is not None
     assert both.image.tobytes() == SAMPLE.image.tobytes()
+
+
+def test_the_process_ends_with_the_one_that_asks(setting: str) -> None:
+    code = (
+        "from test_failures import call\n"
+        f"print(call('act(\"pid\")', {setting!r}, 30).text, flush=True)\n"
+        "import os; os._exit(0)\n"
+    )
+    # The output is at its end where the process that serves has ended, too: it writes to the same place.
+    done = run_process([sys.executable, "-c", code], cwd=Path(__file__).parent, timeout=100)
+    assert int(done.stdout) > 0, done.stderr
 
 
 def test_a_process_of_its_own_needs_a_file(setting: str) -> None:

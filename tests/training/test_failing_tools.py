@@ -16,7 +16,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.policy import Policy
-from iapo.runs import METRICS, RunFolder
+from iapo.runs import RunFolder
 from iapo.tools import ToolDefinition, offered_tools
 
 FREE = '''
@@ -36,26 +36,25 @@ def turned(image: Image.Image) -> Image.Image:
 '''
 
 # The six by their names, as the packaged student calls them.
-NAMED = '''
+NAMED = """
+import functools
+
+from iapo import TOOLS as SIX
 from iapo import define
 
 
-def _make(name, axis):
-    def edit(image, names, boxes):
-        """Edit the image."""
+def _make(tool):
+    @functools.wraps(tool.function)
+    def edit(image, names, boxes, **more):
         if {condition}:
             raise RuntimeError("not today")
-        return image
+        return tool.function(image, names, boxes, **more)
 
-    edit.__name__ = name
-    return define(edit, axis=axis)
+    return define(edit, axis=tool.axis)
 
 
-TOOLS = {{
-    f"focus_on_{{axis}}_with_{{style}}": _make(f"focus_on_{{axis}}_with_{{style}}", axis)
-    for axis in ("columns", "rows") for style in ("highlight", "mask", "draw")
-}}
-'''
+TOOLS = {{name: _make(tool) for name, tool in SIX.items()}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_two_steps_with_a_tool_that_fails_at_times(
     more: dict[str, Any] = {"max_steps": 2, "tools": tools, "teacher": teacher, "penalty_weight": 0.1}
     trainer = scripted(tmp_path, model, processor, charts, script=sometimes, **more)
     trainer.train()
-    rows = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     for row in (row for row in rows if "reward/outcome" in row):
         assert row["tools/call_ratio"] == 0.75
         assert row["tools/success_rate"] == pytest.approx(2 / 3)
@@ -142,7 +141,7 @@ def test_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     broken = [one["result"] for one in traces if "broken" in one["result"]]
     assert 0 < len(broken) < 24
     assert all(one["status"] == "failed" and "RuntimeError: not today" in one["error"] for one in broken)
-    measured = json.loads(Path("some/evaluation.json").read_text())["sets"]["vbar"]["measures"]
+    measured = json.loads(Path("some/evaluation.json").read_text())["sets"]["vbar"]
     assert measured["call_success"]["value"] < 1
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:

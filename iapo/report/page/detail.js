@@ -132,7 +132,7 @@ function showDetail(place, trace, data, addresses, links) {
     else left.append(element("p", { class: "heat muted", text: "No heat map: this trace keeps no shares of the picture\u2019s tokens." }));
   }
   const why = { no_call: "Turn 1 calls no tool.", refused: "The program was refused.", failed: "The program failed." };
-  const edited = picture(addresses[trace.edited], "The edited picture", why[trace.status] || "The edited picture is not in the run folder.");
+  const edited = picture(addresses[trace.edited], "The edited picture", why[trace.status] || (trace.text ? "The program displayed a text and no picture." : "The edited picture is not in the run folder."));
   const called = [...new Set(trace.calls.map((call) => shortTool(call.name)))].join(", ");
   const axis = sample.axis ? `right tools: ${sample.axis}` : "no right axis";
   place.replaceChildren(
@@ -158,6 +158,7 @@ function showDetail(place, trace, data, addresses, links) {
     element("h4", { text: "Turn 1: the tool program" }),
     turnOne(trace),
     ...(trace.error ? [element("p", { class: "error", text: trace.error })] : []),
+    ...(trace.text ? [element("h4", { text: "What the tools said" }), element("pre", { class: "turn", text: trace.text })] : []),
     element("h4", { text: trace.turn2 === null ? "Answer" : "Turn 2: the answer" }),
     trace.turn2 === null
       ? element("p", { class: "muted", text: "There was no second turn; turn 1 is graded." })
