@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import sys
 from dataclasses import dataclass
@@ -82,10 +83,10 @@ def write(kind: str, name: str, out: Path) -> Made:
             save_png(_chart(), file)
         files.append(folder / "chart.png")
     own = (out / f"{name}.yaml").as_posix()
-    base = "demo-grpo"
     commands = [f"pytest {(out / f'test_{name}.py').as_posix()}"]
     commands += [_filled(one, where) for one in _COMMANDS[kind]]
-    return Made(tuple(files), (*commands, f"iapo train --config {base},{own} --max_steps 1"))
+    small = "--max_steps 1 --eval_samples 16 --case_study_steps 0"
+    return Made(tuple(files), (*commands, f"iapo train --config demo-grpo,{own} {small}"))
 
 
 def _filled(text: str, where: dict[str, str]) -> str:
@@ -197,6 +198,7 @@ output_dir: runs/@NAME@
 _DATA = '''"""The data format @NAME@: a CSV file; `iapo evaluate --sets @FILE@:@NAME@@PATH` reads one."""
 
 import csv
+import json
 
 from iapo import Sample
 from iapo.data.pictures import read_picture
@@ -207,8 +209,15 @@ def @NAME@(path, split):
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 1):
             if split in (None, row["split"]):
-                image = read_picture(row["image"], path.parent)
-                yield Sample(f"{path.stem}-{number}", image, row["question"], (row["answer"],), source="@NAME@")
+                yield Sample(
+                    id=f"{path.stem}-{number}",
+                    image=read_picture(row["image"], path.parent),
+                    question=row["question"],
+                    answers=(row["answer"],),
+                    column_boxes=json.loads(row["boxes"]),
+                    axis="columns",
+                    source="@NAME@",
+                )
 '''
 
 _DATA_TEST = '''"""Tests of the data format @NAME@."""
@@ -225,6 +234,7 @@ def test_it_reads_a_split():
     assert len(train) == len(test) == 2
     assert (train[0].question, train[0].answers) == ("Which bar is the highest?", ("B",))
     assert train[0].image.size == (112, 112)
+    assert train[0].column_boxes["A"] == (8, 0, 40, 112)
 '''
 
 _DATA_CONFIG = """data: @FILE@:@NAME@@@ROWS@
@@ -232,12 +242,17 @@ per_device_train_batch_size: 8
 output_dir: runs/@NAME@
 """
 
-_ROWS = """split,image,question,answer
-train,chart.png,Which bar is the highest?,B
-train,chart.png,Which bar is the lowest?,A
-test,chart.png,How many bars are there?,3
-test,chart.png,Which bar is in the middle?,B
-"""
+_BOXES = {"A": [8, 0, 40, 112], "B": [40, 0, 72, 112], "C": [72, 0, 104, 112]}
+
+_ROWS = "split,image,question,answer,boxes\n" + "".join(
+    '{},chart.png,{},{},"{}"\n'.format(*row, json.dumps(_BOXES).replace('"', '""'))
+    for row in (
+        ("train", "Which bar is the highest?", "B"),
+        ("train", "Which bar is the lowest?", "A"),
+        ("test", "How many bars are there?", "3"),
+        ("test", "Which bar is in the middle?", "B"),
+    )
+)
 
 _TEXTS = {
     "tool": (_TOOL, _TOOL_TEST, _TOOL_CONFIG),

@@ -56,19 +56,21 @@ def test_nothing_is_overwritten(
 
 
 @pytest.mark.slow(30)
-def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests that were written pass, and evaluation and training take the files."""
+def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tests that were written pass, and the commands that are printed run."""
     monkeypatch.chdir(tmp_path)
+    commands: dict[str, list[str]] = {}
     for kind in KINDS:
-        run(f"new {kind} my_{kind} --quiet")
+        run(f"new {kind} my_{kind}")
+        lines = capsys.readouterr().out.splitlines()
+        commands[kind] = [line.strip() for line in lines if line.startswith("  iapo ")]
     done = run_process([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], timeout=200)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
-    evaluate = "evaluate --model tiny-student --max-turn-tokens 16 --quiet"
-    run(f"{evaluate} --tools standard,my_tool.py --tool-timeout 20 --sets vbar --samples 4 --out one")
-    run(f"{evaluate} --sets my_data.py:my_data@my_data-data/rows.csv --samples 0 --out two")
-    assert json.loads(Path("two/evaluation.json").read_text())["sets"]
-    small = "--max_steps 1 --eval_samples 2 --train_samples 8 --case_study_steps 0 --per_device_train_batch_size 8"
-    run(f"train --config demo-grpo,my_reward.yaml {small} --quiet")
+    (tool, _), (reward,), (data, trained) = commands.values()
+    for line in (tool, data, trained, f"{reward} --train_samples 8 --per_device_train_batch_size 8"):
+        run(f"{line.removeprefix('iapo ')} --quiet")
+    assert json.loads(Path("runs/my_data-start/evaluation.json").read_text())["sets"]
+    assert Path("runs/my_data/policy").is_dir()
     row = json.loads(Path("runs/my_reward/metrics.jsonl").read_text().splitlines()[0])
     assert "reward/my_reward" in row

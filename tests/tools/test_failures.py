@@ -177,7 +177,8 @@ def test_the_process_ends_with_the_one_that_asks(setting: str) -> None:
         "import os; os._exit(0)\n"
     )
     # The output is at its end where the process that serves has ended, too: it writes to the same place.
-    done = run_process([sys.executable, "-c", code], cwd=Path(__file__).parent, timeout=100)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = run_process([sys.executable, "-c", code], env=environment, timeout=100)
     assert int(done.stdout) > 0, done.stderr
 
 

@@ -7,16 +7,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from iapo.errors import InputError
 from iapo.records import Sample, ToolCall, ToolResult
 from iapo.rewards.rule_verifier import check_judged, rule_score
 from iapo.rewards.toolrl import _tool_match
-from iapo.tools import TOOLS, ToolDefinition, define, execute, offered_tools
+from iapo.tools import TOOLS, Box, ColumnName, Point, ToolDefinition, define, execute, offered_tools
 from iapo.tools.judges import JUDGES, check_judges
 
 TOOLS_FILE = '''
@@ -386,3 +388,58 @@ def test_a_definition_of_a_lambda_is_refused() -> None:
         define(object())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has the judge"):
         define(math.floor, misuse=3)  # type: ignore[arg-type]
+
+
+def takes_all(
+    image: Image.Image,
+    box: Box | None = None,
+    points: list[Point] | None = None,
+    count: int = 1,
+    scale: float = 1.0,
+    word: str = "",
+    name: ColumnName | None = None,
+    boxes: Mapping[str, Box] | None = None,
+    images: list[Image.Image] | None = None,
+    flag: bool = False,
+    mode: Literal["a", 1] = "a",
+) -> str:
+    """Take all."""
+    assert box is None or (0 <= box[0] < box[2] <= image.width and 0 <= box[1] < box[3] <= image.height)
+    assert all(0 <= x <= image.width and 0 <= y <= image.height for x, y in points or ())
+    assert type(count) is int
+    assert type(scale) is float
+    assert math.isfinite(scale)
+    assert name is None or name in COLUMNS
+    assert flag in (True, False)
+    return word
+
+
+FUZZED = {"takes_all": define(takes_all)}
+PARAMETERS = FUZZED["takes_all"].parameters
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["2005", "image_1", 30, 10.5])
+)
+VALUES = st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner), max_leaves=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PARAMETERS), VALUES, st.booleans())
+def test_whatever_is_given_nothing_is_raised(parameter: str, value: Any, lenient: bool) -> None:
+    """What reaches the function is what its annotations say; all else is a status."""
+    keyword = f"{parameter}={value!r}" if parameter == "image" else f"image_1, {parameter}={value!r}"
+    result = execute(f"```python\ndisplay(takes_all({keyword}))\n```", SAMPLE, FUZZED, lenient=lenient)
+    assert result.status in ("edited", "failed", "refused")
+    assert result.broken == "", result.error
+    assert ToolResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    try:
+        text = json.dumps({"name": "takes_all", "arguments": {parameter: value}})
+    except UnicodeEncodeError:
+        return
+    result = execute(f"<tool_call>{text}</tool_call>", SAMPLE, FUZZED, lenient=True)
+    assert result.status in ("edited", "failed", "refused")
+    assert result.broken == "", result.error
