@@ -381,9 +381,16 @@ def test_a_reward_by_axis_takes_an_unknown_call_as_neither(run: Callable[..., To
     assert [match(failed, axis, 1.0) for axis in ("columns", None)] == [0.0, 1.0]
 
 
-def test_a_definition_of_a_lambda_is_refused() -> None:
-    with pytest.raises(InputError, match="no docstring"):
+def test_what_cannot_be_defined() -> None:
+    with pytest.raises(InputError, match="a tool cannot be called '<lambda>'"):
         define(lambda: "x")
+
+    def display(image: Image.Image) -> Image.Image:
+        """Display."""
+        return image
+
+    with pytest.raises(InputError, match="a tool cannot be called 'display'"):
+        define(display)
     with pytest.raises(InputError, match="is made of a function"):
         define(object())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has the judge"):

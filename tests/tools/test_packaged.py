@@ -152,19 +152,19 @@ def test_measured_bars_are_as_long_as_their_values() -> None:
 
 
 @pytest.fixture
-def rapidocr(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[str, float, int]]], None]:
-    """Puts an engine in the place of RapidOCR's that finds given lines: text, score, top."""
+def rapidocr(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[str, float, int, int]]], None]:
+    """Puts an engine in the place of RapidOCR's that finds given words: text, score, top, left."""
 
-    def install(lines: list[tuple[str, float, int]]) -> None:
+    def install(lines: list[tuple[str, float, int, int]]) -> None:
         class RapidOCR:
             def __init__(self, params: object) -> None:
                 pass
 
             def __call__(self, pixels: np.ndarray) -> object:
-                corners = [[[0, top], [9, top], [9, top + 5], [0, top + 5]] for _, _, top in lines]
+                corners = [[[x, y], [x + 9, y], [x + 9, y + 5], [x, y + 5]] for _, _, y, x in lines]
                 found = corners or None
                 return types.SimpleNamespace(
-                    boxes=found, txts=[text for text, _, _ in lines], scores=[score for _, score, _ in lines]
+                    boxes=found, txts=[one[0] for one in lines], scores=[one[1] for one in lines]
                 )
 
         module = types.ModuleType("rapidocr")
@@ -177,11 +177,11 @@ def rapidocr(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[str, float
     ocr._engine.cache_clear()
 
 
-def test_read_text(rapidocr: Callable[[list[tuple[str, float, int]]], None]) -> None:
-    rapidocr([("below ", 0.9, 50), ("above", 0.8, 10), ("a guess", 0.2, 0)])
+def test_read_text(rapidocr: Callable[[list[tuple[str, float, int, int]]], None]) -> None:
+    rapidocr([("below ", 0.9, 50, 0), ("right", 0.9, 9, 20), ("left", 0.8, 10, 5), ("a guess", 0.2, 0, 0)])
     assert list(offered_tools("read_text")) == ["read_text"]
-    assert run("read_text(image_1)").text == "above\nbelow"
-    assert run("read_text(image_1, [0, 0, 50, 50])").text == "above\nbelow"
+    assert run("read_text(image_1)").text == "left right\nbelow"
+    assert run("read_text(image_1, [0, 0, 50, 50])").text == "left right\nbelow"
     rapidocr([])
     assert run("read_text(image_1)").text == "(no text was found)"
 
@@ -196,4 +196,4 @@ def test_read_text_reads() -> None:
     pytest.importorskip("rapidocr", reason="the extra ocr is not installed")
     image = Image.new("RGB", (300, 80), "white")
     ImageDraw.Draw(image).text((20, 20), "Sales 2021", fill="black", font_size=32)
-    assert "2021" in (run("read_text(image_1)", Sample("s", image, "?", ("1",))).text or "")
+    assert run("read_text(image_1)", Sample("s", image, "?", ("1",))).text == "Sales 2021"
