@@ -1,14 +1,17 @@
 """Prints the tables of docs/results.md from the folder of `iapo study ablate --file results`.
 
     python docs/results.py RUNS [--seeds 0,1,2,3,4]
+    python docs/results.py RUNS --keep docs/results-runs
 
-Variants without a finished training are left out, and named at the end.
+Variants without a finished training are left out, and named at the end. `--keep` copies of each finished run what the
+tables are made of, so that they can be made again where the runs are not: verdicts by sample, and misuse by step.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,29 @@ def steps_until_gone(misuse: np.ndarray) -> int:
     return next((start for start in range(len(means)) if max(means[start:]) < GONE), len(misuse))
 
 
+CURVES = ("step", "tools/misuse_rate", "attribution/misuse_auc", "attribution/misuse_auc_shuffled")
+
+
+def keep(run: Path, folder: Path, base: Path) -> None:
+    """Copies what the tables need of a run, without the places where it lay.
+
+    Args:
+        run: Folder of the run.
+        folder: Folder of the copy.
+        base: Folder of all runs, which the copy does not name.
+    """
+    for name in ("evaluation", "evaluation-greedy"):
+        told = json.loads((run / name / "evaluation.json").read_text().replace(f"{base.absolute()}/", ""))
+        write_text(folder / name / "evaluation.json", json.dumps(told, separators=(",", ":")) + "\n")
+    rows = [{key: row[key] for key in CURVES if key in row} for row in read_records(run / "metrics.jsonl")]
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def read_variant(name: str, folder: Path, seeds: Sequence[int]) -> Row:
     """Reads the evaluations of one variant, its calls on charts alone."""
     row = read_row(name, [folder / f"seed-{seed}" / "evaluation" for seed in seeds], seeds)
@@ -74,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     rows, curves, missing = [], [], []
@@ -85,6 +112,8 @@ def main() -> None:
         if done:
             rows.append(read_variant(variant.name, folder, done))
         for seed in done:
+            if options.keep is not None:
+                keep(folder / f"seed-{seed}", options.keep / variant.key / f"seed-{seed}", options.runs)
             misuse = curve(folder / f"seed-{seed}", "tools/misuse_rate")
             told = [curve(folder / f"seed-{seed}", f"attribution/misuse_auc{end}") for end in ("", "_shuffled")]
             tens = [mean(misuse[start : start + WINDOW]) for start in range(0, len(misuse), WINDOW)]

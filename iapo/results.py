@@ -29,6 +29,29 @@ def stamp(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 _STAMP = ("format", "kind")
 
+_PARTS = ("versions", "seeds", "data", "defaults")
+"""What a manifest holds beside kind, configuration and commit."""
+
+
+def defaults_left(settings: Any) -> dict[str, Any]:
+    """Returns the defaults of a settings object's fields that are not as their default, by name.
+
+    Args:
+        settings: A dataclass instance. A field that has a record of fields itself is compared as a whole; one without
+            a default, which must be given, is left out.
+    """
+    found: dict[str, Any] = {}
+    for one in dataclasses.fields(settings):
+        factory = one.default_factory
+        default = factory() if factory is not dataclasses.MISSING else one.default
+        if default is dataclasses.MISSING or not hasattr(settings, one.name):
+            continue
+        if getattr(settings, one.name) != default:
+            is_record = dataclasses.is_dataclass(default) and not isinstance(default, type)
+            plain = dataclasses.asdict(default) if is_record else default
+            found[one.name] = getattr(plain, "value", plain)
+    return found
+
 
 def write_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
     """Writes a JSON file with `format` and `kind`, whole or not at all."""
@@ -74,6 +97,8 @@ class Manifest:
         seeds: Seeds by what they are of.
         data: Hashes of the data by what they are for.
         commit: Commit of the source tree; None where it is unknown.
+        defaults: Defaults of the settings that were given otherwise, by the part of `config` and their name there;
+            empty in a file of an earlier version, which does not say.
     """
 
     kind: Literal["training", "evaluation"]
@@ -82,6 +107,7 @@ class Manifest:
     seeds: Mapping[str, int] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,13 +122,15 @@ class Manifest:
         kind = next((kind for kind in kinds if isinstance(config, dict) and isinstance(config.get(kind), dict)), None)
         if kind is None or found.get("kind", kind) != kind:
             raise InputError(f"{path} is not the manifest of a run; give the folder of a run")
-        versions, seeds, data = (found.get(name) or {} for name in ("versions", "seeds", "data"))
-        if not all(isinstance(part, dict) for part in (versions, seeds, data)):
-            raise InputError(f"{path} is damaged: versions, seeds and data are records; give another folder")
+        versions, seeds, data, defaults = (found.get(name) or {} for name in _PARTS)
+        if not all(isinstance(part, dict) for part in (versions, seeds, data, defaults)):
+            raise InputError(f"{path} is damaged: {', '.join(_PARTS)} are records; give another folder")
+        if not all(isinstance(part, dict) for part in defaults.values()):
+            raise InputError(f"{path} is damaged: defaults holds records of settings; give another folder")
         # A training on data of one's own also counts images and rows there.
         if not all(value is None or isinstance(value, str | dict) for value in data.values()):
             raise InputError(f"{path} is damaged: data holds digests and counts; give another folder")
-        return cls(kind, found["config"], versions, seeds, data, found.get("commit"))
+        return cls(kind, found["config"], versions, seeds, data, found.get("commit"), defaults)
 
     def create(self, path: Path) -> None:
         """Writes a `manifest.json` where there is none.

@@ -168,6 +168,7 @@ class RunFolder:
         seeds: Mapping[str, int],
         data: Mapping[str, Any],
         *,
+        defaults: Mapping[str, Mapping[str, Any]] | None = None,
         again: bool = False,
     ) -> None:
         """Writes `manifest.json`: the resolved configuration, versions, seeds, data hashes and commit.
@@ -176,13 +177,14 @@ class RunFolder:
             config: `evaluation` is in it where the run is an evaluation; credentials in addresses are left out.
             seeds: Seeds by what they are of.
             data: Hashes by what the data are for.
+            defaults: Defaults of the settings that were given otherwise, by part of `config` and name.
             again: Whether it takes the place of one that is there.
 
         Raises:
             InputError: If there is one and `again` is not set.
         """
         kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
-        manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit())
+        manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit(), defaults or {})
         (manifest.write if again else manifest.create)(self.path / MANIFEST)
 
     def rewind(self, step: int) -> None:

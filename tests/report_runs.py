@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
+from iapo.rollout.template import find_prompt
 from iapo.runs import RunFolder
 
 BLOCKS = ("context", "image_1", "tool:focus_on_columns_with_mask", "tool:focus_on_rows_with_mask", "query")
@@ -69,6 +71,21 @@ def make_trace(
     )
 
 
+def make_group(number: int, *, size: int = 4, step: int = 1) -> list[Trace]:
+    """The rollouts of one prompt in one step: every second is right, the first one nearest to the teacher."""
+    return [
+        dataclasses.replace(
+            make_trace(number, step=step),
+            scores={
+                "outcome": Score(float(place % 2)),
+                "alignment": Score(-0.1 * place),
+                "divergence": Score(0.1 * place),
+            },
+        )
+        for place in range(size)
+    ]
+
+
 def estimate(value: float, count: int = 500) -> dict[str, Any]:
     return {"value": value, "low": value - 0.03, "high": value + 0.03, "count": count}
 
@@ -82,15 +99,23 @@ def make_run(
     steps: int = 20,
     study: bool = False,
     held_out: list[Trace] | None = None,
+    defaults: dict[str, Any] | None = None,
     **training: Any,
 ) -> RunFolder:
-    """A finished run of `steps` steps; `training` are settings, `shift` moves all of its measurements."""
+    """A finished run of `steps` steps; `training` are settings (`defaults` the defaults of some), `shift` moves all of
+    its measurements.
+    """
     folder = RunFolder(path)
     config = {"reward": "iapo", "penalty_weight": 0.1, "seed": seed, "output_dir": str(path), "hub_token": "secret-one"}
     folder.write_manifest(
-        {"run": {"model": "tiny-student", "families": ["vbar", "hbar"]}, "training": config | training},
+        {
+            "run": {"model": "tiny-student", "families": ["vbar", "hbar"]},
+            "training": config | training,
+            "prompt": find_prompt("tiny").to_json(),
+        },
         seeds={"training": seed, "charts": 0, "evaluation": 0},
         data={"train": "a" * 64, "test": "b" * 64},
+        defaults={"training": defaults} if defaults else None,
     )
     for step in range(1, steps + 1):
         folder.append_metrics(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from iapo.attribution.attention import attention_scores, attention_token_scores
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.memory import budget_of
 from iapo.attribution.occlusion import occlusion_scores
@@ -89,6 +90,18 @@ def _occlusion(
     return occlusion_scores(model, calls, pictures, settings.batch_size, budget_of(model, settings.tokens))
 
 
+def _attention(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> Tensor:
+    return attention_scores(model, calls, pictures, budget_of(model, settings.tokens))
+
+
+def _attention_tokens(
+    model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+) -> list[Tensor]:
+    return attention_token_scores(model, calls, pictures, budget_of(model, settings.tokens))
+
+
 METHODS: Mapping[str, Method] = {
     "gradient": Method(
         "gradient",
@@ -105,6 +118,7 @@ METHODS: Mapping[str, Method] = {
         takes_steps=True,
     ),
     "occlusion": Method("occlusion", _occlusion, "a forward pass for each block, and one"),
+    "attention": Method("attention", _attention, "a forward pass", tokens=_attention_tokens),
 }
 """By name; docs/method.md has their mathematics."""
 

@@ -48,7 +48,7 @@ def attribute(
     call: Annotated[str | None, typer.Option(help="First turn, or @file; the model's own if not given.")] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="Method: gradient, integrated, occlusion, FILE.py:NAME; the run's, or gradient."),
+        typer.Option(help="Method: gradient, integrated, occlusion, attention, FILE.py:NAME; the run's, or gradient."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Points of the path, with --method integrated; 32.")

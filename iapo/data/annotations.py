@@ -43,21 +43,20 @@ def named_boxes(
         names: Their names, where they stand apart from the boxes.
         what: Noun for messages, `column` or `row`.
         size: Width and height of the image in pixels.
-        flaws: List to which a sentence is added for each box that is crossed, empty, not finite, outside of the image
-            or in other units than most; it is left out, or sorted where its edges are merely in the wrong order. None
-            refuses such boxes.
+        flaws: List to which a sentence is added for each box that is crossed, empty, not finite, outside of the image,
+            in other units than most, or, among more good ones, no box at all; it is left out, or sorted where its edges
+            are merely in the wrong order. None refuses such boxes.
 
     Returns:
         The boxes by name, in pixels, cut off at the image's border; empty where there are none. A name that stands
         twice in a list gets a number: `2001`, `2001 (2)`.
 
     Raises:
-        RowError: If a box is no box at all, if the boxes as a whole are meant for another image or have no common
-            units, or if `flaws` is None and one of them has a flaw.
+        RowError: If half of the boxes or more are no boxes at all, if the boxes as a whole are meant for another image
+            or have no common units, or if `flaws` is None and one of them has a flaw.
     """
     raw = _by_name(value, names, what)
-    every = {name: _numbers(box, name, what) for name, box in raw.items()}
-    found: dict[str, str] = {}
+    every, found = _read(raw, what, strictly=flaws is None)
     crossed = {name: box for name, box in every.items() if all(map(_finite, box)) and _empty(box)}
     boxes = {name: box for name, box in every.items() if all(map(_finite, box)) and name not in crossed}
     for name, box in every.items():
@@ -90,9 +89,9 @@ def named_boxes(
         side = "width" if box[0] >= box[2] else "height"
         found[name] = f"the box of {what} {name!r} has no {side}: {_shown(box)}"
     if found and flaws is None:
-        raise RowError(found[next(name for name in every if name in found)])
+        raise RowError(next(iter(found[name] for name in every if name in found)))
     mended: dict[str, Box] = {}
-    for name in (name for name in every if name in found):
+    for name in (name for name in raw if name in found):
         mending = _scaled(_in_order(crossed[name]), scale) if name in crossed else None
         in_order = mending is not None and not _outside(mending, mending, name, what, size) and _fits(mending, good)
         if mending is not None and in_order:
@@ -152,7 +151,26 @@ def _zipped(boxes: list[Any], names: Any, what: str) -> dict[str, Any]:
         raise RowError(f"the names of the {what} boxes are of type {type(names).__name__}; they must be a list")
     if len(names) != len(boxes):
         raise RowError(f"there are {len(names)} {what} names and {len(boxes)} {what} boxes; each needs the other")
-    return dict(zip(unique_names(list(map(str, names)), None), boxes, strict=True))
+    texts = ["" if name is None else str(name) for name in names]
+    return dict(zip(unique_names(texts, None), boxes, strict=True))
+
+
+def _read(raw: Mapping[str, Any], what: str, *, strictly: bool) -> tuple[dict[str, Box], dict[str, str]]:
+    """Returns the boxes that are four numbers, and why the others are not.
+
+    Raises:
+        RowError: If one is not, strictly, and otherwise if half of them or more are not.
+    """
+    every: dict[str, Box] = {}
+    found: dict[str, str] = {}
+    for name, box in raw.items():
+        try:
+            every[name] = _numbers(box, name, what)
+        except RowError as error:
+            if strictly or 2 * (len(found) + 1) >= len(raw):
+                raise
+            found[name] = str(error)
+    return every, found
 
 
 def _numbers(box: Any, name: str, what: str) -> Box:

@@ -106,7 +106,7 @@ def expected_rows(source: str, split: str | None) -> int | None:
         return None
     total = 0
     for file in choose(Path(source), split):
-        if file.suffix != ".parquet":
+        if file.suffix.lower() != ".parquet":
             return None
         try:
             total += int(pq.read_metadata(file).num_rows)

@@ -40,6 +40,7 @@ class Layout:
 
 _HERE = r"[^/]+\.(json|jsonl|parquet)"
 _CHARTQA = "its questions, such as test_human.json, beside png/"
+_STATEMENTS = r"tokenized_data/(train|val|test)_examples\.json"
 _TABFACT = "its statements, such as tokenized_data/train_examples.json, beside data/all_csv/"
 
 LAYOUTS = (
@@ -51,8 +52,8 @@ LAYOUTS = (
         r"data/[^/]+\.tsv",
         "its questions, such as data/training.tsv, beside csv/",
     ),
-    Layout("TabFact", ("tokenized_data", "data"), r"tokenized_data/(train|val|test)_examples\.json", _TABFACT),
-    Layout("TabFact", ("data", "collected_data"), r"tokenized_data/(train|val|test)_examples\.json", _TABFACT),
+    Layout("TabFact", ("tokenized_data", "data"), _STATEMENTS, _TABFACT, only=True),
+    Layout("TabFact", ("data", "collected_data"), _STATEMENTS, _TABFACT, only=True),
     Layout("TabFact", ("all_csv",), r"(train|val|test)_examples\.json", _TABFACT),
     Layout(
         "ReFocus",
@@ -117,7 +118,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _questions(place: Path, known: Layout, names: Iterable[str]) -> Iterator[Path]:
-    pattern = re.compile(known.questions)
+    pattern = re.compile(known.questions, re.IGNORECASE)
     inner = [part for part in ("data", "chartqa_vcot", "tokenized_data") if part in names and (place / part).is_dir()]
     for name in [*names, *(f"{part}/{file.name}" for part in inner for file in (place / part).iterdir())]:
         if pattern.fullmatch(name) and "/." not in name and _is_data(place / name):
@@ -129,9 +130,9 @@ def _shown(names: Iterable[str]) -> set[str]:
 
 
 def _is_data(file: Path) -> bool:
-    if file.suffix not in SUFFIXES or file.name.endswith(CELLS) or file.name in _NO_DATA or not file.is_file():
+    if file.suffix.lower() not in SUFFIXES or file.name.endswith(CELLS) or file.name in _NO_DATA or not file.is_file():
         return False
-    if file.suffix != ".tsv":
+    if file.suffix.lower() != ".tsv":
         return True
     try:
         with file.open("rb") as lines:

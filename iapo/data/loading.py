@@ -114,7 +114,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _hub_id(source: str | Path) -> str:
-    if Path(source).suffix in SUFFIXES:
+    if Path(source).suffix.lower() in SUFFIXES:
         raise InputError(f"there is no file {str(source)!r}")
     if not _HUB_ID.fullmatch(str(source)):
         raise InputError(f"there is no file or folder {str(source)!r}, and it is no hub id such as 'owner/name' either")

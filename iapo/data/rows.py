@@ -66,7 +66,7 @@ class Row:
 def stem_of(file: str) -> str:
     """Returns a file's name without its ending and without its number as one of many, `-00000-of-00002`."""
     path = Path(file)
-    return _SHARD.sub("", path.stem if path.suffix in SUFFIXES else path.name)
+    return _SHARD.sub("", path.stem if path.suffix.lower() in SUFFIXES else path.name)
 
 
 def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
@@ -82,9 +82,9 @@ def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:
         InputError: If the file's name ends in none of `SUFFIXES`.
     """
     readers = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json, ".tsv": _read_tabs}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise InputError(f"{path} is no data file; give one that ends in {', '.join(SUFFIXES)}, or a folder")
-    rows = _readable(readers[path.suffix](path, solutions), path)
+    rows = _readable(readers[path.suffix.lower()](path, solutions), path)
     return rows if solutions else (_hidden(row) for row in rows)
 
 
@@ -109,7 +109,7 @@ def columns_of(path: Path, *, solutions: bool = False) -> frozenset[str]:
     Raises:
         InputError: If the file cannot be read, or has no rows to tell.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         try:
             names = pq.read_schema(path).names
         except (pa.ArrowException, OSError) as error:

@@ -24,7 +24,7 @@ from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.evaluation.vllm_solver import vllm_solver
 from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
-from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation
+from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.runs import RunFolder, data_hash, hide_credentials
@@ -83,7 +83,8 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     solver = solver or _solver(plan, [sample for some in samples.values() for sample in some])
     folder = RunFolder(out)
     if not (out / MANIFEST).exists():
-        folder.write_manifest(config, seeds={"data": plan.source.seed, "sampling": plan.generation.seed}, data=hashes)
+        seeds = {"data": plan.source.seed, "sampling": plan.generation.seed}
+        folder.write_manifest(config, seeds, hashes, defaults={"evaluation": defaults_left(plan)})
     keep_losses(folder, sets)
     batches = _batches(plan, samples)
     # Only an endpoint's batch can be half there; a local one is sampled as a whole.

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from iapo.grading.number_words import read_fraction
 from iapo.grading.numbers import LONGEST, Quantity, read_quantity
 from iapo.grading.rules import Rules
 from iapo.grading.units import Side, same_unit
@@ -13,12 +14,13 @@ from iapo.grading.units import Side, same_unit
 _NUMBER = r"[$€£¥]?(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?"
 _RANGE = re.compile(
     rf"(?P<open>from |between )?(?P<start>{_NUMBER})(?P<unit>%| ?[^\W\d_]{{1,12}})??"
-    rf"(?P<joint> to |\s?-\s?| and )(?P<end>{_NUMBER})(?P<rest>\D.*)?",
+    rf"(?P<joint> to | through |\s?-\s?| and )(?P<end>{_NUMBER})(?P<rest>\D.*)?",
     re.IGNORECASE | re.ASCII,
 )
 _RATIO = re.compile(
     r"(?P<one>\d{1,7}(?:\.\d{1,6})?)(?P<joint>\s?[:/]\s?| to )(?P<other>\d{1,7}(?:\.\d{1,6})?)", re.ASCII
 )
+_SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)", re.ASCII)
 _PADDED = re.compile(r"0\d")
 _ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)
 _ORDINAL_WORDS = """
@@ -34,20 +36,22 @@ _MONTHS = {
 }
 _MONTH = r"(?P<month>[a-z]{3,9})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_YEAR = r"(?P<year>\d{4})"
+_YEAR = r"(?P<year>\d{4}|'\d\d)"
 _DATES = [
     re.compile(pattern, re.ASCII)
     for pattern in (
         rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
         rf"(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?",
         rf"{_MONTH},? {_YEAR}",
+        rf"(?P<quarter>q[1-4]|first quarter|second quarter|third quarter|fourth quarter),? ?(?:of )?{_YEAR}",
+        rf"{_YEAR},? ?(?P<quarter>q[1-4])",
         # As WikiTableQuestions has it, xx for what is not said.
         r"(?P<year>\d{4}|x{2,4})-(?P<number>\d{1,2})-(?P<day>\d{1,2}|xx)",
     )
 ]
 
 Date = tuple[int | None, int, int | None]
-"""Year, month, day."""
+"""Year, month (or the quarter, less than 0), day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,12 @@ class Ratio:
 
     def is_number(self, number: Quantity, rules: Rules) -> bool:
         """Tells whether it has the value of a number: `1:2` is 0.5, and where there are ratios `4:1` is 4."""
+        value = self.one / self.other
+        if self.slash and number.unit == "%" and not number.scale:
+            # A third is 33%, and 33.3%.
+            return abs(100 * value - number.value) <= Decimal(5).scaleb(int(number.value.as_tuple().exponent) - 1)
         if number.unit or number.scale:
             return False
-        value = self.one / self.other
         if number.whole:
             return rules.ratios and not self.slash and self.other == 1 and value == number.value
         digits = -int(number.value.as_tuple().exponent)
@@ -104,7 +111,7 @@ def read_span(text: str, side: Side) -> Span | None:
     """Reads a range, `2003 to 2005`, `2003-2005` or `between 5 and 10%`; None where it is something else."""
     found = _RANGE.fullmatch(text) if len(text) <= LONGEST else None
     if found is None:
-        return None
+        return _season(text)
     opened = (found["open"] or "").strip().casefold()
     if (opened == "between") != (found["joint"] == " and ") and found["joint"].strip() != "-":
         return None
@@ -124,8 +131,21 @@ def read_span(text: str, side: Side) -> Span | None:
     return Span(start, Quantity(end.value, end.unit or start.unit, end.measured, end.scale))
 
 
+def _season(text: str) -> Span | None:
+    """Reads two years that follow each other, `2019/20` or `2019/2020`."""
+    found = _SEASON.fullmatch(text) if len(text) <= LONGEST else None
+    if found is None:
+        return None
+    start, end = int(found[1]), int(found[2])
+    if (start + 1) % (100 if len(found[2]) == 2 else 10_000) != end:
+        return None
+    return Span(*(Quantity(Decimal(year), "", measured=False) for year in (start, start + 1)))
+
+
 def read_ratio(text: str) -> Ratio | None:
-    """Reads a ratio or a fraction; None where it is something else, such as a time (`1:05`)."""
+    """Reads a ratio or a fraction, in words too; None where it is something else, such as a time (`1:05`)."""
+    if (fraction := read_fraction(text)) is not None:
+        return Ratio(Decimal(fraction[0]), Decimal(fraction[1]), slash=True)
     found = _RATIO.fullmatch(text) if len(text) <= LONGEST else None
     if found is None or _PADDED.match(found["one"]) or _PADDED.match(found["other"]):
         return None
@@ -144,7 +164,7 @@ def read_ordinal(words: str) -> int | None:
 
 
 def read_date(words: str) -> Date | None:
-    """Reads a date with a month: `January 26, 1995`, `26 Jan 1995`, `1995-01-26`, `26 January`, `January 1995`."""
+    """Reads a date with a month or a quarter: `January 26, 1995`, `26 Jan 1995`, `1995-01-26`, `Jan '95`, `Q1 1995`."""
     if len(words) > LONGEST:
         return None
     for pattern in _DATES:
@@ -152,9 +172,20 @@ def read_date(words: str) -> Date | None:
         if found is None:
             continue
         parts = found.groupdict()
+        year = _full_year(parts.get("year"))
+        if quarter := parts.get("quarter"):
+            return year, -(_ORDINALS.get(quarter.split()[0]) or int(quarter[1])), None
         month = int(parts["number"]) if parts.get("number") else _MONTHS.get(parts.get("month") or "")
-        day, year = (int(part) if part and part.isdigit() else None for part in (parts.get("day"), parts.get("year")))
+        day = int(parts["day"]) if (parts.get("day") or "").isdigit() else None
         if month is None or not 1 <= month <= 12 or (day is not None and not 1 <= day <= 31):
             continue
         return year, month, day
     return None
+
+
+def _full_year(text: str | None) -> int | None:
+    """Returns a year; `'15` is 2015 and `'85` 1985."""
+    if text is None or not text.strip("'").isdigit():
+        return None
+    year = int(text.strip("'"))
+    return year + (1900 if year >= 50 else 2000) if text.startswith("'") else year

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 _PIPES = re.compile(r"\|{2,3}")
 _ANY_PIPES = re.compile(r"\|+")
 _LOOSE = re.compile(r", and |, & |, | and | & ")
-_SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&)\s")
+_SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&|/)\s")
 _BOTH = re.compile(r"^both ", re.IGNORECASE)
 _MOST_PIECES = 100
 """Above it a list without marks is not taken apart."""

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from iapo.grading.number_words import in_digits
 from iapo.grading.rules import Rules
-from iapo.grading.units import COUNTED, Side, is_known, read_currency, read_rest, same_unit
+from iapo.grading.units import COUNTED, Side, is_known, is_percentage, read_currency, read_rest, same_unit
 
 LONGEST = 100
 """Characters; what is longer is no number that anybody answers with."""
@@ -31,11 +32,7 @@ _NUMBER = re.compile(
 _NEGATIVE = re.compile(r"(?P<currency>[^\w\s()-]?)\s?\((?P<inner>[^\w\s()-]?\d[^()]*)\)(?P<rest>[^()]*)")
 _POWER = re.compile(r"(?P<sign>[+-]?)10\s?(?:\^|\*\*)\s?[({]?(?P<power>[+-]?\d{1,2})[)}]?", re.ASCII)
 _CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)) ?(?=[\d.])", re.ASCII)
-_UP_TO_TWENTY = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
-nineteen twenty
-"""
-_WORDS = {word: str(number) for number, word in enumerate(_UP_TO_TWENTY.split())}
+_MINUS = re.compile(r"(?:minus|negative) (?=[$€£¥]?\.?\d)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,11 @@ class Quantity:
     def whole(self) -> bool:
         """Whether nothing stands behind the point."""
         return self.value == self.value.to_integral_value()
+
+    @property
+    def _has_digits(self) -> bool:
+        """Whether it has three digits or more that are no mere zeros, so that thousands of it are no accident."""
+        return len(str(self.value.normalize()).strip("-").replace(".", "").split("E")[0]) > 2
 
     def accepts(self, answer: Quantity, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one.
@@ -82,19 +84,20 @@ class Quantity:
 
     def _is_share(self, answer: Quantity) -> bool:
         """Tells whether one is a percentage and the other may be the same as a fraction: 22% and 0.22."""
-        percent, other = (self, answer) if self.unit == "%" else (answer, self)
-        return percent.unit == "%" and not other.unit and not other.scale and 0 < abs(other.value) < 1
+        percent, other = (self, answer) if is_percentage(self.unit) else (answer, self)
+        return is_percentage(percent.unit) and not other.unit and not other.scale and 0 < abs(other.value) < 1
 
     def _unscaled(self, answer: Quantity, rules: Rules) -> bool:
         """Tells whether an answer adds only the scale that an axis or a header has and this number leaves out."""
-        if self.scale or self.unit == "%" or answer.unit == "%" or abs(self.value) >= _LARGEST_UNSCALED:
+        if self.scale or is_percentage(self.unit) or is_percentage(answer.unit) or abs(self.value) >= _LARGEST_UNSCALED:
             return False
         if answer.scale >= _SMALLEST_SCALE and self._near(answer.value.scaleb(-answer.scale), rules):
             return True
         # Written out, all digits must agree: 6.3 and 6,300,000, but not 42 and 42,000, nor 2.02 and the year 2020.
         if not self.value or abs(answer.value) < _YEARS[1]:
             return False
-        return any(answer.value == self.value.scaleb(power) for power in ((6, 9, 12) if self.whole else (3, 6, 9, 12)))
+        powers = (6, 9, 12) if self.whole and not (answer.scale and self._has_digits) else (3, 6, 9, 12)
+        return any(answer.value == self.value.scaleb(power) for power in powers)
 
 
 def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
@@ -102,8 +105,8 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
 
     Args:
         text: Text in Unicode's NFKC form, powers written with `^`, single spaces.
-        side: Who wrote it, for the wide forms: accountants' negatives, powers of ten, codes of currencies, words from
-            zero to twenty, and unknown words as units; None for the narrow ones alone.
+        side: Who wrote it, for the wide forms: accountants' negatives, powers of ten, codes of currencies, numbers
+            in words, and unknown words as units; None for the narrow ones alone.
 
     Returns:
         The number, or None where the text is anything else, for example `1.2.3`, `12,34` or `42 or 43`, and, among
@@ -139,8 +142,7 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
 
 def _narrowed(text: str) -> tuple[str, str]:
     """Rewrites a wide form as a narrow one; returns it and the currency of a code before the number."""
-    if text.casefold() in _WORDS:
-        return _WORDS[text.casefold()], ""
+    text = _MINUS.sub("-", in_digits(text), count=1)
     if power := _POWER.fullmatch(text):
         return f"{power['sign']}1e{power['power']}", ""
     if negative := _NEGATIVE.fullmatch(text):

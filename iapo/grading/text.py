@@ -22,6 +22,16 @@ _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|J
 
 _SUPERSCRIPT = re.compile("[\u207b\u207a]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _LATEX = re.compile(r"\\(?:boxed|text|textbf|mathbf|mathrm)\{([^{}]*)\}")
+_LETTER_NAMES = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi
+omega
+"""
+_LETTERS = {
+    cased(name): unicodedata.lookup(f"GREEK {case} LETTER {'LAMDA' if name == 'lambda' else name.upper()}")
+    for name in _LETTER_NAMES.split()
+    for cased, case in ((str, "SMALL"), (str.capitalize, "CAPITAL"))
+}
+_GREEK = re.compile(rf"\\({'|'.join(_LETTERS)})(?![A-Za-z])")
 _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
@@ -62,6 +72,7 @@ def clean(text: str) -> str:
         for _ in range(2):
             text = _LATEX.sub(r"\1", text)
         text = text.replace("\\%", "%").replace("\\$", "$").replace("\\times", "x").replace("\\,", "")
+        text = _GREEK.sub(lambda name: _LETTERS[name[1]], text.replace("\\(", "").replace("\\)", ""))
     text = " ".join(text.split())
     return text.strip("$") if len(text) > 2 and text.startswith("$") and text.endswith("$") else text
 

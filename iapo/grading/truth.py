@@ -7,12 +7,11 @@ import re
 from typing import Literal
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
-_CLAIM = {
-    **dict.fromkeys(("supported", "supports", "entailed", "entails", "correct", "accurate"), True),
-    **dict.fromkeys(
-        ("refuted", "refutes", "contradicted", "contradicts", "incorrect", "inaccurate", "untrue", "unsupported"), False
-    ),
-}
+_SUPPORTED = "supported supports support entailed entails correct accurate"
+_REFUTED = """
+refuted refutes refute contradicted contradicts contradict incorrect inaccurate untrue unsupported wrong
+"""
+_CLAIM = {**dict.fromkeys(_SUPPORTED.split(), True), **dict.fromkeys(_REFUTED.split(), False)}
 _NOT = frozenset(
     {"not", "isn't", "wasn't", "aren't", "weren't", "doesn't", "don't", "didn't", "can't", "cannot", "never"}
 )
@@ -21,7 +20,11 @@ but however although though actually wait maybe perhaps possibly probably unclea
 partially partly sometimes undetermined indeterminate sorry correction
 """
 _DOUBT = frozenset(_DOUBTS.split())
-_CLAIM_DOUBT = _DOUBT | frozenset({"half", "mostly", "nearly", "almost", "neither", "nor", "might", "could", "either"})
+_CLAIM_DOUBTS = """
+half mostly nearly almost neither nor might could either opposite hardly far barely scarcely say saying otherwise
+"""
+_CLAIM_DOUBT = _DOUBT | frozenset(_CLAIM_DOUBTS.split())
+_NONE = frozenset({"no", "nothing", "none", "without"})
 # Words behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
 _BEGINNINGS = """
 it it's they there the this that these those he she we i as since because its their both all each none only a an
@@ -29,6 +32,7 @@ is are was were does did do has have had in according
 """
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
+_BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
@@ -54,6 +58,9 @@ def read_truth(text: str) -> bool | None:
     Args:
         text: Text in lower case, with its punctuation.
     """
+    # Yes (45 > 40).
+    if (found := _BRACKETED.fullmatch(text)) is not None:
+        text = f"{found[1]}, {found[2]}"
     words = _words(text)
     said = _TRUTH.get(words[0]) if words else None
     if said is None:
@@ -79,6 +86,8 @@ def read_claim(text: str) -> bool | None:
     words = _words(text)
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words):
         return None
+    if words[0] in ("0", "1"):
+        return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
     if words[0] in ("yes", "no"):
         return read_truth(text) if _all_judged(words[1:]) <= {_TRUTH[words[0]]} else None
     said = _all_judged(words)
@@ -112,7 +121,7 @@ def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
     if not _NOT.isdisjoint(clause[3:]):
         return "unclear"
-    return said if _NOT.isdisjoint(clause) else not said
+    return said if (_NOT | _NONE).isdisjoint(clause) else not said
 
 
 def _takes_back(rest: list[str], said: bool) -> bool:
@@ -138,7 +147,8 @@ def _takes_back(rest: list[str], said: bool) -> bool:
         elif behind in _STOPS and place and rest[place - 1] not in _STOPS:
             if said and (word == "not" or word.endswith("n't")):
                 return True
-            if not said and word in _AUXILIARY and not denied:
+            # "No, only three of them are." does not.
+            if not said and word in _AUXILIARY and not denied and "only" not in rest[:place]:
                 return True
     return False
 

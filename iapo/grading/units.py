@@ -79,6 +79,19 @@ _MORE_NAMES = {
     "₩": "₩ krw won south_korean_won",
     "rub": "rub ruble rubles russian_rubles",
     "zar": "zar rand south_african_rand",
+    "pln": "pln z\u0142 zloty zlotys z\u0142oty polish_zloty polish_zlotys",
+    "try": "try turkish_lira turkish_liras",
+    "czk": "czk czech_koruna czech_korunas",
+    "huf": "huf hungarian_forint hungarian_forints",
+    "ils": "ils israeli_shekel israeli_shekels",
+    "thb": "thb baht thai_baht",
+    "idr": "idr indonesian_rupiah indonesian_rupiahs",
+    "php": "php philippine_peso philippine_pesos",
+    "myr": "myr malaysian_ringgit malaysian_ringgits",
+    "aed": "aed uae_dirham uae_dirhams",
+    "sar": "sar saudi_riyal saudi_riyals",
+    "ngn": "ngn nigerian_naira",
+    "pkr": "pkr pakistani_rupee pakistani_rupees",
     "₹": "indian_rupee indian_rupees",
     "¥": "japanese_yen",
     "cny": "chinese_yuan",
@@ -86,6 +99,7 @@ _MORE_NAMES = {
     "ft^2": "ft^2 ft2 sq_ft square_foot square_feet",
     "mi^2": "mi^2 sq_mi square_mile square_miles",
     "year": "years_old",
+    "times": "times x",
 }
 
 
@@ -96,6 +110,7 @@ def _by_name(names: dict[str, str]) -> dict[str, str]:
 _UNITS = _by_name(_UNIT_NAMES)
 _MORE_UNITS = _UNITS | _by_name(_MORE_NAMES)
 _KNOWN = frozenset(_MORE_UNITS.values())
+_MORE_MONEY = "pln try czk huf ils thb idr php myr aed sar ngn pkr"
 _MONEY = (
     "$",
     "€",
@@ -118,11 +133,14 @@ _MONEY = (
     "₩",
     "rub",
     "zar",
+    *_MORE_MONEY.split(),
 )
-COUNTED = {"day", "week", "month", "year"}
+COUNTED = {"day", "week", "month", "year", "times"}
 """Units in which one counts; a whole number of them is exact."""
 
 _WORD = re.compile(r"[^\W\d_][\w/^'-]*")
+_PER = {"hundred": "100", "thousand": "1000", "million": "1000000"}
+_PER_NUMBER = re.compile(r"\bper (10{0,2}(?:,000){1,2}|10{1,6}|hundred|thousand|million)\b", re.IGNORECASE | re.ASCII)
 # What makes another number, several candidates, a condition or a doubt of it.
 _NO_UNITS = """
 or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most
@@ -164,8 +182,8 @@ def read_rest(
         scales = _MORE_SCALES if side else _SCALES
         # 5M is five million, 5 m are five metres.
         power = _CAPITAL_SCALES.get(words[0]) or scales.get(words[0].casefold())
-        if side and money and words[0] == "m":
-            power = 6
+        if side and money:
+            power = {"m": 6, "T": 12}.get(words[0], power)
         if power is not None:
             scale, words = power, words[1:]
     if not words:
@@ -185,12 +203,16 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
     known = _MORE_UNITS.get(text.casefold().replace(".", ""))
     if known is not None:
         return known
-    if len(text) > _LONGEST_UNIT or not apart:
+    if len(text) > _LONGEST_UNIT or not (apart or text.startswith("% of ")):
         return None
     # A gold answer with a capital behind a number is a name, such as that of a band.
     if side == "gold" and not scaled and text != text.casefold():
         return None
+    # 4.4 deaths per 1,000 live births: one word, so that the number is none of its own.
+    text = _PER_NUMBER.sub(lambda found: f"per_{_PER.get(found[1].casefold(), found[1].replace(',', ''))}", text)
     words = text.casefold().replace(".", "").split()
+    if words[:2] == ["%", "of"]:
+        words[0] = "percent"
     if (
         words[:1] in ([], ["of"])
         or not all(_WORD.fullmatch(word) for word in words)
@@ -209,6 +231,11 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
 def is_known(unit: str) -> bool:
     """Tells whether a unit is one of the known ones, and not mere words behind a number."""
     return unit in _KNOWN
+
+
+def is_percentage(unit: str) -> bool:
+    """Tells whether a unit is the percent sign, or says of what it is a percentage."""
+    return unit == "%" or unit.startswith("% of ")
 
 
 def same_unit(one: str, other: str) -> bool:

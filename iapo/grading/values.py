@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio, read_span
+from iapo.grading.leads import without_label, without_lead, without_part
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.rules import Rules
-from iapo.grading.text import without_towers
+from iapo.grading.spelling import items_of, spell, spell_alike
 from iapo.grading.truth import read_claim, read_plain_truth, read_truth
 from iapo.grading.units import Side, is_known
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
-_LABEL = re.compile(r"\(([^\W\d_]{1,3})\)")
 _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
-_LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d"})
+_YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _TELLING = frozenset(
     {
@@ -58,6 +57,7 @@ class Value:
         ratio: The ratio or the fraction, where it is one.
         ordinal: The place in an order, where it is one.
         words: One spelling of the text, equal for answers that are equal whatever they mean; empty in plain reading.
+        items: The items of words with commas, sorted; empty where their order may count.
     """
 
     key: str
@@ -67,6 +67,7 @@ class Value:
     ratio: Ratio | None = None
     ordinal: int | None = None
     words: str = ""
+    items: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -75,7 +76,7 @@ class Value:
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
-        if self.words and self.words == answer.words:
+        if self.words and (self.words == answer.words or (self.items and self.items == answer.items)):
             return True
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, rules)
@@ -112,8 +113,8 @@ class Alternatives:
     def __init__(self, text: str, rules: Rules, side: Side) -> None:
         self.full = read_value(text, rules, side)
         self.bare: Value | None = None
-        if rules.wide and (side == "gold" or rules.sets):
-            base = _without_note(text, side)
+        if rules.wide and len(text) <= _LONGEST:
+            base = _without_rest(text, rules, side)
             self.bare = None if base is None else read_value(base, rules, side)
 
     def accepts(self, answer: Alternatives, rules: Rules) -> bool:
@@ -166,23 +167,27 @@ def _plain(text: str) -> Value:
 
 def _wide(text: str, rules: Rules, side: Side) -> Value:
     text = _without_marks(text) or text
+    if side == "answer":
+        text = without_lead(text)
     said = text.casefold()
-    words = _words(said)
+    spelled = spell(said)
+    words = spell_alike(spelled)
     truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said)
     if truth is not None:
         return Value(f"truth {truth}", truth=truth, words=words)
+    # Before numbers: 2020 Q1 is none with a unit.
+    if (date := read_date(spelled)) is not None:
+        return Value(f"date {date}", words=words)
     quantity = read_quantity(text, side)
     named = rules.sets and side == "answer"
     if quantity is not None and not (named and _is_named(text, quantity)):
         return dataclasses.replace(_number(quantity), words=words)
-    if (date := read_date(words)) is not None:
-        return Value(f"date {date}", words=words)
-    if (ordinal := read_ordinal(words)) is not None:
+    if (ordinal := read_ordinal(spelled)) is not None:
         return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
     span = read_span(text, side)
     if span is not None and named and _is_named(text, span.end):
         span = None
-    return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words)
+    return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words, items=items_of(spelled))
 
 
 def _is_named(text: str, quantity: Quantity) -> bool:
@@ -193,19 +198,6 @@ def _is_named(text: str, quantity: Quantity) -> bool:
 
 def _number(quantity: Quantity) -> Value:
     return Value(f"number {quantity.value.normalize():f}", quantity)
-
-
-def _words(text: str) -> str:
-    """Returns one spelling of a text in lower case: diacritics, articles, dots and the kinds of `and` left out."""
-    folded = "".join(
-        one for one in unicodedata.normalize("NFKD", without_towers(text)) if unicodedata.category(one) != "Mn"
-    )
-    words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
-    words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
-    words = _ARTICLE.sub("", words)
-    if label := _LABEL.fullmatch(words):
-        return label[1]
-    return words or text
 
 
 def _without_marks(text: str) -> str:
@@ -222,20 +214,38 @@ def _without_marks(text: str) -> str:
     return text
 
 
-def _without_note(text: str, side: Side) -> str | None:
+def _without_rest(text: str, rules: Rules, side: Side) -> str | None:
+    """Returns a text without a note behind it, or a label or the name of a part around it; None where there is none."""
+    text = _without_marks(_unquoted(_without_marks(text)))
+    part = without_part(text) if side == "answer" else None
+    return part or _without_note(text, rules, side) or without_label(text)
+
+
+def _without_note(text: str, rules: Rules, side: Side) -> str | None:
     """Returns a text without the note in brackets behind it, or None where there is none.
 
-    A note of the model's must be words, so that it cannot hold another answer.
+    A note of the model's must not hold another answer: where a note may tell two things apart it must be the measure
+    of a name or a year, `Germany (45%)`, and elsewhere words.
     """
-    if len(text) > _LONGEST:
-        return None
-    text = _without_marks(_unquoted(_without_marks(text)))
     place = text.rfind(" (")
     if not text.endswith(")") or place <= 0:
         return None
     note = text[place + 2 : -1]
     if "(" in note or ")" in note or not note.strip():
         return None
-    if side == "answer" and (not _NOTE.fullmatch(note) or not _TELLING.isdisjoint(note.casefold().split())):
+    base = text[:place].rstrip()
+    if side == "answer" and not _is_measure(note, base) and not (rules.sets and _is_words(note)):
         return None
-    return text[:place].rstrip() or None
+    return base or None
+
+
+def _is_words(note: str) -> bool:
+    return _NOTE.fullmatch(note) is not None and _TELLING.isdisjoint(note.casefold().split())
+
+
+def _is_measure(note: str, base: str) -> bool:
+    """Tells whether a note is a number with a unit, a scale or a point, behind a name or a year."""
+    if any(letter.isdigit() for letter in base) and not _YEAR.fullmatch(base):
+        return False
+    number = read_quantity(note, "answer")
+    return number is not None and bool(number.unit or number.scale or "." in note)

@@ -92,7 +92,7 @@ class Shapes:
         uses = find_reward(reward).uses
         penalty = given.get("penalty_weight") if "divergences" in uses else 0
         measures = bool(penalty) or bool(given.get("always_measure"))
-        compares = measures or "log_probs" in uses
+        compares = measures or "log_probs" in uses or bool(given.get("token_distill_weight"))
         teacher = given.get("teacher") if given.get("teacher_table") is None else None
         other = given.get("eval_teacher") if given.get("eval_samples") else None
         verifier = verifier_checkpoint(reward, given.get("verifier"), given.get("verifier_url"))

@@ -12,8 +12,9 @@ from typing import get_args
 from iapo.errors import InputError
 from iapo.report.curves import case_studies, charts, group_runs
 from iapo.report.pictures import Mode, Pictures
-from iapo.report.read import find_runs, walk_notes
+from iapo.report.read import Run, find_runs, walk_notes
 from iapo.report.render import GENERATOR, render
+from iapo.report.shares import shares_of, shares_sentence
 from iapo.report.tables import MEASURES, comparison, configuration, measures, paired, provenance
 from iapo.report.traces import browse
 from iapo.runs import versions
@@ -74,8 +75,8 @@ def write_report(
     notes = list(walk_notes(found))
     if len(browsed.traces) < browsed.total:
         notes.append(
-            f"This page holds {len(browsed.traces):,} of {browsed.total:,} traces, evenly from all files of traces "
-            "(iapo report --max-traces; 0 takes all)."
+            f"This page holds {len(browsed.traces):,} of {browsed.total:,} traces, evenly from all files of traces, "
+            "those of one prompt together (iapo report --max-traces; 0 takes all)."
         )
     if browsed.without_patches:
         notes.append(
@@ -84,6 +85,7 @@ def write_report(
         )
     if store.missing:
         notes.append(f"{store.missing:,} pictures that traces name are not in their run folder, and are not shown.")
+    notes += browsed.notes
     own = versions()
     text = render(
         {
@@ -104,13 +106,20 @@ def write_report(
             "shown": len(browsed.traces),
             "has_curves": any(run.metrics for run in found.runs),
             "has_studies": any(run.case_study is not None for run in found.runs),
+            "shares": shares_sentence(found.runs),
         },
         {
             "curve-data": {"charts": charts(groups), "studies": case_studies(found.runs)},
             "trace-data": {
-                "runs": [{"name": run.name, "method": run.method} for run in found.runs],
+                "runs": [
+                    {"name": run.name, "method": run.method, "shares": shares_of(run), "scope": _scope(run)}
+                    for run in found.runs
+                ],
                 "samples": browsed.samples,
                 "blocks": browsed.blocks,
+                "prompts": browsed.prompts,
+                "texts": browsed.texts,
+                "groups": browsed.groups,
                 "traces": browsed.traces,
                 "total": browsed.total,
             },
@@ -135,6 +144,12 @@ def describe(written: Written) -> list[str]:
 def open_report(path: Path) -> None:
     """Shows a report in the browser."""
     webbrowser.open(path.resolve().as_uri())
+
+
+def _scope(run: Run) -> str:
+    """Returns which tokens the teacher's components count for in a training; `rollout` where it does not say."""
+    training = run.config.get("training")
+    return str(training.get("penalty_scope", "rollout")) if isinstance(training, dict) else "rollout"
 
 
 def _check_target(path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
+from iapo.images import open_image
 from iapo.storage import write_bytes
 
 Mode = Literal["embed", "folder"]
@@ -24,12 +28,14 @@ class Pictures:
 
     Attributes:
         addresses: The address of each distinct image.
+        sizes: Width and height of each; None where its header cannot be read.
         missing: Number of images could not be read.
     """
 
     def __init__(self, mode: Mode, folder: Path) -> None:
         self.mode, self.folder = mode, folder
         self.addresses: list[str] = []
+        self.sizes: list[tuple[int, int] | None] = []
         self.missing = 0
         self._places: dict[str, int] = {}
         self._files: dict[Path, int | None] = {}
@@ -65,6 +71,7 @@ class Pictures:
         if digest not in self._places:
             self._places[digest] = len(self.addresses)
             self.addresses.append(self._address(content, kind, digest))
+            self.sizes.append(_size(content))
         return self._places[digest]
 
     def _address(self, content: bytes, kind: str, digest: str) -> str:
@@ -74,3 +81,12 @@ class Pictures:
         name = f"{digest}.{kind}"
         write_bytes(self.folder / name, content)
         return f"{self.folder.name}/{name}"
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    try:
+        with open_image(io.BytesIO(content)) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        # Pillow's readers of headers raise any of these.
+        return None

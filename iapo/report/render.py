@@ -19,7 +19,13 @@ GENERATOR = "iapo report"
 STYLES = ("vendor/uPlot.min.css", "page/report.css")
 SCRIPTS = (
     ("vendor/uPlot.iife.min.js",),
-    ("page/common.js", "page/charts.js", "page/heatmap.js", "page/detail.js", "page/browser.js", "page/main.js"),
+    tuple(
+        f"page/{name}.js"
+        for name in (
+            *("common", "export", "svg", "charts", "heatmap", "parts", "blocks", "prompt", "sides", "detail"),
+            *("order", "lost", "browser", "main"),
+        )
+    ),
 )
 """Each group is one script element; our own files share one function's scope, in this order."""
 

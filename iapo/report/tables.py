@@ -34,19 +34,27 @@ def configuration(groups: Sequence[Group], others: Sequence[Run]) -> dict[str, A
 
     Returns:
         `columns` (names), `differing` (rows of a setting's name and its value in each column; empty of one column),
-        and `shared` (pairs of a name and a value).
+        `shared` (a name and a value each), of both the `default` where a value is not that (None where all are, or the
+        runs' manifests do not say), and `unmarked` (columns whose manifest says nothing of defaults).
     """
-    columns = [(group.label, _flat(group.runs[0].config)) for group in groups]
-    columns += [(run.name, _flat(run.config)) for run in others]
-    keys = list(dict.fromkeys(key for _, settings in columns for key in settings))
+    columns = [(group.label, group.runs[0]) for group in groups] + [(run.name, run) for run in others]
+    settings = [_flat(run.config) for _, run in columns]
+    defaults = [_flat(run.manifest.defaults) for _, run in columns]
     differing, shared = [], []
-    for key in keys:
-        values = [setting(settings[key]) if key in settings else "\u2013" for _, settings in columns]
+    for key in dict.fromkeys(key for one in settings for key in one):
+        values = [setting(one[key]) if key in one else "\u2013" for one in settings]
+        left = [
+            setting(default[key]) if key in default and setting(default[key]) != value else None
+            for default, value in zip(defaults, values, strict=True)
+        ]
+        known = next((one for one in left if one is not None), None)
         if len(set(values)) > 1:
-            differing.append({"name": key, "values": values})
+            changed = [one is not None for one in left]
+            differing.append({"name": key, "values": values, "changed": changed, "default": known})
         else:
-            shared.append({"name": key, "value": values[0]})
-    return {"columns": [name for name, _ in columns], "differing": differing, "shared": shared}
+            shared.append({"name": key, "value": values[0], "default": known})
+    unmarked = [name for name, run in columns if not run.manifest.defaults]
+    return {"columns": [name for name, _ in columns], "differing": differing, "shared": shared, "unmarked": unmarked}
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import ToolResult
+from iapo.records import Axis, ToolResult
+from iapo.report.groups import Credit, Group, Line, credit, weights_in
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
+from iapo.report.prompts import Prompts, RunPrompt, Texts
 from iapo.report.read import Run, TraceFile
+from iapo.report.turns import turns_of
 
 LEVELS = 127
 """Steps of a share in the page, up to the largest share of its grid: finer than a heat map shows."""
@@ -25,16 +30,25 @@ class Browsed:
     Attributes:
         samples: The distinct questions: id, source, question, answers, axis and image.
         blocks: The distinct lists of block names.
-        traces: The traces, each with places among runs, samples and blocks.
+        prompts: The distinct prompts (`iapo.report.prompts.Prompts`).
+        texts: Texts that traces name by their place: questions as the prompts have them, observations.
+        groups: The groups of training rollouts: `asked` (how many), `mean` reward, `deviation`, and why advantages are
+            `missing`.
+        traces: The traces, each with places among runs, samples, blocks, prompts and groups.
         total: Number of traces there are, shown or not.
         without_patches: Number of the shown ones have an attribution but no shares of the image's tokens.
+        notes: Sentences about what cannot be shown.
     """
 
     samples: list[dict[str, Any]]
     blocks: list[list[str]]
+    prompts: list[dict[str, Any]]
+    texts: list[str]
+    groups: list[dict[str, Any]]
     traces: list[dict[str, Any]]
     total: int
     without_patches: int
+    notes: list[str]
 
 
 def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
@@ -43,7 +57,8 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
     Args:
         runs: The runs.
         pictures: Store of the images.
-        most: Largest number of traces, 0 for all; of each file about the same number, evenly spaced in it.
+        most: Largest number of traces, 0 for all; of each file about the same number, evenly spaced in it, and the
+            rollouts of one prompt together where they fit.
 
     Raises:
         InputError: If a line is not a trace.
@@ -51,19 +66,64 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
     files = [(place, run, file) for place, run in enumerate(runs) for file in run.traces]
     counts = share_out([len(file.lines) for _, _, file in files], most)
     collector = _Collector(pictures)
+    notes: list[str] = []
+    prompts = [collector.prompts.of_run(run) for run in runs]
+    notes += [f"{run.name} {prompt.note}." for run, prompt in zip(runs, prompts, strict=True) if prompt.note]
     for (place, run, file), count in zip(files, counts, strict=True):
-        weights = {finite(row.get("step")): _weights(row) for row in run.metrics}
-        for index in evenly(len(file.lines), count):
-            try:
-                collector.add(place, file, index, weights)
-            except InputError:
-                raise
-            except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
-                raise InputError(
-                    f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"
-                ) from error
+        lines = [_checked(file, index, Line.of, file.read(index)) for index in range(len(file.lines))]
+        try:
+            groups, credits = credit(run, lines) if file.part == "training" else ([], [])
+        except (ValueError, ArithmeticError) as error:
+            raise InputError(
+                f"{file.path} has scores too large to be added up; remove their lines or run again"
+            ) from error
+        weights = {finite(row.get("step")): weights_in(row) for row in run.metrics}
+        first_group = collector.add_groups(groups)
+        together = [one.lines for one in groups] if groups else _by_sample(lines)
+        for index in pick(together, count):
+            given = None if not credits else (first_group, credits[index], weights.get(lines[index].step, {}))
+            add = functools.partial(collector.add, place, file, index, prompts[place], given)
+            _checked(file, index, add, file.read(index))
     total = sum(len(file.lines) for _, _, file in files)
-    return Browsed(collector.samples, collector.blocks, collector.traces, total, collector.without_patches)
+    return collector.browsed(total, notes)
+
+
+def _checked(file: TraceFile, index: int, read: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> Any:
+    try:
+        return read(record)
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"
+        ) from error
+
+
+def _by_sample(lines: Sequence[Line]) -> list[list[int]]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, line in enumerate(lines):
+        found.setdefault(line.sample, []).append(place)
+    return list(found.values())
+
+
+def pick(together: Sequence[Sequence[int]], count: int) -> list[int]:
+    """Picks about `count` of a file's lines, and no more: evenly, those that belong together as a whole.
+
+    Args:
+        together: Places of the lines that belong together; each line is in one of them.
+        count: Largest number.
+
+    Returns:
+        Places in order; where not even one of `together` fits, of the lines themselves.
+    """
+    total = sum(map(len, together))
+    if count >= total:
+        return list(range(total))
+    for number in range(len(together) * count // max(1, total) + 1, 0, -1):
+        found = [place for index in evenly(len(together), number) for place in together[index]]
+        if len(found) <= count:
+            return sorted(found)
+    return evenly(total, count)
 
 
 def share_out(lengths: Sequence[int], most: int) -> list[int]:
@@ -86,42 +146,66 @@ def evenly(length: int, count: int) -> list[int]:
 class _Collector:
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
+        self.texts = Texts()
+        self.prompts = Prompts(self.texts)
         self.samples: list[dict[str, Any]] = []
         self.blocks: list[list[str]] = []
+        self.groups: list[dict[str, Any]] = []
         self.traces: list[dict[str, Any]] = []
         self.without_patches = 0
         self._samples: dict[str, int] = {}
         self._blocks: dict[tuple[str, ...], int] = {}
 
-    def add(self, run: int, file: TraceFile, index: int, weights: Mapping[Any, Mapping[str, float]]) -> None:
-        data = file.read(index)
-        result, scores, step = data["result"], data["scores"], data["step"]
-        if step is not None and finite(step) is None:
-            raise TypeError("its step is no number")
+    def add_groups(self, groups: Sequence[Group]) -> int:
+        """Adds the groups of a file; returns the place of the first."""
+        first = len(self.groups)
+        self.groups += [
+            {"asked": one.asked, "mean": _short(one.mean), "deviation": _short(one.deviation), "missing": one.missing}
+            for one in groups
+        ]
+        return first
+
+    def add(
+        self,
+        run: int,
+        file: TraceFile,
+        index: int,
+        prompt: RunPrompt,
+        given: tuple[int, Credit, Mapping[str, float]] | None,
+        data: dict[str, Any],
+    ) -> None:
+        """Adds one trace; `given` is the first group's place, what training made of it, and the step's weights."""
+        turns, scores, step = turns_of(data), data["scores"], data["step"]
+        root = file.path.parent
+        of = data.get("evaluation")
         trace: dict[str, Any] = {
             # The place in the file: it stays the same while a run goes on.
             "id": f"{file.prefix}{index + 1}",
             "run": run,
             "part": file.part,
             "step": step,
+            "repeat": of.get("repeat") if isinstance(of, dict) else None,
             "sample": self._sample(data["sample"], file),
-            "turn1": str(data["turn_1"]),
-            "turn2": None if data["turn_2"] is None else str(data["turn_2"]),
-            "status": str(result["status"]),
-            "error": result["error"],
-            "span": result["span"],
-            "calls": [_call(call) for call in result["calls"]],
-            **({"text": str(result["text"])} if result.get("text") else {}),
-            "edited": self.pictures.add(result["image"], file.path.parent),
+            "turns": [self._turn(turn, place + 1 < len(turns), prompt, root) for place, turn in enumerate(turns)],
+            "status": turns[0]["status"],
+            "cut": bool(data.get("observation_cut")),
             # None of a rollout that is not judged.
-            "misused": ToolResult.from_json({**result, "image": None}).misuse(data["sample"]["axis"]),
-            "outcome": scores["outcome"]["value"] if "outcome" in scores else None,
-            "scores": [
-                _score(name, score, weights.get(step, {}) if file.part == "training" else {})
-                for name, score in scores.items()
-            ],
+            "misused": _misused(turns, data["sample"]["axis"]),
+            "outcome": finite(scores["outcome"]["value"]) if "outcome" in scores else None,
+            "divergence": finite(scores["divergence"]["value"]) if "divergence" in scores else None,
+            "reward": None,
+            "advantage": None,
         }
+        weights: Mapping[str, float] = {}
+        parts: Mapping[str, float] = {}
+        if given is not None:
+            first, credited, weights = given
+            parts = credited.parts
+            trace |= {"group": first + credited.group, "reward": _short(credited.reward)}
+            trace |= {"advantage": _short(credited.advantage)}
+        trace["scores"] = [_score(name, score, weights.get(name), parts.get(name)) for name, score in scores.items()]
         attribution = data["attribution"]
+        names: tuple[str, ...] = ()
         if attribution:
             names = tuple(next(iter(attribution.values())))
             trace["blocks"] = self._blocks.setdefault(names, len(self._blocks))
@@ -131,7 +215,40 @@ class _Collector:
             patches = data.get("patches", {})
             trace["patches"] = {who: pack_grid(grid) for who, grid in patches.items() if grid and grid[0]}
             self.without_patches += not trace["patches"]
+        picture = self.samples[trace["sample"]]["picture"]
+        size = None if picture is None else self.pictures.sizes[picture]
+        if (found := prompt.place(data["sample"], size, names)) is not None:
+            trace["prompt"], trace["query"] = found
         self.traces.append(trace)
+
+    def browsed(self, total: int, notes: list[str]) -> Browsed:
+        """Returns all that was added."""
+        return Browsed(
+            samples=self.samples,
+            blocks=self.blocks,
+            prompts=self.prompts.found,
+            texts=self.texts.found,
+            groups=self.groups,
+            traces=self.traces,
+            total=total,
+            without_patches=self.without_patches,
+            notes=notes,
+        )
+
+    def _turn(self, turn: Mapping[str, Any], followed: bool, prompt: RunPrompt, root: Path) -> dict[str, Any]:
+        """Lays out a turn; what was not there is left out, since traces are many."""
+        found: dict[str, Any] = {"text": turn["text"]}
+        if turn["status"] is None:
+            return found
+        found |= {"status": turn["status"], "edited": self.pictures.add(turn["image"], root)}
+        found |= {key: turn[key] for key in ("span", "calls", "error", "said") if turn[key]}
+        # Where a rollout has several programs, each may have been compared with the teacher's.
+        if (divergence := finite(turn.get("divergence"))) is not None:
+            found["divergence"] = divergence
+        if followed:
+            seen = turn["image"] is not None
+            found["told"] = prompt.observation(edited=seen, error=turn["error"], said=turn["said"])
+        return found
 
     def _sample(self, data: Mapping[str, Any], file: TraceFile) -> int:
         sample = {
@@ -170,24 +287,21 @@ def pack_grid(grid: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"rows": len(grid), "columns": columns, "most": most, "sum": total, "data": data}
 
 
-def _weights(row: Mapping[str, Any]) -> dict[str, float]:
-    """Reads the weight of each component of the reward in one step."""
-    return {
-        key.removeprefix("weight/"): value
-        for key, value in row.items()
-        if key.startswith("weight/") and value is not None
-    }
+def _misused(turns: Sequence[Mapping[str, Any]], axis: Axis | None) -> bool | None:
+    judged = []
+    for turn in turns:
+        if turn["status"] is not None:
+            # The page keeps of a call what misuse is judged by.
+            calls = [{**call, "boxes": ""} for call in turn["calls"]]
+            result = ToolResult.from_json({**turn, "calls": calls, "image": None})
+            judged += [verdict for verdict in (result.misuse(axis),) if verdict is not None]
+    return any(judged) if judged else None
 
 
-def _score(name: str, score: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": score["value"],
-        "answer": score["answer"],
-        "explanation": score["explanation"],
-        "weight": weights.get(name),
-    }
+def _score(name: str, score: Mapping[str, Any], weight: float | None, part: float | None) -> dict[str, Any]:
+    found = {key: score[key] for key in ("answer", "explanation")}
+    return {"name": name, "value": finite(score["value"]), **found, "weight": weight, "part": _short(part)}
 
 
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": str(call["name"]), "targets": [str(target) for target in call["targets"]], "axis": call["axis"]}
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)

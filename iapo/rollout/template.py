@@ -15,7 +15,16 @@ from iapo.rollout.wording import FILE, PLACEHOLDER, Example, Part, PromptTemplat
 from iapo.tools import TOOLS, check_program
 from iapo.yaml_files import read_yaml
 
-__all__ = ["DEFAULT", "FILE", "TINY", "PromptTemplate", "find_prompt", "packaged_prompts", "read_prompt"]
+__all__ = [
+    "DEFAULT",
+    "FILE",
+    "TINY",
+    "PromptTemplate",
+    "find_prompt",
+    "packaged_prompts",
+    "prompt_of_data",
+    "read_prompt",
+]
 
 PROMPTS = Path(str(resources.files("iapo"))) / "configs" / "prompts"
 """Where the packaged templates lie."""
@@ -92,7 +101,19 @@ def read_prompt(path: Path) -> PromptTemplate:
     Raises:
         InputError: If it is not one; the sentence names the file, and what is wrong in it.
     """
-    data = read_yaml(path)
+    return prompt_of_data(read_yaml(path), path)
+
+
+def prompt_of_data(data: Mapping[str, Any], path: Path) -> PromptTemplate:
+    """Reads a template from plain data, as `PromptTemplate.to_json` gives it.
+
+    Args:
+        data: The data.
+        path: File that holds them; another prompt that they take over is looked for beside it.
+
+    Raises:
+        InputError: If they are not a template; the sentence names the file, and what is wrong in it.
+    """
     try:
         return _template(data, path)
     except InputError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts
 from iapo.teachers.table import fingerprint
 from iapo.tools import TOOLS, ToolDefinition
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class StudentCall:
@@ -58,6 +62,25 @@ class StudentCall:
         # With one vocabulary the teacher reads the very tokens that the student sampled.
         self._same_tokens = encoder.tokenizer.get_vocab() == self.encoder.tokenizer.get_vocab()
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The frozen teacher."""
+        return self._attributor.model
+
+    def reads_otherwise(self, student: PromptEncoder) -> str | None:
+        """Says why the teacher cannot read the very ids and image patches that the student reads; None where it can.
+
+        Args:
+            student: The student's encoder.
+        """
+        if not self._same_tokens:
+            return "it has another vocabulary"
+        mine, other = (image_settings(encoder) for encoder in (self.encoder, student))
+        if mine != other:
+            name = next(name for name in mine if mine[name] != other[name])
+            return f"its image processor has {name} {mine[name]}, and the student's {other[name]}"
+        return None
+
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return self._attributor.distributions(prompts, [self.turn_of(one) for one in rollouts])
@@ -84,6 +107,13 @@ class StudentCall:
         )
         target = [end > span[0] and start < span[1] and end > start for start, end in encoding["offset_mapping"]]
         return encoding["input_ids"], target
+
+
+def image_settings(encoder: PromptEncoder) -> dict[str, object]:
+    """Returns what decides which patches an image becomes, by name."""
+    processor = encoder.processor.image_processor
+    names = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std", "rescale_factor", "size")
+    return {name: getattr(processor, name, None) for name in names} | {"image token": encoder.image_token_id}
 
 
 def grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:

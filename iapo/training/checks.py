@@ -33,11 +33,11 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
             f"the component {scoped.name!r} counts for some tokens alone ({scoped.scope}), which needs "
             f"multi_objective_aggregation sum_then_normalize, not {args.multi_objective_aggregation}"
         )
-    asks_teacher = args.measures or args.distills
-    if asks_teacher and not has_teacher and args.teacher is None and args.teacher_table is None:
+    if args.asks_teacher and not has_teacher and args.teacher is None and args.teacher_table is None:
         raise InputError(
-            f"reward is {args.reward} with penalty_weight {args.penalty_weight} and always_measure "
-            f"{args.always_measure}, but there is no teacher; set `teacher` or `teacher_table`, or take grpo"
+            f"reward is {args.reward} with penalty_weight {args.penalty_weight}, always_measure "
+            f"{args.always_measure}, token_distill_weight {args.token_distill_weight}, but there is no teacher; set "
+            "`teacher` or `teacher_table`, or take grpo"
         )
 
 

@@ -14,6 +14,7 @@ from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
+from iapo.results import defaults_left
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings, refuse_init_kwargs
 
@@ -31,6 +32,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         component_weights: Weights of components by name (`outcome` among them), instead of the preset's.
         distill_weight: First weight of the teacher's mean log-probability in `distill` and `iapo+distill`; it decays as
             the penalty does.
+        token_distill_weight: First weight of the teacher in each written token's advantage, `w (log p_teacher - log
+            p_student)`: on-policy distillation by token, whatever the reward is; it decays as the penalty does, and 0
+            asks nobody. docs/rewards.md.
         verifier: Model that scores calls for `trm`: a packaged name, a folder or a hub id, or with `verifier_url` the
             name of an endpoint's model, or `rules` (`iapo.rewards.rule_verifier`), which needs no model.
         verifier_url: Base URL of the verifier's OpenAI-compatible endpoint.
@@ -70,7 +74,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
-            `occlusion`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the integrated path.
+            `occlusion`, `attention`, or `FILE.py:NAME` of your own; None is the gradient, or with several steps the
+            integrated path.
         attribution_steps: Points of the integrated path; 1 is no path.
         no_call_divergence: Divergence of a rollout without an attribution; None is the worst value, `log m`.
         attribution_batch_size: Most calls that are attributed together.
@@ -99,6 +104,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Weights of reward components by name."}
     )
     distill_weight: float = field(default=0.1, metadata={"help": "Weight of the teacher's log-probability."})
+    token_distill_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the teacher's view of each written token; 0: none."}
+    )
     verifier: str | None = field(
         default=None, metadata={"help": "Model that scores calls for the reward trm, or rules."}
     )
@@ -149,7 +157,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
     attribution_method: str | None = field(
         default=None,
-        metadata={"help": "gradient, integrated, occlusion or FILE.py:NAME; None: by the steps."},
+        metadata={"help": "gradient, integrated, occlusion, attention or FILE.py:NAME; None: by the steps."},
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     alignment_control: Literal[
@@ -177,6 +185,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
+        # Before anything is completed or derived; no field, so that it is no setting itself.
+        self.defaults_left = defaults_left(self)
         find_reward(self.reward)
         refuse_init_kwargs(self.model_init_kwargs)
         self.check_frozen()
@@ -200,9 +210,12 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             self.penalty_weight = 0.0
         check_verifier(self)
         chosen_method(alignment_settings(self))
-        if self.distills and self.teacher_reference == "own_call":
+        if self.token_distill_weight < 0:
+            raise InputError(f"token_distill_weight is {self.token_distill_weight}; it must not be negative")
+        if (self.distills or self.token_distill_weight) and self.teacher_reference == "own_call":
+            asking = f"reward {self.reward!r}" if self.distills else "token_distill_weight"
             raise InputError(
-                f"reward {self.reward!r} needs the teacher's view of the student's own call; "
+                f"{asking} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
             )
         if not isinstance(self.component_weights, dict | None):
@@ -232,6 +245,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     def measures(self) -> bool:
         """Whether training measures the divergence, in the reward or for the log alone."""
         return self.penalty_weight > 0 or self.always_measure
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether training needs a teacher."""
+        return self.measures or self.distills or self.token_distill_weight > 0
 
     @property
     def distills(self) -> bool:

@@ -66,18 +66,28 @@ class RunKeeper(TrainerCallback):
         self._keeps = False
         # The trainer changes some settings for its own needs.
         self._given = settings.to_dict()
+        self._defaults: dict[str, Mapping[str, Any]] = {"training": settings.defaults_left}
         self._config: dict[str, Any] = {}
         self._seeds: dict[str, int] = {}
         self._data: dict[str, Any] = {}
 
-    def describe(self, *, config: Mapping[str, Any], seeds: Mapping[str, int], data: Mapping[str, Any]) -> None:
+    def describe(
+        self,
+        *,
+        config: Mapping[str, Any],
+        seeds: Mapping[str, int],
+        data: Mapping[str, Any],
+        defaults: Mapping[str, Mapping[str, Any]],
+    ) -> None:
         """Adds parts to the manifest that `open` will write.
 
         Args:
             config: Settings beside the training's own, by whose they are.
             seeds: Further seeds.
             data: Facts about the data beside the hash of the training set.
+            defaults: Defaults of those settings that are otherwise, by whose they are.
         """
+        self._defaults |= defaults
         self._config |= config
         self._seeds |= seeds
         self._data |= data
@@ -103,7 +113,8 @@ class RunKeeper(TrainerCallback):
             folder = RunFolder(path)
             if not same:
                 seeds = {"training": self.settings.seed, **self._seeds}
-                folder.write_manifest({**config, "prompt": self.template.to_json()}, seeds, data, again=begun)
+                whole = {**config, "prompt": self.template.to_json()}
+                folder.write_manifest(whole, seeds, data, defaults=self._defaults, again=begun)
             self.template.write(folder.path)
             self.folder = folder
         return self.folder

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.models import bare_model
+from iapo.rewards.alignment import Alignment
 from iapo.rollout.load_settings import LoadSettings, placed, settings_in
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import Policy, load_policy, resolve, see_alike
@@ -172,6 +173,22 @@ def find_reference(
     if teacher is None or isinstance(teacher, Policy):
         return make_reference(alignment_settings(args), teacher, encoder, tools, args.device)
     return teacher
+
+
+def make_alignment(
+    args: IAPOConfig, teacher: Policy | Reference | None, encoder: PromptEncoder, tools: Mapping[str, ToolDefinition]
+) -> Alignment | None:
+    """Returns what measures rollouts against the teacher, or None where a training asks no teacher.
+
+    Args:
+        args: The training's settings.
+        teacher: Teacher as in `find_reference`.
+        encoder: The student's encoder.
+        tools: The offered tools.
+    """
+    if not args.asks_teacher:
+        return None
+    return Alignment(find_reference(args, teacher, encoder, tools), encoder, alignment_settings(args), tools)
 
 
 def drop_reference_policy(model: Any) -> None:

@@ -25,6 +25,7 @@ from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
 from iapo.locks import hold_folder
 from iapo.records import Sample
+from iapo.results import defaults_left
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
@@ -156,6 +157,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         trainer.keeper.describe(
             config={"run": dataclasses.asdict(arguments)},
             seeds={"charts": arguments.charts_seed, "evaluation": arguments.eval_seed},
+            defaults={"run": defaults_left(arguments)},
             data={
                 "test": data_hash(map(fresh, test_samples)),
                 **({} if shared is None else {"shared_pictures": shared}),

@@ -20,10 +20,9 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
-from iapo.attribution.settings import alignment_settings
 from iapo.models import bare_model
 from iapo.records import Trace
-from iapo.rewards.alignment import Alignment, Measured
+from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import RewardFunction
 from iapo.rewards.presets import make_outcome, make_preset, scored_traces
 from iapo.rollout.policy import Policy
@@ -37,7 +36,7 @@ from iapo.training.budget import check_datasets, leave_out, loss_mask
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.keeper import RunKeeper, refuse_taken
-from iapo.training.loaded import find_reference, prepare_reference_policy
+from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_flags, call_metrics, divergence_metrics, measured_columns, unpenalised
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
@@ -46,6 +45,7 @@ from iapo.training.ranks import EqualRows, gather_traces, look_at_tools, share_o
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
 from iapo.training.shared_prefix import add_shared_prefix, cannot_share
+from iapo.training.token_teacher import make_token_teacher
 from iapo.training.trackers import report_live
 from iapo.training.vllm_rollouts import take_part, vllm_for_rollouts
 
@@ -112,10 +112,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         # All that may be refused comes before TRL's own start, which makes the output folder.
         self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
-        self.alignment: Alignment | None = None
-        if args.measures or args.distills:
-            reference = find_reference(args, teacher, self.encoder, tools)
-            self.alignment = Alignment(reference, self.encoder, alignment_settings(args), tools)
+        self.alignment = make_alignment(args, teacher, self.encoder, tools)
         outcome = make_outcome(args)
         preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
@@ -145,6 +142,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
         self._shares = args.share_prefix and self._add_shared_prefix()
+        self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
         self._rollout_time, self._failing = 0.0, Failing()
@@ -186,13 +184,15 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             weights, rank = self.reward_weights.to(self.accelerator.device), self.accelerator.process_index
             parts = component_advantages(self._batch.rewards, weights, self._group, self.scale_rewards)
             output["advantages"] = token_advantages(output, self._batch, scopes, parts, rank)
+        if self.token_teacher is not None:
+            passes = self._get_per_token_logps_and_entropies
+            self.token_teacher.credit(output, self.model, passes, self.state.global_step, self._metrics[self._mode])
         self._record(self._batch)
         self._rollout_time = time.perf_counter() - start
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[Image.Image]], dict[str, Any]]:
-        encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
-        self._batch.prompts = encoded
+        self._batch.prompts = encoded = encode_prompts(self._batch.samples, self.encoder, self.offered_tools)
         ids = [prompt.ids for prompt in encoded]
         images = [list(prompt.images) for prompt in encoded]
         return ids, images, self._multimodal(ids, images)

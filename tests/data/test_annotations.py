@@ -62,6 +62,10 @@ def test_a_label_may_be_called_x1():
     assert named_boxes({"x1": edges(A)}, None, "column", SIZE) == {"x1": A}
 
 
+def test_a_name_that_is_missing_is_empty():
+    assert list(named_boxes([list(A), list(B), None], ["A", None, "C"], "row", SIZE, [])) == ["A", ""]
+
+
 def test_names_that_stand_twice_get_numbers():
     boxes = named_boxes([list(A), list(B), list(A), list(B)], ["2001", "2001", "2001 (2)", "2001"], "row", SIZE)
     assert list(boxes) == ["2001", "2001 (2)", "2001 (2) (2)", "2001 (3)"]
@@ -100,6 +104,10 @@ ALL = {"A": A, "B": B, "C": C, "D": D}
         ((60, math.nan, 100, 90), "y1 of the box of column 'B' is nan"),
         ((60, None, 100, 90), "y1 of the box of column 'B' is nan"),
         ((60, 20, 10**400, 90), "x2 of the box of column 'B' is 1000"),
+        ("60,20,100,90", "'B' is of type str"),
+        ((60, 20, 100), "'B' has 3 numbers; it must have 4"),
+        ({"x1": 60, "y1": 20, "x2": 100}, "'B' has no y2"),
+        ({"x1": "60", "y1": 20, "x2": 100, "y2": 90}, "x1 of the box of column 'B' is of type str"),
     ],
 )
 def test_a_box_of_no_use_is_left_out_and_said(box: Any, reason: str):
@@ -136,7 +144,7 @@ def test_flaws_of_fractions():
         # Two of four outside: the boxes are meant for a larger image, and the other two are wrong as well.
         ({name: [2 * x for x in box] for name, box in ALL.items()}, "meant for another size"),
         ({"A": A, "B": (0.3, 0.2, 0.5, 0.9)}, "mix units"),
-        ({**ALL, "B": "60,20,100,90"}, "is of type str"),
+        ({**ALL, "B": "60,20,100,90", "C": (1, 2, 3)}, "'C' has 3 numbers"),
     ],
 )
 def test_boxes_that_cannot_be_trusted_as_a_whole_cost_the_row(value: Any, reason: str):

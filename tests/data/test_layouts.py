@@ -94,6 +94,7 @@ def test_what_an_annotation_lacks(change: dict[str, Any], boxes: dict[str, Any],
         annotation(models={"name": "one"}),
         annotation(models=[None], general_figure_info=None),
         annotation(models=3),
+        [1, 2],
     ],
 )
 def test_a_broken_annotation_costs_its_boxes_alone(broken: Any, tmp_path: Path):
@@ -103,6 +104,23 @@ def test_a_broken_annotation_costs_its_boxes_alone(broken: Any, tmp_path: Path):
     (flaw,) = one.flaws
     assert flaw.startswith("the annotation one.json cannot be read")
     assert not two.flaws
+
+
+def test_other_spellings_of_an_annotation(tmp_path: Path):
+    listed = annotation(type="V_BAR")
+    for model in listed["models"]:
+        model["bboxes"] = [list(box.values()) for box in model["bboxes"]]
+    chartqa(tmp_path, {"one": listed, "two": annotation("v_bar")})
+    one, two = samples(tmp_path, "test_human")
+    assert dict(one.column_boxes) == dict(two.column_boxes)
+    assert len(one.column_boxes) == 3
+
+
+def test_an_ending_in_capitals_is_one(tmp_path: Path):
+    chartqa(tmp_path)
+    human = tmp_path / "ChartQA Dataset" / "test" / "test_human.json"
+    human.rename(human.with_suffix(".JSON"))
+    assert [one.id for one in samples(tmp_path)] == ["test_augmented-1", "test_human-2", "test_human-3"]
 
 
 def test_an_image_of_chartqa_is_in_its_folder(tmp_path: Path):
@@ -258,6 +276,7 @@ def test_strict_says_how_to_leave_rows_out(tmp_path: Path):
     ("make", "gone", "reason"),
     [
         (chartqa, "*/test/*.json", r"looks like a split of ChartQA, but its questions, such as test_human.json"),
+        (tabfact, "tokenized_data/*", r"looks like TabFact, but its statements, such as tokenized_data/train_examples"),
         (wtq, "data/*", r"looks like WikiTableQuestions, but its questions, such as data/training.tsv"),
     ],
 )

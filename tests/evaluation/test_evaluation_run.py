@@ -272,7 +272,9 @@ def test_how_an_endpoint_is_asked_again_may_change(server: Server, tmp_path: Pat
     run_evaluation(endpoint_plan(server), tmp_path)
     path = tmp_path / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest["format"], manifest["kind"]
+    # What was given otherwise than its default, here at least the endpoint.
+    assert manifest["defaults"]["evaluation"]["endpoint"] is None
+    del manifest["format"], manifest["kind"], manifest["defaults"]
     asked = manifest["config"]["evaluation"]["endpoint"]
     for name in ("retries", "on_error", "cache"):
         del asked[name]

@@ -175,11 +175,12 @@ def test_the_packaged_comparison_of_forms() -> None:
     ablation = read_ablation("results")
     trials = check_variants(ablation)
     assert len({trial.name for trial in trials.values()}) == len(ablation.variants)
-    assert set(ablation.titles) == {"methods", "controls", "extensions", "more"}
+    assert set(ablation.titles) == {"methods", "controls", "extensions", "more", "beyond"}
     found = {
         key: parse(ablation.budget.config, {**ablation.budget.settings, **one.settings}) for key, one in trials.items()
     }
     settings = {key: alignment_settings(one) for key, (_, one) in found.items()}
+    assert settings["beyond/attention"] == dataclasses.replace(settings["methods/IAPO, paper"], method="attention")
     assert settings["methods/IAPO, paper"].normalization == "magnitude"
     assert settings["methods/IAPO, softmax"].normalization == "softmax"
     assert settings["methods/IAPO, name_odds signed"].normalization == "signed"

@@ -2,83 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from report_browser import CONTRAST, MARKS, Watched, count, playwright, until
 from report_runs import HOSTILE, make_run, make_trace
 
 from iapo.report.command import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-CONTRAST = """() => {
-  const channel = (value) => (value /= 255, value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parse = (text) => {
-    const found = text.match(/[\\d.]+/g).map(Number);
-    return found.length === 3 ? [...found, 1] : found;
-  };
-  const over = (top, below) => [0, 1, 2].map((place) => top[place] * top[3] + below[place] * (1 - top[3]));
-  const backgroundOf = (node) => {
-    const layers = [];
-    for (let one = node; one; one = one.parentElement) layers.push(parse(getComputedStyle(one).backgroundColor));
-    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const found = [];
-  let texts = 0;
-  while (walker.nextNode()) {
-    const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || ["SCRIPT", "STYLE", "NOSCRIPT", "OPTION"].includes(node.tagName)) continue;
-    if (!node.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
-    if (node.closest("button:disabled")) continue;
-    const style = getComputedStyle(node);
-    const background = backgroundOf(node);
-    const [a, b] = [light(over(parse(style.color), background)), light(background)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const size = parseFloat(style.fontSize);
-    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    texts += 1;
-    if (ratio < (large ? 3 : 4.5)) found.push([ratio.toFixed(2), node.className, walker.currentNode.data.trim()]);
-  }
-  return { texts, found };
-}"""
-
-
-def find_browser() -> str | None:
-    return os.environ.get("IAPO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-pytestmark = [
-    pytest.mark.slow(3),
-    pytest.mark.skipif(
-        find_browser() is None, reason="no Chromium: none of " + ", ".join(NAMES) + " on PATH; set IAPO_BROWSER"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        yield one
-        one.close()
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -99,28 +33,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([root], root / "report.html").path
 
 
-class Watched:
-    """A page with what it said and asked for."""
-
-    def __init__(self, page: playwright.Page, path: Path) -> None:
-        self.page, self.path = page, path
-        # A busy machine is slow, and that is no fault of the page.
-        page.set_default_timeout(120_000)
-        self.problems: list[str] = []
-        page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("request", self._asked)
-
-    def _asked(self, request: playwright.Request) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            self.problems.append(f"request: {request.url}")
-
-    def open(self, hash: str = "") -> playwright.Page:
-        self.page.goto(self.path.as_uri() + hash)
-        self.page.wait_for_selector("#detail *")
-        return self.page
-
-
 @pytest.fixture
 def watched(browser: playwright.Browser, report: Path) -> Iterator[Watched]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
@@ -128,19 +40,6 @@ def watched(browser: playwright.Browser, report: Path) -> Iterator[Watched]:
     yield one
     context.close()
     assert one.problems == []
-
-
-def count(page: playwright.Page) -> int:
-    return int(re.match(r"[\d,]+", page.inner_text("#count"))[0].replace(",", ""))
-
-
-def until(page: playwright.Page, condition: str) -> None:
-    """Waits until a condition holds. The page's security policy refuses Playwright's own waiting, as it should."""
-    for _ in range(2000):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(f"it never holds that {condition}")
 
 
 def test_sections_and_charts(watched: Watched):
@@ -151,7 +50,9 @@ def test_sections_and_charts(watched: Watched):
     # Something is drawn: pixels that are not transparent.
     drawn = "(one) => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((v) => v > 0)"
     assert page.locator("#charts canvas").first.evaluate(drawn)
-    assert "grpo 70.0" in page.locator("#charts .plot").first.get_attribute("aria-label")
+    # The mean of the last three values, and beside it the last one itself.
+    assert "grpo 69.0\u2009% (raw 70.0\u2009%)" in page.locator("#charts .plot").first.get_attribute("aria-label")
+    assert "last, smoothed: grpo 69.0" in page.locator("#charts .reading").first.inner_text()
     page.click("#legend button >> nth=0")
     assert "grpo" not in page.locator("#charts .plot").first.get_attribute("aria-label")
     page.select_option("#smoothing", "1")
@@ -255,7 +156,8 @@ def test_links_restore_and_back_works(watched: Watched):
     assert count(page) == 6
     page.goto("about:blank")
     watched.open("#trace=iapo%3At999")
-    assert "not in this page" in page.inner_text("#count")
+    assert "no trace \u201ciapo:t999\u201d" in page.inner_text("#lost")
+    assert "No trace is open" in page.inner_text("#detail")
 
 
 def test_keyboard(watched: Watched):
@@ -334,7 +236,7 @@ def test_hostile_texts_are_texts(watched: Watched):
     assert page.evaluate("window.broken") is None
     assert page.locator("#detail img[src=x]").count() == 0
     page.goto(watched.path.as_uri() + f"#trace={quote('</script><img src=x onerror=window.broken=1>')}&q=%3Cb%3E")
-    until(page, "document.getElementById('count').textContent.includes('not in this page')")
+    until(page, "document.getElementById('lost').textContent.includes('no trace')")
     assert page.evaluate("window.broken") is None
 
 

@@ -95,13 +95,18 @@ def test_a_step_that_one_seed_lacks_has_no_mean(seeds: Path):
 
 def test_other_settings_are_other_lines(tmp_path: Path):
     for name, rate in (("a", 1e-4), ("b", 2e-4)):
-        make_run(tmp_path / name, [], learning_rate=rate)
+        defaults = {"learning_rate": 1e-4, "reward": "none"} if name == "b" else None
+        make_run(tmp_path / name, [], learning_rate=rate, defaults=defaults)
     runs = find_runs([tmp_path]).runs
     groups = group_runs(runs)
     assert [group.label for group in groups] == ["a", "b"]
     found = configuration(groups, [])
-    assert found["differing"] == [{"name": "learning_rate", "values": ["0.0001", "0.0002"]}]
-    assert {"name": "families", "value": "vbar, hbar"} in found["shared"]
+    rate = {"name": "learning_rate", "values": ["0.0001", "0.0002"], "changed": [False, True], "default": "0.0001"}
+    assert found["differing"] == [rate]
+    assert {"name": "families", "value": "vbar, hbar", "default": None} in found["shared"]
+    assert {"name": "reward", "value": "iapo", "default": "none"} in found["shared"]
+    # The manifest of the other one does not say.
+    assert found["unmarked"] == ["a"]
     assert "secret-one" not in str(found)
     rows = {row["name"]: row for row in provenance(groups, [])}
     assert rows["data: test"] == {"name": "data: test", "values": ["b" * 12] * 2, "same": True}
@@ -232,7 +237,10 @@ def test_a_trace_in_the_page(tmp_path: Path):
     ]
     assert browsed.blocks == [list(BLOCKS)]
     assert first["shares"]["student"] == [0.1, 0.12, 0.14, 0.16, 0.18]
-    assert (refused["misused"], refused["error"]) == (None, "line 1: import is not allowed")
+    (wrong, last) = refused["turns"]
+    assert (refused["misused"], wrong["error"]) == (None, "line 1: import is not allowed")
+    assert browsed.texts[wrong["told"]].startswith("OBSERVATION: line 1: import is not allowed")
+    assert last == {"text": "FINAL ANSWER: 3. TERMINATE"}
     assert "shares" not in refused
     assert without["patches"] == {}
     assert browsed.without_patches == 1
@@ -305,7 +313,7 @@ def test_one_file_without_addresses(tmp_path: Path):
     make_run(tmp_path / "run", [make_trace(number) for number in range(4)], study=True)
     written = write_report([tmp_path / "run"])
     text = written.path.read_text(encoding="utf-8")
-    assert written.size == len(text.encode()) < 200_000
+    assert written.size == len(text.encode()) < 260_000
     assert not re.search(r"""(src|href)=["']?(https?:|//)|@import|url\(""", text)
     assert "default-src &#39;none&#39;" in text
     assert data_of(written.path)["curve-data"]["studies"][0]["points"][0]["wrong_tools"] is None

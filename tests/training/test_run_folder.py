@@ -72,6 +72,10 @@ def test_what_is_written(trained: Path, charts: list[Sample]) -> None:
     # As given, and not as the trainer changes it for itself.
     assert manifest["config"]["training"]["remove_unused_columns"] == IAPOConfig("x", bf16=False).remove_unused_columns
     assert manifest["seeds"] == {"training": 5}
+    # Which were given otherwise than their default; a batch of 8 is TRL's own.
+    left = manifest["defaults"]["training"]
+    assert (left["max_steps"], left["teacher"], left["num_generations"]) == (-1, None, 8)
+    assert not {"per_device_train_batch_size", "learning_rate", "attribution_target"} & set(left)
     assert manifest["data"] == {"train": data_hash(charts)}
 
 

@@ -74,6 +74,15 @@ class Labels:
         zone = self._ink[0 if far else max(0, round(end - 3 * self.em)) : max(0, end)]
         return bool(self._at(zone, middle, half).sum() >= 3)
 
+    def on_base(self, middle: float, half: float) -> bool:
+        """Tells whether lettering crosses the base line here, as the zero of an axis does."""
+        rows = self._ink[max(0, self._base - 2) : self._base + 3]
+        return bool(self._at(rows, middle, half).any(axis=1).all())
+
+    def of_its_own(self, bar: Bar) -> bool:
+        """Tells whether a line of lettering stands beside the middle of a lying bar, and not between two bars."""
+        return any(abs(line.middle - bar.middle) <= max(1.5, 0.25 * bar.width) for line in self.lines())
+
     def aligned(self, middle: float, half: float, others: Sequence[float]) -> bool | None:
         """Tells whether the label ends at the base line where the others end, as a name does and a heading does not;
         None where the others do not end at one line.
@@ -126,11 +135,17 @@ class Labels:
         for line in spans(self._ink.any(axis=0)):
             part = slice(line.start, line.end)
             rows = np.flatnonzero(self._ink[:, part].any(axis=1))
-            over, under = rows[rows < self._base], rows[rows >= self._base]
+            over, under = rows[rows < self._base], self._behind_tick(rows[rows >= self._base], part)
             # Words of a line are closer to one another than a name and a number are to the base line between them.
             joined = bool(over.size and under.size and under[0] - over[-1] < 0.6 * self.em)
             across[part] = joined and bool(beside[part].all())
         return across
+
+    def _behind_tick(self, under: np.ndarray, part: slice) -> np.ndarray:
+        """Leaves out the tick of the axis: what begins at the base line and is thin."""
+        thin = self._ink[under, part].sum(axis=1) <= max(2.0, 0.2 * self.em)
+        tick = (under - self._base <= np.arange(len(under)) + 3) & thin
+        return under[int(np.argmin(tick)) :] if tick.any() and not tick.all() else under
 
     def _label_zone(self) -> Mask:
         """Returns the rows of pixels of the labels: all below the base of lying bars, else the one line of lettering

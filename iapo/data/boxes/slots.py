@@ -65,7 +65,10 @@ def find_slots(pixels: Pixels, page: Pixels, ink: Mask, em: float, found: Bars, 
         DoubtError: If labels say that there may be more slots than are found.
     """
     labels = Labels(ink, em, found.base, found.bars, lying=lying)
-    groups = group(found.bars, lambda bar: labels.below(bar.middle, 0.5 * bar.width))
+    if lying and np.mean([labels.of_its_own(bar) for bar in found.bars]) >= 0.9:
+        groups = [Group(bar.middle, [bar]) for bar in found.bars]
+    else:
+        groups = group(found.bars, lambda bar: labels.below(bar.middle, 0.5 * bar.width))
     middles = np.array([some.middle for some in groups])
     if len(groups) < 2:
         raise DoubtError("found one group of bars, so that where the next one would stand is not known")
@@ -189,6 +192,9 @@ def _places(
         place = end + step
         while 0 <= middle(place) < width and (known is None or place in known):
             if named < 0.5 or not labels.below(middle(place), half):
+                break
+            # The zero of an axis without a line is no label.
+            if not lying and labels.on_base(middle(place), half):
                 break
             sure = is_name(place) if lying else known is not None or labels.above(middle(place), half, []) or None
             if sure is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -211,6 +212,14 @@ def _ruled_rows(marks: list[int], bands: list[Span], em: float) -> list[float] |
             edges.append(float(mark))
     if len(edges) < 3:
         return None
+    # On cells of many colours a mark may be in the middle of a line of text, close to a rule.
+    usual = float(np.median(np.diff(edges)))
+    edges = [
+        edge
+        for before, edge, after in zip([-math.inf, *edges[:-1]], edges, [*edges[1:], math.inf], strict=True)
+        if min(edge - before, after - edge) >= 0.8 * usual
+        or not any(band.start + 2 < edge < band.end - 2 for band in bands)
+    ]
     within = [band for band in bands if edges[0] <= band.middle <= edges[-1]]
     return edges if 2 * (len(edges) - 1) >= len(_lines_of_rows(within, [])) else None
 

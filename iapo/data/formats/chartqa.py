@@ -73,9 +73,11 @@ def _annotated(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[Axi
         return None, {}
     try:
         found = json.loads(path.read_text("utf-8-sig"))
-        if not isinstance(found, Mapping) or found.get("type") not in _AXES:
+        if not isinstance(found, Mapping):
+            raise ValueError(f"it is of type {type(found).__name__}")
+        axis = _AXES.get(str(found.get("type")).lower())
+        if axis is None:
             return None, {}
-        axis = _AXES[found["type"]]
         boxes = _categories(found, axis, size)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         flaws.append(f"the annotation {path.name} cannot be read ({error!r}); its boxes are left out")
@@ -126,7 +128,10 @@ def _labels(axis: Mapping[str, Any]) -> tuple[list[str], list[Box]]:
         ValueError: If they do not say which box is whose.
     """
     labels = _map(axis.get("major_labels"), "major_labels")
-    names, boxes = [str(value) for value in labels.get("values") or ()], labels.get("bboxes") or ()
+    names, boxes = (
+        ["" if value is None else str(value) for value in labels.get("values") or ()],
+        labels.get("bboxes") or (),
+    )
     if len(names) != len(boxes):
         raise ValueError(f"{len(names)} labels and {len(boxes)} boxes")
     return names, [_corners(box) for box in boxes]
@@ -156,6 +161,7 @@ def _map(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _corners(box: Mapping[str, float]) -> Box:
-    x, y = float(box["x"]), float(box["y"])
-    return x, y, x + float(box["w"]), y + float(box["h"])
+def _corners(box: Mapping[str, float] | Sequence[float]) -> Box:
+    """Returns the edges of `x`, `y`, `w`, `h`, by name or in this order."""
+    x, y, w, h = (float(box[side]) for side in "xywh") if isinstance(box, Mapping) else map(float, box)
+    return x, y, x + w, y + h

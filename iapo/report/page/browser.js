@@ -1,4 +1,4 @@
-// The list of traces: filters, search, a window of rows, and the address that restores all of it.
+// The list of traces: filters, search, order, a window of rows, and the address that restores all of it.
 
 const ROW_HEIGHT = 68;
 const SPARE_ROWS = 6;
@@ -22,11 +22,14 @@ const NAMES = {
 
 class Browser {
   constructor(data, addresses) {
-    Object.assign(this, { data, addresses, shown: [], open: null, first: -1, last: -1 });
+    Object.assign(this, { data, addresses, shown: [], open: null, view: "rollout" });
     this.list = document.getElementById("list");
     this.detail = document.getElementById("detail");
     this.count = document.getElementById("count");
     this.query = document.getElementById("query");
+    this.sort = document.getElementById("sort");
+    this.direction = document.getElementById("direction");
+    this.range = Object.fromEntries(["measure", "least", "most"].map((name) => [name, document.getElementById(name)]));
     this.rows = new Map();
     this.byLink = new Map(data.traces.map((trace, place) => [this.link(trace), place]));
     this.spacer = element("div", { role: "presentation" });
@@ -60,26 +63,50 @@ class Browser {
       }
       select.addEventListener("change", () => this.filtersChanged());
     }
+    const has = (name) => this.data.traces.some((trace) => trace[name] !== null && trace[name] !== undefined);
+    for (const [name, text] of Object.entries(ORDERS)) if (!(name in MEASURES) || has(name)) this.sort.append(element("option", { value: name, text }));
+    for (const [name, text] of Object.entries(MEASURES)) this.range.measure.append(element("option", { value: name, text }));
   }
 
   listen() {
     document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
     this.query.addEventListener("input", () => this.filtersChanged());
-    document.getElementById("clear").addEventListener("click", () => {
-      this.query.value = "";
-      for (const name of FILTERS) document.getElementById(name).value = "";
+    document.getElementById("clear").addEventListener("click", () => this.clear());
+    this.sort.addEventListener("change", () => this.filtersChanged());
+    this.direction.addEventListener("click", () => {
+      this.turn(!this.descending);
       this.filtersChanged();
     });
+    for (const input of Object.values(this.range)) input.addEventListener("input", () => this.filtersChanged());
     this.list.addEventListener("scroll", () => this.drawRows());
     this.list.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.drawRows()).observe(this.list);
     addEventListener("hashchange", () => this.restore(false));
   }
 
+  get descending() {
+    return this.direction.getAttribute("aria-pressed") === "true";
+  }
+
+  turn(descending) {
+    this.direction.setAttribute("aria-pressed", String(descending));
+    this.direction.textContent = descending ? "Descending" : "Ascending";
+  }
+
+  clear() {
+    this.setControls(new URLSearchParams());
+    this.filtersChanged();
+  }
+
+  get limits() {
+    const end = (input) => (input.value.trim() === "" ? null : Number(input.value));
+    return { measure: this.range.measure.value, least: end(this.range.least), most: end(this.range.most) };
+  }
+
   text(trace) {
     if (trace.text === undefined) {
       const sample = this.data.samples[trace.sample];
-      const parts = [sample.question, ...sample.answers, sample.id, sample.source, trace.turn1, trace.turn2, trace.error, this.link(trace)];
+      const parts = [sample.question, ...sample.answers, sample.id, sample.source, ...trace.turns.map((turn) => turn.text), ...errorsOf(trace), this.link(trace)];
       trace.text = parts.filter((part) => part !== null).join("\n").toLowerCase();
     }
     return trace.text;
@@ -88,11 +115,13 @@ class Browser {
   filter() {
     const chosen = FILTERS.map((name) => [name, document.getElementById(name).value]).filter(([, value]) => value !== "");
     const words = this.query.value.toLowerCase().split(/\s+/).filter(Boolean);
-    this.shown = [];
+    const limits = this.limits;
+    const found = [];
     this.data.traces.forEach((trace, place) => {
-      const fits = chosen.every(([name, value]) => MATCHES[name](trace, this.data).includes(value));
-      if (fits && (!words.length || words.every((word) => this.text(trace).includes(word)))) this.shown.push(place);
+      const fits = chosen.every(([name, value]) => MATCHES[name](trace, this.data).includes(value)) && inRange(trace, limits);
+      if (fits && (!words.length || words.every((word) => this.text(trace).includes(word)))) found.push(place);
     });
+    this.shown = sortPlaces(found, this.sort.value, this.descending, this.data);
     this.place = new Map(this.shown.map((trace, row) => [trace, row]));
     const all = this.data.traces.length.toLocaleString("en");
     const cut = this.data.total > this.data.traces.length ? `; the runs have ${this.data.total.toLocaleString("en")}` : "";
@@ -103,6 +132,7 @@ class Browser {
   }
 
   filtersChanged() {
+    hideLost();
     this.filter();
     this.list.scrollTop = 0;
     if (!this.place.has(this.open)) this.open = this.shown.length ? this.shown[0] : null;
@@ -110,38 +140,67 @@ class Browser {
     this.draw();
   }
 
-  // The address of a trace under the present filters.
-  address(place) {
+  // The address of a trace under the present filters, in the present view or another.
+  address(place, view = this.view) {
     const found = new URLSearchParams();
     if (place !== null) found.set("trace", this.link(this.data.traces[place]));
+    if (view !== "rollout") found.set("view", view);
     if (this.query.value) found.set("q", this.query.value);
     for (const name of FILTERS) if (document.getElementById(name).value) found.set(name, document.getElementById(name).value);
+    if (this.sort.value !== "file" || this.descending) found.set("sort", `${this.descending ? "-" : ""}${this.sort.value}`);
+    const { measure, least, most } = this.limits;
+    if (least !== null || most !== null) found.set("range", `${measure}:${least ?? ""}:${most ?? ""}`);
     const text = found.toString();
     return text ? `#${text}` : "#traces";
+  }
+
+  // Sets the controls as an address asks; returns what of it is not to be had, a sentence, or null.
+  setControls(asked) {
+    let wrong = null;
+    const other = [...asked.keys()].find((name) => !["trace", "view", "q", "sort", "range", ...FILTERS].includes(name));
+    if (other !== undefined) wrong = `The address has ${quoted(other)}, which this page does not know.`;
+    this.query.value = asked.get("q") || "";
+    const choose = (select, value, what) => {
+      select.value = value;
+      if (select.selectedIndex >= 0) return;
+      select.selectedIndex = 0;
+      wrong = wrong || `This page has no ${what} ${quoted(value)}.`;
+    };
+    for (const name of FILTERS) choose(document.getElementById(name), asked.get(name) || "", `traces of the ${name === "misuse" ? "tools" : name}`);
+    const order = asked.get("sort") || "file";
+    choose(this.sort, order.replace(/^-/, ""), "order by");
+    this.turn(order.startsWith("-"));
+    const range = readRange(asked.get("range") || "divergence::");
+    if (range === null) wrong = wrong || `This page has no range ${quoted(asked.get("range"))}.`;
+    this.range.measure.value = range ? range.measure : "divergence";
+    for (const end of ["least", "most"]) this.range[end].value = range && range[end] !== null ? String(range[end]) : "";
+    this.view = asked.get("view") || "rollout";
+    if (!Object.hasOwn(VIEWS, this.view)) {
+      wrong = wrong || `This page has no view ${quoted(this.view)}.`;
+      this.view = "rollout";
+    }
+    return wrong;
   }
 
   // Takes filters and open trace from the address; one without them, such as that of a section, leaves them alone.
   restore(first) {
     const hash = location.hash.slice(1);
     const asked = new URLSearchParams(hash.includes("=") ? hash : "");
-    if (hash.includes("=")) {
-      this.query.value = asked.get("q") || "";
-      for (const name of FILTERS) {
-        const select = document.getElementById(name);
-        select.value = asked.get(name) || "";
-        if (select.selectedIndex < 0) select.value = "";
-      }
-    } else if (!first) return;
+    if (!hash.includes("=") && !first) return;
+    let wrong = this.setControls(asked);
     this.filter();
     const wanted = this.byLink.get(asked.get("trace"));
-    this.open = wanted !== undefined ? wanted : this.shown.length ? this.shown[0] : null;
+    if (asked.has("trace") && wanted === undefined) wrong = `This page has no trace ${quoted(asked.get("trace"))}; it is of another report, or was left out of this one.`;
+    this.open = wanted !== undefined ? wanted : wrong === null && this.shown.length ? this.shown[0] : null;
     this.draw();
-    if (asked.has("trace") && wanted === undefined) this.count.textContent += "; the trace of the address is not in this page";
     this.reveal();
+    if (wrong !== null) return showLost(wrong);
+    hideLost();
     if (first && hash.includes("=")) (this.narrow() && wanted !== undefined ? this.detail : document.getElementById("traces")).scrollIntoView({ behavior: "instant" });
   }
 
   choose(place, { push = true, enter = false } = {}) {
+    hideLost();
     this.open = place;
     if (push) history.pushState(null, "", this.address(place));
     else history.replaceState(null, "", this.address(place));
@@ -187,7 +246,7 @@ class Browser {
   draw() {
     this.drawRows();
     if (this.open === null) {
-      this.detail.replaceChildren(element("p", { class: "empty", text: "No trace fits the filters." }));
+      this.detail.replaceChildren(element("p", { class: "empty", text: this.shown.length ? "No trace is open; choose one from the list." : "No trace fits the filters." }));
       return;
     }
     const row = this.place.get(this.open);
@@ -201,6 +260,14 @@ class Browser {
       hasPrevious: row !== undefined && row > 0,
       hasNext: row !== undefined && row + 1 < this.shown.length,
       address: this.address(this.open),
+      linkTo: (trace) => this.address(this.byLink.get(this.link(trace))),
+      view: this.view,
+      choose: (view) => {
+        this.view = view;
+        history.pushState(null, "", this.address(this.open));
+        this.draw();
+        document.getElementById(`tab-${view}`).focus({ preventScroll: true });
+      },
     });
   }
 
@@ -223,14 +290,15 @@ class Browser {
     const trace = this.data.traces[this.shown[row]];
     const sample = this.data.samples[trace.sample];
     const address = this.addresses[sample.picture];
-    const called = [...new Set(trace.calls.map((call) => shortTool(call.name)))].join(", ");
+    const called = calledTools(trace);
+    const by = this.sort.value in MEASURES ? this.sort.value : null;
     const meta = [this.data.runs[trace.run].name, whenText(trace)].join(" \u00b7 ");
     const made = element(
       "div",
       { class: "row", id: `row-${row}`, role: "option", "aria-setsize": this.shown.length, "aria-posinset": row + 1 },
       address ? element("img", { class: "thumb", src: address, alt: "", loading: "lazy", decoding: "async" }) : element("span", { class: "thumb none" }),
       element("div", {}, element("div", { class: "line", text: sample.question }), element("div", { class: "line meta", text: meta }), element("div", { class: "line meta", text: called || STATUS_TEXT[trace.status] || trace.status })),
-      element("div", { class: "marks" }, outcomeTag(trace), callTag(trace)),
+      element("div", { class: "marks" }, outcomeTag(trace), callTag(trace), by ? element("span", { class: "tag", text: number(trace[by], 3), title: MEASURES[by] }) : null),
     );
     made.style.top = `${row * ROW_HEIGHT}px`;
     made.addEventListener("click", () => this.choose(this.shown[row], { enter: true }));

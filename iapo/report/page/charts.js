@@ -17,9 +17,9 @@ function smooth(values, width) {
   });
 }
 
-function lastValue(values) {
-  for (let place = values.length - 1; place >= 0; place--) if (values[place] !== null) return values[place];
-  return null;
+function lastPlace(values) {
+  for (let place = values.length - 1; place >= 0; place--) if (values[place] !== null) return place;
+  return -1;
 }
 
 function yRange(unit, fixed) {
@@ -31,21 +31,34 @@ function yRange(unit, fixed) {
   };
 }
 
-// One chart. `lines`: label, colour (a function), values, low and high for a band, faint (values behind), dash.
+// The unit of an axis as its label says it; a plain number has none.
+function unitText(unit) {
+  return { share: " (%)", nats: " (nats)" }[unit] || "";
+}
+
+function axisNumber(tick, unit) {
+  return unit === "share" ? `${+(100 * tick).toFixed(1)}` : `${+tick.toFixed(4)}`;
+}
+
+const STEP_LABEL = "optimiser step";
+
+// One chart. `lines`: label, colour (a function), values, low and high for a band, faint (values behind), exact (the values
+// where `values` is their moving mean), dash.
 class Chart {
   constructor(place, title, unit, about, steps, lines) {
-    Object.assign(this, { title, unit, steps, lines });
+    Object.assign(this, { title, unit, about, steps, lines });
     this.reading = element("span", { class: "reading" });
     this.box = element("div", { class: "plot", role: "img" });
     const name = element("span", { class: "name", text: `${title} ` }, element("span", { class: "unit", text: about }));
-    place.append(element("figure", { class: "chart" }, element("figcaption", {}, name, this.reading), this.box));
+    const take = takeAlong(title, { csv: () => csvOf(this.rows()), svg: () => this.svg() });
+    place.append(element("figure", { class: "chart" }, element("figcaption", {}, name, this.reading), this.box, take));
     this.draw();
     new ResizeObserver(() => this.plot && this.plot.setSize(this.size())).observe(this.box);
     charts.push(this);
   }
 
   size() {
-    return { width: Math.max(120, this.box.clientWidth), height: 190 };
+    return { width: Math.max(120, this.box.clientWidth), height: 214 };
   }
 
   draw() {
@@ -78,7 +91,8 @@ class Chart {
       grid: { stroke: css("--rule"), width: 1 },
       ticks: { stroke: css("--rule"), width: 1, size: 4 },
     };
-    const labels = (plot, ticks) => ticks.map((tick) => (this.unit === "share" ? `${+(100 * tick).toFixed(1)}%` : `${+tick.toFixed(4)}`));
+    const labels = (plot, ticks) => ticks.map((tick) => axisNumber(tick, this.unit));
+    const label = { labelSize: 18, labelGap: 0, labelFont: `11px ${css("--sans")}` };
     this.plot = new uPlot(
       {
         ...this.size(),
@@ -88,8 +102,8 @@ class Chart {
         padding: [8, 8, 0, 0],
         scales: { x: { time: false }, y: { range: yRange(this.unit, true) } },
         axes: [
-          { ...axis, size: 28, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
-          { ...axis, size: 46, values: labels },
+          { ...axis, ...label, label: STEP_LABEL, size: 26, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
+          { ...axis, ...label, label: this.yLabel(), size: 42, values: labels },
         ],
         cursor: { sync: { key: "step" }, drag: { x: false, y: false }, y: false, points: { show: false } },
         hooks: { setCursor: [(plot) => this.read(plot.cursor.idx)] },
@@ -100,16 +114,44 @@ class Chart {
     this.read(null);
   }
 
+  yLabel() {
+    return `${this.title.replace(/:.*/s, "").toLowerCase()}${unitText(this.unit)}`;
+  }
+
+  // A moving mean has the value itself beside it.
   read(place) {
-    // What is read off is the value itself, also where the line is a moving mean.
-    const valuesOf = (line) => line.exact || line.values;
-    const at = (line) => (place === null || place === undefined ? lastValue(valuesOf(line)) : valuesOf(line)[place]);
+    const none = place === null || place === undefined;
     const shown = this.lines.filter((line) => !line.hidden && !line.dash);
-    const values = shown.map((line) => `${line.label} ${inUnit(at(line), this.unit)}`).join(", ");
-    const step = place === null || place === undefined ? "last" : `step ${this.steps[place]}`;
-    if (shown.length <= 4) this.reading.textContent = `${step}: ${values}`;
+    const text = (line) => {
+      const exact = line.exact || line.values;
+      const at = none ? lastPlace(exact) : place;
+      if (at < 0 || exact[at] === null) return `${line.label} ${DASH}`;
+      const raw = inUnit(exact[at], this.unit);
+      return line.smoothed ? `${line.label} ${inUnit(line.values[at], this.unit)} (raw ${raw})` : `${line.label} ${raw}`;
+    };
+    const values = shown.map(text).join(", ");
+    const step = none ? "last" : `step ${this.steps[place]}`;
+    const means = shown.some((line) => line.smoothed) ? ", smoothed" : "";
+    if (shown.length <= 4) this.reading.textContent = `${step}${means}: ${values}`;
     else this.reading.textContent = step === "last" ? "" : step;
-    this.box.setAttribute("aria-label", `${this.title} over ${this.steps.length} steps; ${step}: ${values}`);
+    this.box.setAttribute("aria-label", `${this.title}${unitText(this.unit)} over ${this.steps.length} steps; ${step}${means}: ${values}`);
+  }
+
+  // The numbers of the chart: a row for each step; the values themselves, never their means.
+  rows() {
+    const lines = this.lines.filter((line) => !line.hidden);
+    const columns = lines.flatMap((line) => {
+      const named = [[`${line.label}${unitText(this.unit) && ` [${this.unit}]`}`, line.exact || line.values]];
+      return line.low ? [...named, [`${line.label} low`, line.exactLow || line.low], [`${line.label} high`, line.exactHigh || line.high]] : named;
+    });
+    const body = this.steps.map((step, place) => [step, ...columns.map(([, values]) => (values[place] === null ? "" : values[place]))]);
+    return [["step", ...columns.map(([name]) => name)], ...body];
+  }
+
+  svg() {
+    const { min, max } = this.plot.scales.y;
+    const lines = this.lines.filter((line) => !line.hidden).map((line) => ({ ...line, stroke: line.colour() }));
+    return chartSvg({ title: this.title, about: this.about, xLabel: STEP_LABEL, yLabel: this.yLabel(), unit: this.unit, steps: this.steps, lines, range: [min, max] });
   }
 }
 
@@ -130,6 +172,9 @@ function startCurves(found) {
       high: line.high && smooth(line.high, width),
       faint: width > 1 && !line.low ? line.mean : null,
       exact: line.mean,
+      exactLow: line.low,
+      exactHigh: line.high,
+      smoothed: width > 1,
     }));
   };
   const made = found.charts.map((chart) => [chart, new Chart(place, chart.title, chart.unit, chart.about, chart.steps, linesOf(chart))]);
@@ -182,7 +227,7 @@ function startStudies(found) {
       const level = study.teacher && study.teacher[key];
       if (level) lines.push({ label: `teacher, ${label}`, colour: () => colourOf(colour), values: own.map(() => level.value), dash: [5, 4] });
     }
-    new Chart(place, `Attribution on tools: ${study.run}`, "share", "mean share of a block", own, lines);
+    new Chart(place, `Attribution on tools: ${study.run}`, "share", "mean block share", own, lines);
   }
 }
 

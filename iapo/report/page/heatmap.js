@@ -2,6 +2,7 @@
 
 const LEVELS = 127;
 const RAMP = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]];
+const HEAT_SHARES = "signed token shares: a token\u2019s score over the sum of all prompt tokens\u2019 absolute scores";
 const choice = { who: "student", opacity: 0.7 };
 
 function sharesOf(grid) {
@@ -16,14 +17,18 @@ function rampColour(part) {
   return RAMP[below].map((from, channel) => Math.round(from + (RAMP[below + 1][channel] - from) * (place - below)));
 }
 
+// What hardly counts lets the picture through.
+function heatAlpha(part) {
+  return 0.15 + 0.85 * Math.sqrt(Math.abs(part));
+}
+
 function paintGrid(canvas, grid, limit) {
   canvas.width = grid.columns;
   canvas.height = grid.rows;
   const pixels = new ImageData(grid.columns, grid.rows);
   sharesOf(grid).forEach((share, place) => {
     const part = limit ? share / limit : 0;
-    // What hardly counts lets the picture through.
-    pixels.data.set([...rampColour(part), 255 * (0.15 + 0.85 * Math.sqrt(Math.abs(part)))], 4 * place);
+    pixels.data.set([...rampColour(part), 255 * heatAlpha(part)], 4 * place);
   });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
@@ -72,6 +77,12 @@ function makeHeat(frame, patches) {
   });
   const ends = [number(-100 * limit, 1), number(100 * limit, 1, true)].map((text) => element("span", { text: `${text}\u2009%` }));
   show();
+  const figureOf = () => heatSvg(`Heat map, ${current()}`, HEAT_SHARES, frame.querySelector("img"), patches[current()], limit);
+  const gridRows = () => {
+    const grid = patches[current()];
+    const shares = sharesOf(grid).map((share) => share.toPrecision(4));
+    return Array.from({ length: grid.rows }, (_, row) => shares.slice(row * grid.columns, (row + 1) * grid.columns));
+  };
   return element(
     "div",
     { class: "heat" },
@@ -79,5 +90,7 @@ function makeHeat(frame, patches) {
     element("label", {}, "Opacity", slider),
     element("div", { class: "scale" }, ends[0], element("span", { class: "ramp" }), ends[1]),
     reading,
+    element("p", { class: "caption", text: `${HEAT_SHARES[0].toUpperCase()}${HEAT_SHARES.slice(1)}.` }),
+    takeAlong("Heat map", { csv: () => csvOf(gridRows()), svg: figureOf }),
   );
 }

@@ -2,4 +2,7 @@ startTheme();
 const curves = readData("curve-data");
 startCurves(curves);
 startStudies(curves);
-if (document.getElementById("list")) new Browser(readData("trace-data"), readData("picture-data"));
+startTables();
+const browsing = document.getElementById("list") ? new Browser(readData("trace-data"), readData("picture-data")) : null;
+startPlaces(browsing);
+performance.mark("iapo-ready");

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from drawn import BLUE, GOLD, GREEN, NAVY, RED, Drawn, columns, countries, diverging, panels, sections, slanted
+from drawn import BLUE, GOLD, GREEN, NAVY, RED, Drawn, columns, countries, diverging, font, panels, sections, slanted
 from PIL import Image, ImageDraw
+from plotted import pairs, styled, zeros
 
 from iapo.data.boxes import find_boxes
 from iapo.data.boxes.names import Text, named
@@ -40,6 +41,10 @@ CHARTS = {
     "stacked": lambda: columns([(20, 10, 5), (5, 6.8, 9), (12, 4, 1)], stacked=True),
     "equal heights": lambda: columns([[23.5], [23.6], [23.6], [23.7]]),
     "a name at every second": lambda: columns([[value % 17 + 3] for value in range(30)], every=2, numbers=False),
+    "zeros behind ticks": lambda: zeros([90, 0, 44, 12, 0, 31, 0, 0, 20]),
+    "pairs with a name each": lambda: pairs([(40, 50), (80, 30), (25, 61), (70, 44), (33, 35)]),
+    "zero of an axis without a line": lambda: styled([84, 20, 66, 15, 50, 48, 30], "fivethirtyeight"),
+    "zero of an axis on grey": lambda: styled([84, 20, 66, 15, 50, 48, 30, 71, 22], "ggplot"),
     "tinted ground, slanted names": lambda: slanted([0, 2, 25, 62, 0, 211, 0]),
 }
 
@@ -91,6 +96,20 @@ def test_a_table_of_filled_cells_keeps_its_columns():
     found = find_boxes(image, "table")
     assert [round(box[0]) for box in found.column_boxes.values()] == pytest.approx([110, 250], abs=2)
     assert list(found.row_boxes) == ["header", *map(str, range(1, 8))]
+
+
+def test_rows_of_a_table_of_cells_in_many_colours():
+    image = Image.new("RGB", (420, 300), "white")
+    draw = ImageDraw.Draw(image)
+    for row in range(9):
+        for column in range(4):
+            colours = ["#f4cccc", "#fff2cc", "#d9ead3", "#cfe2f3"]
+            fill = "#dddddd" if not row else colours[(3 * row * row + column * (row + 1)) % 4] if column else "white"
+            x, y = 20 + 95 * column, 20 + 28 * row
+            draw.rectangle((x, y, x + 95, y + 28), fill=fill, outline="#888888")
+            draw.text((x + 8, y + 7), f"{1000 * row + 137 * column}", fill="black", font=font(14))
+    found = find_boxes(image, "table")
+    assert [round(box[1]) for box in found.row_boxes.values()] == pytest.approx(range(20, 272, 28), abs=2)
 
 
 def test_a_header_above_the_first_rule_is_the_header():

@@ -1,0 +1,83 @@
+"""Words around an answer that say nothing: `The answer is 42`, `There are 14`, `In 2015`, `the pink bar`, `x = 5`."""
+
+from __future__ import annotations
+
+import re
+
+from iapo.grading.numbers import read_quantity
+
+_WHAT = """
+answer result value total sum difference average mean median number count percentage share ratio country state year
+color colour name category region city label trend model method group team player age month
+"""
+_SAID = re.compile(
+    rf"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:(?:correct|right|final|total|average) )?"
+    rf"(?:{'|'.join(_WHAT.split())}) (?:is|was|would be)(?: ?: ?| )",
+    re.IGNORECASE,
+)
+# What follows must begin like a number, so that no title loses its first words.
+_NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+_COUNTED = re.compile(
+    r"(?:it(?: is|'s| was| equals)|(?:that|this) is|there (?:is|are|was|were)|equals|=|only|exactly|ages?|aged)"
+    rf"(?: only)? ?(?=[-+(~]?[$€£¥]?\.?\d|(?<= )(?:{_NUMBERS})\b)",
+    re.IGNORECASE,
+)
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_MONTH_ALONE = (
+    "january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug"
+    "|sept?|oct|nov|dec"
+)
+# The whole text must be a year or a date: `in 5 years` is a time to come, and `in 2015 dollars` a unit.
+_DATED = re.compile(
+    r"(?:(?:in |on )?the years? (?:of )?|(?:in )?(?:fiscal(?: year)?|fy) ?|as of |in |on |years? )"
+    rf"(?=\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTHS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
+    rf"|\d{{1,2}} (?:{_MONTHS})[a-z.]{{0,7}}(?:,? \d{{4}})?|(?:{_MONTH_ALONE})\.?)$)",
+    re.IGNORECASE | re.ASCII,
+)
+# What a part of a chart or a table is called: the pink bar, subplot (b), silver medal.
+_PARTS = """
+bar bars line lines segment segments slice slices sector wedge color colour category group subplot plot panel curve
+medal place
+"""
+_BEHIND = re.compile(
+    rf"(?P<name>[^\d]{{1,80}}?|\d{{1,2}}(?:st|nd|rd|th)) (?:{'|'.join(_PARTS.split())})"
+    r"|(?:the )?(?P<side>left|right|top|bottom|upper|lower|middle) one",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(
+    r"(?:the )?(?:subplot|plot|panel|color|colour|category) (?P<name>[^\d]{1,80})",
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(
+    r"(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})|[\d.,%$+*/x() -]{3,80}= ?(?P<sum>[^:=]{1,60})"
+)
+_WHERE = re.compile(r" (?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)$", re.IGNORECASE)
+_DENIED = frozenset({"not", "no", "wrong", "incorrect", "false", "except", "than", "or", "isn't", "never", "unlike"})
+
+
+def without_lead(text: str) -> str:
+    """Returns an answer without the words before it, or `in the chart` behind it, that say nothing.
+
+    Args:
+        text: An answer of the model's, cleaned; never a gold answer, in which every word may count.
+    """
+    text = _WHERE.sub("", text)
+    for lead in (_SAID, _COUNTED, _DATED):
+        if (found := lead.match(text)) is not None and found.end() < len(text):
+            text = text[found.end() :]
+    return text
+
+
+def without_part(text: str) -> str | None:
+    """Returns the name in `the pink bar` or `subplot (b)`; None where there is no such word, or a digit in the name."""
+    found = (_BEHIND.fullmatch(text) or _BEFORE.fullmatch(text)) if len(text) <= 100 else None
+    return None if found is None else found["name"] or found.groupdict().get("side")
+
+
+def without_label(text: str) -> str | None:
+    """Returns the number behind a label or a sum: `K = 0.8`, `Total: 24`, `20 + 4 = 24`; None where there is none."""
+    found = _LABELLED.fullmatch(text) if len(text) <= 150 else None
+    if found is None or not _DENIED.isdisjoint((found["label"] or "").casefold().split()):
+        return None
+    number = (found["number"] or found["sum"]).strip()
+    return number if read_quantity(number) is not None else None

@@ -1,0 +1,70 @@
+"""Numbers in words: `forty-two`, `two hundred bars`, `twice`, `two thirds`."""
+
+from __future__ import annotations
+
+import re
+
+_SMALL_NAMES = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen
+"""
+_SMALL = {word: number for number, word in enumerate(_SMALL_NAMES.split())}
+_TENS_NAMES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {word: 10 * number for number, word in enumerate(_TENS_NAMES.split(), start=2)}
+_DIGIT = "|".join(list(_SMALL)[1:10])
+_NUMBER = re.compile(
+    rf"(?:(?P<hundreds>a|{_DIGIT}) hundred(?: and(?= ))?(?:$| ))?"
+    rf"(?:(?P<tens>{'|'.join(_TENS)})(?:[ -](?P<digit>{_DIGIT})(?![a-z]))?|(?P<small>{'|'.join(_SMALL)}))?"
+    r"(?P<rest>(?:(?:^| |(?<= )).+)?)",
+    re.IGNORECASE | re.ASCII,
+)
+# A scale, a percentage, or a plural in small letters, so that no name (One Direction, Seven Samurai) is a number; one
+# has a singular.
+_SCALES = "thousand|million|billion|trillion|percent|per cent|%|percentage points?"
+_REST = re.compile(rf"(?:{_SCALES})(?: .*)?|(?:[a-z-]{{2,20}} ){{0,2}}[a-z]{{2,20}}s", re.ASCII)
+_SINGULAR = re.compile(r"[a-z]{2,20}", re.ASCII)
+_OFTEN = {"once": "1", "twice": "2", "thrice": "3"}
+_LONGEST = 100
+
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "tenth": 10}
+_FRACTION = re.compile(
+    rf"(?P<count>one|two|three|four|seven|nine)[ -](?P<part>{'|'.join(_PARTS)})s?|(?:a )?(?P<alone>half)"
+    r"|a (?P<one>quarter)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def in_digits(text: str) -> str:
+    """Rewrites a number in words, with what stands behind it, in digits; any other text stays as it is.
+
+    Args:
+        text: Text with single spaces.
+    """
+    if text.casefold() in _OFTEN:
+        return f"{_OFTEN[text.casefold()]} times"
+    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None or not (found["hundreds"] or found["tens"] or found["small"]):
+        return text
+    value = sum(
+        table[found[part].casefold()] * times
+        for part, table, times in (
+            ("hundreds", {"a": 1, **_SMALL}, 100),
+            ("tens", _TENS, 1),
+            ("digit", _SMALL, 1),
+            ("small", _SMALL, 1),
+        )
+        if found[part]
+    )
+    rest = found["rest"].strip()
+    if rest and not _REST.fullmatch(rest) and not (value == 1 and _SINGULAR.fullmatch(rest)):
+        return text
+    return f"{value} {rest}".rstrip()
+
+
+def read_fraction(text: str) -> tuple[int, int] | None:
+    """Reads `two thirds`, `half` or `a quarter` as a numerator and a denominator; `a third` may be a place."""
+    found = _FRACTION.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None:
+        return None
+    part = (found["part"] or found["alone"] or found["one"]).casefold()
+    return _SMALL[(found["count"] or "one").casefold()], _PARTS[part]
