@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from iapo.agent.agent import Agent
+    from iapo.agent.answers import Answer
     from iapo.evaluation.local import EvaluationSettings, evaluate
     from iapo.evaluation.measures import summarize
     from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from iapo.training.trainer import IAPOTrainer
 
 _HOMES = {
+    "iapo.agent.agent": ("Agent",),
+    "iapo.agent.answers": ("Answer",),
     "iapo.training.config": ("IAPOConfig",),
     "iapo.evaluation.local": ("EvaluationSettings", "evaluate"),
     "iapo.evaluation.measures": ("summarize",),
@@ -34,6 +38,8 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "TOOLS",
+    "Agent",
+    "Answer",
     "EvaluationSettings",
     "IAPOConfig",
     "IAPOTrainer",

@@ -25,7 +25,7 @@ SMALL = {
     "per_device_train_batch_size": 8,
     "train_samples": 16,
     "eval_samples": 2,
-    "case_study_samples": 4,
+    "case_study_steps": 0,
     "disable_tqdm": True,
 }
 RUNS = {
@@ -61,6 +61,7 @@ def lay_out(folder: Path) -> None:
         write_own(train, folder / name, "train")
         write_own(test, folder / name, "test")
     write_own(train, folder / "PATH", "train")
+    train[0].image.save(folder / "chart.png")
     for name in ("data/refocus", "data/tables", "refocus/data", "VTOOL/Refocus_Chart"):
         (folder / name).mkdir(parents=True)
     write_map(charxiv_subset(train[:4]), folder / "data/refocus/charxiv-subfigures.json")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forks import Forked
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
@@ -133,13 +134,14 @@ class Here:
 def without_processes(monkeypatch: Any, but: int = 0) -> Iterator[None]:
     """Has the package's and the benchmarks' child processes run in this one, each with the code that it would run.
 
-    The first `but` that are started, and not waited for, are processes.
+    The first `but` that are started, and not waited for, are processes, forked from one with all imports behind it.
     """
     start, call, real = subprocess.Popen, subprocess.run, iter(range(but))
 
     def popen(command: Sequence[str], **more: Any) -> Any:
-        here = command[0] == sys.executable and next(real, None) is None
-        return Here(command, **more) if here else start(command, **more)
+        if command[0] != sys.executable:
+            return start(command, **more)
+        return Here(command, **more) if next(real, None) is None else Forked(command[1:], **more)
 
     def run_one(command: Sequence[str], **more: Any) -> Any:
         return Here(command, **more) if command[0] == sys.executable else call(command, **more)

@@ -10,26 +10,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import psutil
+from forks import Forked
 
 from iapo.cli.main import main
 from iapo.experiments.parent import PARENT
 
-LIMIT = 240.0
+LIMIT = 600.0
 """Seconds that a process may take; a test's own limit is longer, so that the process's output is seen."""
 
 
-def run(command: Sequence[str], timeout: float = LIMIT, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], timeout: float = LIMIT, fork: bool = False, **more: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, its output as text, in a process group of its own that ends with it.
+
+    Args:
+        command: The command line.
+        timeout: Seconds that it may take.
+        fork: Whether it is one of Python that is forked with all imports behind it (`tests/forks.py`).
+        more: What `start` takes.
 
     Raises:
         AssertionError: If it takes longer than its limit; the end of its output is in the message.
     """
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-    process = subprocess.Popen(list(command), text=True, start_new_session=True, **pipes)
+    process = start(command, fork, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more})
     try:
         output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -41,17 +50,25 @@ def run(command: Sequence[str], timeout: float = LIMIT, **more: Any) -> subproce
     return subprocess.CompletedProcess(list(command), process.returncode, output, errors)
 
 
+def start(command: Sequence[str], fork: bool = False, **more: Any) -> Any:
+    """Starts a command in a process group of its own, forked or not; what is forked writes text."""
+    if not fork:
+        return subprocess.Popen(list(command), start_new_session=True, **more)
+    assert command[0] == sys.executable
+    return Forked(command[1:], **{name: value for name, value in more.items() if name != "text"})
+
+
 @contextlib.contextmanager
-def started(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[Any]]:
+def started(command: Sequence[str], fork: bool = False, **more: Any) -> Iterator[Any]:
     """Starts a command in a process group of its own, which ends with the block."""
-    process = subprocess.Popen(list(command), start_new_session=True, **more)
+    process = start(command, fork, **more)
     try:
         yield process
     finally:
         end_group(process)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 400) -> None:
     """Looks every 50 ms until a condition holds.
 
     Raises:
@@ -63,7 +80,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def end_group(process: subprocess.Popen[Any]) -> None:
+def end_group(process: subprocess.Popen[Any] | Forked) -> None:
     """Kills a process that was started in a session of its own, and all that it started.
 
     Those that have a session of their own are found as long as it lives; what it leaves behind is its group.
@@ -75,6 +92,32 @@ def end_group(process: subprocess.Popen[Any]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def run_ranks(script: Path, *words: object, count: int = 2, timeout: float = LIMIT) -> list[str]:
+    """Runs a script in several processes that find one another as those of `torch.distributed.run` do: their outputs.
+
+    Raises:
+        AssertionError: If one of them fails, or takes longer than its limit.
+    """
+    from torch.distributed import TCPStore
+
+    # As with the launcher, the address at which they meet is held by the one that starts them: no port is guessed.
+    meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    world |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), *map(str, words)]
+    with contextlib.ExitStack() as stack:
+        ranks = [
+            stack.enter_context(
+                started(command, fork=True, env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            )
+            for rank in range(count)
+        ]
+        wait_for(lambda: all(rank.poll() is not None for rank in ranks) or any(rank.poll() for rank in ranks), timeout)
+        for number, rank in enumerate(ranks):
+            assert not rank.poll(), f"rank {number}: {rank.stderr.read()[-3000:]}"
+        return [rank.stdout.read() for rank in ranks]
 
 
 def iapo(*words: object, timeout: float = LIMIT, **environment: str) -> subprocess.CompletedProcess[str]:

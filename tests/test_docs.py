@@ -35,17 +35,19 @@ from iapo.rollout.template import read_prompt
 
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
+STUDIED = FEW.replace("--case_study_steps 0", "--case_study_samples 2")
 
 
 def _small_lessons(patch: pytest.MonkeyPatch) -> None:
     """One lesson of a kind a step, eight rollouts in reinforcement learning, a picture a family measured, a tokenizer
-    of a tenth of the texts.
+    of a tenth of the texts; and no Qwen3-VL, which tests/cli/test_main.py builds.
     """
     from iapo.tiny import build, command
 
     texts = list(itertools.islice(build._corpus(), 3000))
     patch.setattr(build, "_corpus", lambda: texts)
 
+    patch.delitem(build.RECIPES, "tiny-qwen3-vl-teacher")
     for name, recipe in list(build.RECIPES.items()):
         stages = {
             stage: tuple(dataclasses.replace(part, batch=dict.fromkeys(part.batch, 1)) for part in parts)
@@ -68,6 +70,13 @@ def _two_variants(patch: pytest.MonkeyPatch) -> None:
 
     read_ablation = ablate.read_ablation
     patch.setattr(ablate, "read_ablation", read)
+
+
+def _no_serving(patch: pytest.MonkeyPatch) -> None:
+    """It loads, listens, and ends."""
+    from iapo.serving.server import Server
+
+    patch.setattr(Server, "serve_forever", lambda *_, **__: None)
 
 
 @dataclass(frozen=True)
@@ -95,11 +104,21 @@ class Rule:
 
 RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
-    Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{FEW} --report_traces 1"),
+    Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{STUDIED} --report_traces 1"),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
     Rule(r"^iapo doctor ", "a step of 128 rollouts takes half a minute", "--per_device_train_batch_size 8"),
     Rule(
         r"^iapo teacher attribute ", "TEACHER is the reader's own", "--train_samples 16", (("TEACHER", "tiny-teacher"),)
+    ),
+    Rule(
+        r"^iapo compare --preset full",
+        "hundreds of steps take minutes to hours",
+        f"--methods grpo --seeds 0 --sets vbar --samples 2 {FEW}",
+    ),
+    Rule(
+        r"^iapo compare .*,examples/",
+        "hundreds of steps take minutes to hours",
+        f"--methods grpo,examples/own_reward.py:right_axis --seeds 0 --sets vbar --samples 2 {FEW}",
     ),
     Rule(
         r"^iapo compare ",
@@ -117,6 +136,8 @@ RULES = (
     ),
     Rule(r"^iapo evaluate ", "seconds instead of a minute", "--samples 2"),
     Rule(r"^iapo attribute runs/mine ", "the run takes minutes", runs=True),
+    Rule(r"^iapo serve ", "it would serve without end", "--port 0", patch=_no_serving),
+    Rule(r"^iapo export runs/mine --output exported", "the run takes minutes", runs=True),
     Rule(r"^iapo report .*--open", "no browser", changes=((" --open", ""),), runs=True),
     Rule(r"^iapo report ", "the runs take minutes to hours", runs=True),
     Rule(r"^iapo study misuse ", "seconds instead of a minute; the runs take minutes", "--samples 2", runs=True),
@@ -126,7 +147,7 @@ RULES = (
         "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
         (("runs/demo-grpo/policy", "tiny-student"),),
     ),
-    Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 3 --orders 1"),
+    Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 2 --orders 1"),
     Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
     Rule(
         r"^iapo study ablate ",
@@ -214,6 +235,41 @@ def shrunk(text: str, server: str) -> str:
     return (f"{text} {rule.more}" if rule.more else text).replace("SERVER", server)
 
 
+WRITTEN = re.compile(r" --out(?:put_dir|put)? (\S+)")
+
+
+def run_of(command: str) -> str:
+    """What runs of a command, wherever that writes to."""
+    return WRITTEN.sub("", shrunk(command, "SERVER"))
+
+
+FIRST = {
+    run_of(command): name
+    for name, path in reversed(DOCUMENTS.items())
+    for block in blocks(path)
+    for command in block.commands
+}
+"""The first document in which it is."""
+
+
+def steps(document: str) -> list[tuple[str, int]]:
+    """A document's commands, each with line 0, and examples, each with its first line, in order."""
+    found: list[tuple[str, int]] = []
+    for one in blocks(DOCUMENTS[document]):
+        found += [(command, 0) for command in one.commands if not command.startswith("make ")]
+        found += [(one.text, one.line)] if one.language == "python" else []
+    return found
+
+
+def is_run(document: str, place: int) -> bool:
+    """Whether a step of a document is run there: no earlier document has it, or a later step reads what it writes."""
+    found = steps(document)
+    text, line = found[place]
+    written = WRITTEN.search(text)
+    later = written and any(re.search(rf"{re.escape(written[1])}\b", more) for more, _ in found[place + 1 :])
+    return bool(line or FIRST[run_of(text)] == document or not written or later)
+
+
 def shrink_script(path: Path, changes: tuple[tuple[str, str], ...]) -> None:
     """Changes a script where it lies, unless it is changed already; each part has to stand in it once."""
     original = (ROOT / path).read_text()
@@ -244,7 +300,10 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_documents_run(
     document: str, server: str, laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A document's commands and examples in order, in one folder; the examples share their names."""
+    """A document's commands and examples in order, in one folder; the examples share their names.
+
+    What runs for an earlier document is not run again, unless something behind it here reads what it writes.
+    """
     folder = tmp_path / "here"
     shutil.copytree(laid_out, folder)
     shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
@@ -253,22 +312,21 @@ def test_documents_run(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setenv("COLUMNS", "160")
     names: dict[str, Any] = {"train_samples": []}
-    for block in blocks(DOCUMENTS[document]):
-        for command in block.commands:
-            if not command.startswith("make "):
-                with monkeypatch.context() as patch, without_processes(patch):
-                    rule, small = rule_of(command), shrunk(command, server)
-                    if rule and rule.script:
-                        shrink_script(Path(small.split()[1]), rule.script)
-                    if rule and rule.patch:
-                        rule.patch(patch)
-                    if rule and rule.runs:
-                        give_runs(shlex.split(small))
-                    run(small)
-        if block.language == "python":
+    for place, (text, line) in enumerate(steps(document)):
+        if line:
             # As many empty lines before it as in the document, so that a traceback says where.
-            Path("example.py").write_text("\n" * (block.line - 1) + shrunk(block.text, ""))
+            Path("example.py").write_text("\n" * (line - 1) + shrunk(text, ""))
             names |= runpy.run_path("example.py", init_globals=names)
+        elif is_run(document, place):
+            with monkeypatch.context() as patch, without_processes(patch):
+                rule, small = rule_of(text), shrunk(text, server)
+                if rule and rule.script:
+                    shrink_script(Path(small.split()[1]), rule.script)
+                if rule and rule.patch:
+                    rule.patch(patch)
+                if rule and rule.runs:
+                    give_runs(shlex.split(small))
+                run(small)
 
 
 def test_the_table_and_the_documents_agree() -> None:
@@ -281,6 +339,12 @@ def test_the_table_and_the_documents_agree() -> None:
             assert any(re.search(old, text) for text in texts), (rule.pattern, old)
     assert COMMANDS
     assert EXAMPLES
+
+
+def test_every_step_runs_somewhere() -> None:
+    """What is left out in one document runs in another."""
+    ran = {run_of(text) for name in DOCUMENTS for place, (text, _) in enumerate(steps(name)) if is_run(name, place)}
+    assert ran == {run_of(text) for name in DOCUMENTS for text, _ in steps(name)}
 
 
 @pytest.mark.parametrize("command", sorted({command for command in COMMANDS if command.startswith("make ")}))

@@ -10,6 +10,7 @@ import typer
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint
 from iapo.cli.options import Json, Quiet, free, one_of, write_json
+from iapo.errors import InputError
 
 app = make_app()
 
@@ -31,17 +32,29 @@ def export(
         ),
     ] = None,
     model_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Repository of the hub to upload the folder to.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a trained policy as a checkpoint of the published form, a LoRA adapter added to its base.
+    """Write a trained policy as a checkpoint of the published form, an adapter added to its base, with a model card.
 
     For example: iapo export runs/mine --output exported --dtype bfloat16
     """
     from iapo.display.quiet import quiet_libraries
+    from iapo.rollout.push import check_repository
+
+    if private and push is None:
+        raise InputError("private is of a repository that is pushed to; give --push OWNER/NAME as well")
+    if push is not None:
+        check_repository(push)
     from iapo.rollout.export import export as write
 
     with quiet_libraries():
-        found = write(policy, output, dtype, model_revision)
+        found = write(policy, output, dtype, model_revision, push_to=push, private=private)
     typer.echo(f"{output}: {found['parameters']:,} parameters, {found['dtype']}; of {found['source']}")
+    if found["pushed"] is not None:
+        typer.echo(f"pushed: {found['pushed']}")
     write_json(json, {"output": str(output), **found})

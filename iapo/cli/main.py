@@ -32,6 +32,8 @@ class Root(Lazy):
         "compare": "Train methods with several seeds, and write Table 1.",
         "study": "Studies of training runs: figures and ablations.",
         "report": "Write one HTML page about runs.",
+        "ask": "Ask a policy about an image.",
+        "serve": "Serve a policy with its tools over HTTP.",
         "export": "Write a trained policy as a checkpoint for other programs.",
         "attribute": "Show which part of the prompt a call came from.",
         "teacher": "What a teacher is asked once.",

@@ -151,16 +151,17 @@ class ChatEndpoint:
             http_client=make_client(openai, settings.timeout),
         )
 
-    def __call__(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def __call__(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any] | None = None) -> str:
         """The model's next turn.
 
         Args:
             messages: Chat messages in the form of `iapo.rollout.prompt.to_messages`, images as Pillow images.
+            more: Further fields of the request.
 
         Raises:
             EndpointError: If the endpoint refuses the request, or fails in every attempt.
         """
-        return self.ask([_wire(message) for message in messages], lambda text: text)
+        return self.ask([_wire(message) for message in messages], lambda text: text, more)
 
     def ask(
         self,

@@ -9,14 +9,24 @@ from typing import Any, cast
 import torch
 
 from iapo.errors import InputError
+from iapo.rollout.card import Exported, run_of, write_card
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import ADAPTER, adapter_base
 from iapo.rollout.policy import load_policy, resolve
+from iapo.rollout.push import check_repository, push
 from iapo.rollout.wording import FILE
 
 
-def export(source: str, output: Path, dtype: str | None = None, revision: str | None = None) -> dict[str, Any]:
-    """Writes a policy as a checkpoint that opens without iapo and PEFT.
+def export(
+    source: str,
+    output: Path,
+    dtype: str | None = None,
+    revision: str | None = None,
+    *,
+    push_to: str | None = None,
+    private: bool = False,
+) -> dict[str, Any]:
+    """Writes a policy as a checkpoint that opens without iapo and PEFT, with a model card (`iapo.rollout.card`).
 
     An adapter is added to its base in float32, so that the sum is rounded once, to the type that is written.
 
@@ -26,13 +36,20 @@ def export(source: str, output: Path, dtype: str | None = None, revision: str | 
         dtype: Type of the written weights: `float32`, `bfloat16`, `float16`; None is the type of the policy's files, of
             an adapter its base's.
         revision: Branch, tag or commit of a hub id.
+        push_to: Repository of the hub, `OWNER/NAME`, that the folder is uploaded to when it is written; None uploads
+            nothing.
+        private: Whether that repository is private, where it is new.
 
     Returns:
-        The policy's `source`, its `base` (None where it is no adapter), `dtype` and number of `parameters`.
+        The policy's `source`, its `base` (None where it is no adapter), `dtype` and number of `parameters`, the `run`
+        whose numbers the card has (None where it lies in none), and where it was `pushed` (None where it was not).
 
     Raises:
-        InputError: If there is no such policy, the folder is taken, or an adapter makes weights that are no numbers.
+        InputError: If there is no such policy, the folder is taken, an adapter makes weights that are no numbers, a
+            file of its run is damaged, or it cannot be pushed.
     """
+    if push_to is not None:
+        check_repository(push_to)
     path = find_policy(source)
     if output.exists():
         raise InputError(f"{output} already exists; choose another --output or remove it")
@@ -53,12 +70,24 @@ def export(source: str, output: Path, dtype: str | None = None, revision: str | 
     part.mkdir(parents=True)
     model.save_pretrained(part)
     policy.processor.save_pretrained(part)
+    exported = Exported(
+        name=output.name,
+        base=None if base is None else base[0],
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        prompt=policy.template.name,
+    )
+    run = run_of(Path(path))
+    final = run is not None and Path(path).resolve() == (run / "policy").resolve()
+    write_card(part, exported, run, final=final)
     part.rename(output)
     return {
         "source": path,
-        "base": None if base is None else base[0],
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "base": exported.base,
+        "dtype": exported.dtype,
+        "parameters": exported.parameters,
+        "run": None if run is None else str(run),
+        "pushed": None if push_to is None else push(output, push_to, private=private),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from iapo.errors import NumberError
 from iapo.rollout.policy import Policy
@@ -57,7 +58,13 @@ def own_precision(model: Any) -> Iterator[None]:
 
 
 def make_generate(
-    policy: Policy, encoder: PromptEncoder, *, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0
+    policy: Policy,
+    encoder: PromptEncoder,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    streamer: BaseStreamer | None = None,
 ) -> Generate:
     """Makes a `generate` for `iapo.rollout.turns`.
 
@@ -67,6 +74,7 @@ def make_generate(
         max_new_tokens: Longest turn in tokens.
         temperature: 0 is greedy; else sampling, from torch's global random numbers.
         top_p: Nucleus of the sampling.
+        streamer: Takes the tokens as they come (Transformers'), of one row alone.
     """
     model, tokenizer = policy.model, encoder.tokenizer
     eos = model.generation_config.eos_token_id
@@ -110,6 +118,7 @@ def make_generate(
                     logits_processor=LogitsProcessorList([finite]),
                     # Beside a training with ZeRO-3, Transformers would wait for other processes at each token.
                     synced_gpus=False,
+                    streamer=streamer,
                 )
         finally:
             model.train(training)

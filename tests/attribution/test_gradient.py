@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import captum.attr
 import pytest
 import torch
 from calls import make_call
@@ -208,6 +207,9 @@ def test_directional_derivatives(case: Case):
 
 
 def test_captum_agrees(case: Case):
+    # Loaded by nobody else.
+    import captum.attr
+
     method = captum.attr.InputXGradient(case.log_prob)
     found = method.attribute(tuple(one.clone().requires_grad_(True) for one in case.inputs))
     scores = block_scores(case.model, [case.call], case.pictures)[0]

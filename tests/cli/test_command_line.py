@@ -37,13 +37,13 @@ def process(*words: str, code: str | None = None, **environment: str) -> subproc
     program = ["-m", "iapo"] if code is None else ["-c", code]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *program, *words]
-    return run_process(command, timeout=60, env=environment)
+    return run_process(command, env=environment)
 
 
 def test_each_verb_is_a_verb() -> None:
     """Quiet, and with underscores as hyphens; `--json` where a table is printed."""
     assert set(Root.verbs) == {name.split()[0] for name in COMMANDS}
-    without_table = {"train", "sft", "tiny stand-in", "data show", "data make", "new"}
+    without_table = {"train", "sft", "serve", "tiny stand-in", "data show", "data make", "new"}
     for name, command in COMMANDS.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert isinstance(command, Verb), name
@@ -73,7 +73,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_completion() -> None:
     """The shell that asks is told by its process; its question is answered."""
-    done = run_process(["bash", "-c", f"{sys.executable} -m iapo --show-completion; true"], timeout=60)
+    done = run_process(["bash", "-c", f"{sys.executable} -m iapo --show-completion; true"])
     assert "_IAPO_COMPLETE=complete_bash" in done.stdout
     asked = process(_IAPO_COMPLETE="complete_bash", COMP_WORDS="iapo study ", COMP_CWORD="2")
     assert asked.stdout.split() == ["misuse", "curves", "ablate", "forms", "faithfulness"]
@@ -83,9 +83,14 @@ def test_completion() -> None:
     "line",
     [
         "data make vbar 2 out.parquet --quiet",
-        "tiny evaluate --models tiny-student --families vbar --samples 2 --quiet",
-        "train --config demo-iapo --max_steps=1 --eval_samples=2 --train_samples=8 --quiet --output-dir=run "
-        "--per-device-train-batch-size=8 --case_study_steps=0",
+        pytest.param(
+            "tiny evaluate --models tiny-student --families vbar --samples 2 --quiet", marks=pytest.mark.slow(3)
+        ),
+        pytest.param(
+            "train --config demo-iapo --max_steps=1 --eval_samples=2 --train_samples=8 --quiet --output-dir=run "
+            "--per-device-train-batch-size=8 --case_study_steps=0",
+            marks=pytest.mark.slow(3),
+        ),
     ],
 )
 def test_quiet_prints_nothing(

@@ -36,6 +36,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("spelling", ["--teacher-dtype bfloat16", "--teacher_dtype bfloat16"])
 def test_student_and_teacher_are_told_apart(tmp_path: Path, loaded: dict[str, Any], spelling: str) -> None:
     words = f"attribute --teacher tiny-teacher --max-turn-tokens 24 --out {tmp_path} --max-pixels 10000 --quiet"

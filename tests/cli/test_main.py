@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import itertools
 import json
 import math
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 from documented import without_processes
 from processes import iapo_here
 from processes import run as run_process
@@ -22,32 +25,39 @@ from iapo.runs import METRICS, RunFolder
 SMALLER = {"case_study_samples": 8, "per_device_train_batch_size": 32, "train_samples": 64}
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        [],
-        ["demo"],
-        ["train"],
-        ["tiny"],
-        ["tiny", "build"],
-        ["tiny", "evaluate"],
-        ["data"],
-        ["data", "convert"],
-        ["study", "ablate"],
-        ["study", "faithfulness"],
-    ],
-)
-def test_help_needs_no_torch(verb: list[str]) -> None:
+HELPED = [
+    "",
+    "demo",
+    "train",
+    "tiny",
+    "tiny build",
+    "tiny evaluate",
+    "data",
+    "data convert",
+    "study ablate",
+    "study faithfulness",
+    "attribute",
+    "teacher attribute",
+]
+
+
+def test_help_needs_no_torch() -> None:
+    """One after the other, in one process."""
     code = (
-        "import sys; sys.argv = ['iapo', *sys.argv[1:]]\n"
-        "from iapo.cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert end.code in (0, None), end.code\n"
-        "assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+        "import sys\nfrom iapo.cli.main import main\n"
+        "for verb in sys.argv[1:]:\n"
+        "    print('verb', verb)\n"
+        "    try: main([*verb.split(), '--help'])\n"
+        "    except SystemExit as end: assert end.code in (0, None), end.code\n"
+        "    assert not {'torch', 'transformers', 'trl', 'pyarrow', 'matplotlib'} & sys.modules.keys(), verb\n"
     )
-    done = run_process([sys.executable, "-c", code, *verb, "--help"])
+    done = run_process([sys.executable, "-c", code, *HELPED])
     assert done.returncode == 0, done.stderr
-    assert "Usage" in done.stdout
+    said = done.stdout.split("verb ")[1:]
+    assert [text.splitlines()[0] for text in said] == HELPED
+    for verb, text in zip(HELPED, said, strict=True):
+        assert f"Usage: iapo {verb}".strip() in text
+    assert "--method" in said[HELPED.index("attribute")]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         )
         # The first training has a process of its own, as both have; what they do is the same in this one.
         with without_processes(patch, but=1):
-            done = iapo_here("demo", "--steps", "2", "--samples", "32", "--out", out)
+            done = iapo_here("demo", "--steps", "2", "--samples", "16", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
@@ -107,13 +117,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert report.read_text().startswith("<!doctype html>")
     assert str(report) in "".join(demo[1].split())
     held_out = folder.read_held_out()
-    assert [trace.step for trace in held_out] == [0] * 32 + [2] * 32
-    assert [trace.sample.id for trace in held_out[:32]] == [trace.sample.id for trace in held_out[32:]]
+    assert [trace.step for trace in held_out] == [0] * 16 + [2] * 16
+    assert [trace.sample.id for trace in held_out[:16]] == [trace.sample.id for trace in held_out[16:]]
     for trace in (*traces, *held_out):
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation.samples == 32
+    assert evaluation.samples == 16
     assert evaluation.before["accuracy"].count == evaluation.samples
     assert {when: set(measures) for when, measures in evaluation.greedy.items()} == {
         key: {"accuracy", "call_ratio", "call_success", "misuse"} for key in ("before", "after")
@@ -184,9 +194,12 @@ def test_data_verbs(tmp_path: Path) -> None:
 
 @pytest.mark.slow(45)
 def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From nothing to a teacher that the project's own GRPO has trained, in few steps; each stage needs the last."""
+    """From nothing to a teacher that the project's own GRPO has trained, in few steps of few rollouts; each stage needs
+    the last.
+    """
     from iapo.rollout.policy import load_policy
     from iapo.tiny import build as building
+    from iapo.training.files import find_config
 
     name, out, asked = "tiny-qwen3-vl-teacher", str(tmp_path), []
     measure = building.measure
@@ -199,6 +212,14 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
         return measure(*words, **{**more, "count": 4})
 
     monkeypatch.setattr(building, "measure", measure_few)
+    recipe = building.RECIPES[name]
+    config = yaml.safe_load(find_config(recipe.config).read_text())
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(config | {"per_device_train_batch_size": 16, "train_samples": 64}))
+    monkeypatch.setitem(building.RECIPES, name, dataclasses.replace(recipe, config=str(small)))
+    # A tokenizer of a tenth of the texts.
+    texts = building._corpus
+    monkeypatch.setattr(building, "_corpus", lambda: itertools.islice(texts(), 3000))
 
     def build(stage: str) -> subprocess.CompletedProcess[str]:
         # What the reinforcement learning does is the same in its own process; a demo's trainings have one.

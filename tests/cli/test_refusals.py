@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from processes import run as run_process
 
 from iapo.cli.main import main
@@ -142,6 +143,52 @@ REFUSED = {
     "attribute --out out --teacher-dtype no": "teacher model: dtype is 'no'",
     "attribute --out out --min-pixels 5000 --teacher-min-pixels 6000": "leave teacher_min_pixels out",
     "study misuse run --max-pixels -1": "max_pixels is -1; give a positive number",
+    # ask
+    "ask": "missing argument 'IMAGE'",
+    "ask chart.png": "missing argument 'QUESTION'",
+    "ask chart.png a?": "missing option '--model'",
+    "ask chart.png a? --model nobody": "no checkpoint 'nobody'",
+    "ask gone.png a? --model tiny-student": "there is no image gone.png; give the path of an image file",
+    "ask taken a? --model tiny-student": "there is no image taken",
+    "ask file.txt a? --model tiny-student": "is in no known picture format",
+    "ask chart.png '' --model tiny-student": "the question is empty",
+    "ask chart.png 'a<|im_end|>' --model tiny-student": "control token <|im_end|>; remove it",
+    "ask chart.png a? --model tiny-student --boxes gone.json": "cannot read gone.json",
+    "ask chart.png a? --model tiny-student --boxes list.yaml": "list.yaml is damaged: it holds no record",
+    "ask chart.png a? --model tiny-student --boxes boxes.json": "boxes.json: no field of boxes 'colum_boxes'; did you",
+    "ask chart.png a? --model tiny-student --kind map": "kind is 'map'; use auto, chart or table",
+    "ask chart.png a? --model tiny-student --names guess": "names is 'guess'; use places or ocr",
+    "ask chart.png a? --model tiny-student --out chart.png": "chart.png already exists; choose another --out",
+    "ask chart.png a? --model tiny-student --out file.txt/x.png": "lies below",
+    "ask chart.png a? --model tiny-student --out x.gif": "out is x.gif; give a name that ends in .png",
+    "ask chart.png a? --model tiny-student --json file.txt": "file.txt already exists",
+    "ask chart.png a? --model tiny-student --temperature -1": "temperature is -1.0; give 0 to 100",
+    "ask chart.png a? --model tiny-student --top-p 0": "top_p is 0.0; give more than 0",
+    "ask chart.png a? --model tiny-student --seed -1": "seed is -1; give 0 to",
+    "ask chart.png a? --model tiny-student --max-turn-tokens 0": "max_turn_tokens is 0; give at least 1",
+    "ask chart.png a? --model tiny-student --tools gone.py": "there is no file 'gone.py'",
+    "ask chart.png a? --model tiny-student --tools none --attribution": "there is no call to attribute",
+    "ask chart.png a? --model tiny-student --prompt tols": "no prompt 'tols'; did you mean tools?",
+    "ask chart.png a? --model tiny-student --dtype float8": "dtype is 'float8'; use one of auto",
+    "ask chart.png a? --model tiny-student --modle x": "no option --modle; did you mean --model?",
+    "ask chart.png a? --model run": "run holds no trained policy",
+    # serve
+    "serve": "missing option '--model'",
+    "serve --model nobody": "no checkpoint 'nobody'",
+    "serve --model tiny-student --port 70000": "port is 70000; give 0 to 65535",
+    "serve --model tiny-student --port x": "invalid value for '--port'",
+    "serve --model tiny-student --host nowhere.invalid": "cannot listen at nowhere.invalid, port 8080",
+    "serve --model tiny-student --waiting -1": "waiting is -1; give 0 to",
+    "serve --model tiny-student --max-body 0": "max_body is 0; give 1 to 500",
+    "serve --model m --upstream localhost:8000": "upstream is 'localhost:8000'; give its base address",
+    "serve --model m --upstream http://x --dtype auto": "dtype is of a local model",
+    "serve --model m --upstream http://x --device cpu": "device is of a local model",
+    "serve --model m --upstream http://x --timeout 0": "timeout is 0.0; give a positive number",
+    "serve --model m --upstream http://x --endpoint-kind other": "endpoint_kind is 'other'",
+    "serve --model tiny-student --prompt tols": "no prompt 'tols'",
+    "serve --model tiny-student --json x": "no option --json",
+    "export tiny-student --output out --push it": "push is 'it'; give a repository of the hub, OWNER/NAME",
+    "export tiny-student --output out --private": "give --push OWNER/NAME as well",
     "export nobody --output out": "no checkpoint 'nobody'",
     "export tiny-student": "missing option '--output'",
     "export tiny-student --output taken": "taken already exists",
@@ -240,7 +287,7 @@ REFUSED = {
 }
 """A part of the sentence by the command line."""
 
-AS_PROCESS = (
+LIGHT = (
     "trian",
     "train --config demo-iapo --learning_rat 1",
     "train --config demo-iapo --lora_r 8",
@@ -249,8 +296,10 @@ AS_PROCESS = (
     "evaluate --model tiny-student --out out --sets pie",
     "compare --out out --methods grpo,ipo",
     "tiny evaluate --models nobody",
+    "ask chart.png a? --model tiny-student --boxes boxes.json",
+    "serve --model m --upstream http://x --dtype auto",
 )
-"""Also run as a user runs them."""
+"""Also run in a process of their own."""
 
 
 @pytest.fixture
@@ -266,6 +315,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "twice.yaml": "seed: 1\nmax_steps: 2\nseed: 3\n",
         "unknown.yaml": "penalty_wieght: 1\n",
         "wrong.yaml": "max_steps: many\n",
+        "boxes.json": '{"colum_boxes": {}}',
         "taken/grpo/x": "",
         "run/metrics.jsonl": '{"step": 1}\n',
         "run/manifest.json": json.dumps({"config": {"training": {}, "run": {}}, "seeds": {"training": 0}}),
@@ -273,6 +323,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    Image.new("RGB", (60, 60), "white").save(tmp_path / "chart.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -294,11 +345,13 @@ def test_there_are_many() -> None:
         "study",
         "report",
         "attribute",
+        "ask",
+        "serve",
         "teacher",
         "data",
         "tiny",
     } <= verbs
-    assert set(AS_PROCESS) <= REFUSED.keys()
+    assert set(LIGHT) <= REFUSED.keys()
     assert len(REFUSED) >= 60
 
 
@@ -316,17 +369,27 @@ def test_a_wrong_line_is_one_sentence(line: str, here: Path, capsys: pytest.Capt
     assert contents(here) == before
 
 
-@pytest.mark.parametrize("line", AS_PROCESS)
-def test_a_wrong_line_needs_no_torch(line: str, here: Path) -> None:
-    """Seconds are in benchmarks/cli.py; what takes them is not loaded."""
+def test_wrong_lines_need_no_torch(here: Path) -> None:
+    """Seconds are in benchmarks/cli.py; what takes them is not loaded. One after the other, in one process."""
     before = contents(here)
     code = (
-        "import sys\nfrom iapo.cli.main import main\n"
-        "try: main()\n"
-        "finally: assert not {'torch', 'transformers', 'trl'} & sys.modules.keys()\n"
+        "import shlex, sys\nfrom iapo.cli.main import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try: main(shlex.split(line))\n"
+        "    except SystemExit as end: assert end.code == 2, line\n"
+        "    assert not {'torch', 'transformers', 'trl'} & sys.modules.keys(), line\n"
     )
-    command = [sys.executable, "-c", code, *shlex.split(line)]
-    done = run_process(command, timeout=60)
+    done = run_process([sys.executable, "-c", code, *LIGHT])
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    for line, said in zip(LIGHT, done.stderr.splitlines(), strict=True):
+        assert said.startswith("iapo: ")
+        assert REFUSED[line] in said
+    assert contents(here) == before
+
+
+def test_a_wrong_line_ends_its_process(here: Path) -> None:
+    before = contents(here)
+    done = run_process([sys.executable, "-m", "iapo", *shlex.split(LIGHT[-1])])
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("iapo: ")
     assert done.stderr.count("\n") == 1

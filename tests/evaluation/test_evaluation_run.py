@@ -328,7 +328,7 @@ def test_answers_are_saved_as_they_come(server: Server, tmp_path: Path):
 
     def reply(request: dict[str, Any]) -> str | int:
         if pictures(request["messages"][1])[0].tobytes() == slow and not kept:
-            for _ in range(600):
+            for _ in range(6000):
                 if (tmp_path / "traces.jsonl").exists() and len(lines(tmp_path)) == 4:
                     break
                 time.sleep(0.05)

@@ -191,11 +191,11 @@ def test_the_damage_of_the_data_holds_for_the_evaluations_too(tmp_path: Path):
     assert losses(tmp_path / "out") == []
 
 
-def order(folder: Path, steps: int = 3) -> None:
+def order(folder: Path, steps: int = 2) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = SourceSettings(2, question_types=("value",))
     plan = EvaluationPlan(str(folder / "policy"), ("vbar",), source, generation=EvaluationSettings(24))
-    flags = ["--output_dir", str(folder), "--reward", "iapo", "--max_steps", str(steps), "--save_steps", "2"]
+    flags = ["--output_dir", str(folder), "--reward", "iapo", "--max_steps", str(steps), "--save_steps", "1"]
     flags += ["--per_device_train_batch_size", "8", "--train_samples", "16", "--trace_every", "1"]
     job = {"threads": 1, "config": "compare", "settings": read_flags(flags), "plan": dataclasses.asdict(plan)}
     (folder / "job.json").write_text(json.dumps(job))
@@ -210,7 +210,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def stop(self: RunKeeper, args: Any, state: Any, *rest: Any, **more: Any) -> None:
         log(self, args, state, *rest, **more)
-        if state.global_step == 3:
+        if state.global_step == 2:
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"
@@ -219,10 +219,10 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(KeyboardInterrupt):
         run_job(folder)
     monkeypatch.undo()
-    assert last_whole(folder) == (folder / "checkpoint-2", 2)
+    assert last_whole(folder) == (folder / "checkpoint-1", 1)
     run_job(folder)
-    assert [row["step"] for row in RunFolder(folder).read_metrics()] == [1, 2, 3]
-    assert {trace.step for trace in RunFolder(folder).read_traces()} == {1, 2, 3}
+    assert [row["step"] for row in RunFolder(folder).read_metrics()] == [1, 2]
+    assert {trace.step for trace in RunFolder(folder).read_traces()} == {1, 2}
     assert json.loads((folder / "times.json").read_text())["steps"] == 1
     assert not list(folder.glob("checkpoint-*"))
     # It ends where the run ends that was never stopped.

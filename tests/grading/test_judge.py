@@ -182,22 +182,23 @@ def test_a_malformed_reply_is_no_verdict(reply: Reply) -> None:
     assert (score.value, score.explanation) == (0.0, "differs from the gold answer three; no verdict of the judge")
 
 
-FAULTS: list[Reply] = [500, 502, 429, 408, b"half a rep", 1.0]
+FAULTS: list[Reply] = [500, 502, 429, 408, b"half a rep", 30.0]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_passing_fault_is_survived(fault: Reply) -> None:
     with failing(2, fault) as server:
-        timeout = 0.2 if isinstance(fault, float) else 5.0
+        # Of two requests the time runs out; the third is to be answered in it, on a busy machine too.
+        timeout = 1.5 if isinstance(fault, float) else 400.0
         (score,) = outcome(server, timeout=timeout).scores([trace("3")])
         assert score.value == 1.0
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize(("fault", "name"), [(500, "InternalServerError"), (429, "RateLimit"), (1.0, "Timeout")])
+@pytest.mark.parametrize(("fault", "name"), [(500, "InternalServerError"), (429, "RateLimit"), (30.0, "Timeout")])
 def test_a_lasting_fault_stops_the_run(fault: Reply, name: str) -> None:
     with failing(99, fault) as server:
-        timeout = 0.1 if isinstance(fault, float) else 5.0
+        timeout = 0.1 if isinstance(fault, float) else 400.0
         with pytest.raises(EndpointError, match=f"a-judge at http://127.*3 attempts.*{name}"):
             outcome(server, timeout=timeout).scores([trace("3")])
 
@@ -302,7 +303,7 @@ def together(count: int) -> Callable[[dict[str, Any]], Reply]:
     barrier = threading.Barrier(count)
 
     def reply(request: dict[str, Any]) -> Reply:
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=400)
         return CORRECT
 
     return reply

@@ -39,8 +39,10 @@ def test_real_texts_keep_their_marks(text: str):
 @pytest.mark.parametrize("grading", RULES)
 @pytest.mark.parametrize("unit", UNITS)
 def test_long_answers_are_wrong(unit: str, grading: str):
+    # One of the units is a single character that is written out with many.
+    times = LONG // 16 // max(len(unit), len(clean(unit)))
     for golds in (["5"], ["5", "6"]):
-        assert grade("FINAL ANSWER: 7 " + unit * (LONG // 16 // len(unit)), golds, grading).value == 0
+        assert grade("FINAL ANSWER: 7 " + unit * times, golds, grading).value == 0
 
 
 @pytest.mark.parametrize("grading", ["plain", "chart", "exact"])

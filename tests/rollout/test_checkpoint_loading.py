@@ -376,7 +376,7 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
     student.model.save_pretrained(tmp_path)
     student.processor.save_pretrained(tmp_path)
     code = STOCK
-    done = run_process([sys.executable, "-I", "-c", code, str(tmp_path)], timeout=120, cwd=tmp_path)
+    done = run_process([sys.executable, "-I", "-c", code, str(tmp_path)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is 12?"}]}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from iapo.cli.main import main
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
-from iapo.rollout.policy import load_policy, load_processor
+from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import find_prompt
 from iapo.standins.folder import make_stand_in
@@ -31,6 +32,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("stand-in") / "model"
     make_stand_in(request.param, out, ranks=ranks())
     return out
+
+
+@pytest.fixture(scope="module")
+def policy(folder: Path) -> Policy:
+    return load_policy(str(folder))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Any:
+    """As Transformers loads it."""
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", STAND_INS)
@@ -51,8 +63,9 @@ def test_the_full_shape_has_the_published_number_of_parameters(name: str, tmp_pa
     assert model.num_parameters() == PUBLISHED[name]
 
 
-def test_a_stand_in_is_asked_with_the_tools_prompt(folder: Path) -> None:
-    encoder = PromptEncoder(load_processor(str(folder)))
+@pytest.mark.slow(10)
+def test_a_stand_in_is_asked_with_the_tools_prompt(policy: Policy) -> None:
+    encoder = PromptEncoder(policy.processor)
     assert encoder.template == find_prompt("tools")
     (sample,) = generate("vbar", 1, seed=0, split="test", size=800)
     blocks = build_blocks(sample, template=encoder.template)
@@ -71,8 +84,7 @@ def test_a_stand_in_is_asked_with_the_tools_prompt(folder: Path) -> None:
 
 
 @pytest.mark.slow(20)
-def test_a_stand_in_loads_and_its_prompts_partition(folder: Path) -> None:
-    policy = load_policy(str(folder))
+def test_a_stand_in_loads_and_its_prompts_partition(folder: Path, policy: Policy) -> None:
     encoder = PromptEncoder(policy.processor)
     prompt = encoder.encode(build_blocks(next(iter(generate("vbar", 1, seed=0, split="test", size=800)))))
     assert set(prompt.block_of) == set(range(len(prompt.block_names)))
@@ -83,8 +95,7 @@ def test_a_stand_in_loads_and_its_prompts_partition(folder: Path) -> None:
 
 
 @pytest.mark.slow(15)
-def test_texts_are_cut_as_qwen_cuts_them(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_texts_are_cut_as_qwen_cuts_them(tokenizer: Any) -> None:
     # The ids of the published tokenizer.
     assert tokenizer("Hello, world! 2024\n\n  x")["input_ids"] == [
         9707,
@@ -106,8 +117,8 @@ def test_texts_are_cut_as_qwen_cuts_them(folder: Path) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_a_system_message_is_added_where_none_is_given(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+@pytest.mark.slow(2)
+def test_a_system_message_is_added_where_none_is_given(tokenizer: Any) -> None:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
     )

@@ -255,6 +255,6 @@ def test_nothing_raises(text: str):
     ids=lambda text: text[:12],
 )
 def test_hostile_texts_take_no_time(text: str):
-    started = time.perf_counter()
+    started = time.process_time()
     assert run(text).status != "edited"
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

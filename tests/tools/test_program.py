@@ -403,10 +403,10 @@ def test_results_survive_json():
     "unit", ["`", "``` ", "```\n", "```json\n", " ", "\t\n", "```python", "\r", "`` ", "\n```python "]
 )
 def test_long_repetitions_take_linear_time(unit: str):
-    started = time.perf_counter()
+    started = time.process_time()
     result = execute(unit * (200_000 // len(unit)), SAMPLE)
     assert result.status in {"no_call", "refused"}
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def check(text: str) -> None:

@@ -71,7 +71,7 @@ def main(folder: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
     # The launcher puts each process into a session of its own, where who kills the launcher misses it.
     end_with_parent(os.getppid())
-    dist.init_process_group("gloo", timeout=timedelta(seconds=90))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=400))
     rank = dist.get_rank()
     for case in cases:
         torch.save(gradients_of(*case.split("-"), folder, rank), folder / f"gradients-{case}-{rank}.pt")

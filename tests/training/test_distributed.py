@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from processes import run as run_process
+from processes import run_ranks
 from scripted import four_ways, scripted
 
 from iapo.data.synthetic import generate
@@ -37,10 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, processor: Any)
         }
         torch.save(batch, folder / f"batch-{rank}.pt")
     model.save_pretrained(folder / "model")
-    script = Path(__file__).parent / "distributed_gradient.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = run_process([*command, str(folder), *CASES], timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(Path(__file__).parent / "distributed_gradient.py", folder, *CASES)
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import shutil
 import signal
 import subprocess
@@ -79,10 +78,12 @@ def steps(folder: Path) -> int:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
 def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signals) -> None:
     out = tmp_path / "run"
-    with started(words(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # One is a process of its own from the start, as a user's is.
+    fork = how != signal.SIGTERM
+    with started(words(out), fork, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_for(lambda: steps(out) >= 2 or process.poll() is not None)
         process.send_signal(how)
-        assert process.wait(120) == (-how if how == signal.SIGKILL else 75)
+        assert process.wait(400) == (-how if how == signal.SIGKILL else 75)
     assert not (out / "finished.json").exists()
     assert not (out / "policy").exists()
     if how != signal.SIGKILL:
@@ -193,12 +194,7 @@ def test_rollouts_of_several_steps_and_lines_of_several_steps(tmp_path: Path) ->
 def test_a_full_disk_is_one_sentence(tmp_path: Path, whole: Path, megabytes: int) -> None:
     """A limit on the size of files is what comes nearest to a full disk here."""
     out = tmp_path / "run"
-    limit = megabytes * 2**20
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = run_process(words(out), preexec_fn=limited)
+    done = run_process(words(out), fork=True, largest=megabytes * 2**20)
     assert done.returncode == 74, done.stderr[-2000:]
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
@@ -211,9 +207,9 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, whole: Path, megabytes: int
 @pytest.mark.slow(60)
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with started(words(out, max_steps=100), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(words(out, max_steps=100), fork=True) as process:
         wait_for(lambda: (out / "run.lock").exists() and (out / "run.lock").read_text())
-        second = run_process(words(out, max_steps=100))
+        second = run_process(words(out, max_steps=100), fork=True)
         assert second.returncode == 2
         assert f"in use by process {process.pid}" in second.stderr
         assert psutil.pid_exists(process.pid)

@@ -82,6 +82,7 @@ def test_wrong_table_is_refused_before_the_first_rollout(tmp_path: Path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("eval_teacher", [None, "tiny-teacher", "tiny-student"])
 def test_everything_is_made_once_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_teacher: str | None

@@ -167,7 +167,7 @@ def test_wandb(
     wandb.finish()
     (file,) = folder.glob("run-*.wandb")
     # W&B's own process writes the file.
-    for _ in range(200):
+    for _ in range(4000):
         records = read_wandb(file)
         if any(record.HasField("exit") for record in records):
             break

@@ -13,7 +13,14 @@ from iapo.data.synthetic import Chart, draw
 from iapo.data.synthetic.families import PANELS
 from iapo.records import Box
 
-SIZES = (112, 200, 299, 300, 448, 1000)
+SIZES = (
+    112,
+    200,
+    299,
+    300,
+    pytest.param(448, marks=pytest.mark.slow(3)),
+    pytest.param(1000, marks=pytest.mark.slow(1)),
+)
 
 
 @cache
@@ -80,7 +87,7 @@ def test_a_tiny_point_lies_in_the_middle_of_its_band_at_its_value(size: int) -> 
             assert bottom - top == pytest.approx(10 * size / 112, abs=1)
 
 
-@pytest.mark.parametrize("size", [300, 448, 1000])
+@pytest.mark.parametrize("size", SIZES[3:])
 def test_real_bands_are_in_proportion_to_their_points(size: int) -> None:
     """The middle of the band of a single series lies at a height that is linear in the value, panel by panel."""
     checked = 0
@@ -100,11 +107,10 @@ def test_real_bands_are_in_proportion_to_their_points(size: int) -> None:
     assert checked
 
 
-@pytest.mark.slow(4)
 @pytest.mark.parametrize("size", [112, 448])
-def test_answers_follow_from_the_points(size: int) -> None:
+def test_answers_follow_from_the_points(size: int, no_pictures: None) -> None:
     asked = set()
-    for chart in draw("charxiv", 150 if size == 112 else 25, seed=2, size=size, split="validation"):
+    for chart in draw("charxiv", 150 if size == 112 else 50, seed=2, size=size, split="validation"):
         names, (answer,), question = chart.focus["columns"], chart.sample.answers, chart.sample.question
         asked.add(chart.sample.question_type)
         line = next(
@@ -127,9 +133,8 @@ def test_answers_follow_from_the_points(size: int) -> None:
     assert asked == set(PANELS)
 
 
-@pytest.mark.slow(3)
-def test_there_are_one_to_four_panels_and_one_to_three_series() -> None:
-    charts = list(draw("charxiv", 25, seed=2, size=448, split="validation"))
+def test_there_are_one_to_four_panels_and_one_to_three_series(no_pictures: None) -> None:
+    charts = list(draw("charxiv", 50, seed=2, size=448, split="validation"))
     panels = [len({label[:3] for label in chart.labels if label.startswith("(")}) or 1 for chart in charts]
     assert set(panels) == {1, 2, 3, 4}
     assert {len(chart.rows) for chart in charts} == {1, 2, 3}
@@ -138,7 +143,7 @@ def test_there_are_one_to_four_panels_and_one_to_three_series() -> None:
         assert all(len(set(place)) == len(chart.rows) for place in zip(*chart.cells, strict=True))
 
 
-@pytest.mark.parametrize("size", [300, 448, 1000])
+@pytest.mark.parametrize("size", SIZES[3:])
 def test_nothing_real_is_cut_off(size: int) -> None:
     for chart in plots(size):
         array = np.asarray(chart.sample.image)

@@ -48,7 +48,7 @@ def test_every_part_has_its_share_of_the_tiny_structures() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tiny_splits_share_no_structure(family: str) -> None:
+def test_tiny_splits_share_no_structure(family: str, no_pictures: None) -> None:
     splits = ["validation", "test", *(["train", "pretrain-0"] if family in TRAINED_FAMILIES else [])]
     seen = {
         split: {structure(chart) for seed in (0, 1) for chart in draw(family, 300, seed=seed, split=split)}
@@ -61,7 +61,7 @@ def test_tiny_splits_share_no_structure(family: str) -> None:
         assert not seen[split] & (held_out[0] | held_out[1])
 
 
-def test_the_table_families_share_their_split() -> None:
+def test_the_table_families_share_their_split(no_pictures: None) -> None:
     """What is held out of one is held out of all."""
     tables = ("vwtq", "vwtq_syn", "vtabfact")
     test = {structure(chart) for family in tables for chart in draw(family, 200, seed=0, split="test")}

@@ -1,0 +1,328 @@
+"""`Agent`: asks a policy about images, and runs the tools that it calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Self
+
+from iapo.agent.answers import Answer, AnswerEvent, Event
+from iapo.agent.policies import Asked, LocalPolicy, ServedModel
+from iapo.agent.questions import Picture, Question, make_question
+from iapo.agent.sources import find_source
+from iapo.agent.watching import Watch
+from iapo.data.boxes.names import Names, check_names
+from iapo.display.quiet import quiet_libraries
+from iapo.endpoints.chat import EndpointSettings
+from iapo.errors import InputError
+from iapo.evaluation.local import EvaluationSettings
+from iapo.rollout.load_settings import placed
+from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt
+from iapo.tools import ToolDefinition, offered_tools
+
+Tools = Mapping[str, ToolDefinition] | str | None
+"""Tools by name, or the setting that names them (`iapo.tools.offered_tools`); None is the six."""
+
+
+class Agent:
+    """Answers questions about images with a policy and the tools that it calls.
+
+    It rolls out as `iapo evaluate` does: the same prompts, tools and limits, so that greedy answers are the same.
+    Several threads may share one.
+
+    Args:
+        policy: The policy; `Agent.from_pretrained` loads one by name, `Agent.from_endpoint` asks a served model.
+        tools: The offered tools.
+        settings: Settings of its turns, greedy unless they say otherwise; of the seed the sampling starts anew with
+            each call.
+        kind: Content of images without boxes, in which they are looked for (`auto` tries a bar chart, then a table).
+        names: How found boxes are named: by their `places`, or by `ocr`.
+
+    Attributes:
+        settings: Settings of its turns.
+
+    Raises:
+        InputError: If a setting cannot be.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | Asked,
+        *,
+        tools: Tools = None,
+        settings: EvaluationSettings | None = None,
+        kind: Literal["auto", "chart", "table"] = "auto",
+        names: Names = "places",
+    ) -> None:
+        if isinstance(policy, Policy):
+            name = str(getattr(policy.model, "name_or_path", "") or "the policy")
+            policy = LocalPolicy(policy, _tools(tools), name)
+        elif tools is not None:
+            raise InputError("tools are given with what has its own; give them where it is made")
+        check_names(names)
+        self._asked, self._kind, self._names = policy, kind, names
+        self.settings = checked(settings or EvaluationSettings())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        tools: Tools = None,
+        prompt: str | PromptTemplate | None = None,
+        settings: EvaluationSettings | None = None,
+        loading: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        kind: Literal["auto", "chart", "table"] = "auto",
+        names: Names = "places",
+    ) -> Self:
+        """Loads a policy by name.
+
+        Args:
+            model: Packaged name, run folder of `iapo train`, folder of a policy, a checkpoint or an adapter, or hub
+                id. One that lies in a run has its run's tools, prompt, longest turn and loading unless others are
+                given.
+            tools: The offered tools; the run's, or the six, if None.
+            prompt: Prompt template; the policy's own if None.
+            settings: Settings of its turns; greedy, with the run's longest turn or 512 tokens, if None.
+            loading: Loading settings by name (`iapo.LoadSettings`).
+            device: Device of the model; the CPU if None.
+            kind: As in `Agent`.
+            names: As in `Agent`.
+
+        Raises:
+            InputError: If there is no such policy, or a setting cannot be.
+        """
+        source = find_source(model, loading)
+        offered = _tools(source.tools if tools is None else tools)
+        asked = settings or EvaluationSettings(max_turn_tokens=source.max_turn_tokens or _LONGEST_TURN)
+        # Refused before seconds of loading.
+        checked(asked)
+        check_names(names)
+        with quiet_libraries():
+            wanted = prompt if prompt is not None else source.prompt
+            policy = load_policy(source.model, placed(source.loading, device), prompt=wanted)
+        return cls(
+            LocalPolicy(policy, offered, source.model, source.attribution), settings=asked, kind=kind, names=names
+        )
+
+    @classmethod
+    def from_endpoint(
+        cls,
+        endpoint: EndpointSettings,
+        *,
+        tools: Tools = None,
+        prompt: str | PromptTemplate | None = None,
+        settings: EvaluationSettings | None = None,
+        kind: Literal["auto", "chart", "table"] = "auto",
+        names: Names = "places",
+    ) -> Self:
+        """Asks a model behind an OpenAI-compatible endpoint, such as a vLLM server; the tools run here.
+
+        Args:
+            endpoint: The endpoint; the sampling is that of `settings`.
+            tools: The offered tools; the six if None.
+            prompt: Prompt template; `tools` if None.
+            settings: Settings of its turns.
+            kind: As in `Agent`.
+            names: As in `Agent`.
+
+        Raises:
+            InputError: If the `openai` package or the key is missing, or a setting cannot be.
+        """
+        template = find_prompt(DEFAULT if prompt is None else prompt)
+        return cls(ServedModel(endpoint, template, _tools(tools)), settings=settings, kind=kind, names=names)
+
+    @property
+    def template(self) -> PromptTemplate:
+        """Template of its prompts."""
+        return self._asked.template
+
+    @property
+    def tools(self) -> Mapping[str, ToolDefinition]:
+        """The offered tools."""
+        return self._asked.tools
+
+    @property
+    def at_once(self) -> int:
+        """Number of questions that it works on at a time; more wait."""
+        return self._asked.at_once
+
+    def question(self, image: Picture, question: str, boxes: Mapping[str, Any] | None = None) -> Question:
+        """Makes of an image and a question what is asked, with its boxes (`iapo.agent.questions.make_question`)."""
+        return make_question(image, question, boxes, kind=self._kind, names=self._names)
+
+    def answer(
+        self,
+        image: Picture,
+        question: str,
+        boxes: Mapping[str, Any] | None = None,
+        *,
+        attribution: bool = False,
+        settings: EvaluationSettings | None = None,
+    ) -> Answer:
+        """Answers one question.
+
+        Args:
+            image: Image (Pillow's, of any mode), its encoded bytes, or the path of its file.
+            question: The question.
+            boxes: Boxes by `column_boxes` and `row_boxes`, in pixels; also `kind`, `axis` and `list_names`, as in
+                one's own data (docs/data.md). `{}` has none; None has them looked for in the image.
+            attribution: Whether the first call is attributed to the prompt's blocks.
+            settings: Settings of its turns, instead of the agent's.
+
+        Raises:
+            InputError: If the image, the question or the boxes cannot be used, or the rollout may not fit into what
+                the model takes.
+            iapo.endpoints.chat.EndpointError: If an endpoint fails.
+        """
+        return self.ask(self.question(image, question, boxes), attribution=attribution, settings=settings)
+
+    def answer_many(
+        self,
+        questions: Iterable[tuple[Picture, str] | tuple[Picture, str, Mapping[str, Any] | None]],
+        *,
+        attribution: bool = False,
+        settings: EvaluationSettings | None = None,
+    ) -> list[Answer]:
+        """Answers questions in batches of the settings' `batch_size`; greedily, each as `answer` would.
+
+        Args:
+            questions: Image and question, and maybe boxes, of each, as `answer` takes them.
+            attribution: As in `answer`.
+            settings: As in `answer`.
+
+        Raises:
+            InputError: As `answer`, before any is answered; the message says which question it is.
+        """
+        asked = []
+        for number, one in enumerate(questions, 1):
+            if not isinstance(one, tuple) or len(one) not in (2, 3):
+                raise InputError(f"question {number} is no (image, question) or (image, question, boxes)")
+            try:
+                asked.append(self.question(*one))
+            except InputError as error:
+                raise InputError(f"question {number}: {error}") from error
+        how = self.settings if settings is None else checked(settings)
+        return self._asked.ask(asked, how, attribution=attribution) if asked else []
+
+    def stream(
+        self,
+        image: Picture,
+        question: str,
+        boxes: Mapping[str, Any] | None = None,
+        *,
+        attribution: bool = False,
+        settings: EvaluationSettings | None = None,
+    ) -> Iterator[Event]:
+        """Answers one question, and yields what happens as it happens.
+
+        Args:
+            image: As in `answer`.
+            question: As in `answer`.
+            boxes: As in `answer`.
+            attribution: As in `answer`.
+            settings: As in `answer`.
+
+        Yields:
+            Pieces of text (`iapo.agent.answers.TextEvent`; an endpoint's turns in one piece each), calls and
+            observations, and at last an `AnswerEvent`. The rollout ends where the iterator is closed.
+
+        Raises:
+            InputError: As `answer`; at the call, not at the first event, where it is about what is asked.
+        """
+        asked = self.question(image, question, boxes)
+        how = self.settings if settings is None else checked(settings)
+        return self._events(asked, attribution, how)
+
+    def ask(
+        self,
+        question: Question,
+        *,
+        attribution: bool = False,
+        settings: EvaluationSettings | None = None,
+        watch: Watch | None = None,
+    ) -> Answer:
+        """Answers one question that was made before.
+
+        Args:
+            question: The question.
+            attribution: As in `answer`.
+            settings: As in `answer`.
+            watch: Callback, called with each event but the last one; what it raises ends the rollout.
+        """
+        how = self.settings if settings is None else checked(settings)
+        (found,) = self._asked.ask([question], how, attribution=attribution, watch=watch)
+        return found
+
+    def _events(self, question: Question, attribution: bool, settings: EvaluationSettings) -> Iterator[Event]:
+        events: queue.Queue[Event | BaseException] = queue.Queue()
+        closed = threading.Event()
+
+        def watch(event: Event) -> None:
+            if closed.is_set():
+                raise _ClosedError
+            events.put(event)
+
+        def work() -> None:
+            try:
+                events.put(AnswerEvent(self.ask(question, attribution=attribution, settings=settings, watch=watch)))
+            except _ClosedError:
+                return
+            except BaseException as error:  # noqa: BLE001 - raised again by the one who iterates
+                events.put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, AnswerEvent):
+                    return
+        finally:
+            closed.set()
+            thread.join()
+
+
+class _ClosedError(Exception):
+    """Nobody wants the events any more."""
+
+
+_LONGEST_TURN = EvaluationSettings().max_turn_tokens
+
+
+def checked(settings: EvaluationSettings) -> EvaluationSettings:
+    """Returns settings of turns as they are.
+
+    Raises:
+        InputError: If one of them cannot be.
+    """
+    for name, low in (("max_turn_tokens", 1), ("batch_size", 1), ("temperature", 0), ("seed", 0)):
+        value = getattr(settings, name)
+        if not value >= low:
+            raise InputError(f"{name} is {value}; give at least {low}")
+    if not 0 < settings.top_p <= 1:
+        raise InputError(f"top_p is {settings.top_p}; give more than 0, at most 1")
+    if not settings.temperature <= _HOTTEST:
+        raise InputError(f"temperature is {settings.temperature}; give at most {_HOTTEST}")
+    if settings.seed >= 2**32:
+        raise InputError(f"seed is {settings.seed}; give less than 2**32")
+    return settings
+
+
+_HOTTEST = 100
+
+
+def _tools(tools: Tools) -> Mapping[str, ToolDefinition]:
+    return offered_tools(tools) if tools is None or isinstance(tools, str) else tools
+
+
+def with_limits(settings: EvaluationSettings, **changes: Any) -> EvaluationSettings:
+    """Returns settings with changes, unless they are None."""
+    return checked(dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None}))

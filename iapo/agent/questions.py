@@ -1,0 +1,150 @@
+"""A question about an image as a sample: its boxes given, or found in the image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from iapo.data.boxes import add_boxes
+from iapo.data.boxes.names import Names
+from iapo.data.damage import RowError
+from iapo.data.fields import refuse_control_tokens
+from iapo.data.formats import own
+from iapo.data.pictures import encode_picture
+from iapo.data.rows import Row
+from iapo.errors import InputError, unknown
+from iapo.records import Kind, Sample
+from iapo.storage import read_json
+
+BOX_FIELDS = ("column_boxes", "row_boxes", "kind", "axis", "list_names")
+"""What may be said of an image beside the question: fields of one's own data (docs/data.md)."""
+
+_SHOWN = 12
+
+KINDS: tuple[str, ...] = ("auto", "chart", "table")
+
+LONGEST_QUESTION = 20_000
+"""Characters of a question."""
+
+Picture = Image.Image | bytes | Path | str
+"""An image, its encoded bytes, or the path of its file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A question that can be asked.
+
+    Attributes:
+        sample: The image, the question and the boxes; it has no gold answer.
+        note: A sentence that says which boxes there are and where they come from.
+    """
+
+    sample: Sample
+    note: str
+
+
+def make_question(
+    image: Picture,
+    question: str,
+    boxes: Mapping[str, Any] | None = None,
+    *,
+    kind: Literal["auto", "chart", "table"] = "auto",
+    names: Names = "places",
+) -> Question:
+    """Makes a sample of an image and a question, as `iapo evaluate` makes one of a row of one's own data.
+
+    Args:
+        image: Image, its encoded bytes, or the path of its file.
+        question: Text of the question.
+        boxes: Boxes and what else is known of the image, by the names of `BOX_FIELDS`; `{}` has none. None has boxes
+            looked for in the image.
+        kind: Content of the image, where its boxes are looked for; `auto` tries a bar chart, then a table.
+        names: How found boxes are named (`iapo.data.boxes.add_boxes`).
+
+    Raises:
+        InputError: If the image cannot be read, the question has no text or a control token, or the boxes do not
+            follow the schema.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise InputError("the question is empty; ask something")
+    if len(question) > LONGEST_QUESTION:
+        raise InputError(f"the question has {len(question):,} characters; ask with at most {LONGEST_QUESTION:,}")
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; use auto, chart or table")
+    fields = _checked({} if boxes is None else boxes)
+    for text in (question, *(str(name) for part in BOX_FIELDS[:2] for name in _names(fields.get(part)))):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError("the question, or the name of a box, holds half a surrogate pair, which is no character")
+    # A row must have an answer; nothing is graded by this one, and none is written.
+    fields |= {"image": _encoded(image), "question": question, "answer": "-"}
+    try:
+        sample = own.read(Row(1, fields, "question"))
+        refuse_control_tokens(sample)
+    except RowError as error:
+        raise InputError(str(error)) from error
+    if boxes is not None:
+        return Question(sample, _told(sample, "given"))
+    return _found(sample, kind, names)
+
+
+def read_boxes(path: Path) -> dict[str, Any]:
+    """Reads a JSON file with boxes for `make_question`.
+
+    Raises:
+        InputError: If it cannot be read, or has other fields than `BOX_FIELDS`.
+    """
+    found = read_json(path)
+    try:
+        return _checked(found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _checked(boxes: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(boxes, Mapping):
+        raise InputError(f"the boxes are of type {type(boxes).__name__}; give a mapping with {', '.join(BOX_FIELDS)}")
+    for name in boxes:
+        if name not in BOX_FIELDS:
+            raise unknown("field of boxes", str(name), BOX_FIELDS)
+    return dict(boxes)
+
+
+def _names(boxes: Any) -> list[Any]:
+    return list(boxes) if isinstance(boxes, Mapping) else []
+
+
+def _encoded(image: Picture) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, Image.Image):
+        return encode_picture(image)
+    try:
+        return Path(image).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read the image {image} ({reason}); give the path of an image file") from error
+
+
+def _found(sample: Sample, kind: str, names: Names) -> Question:
+    reasons = []
+    kinds: tuple[Kind, ...] = ("chart", "table") if kind == "auto" else ("table",) if kind == "table" else ("chart",)
+    for one in kinds:
+        found, reason = add_boxes(dataclasses.replace(sample, kind=one), names)
+        if not reason:
+            return Question(found, _told(found, f"found, as of a {one}"))
+        reasons.append(f"as a {one}: {reason}")
+    return Question(sample, f"no boxes are found ({'; '.join(reasons)}), so that tools that need some fail; give them")
+
+
+def _told(sample: Sample, how: str) -> str:
+    told = []
+    for what, boxes in (("column", sample.column_boxes), ("row", sample.row_boxes)):
+        if boxes:
+            shown = ", ".join(list(boxes)[:_SHOWN]) + (", ..." if len(boxes) > _SHOWN else "")
+            told.append(f"{len(boxes)} {what}{'s' if len(boxes) > 1 else ''} ({shown})")
+    flaws = f"; {'; '.join(sample.flaws)}" if sample.flaws else ""
+    return f"{how}: {' and '.join(told) or 'none'}{flaws}"

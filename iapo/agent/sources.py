@@ -1,0 +1,76 @@
+"""Which policy a name means, and what its run says of how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iapo.attribution.settings import AttributionSettings, settings_of_run
+from iapo.errors import InputError
+from iapo.results import MANIFEST, Manifest
+from iapo.rollout.card import run_of
+from iapo.rollout.export import find_policy
+from iapo.rollout.load_settings import LoadSettings, load_settings
+from iapo.rollout.wording import FILE
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """A policy that was named, and how it is used unless something else is asked for.
+
+    Attributes:
+        model: Packaged name, folder or hub id of the checkpoint or adapter.
+        tools: Setting of the offered tools, as its run had it; None is the six.
+        prompt: File of its run's prompt, where the policy has none beside it; None takes the policy's own.
+        loading: How it is loaded: as its run loaded it, but for what was asked for.
+        max_turn_tokens: Longest turn of its run; None where there is no run.
+        attribution: How its run attributed calls.
+    """
+
+    model: str
+    tools: str | None
+    prompt: str | None
+    loading: LoadSettings
+    max_turn_tokens: int | None
+    attribution: AttributionSettings
+
+
+def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySource:
+    """Finds a policy by name, and its run where it lies in one.
+
+    Args:
+        name: Packaged name, run folder, folder of a policy, a checkpoint or an adapter, or hub id.
+        loading: Loading settings by name that count before the run's.
+
+    Raises:
+        InputError: If a run folder holds no policy yet, its manifest is damaged, or a setting cannot be.
+    """
+    model, asked = find_policy(name), dict(loading or {})
+    run = run_of(Path(model))
+    if run is None:
+        return PolicySource(model, None, None, load_settings(asked), None, AttributionSettings())
+    config = Manifest.read(run / MANIFEST).config
+    # A training from Python writes no part `run`.
+    arguments, training = config.get("run") or {}, config["training"]
+    # The revision is the start's, and this is the run's own.
+    own = {key: value for key, value in arguments.items() if key != "model_revision"}
+    beside = (Path(model) / FILE).is_file() or not (run / FILE).is_file()
+    try:
+        longest, attribution = (
+            training["max_turn_tokens"] or training["max_completion_length"],
+            settings_of_run(training),
+        )
+    except KeyError as error:
+        raise InputError(
+            f"{run / MANIFEST} lacks the setting {error}; give the policy's folder outside of it"
+        ) from error
+    return PolicySource(
+        model,
+        arguments.get("tools"),
+        None if beside else str(run / FILE),
+        load_settings({**own, **asked}),
+        longest,
+        attribution,
+    )

@@ -1,0 +1,119 @@
+"""`iapo ask`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import checkpoint, offered, prompt
+from iapo.cli.loading import loading_options
+from iapo.cli.options import Json, Quiet, at_least, between, free, one_of, write_json
+from iapo.errors import InputError
+
+app = make_app()
+
+
+@app.command(cls=Verb)
+@loading_options("")
+def ask(
+    loading: dict[str, Any],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file; it is only read.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")],
+    model: Annotated[
+        str,
+        typer.Option(callback=checkpoint, help="Packaged name, run folder, folder of a policy or adapter, or hub id."),
+    ],
+    boxes: Annotated[
+        Path | None, typer.Option(help="JSON file with the image's boxes (docs/using.md); looked for if not given.")
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."
+        ),
+    ] = "auto",
+    names: Annotated[
+        str, typer.Option(callback=one_of("places", "ocr"), help="Names of found boxes: places or ocr.")
+    ] = "places",
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=free, help="PNG file for the edited image; beside the image if not given."),
+    ] = None,
+    attribution: Annotated[
+        bool, typer.Option("--attribution", help="Show the share of each block of the prompt in the first call.")
+    ] = False,
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the policy's own, or tools.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(callback=between(0, 100), help="Temperature of the sampling; 0 is greedy.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option(callback=between(0, 1), help="Nucleus where it samples.")] = 1.0,
+    seed: Annotated[int, typer.Option(callback=between(0, 2**32 - 1), help="Seed of the sampling.")] = 0,
+    max_turn_tokens: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
+    ] = None,
+    max_sequence_length: Annotated[
+        int | None,
+        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a policy about an image: what it called, what it made of the image, what it answers.
+
+    For example: iapo ask chart.png "value of H?" --model tiny-student
+    """
+    from iapo.rollout.load_settings import load_settings
+
+    if not image.is_file():
+        raise InputError(f"there is no image {image}; give the path of an image file")
+    load_settings({**loading, "device": device}).check_packages()
+    if top_p == 0:
+        raise InputError("top_p is 0.0; give more than 0, at most 1")
+    if out is not None and out.suffix.lower() != ".png":
+        raise InputError(f"out is {out}; give a name that ends in .png")
+    if attribution and tools == "none":
+        raise InputError("no tool is offered, so that there is no call to attribute; leave one of them out")
+    from iapo.agent.questions import make_question, read_boxes
+    from iapo.data.boxes.names import check_names
+    from iapo.storage import check_place
+
+    check_names(names)
+    given = None if boxes is None else read_boxes(boxes)
+    if out is None:
+        check_place(image)
+    asked = make_question(image, _text(question), given, kind=kind, names=names)  # type: ignore[arg-type]
+    from iapo.agent.agent import Agent, with_limits
+    from iapo.agent.asking import edited_path, run_ask
+
+    agent = Agent.from_pretrained(model, tools=tools, prompt=prompt, loading=loading, device=device)
+    agent.settings = with_limits(
+        agent.settings,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        max_turn_tokens=max_turn_tokens,
+        max_sequence_length=max_sequence_length,
+    )
+    write_json(json, run_ask(agent, asked, out or edited_path(image), model=model, attribution=attribution))
+
+
+def _text(question: str) -> str:
+    if question != "-":
+        return question
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError as error:
+        raise InputError("the question on standard input is no text; write it as UTF-8") from error

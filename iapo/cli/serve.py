@@ -1,0 +1,133 @@
+"""`iapo serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import check_checkpoint, offered, prompt
+from iapo.cli.loading import loading_options
+from iapo.cli.options import Quiet, at_least, between, one_of
+from iapo.errors import InputError
+
+app = make_app()
+
+
+@app.command(cls=Verb)
+@loading_options("")
+def serve(
+    loading: dict[str, Any],
+    model: Annotated[
+        str,
+        typer.Option(help="Packaged name, run folder, folder of a policy or adapter, hub id, or the upstream's model."),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at; other machines reach 0.0.0.0.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(callback=between(0, 65535), help="Port; 0 takes a free one.")] = 8080,
+    name: Annotated[str | None, typer.Option(help="Name of the model for clients; as --model if not given.")] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Base address of an OpenAI-compatible server that has the model; the tools run here."),
+    ] = None,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
+    length_parameter: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("max_tokens", "max_completion_tokens"),
+            help="Its name for the longest turn: max_tokens or max_completion_tokens.",
+        ),
+    ] = "max_tokens",
+    endpoint_kind: Annotated[
+        str,
+        typer.Option(callback=one_of("auto", "vllm", "openai"), help="What serves it, vllm or openai; auto asks it."),
+    ] = "auto",
+    concurrency: Annotated[
+        int, typer.Option(callback=at_least(1), help="Questions under way at once with --upstream.")
+    ] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds until a request to it counts as failed.")] = 120.0,
+    kind: Annotated[
+        str,
+        typer.Option(
+            callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."
+        ),
+    ] = "auto",
+    names: Annotated[
+        str, typer.Option(callback=one_of("places", "ocr"), help="Names of found boxes: places or ocr.")
+    ] = "places",
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the policy's own, or tools.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(callback=between(0, 100), help="Temperature where a request has none; 0 is greedy.")
+    ] = 0.0,
+    max_turn_tokens: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
+    ] = None,
+    max_sequence_length: Annotated[
+        int | None,
+        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
+    ] = None,
+    waiting: Annotated[
+        int, typer.Option(callback=between(0, 10_000), help="Requests that wait for others; more are refused.")
+    ] = 16,
+    max_body: Annotated[int, typer.Option(callback=between(1, 500), help="Longest body of a request in MiB.")] = 20,
+    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Serve a policy with its tools: chat completions as OpenAI has them, and a page to ask on.
+
+    For example: iapo serve --model tiny-student --port 8080
+    """
+    from iapo.rollout.load_settings import load_settings
+
+    load_settings({**loading, "device": device}).check_packages()
+    if upstream is None:
+        check_checkpoint(model)
+    else:
+        if option := next(iter([*loading, *(["device"] if device else [])]), None):
+            raise InputError(
+                f"{option} is of a local model, and {model!r} is asked for at --upstream; give one of them"
+            )
+        if not upstream.startswith(("http://", "https://")):
+            raise InputError(f"upstream is {upstream!r}; give its base address, which begins with http:// or https://")
+        if not 0 < timeout < float("inf"):
+            raise InputError(f"timeout is {timeout}; give a positive number of seconds")
+    from iapo.agent.agent import Agent, with_limits
+    from iapo.data.boxes.names import check_names
+    from iapo.endpoints.chat import EndpointSettings
+    from iapo.serving.command import check_port, run_server
+    from iapo.serving.server import Limits
+
+    check_names(names)
+    check_port(host, port)
+    more: dict[str, Any] = {"tools": tools, "prompt": prompt, "kind": kind, "names": names}
+    if upstream is None:
+        agent = Agent.from_pretrained(model, loading=loading, device=device, **more)
+    else:
+        endpoint = EndpointSettings(
+            model,
+            upstream,
+            key_variable,
+            length_parameter=length_parameter,  # type: ignore[arg-type]
+            kind=endpoint_kind,  # type: ignore[arg-type]
+            timeout=timeout,
+            concurrency=concurrency,
+        )
+        agent = Agent.from_endpoint(endpoint, **more)
+    agent.settings = with_limits(
+        agent.settings,
+        temperature=temperature,
+        max_turn_tokens=max_turn_tokens,
+        max_sequence_length=max_sequence_length,
+    )
+    # A connection for each request that is answered or waits, and some for the page and for refusals.
+    connections = agent.at_once + waiting + 15
+    limits = Limits(body=max_body * 2**20, waiting=waiting, connections=connections)
+    run_server(agent, name or model, host, port, limits, log=not quiet)

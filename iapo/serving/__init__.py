@@ -1,0 +1,1 @@
+"""An agent behind an OpenAI-compatible endpoint."""

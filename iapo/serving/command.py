@@ -1,0 +1,53 @@
+"""What `iapo serve` does: an agent behind a server, until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+
+from iapo.agent.agent import Agent
+from iapo.display.terminal import say
+from iapo.errors import InputError
+from iapo.serving.server import Limits, Server
+from iapo.stopping import Stopped
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuses an address that is taken, before a model is loaded.
+
+    Raises:
+        InputError: If so.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"cannot listen at {host}, port {port} ({error.strerror}); choose another --host or --port"
+            ) from error
+
+
+def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *, log: bool) -> None:
+    """Serves until it is stopped.
+
+    Args:
+        agent: The agent.
+        name: Name of the model that it has here.
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        limits: What it takes.
+        log: Whether a line a request is written to standard error.
+
+    Raises:
+        InputError: If the address cannot be had.
+    """
+    with Server(agent, name, host, port, limits, log=log) as server:
+        say(f"{name} is served at {server.url} (the page) and {server.url}/v1 (chat completions); Ctrl-C ends it")
+        if not server.local:
+            say("whoever reaches this address can ask: there is no password; put a proxy with one before it")
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except (KeyboardInterrupt, Stopped):
+            # Nothing goes on later, so that this is how it ends.
+            say("stopped")

@@ -1,0 +1,354 @@
+"""The HTTP server: sizes, times and numbers of requests are bounded, and nothing of the disk is served."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from ipaddress import ip_address
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from iapo.agent.agent import Agent
+from iapo.agent.answers import Event
+from iapo.endpoints.chat import EndpointError
+from iapo.errors import InputError, NumberError
+from iapo.serving.replies import Completion, error_body, sse
+from iapo.serving.requests import ChatRequest, RequestError, read_request
+
+PAGE: Mapping[str, tuple[str, str]] = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+}
+"""The page's files by their paths; no other path leads to a file."""
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": _POLICY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes.
+
+    Attributes:
+        body: Bytes of a request's body.
+        seconds: Time in which a request must have arrived, and in which a client must take what is sent.
+        waiting: Number of requests that wait while others are answered; more are refused.
+        connections: Number of connections.
+    """
+
+    body: int = 20 * 2**20
+    seconds: float = 30.0
+    waiting: int = 16
+    connections: int = 32
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one agent.
+
+    Args:
+        agent: The agent.
+        name: Name of the model that it has here.
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        limits: What it takes.
+        log: Whether a line a request is written to standard error.
+
+    Attributes:
+        url: Its address.
+
+    Raises:
+        InputError: If the address cannot be had.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, agent: Agent, name: str, host: str, port: int, limits: Limits | None = None, *, log: bool = True
+    ) -> None:
+        self.agent, self.name, self.limits, self.log = agent, name, limits or Limits(), log
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.pages = {
+            path: (resources.files("iapo.serving").joinpath("page", file).read_bytes(), kind)
+            for path, (file, kind) in PAGE.items()
+        }
+        self._connections = threading.BoundedSemaphore(self.limits.connections)
+        self.room = threading.BoundedSemaphore(agent.at_once + self.limits.waiting)
+        self.work = threading.BoundedSemaphore(agent.at_once)
+        try:
+            super().__init__((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InputError(
+                f"cannot listen at {host}, port {port} ({reason}); choose another --host or --port"
+            ) from error
+        self.local = host == "localhost" or _is_loopback(self.server_address[0])
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.server_port}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts a thread for a connection, or refuses it; the library calls it."""
+        if self._connections.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except BaseException:
+                self._connections.release()
+                raise
+            return
+        body = json.dumps(error_body(503, "there are too many connections; try again later")).encode()
+        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        try:
+            request.settimeout(1)
+            request.sendall(head.encode() + b"Retry-After: 1\r\nConnection: close\r\n\r\n" + body)
+        except OSError:
+            # Whoever is refused need not listen.
+            pass
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serves a connection; the library calls it, in a thread of its own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tells of what went wrong in a connection; a client that went away is none of it."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "iapo", ""
+    server: Server
+
+    def setup(self) -> None:
+        """Prepares the connection; the library calls it."""
+        self._late, self._replied = False, False
+        self._watch: threading.Timer | None = None
+        super().setup()
+        self.connection.settimeout(self.server.limits.seconds)
+
+    def handle_one_request(self) -> None:
+        """Answers a request, which must have arrived in time: a drip never reaches the timeout of the socket."""
+        self._late, self._replied = False, False
+        self._watch = threading.Timer(self.server.limits.seconds, self._too_late)
+        self._watch.daemon = True
+        self._watch.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._watch.cancel()
+
+    def do_GET(self) -> None:
+        """Answers with the page, the model, or how the server is."""
+        path = self.path.partition("?")[0]
+        if not self._is_welcome():
+            return
+        if path in self.server.pages:
+            self._send(200, *self.server.pages[path])
+        elif path == "/health":
+            self._json(200, {"status": "ok", "model": self.server.name})
+        elif path == "/v1/models":
+            one = {"id": self.server.name, "object": "model", "created": 0, "owned_by": "iapo"}
+            self._json(200, {"object": "list", "data": [one]})
+        elif path == "/v1/chat/completions":
+            self._fail(405, "chat completions are asked for with POST")
+        else:
+            self._fail(404, "there is nothing at this path; see /, /health, /v1/models and /v1/chat/completions")
+
+    def do_POST(self) -> None:
+        """Answers a chat completion."""
+        if not self._is_welcome():
+            return
+        if self.path.partition("?")[0] != "/v1/chat/completions":
+            self._fail(404, "nothing can be posted at this path; chat completions are at /v1/chat/completions")
+            return
+        try:
+            body = self._body()
+            if not self.server.room.acquire(blocking=False):
+                raise RequestError(503, "there are too many requests; try again later")
+            try:
+                # Also images are decoded within the bound.
+                with self.server.work:
+                    self._chat(read_request(body, self.server.name, self.server.agent.settings))
+            finally:
+                self.server.room.release()
+        except RequestError as error:
+            self._fail(error.status, error.message, error.param, error.code)
+        except NumberError as error:
+            self._fail(500, str(error))
+        except InputError as error:
+            self._fail(400, str(error))
+        except EndpointError as error:
+            self._fail(502, str(error))
+        finally:
+            # Anything else is a bug, which `handle_error` tells of; the client learns that there is one.
+            if not self._replied and sys.exception() is not None:
+                self._fail(500, "the server failed at this request; its log says why")
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuses what is no request, or of an unknown method; the library calls it."""
+        self._fail(code, message or HTTPStatus(code).phrase)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Writes a line on a request; the library calls it."""
+        if self.server.log:
+            super().log_message(format, *args)
+
+    def _chat(self, asked: ChatRequest) -> None:
+        agent, done = self.server.agent, Completion(self.server.name)
+        question = agent.question(asked.image, asked.question, asked.boxes)
+        if not asked.stream:
+            found = agent.ask(question, attribution=asked.attribution, settings=asked.settings)
+            self._json(200, done.whole(found, shown=asked.shown))
+            return
+        stream = _Stream(self, done)
+
+        def watch(event: Event) -> None:
+            stream.send(done.event(event, shown=asked.shown))
+
+        try:
+            found = agent.ask(question, attribution=asked.attribution, settings=asked.settings, watch=watch)
+        except (InputError, EndpointError) as error:
+            if not stream.open:
+                raise
+            status = 502 if isinstance(error, EndpointError) else 400
+            stream.end([error_body(status, str(error))])
+        else:
+            stream.end(done.end(found, usage=asked.usage))
+
+    def _body(self) -> bytes:
+        limits, given = self.server.limits, self.headers.get_all("Content-Length") or []
+        if self.headers.get("Transfer-Encoding") is not None or len(given) != 1 or not given[0].strip().isdecimal():
+            raise RequestError(411, "the request does not say how long it is; send one Content-Length, and no chunks")
+        length = int(given[0]) if len(given[0].strip()) < 16 else limits.body + 1
+        if length > limits.body:
+            raise RequestError(413, f"the body is longer than {limits.body:,} bytes; send a smaller image")
+        if self.headers.get_content_type() != "application/json":
+            raise RequestError(415, "the body is not said to be JSON; send it as Content-Type: application/json")
+        try:
+            body = self.rfile.read(length)
+        except TimeoutError:
+            self._late, body = True, b""
+        if self._late:
+            raise RequestError(408, f"the body did not arrive in {self.server.limits.seconds:g} seconds")
+        if len(body) < length:
+            raise RequestError(400, "the body is shorter than its Content-Length")
+        assert self._watch is not None
+        # An answer may take as long as it takes.
+        self._watch.cancel()
+        return body
+
+    def _is_welcome(self) -> bool:
+        """Refuses other sites' pages: in a browser on this machine they reach what listens to this machine alone."""
+        host = (self.headers.get("Host") or "").lower()
+        name = _host_name(host)
+        if self.server.local and host and not (name == "localhost" or _is_loopback(name or "")):
+            self._fail(403, "this server answers to localhost alone; ask for it by that name")
+            return False
+        origin = self.headers.get("Origin")
+        if origin is not None and origin.lower().partition("://")[2] != host:
+            self._fail(403, "this server answers no pages of other sites")
+            return False
+        return True
+
+    def _too_late(self) -> None:
+        self._late = True
+        try:
+            # What waits for more reads the end; an answer can still be written.
+            self.connection.shutdown(socket.SHUT_RD)
+        except OSError:
+            # It is closed already.
+            return
+
+    def _fail(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        # What was not read of the request would be taken for the next one.
+        self.close_connection = True
+        self._json(status, error_body(status, message, param, code))
+
+    def _json(self, status: int, data: Mapping[str, Any]) -> None:
+        self._send(status, json.dumps(data).encode(), "application/json")
+
+    def _send(self, status: int, content: bytes, kind: str) -> None:
+        self.start(status, kind, {"Content-Length": str(len(content))})
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def start(self, status: int, kind: str, more: Mapping[str, str]) -> None:
+        """Writes the head of a response.
+
+        Args:
+            status: HTTP status.
+            kind: Content type.
+            more: Further headers.
+        """
+        self._replied = True
+        self.send_response(status)
+        headers = {"Content-Type": kind, **more, **_HEADERS}
+        if status == 503:
+            headers["Retry-After"] = "1"
+        if self.close_connection:
+            headers["Connection"] = "close"
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+class _Stream:
+    """The events of a completion, whose head is written with the first: what is refused before it has its status."""
+
+    def __init__(self, handler: Handler, done: Completion) -> None:
+        self._handler, self._done = handler, done
+        self.open = False
+
+    def send(self, data: Mapping[str, Any] | str) -> None:
+        """Sends an event."""
+        if not self.open:
+            self.open = True
+            # It ends with the connection.
+            self._handler.close_connection = True
+            self._handler.start(200, "text/event-stream", {})
+            self._handler.wfile.write(sse(self._done.start()))
+        self._handler.wfile.write(sse(data))
+        self._handler.wfile.flush()
+
+    def end(self, last: list[dict[str, Any]]) -> None:
+        """Sends the last events."""
+        for data in last:
+            self.send(data)
+        self.send("[DONE]")
+
+
+def _host_name(host: str) -> str | None:
+    """Returns the name in a `Host` header, without its port; None where it is none."""
+    try:
+        return None if set(host) & set("/\\@?# \t") else urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str | bytes | bytearray) -> bool:
+    try:
+        return ip_address(cast(str, host)).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,138 @@
+"""What `iapo export` writes beside the weights: the model card, of the run's own numbers; and what is pushed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from doc_data import write_finished
+from PIL import Image
+
+from iapo.display.tables import estimate_text
+from iapo.errors import InputError
+from iapo.results import TrainingEvaluation, read_evaluation
+from iapo.rollout import push as pushing
+from iapo.rollout.export import export
+from iapo.rollout.policy import PACKAGED
+from iapo.storage import read_records
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, the packaged student as its policy, a rollout of the last step among those that it kept."""
+    folder = tmp_path_factory.mktemp("run") / "mine"
+    write_finished(folder, "iapo", 5)
+    records = read_records(folder / "held-out.jsonl")
+    for index, one in enumerate(records):
+        one["step"] = 20 if index else 0
+    records[1]["turn_1"] = "# not a heading\n" + records[1]["turn_1"]
+    (folder / "held-out.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    return folder
+
+
+def test_the_card_has_the_runs_numbers(run: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    done = export(str(run), tmp_path / "out", "bfloat16")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert done["run"] == str(run)
+    assert done["pushed"] is None
+    card = (tmp_path / "out/README.md").read_text()
+    front = card.split("---")[1]
+    assert "pipeline_tag: image-text-to-text" in front
+    assert "license" not in front
+    assert "base_model" not in front, "a packaged name means nothing on the hub"
+    evaluation = read_evaluation(run / "evaluation.json")
+    assert isinstance(evaluation, TrainingEvaluation)
+    for name, heading in (("accuracy", "accuracy"), ("misuse", "misuse")):
+        row = f"| {heading} | {estimate_text(evaluation.before[name])} | {estimate_text(evaluation.after[name])} |"
+        assert row in card
+    # Every number of the tables of measures is one of the run's.
+    known = {
+        number
+        for part in (evaluation.before, evaluation.after)
+        for one in part.values()
+        for number in re.findall(r"[\d.]+", estimate_text(one))
+    }
+    table = card[card.index("## Measures") : card.index("## An example")]
+    assert set(re.findall(r"\d\.\d{3}", table)) <= known
+    assert "| reward | iapo |" in card
+    assert "| seed | 5 |" in card
+    assert f"{done['parameters']:,} parameters in bfloat16" in card
+    assert str(tmp_path) not in card
+    assert str(run.parent) not in card
+    with Image.open(tmp_path / "out/example.png") as example:
+        assert example.size == (96 + 12 + 96, 72)
+    # The first of the last step, and nothing that was written by a model is Markdown.
+    second = read_records(run / "held-out.jsonl")[1]
+    assert f"    question: {second['sample']['question']}\n    # not a heading\n" in card
+    assert "It was graded wrong." in card
+
+
+def test_the_card_says_what_is_not_known(run: Path, tmp_path: Path) -> None:
+    export("tiny-student", tmp_path / "plain")
+    card = (tmp_path / "plain/README.md").read_text()
+    assert "nothing is known here of its training" in card
+    assert "## Measures" not in card
+    assert not (tmp_path / "plain/example.png").exists()
+    shutil.copytree(run, tmp_path / "run", symlinks=True)
+    shutil.copytree(PACKAGED / "tiny-student", tmp_path / "run/checkpoint-5")
+    export(str(tmp_path / "run/checkpoint-5"), tmp_path / "early")
+    card = (tmp_path / "early/README.md").read_text()
+    assert "It is a checkpoint of that run" in card
+    assert "| reward | iapo |" in card
+    assert "## Measures" not in card
+    for name in ("evaluation.json", "held-out.jsonl"):
+        (tmp_path / "run" / name).unlink()
+    export(str(tmp_path / "run"), tmp_path / "bare")
+    assert "The run was not evaluated." in (tmp_path / "bare/README.md").read_text()
+    (tmp_path / "run/held-out.jsonl").write_text('{"step": 20}\n')
+    with pytest.raises(InputError, match=r"held-out\.jsonl is damaged"):
+        export(str(tmp_path / "run"), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_push_that_cannot_be_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name, reason in (("me/it", "the hub is switched off"), ("it", "give a repository"), ("a/b/c", "give a rep")):
+        with pytest.raises(InputError, match=reason):
+            export("tiny-student", tmp_path / "out", push_to=name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="without a token"):
+        export("tiny-student", tmp_path / "out", push_to="me/it")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_push_uploads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a hub that stands in; where it cannot be reached, the folder stays and the sentence says how to go on."""
+    made: list[Any] = []
+
+    class Hub:
+        def create_repo(self, name: str, **more: Any) -> None:
+            made.append((name, more))
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> Any:
+            assert (Path(folder_path) / "model.safetensors").is_file()
+            made.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+            return SimpleNamespace(commit_url="https://hub/commit/1")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "x")
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    done = export("tiny-student", tmp_path / "out", push_to="me/it", private=True)
+    assert done["pushed"] == "https://hub/commit/1"
+    assert made[0] == ("me/it", {"private": True, "exist_ok": True})
+    assert "README.md" in made[1][1]
+
+    class Gone(Hub):
+        def create_repo(self, name: str, **more: Any) -> None:
+            raise ConnectionError("no way there")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Gone)
+    with pytest.raises(InputError, match=r"again is written, but me/it could not be pushed to \(no way there\)"):
+        pushing.push(tmp_path / "again", "me/it", private=False)
