@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from iapo.records import Sample, Score, ToolCall, ToolResult, Trace
     from iapo.rollout.load_settings import LoadSettings
     from iapo.rollout.policy import Policy, load_policy, load_processor
-    from iapo.tools import TOOLS, ToolDefinition, ToolError, define, execute
+    from iapo.tools import TOOLS, Observation, ToolDefinition, ToolError, define, execute
     from iapo.training.batches import to_dataset
     from iapo.training.config import IAPOConfig
     from iapo.training.trainer import IAPOTrainer
@@ -30,7 +30,7 @@ _HOMES = {
     "iapo.rollout.load_settings": ("LoadSettings",),
     "iapo.rollout.policy": ("Policy", "load_policy", "load_processor"),
     "iapo.records": ("Sample", "Score", "ToolCall", "ToolResult", "Trace"),
-    "iapo.tools": ("TOOLS", "ToolDefinition", "ToolError", "define", "execute"),
+    "iapo.tools": ("TOOLS", "Observation", "ToolDefinition", "ToolError", "define", "execute"),
     "iapo.training.batches": ("to_dataset",),
     "iapo.training.trainer": ("IAPOTrainer",),
 }
@@ -44,6 +44,7 @@ __all__ = [
     "IAPOConfig",
     "IAPOTrainer",
     "LoadSettings",
+    "Observation",
     "Policy",
     "Sample",
     "Score",

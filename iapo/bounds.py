@@ -108,7 +108,7 @@ SETTINGS: Mapping[str, Bound] = {
     ),
     **dict.fromkeys(("trace_every", "traces_per_step", "report_traces", "dynamic_sampling"), COUNT_OR_NONE),
     "max_turns": TURNS,
-    "judge_timeout": SECONDS,
+    **dict.fromkeys(("judge_timeout", "tool_timeout"), SECONDS),
     "judge_retries": TRIES,
     "judge_concurrency": TOGETHER,
     # Transformers'.

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from PIL import Image
-
+from iapo.calls import Status, ToolCall, ToolResult
 from iapo.samples import (
     AXES,
     GRADINGS,
@@ -23,9 +22,7 @@ from iapo.samples import (
     image_digest,
     image_from_text,
     image_to_text,
-    pack_image,
     save_png,
-    unpack_image,
 )
 
 __all__ = [
@@ -50,96 +47,8 @@ __all__ = [
     "save_png",
 ]
 
-Status = Literal["edited", "no_call", "refused", "failed"]
-
 Grid = tuple[tuple[float, ...], ...]
 """Numbers laid out as an image lies, the top row first; all rows are of one length."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """One checked call of a tool in a model-written program.
-
-    Attributes:
-        name: The tool, for example `focus_on_columns_with_mask`.
-        targets: The names of the columns or rows to focus on.
-        boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself.
-        axis: The axis that the tool works on.
-    """
-
-    name: str
-    targets: tuple[str, ...]
-    boxes: str
-    axis: Axis
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "targets": list(self.targets), "boxes": self.boxes, "axis": self.axis}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["name"], tuple(data["targets"]), data["boxes"], data["axis"])
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What came of the program in a model's turn.
-
-    Attributes:
-        status: `edited` (an image was displayed that differs from the given one), `no_call` (no code block, or a turn
-            whose program is not run: the last one), `refused` (the program leaves the allowed language) or `failed`
-            (allowed, but its arguments are wrong, or what it displays looks as the given image, or blank).
-        calls: The tool calls that were understood, in order, also where a later one failed.
-        image: The displayed image; only with `edited`.
-        error: Why it was refused or failed, one sentence.
-        span: Character offsets of the program in the model's text; None with `no_call`.
-    """
-
-    status: Status
-    calls: tuple[ToolCall, ...] = ()
-    image: Image.Image | None = None
-    error: str | None = None
-    span: tuple[int, int] | None = None
-
-    @property
-    def called(self) -> bool:
-        """Whether there was a program, also one that was refused or failed."""
-        return self.status != "no_call"
-
-    @property
-    def executed(self) -> bool:
-        """Whether the program ran to its end and displayed an image."""
-        return self.status == "edited"
-
-    def misuse(self, axis: Axis | None) -> bool | None:
-        """Tells whether an executed program used a tool of the other axis than the image's; None where that is not
-        judged.
-
-        A program that did not execute is a failure, not a misuse, and an image without one right axis
-        (`axis=None`) has no wrong tools (the paper's case study, Fig. 3).
-        """
-        if not self.executed or axis is None:
-            return None
-        return any(call.axis != axis for call in self.calls)
-
-    def to_json(self, image_path: str | None = None) -> dict[str, Any]:
-        return {
-            "status": self.status,
-            "calls": [call.to_json() for call in self.calls],
-            "image": pack_image(self.image, image_path),
-            "error": self.error,
-            "span": None if self.span is None else list(self.span),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
-        span = data["span"]
-        return cls(
-            status=data["status"],
-            calls=tuple(ToolCall.from_json(call) for call in data["calls"]),
-            image=unpack_image(data["image"], root),
-            error=data["error"],
-            span=None if span is None else (span[0], span[1]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +73,9 @@ class Score:
         return cls(data["value"], data["answer"], data["explanation"])
 
 
+_NOT_RUN = ToolResult("no_call")
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One turn of a model.
@@ -178,7 +90,7 @@ class Turn:
     """
 
     text: str
-    result: ToolResult = ToolResult("no_call")
+    result: ToolResult = _NOT_RUN
     divergence: float | None = None
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -300,7 +212,7 @@ class Trace:
 
     @property
     def misused(self) -> bool:
-        """Whether an executed program used a tool of the wrong axis."""
+        """Whether an executed program is known to have used a wrong tool (`ToolResult.misuse`)."""
         return bool(self.misuse)
 
     def sample_at(self, turn: int) -> Sample:

@@ -105,6 +105,8 @@ class Sample:
         flaws: What was wrong with the boxes as they were read, and what became of it, a sentence each; empty for a
             whole sample. A box that is no use is left out, and the sample stays.
         grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
+        judge: Name of the judge of calls on it (`iapo.tools.add_judge`), instead of the tools' own and of the axis;
+            empty for none.
 
     Raises:
         InputError: If there is no answer, a box is empty, or the axis or the grading is unknown.
@@ -123,6 +125,7 @@ class Sample:
     list_names: bool = False
     flaws: tuple[str, ...] = ()
     grading: Grading = "plain"
+    judge: str = ""
 
     def __post_init__(self) -> None:
         if not self.answers:
@@ -166,6 +169,7 @@ class Sample:
             **flaws,
             # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
             **({} if self.grading == "plain" else {"grading": self.grading}),
+            **({"judge": self.judge} if self.judge else {}),
         }
 
     @classmethod
@@ -197,4 +201,5 @@ class Sample:
             list_names=data.get("list_names", False),
             flaws=tuple(data.get("flaws", ())),
             grading=data.get("grading", "plain"),
+            judge=data.get("judge", ""),
         )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from iapo.records import Sample
+from iapo.tools import TOOLS
 from iapo.training.batches import to_dataset
 from iapo.training.config import IAPOConfig
 from iapo.training.trainer import IAPOTrainer
@@ -103,6 +104,7 @@ def scripted(
     keep_run = more.pop("keep_run", True)
     reward_funcs = more.pop("reward_funcs", None)
     eval_charts = more.pop("eval_charts", None)
+    tools = more.pop("tools", TOOLS)
     trainer = Scripted(
         copy.deepcopy(model),
         reward_funcs,
@@ -114,6 +116,7 @@ def scripted(
         on_rollouts=on_rollouts,
         peft_config=peft_config,
         keep_run=keep_run,
+        tools=tools,
     )
     trainer.script = script
     return trainer

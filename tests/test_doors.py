@@ -202,7 +202,8 @@ def test_a_tool_from_outside() -> None:
         ("focus_on_rows_with_msk", r"did you mean focus_on_rows_with_mask\?"),
         ("mine.py,mine.py:invert", "name 'invert_columns' twice"),
         (",", "name some"),
-        ("mine.py:invert_columns", "of type function; give what iapo.define makes"),
+        ("mine.py:invert_columns", "parameter 'image' of tool invert_columns has no annotation"),
+        ("mine.py:ImageOps", "of type module; give a function, what iapo.define makes"),
     ):
         with pytest.raises(InputError, match=sentence):
             offered_tools(setting)

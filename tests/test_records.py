@@ -88,6 +88,8 @@ def test_plain_samples_are_written_as_they_were_before_there_were_rules():
     assert graded.to_json()["grading"] == "claim"
     assert plain(Sample.from_json(through_json(graded.to_json()))) == plain(graded)
     assert Sample.from_json(a_sample().to_json()).grading == "plain"
+    assert "judge" not in a_sample().to_json()
+    assert Sample.from_json(a_sample(judge="mine").to_json()).judge == "mine"
     with pytest.raises(InputError, match="sample 's-1' has grading 'strict'; use one of plain, chart"):
         a_sample(grading="strict")
 

@@ -46,6 +46,12 @@ def evaluate(
         str | None,
         typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the checkpoint's, or tools."),
     ] = None,
+    tool_timeout: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(SECONDS), help="Longest call of a tool, in seconds, in a process of its own; no limit."
+        ),
+    ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     data_damage: DataDamage = "strict",
     temperature: Annotated[
@@ -162,6 +168,7 @@ def evaluate(
         served_as=endpoint_served_as,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
+        tool_timeout=tool_timeout,
     )
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))

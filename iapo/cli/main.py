@@ -39,6 +39,7 @@ class Root(Lazy):
         "attribute": "Show which part of the prompt a call came from.",
         "teacher": "What a teacher is asked once.",
         "data": "Data sets: check, convert, look at, make.",
+        "new": "Write a tool, reward or data format to begin with.",
         "tiny": "The packaged tiny models.",
     }
 

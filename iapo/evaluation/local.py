@@ -23,6 +23,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, rollout
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.failing import Failing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,11 @@ def evaluate(
     encoder, generate = make_generator(policy, settings)
     budget = budget_of(settings, policy)
     traces: list[Trace] = []
+    failing = Failing()
     for start in range(0, len(samples), settings.batch_size):
         some = samples[start : start + settings.batch_size]
         rollouts = rollout(some, encoder, generate, tools=tools, budget=budget)
+        failing.step(result for one in rollouts for result in one.trace.results)
         measured: Sequence[Measured | None] = [None] * len(rollouts)
         if alignment is not None:
             all_measured = alignment.measure(policy.model, rollouts)

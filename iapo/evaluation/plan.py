@@ -34,6 +34,7 @@ class EvaluationPlan:
         vllm_memory: Share of the device's memory for vLLM, which then generates; None has Transformers generate.
         data_damage: Whether a damaged row of a test set ends the evaluation, as does a test set of the paper that has
             not its size (`strict`), or is listed in the run folder and left out (`quarantine`).
+        tool_timeout: Longest call of a tool in seconds, in a process of its own; None: no limit, in this process.
     """
 
     model: str
@@ -48,13 +49,14 @@ class EvaluationPlan:
     loading: LoadSettings = field(default_factory=LoadSettings)
     vllm_memory: float | None = None
     data_damage: Literal["strict", "quarantine"] = "strict"
+    tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets):
             raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
         check_number("repeats", self.repeats, COUNT)
         check_number("concurrency", self.concurrency, TOGETHER)
-        offered_tools(self.tools)
+        offered_tools(self.tools, self.tool_timeout)
         if self.prompt is not None:
             check_wording(find_prompt(self.prompt), self.generation.max_turns)
         if self.generation.max_turns > 2 and self.vllm_memory is not None:
@@ -99,6 +101,7 @@ def make_plan(
     vllm_memory: float | None = None,
     data_damage: str = "strict",
     served_as: str | None = None,
+    tool_timeout: float | None = None,
 ) -> EvaluationPlan:
     """Returns the plan that the command line's options describe; lists have commas between.
 
@@ -138,4 +141,5 @@ def make_plan(
         loading=loading,
         vllm_memory=vllm_memory,
         data_damage="quarantine" if data_damage == "quarantine" else "strict",
+        tool_timeout=tool_timeout,
     )

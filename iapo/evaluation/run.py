@@ -30,6 +30,8 @@ from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, 
 from iapo.runs import RunFolder, data_hash, hide_credentials
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
+from iapo.tools.failing import Failing
+from iapo.tools.judges import check_judges
 
 _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
 
@@ -65,7 +67,7 @@ def run_evaluation(
 
     Raises:
         InputError: If the folder holds something else, or another evaluation, or is in use; or if a rollout on a sample
-            may not fit into what the model takes.
+            may not fit into what the model takes; or if every call of a tool fails (`iapo.tools.failing`).
         iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
         iapo.stopping.Stopped: If the process was asked to stop; the finished rollouts are kept.
     """
@@ -89,6 +91,7 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     settings = _answering(json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)})))
     done = Done(folder, batches, settings, together=plan.endpoint is None)
     progress(len(done.traces))
+    failing = Failing()
     for batch in batches:
         if not (missing := done.missing(batch)):
             continue
@@ -101,6 +104,8 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
             done.traces[place] = trace.without_edits()
             progress(1)
         assert not places, "a solver left samples out"
+        # A batch counts as a step.
+        failing.step(done.traces[place].result for place in missing)
     evaluation = _evaluation(plan, sets, hashes, done.finish())
     folder.write_evaluation(evaluation.to_json())
     return evaluation
@@ -123,7 +128,8 @@ def _batches(plan: EvaluationPlan, samples: Mapping[str, Sequence[Sample]]) -> l
 
 
 def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
-    tools = offered_tools(plan.tools)
+    tools = offered_tools(plan.tools, plan.tool_timeout)
+    check_judges(samples)
     if plan.endpoint is not None:
         turns = plan.generation.max_turns
         return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan), turns)

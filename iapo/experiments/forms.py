@@ -118,7 +118,7 @@ def run_forms(
         Cells by naming and seed.
     """
     tools = offered_tools(plan.tools)
-    if len({tool.axis for tool in tools.values()}) < 2:
+    if len({tool.axis for tool in tools.values()} - {None}) < 2:
         raise InputError("the offered tools are all of one axis, so that no call can be misuse; offer tools of both")
     if len(tools) > len(UNSEEN) and "unseen" in plan.namings:
         raise InputError(f"there are {len(UNSEEN)} unseen names for {len(tools)} tools; take --names canonical")

@@ -174,6 +174,7 @@ def _run_trials(
             question_types=tuple(arguments.question_types),
         ),
         tools=arguments.tools,
+        tool_timeout=arguments.tool_timeout,
         prompt=arguments.prompt,
         repeats=budget.repeats,
         generation=EvaluationSettings(
@@ -204,6 +205,7 @@ def _run_trials(
                 plan,
                 model=str(folder / "policy"),
                 tools=arguments.tools,
+                tool_timeout=arguments.tool_timeout,
                 prompt=arguments.prompt,
                 loading=loading,
             )

@@ -138,14 +138,14 @@ class RunPrompt:
         ]
         return self._prompts.add(key, told, assumed), self._prompts.texts.add(query)
 
-    def observation(self, *, edited: bool, error: str | None, turn: int = 0) -> int | None:
+    def observation(self, *, edited: bool, error: str | None, said: str | None = None, turn: int = 0) -> int | None:
         """Returns the place of what the model was told after the program of a turn, from 0: beside an edited image, or
         instead of one.
         """
         if self.template is None:
             return None
         # As `PromptEncoder.observation` writes it, for which it does not matter what the image shows.
-        shown = Observation(_NO_IMAGE if edited else None, error, max(1, self._turns - turn - 1))
+        shown = Observation(_NO_IMAGE if edited else None, error, max(1, self._turns - turn - 1), said)
         return self._prompts.texts.add(observed(self.template.frame(shown), shown))
 
     def _keeps(self, block: str, tools: Mapping[str, ToolDefinition | None]) -> bool:

@@ -242,12 +242,13 @@ class _Collector:
         if turn["status"] is None:
             return found
         found |= {"status": turn["status"], "edited": self.pictures.add(turn["image"], root)}
-        found |= {key: turn[key] for key in ("span", "calls", "error") if turn[key]}
+        found |= {key: turn[key] for key in ("span", "calls", "error", "said") if turn[key]}
         # Where a rollout has several programs, each may have been compared with the teacher's.
         if (divergence := finite(turn.get("divergence"))) is not None:
             found["divergence"] = divergence
         if place + 1 < len(turns):
-            found["told"] = prompt.observation(edited=turn["image"] is not None, error=turn["error"], turn=place)
+            seen = turn["image"] is not None
+            found["told"] = prompt.observation(edited=seen, error=turn["error"], said=turn["said"], turn=place)
         return found
 
     def _sample(self, data: Mapping[str, Any], file: TraceFile) -> int:

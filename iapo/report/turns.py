@@ -16,8 +16,8 @@ def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         For each turn `text` and, where it wrote a program or was asked for one, `status`, `span`, `calls`, `error`,
-        `image` (the edited image as the record names it, or None) and `divergence`, of its call where it was measured.
-        A turn that answers alone, behind others, has a status of None.
+        `image` (the edited image as the record names it, or None), `said` (what tools said, or None) and `divergence`,
+        of its call where it was measured. A turn that answers alone, behind others, has a status of None.
     """
     found: list[dict[str, Any]] = []
     for one in recorded_turns(record):
@@ -32,6 +32,7 @@ def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "calls": [_call(call) for call in result["calls"]],
             "error": result["error"],
             "image": result["image"],
+            "said": result.get("text"),
             "divergence": one["divergence"],
         }
         found.append(turn)
@@ -39,4 +40,6 @@ def turns_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": str(call["name"]), "targets": [str(target) for target in call["targets"]], "axis": call["axis"]}
+    found = {"name": str(call["name"]), "targets": [str(target) for target in call["targets"]], "axis": call["axis"]}
+    # The verdict of a judge, where one looked at it.
+    return {**found, "misused": bool(call["misused"])} if call.get("misused") is not None else found

@@ -20,7 +20,7 @@ from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, o
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Scope, Sources
 from iapo.rewards.own import own_reward
-from iapo.rewards.rule_verifier import RULES, verify_by_rules
+from iapo.rewards.rule_verifier import RULES, check_judged, verify_by_rules
 from iapo.rewards.verifier import EndpointVerifier, LocalVerifier, call_scores
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.rollout.policy import load_policy
@@ -253,6 +253,7 @@ def _make_verifier(
         remote = EndpointVerifier(_endpoint(args, args.verifier, args.verifier_url, args.verifier_served_as), tools)
         return lambda traces: call_scores(traces, remote)
     if args.verifier == RULES:
+        check_judged(tools)
         return lambda traces: call_scores(traces, verify_by_rules)
     settings = placed(settings_in(args, "verifier"), None if device is None else str(device))
     local = LocalVerifier(load_policy(args.verifier, settings), tools)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from iapo.errors import InputError
 from iapo.records import Sample, ToolCall
+from iapo.tools import ToolDefinition
 
 RULES = "rules"
 """The verifier's name in a configuration."""
@@ -21,14 +23,39 @@ def rule_score(sample: Sample, call: ToolCall) -> float:
     Args:
         sample: The sample; `axis` is the annotation that misuse is measured by, so that this verifier is told more than
             a model would be.
-        call: One checked call on it.
+        call: One checked call on it. One that a judge has looked at (`ToolCall.misused`) is as good as that says.
+
+    Raises:
+        InputError: If it is of a tool without an axis, and no judge has looked at it.
     """
+    if call.misused is not None:
+        return float(not call.misused)
+    if call.axis is None:
+        raise _unscored(call.name)
     fits = sample.axis in (None, call.axis)
     boxes = sample.column_boxes if call.axis == "columns" else sample.row_boxes
     named = mentioned(sample.question, list(boxes))
     if not named:
         return float(fits)
     return 0.5 * fits + 0.5 * (set(call.targets) == named)
+
+
+def check_judged(tools: Mapping[str, ToolDefinition]) -> None:
+    """Refuses tools whose calls these rules cannot score: without an axis and without a judge of their own.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name, tool in tools.items():
+        if tool.axis is None and tool.misuse is None:
+            raise _unscored(name)
+
+
+def _unscored(name: str) -> InputError:
+    return InputError(
+        f"the verifier {RULES} cannot score calls of {name}, which has no axis and no judge; give the tool one of "
+        "these (docs/your-own.md), or take another verifier"
+    )
 
 
 def verify_by_rules(calls: Sequence[tuple[Sample, ToolCall]]) -> list[float]:

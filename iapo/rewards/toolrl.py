@@ -13,9 +13,10 @@ def preset(sources: Sources) -> Preset:
     The paper's reward is `R_format + R_correct` with `R_format` 0 or 1 and `R_correct = 6 R_max / S_max - 3`, where
     `R_max / S_max` is the share of tool names, parameter names and parameter values that match the gold calls. Our
     samples have no gold calls, but some have a gold *axis*, and all have a gold answer: the share is here the mean of
-    `tool_match` (every call of an executed program works on the right axis) and the outcome. Where a sample has no
-    right axis `tool_match` is the outcome, which then counts for both. The constant -3 is left out, since the group's
-    mean removes it. Note that this preset, and no other, is told the right axis, which is what misuse is measured by.
+    `tool_match` (every call of an executed program works on the right axis, or a judge says that it is right) and the
+    outcome. Where that is not known, as of a sample without a right axis, `tool_match` is the outcome, which then
+    counts for both. The constant -3 is left out, since the group's mean removes it. Note that this preset, and no
+    other, is told the right axis, which is what misuse is measured by.
     """
     return Preset(
         (
@@ -33,6 +34,8 @@ def _format(trace: Trace, score: Score) -> float:
 
 
 def _tool_match(trace: Trace, score: Score) -> float:
-    if trace.sample.axis is None:
+    # Not known of an image without a right axis, nor of a tool without one that no judge looks at.
+    executed = trace.called and all(one.executed for one in trace.results)
+    if trace.misuse is None and (trace.sample.axis is None or executed):
         return score.value
-    return float(trace.called and all(one.executed for one in trace.results) and not trace.misused)
+    return float(executed and trace.misuse is False)

@@ -39,6 +39,8 @@ _SCHEMA = {
 
 def call_text(call: ToolCall) -> str:
     """Returns a call as it was understood, in one line; nothing else of the model's text reaches a verifier."""
+    if call.arguments:
+        return f"{call.name}({', '.join(f'{name}={json.dumps(value)}' for name, value in call.arguments)})"
     return f"{call.name}(image_1, {json.dumps(list(call.targets))}, {call.boxes})"
 
 

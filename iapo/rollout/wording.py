@@ -27,6 +27,9 @@ Part = Literal["image", "tools", "examples", "question"]
 MORE = ("observation_edited_more", "observation_error_more")
 """Texts that a template for more than two turns has."""
 
+OBSERVATION_TEXT = "OBSERVATION: {text}\nAnswer the question now, and end with FINAL ANSWER: your answer. TERMINATE"
+OBSERVATION_TEXT_MORE = "OBSERVATION: {text}\nWrite another program, or answer the question now."
+
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -36,18 +39,20 @@ class Observation:
 
     Attributes:
         image: Image that the program displayed, if any.
-        text: Text; of a program that was refused or failed, the reason.
+        text: Reason why a program was refused or failed.
         left: Number of turns that the model has left. Before the last one it may write another program.
+        said: Text that tools gave, beside the image or instead of one.
     """
 
     image: Image.Image | None = None
     text: str | None = None
     left: int = 1
+    said: str | None = None
 
     @classmethod
     def of(cls, result: ToolResult, left: int = 1) -> Self:
         """Returns what is shown of a program's result."""
-        return cls(result.image, result.error, left)
+        return cls(result.image, result.error, left, result.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class PromptTemplate:
         question_without_tools: The same where no tool is offered, without `{names}`.
         observation_edited: What is said beside the edited image before the last turn.
         observation_error: What is said there where there is none, with `{error}`.
+        observation_text: What is said there where tools gave a text, beside the image if there is one, with `{text}`.
         order: Order of the parts of the user's message.
         names: How the boxes' names are told, with `{columns}` and `{rows}`; empty where they never are.
         names_listed: `always`, or where the sample asks for it (`Sample.list_names`).
@@ -87,6 +93,7 @@ class PromptTemplate:
         observation_edited_more: What is said beside the edited image while another program may follow, maybe with
             `{left}`, the number of turns left; empty in a template for two turns.
         observation_error_more: What is said there where there is none, with `{error}`, and maybe `{left}`.
+        observation_text_more: What is said there where tools gave a text, with `{text}`, and maybe `{left}`.
         programs: Whether programs are read as `strict`ly as the tiny models write them, or with what instruction
             models write (`iapo.tools.lenient`).
     """
@@ -108,6 +115,8 @@ class PromptTemplate:
     programs: Literal["lenient", "strict"] = "lenient"
     observation_edited_more: str = ""
     observation_error_more: str = ""
+    observation_text: str = OBSERVATION_TEXT
+    observation_text_more: str = OBSERVATION_TEXT_MORE
 
     @property
     def lenient(self) -> bool:
@@ -122,19 +131,25 @@ class PromptTemplate:
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data, as the YAML file has it."""
         found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        # Templates for two turns are written, and told apart, as they were before there were others.
-        return {key: value for key, value in found.items() if value or key not in MORE}
+        # Templates for two turns, and those with the usual words for texts, are written, and told apart, as they were
+        # before there were others.
+        usual = {"observation_text": OBSERVATION_TEXT, "observation_text_more": OBSERVATION_TEXT_MORE}
+        usual |= dict.fromkeys(MORE, "")
+        return {key: value for key, value in found.items() if key not in usual or value != usual[key]}
 
     def tool_text(self, tool: ToolDefinition) -> str:
         """Returns a definition's block.
 
         Placeholders of `tool` are `{definition}` (name, parameters and docstring as code), `{name}`, `{image}`,
         `{names}` and `{boxes}` (what its parameters are called), `{description}`, `{axis}` and `{boxes_name}`. The
-        template's own description of a standard tool counts for that tool alone, not for another of its name.
+        template's own description of a standard tool counts for that tool alone, not for another of its name. A free
+        tool has other parameters: its definition is all of its block.
         """
+        if tool.free is not None:
+            return f"{tool.text}\n"
         image, names, boxes = tool.parameters
         own = self.descriptions.get(tool.name) if TOOLS.get(tool.name, tool) == tool else None
-        values = {"name": tool.name, "axis": tool.axis, "image": image, "names": names, "boxes": boxes}
+        values = {"name": tool.name, "axis": str(tool.axis), "image": image, "names": names, "boxes": boxes}
         values |= {"definition": tool.text, "boxes_name": f"{tool.axis}_bbox"}
         return fill(self.tool, {**values, "description": own or tool.description})
 
@@ -151,11 +166,13 @@ class PromptTemplate:
 
     def frame(self, observation: Observation) -> str:
         """Returns the text of an observation before `observed` has filled it."""
-        edited, error = (
-            (self.observation_edited, self.observation_error)
+        edited, error, text = (
+            (self.observation_edited, self.observation_error, self.observation_text)
             if observation.left == 1
-            else (self.observation_edited_more, self.observation_error_more)
+            else (self.observation_edited_more, self.observation_error_more, self.observation_text_more)
         )
+        if observation.said is not None:
+            return text
         return error if observation.image is None else edited
 
     def examples_for(self, tools: Iterable[str]) -> tuple[Example, ...]:
@@ -178,12 +195,13 @@ def observed(frame: str, observation: Observation, neutral: Callable[[str], str]
     """Fills the text of an observation, or the chat around it; what a model wrote must not turn into control tokens.
 
     Args:
-        frame: Text with the places `{error}` and `{left}`, where it has them.
+        frame: Text with the places `{error}`, `{text}` and `{left}`, where it has them.
         observation: Observation.
         neutral: Function that takes control tokens apart; by default whatever may be one for some model.
     """
-    said = {"left": str(observation.left), "error": neutral(observation.text or "")}
-    return re.sub(r"\{(left|error)\}", lambda found: said[found[1]], frame)
+    said = {"left": str(observation.left)}
+    said |= {"error": neutral(observation.text or ""), "text": neutral(observation.said or "")}
+    return re.sub(r"\{(left|error|text)\}", lambda found: said[found[1]], frame)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -87,7 +87,7 @@ def run_attribute(
         InputError: If the plan cannot be, `out` already holds an attribution, a checkpoint cannot be loaded, or the
             first turn has no call that can be attributed.
     """
-    settings, tools = plan.settings, offered_tools(plan.tools)
+    settings, tools = plan.settings, offered_tools(plan.tools, plan.tool_timeout)
     method = chosen_method(settings)
     if not tools:
         raise InputError("tools are none; there is no call to attribute without a tool")
@@ -282,7 +282,10 @@ def _status(one: Rollout) -> str:
     result = one.trace.result
     if result.status == "failed":
         return f"failed ({result.error})"
-    return f"{result.status}, with a tool of the wrong axis" if one.trace.misused else str(result.status)
+    if not one.trace.misused:
+        return str(result.status)
+    judged = any(call.misused for call in result.calls)
+    return f"{result.status}, {'judged to be misuse' if judged else 'with a tool of the wrong axis'}"
 
 
 def _answer(one: Rollout, score: Score) -> str:

@@ -37,6 +37,7 @@ class AttributePlan:
         teacher_loading: How the teacher is loaded.
         turn: Number of the turn whose call is explained, from 1.
         max_turns: Most turns of the rollout.
+        tool_timeout: Longest call of a tool in seconds; None: no limit.
 
     Raises:
         InputError: If there can be no such turn with a call, or the teacher explains its own calls, which are those of
@@ -52,6 +53,7 @@ class AttributePlan:
     teacher_loading: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     turn: int = 1
     max_turns: int = 2
+    tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
         check_number("max_turns", self.max_turns, TURNS)
@@ -121,6 +123,7 @@ def _of_run(folder: Path, teacher: str | None, loading: Mapping[str, Any]) -> At
         student,
         how,
         max_turns=training.get("max_turns", 2),
+        tool_timeout=arguments.get("tool_timeout"),
     )
 
 

@@ -59,6 +59,7 @@ class CaseStudyPlan:
         teacher: Checkpoint of the teacher; None where there is none to load.
         tools: The offered tools (`iapo.tools.offered_tools`); None offers the six.
         prompt: Prompt template of all policies; None: each one's own.
+        tool_timeout: Longest call of a tool in seconds; None: no limit.
     """
 
     samples: int = 256
@@ -74,6 +75,7 @@ class CaseStudyPlan:
     teacher: str | None = None
     tools: str | None = None
     prompt: PromptTemplate | None = None
+    tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -119,6 +121,7 @@ class CaseStudyPlan:
             teacher=run["eval_teacher"] or training["teacher"],
             tools=run.get("tools"),
             prompt=prompt,
+            tool_timeout=run.get("tool_timeout"),
         )
 
     def read_samples(self) -> list[Sample]:
@@ -207,7 +210,7 @@ def observe(
         progress: Callback, called with the number of new samples done.
     """
     found: list[Observed] = []
-    size, tools = plan.generation.batch_size, offered_tools(plan.tools)
+    size, tools = plan.generation.batch_size, offered_tools(plan.tools, plan.tool_timeout)
     with same_randomness():
         set_seed(plan.generation.seed)
         encoder, generate = make_generator(policy, plan.generation, plan.prompt)
@@ -219,7 +222,8 @@ def observe(
                 shares = dict(zip(turn.block_names, turn.distribution or (), strict=False))
                 on: dict[bool, list[float]] = {True: [], False: []}
                 for tool in tools.values():
-                    if f"tool:{tool.name}" in shares:
+                    # One without an axis is neither right nor wrong.
+                    if tool.axis is not None and f"tool:{tool.name}" in shares:
                         on[tool.axis == sample.axis].append(shares[f"tool:{tool.name}"])
                 right, wrong = (float(np.mean(on[is_right])) if on[is_right] else None for is_right in (True, False))
                 found.append(Observed(sample.axis, turn.first.result, right, wrong))

@@ -8,6 +8,7 @@ from typing import Literal
 from iapo.bounds import check_numbers
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
+from iapo.tools.offered import check_timeout
 from iapo.training.model_settings import StudentSettings
 
 
@@ -25,6 +26,7 @@ class SupervisedArguments(StudentSettings):
         resume: What a folder that holds a run of the same settings means: `auto` goes on with it, from its last whole
             checkpoint, or starts again where there is none; `never` refuses it.
         tools: Offered tools, as in `iapo train`.
+        tool_timeout: Longest call of a tool, as in `iapo train`.
         prompt: Prompt template, as in `iapo train`.
         max_turns: Most turns, as in the training that follows: with more than 2 the observations of shorter transcripts
             are others, too.
@@ -45,6 +47,9 @@ class SupervisedArguments(StudentSettings):
         default="auto", metadata={"help": "Go on by itself with the run that the folder holds, or refuse it."}
     )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    tool_timeout: float | None = field(
+        default=None, metadata={"help": "Longest call of a tool in seconds, in a process of its own; no limit."}
+    )
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
     max_turns: int = field(default=2, metadata={"help": "Most turns of a rollout, 2 to 8."})
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
@@ -54,5 +59,6 @@ class SupervisedArguments(StudentSettings):
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
+        check_timeout(self.tool_timeout)
         if self.prompt is not None:
             find_prompt(self.prompt)

@@ -107,7 +107,8 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     start = find_start(folder, config, KIND, resume=arguments.resume, named=named)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
-    maker = ExampleMaker(PromptEncoder(policy.processor), offered_tools(arguments.tools), arguments.max_turns)
+    tools = offered_tools(arguments.tools, arguments.tool_timeout)
+    maker = ExampleMaker(PromptEncoder(policy.processor), tools, arguments.max_turns)
     chosen = choose(arguments, settings, maker, console)
     _describe(chosen, console)
     datasets = {"train": _dataset(chosen.train)}

@@ -21,7 +21,9 @@ from iapo.rollout.wording import Observation
 from iapo.tiny.names import draw_tools, offer_some
 from iapo.tools import TOOLS, ToolDefinition, execute
 
-_BY_AXIS_AND_STYLE: dict[tuple[Axis, str], ToolDefinition] = {(tool.axis, tool.style): tool for tool in TOOLS.values()}
+_BY_AXIS_AND_STYLE: dict[tuple[Axis | None, str | None], ToolDefinition] = {
+    (tool.axis, tool.style): tool for tool in TOOLS.values()
+}
 _STYLES = ("highlight", "mask", "draw")
 
 Focus = dict[Axis, tuple[str, ...]]
@@ -244,7 +246,9 @@ class LessonWriter:
             for axis, names in chart.focus.items():
                 steps.append((self._pick([tool for tool in tools.values() if tool.axis == axis], rng), names))
         broken = rng.random() < self.habits.broken
-        return program_text(_shuffled(rng, steps), other(steps[0][0].axis) if broken else None)
+        first = steps[0][0].axis
+        assert first is not None
+        return program_text(_shuffled(rng, steps), other(first) if broken else None)
 
     def _errs(self, rng: np.random.Generator, *, wrong: bool) -> bool:
         return rng.random() < (self.habits.wrong_noise if wrong else self.habits.noise)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import textwrap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, get_origin
 
 from PIL import Image
 
 from iapo.errors import InputError
-from iapo.records import AXES, Axis, Box
+from iapo.records import AXES, Axis, Sample, ToolCall
 from iapo.tools import edits
+from iapo.tools.language import COLUMNS, DISPLAY, IMAGE, ROWS
+from iapo.tools.signature import Signature, hints_of, read_signature
 
 Style = Literal["highlight", "mask", "draw"]
 
@@ -23,27 +27,55 @@ _TELLING = ((2, ("box",)), (0, ("image", "img", "picture")), (1, ("name", "colum
 """By parameter: what a keyword that is none of the definition's has in it; `columns_bbox` is of boxes."""
 
 
+Judge = Callable[[Sample, ToolCall], bool | None]
+"""Tells whether a call is misuse; None where that cannot be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolDefinition:
     """One tool as the executor and the prompt know it; made with `define`.
 
+    A tool that focuses takes an image, names and boxes; a free tool takes what its function's annotations say.
+
     Attributes:
         name: The function's name, as models write it.
-        axis: Axis that it focuses on, `columns` or `rows`.
-        style: Style in which it does that.
-        function: `(image, names, boxes) -> edited image`.
+        axis: Axis that it focuses on, `columns` or `rows`; None where its calls are right or wrong by no axis.
+        style: Style in which it does that; None where it has none.
+        function: `(image, names, boxes) -> edited image`, or a free tool's function.
+        free: What a free tool takes and gives; None for a tool that focuses.
+        misuse: Judge of its calls, instead of the axis.
+        example: A call of it as a program would write it; made up where it is empty.
+        timeout: Longest call in seconds, each of which runs in a process of its own; None: no limit, in this process.
     """
 
     name: str
-    axis: Axis
-    style: Style
-    function: Callable[..., Image.Image]
+    axis: Axis | None
+    style: Style | None
+    function: Callable[..., Any]
+    free: Signature | None = field(default=None, compare=False)
+    misuse: Judge | None = None
+    example: str = ""
+    timeout: float | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """What the three parameters are called: image, names, boxes; programs may use them as keywords."""
-        signature = inspect.signature(self.function)
-        return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
+        """What the parameters are called, image, names and boxes if it focuses; programs may use them as keywords."""
+        if self.free is not None:
+            return tuple(one.name for one in self.free.parameters)
+        return positional(self.function)
+
+    @property
+    def keeps_header(self) -> bool:
+        """Whether its function is told that the image is a table, whose first row stays."""
+        return "keep_header" in inspect.signature(self.function).parameters
+
+    @property
+    def packaged(self) -> bool:
+        """Whether its function is one of this package's, which changes no image that it is given."""
+        module, name = self.function.__module__, self.function.__name__
+        # One that wraps one of them may bear its name.
+        ours = module.startswith("iapo.tools.") and getattr(sys.modules.get(module), name, None)
+        return ours is self.function
 
     @property
     def description(self) -> str:
@@ -52,55 +84,121 @@ class ToolDefinition:
 
     @property
     def text(self) -> str:
-        """The definition as a prompt shows it: the signature without types, and the docstring."""
-        body = textwrap.indent(f'"""{inspect.getdoc(self.function)}"""', "    ")
-        return f"def {self.name}({', '.join(self.parameters)}):\n{body}"
+        """The definition as a prompt shows it: the signature without types, and the docstring.
+
+        Of a free tool it goes on with a line on each parameter (type, unit, range), what is returned, and an example.
+        """
+        if self.free is None:
+            body = textwrap.indent(f'"""{inspect.getdoc(self.function)}"""', "    ")
+            return f"def {self.name}({', '.join(self.parameters)}):\n{body}"
+        lines = f'"""{self.description}\n\n{self.free.about}\nExample: {self.call_text()}\n"""'
+        return f"def {self.name}({self.free.head}):\n{textwrap.indent(lines, '    ')}"
 
     def slot(self, keyword: str) -> int | None:
-        """Says which parameter a keyword stands for: 0 image, 1 names or 2 boxes; None if no word in it tells."""
+        """Says which parameter of a tool that focuses a keyword stands for: 0 image, 1 names or 2 boxes.
+
+        None if no word in it tells.
+        """
         if keyword in self.parameters:
             return self.parameters.index(keyword)
         word = keyword.lower()
         return next((slot for slot, tells in _TELLING if any(one in word for one in tells)), None)
 
-    def apply(
-        self, image: Image.Image, names: tuple[str, ...], boxes: Mapping[str, Box], is_table: bool
-    ) -> Image.Image:
-        """Edits an image; a tool with a keyword-only `keep_header` is told whether the image is a table.
+    def call_text(self, sample: Sample | None = None) -> str | None:
+        """Writes a call of a free tool that is displayed, as a program has it.
 
-        Raises:
-            ToolError: If the names or boxes do not fit the image.
-            InputError: If the function returns no image.
+        Args:
+            sample: Sample that it is to fit; with None, places are left open as a definition may.
+
+        Returns:
+            The call; None where none can be made up for the sample.
         """
-        header = {"keep_header": is_table} if "keep_header" in inspect.signature(self.function).parameters else {}
-        edited = self.function(image, names, boxes, **header)
-        if not isinstance(edited, Image.Image):
-            raise InputError(f"tool {self.name} returned an object of type {type(edited).__name__}; return an image")
-        return edited
+        assert self.free is not None
+        if self.example:
+            # A tool may be offered under another name than its function's.
+            return re.sub(rf"\b{re.escape(self.function.__name__)}\b", self.name, self.example)
+        needed = [(one, one.kind.example(sample)) for one in self.free.parameters if one.needed]
+        if any(text is None for _, text in needed):
+            return None
+        given = [f"{one.name}={text}" if one.by_name else text for one, text in needed]
+        return f"display({self.name}({', '.join(map(str, given))}))"
 
 
-def define(function: Callable[..., Image.Image], *, axis: Axis, style: Style) -> ToolDefinition:
+def positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Returns the names of a function's positional parameters."""
+    signature = inspect.signature(function)
+    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
+
+
+def define(
+    function: Callable[..., Any],
+    *,
+    axis: Axis | None = None,
+    style: Style | None = None,
+    misuse: Judge | None = None,
+    example: str = "",
+) -> ToolDefinition:
     """Makes a tool of a function; `{**TOOLS, tool.name: tool}` is then a tool set that includes it.
 
     Args:
-        function: `(image, names, boxes) -> edited image`, with a docstring for the model to read. It must not
-            change the image that it is given, and raises `ToolError` where its arguments do not fit.
-            It may have a keyword-only parameter `keep_header`, which is true for tables.
-        axis: Axis that the tool focuses on, and so whose boxes it is given.
+        function: Either `(image, names, boxes) -> edited image`, with an axis; or any function whose parameters are all
+            annotated (docs/your-own.md). Its docstring is for the model to read. It raises `ToolError` where its
+            arguments do not fit; whatever else it raises is its own failure.
+            One of image, names and boxes may have a keyword-only parameter `keep_header`, which is true for tables.
+        axis: Axis that the tool focuses on, and so whose boxes it is given; without one, whether a call is misuse is
+            not known.
         style: Style in which it does that.
+        misuse: Judge of its calls, `(sample, call) -> bool`, instead of the axis.
+        example: A call as a program would write it, for example `display(calculate("3 * 4"))`, of a free tool.
 
     Raises:
-        InputError: If the axis is unknown, the docstring is missing, or the parameters are not the three.
+        InputError: If the axis is unknown, the docstring is missing, or the parameters are neither the three nor all
+            annotated with what a program can give.
     """
-    name = function.__name__
-    tool = ToolDefinition(name, axis, style, function)
-    if axis not in AXES:
+    name = getattr(function, "__name__", None)
+    if name is None or not callable(function):
+        raise InputError(f"a tool is made of a function; {function!r} is none")
+    if name in (DISPLAY, IMAGE, COLUMNS, ROWS) or not name.isidentifier():
+        raise InputError(f"a tool cannot be called {name!r}, which programs have another meaning for; rename it")
+    if axis is not None and axis not in AXES:
         raise InputError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
     if not inspect.getdoc(function):
         raise InputError(f"tool {name} has no docstring; write the sentence that a model shall read")
-    if len(tool.parameters) != 3:
-        raise InputError(f"tool {name} takes {len(tool.parameters)} parameters; take the image, names and boxes")
-    return tool
+    if misuse is not None and not callable(misuse):
+        raise InputError(f"tool {name} has the judge {misuse!r}; give a function of a sample and a call")
+    if axis is not None and _focuses(function):
+        return ToolDefinition(name, axis, style, function, misuse=misuse)
+    if axis is not None and not any(one in function.__annotations__ for one in positional(function)):
+        count = len(positional(function))
+        raise InputError(
+            f"tool {name} takes {count} parameters; take the image, names and boxes, or annotate what it takes"
+        )
+    return ToolDefinition(name, axis, style, function, read_signature(function, axis), misuse=misuse, example=example)
+
+
+def _focuses(function: Callable[..., Any]) -> bool:
+    """Tells whether a function takes image, names and boxes, and nothing else that is not there by itself."""
+    parameters = inspect.signature(function).parameters
+    names = positional(function)
+    if len(names) != 3 or any(
+        one.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        or (name not in names and name != "keep_header")
+        for name, one in parameters.items()
+    ):
+        return False
+    try:
+        found = [hints_of(function).get(name) for name in names]
+    except InputError:
+        # Annotations for a type checker alone, as tools of three parameters may have them.
+        return True
+    if all(one is None for one in found):
+        return True
+    image, several, boxes = (get_origin(one) or one for one in found)
+    return (
+        (image is None or (isinstance(image, type) and issubclass(image, Image.Image)))
+        and (several is None or (isinstance(several, type) and issubclass(several, Sequence) and several is not str))
+        and (boxes is None or (isinstance(boxes, type) and issubclass(boxes, Mapping)))
+    )
 
 
 TOOLS: Mapping[str, ToolDefinition] = MappingProxyType(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 from PIL import Image, ImageChops
 
 from iapo.images import to_rgb
-from iapo.records import Axis, Box, Sample, ToolCall
+from iapo.records import Box, Sample, ToolCall
+from iapo.tools.arguments import bind, meant
+from iapo.tools.calling import LONGEST_TEXT, BrokenToolError, call_function, said
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.errors import BLANK, UNCHANGED, ToolError, listed, quoted
+from iapo.tools.judges import judged
 from iapo.tools.language import (
     COLUMNS,
     DISPLAY,
@@ -20,29 +23,29 @@ from iapo.tools.language import (
     Boxes,
     BoxOf,
     Call,
+    Constant,
     Expression,
     Listed,
     Literal,
     Name,
     Statement,
+    Values,
 )
 from iapo.tools.own_boxes import OWN_BOXES, check_boxes
+from iapo.tools.values import NamedBoxes, Observation, Picture, Said, Value, described
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    image: Image.Image
-    edited: bool
+class Shown:
+    """What a program displays.
 
+    Attributes:
+        image: The image that is displayed last; None where only texts are.
+        text: The texts that are displayed, a line each; None where there are none.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _Boxes:
-    name: str
-    axis: Axis | None  # None: the program's own, which a tool of either axis takes
-    boxes: Mapping[str, Box]
-
-
-_Value: TypeAlias = _Picture | _Boxes | str | tuple[str, ...]
+    image: Image.Image | None
+    text: str | None
 
 
 class Interpreter:
@@ -56,107 +59,121 @@ class Interpreter:
 
     Attributes:
         calls: The tool calls that succeeded so far, in order.
+        broken: Name of the tool that failed by its own fault; empty while none has.
     """
 
     def __init__(self, sample: Sample, tools: Mapping[str, ToolDefinition], *, lenient: bool = False) -> None:
         self.calls: list[ToolCall] = []
-        self._tools, self._lenient = tools, lenient
-        self._given, self._is_table = sample.image, sample.kind == "table"
-        self._values: dict[str, _Value] = {
-            IMAGE: _Picture(sample.image, edited=False),
-            COLUMNS: _Boxes(COLUMNS, "columns", sample.column_boxes),
-            ROWS: _Boxes(ROWS, "rows", sample.row_boxes),
+        self.broken = ""
+        self._sample, self._tools, self._lenient = sample, tools, lenient
+        self._values: dict[str, Value] = {
+            IMAGE: Picture(sample.image, IMAGE, edited=False),
+            COLUMNS: NamedBoxes(COLUMNS, "columns", sample.column_boxes),
+            ROWS: NamedBoxes(ROWS, "rows", sample.row_boxes),
         }
 
-    def run(self, statements: Sequence[Statement]) -> Image.Image:
-        """Returns the image that is displayed last.
+    def run(self, statements: Sequence[Statement]) -> Shown:
+        """Returns the image that is displayed last, and the texts that are displayed.
 
         Raises:
-            ToolError: If an argument is wrong, or no image is displayed that differs from the given one.
+            ToolError: If an argument is wrong, a tool failed, or nothing is displayed that a tool gave or that differs
+                from the given image.
         """
-        shown: _Picture | None = None
-        alone: _Picture | None = None
+        shown: list[Picture | Said] = []
+        alone: list[Picture | Said] = []
         for statement in statements:
             value = statement.value
             if isinstance(value, Call) and value.function == DISPLAY:
-                shown = self._displayed(value)
+                shown.append(self._displayed(value))
             elif statement.target is None:
                 result = self._value(value)
                 # As in a notebook: what stands on its own is shown, unless something is displayed.
-                if self._lenient and isinstance(result, _Picture) and result.edited:
-                    alone = result
+                if self._lenient and (isinstance(result, Said) or (isinstance(result, Picture) and result.edited)):
+                    alone.append(result)
             else:
                 self._values[statement.target] = self._value(value)
         shown = shown or alone
-        if shown is None:
+        if not shown:
             raise ToolError(f"nothing is displayed; end the program with {DISPLAY}(...)")
-        if not shown.edited:
+        pictures = [one for one in shown if isinstance(one, Picture)]
+        texts = [one.text for one in shown if one.text is not None]
+        if pictures and not pictures[-1].edited and not texts:
             raise ToolError("the displayed picture is the unchanged one; call a tool and display its result")
-        self._check_effect(shown.image)
-        return shown.image
+        image = pictures[-1].image if pictures and pictures[-1].edited else None
+        # A free tool may well give back what it got: a crop of all, say.
+        if image is not None and all(self._tools[call.name].free is None for call in self.calls):
+            self._check_effect(image)
+        return Shown(image, "\n".join(texts)[:LONGEST_TEXT] if texts else None)
 
     def _check_effect(self, shown: Image.Image) -> None:
         """Refuses a picture that says what the given one says, or nothing."""
-        given = to_rgb(self._given)
+        given = to_rgb(self._sample.image)
         if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
             raise ToolError(UNCHANGED)
         if _is_blank(shown) and not _is_blank(given):
             raise ToolError(BLANK)
 
-    def _displayed(self, call: Call) -> _Picture:
+    def _displayed(self, call: Call) -> Picture | Said:
         if len(call.arguments) != 1 or call.keywords:
             _fail(call, "takes one argument, the picture to display")
         value = self._value(call.arguments[0])
-        if not isinstance(value, _Picture):
-            _fail(call, f"was given {_described(value)}; give it a picture")
+        if not isinstance(value, Picture | Said):
+            _fail(call, f"was given {described(value)}; give it a picture")
         return value
 
-    def _value(self, expression: Expression) -> _Value:
-        if isinstance(expression, Literal):
+    def _value(self, expression: Expression) -> Value:
+        if isinstance(expression, Literal | Constant):
             return expression.value
         if isinstance(expression, Listed):
             return tuple(self._text(entry) for entry in expression.entries)
+        if isinstance(expression, Values):
+            return tuple(self._value(entry) for entry in expression.entries)
         if isinstance(expression, Boxes):
-            return _Boxes(OWN_BOXES, None, {name: self._box(box, expression.line) for name, box in expression.boxes})
+            boxes = {name: self._box(box, expression.line) for name, box in expression.boxes}
+            return NamedBoxes(OWN_BOXES, None, boxes)
+        if isinstance(expression, BoxOf):
+            return self._box(expression, expression.line)
         if isinstance(expression, Name):
             if expression.name not in self._values:
                 raise ToolError(
                     f"line {expression.line}: unknown name {quoted(expression.name)}; use one of {listed(self._values)}"
                 )
             return self._values[expression.name]
-        return self._edited(expression)
+        tool = self._tools.get(expression.function)
+        if tool is None:
+            _fail(expression, f"is not offered here; use one of {listed(self._tools)}")
+        return self._edited(expression, tool) if tool.free is None else self._called(expression, tool)
 
     def _text(self, entry: Name | Literal) -> str:
         value = self._value(entry)
         if not isinstance(value, str):
-            raise ToolError(f"line {entry.line}: a list of names has {_described(value)} in it; give texts alone")
+            raise ToolError(f"line {entry.line}: a list of names has {described(value)} in it; give texts alone")
         return value
 
     def _box(self, box: Box | BoxOf, line: int) -> Box:
         if not isinstance(box, BoxOf):
             return box
         given = self._values[box.boxes]
-        if not isinstance(given, _Boxes):
-            raise ToolError(f"line {line}: {box.boxes} is {_described(given)} here; give it boxes")
+        if not isinstance(given, NamedBoxes):
+            raise ToolError(f"line {line}: {box.boxes} is {described(given)} here; give it boxes")
         if box.name not in given.boxes:
             raise ToolError(f"line {line}: {box.boxes} has no {quoted(box.name)}; use names from {listed(given.boxes)}")
         return given.boxes[box.name]
 
-    def _edited(self, call: Call) -> _Picture:
-        tool = self._tools.get(call.function)
-        if tool is None:
-            _fail(call, f"is not offered here; use one of {listed(self._tools)}")
+    def _edited(self, call: Call, tool: ToolDefinition) -> Picture:
+        """Calls a tool that focuses."""
         picture, names, boxes = (
             self._lenient_arguments(call, tool) if self._lenient else self._arguments(call, tool.parameters)
         )
         _, names_parameter, boxes_parameter = tool.parameters
-        if not isinstance(picture, _Picture):
-            _fail(call, f"works on a picture, but was given {_described(picture)}; give it {IMAGE} or a result")
-        if not isinstance(names, tuple):
-            _fail(call, f"was given {_described(names)} as {names_parameter}; give it a list of names")
-        if not isinstance(boxes, _Boxes):
+        if not isinstance(picture, Picture):
+            _fail(call, f"works on a picture, but was given {described(picture)}; give it {IMAGE} or a result")
+        names = _names(names)
+        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
+            _fail(call, f"was given {described(names)} as {names_parameter}; give it a list of names")
+        if not isinstance(boxes, NamedBoxes):
             wanted = COLUMNS if tool.axis == "columns" else ROWS
-            _fail(call, f"was given {_described(boxes)} as {boxes_parameter}; give it {wanted}")
+            _fail(call, f"was given {described(boxes)} as {boxes_parameter}; give it {wanted}")
         if boxes.axis not in (tool.axis, None):
             _fail(
                 call,
@@ -165,13 +182,57 @@ class Interpreter:
         try:
             if boxes.axis is None:
                 check_boxes(boxes.boxes, picture.image.size)
-            image = tool.apply(picture.image, names, boxes.boxes, self._is_table)
         except ToolError as error:
             raise ToolError(f"line {call.line}, {call.function}: {error}") from error
-        self.calls.append(ToolCall(tool.name, names, boxes.name, tool.axis))
-        return _Picture(image, edited=True)
+        header = {"keep_header": self._sample.kind == "table"} if tool.keeps_header else {}
+        observed = self._observed(call, tool, (picture.image, names, boxes.boxes), header)
+        assert observed.image is not None
+        self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis))
+        return Picture(observed.image, f"{tool.name}(...)", edited=True)
 
-    def _arguments(self, call: Call, parameters: tuple[str, ...]) -> list[_Value]:
+    def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
+        """Calls a free tool."""
+        assert tool.free is not None
+        given = [(None, self._argument(one, tool)) for one in call.arguments]
+        named = [(name, self._argument(one, tool)) for name, one in call.keywords]
+        try:
+            bound = bind(tool.free, [*given, *named], self._sample, self._values[IMAGE], lenient=self._lenient)
+        except ToolError as error:
+            raise ToolError(f"line {call.line}, {call.function}: {error}") from error
+        observed = self._observed(call, tool, (), bound.values)
+        self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record))
+        text = None if observed.text is None else said(observed.text)
+        if observed.image is not None:
+            return Picture(observed.image, f"{tool.name}(...)", edited=True, text=text)
+        assert observed.text is not None
+        assert text is not None
+        return Said(observed.text, text)
+
+    def _observed(
+        self, call: Call, tool: ToolDefinition, arguments: tuple[object, ...], by_name: Mapping[str, object]
+    ) -> Observation:
+        try:
+            return call_function(tool, arguments, by_name)
+        except ToolError as error:
+            if isinstance(error, BrokenToolError):
+                self.broken = tool.name
+            raise ToolError(f"line {call.line}, {call.function}: {error}") from error
+
+    def _record(self, tool: ToolDefinition, call: ToolCall) -> None:
+        self.calls.append(judged(self._sample, tool, call))
+
+    def _argument(self, expression: Expression, tool: ToolDefinition) -> Value:
+        """Returns the value of a free tool's argument; a lenient program may give a parameter's own name as such."""
+        if self._lenient and isinstance(expression, Name) and expression.name not in self._values:
+            assert tool.free is not None
+            kinds = {one.name: meant(one) for one in tool.free.parameters}
+            if kinds.get(expression.name) is Picture:
+                return self._values[IMAGE]
+            if kinds.get(expression.name) is NamedBoxes:
+                return self._values[ROWS if tool.axis == "rows" else COLUMNS]
+        return self._value(expression)
+
+    def _arguments(self, call: Call, parameters: tuple[str, ...]) -> list[Value]:
         given = len(call.arguments) + len(call.keywords)
         if len(call.arguments) > len(parameters):
             _fail(call, f"takes {len(parameters)} arguments, but was given {given}")
@@ -188,24 +249,24 @@ class Interpreter:
             _fail(call, f"takes {len(parameters)} arguments, but {listed(missing)} is missing")
         return [bound[name] for name in parameters]
 
-    def _lenient_arguments(self, call: Call, tool: ToolDefinition) -> list[_Value]:
+    def _lenient_arguments(self, call: Call, tool: ToolDefinition) -> list[Value]:
         """Finds image, names and boxes among the arguments by what they are, and what is left out by the tool."""
         boxes_name = COLUMNS if tool.axis == "columns" else ROWS
         own = dict(zip(tool.parameters, (IMAGE, None, boxes_name), strict=True))
-        bound: dict[int, _Value] = {}
+        bound: dict[int, Value] = {}
         given = [(None, argument) for argument in call.arguments] + list(call.keywords)
         for keyword, argument in given:
             known = not isinstance(argument, Name) or argument.name in self._values
             # The definition says what its parameters are called, and models pass them by that name.
-            meant = None if known or not isinstance(argument, Name) else own.get(argument.name)
-            value = self._values[meant] if meant is not None else self._value(argument)
+            own_name = None if known or not isinstance(argument, Name) else own.get(argument.name)
+            value = self._values[own_name] if own_name is not None else self._value(argument)
             slot = _slot_of_value(value) if keyword is None else tool.slot(keyword)
             if slot is None:
                 _fail(call, f"has no argument {quoted(keyword)}; its arguments are {listed(tool.parameters)}")
             if slot in bound:
-                what = _described(value) if keyword is None else f"the argument {quoted(keyword)}"
+                what = described(value) if keyword is None else f"the argument {quoted(keyword)}"
                 _fail(call, f"was given {what} beside another of its kind; its arguments are {listed(tool.parameters)}")
-            bound[slot] = (value,) if slot == 1 and isinstance(value, str) else value
+            bound[slot] = (value,) if slot == 1 and isinstance(value, str | int | float) else value
         bound.setdefault(0, self._values[IMAGE])
         bound.setdefault(2, self._values[boxes_name])
         if 1 not in bound:
@@ -218,18 +279,18 @@ def _is_blank(image: Image.Image) -> bool:
     return all(channel.getextrema()[0] == channel.getextrema()[1] for channel in to_rgb(image).split())
 
 
-def _slot_of_value(value: _Value) -> int:
+def _names(value: Value) -> Value:
+    """Returns a list of names as one, its numbers as the texts that they are written as; another value as it is."""
+    if not isinstance(value, tuple):
+        return value
+    texts = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in value]
+    return tuple(texts)
+
+
+def _slot_of_value(value: Value) -> int:
     """Returns the parameter that a value is for: 0 image, 1 names, 2 boxes."""
-    return 0 if isinstance(value, _Picture) else 2 if isinstance(value, _Boxes) else 1
+    return 0 if isinstance(value, Picture) else 2 if isinstance(value, NamedBoxes) else 1
 
 
 def _fail(call: Call, reason: str) -> NoReturn:
     raise ToolError(f"line {call.line}: {call.function} {reason}")
-
-
-def _described(value: _Value) -> str:
-    if isinstance(value, _Picture):
-        return "a picture"
-    if isinstance(value, _Boxes):
-        return f"the boxes {value.name}"
-    return f"the text {quoted(value)}" if isinstance(value, str) else "a list of names"

@@ -4,6 +4,9 @@ A program is a list of statements: `name = expression`, `display(expression)`, o
 expression is a known name, a tool call (positional or keyword arguments, nested as one likes), a text, or a
 list or tuple of texts. A number stands for the text that `str` makes of it, so `2005` means `"2005"`.
 Whatever else Python has is refused with its name and line.
+
+Where a free tool is offered (`iapo.tools.signature`), numbers, True, False and None are values of their own, lists may
+have any values in them, lists among them, and `columns_bbox["2019"]` is the box of that name.
 """
 
 from __future__ import annotations
@@ -62,6 +65,23 @@ class BoxOf:
 
     boxes: str
     name: str
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number, True, False or None; where a free tool is offered."""
+
+    value: int | float | bool | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A list of any values; where a free tool is offered."""
+
+    entries: tuple[Expression, ...]
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +102,7 @@ class Call:
     line: int
 
 
-Expression: TypeAlias = Name | Literal | Listed | Boxes | Call
+Expression: TypeAlias = Name | Literal | Listed | Boxes | Call | Constant | Values | BoxOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +148,13 @@ _CONSTRUCTS: dict[type[ast.AST], str] = {
 }
 
 
-def parse(program: str, tool_names: AbstractSet[str]) -> tuple[Statement, ...]:
+def parse(program: str, tool_names: AbstractSet[str], *, free: bool = False) -> tuple[Statement, ...]:
     """Reads a program.
 
     Args:
         program: The text between the fences.
         tool_names: Every name that may be called besides `display`.
+        free: Whether a free tool is offered, so that numbers and lists of anything are values.
 
     Returns:
         Its statements; none where it holds comments and blank lines alone.
@@ -141,7 +162,7 @@ def parse(program: str, tool_names: AbstractSet[str]) -> tuple[Statement, ...]:
     Raises:
         RefusedError: If it is not Python, is too long, or leaves the allowed language.
     """
-    reader = Reader(tool_names)
+    reader = Reader(tool_names, free=free)
     return tuple(reader.statement(node) for node in read_body(program))
 
 
@@ -191,10 +212,12 @@ class Reader:
 
     Args:
         tool_names: Every name that may be called besides `display`.
+        free: Whether a free tool is offered.
     """
 
-    def __init__(self, tool_names: AbstractSet[str]) -> None:
+    def __init__(self, tool_names: AbstractSet[str], *, free: bool = False) -> None:
         self.callable = {*tool_names, DISPLAY}
+        self.free = free
         self._reserved = {*self.callable, IMAGE, COLUMNS, ROWS}
 
     def statement(self, node: ast.stmt) -> Statement:
@@ -233,9 +256,28 @@ class Reader:
             return Name(node.id, node.lineno)
         if isinstance(node, ast.Call):
             return self.call(node, depth + 1)
+        if self.free:
+            return self.value(node, depth)
         if isinstance(node, ast.List | ast.Tuple):
             return Literal(tuple(text_of(entry, in_list=True) for entry in node.elts), node.lineno)
         return Literal(text_of(node), node.lineno)
+
+    def value(self, node: ast.expr, depth: int) -> Expression:
+        """Reads a value that is neither a name nor a call, where a free tool is offered.
+
+        Raises:
+            RefusedError: If it leaves the language.
+        """
+        if isinstance(node, ast.List | ast.Tuple):
+            if depth > DEEPEST_NESTING:
+                raise RefusedError(f"line {node.lineno} nests lists more than {DEEPEST_NESTING} deep")
+            return Values(tuple(self.expression(one, depth + 1) for one in node.elts), node.lineno)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in (COLUMNS, ROWS):
+            return BoxOf(node.value.id, text_of(node.slice), node.lineno)
+        if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool)):
+            return Constant(node.value, node.lineno)
+        number = number_of(node)
+        return Literal(text_of(node), node.lineno) if number is None else Constant(number, node.lineno)
 
     def call(self, node: ast.Call, depth: int, may_display: bool = False) -> Call:
         """Reads a call, the `depth`-th one into the program; `display` is one of its own alone.
@@ -280,6 +322,18 @@ def text_of(node: ast.expr, in_list: bool = False) -> str:
     if in_list and isinstance(node, ast.Name | ast.Call | ast.List | ast.Tuple):
         raise RefusedError(f"line {node.lineno} has a list entry that is not a text; write the names in quotes")
     refuse(node)
+
+
+def number_of(node: ast.expr) -> int | float | None:
+    """Returns the number that a constant is, with its sign; None where it is none that a program may write."""
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign = -1 if isinstance(node.op, ast.USub) else 1
+        node = node.operand
+    if isinstance(node, ast.Constant) and (isinstance(node.value, float) or is_ordinary_integer(node.value)):
+        value: int | float = node.value  # type: ignore[assignment]
+        return sign * value
+    return None
 
 
 def is_ordinary_integer(value: object) -> bool:

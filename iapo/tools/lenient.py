@@ -14,15 +14,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from iapo.records import Box
+from iapo.tools.arguments import meant
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.language import (
     COLUMNS,
+    DEEPEST_NESTING,
     DISPLAY,
     IMAGE,
     ROWS,
     Boxes,
     BoxOf,
     Call,
+    Constant,
     Expression,
     Listed,
     Literal,
@@ -30,6 +33,7 @@ from iapo.tools.language import (
     Reader,
     RefusedError,
     Statement,
+    Values,
     is_ordinary_integer,
     read_body,
     refuse,
@@ -57,7 +61,7 @@ def parse_lenient(program: str, tools: Mapping[str, ToolDefinition]) -> tuple[St
     Raises:
         RefusedError: If it is not Python, is too long, or leaves the allowed language.
     """
-    reader = LenientReader(tools.keys())
+    reader = LenientReader(tools.keys(), free=any(tool.free is not None for tool in tools.values()))
     return tuple(statement for node in read_body(program) for statement in reader.statements(node))
 
 
@@ -92,7 +96,7 @@ class LenientReader(Reader):
             )
         if isinstance(node, ast.List) and node.elts and all(isinstance(one, ast.Dict) for one in node.elts):
             return Boxes(tuple(_labelled(one) for one in node.elts), node.lineno)
-        if isinstance(node, ast.Set | ast.List | ast.Tuple):
+        if isinstance(node, ast.Set | ast.List | ast.Tuple) and not self.free:
             if any(isinstance(entry, ast.Name) for entry in node.elts):
                 return Listed(tuple(self._listed(entry) for entry in node.elts), node.lineno)
             return Literal(tuple(text_of(entry, in_list=True) for entry in node.elts), node.lineno)
@@ -160,7 +164,8 @@ def read_json_call(data: Any, tools: Mapping[str, ToolDefinition]) -> Statement:
     if name not in tools:
         raise RefusedError(f"the tool call names {short(name)}, which is not a tool")
     tool = tools[name]
-    keywords = tuple((key, _json_value(key, value, tool)) for key, value in arguments.items())
+    read = _json_value if tool.free is None else _json_argument
+    keywords = tuple((key, read(key, value, tool)) for key, value in arguments.items())
     return Statement(None, Call(DISPLAY, (Call(name, (), keywords, 1),), (), 1))
 
 
@@ -189,6 +194,28 @@ def _json_value(key: str, value: Any, tool: ToolDefinition) -> Expression:
     if isinstance(value, list):
         return Literal(tuple(_json_text(one, key) for one in value), 1)
     return Literal(_json_text(value, key), 1)
+
+
+def _json_argument(key: str, value: Any, tool: ToolDefinition) -> Expression:
+    """Reads an argument of a free tool."""
+    assert tool.free is not None
+    parameter = next((one for one in tool.free.parameters if one.name == key), None)
+    named = parameter is not None and meant(parameter) is not None
+    if named and isinstance(value, str):
+        return Name(value, 1)
+    if (named or parameter is None) and isinstance(value, Mapping):
+        return Boxes(tuple((str(name), _box(box, 1)) for name, box in value.items()), 1)
+    return _json_data(key, value, DEEPEST_NESTING, names=named)
+
+
+def _json_data(key: str, value: Any, depth: int, *, names: bool) -> Expression:
+    if isinstance(value, list) and depth:
+        return Values(tuple(_json_data(key, one, depth - 1, names=names) for one in value), 1)
+    if isinstance(value, str):
+        return Name(value, 1) if names else Literal(value, 1)
+    if value is None or isinstance(value, bool | float) or is_ordinary_integer(value):
+        return Constant(value, 1)
+    raise RefusedError(f"the argument {short(key)} of the tool call is no text, no ordinary number and no list of such")
 
 
 def _json_text(value: Any, key: str) -> str:

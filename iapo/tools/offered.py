@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from iapo.errors import InputError
-from iapo.plugins import is_reference, load_module, look_up, resolve
-from iapo.tools.definitions import TOOLS, ToolDefinition
+from iapo.bounds import SECONDS, check_number
+from iapo.errors import InputError, unknown
+from iapo.plugins import is_reference, load_module, resolve
+from iapo.tools.definitions import TOOLS, ToolDefinition, define
+from iapo.tools.packaged import PACKAGED, packaged_tool
+from iapo.tools.worker import check_own_process
 
 NONE = "none"
 """The setting that offers no tool: the answer is asked for in one turn."""
@@ -15,17 +21,41 @@ STANDARD = "standard"
 """The six standard tools, where others are named beside them."""
 
 
-def offered_tools(setting: str | None) -> Mapping[str, ToolDefinition]:
+def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
     """Returns the tools that a setting names, in its order, which is that of the prompt.
 
     Args:
-        setting: Parts with commas between: `FILE.py` (all tools in it, made with `iapo.define`), `FILE.py:NAME` or
-            `package.module:NAME` (one tool, or a mapping of tools), the name of a standard tool, or `standard` for all
-            six. `none` alone offers none; None is `standard`.
+        setting: Parts with commas between: `FILE.py` (all tools in it: what `iapo.define` made of functions, or where
+            there is none every public function of the file), `FILE.py:NAME` or `package.module:NAME` (one tool or
+            function, or a mapping of such), the name of a standard or another packaged tool, or `standard` for all six.
+            `none` alone offers none; None is `standard`.
+        timeout: Longest call of each tool in seconds, in a process of its own; None: no limit, in this process. The six
+            know what they do and stay in this one.
 
     Raises:
-        InputError: If a part names no tool, or a name stands for two.
+        InputError: If a part names no tool, a name stands for two, a tool needs what is not installed, or cannot run in
+            a process of its own where it is to.
     """
+    check_timeout(timeout)
+    found = _named_tools(setting)
+    if timeout is None:
+        return found
+    limited = {name: tool for name, tool in found.items() if TOOLS.get(name) is not tool}
+    for name, tool in limited.items():
+        check_own_process(tool.function, name)
+    return {**found, **{name: dataclasses.replace(tool, timeout=timeout) for name, tool in limited.items()}}
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuses a limit that no call can keep.
+
+    Raises:
+        InputError: If so.
+    """
+    check_number("tool_timeout", timeout, SECONDS)
+
+
+def _named_tools(setting: str | None) -> Mapping[str, ToolDefinition]:
     if setting is None:
         return TOOLS
     if setting.strip() == NONE:
@@ -45,19 +75,44 @@ def _tools_of(part: str) -> list[ToolDefinition]:
     if part == STANDARD:
         return list(TOOLS.values())
     if is_reference(part):
-        value = resolve(part, "tool", _is_tools, "what iapo.define makes of a function, or a mapping of such")
-        return [value] if isinstance(value, ToolDefinition) else list(value.values())
+        value = resolve(part, "tool", _is_tools, "a function, what iapo.define makes of one, or a mapping of such")
+        return [_tool(one) for one in (value.values() if isinstance(value, Mapping) else (value,))]
     if part.endswith(".py"):
-        values = vars(load_module(part, "tools")).values()
-        # A tool may have several names in the file.
-        tools = list({id(one): one for one in values if isinstance(one, ToolDefinition)}.values())
-        if not tools:
-            raise InputError(f"{part} holds no tool; make one of a function with iapo.define, and give it a name there")
-        return tools
-    return [look_up(TOOLS, part, "tool")]
+        return _tools_in(part)
+    if part in PACKAGED:
+        return [packaged_tool(part)]
+    if part in TOOLS:
+        return [TOOLS[part]]
+    raise unknown("tool", part, (*TOOLS, *PACKAGED))
+
+
+def _tools_in(file: str) -> list[ToolDefinition]:
+    """Returns the tools of a file: what `define` made, or where there is none each public function of its own."""
+    module = load_module(file, "tools")
+    values = vars(module)
+    # A tool may have several names in the file.
+    tools = list({id(one): one for one in values.values() if isinstance(one, ToolDefinition)}.values())
+    if not tools:
+        functions = {
+            id(one): one
+            for name, one in values.items()
+            if inspect.isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
+        }
+        tools = [define(one) for one in functions.values()]
+    if not tools:
+        raise InputError(f"{file} holds no tool; write a function with a docstring and annotations (docs/your-own.md)")
+    return tools
+
+
+def _tool(value: ToolDefinition | Callable[..., Any]) -> ToolDefinition:
+    return value if isinstance(value, ToolDefinition) else define(value)
 
 
 def _is_tools(value: object) -> bool:
     if isinstance(value, Mapping):
-        return bool(value) and all(isinstance(one, ToolDefinition) for one in value.values())
-    return isinstance(value, ToolDefinition)
+        return bool(value) and all(_is_tool(one) for one in value.values())
+    return _is_tool(value)
+
+
+def _is_tool(value: object) -> bool:
+    return isinstance(value, ToolDefinition) or inspect.isfunction(value)

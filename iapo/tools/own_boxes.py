@@ -29,11 +29,22 @@ def check_boxes(boxes: Mapping[str, Box], size: tuple[int, int]) -> None:
         raise ToolError('the boxes are an empty dictionary; give {"a name": [x1, y1, x2, y2]} in pixels of the image')
     if all(max(box) <= 1 for box in boxes.values()):
         raise ToolError(f"the boxes are fractions; give pixels of this image of {width} x {height}")
-    for name, (x1, y1, x2, y2) in boxes.items():
-        if not (x1 < x2 and y1 < y2):
-            raise ToolError(f"the box of {quoted(name)} is empty; give [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
-        far = min(x1, width - x2) < -_BEYOND * width or min(y1, height - y2) < -_BEYOND * height
-        if far or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            raise ToolError(
-                f"the box of {quoted(name)} lies outside of the image; give pixels of this image of {width} x {height}"
-            )
+    for name, box in boxes.items():
+        try:
+            check_box(box, size)
+        except ToolError as error:
+            raise ToolError(f"the box of {quoted(name)} {error}") from error
+
+
+def check_box(box: Box, size: tuple[int, int]) -> None:
+    """Refuses one box that is empty or not in an image; the sentence is without its subject.
+
+    Raises:
+        ToolError: If so.
+    """
+    (x1, y1, x2, y2), (width, height) = box, size
+    if not (x1 < x2 and y1 < y2):
+        raise ToolError("is empty; give [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    far = min(x1, width - x2) < -_BEYOND * width or min(y1, height - y2) < -_BEYOND * height
+    if far or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        raise ToolError(f"lies outside of the image; give pixels of this image of {width} x {height}")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from iapo.records import Sample, ToolResult
-from iapo.tools.definitions import TOOLS, ToolDefinition
+from iapo.tools.definitions import TOOLS, ToolDefinition, define
 from iapo.tools.errors import ToolError, listed
 from iapo.tools.fences import extract_program
 from iapo.tools.interpreter import Interpreter
@@ -24,7 +24,7 @@ def execute(
 
     Nothing of the program is ever run as Python, and nothing in `text` makes this raise. A program that
     leaves the allowed language is refused before its first call, so only a failed one has calls beside its
-    error.
+    error. A tool that fails by its own fault is a failed program as well, with the tool's name (`broken`).
 
     Args:
         text: Text that the model wrote.
@@ -35,7 +35,10 @@ def execute(
 
     Returns:
         `no_call` where there is no program or no statement in it, `refused` or `failed` with the reason,
-        or `edited` with the image that was displayed last.
+        or `edited` with the image that was displayed last, and the texts that were displayed.
+
+    Raises:
+        InputError: If a judge of misuse fails (`iapo.tools.judges`).
     """
     known = {**TOOLS, **tools}
     place = _find(text, known, lenient=lenient)
@@ -49,10 +52,11 @@ def execute(
         return ToolResult("no_call")
     interpreter = Interpreter(sample, tools, lenient=lenient)
     try:
-        image = interpreter.run(statements)
+        shown = interpreter.run(statements)
     except ToolError as error:
-        return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=place.span)
-    return ToolResult("edited", tuple(interpreter.calls), image, span=place.span)
+        broken = interpreter.broken
+        return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=place.span, broken=broken)
+    return ToolResult("edited", tuple(interpreter.calls), shown.image, span=place.span, text=shown.text)
 
 
 def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str | None:
@@ -63,7 +67,8 @@ def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str
         tool_names: Names that may be called, besides the standard tools'.
         lenient: Whether it is read as in `execute`.
     """
-    known = {**TOOLS, **{name: next(iter(TOOLS.values())) for name in tool_names if name not in TOOLS}}
+    # What another tool takes is not known here, so that it may be free.
+    known = {**TOOLS, **{name: _ANY for name in tool_names if name not in TOOLS}}
     place = _find(text, known, lenient=lenient)
     try:
         if place is not None:
@@ -71,6 +76,14 @@ def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str
     except RefusedError as error:
         return str(error)
     return None
+
+
+def _any() -> str:
+    """Stand for a tool of which only the name is known."""
+    return ""
+
+
+_ANY = define(_any)
 
 
 def _find(text: str, known: Mapping[str, ToolDefinition], *, lenient: bool) -> Place | None:
@@ -84,7 +97,9 @@ def _parse(place: Place, known: Mapping[str, ToolDefinition], *, lenient: bool) 
     if place.form == "json":
         return tuple(read_json_call(one, known) for text in place.texts for one in _json(text))
     (program,) = place.texts
-    return parse_lenient(program, known) if lenient else parse(program, known.keys())
+    if lenient:
+        return parse_lenient(program, known)
+    return parse(program, known.keys(), free=any(tool.free is not None for tool in known.values()))
 
 
 def _json(text: str) -> list[object]:
@@ -105,6 +120,9 @@ def _json(text: str) -> list[object]:
     return calls
 
 
-def _hint(tools: Iterable[str]) -> str:
+def _hint(tools: Mapping[str, ToolDefinition]) -> str:
     """Says what a program may be, behind the reason why one is refused."""
-    return f'; write display(TOOL(image_1, ["NAME"], columns_bbox or rows_bbox)) with one of the tools {listed(tools)}'
+    form = 'TOOL(image_1, ["NAME"], columns_bbox or rows_bbox)'
+    if any(tool.free is not None for tool in tools.values()):
+        form = "TOOL(...)"
+    return f"; write display({form}) with one of the tools {listed(tools)}"

@@ -46,8 +46,10 @@ class RunArguments(StudentSettings):
         threads: Threads of torch; 0 leaves it to torch.
         resume: What a folder that holds a run of the same settings means: `auto` goes on with it, from its last whole
             checkpoint, or starts again where there is none; `never` refuses it.
-        tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of standard
+        tools: Offered tools (docs/your-own.md): `FILE.py`, `FILE.py:NAME`, `package.module:NAME` or names of packaged
             ones, with commas between; the six standard ones if not given.
+        tool_timeout: Longest call of a tool in seconds, in a process of its own; no limit, and in this process, if not
+            given. The six standard ones have none.
         prompt: Prompt template (docs/prompts.md): `tools`, `tiny`, or a YAML file; the one that the student's
             checkpoint brings along, else `tools`, if not given.
     """
@@ -80,6 +82,9 @@ class RunArguments(StudentSettings):
         default="auto", metadata={"help": "Go on by itself with the run that the folder holds, or refuse it."}
     )
     tools: str | None = field(default=None, metadata={"help": "Offered tools, with commas; the six if not given."})
+    tool_timeout: float | None = field(
+        default=None, metadata={"help": "Longest call of a tool in seconds, in a process of its own; no limit."}
+    )
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
@@ -94,7 +99,7 @@ class RunArguments(StudentSettings):
                     f"question_types has {question!r}, which {', '.join(self.families)} do not know; "
                     f"use some of {', '.join(dict.fromkeys(known))}"
                 )
-        if not offered_tools(self.tools):
+        if not offered_tools(self.tools, self.tool_timeout):
             raise InputError("tools are none; a training needs one at least")
         if self.prompt is not None:
             find_prompt(self.prompt)

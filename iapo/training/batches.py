@@ -101,7 +101,8 @@ def messages(one: Rollout) -> list[dict[str, Any]]:
     """Returns the completion as chat messages, for reward functions and logs."""
     turns: list[dict[str, Any]] = [{"role": "assistant", "content": one.trace.turn_1}]
     for seen, turn in zip(one.observations, one.turns[1:], strict=True):
-        observation = "edited picture" if seen.shown.image is not None else (seen.shown.text or "")
+        pictured = seen.shown.image is not None and seen.shown.said is None
+        observation = "edited picture" if pictured else (seen.shown.said or seen.shown.text or "")
         turns += [
             {"role": "user", "content": f"OBSERVATION: {observation}"},
             {"role": "assistant", "content": turn.text},

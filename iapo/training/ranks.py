@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.rollout.turns import Generate
+from iapo.tools.failing import Failing
 
 
 def check_world(settings: Any) -> None:
@@ -89,6 +91,24 @@ def gather_traces(traces: Sequence[Trace]) -> list[Trace]:
     main = dist.get_rank() == 0
     dist.gather_object([trace.to_json() for trace in traces], gathered if main else None, dst=0)
     return [Trace.from_json(record) for some in gathered for record in some] if main else []
+
+
+def look_at_tools(failing: Failing, traces: Sequence[Trace]) -> None:
+    """Takes up what became of a step's calls over all ranks, so that all of them end a run whose tool never works.
+
+    Args:
+        failing: The counter of this rank, which counts the same on all.
+        traces: Traces of this rank's rollouts.
+
+    Raises:
+        InputError: If every call of a tool failed (`iapo.tools.failing`), on each rank.
+    """
+    results = [dataclasses.replace(one, image=None) for trace in traces for one in trace.results]
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, results)
+        results = [one for some in gathered for one in some]
+    failing.step(results)
 
 
 def evaluate_shares(

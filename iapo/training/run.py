@@ -36,6 +36,7 @@ from iapo.stopping import stoppable
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
+from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
 from iapo.training.budget import check_samples
@@ -117,10 +118,11 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     start = _check(arguments, settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    tools = offered_tools(arguments.tools)
+    tools = offered_tools(arguments.tools, arguments.tool_timeout)
     damages: dict[Part, list[Damage]] = {"train": [], "test": []}
     train_samples = run_samples(arguments, "train", damages["train"].append)
     test_samples = run_samples(arguments, "test", damages["test"].append)
+    check_judges((*train_samples, *test_samples))
     read = {"train": (train_samples, damages["train"]), "test": (test_samples, damages["test"])}
     rows = {part: intake for part, (some, lost) in read.items() if not (intake := Intake.of(some, lost)).whole}
     for part, intake in rows.items():

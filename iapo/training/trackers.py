@@ -58,13 +58,17 @@ def show(trace: Trace) -> Shown:
         "answer": answer.strip(),
         "scores": ", ".join(f"{name} {score.value:.3f}" for name, score in trace.scores.items()),
     }
-    texts["status"] += ", wrong axis" if trace.misused else ""
+    texts["status"] += f", {_wrong(trace)}" if trace.misused else ""
     pictures = {"original": trace.sample.image}
     if edited := [one.image for one in trace.results if one.image is not None]:
         pictures["edited"] = edited[-1]
     if trace.attribution:
         pictures["attribution"] = draw_blocks(trace.attribution, called=[f"tool:{call.name}" for call in result.calls])
     return Shown(texts, {name: to_rgb(picture) for name, picture in pictures.items()})
+
+
+def _wrong(trace: Trace) -> str:
+    return "judged misuse" if any(call.misused for call in trace.calls) else "wrong axis"
 
 
 def pick(traces: Sequence[Trace], count: int) -> list[Trace]:

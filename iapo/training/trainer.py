@@ -29,6 +29,7 @@ from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.failing import Failing
 from iapo.training.batches import Batch, finished, join_logprobs, picture_ids, samples_of
 from iapo.training.budget import check_datasets, leave_out
 from iapo.training.checks import check_enough, check_functions, check_inputs, check_redrawing, check_settings
@@ -42,7 +43,7 @@ from iapo.training.metrics import call_counts, call_flags, call_metrics, diverge
 from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watched_measure
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
-from iapo.training.ranks import EqualRows
+from iapo.training.ranks import EqualRows, look_at_tools
 from iapo.training.resampling import draw_batch
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
@@ -149,7 +150,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])
         self._loss_picture_ids: Tensor | None = None
-        self._rollout_time = 0.0
+        self._rollout_time, self._failing = 0.0, Failing()
 
     @property
     def penalty(self) -> float:
@@ -261,6 +262,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             take_part(self.vllm_generation)
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
+        look_at_tools(self._failing, self.watch.traces)
         self._batch.picture_ids = picture_ids([one.images for one in rollouts]).to(self.accelerator.device)
         if logprobs is not None:
             self._batch.log_probs = join_logprobs(rollouts, rounds)

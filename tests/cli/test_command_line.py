@@ -43,7 +43,7 @@ def process(*words: str, code: str | None = None, **environment: str) -> subproc
 def test_each_verb_is_a_verb() -> None:
     """Quiet, and with underscores as hyphens; `--json` where a table is printed."""
     assert set(Root.verbs) == {name.split()[0] for name in COMMANDS}
-    without_table = {"train", "sft", "serve", "tiny stand-in", "data show", "data make"}
+    without_table = {"train", "sft", "serve", "tiny stand-in", "data show", "data make", "new"}
     for name, command in COMMANDS.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert isinstance(command, Verb), name

@@ -190,7 +190,7 @@ def test_the_device_decides_on_the_type(device: str | None, device_map: str | No
         ({"bnb_4bit_quant_type": "nf5"}, "use one of fp4, nf4"),
         ({"device": "gpu"}, "use a name such as cpu or cuda:0"),
         ({"device": "cpu", "device_map": "auto"}, "give one of them"),
-        ({"min_pixels": 0}, "positive number of pixels"),
+        ({"min_pixels": 0}, "min_pixels is 0; give at least 1"),
         ({"min_pixels": 900, "max_pixels": 800}, "min_pixels 900 is more than max_pixels 800"),
         ({"load_in_4bit": True, "load_in_8bit": True}, "exclude each other"),
     ],

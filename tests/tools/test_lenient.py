@@ -100,7 +100,8 @@ def test_the_image_is_what_the_tools_make_of_it(turn: dict[str, Any]):
     if last.boxes == "own boxes" or len(result.calls) > 1:
         return
     boxes = sample.column_boxes if last.axis == "columns" else sample.row_boxes
-    wanted = TOOLS[last.name].apply(sample.image, last.targets, boxes, sample.kind == "table")
+    header = {"keep_header": sample.kind == "table"} if TOOLS[last.name].keeps_header else {}
+    wanted = TOOLS[last.name].function(sample.image, last.targets, boxes, **header)
     assert result.image is not None
     assert result.image.tobytes() == wanted.tobytes()
 

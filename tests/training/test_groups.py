@@ -130,7 +130,7 @@ def test_where_nothing_is_drawn_anew_nothing_changes(tmp_path: Path, charts: lis
 
 
 def test_what_cannot_be_drawn_anew_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="dynamic_sampling is -1; it must not be negative"):
+    with pytest.raises(InputError, match="dynamic_sampling is -1; give at least 0"):
         settings(tmp_path, dynamic_sampling=-1)
     with pytest.raises(InputError, match="dynamic_sampling is 2, which draws further prompts"):
         check_redrawing(SimpleNamespace(dynamic_sampling=2), iter(()))  # type: ignore[arg-type]

@@ -123,7 +123,7 @@ def test_it_trains_beside_the_penalty(
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, model: Any, other_model: Any, processor: Any, charts: Any) -> None:
-    with pytest.raises(InputError, match="must not be negative"):
+    with pytest.raises(InputError, match=r"token_distill_weight is -1\.0; give 0 to"):
         IAPOConfig(str(tmp_path), token_distill_weight=-1.0, use_cpu=True, bf16=False)
     with pytest.raises(InputError, match="token_distill_weight needs the teacher's view of the student's own call"):
         IAPOConfig(

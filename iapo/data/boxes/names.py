@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -16,15 +14,13 @@ from iapo.control import spaced
 from iapo.data.boxes.found import FoundBoxes
 from iapo.data.boxes.tables import HEADER
 from iapo.errors import InputError
-from iapo.images import to_rgb
+from iapo.ocr import check_ocr, read_lines
 from iapo.records import Box
 
 Names = Literal["places", "ocr"]
 """How found boxes are named: by their places, or by what is written there."""
 NAMES: tuple[Names, ...] = ("places", "ocr")
 
-_SURE = 0.5
-"""Least score of a text that is used."""
 _SLANTED = 0.2
 """Lettering that rises or falls by more than this share of its length is slanted."""
 
@@ -73,10 +69,8 @@ def check_names(names: str) -> None:
     """
     if names not in NAMES:
         raise InputError(f"names is {names!r}; use one of {', '.join(NAMES)}")
-    if names == "ocr" and (find_spec("rapidocr") is None or find_spec("onnxruntime") is None):
-        raise InputError(
-            "names by OCR need rapidocr and onnxruntime; pip install 'iapo[ocr]', or leave the names places"
-        )
+    if names == "ocr":
+        check_ocr("names by OCR need", "leave the names places")
 
 
 def read_texts(image: Image.Image) -> list[Text]:
@@ -86,23 +80,8 @@ def read_texts(image: Image.Image) -> list[Text]:
         InputError: If the extra `ocr` is not installed.
     """
     check_names("ocr")
-    read = _engine()(np.ascontiguousarray(np.asarray(to_rgb(image))[:, :, ::-1]))
-    if read.boxes is None:
-        return []
-    lines = zip(read.boxes, read.txts, read.scores, strict=True)
     # What is read in an image must not end the prompt that lists it.
-    return [
-        Text(spaced(text.strip()), np.asarray(box, float))
-        for box, text, score in lines
-        if score >= _SURE and text.strip()
-    ]
-
-
-@functools.cache
-def _engine() -> Callable[[np.ndarray], Any]:
-    from rapidocr import RapidOCR
-
-    return RapidOCR(params={"Global.log_level": "error"})
+    return [Text(spaced(text), corners) for text, corners in read_lines(image)]
 
 
 def named(found: FoundBoxes, texts: Sequence[Text]) -> FoundBoxes:

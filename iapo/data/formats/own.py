@@ -26,6 +26,7 @@ FIELDS = {
     "question_type": "what is asked, a name of your own",
     "list_names": "true if the names cannot be read off the picture, so that prompts list them; false if not given",
     "grading": f"the rules by which answers are graded: {', '.join(GRADINGS)}; plain if not given",
+    "judge": "name of the judge that tells misuse on this row (`iapo.tools.add_judge`); none if not given",
     "split": "the split that the line belongs to",
 }
 """The fields of a line and what they hold; the first three must be there."""
@@ -67,6 +68,7 @@ def read(row: Row) -> Sample:
         # Filled by the boxes above.
         flaws=tuple(flaws),
         grading=_grading(fields),
+        judge=text_of(fields, "judge") if fields.get("judge") is not None else "",
     )
 
 

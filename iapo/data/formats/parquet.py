@@ -39,12 +39,14 @@ SCHEMA = pa.schema(
         ("flaws", pa.list_(pa.string())),
         # Null where it is plain.
         ("grading", pa.string()),
+        # Null where there is none.
+        ("judge", pa.string()),
     ],
     metadata={"iapo": "samples 1"},
 )
 """The columns; boxes are in pixels."""
 
-NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading"))
+NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading", "judge"))
 """Those that tell the format; files of earlier versions have no more."""
 
 
@@ -126,6 +128,7 @@ def read(row: Row) -> Sample:
         list_names=bool(fields.get("list_names")),
         flaws=tuple(flaws),
         grading=grading,
+        judge=text_of(fields, "judge") if fields.get("judge") else "",
     )
 
 

@@ -67,7 +67,7 @@ function editedPictures(trace, addresses) {
   const asked = trace.turns.map((turn, place) => [turn, place]).filter(([turn]) => turn.status);
   return asked.map(([turn, place]) => {
     const caption = asked.length > 1 ? `After the program of turn ${place + 1}` : "After the program";
-    return figure(caption, picture(addresses[turn.edited], "The edited picture", WHY_NO_PICTURE[turn.status] || "The edited picture is not in the run folder."));
+    return figure(caption, picture(addresses[turn.edited], "The edited picture", WHY_NO_PICTURE[turn.status] || (turn.said ? "The program displayed a text and no picture." : "The edited picture is not in the run folder.")));
   });
 }
 

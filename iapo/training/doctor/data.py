@@ -90,8 +90,10 @@ def check_data(
 
 def _check_boxes(samples: Sequence[Sample], what: str, tools: Mapping[str, ToolDefinition], findings: Findings) -> None:
     offered = [axis for axis in AXES if any(tool.axis == axis for tool in tools.values())]
+    # A free tool works without boxes, or says by its call that it does not.
+    focusing = all(tool.free is None for tool in tools.values())
     without = [sample for sample in samples if not any(boxes_of(sample, axis) for axis in offered)]
-    if without:
+    if without and focusing:
         axes = " or ".join(offered)
         report = findings.error if len(without) == len(samples) else findings.warn
         report(
@@ -101,7 +103,9 @@ def _check_boxes(samples: Sequence[Sample], what: str, tools: Mapping[str, ToolD
         )
     for axis in offered:
         if not any(boxes_of(sample, axis) for sample in samples) and len(without) < len(samples):
-            names = ", ".join(name for name, tool in tools.items() if tool.axis == axis)
+            names = ", ".join(name for name, tool in tools.items() if tool.axis == axis and tool.free is None)
+            if not names:
+                continue
             findings.error(
                 CHECK,
                 f"no {what} sample has boxes of {axis}, but tools for them are offered ({names}): every call of one "

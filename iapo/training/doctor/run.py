@@ -78,7 +78,7 @@ def _examine(
     findings: Findings,
 ) -> None:
     live = console.is_terminal
-    offered = offered_tools(arguments.tools)
+    offered = offered_tools(arguments.tools, arguments.tool_timeout)
     _check_place(args, arguments, findings)
     with findings.refusals("settings"):
         check_run(arguments, args)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from PIL import Image
-
 from iapo.errors import InputError
-from iapo.records import AXES, Sample, ToolResult, image_digest
+from iapo.records import AXES, Sample, ToolResult
 from iapo.rollout.budget import Budget, Length
 from iapo.rollout.prompt import PromptEncoder
-from iapo.tools import TOOLS, ToolDefinition, ToolError, execute
+from iapo.tools import TOOLS, ToolDefinition, execute
 from iapo.tools.errors import UNCHANGED
 from iapo.training.doctor.findings import Findings, boxes_of, share
 
@@ -21,9 +19,20 @@ _BOXES = {"columns": "columns_bbox", "rows": "rows_bbox"}
 
 
 def call_text(tool: ToolDefinition, names: Sequence[str]) -> str:
-    """Writes a first turn that calls one tool."""
+    """Writes a first turn that calls one tool that focuses."""
     listed = ", ".join(map(repr, names))
+    assert tool.axis is not None
     return f"```python\ndisplay({tool.name}(image_1, [{listed}], {_BOXES[tool.axis]}))\n```"
+
+
+def _scripted(tool: ToolDefinition, sample: Sample, index: int) -> str | None:
+    """Returns a first turn that calls a tool on a sample; None where none can be made up."""
+    if tool.free is not None:
+        call = tool.call_text(sample)
+        return None if call is None else f"```python\n{call}\n```"
+    assert tool.axis is not None
+    names = list(boxes_of(sample, tool.axis))
+    return call_text(tool, [names[index % len(names)]]) if names else None
 
 
 def check_tools(
@@ -34,7 +43,9 @@ def check_tools(
     findings: Findings,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Calls each tool once on each sample that has boxes for it, and names every box once.
+    """Calls each tool once on each sample that has what it needs, and names every box once.
+
+    Arguments of a free tool are made up: where they do not fit a sample, nothing is wrong with the tool.
 
     Args:
         lengths: The samples, with their lengths.
@@ -54,16 +65,17 @@ def check_tools(
 
     for index, length in enumerate(lengths):
         for tool in tools.values():
-            names = list(boxes_of(length.sample, tool.axis))
-            if not names:
+            text = _scripted(tool, length.sample, index)
+            if text is None:
+                continue
+            result = _call(text, length.sample, tools)
+            if tool.free is not None and isinstance(result, ToolResult) and _does_not_fit(result):
                 continue
             calls[tool.name] += 1
-            result = _call(tool, [names[index % len(names)]], length.sample, tools)
-            if isinstance(result, str):
-                failed(tool.name, length, result)
+            if (reason := _why_not(result)) is not None:
+                failed(tool.name, length, reason)
                 continue
-            if result.image is None:
-                # All is in the one box, and a mask leaves it; the image is as large as before.
+            if isinstance(result, str) or result.image is None:
                 continue
             try:
                 (tokens,) = encoder.image_token_counts((result.image,))
@@ -103,28 +115,27 @@ def _name_all(length: Length, tools: Mapping[str, ToolDefinition], failed: Calla
         names = list(boxes_of(length.sample, axis))
         tool = next((one for one in tools.values() if one.axis == axis), None)
         if tool is not None and len(names) > 1 and tool.name in TOOLS:
-            result = _call(tool, names, length.sample, tools)
-            if isinstance(result, str):
-                failed(tool.name, length, f"with all its names, {result}")
+            result = _call(call_text(tool, names), length.sample, tools)
+            if (reason := _why_not(result)) is not None:
+                failed(tool.name, length, f"with all its names, {reason}")
 
 
-def _call(
-    tool: ToolDefinition, names: Sequence[str], sample: Sample, tools: Mapping[str, ToolDefinition]
-) -> ToolResult | str:
-    """Returns the result of a call, or why it failed."""
-    own = TOOLS.get(tool.name) is not tool
-    before = image_digest(sample.image) if own else ""
+def _call(text: str, sample: Sample, tools: Mapping[str, ToolDefinition]) -> ToolResult | str:
+    """Returns what came of a first turn; a sentence where a judge of calls failed."""
     try:
-        result = execute(call_text(tool, names), sample, tools)
-    except (InputError, ToolError) as error:
+        return execute(text, sample, tools)
+    except InputError as error:
         return str(error)
-    except Exception as error:
-        # A function of the user's own may raise anything; in a training this would end the run with a traceback.
-        if not own:
-            raise
-        return f"it raises {type(error).__name__}: {error}"
-    if not isinstance(result.image, Image.Image) and result.error != UNCHANGED:
-        return result.error or f"the call is {result.status}"
-    if own and image_digest(sample.image) != before:
-        return "it changes the image that it is given; have it work on a copy"
-    return result
+
+
+def _does_not_fit(result: ToolResult) -> bool:
+    return result.status == "failed" and not result.broken
+
+
+def _why_not(result: ToolResult | str) -> str | None:
+    """Says why a call did not work; None where it did. A mask leaves the image as it is where all is in the one box."""
+    if isinstance(result, str):
+        return result
+    if result.executed or result.error == UNCHANGED:
+        return None
+    return result.error or f"the call is {result.status}"

@@ -1,0 +1,153 @@
+"""One call of a tool's function: what it is given, what may come back, and what its failure is."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from iapo.tools.definitions import ToolDefinition
+from iapo.tools.errors import ToolError
+from iapo.tools.signature import Gives
+from iapo.tools.values import Observation
+from iapo.tools.worker import WorkerError, call_in_worker
+
+_LONGEST_REASON = 500
+
+LONGEST_TEXT = 1000
+"""Most characters of what a tool says; the rest is cut off, and a mark says so."""
+
+MOST_PIXELS = 89_478_485
+"""Largest image that a tool may return: what Pillow opens without a warning."""
+
+MOST_TIMES = 200
+"""Most times that the longer side of an image may be the shorter one; what is narrower no processor takes."""
+
+
+def _short(text: str) -> str:
+    """Returns a text as one line, cut where it is too long."""
+    return " ".join(text.split())[:_LONGEST_REASON]
+
+
+class BrokenToolError(ToolError):
+    """A tool failed by its own fault.
+
+    Args:
+        tool: Its name.
+        reason: What it did.
+    """
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(_short(f"the tool {tool} failed: {reason}"))
+        self.tool = tool
+
+
+def call_function(tool: ToolDefinition, arguments: tuple[Any, ...], by_name: Mapping[str, Any]) -> Observation:
+    """Calls a tool's function on copies of its images.
+
+    Args:
+        tool: The tool.
+        arguments: Its arguments, in order.
+        by_name: Those that are given by name.
+
+    Returns:
+        What it gave; a text is whole yet, and a number is a number.
+
+    Raises:
+        ToolError: If the function says that its arguments do not fit.
+        BrokenToolError: If it raises something else, takes too long, or returns what is none of a tool's.
+    """
+    try:
+        if tool.timeout is not None:
+            value = call_in_worker(tool.function, arguments, by_name, tool.timeout)
+        elif tool.packaged:
+            value = tool.function(*arguments, **by_name)
+        else:
+            # A copy each, so that a function that draws on its image changes nothing that others see.
+            copies = {name: _copied(one) for name, one in by_name.items()}
+            value = tool.function(*map(_copied, arguments), **copies)
+    except ToolError as error:
+        if tool.packaged:
+            raise
+        raise ToolError(_short(str(error))) from error
+    except WorkerError as error:
+        raise BrokenToolError(tool.name, str(error)) from error
+    except Exception as error:
+        # The one place where anything is caught: the function is the user's own and may raise whatever there is. In a
+        # training of hours that is data, a rollout whose call failed; `iapo.tools.failing` ends the run where every
+        # call of a tool does. What ends a process (KeyboardInterrupt, SystemExit) is no Exception, and ends it.
+        raise BrokenToolError(tool.name, f"{type(error).__name__}: {error}") from error
+    return _checked(tool, value)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Image.Image):
+        return value.copy()
+    return type(value)(map(_copied, value)) if isinstance(value, list | tuple) else value
+
+
+def _checked(tool: ToolDefinition, value: Any) -> Observation:
+    """Reads what a function returned.
+
+    Raises:
+        BrokenToolError: If it is none of what a tool returns, or not what its annotation says.
+    """
+    found = _read(value)
+    if isinstance(found, str):
+        raise BrokenToolError(tool.name, found)
+    gives: set[Gives] = set() if found.image is None else {"image"}
+    if found.text is not None:
+        gives.add("text" if isinstance(found.text, str) else "number")
+    wanted: frozenset[Gives] = frozenset(("image",)) if tool.free is None else tool.free.gives
+    # Of text and number, an annotation may have both, and a function returns one of them.
+    same = ("image" in gives) == ("image" in wanted) and (gives == {"image"}) == (wanted == {"image"})
+    if wanted and not (gives <= wanted and same):
+        got, need = (" and ".join(sorted(some)) for some in (gives, wanted))
+        raise BrokenToolError(tool.name, f"it returned {got} (an object of type {type(value).__name__}), not {need}")
+    return found
+
+
+def _read(value: Any) -> Observation | str:
+    """Returns an observation, or why a value is none."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        images = [one for one in value if isinstance(one, Image.Image)]
+        texts = [one for one in value if not isinstance(one, Image.Image)]
+        if len(images) == 1:
+            value = Observation(images[0], texts[0])
+    if isinstance(value, Image.Image):
+        value = Observation(image=value)
+    elif not isinstance(value, Observation):
+        value = Observation(text=value)
+    image, text = value.image, value.text
+    if image is not None:
+        if not isinstance(image, Image.Image):
+            return f"it returned an object of type {type(image).__name__} as image; return a PIL image"
+        width, height = image.size
+        if not width or not height or width * height > MOST_PIXELS:
+            return f"it returned an image of {width} x {height} pixels; return at most {MOST_PIXELS:,} pixels"
+        if max(width, height) > MOST_TIMES * min(width, height):
+            return f"it returned an image of {width} x {height} pixels, which is too narrow to be seen"
+    # Numbers of numpy are none of Python's.
+    if isinstance(text, numbers.Integral):
+        text = bool(text) if isinstance(text, bool) else int(text)
+    elif isinstance(text, numbers.Real):
+        text = float(text)
+        if not math.isfinite(text):
+            return f"it returned {text}, which is no number"
+    elif text is None and image is None:
+        return "it returned an object of type NoneType; return an image, a text or a number"
+    elif text is not None and not isinstance(text, str):
+        return f"it returned an object of type {type(text).__name__}; return an image, a text or a number"
+    return Observation(image, text)
+
+
+def said(value: str | int | float) -> str:
+    """Writes what a tool returned as the model is told it, cut where it is too long."""
+    text = f"{value:.10g}" if isinstance(value, float) else str(value)
+    # No tokenizer takes half a surrogate pair.
+    text = text.encode("utf-8", "replace").decode()
+    text = "".join(one if one.isprintable() or one in "\n\t" else " " for one in text).strip()
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... (cut off)"

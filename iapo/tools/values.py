@@ -1,0 +1,102 @@
+"""What a tool program works with: images, boxes by name, and what tools returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+from iapo.records import Axis, Box, Sample
+from iapo.tools.errors import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a tool of one's own may return: an image, a text or number, or both; at least one of them.
+
+    Attributes:
+        image: The image that the model is shown next; None where there is none.
+        text: Text or number that it is told; None where there is none.
+    """
+
+    image: Image.Image | None = None
+    text: str | int | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image in a program.
+
+    Attributes:
+        image: The image.
+        name: Name of it in records of calls: `image_1`, or the tool that made it, as `crop(...)`.
+        edited: Whether a tool made it.
+        text: Text that the tool gave with it, if it did.
+    """
+
+    image: Image.Image
+    name: str
+    edited: bool
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBoxes:
+    """Boxes by name.
+
+    Attributes:
+        name: `columns_bbox`, `rows_bbox` or `own boxes`.
+        axis: Axis of what they are round; None for the program's own, which a tool of either axis takes.
+        boxes: The boxes.
+    """
+
+    name: str
+    axis: Axis | None
+    boxes: Mapping[str, Box]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text or a number that a tool returned.
+
+    Attributes:
+        value: What it returned.
+        text: The same as the model is told it.
+    """
+
+    value: str | int | float
+    text: str
+
+
+Value: TypeAlias = Picture | NamedBoxes | Said | str | int | float | bool | tuple[Any, ...] | None
+"""What an expression of a program stands for; a tuple is a list of values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the arguments of one call are checked against.
+
+    Attributes:
+        sample: The sample.
+        size: Width and height in pixels of the image that its boxes and points are in: the call's own, or the sample's.
+    """
+
+    sample: Sample
+    size: tuple[int, int]
+
+
+def described(value: Value) -> str:
+    """Says what a value is, for the sentence that refuses it."""
+    if isinstance(value, Picture):
+        return "a picture"
+    if isinstance(value, NamedBoxes):
+        return f"the boxes {value.name}"
+    if isinstance(value, Said):
+        return f"the result {quoted(value.value)}"
+    if isinstance(value, str):
+        return f"the text {quoted(value)}"
+    if isinstance(value, tuple):
+        return "a list of names" if all(isinstance(one, str) for one in value) else "a list"
+    return quoted(value)

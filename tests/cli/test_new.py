@@ -1,0 +1,78 @@
+"""`iapo new`: what it writes is whole, refuses to overwrite, and runs at once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run as run_process
+
+from iapo.cli.main import main
+from iapo.cli.scaffold import KINDS
+from iapo.data.sources import SourceSettings, read_source
+from iapo.rewards.presets import find_reward
+from iapo.tools import offered_tools
+from iapo.training.settings import parse
+
+NAMES = {"tool": "my_tool", "reward": "few_calls", "data": "my_data"}
+
+
+def run(line: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(line))
+    assert end.value.code == 0, line
+
+
+def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in KINDS:
+        name = NAMES[kind]
+        run(f"new {kind} {name} --out parts")
+        out = capsys.readouterr().out.splitlines()
+        files = [Path(line) for line in out[: out.index("")]]
+        assert all(one.is_file() for one in files)
+        assert len(Path(f"parts/{name}.yaml").read_text().splitlines()) == 3
+        assert f"pytest parts/test_{name}.py" in "\n".join(out)
+        # Its lines are settings of a training.
+        assert parse(f"demo-grpo,parts/{name}.yaml")[1].output_dir == f"runs/{name}"
+    assert list(offered_tools("parts/my_tool.py")) == ["my_tool"]
+    assert find_reward("parts/few_calls.py:few_calls")
+    rows = read_source("parts/my_data.py:my_data@parts/my_data-data/rows.csv", SourceSettings(count=0, split="test"))
+    assert [one.answers for one in rows] == [("3",), ("B",)]
+
+
+def test_nothing_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("test_mine.py").write_text("mine")
+    for kind in KINDS:
+        with pytest.raises(SystemExit) as end:
+            main(["new", kind, "mine"])
+        assert end.value.code == 2
+        assert "test_mine.py already exists; choose another name" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["test_mine.py"]
+    assert Path("test_mine.py").read_text() == "mine"
+
+
+@pytest.mark.slow(30)
+def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tests that were written pass, and commands that are printed run."""
+    monkeypatch.chdir(tmp_path)
+    commands: dict[str, list[str]] = {}
+    for kind in KINDS:
+        run(f"new {kind} {NAMES[kind]}")
+        lines = capsys.readouterr().out.splitlines()
+        commands[kind] = [line.strip() for line in lines if line.startswith("  iapo ")]
+    done = run_process([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], timeout=200)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+    (tool, _), (reward,), (data, _) = commands.values()
+    for line in (tool, data, f"{reward} --train_samples 8 --per_device_train_batch_size 8"):
+        run(f"{line.removeprefix('iapo ')} --quiet")
+    assert json.loads(Path("runs/my_data-start/evaluation.json").read_text())["sets"]
+    row = json.loads(Path("runs/few_calls/metrics.jsonl").read_text().splitlines()[0])
+    assert "reward/few_calls" in row
