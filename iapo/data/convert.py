@@ -73,10 +73,8 @@ def convert(
             and `refuse_damage` is set, or `names` needs what is not installed.
     """
     check_names(names)
-    # Before its name is taken: the working directory has none.
-    _check_free(out)
-    aside = out.with_name(out.name + DAMAGED)
-    _check_free(aside)
+    aside = out.parent / f"{out.name}{DAMAGED}"  # with_name refuses a path without a name, which is told below
+    _check_free(out, aside)
     done = Converted()
     items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))
     with whole_file(aside) as part:
