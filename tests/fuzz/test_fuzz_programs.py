@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ _HARM = (
     "import",
 )
 _watched: list[str] = []
-_watching = False
+_watching = 0
+"""The thread whose doings are looked at; 0 for none."""
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _watching:
+    if _watching != threading.get_ident():
         return
     writes = (
         event == "open" and len(arguments) > 1 and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
@@ -54,11 +56,11 @@ def carry_out(text: str, lenient: bool, tools: Mapping[str, ToolDefinition] = TO
     """Executes a turn, and checks what can be checked of any."""
     global _watching
     _watched.clear()
-    _watching = True
+    _watching = threading.get_ident()
     try:
         result = execute(text, SAMPLE, tools, lenient=lenient)
     finally:
-        _watching = False
+        _watching = 0
     assert _watched == []
     assert result.status in ("no_call", "refused", "failed", "edited")
     assert (result.image is not None or bool(result.text)) is (result.status == "edited")
