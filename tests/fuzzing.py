@@ -17,7 +17,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 """Minutes for all fuzzers together; 0 in the suite."""
 
-_BATCH = 400
+_BATCH = 200
 _CHECKS = [
     HealthCheck.too_slow,
     HealthCheck.data_too_large,
