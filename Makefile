@@ -4,8 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 
 ENGINE := .venv-engine/.set-up
+TOOLS := .venv-tools/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real engine vllm versions
+.PHONY: help setup demo test check lint browser ranks real fuzz audit coverage mutants engine vllm versions
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -49,6 +50,32 @@ check: setup lint  ## Run the fast tests, and check style and types
 real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (under ten minutes)
 	rm -rf runs/real
 	OMP_NUM_THREADS=2 $(BIN)/python examples/real.py --out runs/real
+
+# Every fuzzer has the same share of the time; what fails is kept in .hypothesis and tried first the next time.
+FUZZ_MINUTES ?= 10
+
+fuzz: setup  ## Try foreign input by chance for FUZZ_MINUTES=10, and count what was tried (docs/security.md)
+	FUZZ_MINUTES=$(FUZZ_MINUTES) $(TESTING) $(BIN)/python -m pytest -n0 -o timeout=0 -o faulthandler_timeout=0 tests/fuzz
+
+# An environment of its own, which sees .venv: what these targets need is no part of the tested versions.
+$(TOOLS): $(STAMP) requirements-tools.txt
+	$(BIN)/python -m venv .venv-tools
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+		> "$$(.venv-tools/bin/python -c 'import site; print(site.getsitepackages()[0])')/iapo-base.pth"
+	.venv-tools/bin/pip install --quiet --constraint constraints.txt -r requirements-tools.txt
+	@touch $(TOOLS)
+
+audit: $(TOOLS)  ## List the licences of the tested versions, and their known vulnerabilities if osv.dev answers
+	.venv-tools/bin/python benchmarks/audit.py
+
+coverage: $(TOOLS)  ## Run the fast tests, and say which lines they reach (COVERAGE=tests/grading: those alone)
+	.venv-tools/bin/python -m coverage erase
+	$(TESTING) .venv-tools/bin/python -m coverage run -m pytest -m "not slow" $(COVERAGE)
+	.venv-tools/bin/python -m coverage combine --quiet
+	.venv-tools/bin/python -m coverage report --skip-covered --sort=miss
+
+mutants: setup  ## Change 60 places of grading, divergence and storage, and say which changes their tests notice
+	$(TESTING) $(BIN)/python benchmarks/mutants.py
 
 # DeepSpeed is no part of the tested versions. Its environment adds it to what .venv holds; on CPUs nothing is compiled
 # beforehand, and its own requirements that .venv lacks are named.

@@ -13,6 +13,7 @@ from processes import started
 from iapo.errors import InputError
 from iapo.storage import (
     append_record,
+    check_place,
     read_json,
     read_lines,
     read_records,
@@ -127,3 +128,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes | None, message:
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"{path}.*{message}"):
         read_json(path)
+
+
+def test_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_place(tmp_path / "folder" / "new")
+    with pytest.raises(InputError, match=r"lies below .*/file, which is a file"):
+        check_place(tmp_path / "file" / "new")
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        check_place(tmp_path / ("x" * 300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except typer.Abort:
         _end("stopped", 130)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _end(f"{str(error.filename)[:60]}... is too long for the name of a file or folder; give a shorter one", 2)
         if error.errno not in FULL:
             raise
         where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""

@@ -73,7 +73,7 @@ def convert(
             and `refuse_damage` is set, or `names` needs what is not installed.
     """
     check_names(names)
-    aside = out.with_name(out.name + DAMAGED)
+    aside = out.parent / f"{out.name}{DAMAGED}"  # with_name refuses a path without a name, which is told below
     _check_free(out, aside)
     done = Converted()
     items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))

@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from iapo.attribution.divergence import block_distribution, kl_divergence, misuse_auc, penalty_weight, worst_divergence
+from iapo.attribution.divergence import (
+    block_distribution,
+    divergence,
+    kl_divergence,
+    misuse_auc,
+    penalty_weight,
+    worst_divergence,
+)
 
 
 def test_magnitude():
@@ -27,6 +34,19 @@ def test_normalizations_differ():
     scores = torch.tensor([3.0, -3.0])
     torch.testing.assert_close(block_distribution(scores), torch.tensor([0.5, 0.5]))
     assert block_distribution(scores, "softmax")[0] > 0.98
+
+
+def test_floored():
+    # Magnitudes 2 and 4; a tenth of each is mixed with 1/2.
+    p = block_distribution(torch.tensor([1.0, -3.0]), "floored", eps=0.1, floor=1.0)
+    torch.testing.assert_close(p, torch.tensor([0.35, 0.65]))
+
+
+def test_signed():
+    """Each row by its own sum; the divergence is half of what lies between them."""
+    shares = block_distribution(torch.tensor([[1.0, -3.0], [8.0, 2.0]]), "signed")
+    torch.testing.assert_close(shares, torch.tensor([[0.25, -0.75], [0.8, 0.2]]))
+    torch.testing.assert_close(divergence(shares[0], shares[1], "signed"), torch.tensor(0.75))
 
 
 def test_default_eps_is_the_least_probability():

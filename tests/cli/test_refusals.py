@@ -52,6 +52,8 @@ REFUSED = {
     "teacher attribute --config demo-iapo --out t.parquet --prompt tols": "no prompt 'tols'",
     "attribute --out out --method gone.py:f": "there is no file 'gone.py'",
     "data make vbar 3 file.txt/below.parquet": "lies below",
+    "data convert file.txt ''": "give it a name that ends in .parquet",
+    f"study misuse {'x' * 300}": "is too long for the name of a file or folder",
     # doctor
     "doctor": "iapo doctor needs --config",
     "doctor --config no-such": "no configuration 'no-such'",

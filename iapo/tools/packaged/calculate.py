@@ -34,8 +34,9 @@ _FUNCTIONS: Mapping[str, tuple[int, int, Callable[..., float]]] = {
     "abs": (1, 1, abs),
     "round": (1, 2, lambda value, digits=0: round(value, int(digits)) if digits else float(round(value))),
     "sqrt": (1, 1, math.sqrt),
-    "min": (1, LONGEST, min),
-    "max": (1, LONGEST, max),
+    # Of one number, too, which Python's own take for a list.
+    "min": (1, LONGEST, lambda *values: min(values)),
+    "max": (1, LONGEST, lambda *values: max(values)),
     "sum": (1, LONGEST, lambda *values: math.fsum(values)),
     "mean": (1, LONGEST, lambda *values: math.fsum(values) / len(values)),
 }
