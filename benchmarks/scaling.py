@@ -69,6 +69,9 @@ def child(case: dict[str, int]) -> None:
     import dataclasses
 
     import torch
+
+    # A script that another program runs does not find its neighbours by itself.
+    sys.path.insert(0, str(Path(__file__).parent))
     from memory import Peak
 
     from iapo import IAPOConfig, IAPOTrainer, to_dataset

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -141,3 +142,14 @@ def samples() -> list[Sample]:
 def student() -> Policy:
     """The packaged student, fresh for each test: being a teacher freezes a model."""
     return load_policy("tiny-student")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The one Chromium of all tests with a page."""
+    from report_browser import FLAGS, find_browser, playwright
+
+    with playwright.sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield one
+        one.close()

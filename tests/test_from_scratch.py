@@ -197,8 +197,9 @@ def test_loss_gradient_and_update_are_the_trainers(updated: Any, trained: Any) -
         if parameter.grad is not None:
             assert distance(parameter.grad, step.gradient[name]) < 1e-5, name
         assert distance(parameter, after[name]) < 1e-5, name
-        # Adam divides by the gradient's size, and so makes much of what rounding does to the smallest ones.
-        assert distance(parameter - start[name], after[name] - start[name]) < 1e-3, name
+        # Adam divides by the gradient's size, and so makes much of what rounding does to the smallest ones: 0.005 on
+        # some processors, less than 0.001 on others.
+        assert distance(parameter - start[name], after[name] - start[name]) < 2e-2, name
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

@@ -174,6 +174,9 @@ class CaseStudyPlan:
         if self.prompt in (None, find_prompt(TINY)):
             # As before there were others.
             del found["prompt"]
+        else:
+            assert self.prompt is not None
+            found["prompt"] = self.prompt.to_json()
         return found
 
 

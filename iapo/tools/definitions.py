@@ -187,7 +187,8 @@ def _focuses(function: Callable[..., Any]) -> bool:
     ):
         return False
     try:
-        found = [hints_of(function).get(name) for name in names]
+        hints = hints_of(function)
+        found = [None if hints.get(name) is Any else hints.get(name) for name in names]
     except InputError:
         # Annotations for a type checker alone, as tools of three parameters may have them.
         return True

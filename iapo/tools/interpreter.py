@@ -106,7 +106,12 @@ class Interpreter:
         return Shown(image, "\n".join(texts)[:LONGEST_TEXT] if texts else None)
 
     def _check_effect(self, shown: Image.Image) -> None:
-        """Refuses a picture that says what the given one says, or nothing."""
+        """Refuses a picture that says what the given one says, or nothing.
+
+        A tool of the wrong axis is misuse, whatever it shows: a mask of a row may well leave a chart of columns as it is.
+        """
+        if any(call.misuse(self._sample.axis) for call in self.calls):
+            return
         given = to_rgb(self._sample.image)
         if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
             raise ToolError(UNCHANGED)

@@ -219,6 +219,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ablation.txt" in done.stdout
     rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["start", "teacher", "iapo", "torl"]
-    done = iapo_here(*command, "--file", "huge")
+    done = iapo_here("study", "ablate", "--file", "huge", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no ablation 'huge'" in done.stderr

@@ -18,6 +18,7 @@ from report_runs import HOSTILE, make_group, make_run, make_trace
 
 import iapo.report.traces
 from iapo.errors import InputError
+from iapo.records import Turn
 from iapo.report.command import write_report
 
 pytestmark = MARKS
@@ -34,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "grpo", groups, held_out=held_out, defaults={"penalty_weight": 0.1}, **settings | {"penalty_weight": 0}
     )
     odd = [make_trace(300, step=0), make_trace(301, step=0, question=HOSTILE, status="failed")]
-    odd[1] = dataclasses.replace(odd[1], turn_2="=1+1")
+    odd[1] = dataclasses.replace(odd[1], turns=(odd[1].turns[0], Turn("=1+1")))
     make_run(root / "iapo", make_group(7), held_out=[*held_out, *odd], defaults={"penalty_weight": 0.2}, **settings)
     return write_report([root], root / "report.html").path
 
