@@ -108,7 +108,7 @@ class Interpreter:
     def _check_effect(self, shown: Image.Image) -> None:
         """Refuses a picture that says what the given one says, or nothing.
 
-        A tool of the wrong axis is misuse, whatever it shows: a mask of a row may well leave a chart of columns as it is.
+        A tool of the wrong axis is misuse, whatever it shows: a mask of a row may leave a chart of columns as it is.
         """
         if any(call.misuse(self._sample.axis) for call in self.calls):
             return
