@@ -21,7 +21,7 @@ import numpy as np
 from iapo.experiments.ablations import read_ablation
 from iapo.experiments.calls_table import COLUMNS
 from iapo.experiments.table_one import AVERAGE, Row, read_row, table_one
-from iapo.storage import read_records
+from iapo.storage import read_records, write_text
 
 CHARTS = ("vbar", "hbar")
 """What was trained on, where calls are counted: tables have no wrong axis."""
@@ -60,14 +60,10 @@ def keep(run: Path, folder: Path, base: Path) -> None:
     """
     for name in ("evaluation", "evaluation-greedy"):
         told = json.loads((run / name / "evaluation.json").read_text().replace(f"{base.absolute()}/", ""))
+        (folder / name).mkdir(parents=True, exist_ok=True)
         write_text(folder / name / "evaluation.json", json.dumps(told, separators=(",", ":")) + "\n")
     rows = [{key: row[key] for key in CURVES if key in row} for row in read_records(run / "metrics.jsonl")]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
-
-
-def write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def read_variant(name: str, folder: Path, seeds: Sequence[int]) -> Row:

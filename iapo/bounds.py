@@ -68,6 +68,7 @@ PART = Bound(0, 1, above=True)
 """A share that is not nothing."""
 DECAY = Bound(0, 1, below=True)
 HEAT = Bound(0, 1000)
+ASKED_HEAT = Bound(0, 100)
 """A temperature; 0 is greedy."""
 WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)

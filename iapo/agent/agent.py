@@ -13,7 +13,7 @@ from iapo.agent.policies import Asked, LocalPolicy, ServedModel
 from iapo.agent.questions import Picture, Question, make_question
 from iapo.agent.sources import find_source
 from iapo.agent.watching import Watch
-from iapo.bounds import TURNS, check_number
+from iapo.bounds import ASKED_HEAT, check_number
 from iapo.data.boxes.names import Names, check_names
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
@@ -309,26 +309,13 @@ _LONGEST_TURN = EvaluationSettings().max_turn_tokens
 
 
 def checked(settings: EvaluationSettings) -> EvaluationSettings:
-    """Returns settings of turns as they are.
+    """Returns settings of turns as they are; what no evaluation takes, their class has refused.
 
     Raises:
-        InputError: If one of them cannot be.
+        InputError: If they are hotter than a question is asked with.
     """
-    for name, low in (("max_turn_tokens", 1), ("batch_size", 1), ("temperature", 0), ("seed", 0)):
-        value = getattr(settings, name)
-        if not value >= low:
-            raise InputError(f"{name} is {value}; give at least {low}")
-    if not 0 < settings.top_p <= 1:
-        raise InputError(f"top_p is {settings.top_p}; give more than 0, at most 1")
-    if not settings.temperature <= _HOTTEST:
-        raise InputError(f"temperature is {settings.temperature}; give at most {_HOTTEST}")
-    check_number("max_turns", settings.max_turns, TURNS)
-    if settings.seed >= 2**32:
-        raise InputError(f"seed is {settings.seed}; give less than 2**32")
+    check_number("temperature", settings.temperature, ASKED_HEAT)
     return settings
-
-
-_HOTTEST = 100
 
 
 def _tools(tools: Tools) -> Mapping[str, ToolDefinition]:

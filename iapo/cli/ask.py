@@ -8,11 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import PART
+from iapo.bounds import ASKED_HEAT, PART
+from iapo.cli.agent_options import (
+    BoxKind,
+    BoxNames,
+    Device,
+    MaxSequenceLength,
+    MaxTurns,
+    MaxTurnTokens,
+    OfferedTools,
+    Prompt,
+)
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import checkpoint, offered, prompt
+from iapo.cli.checks import checkpoint
 from iapo.cli.loading import loading_options
-from iapo.cli.options import Json, Quiet, at_least, between, free, one_of, within, write_json
+from iapo.cli.options import Json, Quiet, between, free, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -31,15 +41,8 @@ def ask(
     boxes: Annotated[
         Path | None, typer.Option(help="JSON file with the image's boxes (docs/using.md); looked for if not given.")
     ] = None,
-    kind: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."
-        ),
-    ] = "auto",
-    names: Annotated[
-        str, typer.Option(callback=one_of("places", "ocr"), help="Names of found boxes: places or ocr.")
-    ] = "places",
+    kind: BoxKind = "auto",
+    names: BoxNames = "places",
     out: Annotated[
         Path | None,
         typer.Option(callback=free, help="PNG file for the edited image; beside the image if not given."),
@@ -47,31 +50,17 @@ def ask(
     attribution: Annotated[
         bool, typer.Option("--attribution", help="Show the share of each block of the prompt in the first call.")
     ] = False,
-    tools: Annotated[
-        str | None,
-        typer.Option(
-            callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the policy's own, or tools.")
-    ] = None,
+    tools: OfferedTools = None,
+    prompt: Prompt = None,
     temperature: Annotated[
-        float, typer.Option(callback=between(0, 100), help="Temperature of the sampling; 0 is greedy.")
+        float, typer.Option(callback=within(ASKED_HEAT), help="Temperature of the sampling; 0 is greedy.")
     ] = 0.0,
     top_p: Annotated[float, typer.Option(callback=within(PART), help="Nucleus where it samples.")] = 1.0,
     seed: Annotated[int, typer.Option(callback=between(0, 2**32 - 1), help="Seed of the sampling.")] = 0,
-    max_turns: Annotated[
-        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
-    ] = None,
-    max_turn_tokens: Annotated[
-        int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
-    ] = None,
-    max_sequence_length: Annotated[
-        int | None,
-        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    max_turns: MaxTurns = None,
+    max_turn_tokens: MaxTurnTokens = None,
+    max_sequence_length: MaxSequenceLength = None,
+    device: Device = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:

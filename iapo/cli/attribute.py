@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from iapo.bounds import TURNS
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
-from iapo.cli.options import Json, Quiet, at_least, between, folder, write_json
+from iapo.cli.options import Json, Quiet, at_least, between, folder, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -57,7 +58,7 @@ def attribute(
         int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
     ] = None,
     max_turns: Annotated[
-        int | None, typer.Option(callback=between(2, 8), help="Most turns of the rollout, 2 to 8; the run's, or 2.")
+        int | None, typer.Option(callback=within(TURNS), help="Most turns of the rollout, 2 to 8; the run's, or 2.")
     ] = None,
     turn: Annotated[
         int | None, typer.Option(callback=between(1, 7), help="Number of the turn whose call is explained; the first.")

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import HEAT, PART, SECONDS, TOGETHER
+from iapo.bounds import HEAT, PART, SECONDS, TOGETHER, TURNS
+from iapo.cli.agent_options import Device, KeyVariable, LengthParameter
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
 from iapo.cli.loading import loading_options
@@ -61,7 +62,7 @@ def evaluate(
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
     max_turns: Annotated[
-        int, typer.Option(callback=between(2, 8), help="Most turns of a rollout, 2 to 8; docs/method.md.")
+        int, typer.Option(callback=within(TURNS), help="Most turns of a rollout, 2 to 8; docs/method.md.")
     ] = 2,
     max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
     max_sequence_length: Annotated[
@@ -69,20 +70,14 @@ def evaluate(
         typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
     ] = None,
     batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
-    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    device: Device = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Generates with vLLM in this process (docs/vllm.md).")] = False,
     vllm_memory: Annotated[
         float, typer.Option(callback=within(PART), help="Share of the device's memory that vLLM takes.")
     ] = 0.9,
     endpoint: Annotated[str | None, typer.Option(help="Base address of an OpenAI-compatible endpoint.")] = None,
-    key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
-    length_parameter: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("max_tokens", "max_completion_tokens"),
-            help="Its name for the longest turn: max_tokens or max_completion_tokens.",
-        ),
-    ] = "max_tokens",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    length_parameter: LengthParameter = "max_tokens",
     endpoint_kind: Annotated[
         str,
         typer.Option(

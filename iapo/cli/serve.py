@@ -6,9 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import SECONDS
+from iapo.bounds import ASKED_HEAT, SECONDS
+from iapo.cli.agent_options import (
+    BoxKind,
+    BoxNames,
+    Device,
+    KeyVariable,
+    LengthParameter,
+    MaxSequenceLength,
+    MaxTurns,
+    MaxTurnTokens,
+    OfferedTools,
+    Prompt,
+)
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint, offered, prompt
+from iapo.cli.checks import check_checkpoint
 from iapo.cli.loading import loading_options
 from iapo.cli.options import Quiet, at_least, between, one_of, within
 from iapo.errors import InputError
@@ -31,14 +43,8 @@ def serve(
         str | None,
         typer.Option(help="Base address of an OpenAI-compatible server that has the model; the tools run here."),
     ] = None,
-    key_variable: Annotated[str, typer.Option(help="Environment variable with its key.")] = "OPENAI_API_KEY",
-    length_parameter: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("max_tokens", "max_completion_tokens"),
-            help="Its name for the longest turn: max_tokens or max_completion_tokens.",
-        ),
-    ] = "max_tokens",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    length_parameter: LengthParameter = "max_tokens",
     endpoint_kind: Annotated[
         str,
         typer.Option(callback=one_of("auto", "vllm", "openai"), help="What serves it, vllm or openai; auto asks it."),
@@ -49,42 +55,21 @@ def serve(
     timeout: Annotated[
         float, typer.Option(callback=within(SECONDS), help="Seconds until a request to it counts as failed.")
     ] = 120.0,
-    kind: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("auto", "chart", "table"), help="What boxes are looked for of: auto, chart or table."
-        ),
-    ] = "auto",
-    names: Annotated[
-        str, typer.Option(callback=one_of("places", "ocr"), help="Names of found boxes: places or ocr.")
-    ] = "places",
-    tools: Annotated[
-        str | None,
-        typer.Option(
-            callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's."
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the policy's own, or tools.")
-    ] = None,
+    kind: BoxKind = "auto",
+    names: BoxNames = "places",
+    tools: OfferedTools = None,
+    prompt: Prompt = None,
     temperature: Annotated[
-        float, typer.Option(callback=between(0, 100), help="Temperature where a request has none; 0 is greedy.")
+        float, typer.Option(callback=within(ASKED_HEAT), help="Temperature where a request has none; 0 is greedy.")
     ] = 0.0,
-    max_turns: Annotated[
-        int | None, typer.Option(callback=between(2, 8), help="Most turns, 2 to 8; the run's, or 2.")
-    ] = None,
-    max_turn_tokens: Annotated[
-        int | None, typer.Option(callback=at_least(1), help="Longest turn in tokens; the run's, or 512.")
-    ] = None,
-    max_sequence_length: Annotated[
-        int | None,
-        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
-    ] = None,
+    max_turns: MaxTurns = None,
+    max_turn_tokens: MaxTurnTokens = None,
+    max_sequence_length: MaxSequenceLength = None,
     waiting: Annotated[
         int, typer.Option(callback=between(0, 10_000), help="Requests that wait for others; more are refused.")
     ] = 16,
     max_body: Annotated[int, typer.Option(callback=between(1, 500), help="Longest body of a request in MiB.")] = 20,
-    device: Annotated[str | None, typer.Option(help="Device of the model; the CPU if not given.")] = None,
+    device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve a policy with its tools: chat completions as OpenAI has them, and a page to ask on.

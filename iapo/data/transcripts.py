@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.bounds import TURNS
 from iapo.data.damage import Damage, RowError
 from iapo.data.fields import refuse_control_tokens
 from iapo.data.files import canonical, choose
@@ -26,7 +27,6 @@ TRACES = ("traces.jsonl", "held-out.jsonl")
 """Files of a run folder that hold traces."""
 
 _TRACE_COLUMNS = (frozenset({"sample", "turn_1", "result", "turn_2"}), frozenset({"sample", "turns", "scores"}))
-_MOST_TURNS = 8
 
 # ReFocus names the tools of charts by the axis' values; its tables and this project name them alike.
 _REFOCUS = {
@@ -129,8 +129,8 @@ def turns_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
         raise RowError("the row has no turns; `turns` is a list of texts")
     if not all(isinstance(one, str) and one.strip() for one in found):
         raise RowError("one of the turns is no text, or an empty one")
-    if len(found) > _MOST_TURNS:
-        raise RowError(f"the row has {len(found)} turns; a rollout has at most {_MOST_TURNS}")
+    if len(found) > TURNS.high:
+        raise RowError(f"the row has {len(found)} turns; a rollout has at most {TURNS.high}")
     return tuple(_translated(one) for one in found)
 
 

@@ -29,7 +29,7 @@ sixteenth seventeenth eighteenth nineteenth twentieth
 """
 _ORDINALS = {word: number for number, word in enumerate(_ORDINAL_WORDS.split(), start=1)}
 _MONTH_NAMES = "january february march april may june july august september october november december"
-_MONTHS = {
+MONTHS = {
     short: number
     for number, name in enumerate(_MONTH_NAMES.split(), start=1)
     for short in (name, name[:3], *(("sept",) if number == 9 else ()))
@@ -175,7 +175,7 @@ def read_date(words: str) -> Date | None:
         year = _full_year(parts.get("year"))
         if quarter := parts.get("quarter"):
             return year, -(_ORDINALS.get(quarter.split()[0]) or int(quarter[1])), None
-        month = int(parts["number"]) if parts.get("number") else _MONTHS.get(parts.get("month") or "")
+        month = int(parts["number"]) if parts.get("number") else MONTHS.get(parts.get("month") or "")
         day = int(parts["day"]) if (parts.get("day") or "").isdigit() else None
         if month is None or not 1 <= month <= 12 or (day is not None and not 1 <= day <= 31):
             continue

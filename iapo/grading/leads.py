@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from iapo.grading.forms import MONTHS
 from iapo.grading.numbers import read_quantity
 
 _WHAT = """
@@ -22,16 +23,13 @@ _COUNTED = re.compile(
     rf"(?: only)? ?(?=[-+(~]?[$€£¥]?\.?\d|(?<= )(?:{_NUMBERS})\b)",
     re.IGNORECASE,
 )
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_MONTH_ALONE = (
-    "january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug"
-    "|sept?|oct|nov|dec"
-)
+_MONTH_BEGINS = "|".join(dict.fromkeys(name[:3] for name in MONTHS))
+_MONTH_ALONE = "|".join(MONTHS)
 # The whole text must be a year or a date: `in 5 years` is a time to come, and `in 2015 dollars` a unit.
 _DATED = re.compile(
     r"(?:(?:in |on )?the years? (?:of )?|(?:in )?(?:fiscal(?: year)?|fy) ?|as of |in |on |years? )"
-    rf"(?=\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTHS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
-    rf"|\d{{1,2}} (?:{_MONTHS})[a-z.]{{0,7}}(?:,? \d{{4}})?|(?:{_MONTH_ALONE})\.?)$)",
+    rf"(?=\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTH_BEGINS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
+    rf"|\d{{1,2}} (?:{_MONTH_BEGINS})[a-z.]{{0,7}}(?:,? \d{{4}})?|(?:{_MONTH_ALONE})\.?)$)",
     re.IGNORECASE | re.ASCII,
 )
 # What a part of a chart or a table is called: the pink bar, subplot (b), silver medal.

@@ -8,7 +8,6 @@ from typing import Literal
 from iapo.bounds import check_numbers
 from iapo.errors import InputError
 from iapo.rollout.template import find_prompt
-from iapo.tools.offered import check_timeout
 from iapo.training.model_settings import StudentSettings
 
 
@@ -59,6 +58,5 @@ class SupervisedArguments(StudentSettings):
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")
-        check_timeout(self.tool_timeout)
         if self.prompt is not None:
             find_prompt(self.prompt)

@@ -33,10 +33,10 @@ def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[
             know what they do and stay in this one.
 
     Raises:
-        InputError: If a part names no tool, a name stands for two, a tool needs what is not installed, or cannot run in
-            a process of its own where it is to.
+        InputError: If a part names no tool, a name stands for two, a tool needs what is not installed or cannot run in
+            a process of its own where it is to, or no call can keep the limit.
     """
-    check_timeout(timeout)
+    check_number("tool_timeout", timeout, SECONDS)
     found = _named_tools(setting)
     if timeout is None:
         return found
@@ -44,15 +44,6 @@ def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[
     for name, tool in limited.items():
         check_own_process(tool.function, name)
     return {**found, **{name: dataclasses.replace(tool, timeout=timeout) for name, tool in limited.items()}}
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Refuses a limit that no call can keep.
-
-    Raises:
-        InputError: If so.
-    """
-    check_number("tool_timeout", timeout, SECONDS)
 
 
 def _named_tools(setting: str | None) -> Mapping[str, ToolDefinition]:

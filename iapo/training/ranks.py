@@ -104,11 +104,7 @@ def look_at_tools(failing: Failing, traces: Sequence[Trace]) -> None:
         InputError: If every call of a tool failed (`iapo.tools.failing`), on each rank.
     """
     results = [dataclasses.replace(one, image=None) for trace in traces for one in trace.results]
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, results)
-        results = [one for some in gathered for one in some]
-    failing.step(results)
+    failing.step(gather_object(results))
 
 
 def evaluate_shares(

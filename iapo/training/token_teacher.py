@@ -7,7 +7,6 @@ arXiv 2306.08543 (MiniLLM) without its look-ahead: each token answers for itself
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,4 +101,4 @@ def make_token_teacher(args: IAPOConfig, alignment: Alignment | None, *, shares:
     if shares:
         add_shared_prefix(model)
     add_fused_lm_head(model, temperature=args.temperature, cast_lm_head_to_fp32=args.cast_lm_head_to_fp32)
-    return TokenTeacher(model, args, -math.log(len(asked.encoder.tokenizer)))
+    return TokenTeacher(model, args, asked.log_prob_floor)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedModel
 
-from iapo.rollout.prompt import PromptEncoder
+from iapo.attribution.gradient import CallInput, Pictures
+from iapo.records import Sample
+from iapo.rollout.prompt import PromptEncoder, build_blocks
+
+PROGRAM = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
+THOUGHT = "I want to see row B.\n"
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +26,25 @@ def other_model(family: str, other_model: PreTrainedModel, other_qwen3_model: Pr
 @pytest.fixture(scope="session")
 def encoder(family: str, encoder: PromptEncoder, qwen3_encoder: PromptEncoder) -> PromptEncoder:
     return qwen3_encoder if family == "qwen3_vl" else encoder
+
+
+@pytest.fixture(scope="module")
+def pictures(encoder: PromptEncoder, samples: list[Sample]) -> Pictures:
+    """The images of some samples."""
+    pixels = encoder.pixels([sample.image for sample in samples])
+    return Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
+
+
+@pytest.fixture(scope="module")
+def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
+    """One program on each of them, the later ones behind words of their own."""
+    made = []
+    for picture, sample in enumerate(samples):
+        prompt = encoder.encode(build_blocks(sample))
+        before = encoder.tokenizer(THOUGHT * picture, add_special_tokens=False)["input_ids"]
+        scored = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
+        target = [False] * len(before) + [True] * len(scored)
+        made.append(
+            CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, (picture,))
+        )
+    return made

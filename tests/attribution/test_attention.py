@@ -16,29 +16,6 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 
-PROGRAM = '```python\ndisplay(focus_on_columns_with_mask(image_1, ["a"], columns_bbox))\n```'
-THOUGHT = "THOUGHT 0: the second bar. "
-
-
-@pytest.fixture(scope="module")
-def pictures(encoder: PromptEncoder, samples: list[Sample]) -> Pictures:
-    pixels = encoder.pixels([sample.image for sample in samples])
-    return Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
-
-
-@pytest.fixture(scope="module")
-def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
-    made = []
-    for picture, sample in enumerate(samples):
-        prompt = encoder.encode(build_blocks(sample))
-        before = encoder.tokenizer(THOUGHT * picture, add_special_tokens=False)["input_ids"]
-        scored = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
-        target = [False] * len(before) + [True] * len(scored)
-        made.append(
-            CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, (picture,))
-        )
-    return made
-
 
 def plain_weights(model: PreTrainedModel, call: CallInput, pictures: Pictures) -> torch.Tensor:
     """The mean weight on each position by the model's own forward pass, one unpadded sequence."""
@@ -90,10 +67,12 @@ def test_the_model_is_left_as_it_was(model: PreTrainedModel, calls: list[CallInp
     assert torch.equal(call_log_probs(model, calls, pictures), before)
 
 
-def test_it_is_a_method_by_name(model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample]) -> None:
+def test_it_is_a_method_by_name(
+    model: PreTrainedModel, encoder: PromptEncoder, samples: list[Sample], calls: list[CallInput]
+) -> None:
     attributor = Attributor(model, encoder.pixels, AttributionSettings(method="attention"))
     prompt = encoder.encode(build_blocks(samples[0]))
-    ids = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
+    ids = calls[0].turn_ids
     shares = attributor.distributions([prompt], [(ids, [True] * len(ids))])
     assert shares.sum().item() == pytest.approx(1, abs=1e-5)
     assert attributor.patches([prompt], [(ids, [True] * len(ids))])[0].ndim == 2

@@ -13,11 +13,8 @@ from transformers import PreTrainedModel
 
 from iapo.attribution.gradient import CallInput, Pictures, _Batch, call_log_probs
 from iapo.attribution.occlusion import occlusion_scores, without_block
-from iapo.records import Sample
-from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.prompt import PromptEncoder
 
-PROGRAM = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["B"], rows_bbox))\n```'
-THOUGHT = "I want to see row B.\n"
 IMAGE = -1
 
 
@@ -62,26 +59,6 @@ def test_closed_form() -> None:
     expected = torch.zeros(2, 4)
     expected[0, 2] = log_p[2, 4] - log_p[3, 4]
     torch.testing.assert_close(scores, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def pictures(encoder: PromptEncoder, samples: list[Sample]) -> Pictures:
-    pixels = encoder.pixels([sample.image for sample in samples])
-    return Pictures(pixels["pixel_values"], pixels["image_grid_thw"])
-
-
-@pytest.fixture(scope="module")
-def calls(encoder: PromptEncoder, samples: list[Sample]) -> list[CallInput]:
-    made = []
-    for picture, sample in enumerate(samples):
-        prompt = encoder.encode(build_blocks(sample))
-        before = encoder.tokenizer(THOUGHT * picture, add_special_tokens=False)["input_ids"]
-        scored = encoder.tokenizer(PROGRAM, add_special_tokens=False)["input_ids"]
-        target = [False] * len(before) + [True] * len(scored)
-        made.append(
-            CallInput(prompt.ids, prompt.block_of, len(prompt.block_names), before + scored, target, (picture,))
-        )
-    return made
 
 
 def by_hand(call: CallInput, block: int, pictures: tuple[int, ...]) -> CallInput:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,15 +30,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(root / "grpo", traces, penalty_weight=0.0)
     make_run(root / "iapo", odd, shift=0.05, held_out=held_out, study=True)
     return write_report([root], root / "report.html").path
-
-
-@pytest.fixture
-def watched(browser: playwright.Browser, report: Path) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    one = Watched(context.new_page(), report)
-    yield one
-    context.close()
-    assert one.problems == []
 
 
 def test_sections_and_charts(watched: Watched):

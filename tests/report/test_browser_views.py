@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd[1] = dataclasses.replace(odd[1], turns=(odd[1].turns[0], Turn("=1+1")))
     make_run(root / "iapo", make_group(7), held_out=[*held_out, *odd], defaults={"penalty_weight": 0.2}, **settings)
     return write_report([root], root / "report.html").path
-
-
-@pytest.fixture
-def watched(browser: playwright.Browser, report: Path) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    one = Watched(context.new_page(), report)
-    yield one
-    context.close()
-    assert one.problems == []
 
 
 def column(page: playwright.Page, title: str) -> list[str]:
