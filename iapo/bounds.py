@@ -74,9 +74,11 @@ WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)
 SIDE = Bound(112, 1000, whole=True)
+"""Side of synthetic images in pixels."""
 TURNS = Bound(2, 8, whole=True)
 """Two are the paper's; each observation brings an image's tokens into the sequence."""
-"""Side of synthetic images in pixels."""
+CELLS = Bound(1, 16, whole=True)
+"""Cells along each side of an image."""
 TRIES = Bound(0, 1000, whole=True)
 TOGETHER = Bound(1, 1024, whole=True)
 ANY = Bound(-1e6, 1e6)
@@ -101,6 +103,7 @@ SETTINGS: Mapping[str, Bound] = {
     ),
     "attribution_temperature": Bound(0, 1e6, above=True),
     "attribution_floor": WEIGHT,
+    "attribution_image_cells": CELLS,
     "attribution_eps": Bound(0, 1, above=True, below=True),
     "attribution_steps": Bound(1, 10_000, whole=True),
     **dict.fromkeys(

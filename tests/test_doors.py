@@ -132,7 +132,7 @@ def test_files_and_modules_are_read_once(here: Path) -> None:
 def components(reward: str, traces: list[Any]) -> tuple[dict[str, list[float]], dict[str, float]]:
     args = IAPOConfig("x", bf16=False, reward=reward, teacher="tiny-teacher", penalty_weight=0.1)
     outcome = make_outcome(args)
-    made = make_preset(args, outcome, lambda rows: [2.0] * len(rows), lambda rows: [0.0] * len(rows))
+    made = make_preset(args, outcome, *(lambda rows, value=value: [value] * len(rows) for value in (2.0, 0.0, 0.0)))
     values = {one.name: one.function(trace=traces, rollout=traces) for one in made.columns}
     return values, {"outcome": made.outcome_weight} | {one.name: one.weight for one in made.columns}
 

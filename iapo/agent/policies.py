@@ -139,7 +139,7 @@ class LocalPolicy:
         if attribution and one.trace.result.status in ATTRIBUTED:
             turn = one.first.ids, one.first.target
             found = explain(self.name, self.policy, self.encoder, one.prompt, turn, self._attribution)
-            shares = dict(zip(one.prompt.block_names, found.shares.tolist(), strict=True))
+            shares = dict(zip(found.blocks, found.shares.tolist(), strict=True))
         ended = bool(one.completion_ids) and one.completion_ids[-1] in self._ends
         return answer_of(
             one.trace,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from iapo.attribution.cells import cut_images
 from iapo.attribution.forms import tools_in
 from iapo.attribution.gradient import CallInput, Pictures
 from iapo.attribution.memory import budget_of, telling_out_of_memory
@@ -251,9 +252,33 @@ class Attributor:
         images, places = distinct(image for prompt in prompts for image in prompt.images)
         rest = iter(places)
         pictures = [tuple(next(rest) for _ in prompt.images) for prompt in prompts]
-        return [self._call(*one) for one in zip(prompts, turns, pictures, strict=True)], images
+        blocks = self._blocks(prompts, pictures, images)
+        return [self._call(*one) for one in zip(prompts, turns, pictures, blocks, strict=True)], images
 
-    def _call(self, prompt: Prompt, turn: Turn, pictures: tuple[int, ...]) -> CallInput:
+    def _blocks(
+        self, prompts: Sequence[Prompt], pictures: Sequence[tuple[int, ...]], images: Sequence[Image.Image]
+    ) -> list[Sequence[int]]:
+        """Returns the block of each prompt position, images cut into cells where the settings say so."""
+        cells = self.settings.image_cells
+        if cells == 1:
+            return [prompt.block_of for prompt in prompts]
+        config = self.model.config
+        merge = config.vision_config.spatial_merge_size
+        sizes = self.pixels(images)["image_grid_thw"].tolist() if images else []
+        grids = [(height // merge, width // merge) for _, height, width in sizes]
+        return [
+            cut_images(
+                prompt.block_of,
+                prompt.block_names,
+                prompt.ids,
+                config.image_token_id,
+                [grids[index] for index in some],
+                cells,
+            )
+            for prompt, some in zip(prompts, pictures, strict=True)
+        ]
+
+    def _call(self, prompt: Prompt, turn: Turn, pictures: tuple[int, ...], block_of: Sequence[int]) -> CallInput:
         ids, target = turn
         if self.settings.target == "turn":
             target = [True] * len(ids)
@@ -271,8 +296,8 @@ class Attributor:
         end = max((index + 1 for index in range(len(ids)) if scored[index] or reported[index]), default=len(ids))
         return CallInput(
             prompt_ids=prompt.ids,
-            block_of=prompt.block_of,
-            blocks=len(prompt.block_names),
+            block_of=block_of,
+            blocks=len(self.settings.names(prompt.block_names)),
             turn_ids=ids[:end],
             target=scored[:end],
             pictures=pictures,

@@ -31,6 +31,7 @@ class Form:
         attribution_temperature: Divisor of the scores under `softmax`.
         attribution_floor: Addend to each block's magnitude under `floored`.
         attribution_blocks: Blocks that are compared.
+        attribution_image_cells: Number of cells along each side of an image, each a block of its own; 1 is the whole.
     """
 
     teacher_reference: TeacherReference = "student_call"
@@ -40,6 +41,7 @@ class Form:
     attribution_temperature: float = 1.0
     attribution_floor: float = 0.5
     attribution_blocks: BlockSet = "all"
+    attribution_image_cells: int = 1
 
 
 FORMS: Mapping[str, Form] = {

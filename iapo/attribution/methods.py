@@ -40,6 +40,7 @@ class Method:
         scores_with_log_probs: Scores, and from the same passes the log-probabilities of each turn's tokens up to the
             last scored one; None where they need a pass of their own.
         takes_steps: Whether `AttributionSettings.steps` counts, 2 at least.
+        cuts_images: Whether an image's tokens may lie in several blocks (`AttributionSettings.image_cells`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Method:
         | None
     ) = None
     takes_steps: bool = False
+    cuts_images: bool = True
 
 
 def _gradient(
@@ -117,7 +119,7 @@ METHODS: Mapping[str, Method] = {
         tokens=_integrated_tokens,
         takes_steps=True,
     ),
-    "occlusion": Method("occlusion", _occlusion, "a forward pass for each block, and one"),
+    "occlusion": Method("occlusion", _occlusion, "a forward pass for each block, and one", cuts_images=False),
     "attention": Method("attention", _attention, "a forward pass", tokens=_attention_tokens),
 }
 """By name; docs/method.md has their mathematics."""
@@ -154,6 +156,11 @@ def chosen_method(settings: AttributionSettings) -> Method:
         raise InputError(f"attribution method {method.name!r} needs a path of 2 steps at least; set 32 steps, say")
     if settings.steps > 1 and method is METHODS["gradient"]:
         raise InputError(f"attribution method 'gradient' has one step, not {settings.steps}; take 'integrated'")
+    if settings.image_cells > 1 and not method.cuts_images:
+        raise InputError(
+            f"attribution_image_cells is {settings.image_cells}, but attribution method {method.name!r} removes an image "
+            "as a whole; set attribution_image_cells to 1, or take another method"
+        )
     return method
 
 

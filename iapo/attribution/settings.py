@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from iapo.attribution.cells import cell_names
 from iapo.attribution.divergence import block_distribution, worst_divergence
 from iapo.attribution.forms import (
     BlockSet,
@@ -24,6 +25,7 @@ from iapo.bounds import SETTINGS, check_number
 _SETTINGS = {
     "temperature": "attribution_temperature",
     "floor": "attribution_floor",
+    "image_cells": "attribution_image_cells",
     "eps": "attribution_eps",
     "steps": "attribution_steps",
     "no_call": "no_call_divergence",
@@ -47,6 +49,7 @@ class AttributionSettings:
         temperature: Divisor of the scores under `softmax`.
         floor: Addend of each block's magnitude under `floored`.
         blocks: Blocks that are compared; the others are left out before scores become shares.
+        image_cells: Number of cells along each side of an image, each a block of its own (`iapo.attribution.cells`).
         eps: Weight of the uniform distribution in it.
         method: Name of the attribution method (`iapo.attribution.methods`); None is the gradient, or with several
             steps the integrated path.
@@ -71,6 +74,7 @@ class AttributionSettings:
     temperature: float = 1.0
     floor: float = 0.5
     blocks: BlockSet = "all"
+    image_cells: int = 1
     eps: float = 0.01
     method: str | None = None
     steps: int = 1
@@ -93,13 +97,18 @@ class AttributionSettings:
         """The method's name, also where it is left to the number of steps."""
         return self.method or ("integrated" if self.steps > 1 else "gradient")
 
+    def names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Returns the names of the blocks that are scored, of a prompt's blocks."""
+        return cell_names(names, self.image_cells)
+
     def places(self, names: Sequence[str]) -> list[int]:
-        """Returns the places of the compared blocks (`iapo.attribution.forms.compared_blocks`)."""
-        return compared_blocks(names, self.blocks)
+        """Returns the places of the compared blocks among those that are scored, of a prompt's blocks."""
+        return compared_blocks(self.names(names), self.blocks)
 
     def compared(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Returns the names of the compared ones among a prompt's blocks."""
-        return tuple(names[place] for place in self.places(names))
+        """Returns the names of the compared ones, of a prompt's blocks."""
+        scored = self.names(names)
+        return tuple(scored[place] for place in self.places(names))
 
     def shares(self, scores: Tensor) -> Tensor:
         """Normalises scores of the compared blocks, shape (..., m), as `block_distribution` does."""
@@ -122,6 +131,7 @@ class AttributionArguments(Protocol):
     attribution_temperature: float | None
     attribution_floor: float | None
     attribution_blocks: BlockSet | None
+    attribution_image_cells: int | None
     attribution_eps: float
     attribution_method: str | None
     attribution_steps: int
@@ -167,6 +177,7 @@ def settings_of_run(training: Mapping[str, Any]) -> AttributionSettings:
         temperature=form["attribution_temperature"],
         floor=form["attribution_floor"],
         blocks=form["attribution_blocks"],
+        image_cells=form["attribution_image_cells"],
         eps=training["attribution_eps"],
         method=training.get("attribution_method"),
         steps=training["attribution_steps"],

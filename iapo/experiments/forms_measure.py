@@ -203,7 +203,7 @@ class _Explained:
     def _own(self, settings: AttributionSettings) -> tuple[Tensor, float]:
         """Returns the scores of the teacher's own calls, a row for each of the student's; NaN where it makes none."""
         called = [index for index, one in enumerate(self.own) if one.trace.result.status in ATTRIBUTED]
-        rows = torch.full((len(self.own), len(self.calls[0].prompt.block_names)), torch.nan)
+        rows = torch.full((len(self.own), len(settings.names(self.calls[0].prompt.block_names))), torch.nan)
         seconds = 0.0
         if called:
             turns = [(self.own[index].first.ids, self.own[index].first.target) for index in called]
@@ -214,7 +214,7 @@ class _Explained:
     def _of(
         self, who: str, settings: AttributionSettings, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]
     ) -> tuple[Tensor, float]:
-        key = (who, settings.target, settings.score, settings.method_name, settings.steps)
+        key = (who, settings.target, settings.score, settings.image_cells, settings.method_name, settings.steps)
         if key not in self._scores:
             start = time.process_time()
             scores = self._attributor(who, settings).scores(prompts, turns)

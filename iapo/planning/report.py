@@ -103,7 +103,7 @@ class Shapes:
             self.find(teacher, revision) if teacher and (compares or other is None) else None,
             self.find(other, revision) if other and other != teacher else None,
             self.find(verifier, given.get("verifier_model_revision")) if verifier else None,
-            measures=measures,
+            measures=measures or "overlaps" in uses,
         )
 
 

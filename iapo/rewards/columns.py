@@ -63,6 +63,7 @@ class Sources:
         divergences: `KL(student || teacher)` of the calls' attributions, one a rollout.
         log_probs: The teacher's mean log-probability of the calls, one a rollout.
         verify: A verifier's scores of the calls, 0 to 1, one a trace.
+        overlaps: Parts of the student's attributions in the boxes of the calls, one a rollout (`iapo.rewards.overlap`).
         penalty_weight: First weight of the divergence; 0 leaves its column out.
         penalty_decay: Decay of the teacher's components per optimiser step.
         distill_weight: First weight of the log-probability.
@@ -73,14 +74,16 @@ class Sources:
     divergences: Callable[[Sequence[Rollout]], list[float]]
     log_probs: Callable[[Sequence[Rollout]], list[float]]
     verify: Callable[[Sequence[Trace]], list[float]]
+    overlaps: Callable[[Sequence[Rollout]], list[float]]
     penalty_weight: float = 0.0
     penalty_decay: float = 0.0
     distill_weight: float = 0.1
     penalty_scope: Scope = "rollout"
 
 
-Source = Literal["divergences", "log_probs", "verify"]
-"""What a reward may draw on beside the outcome: these fields of `Sources` need a teacher or a verifier."""
+Source = Literal["divergences", "log_probs", "verify", "overlaps"]
+"""What a reward may draw on beside the outcome: these fields of `Sources` cost passes of the student, a teacher or a
+verifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def reward(*uses: Source) -> Callable[[Callable[[Sources], Preset]], Reward]:
 
     Args:
         uses: Sources that it draws on beside the outcome: `divergences` (then `penalty_weight` counts and a teacher is
-            loaded), `log_probs` (a teacher that explains the student's call), `verify` (a verifier).
+            loaded), `log_probs` (a teacher that explains the student's call), `verify` (a verifier), `overlaps` (the
+            student alone explains its calls).
     """
     return lambda make: Reward(make, frozenset(uses))
 

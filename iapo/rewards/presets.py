@@ -16,7 +16,7 @@ from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
 from iapo.plugins import is_reference, look_up
 from iapo.records import Score, Trace
-from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, toolrl, torl, trm
+from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, overlap, toolrl, torl, trm
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Preset, Reward, Scope, Sources
 from iapo.rewards.own import own_reward
@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Reward] = {
     "mt-grpo": mt_grpo.preset,
     "openthinkimg": openthinkimg.preset,
     "distill": distill.preset,
+    "overlap": overlap.preset,
 }
 """By name; `find_reward` also takes sums of them, and the user's own."""
 
@@ -93,6 +94,7 @@ def make_preset(
     outcome: Outcome,
     divergences: Callable[[Sequence[Rollout]], list[float]],
     log_probs: Callable[[Sequence[Rollout]], list[float]],
+    overlaps: Callable[[Sequence[Rollout]], list[float]],
     *,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     device: torch.device | None = None,
@@ -104,6 +106,7 @@ def make_preset(
         outcome: Grades the batch.
         divergences: Divergences as in `Sources`.
         log_probs: Log probs as in `Sources`.
+        overlaps: Overlaps as in `Sources`.
         tools: The offered tools.
         device: Device of a local verifier, unless its settings place it (`verifier_device_map`).
 
@@ -123,6 +126,7 @@ def make_preset(
         divergences if "divergences" in reward.uses else _absent("divergences"),
         log_probs if "log_probs" in reward.uses else _absent("log_probs"),
         verify,
+        overlaps if "overlaps" in reward.uses else _absent("overlaps"),
     )
 
 
@@ -136,7 +140,7 @@ def check_reward(args: RewardArguments) -> Preset:
         InputError: If there is no such preset or component, a weight is no number, or a needed verifier is not set.
     """
     check_verifier(args)
-    return _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked)
+    return _weighted_preset(args, find_reward(args.reward), _unasked, _unasked, _unasked, _unasked, _unasked)
 
 
 def _weighted_preset(
@@ -146,6 +150,7 @@ def _weighted_preset(
     divergences: Callable[[Sequence[Rollout]], list[float]],
     log_probs: Callable[[Sequence[Rollout]], list[float]],
     verify: Callable[[Sequence[Trace]], list[float]],
+    overlaps: Callable[[Sequence[Rollout]], list[float]],
 ) -> Preset:
     preset = reward(
         Sources(
@@ -153,6 +158,7 @@ def _weighted_preset(
             divergences,
             log_probs,
             verify,
+            overlaps,
             penalty_weight=args.penalty_weight,
             penalty_decay=args.penalty_decay,
             distill_weight=args.distill_weight,

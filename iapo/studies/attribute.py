@@ -41,7 +41,10 @@ from iapo.tools import ToolDefinition, offered_tools
 
 JSON_NAME, PNG_NAME = "attribution.json", "attribution.png"
 
-WRITTEN = ("target", "score", "normalization", "temperature", "floor", "blocks", "eps", "teacher_reference", "no_call")
+WRITTEN = (
+    *("target", "score", "normalization", "temperature", "floor", "blocks", "image_cells", "eps"),
+    *("teacher_reference", "no_call"),
+)
 """Settings that are written beside the numbers."""
 
 
@@ -51,6 +54,7 @@ class Explanation:
 
     Attributes:
         name: The model.
+        blocks: Names of the m scored blocks, in order.
         log_prob: `s`, the log-probability of the program under the model, in nats.
         scores: Block scores by the chosen method, shape (m,), fp32, on the CPU.
         shares: Shares of the blocks as they are compared, shape (m,); 0 of a block that is not.
@@ -60,6 +64,7 @@ class Explanation:
     """
 
     name: str
+    blocks: tuple[str, ...]
     log_prob: float
     scores: Tensor
     shares: Tensor
@@ -184,6 +189,7 @@ def explain(
     texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
     return Explanation(
         name=name,
+        blocks=settings.names(prompt.block_names),
         log_prob=call_log_probs(policy.model, [replace(call, target=call.told)], pictures).item(),
         scores=scores,
         shares=shares,
@@ -317,7 +323,7 @@ def _table(one: Rollout, explanations: dict[str, Explanation], method: str) -> T
     table.add_column("block", no_wrap=True)
     for heading in ("student's score", *(f"{who}'s share" for who in explanations)):
         table.add_column(heading, justify="right")
-    for index, name in enumerate(one.prompt.block_names):
+    for index, name in enumerate(explanations["student"].blocks):
         shares = [f"{found.shares[index].item():.3f}" for found in explanations.values()]
         score = f"{explanations['student'].scores[index].item():+.4f}"
         table.add_row(Text(name + (" *" if name in called else "")), score, *shares)
@@ -332,7 +338,7 @@ def _numbers(
     settings: AttributionSettings,
 ) -> dict[str, Any]:
     result = one.trace.result
-    names, called = one.prompt.block_names, _called(one)
+    names, called = explanations["student"].blocks, _called(one)
     return {
         "method": settings.method_name,
         "steps": settings.steps,
@@ -359,7 +365,7 @@ def _numbers(
             for index, name in enumerate(names)
         ],
         "divergence": divergence,
-        "worst_divergence": settings.worst(len(settings.places(names))),
+        "worst_divergence": settings.worst(len(settings.places(one.prompt.block_names))),
         "models": {
             who: {key: getattr(found, key) for key in ("name", "log_prob", "tokens")}
             | {"patches": found.patches.tolist()}
@@ -385,7 +391,7 @@ def _plot(
         path,
         one.prompt.images[-1],
         panels,
-        one.prompt.block_names,
+        explanations["student"].blocks,
         called=_called(one),
         title=lines,
         label=f"share of the attribution ({methods[0]})",

@@ -21,7 +21,9 @@ from iapo.storage import whole_file
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-COMPARED = ("target", "score", "normalization", "temperature", "floor", "blocks", "eps", "steps", "method")
+COMPARED = (
+    *("target", "score", "normalization", "temperature", "floor", "blocks", "image_cells", "eps", "steps", "method"),
+)
 """Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
 
 _COUNTS = {"temperature": "softmax", "floor": "floored"}

@@ -73,6 +73,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         attribution_floor: Addend of each block's magnitude under `floored`. None is the form's.
         attribution_blocks: Blocks that are compared, the others left out: `all`, `tools`, `tools+image` or
             `tools+image+question`. None is the form's.
+        attribution_image_cells: Number of cells along each side of an image, each a block of its own, so that it
+            counts where in it a call looks; 1 is the whole image. None is the form's.
         alignment_control: Control experiment (docs/forms.md): what takes the place of the student's explanation
             (`student_uniform`, `student_shuffled`), of the teacher's (`teacher_shuffled`), of the teacher
             (`teacher_random`), or of the divergence (`entropy` of the teacher's).
@@ -172,6 +174,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     attribution_blocks: Literal["all", "tools", "tools+image", "tools+image+question"] | None = field(
         default=None, metadata={"help": "Which blocks are compared; None: the form's."}
+    )
+    attribution_image_cells: int | None = field(
+        default=None, metadata={"help": "Cells along each side of an image, a block each; None: the form's."}
     )
     attribution_eps: float = field(default=0.01, metadata={"help": "Weight of the uniform distribution."})
     attribution_method: str | None = field(

@@ -19,10 +19,12 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trl import GRPOTrainer
 
 from iapo.attribution.divergence import penalty_weight
+from iapo.attribution.settings import alignment_settings
 from iapo.models import bare_model
 from iapo.records import Trace
 from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import RewardFunction
+from iapo.rewards.overlap import overlaps
 from iapo.rewards.presets import make_outcome, make_preset
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
@@ -117,7 +119,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment = make_alignment(args, teacher, self.encoder, tools)
         outcome = make_outcome(args)
-        preset = make_preset(args, outcome, self._divergences, self._log_probs, tools=tools, device=args.device)
+        asked = self._divergences, self._log_probs, self._overlaps
+        preset = make_preset(args, outcome, *asked, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
         check_functions(functions, self._columns)
@@ -332,6 +335,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
         assert self.alignment is not None
         return self.alignment.log_probs(rollouts)
+
+    def _overlaps(self, rollouts: Sequence[Rollout]) -> list[float]:
+        with self.whole() as student:
+            return overlaps(student, self.encoder, alignment_settings(self.args), rollouts)
 
     def _multimodal(self, ids: list[list[int]], images: list[list[Image.Image]]) -> dict[str, Any]:
         image_token = self.encoder.image_token_id

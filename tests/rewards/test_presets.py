@@ -62,7 +62,8 @@ TRACES = {
 DIVERGENCES = [0.5, 0.25, 0.0, 1.5, 0.5, 0.5, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0]
 LOG_PROBS = [-0.5, -0.25, -1.0, -3.0, -0.5, -0.5, -4.0, -4.0, -6.0, -6.0, -6.0, -6.0]
 VERIFIED = [1.0, 0.8, 0.5, 0.1, 0.6, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-"""What teacher and verifier are made to say about these traces."""
+OVERLAPS = [0.5, 0.1, 0.0, -0.2, 0.3, 0.0, 0.0, -0.5, -1.0, -1.0, -1.0, -1.0]
+"""What teacher, verifier and the student's attribution are made to say about these traces."""
 
 HALF = math.cos(math.pi / 3)
 """OTC's r_tool of one call where none was needed."""
@@ -78,6 +79,7 @@ REWARDS = {
     "openthinkimg": [2, 1, 0.5, 2, 2, 1, 2, 1, 1.5, 0, 2, 1],
     "otc": [HALF, 0, 0, HALF, HALF, 0, HALF, 0, HALF, 0, 1, 0],
     "distill": [0.9, -0.05, -0.2, 0.4, 0.9, -0.1, 0.2, -0.8, -0.2, -1.2, -0.2, -1.2],
+    "overlap": [1.05, 0.01, 0, 0.98, 1.03, 0, 1, -0.05, 0.9, -0.1, 0.9, -0.1],
     "iapo+distill": [0.85, -0.075, -0.2, 0.25, 0.85, -0.15, 0.15, -0.9, -0.4, -1.4, -0.4, -1.4],
 }
 COLUMNS = {
@@ -91,6 +93,7 @@ COLUMNS = {
     "mt-grpo": ["turn_execution"],
     "openthinkimg": ["format"],
     "distill": ["teacher_log_prob"],
+    "overlap": ["overlap"],
     "iapo+distill": ["alignment", "teacher_log_prob"],
 }
 
@@ -126,7 +129,8 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def preset_of(reward: str, **more: Any) -> tuple[Preset, Outcome]:
     outcome = Outcome()
-    made = make_preset(arguments(reward, **more), outcome, lambda rollouts: DIVERGENCES, lambda rollouts: LOG_PROBS)
+    said = (lambda rollouts: DIVERGENCES, lambda rollouts: LOG_PROBS, lambda rollouts: OVERLAPS)
+    made = make_preset(arguments(reward, **more), outcome, *said)
     return made, outcome
 
 

@@ -114,16 +114,17 @@ def test_every_form_measures_and_its_table_is_the_live_teacher(
     attribute_samples(teacher, charts, own).write(path)
     stored = measured(dataclasses.replace(own, teacher_table=str(path)), teacher, pupil, encoder, rollouts)
     torch.testing.assert_close(values(stored), values(live), rtol=0, atol=1e-5)
-    for name, value in {"score": "logit", "floor": 2.0, "blocks": "tools", "target": "turn"}.items():
+    for name, value in {"score": "logit", "floor": 2.0, "blocks": "tools", "image_cells": 2, "target": "turn"}.items():
         other = dataclasses.replace(own, **{name: value})
         if other != own and (name != "floor" or own.normalization == "floored"):
             with pytest.raises(InputError, match=f"attribution_{name}"):
                 TeacherTable.read(path).check_settings(other)
 
 
-@pytest.mark.parametrize("blocks", ["all", "tools", "tools+image"])
+@pytest.mark.parametrize(("blocks", "cells"), [("all", 1), ("tools", 1), ("tools+image", 1), ("tools+image", 2)])
 def test_signed_shares_and_chosen_blocks_in_a_table(
     blocks: Any,
+    cells: int,
     teacher: Policy,
     pupil: Policy,
     encoder: PromptEncoder,
@@ -136,6 +137,7 @@ def test_signed_shares_and_chosen_blocks_in_a_table(
         score="log_odds",
         normalization="signed",
         blocks=blocks,
+        image_cells=cells,
         teacher_reference="own_call",
         max_turn_tokens=24,
     )
