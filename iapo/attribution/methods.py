@@ -158,8 +158,8 @@ def chosen_method(settings: AttributionSettings) -> Method:
         raise InputError(f"attribution method 'gradient' has one step, not {settings.steps}; take 'integrated'")
     if settings.image_cells > 1 and not method.cuts_images:
         raise InputError(
-            f"attribution_image_cells is {settings.image_cells}, but attribution method {method.name!r} removes an image "
-            "as a whole; set attribution_image_cells to 1, or take another method"
+            f"attribution_image_cells is {settings.image_cells}, but attribution method {method.name!r} removes an "
+            "image as a whole; set attribution_image_cells to 1, or take another method"
         )
     return method
 
