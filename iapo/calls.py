@@ -98,6 +98,11 @@ class ToolResult:
         return self.status != "no_call"
 
     @property
+    def called_names(self) -> frozenset[str]:
+        """Names of the tools that were called."""
+        return frozenset(call.name for call in self.calls)
+
+    @property
     def executed(self) -> bool:
         """Whether the program ran to its end and displayed an image or a text."""
         return self.status == "edited"

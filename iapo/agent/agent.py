@@ -23,6 +23,7 @@ from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.tools import ToolDefinition, offered_tools
+from iapo.tools.offered import limited
 
 Tools = Mapping[str, ToolDefinition] | str | None
 """Tools by name, or the setting that names them (`iapo.tools.offered_tools`); None is the six."""
@@ -84,6 +85,7 @@ class Agent:
         settings: EvaluationSettings | None = None,
         loading: Mapping[str, Any] | None = None,
         device: str | None = None,
+        tool_timeout: float | None = None,
         kind: Literal["auto", "chart", "table"] = "auto",
         names: Names = "places",
     ) -> Self:
@@ -99,6 +101,7 @@ class Agent:
                 and two turns, if None.
             loading: Loading settings by name (`iapo.LoadSettings`).
             device: Device of the model; the CPU if None.
+            tool_timeout: Longest call of a tool in seconds, in a process of its own; the run's, or no limit, if None.
             kind: As in `Agent`.
             names: As in `Agent`.
 
@@ -106,7 +109,8 @@ class Agent:
             InputError: If there is no such policy, or a setting cannot be.
         """
         source = find_source(model, loading)
-        offered = _tools(source.tools if tools is None else tools)
+        timeout = source.tool_timeout if tool_timeout is None else tool_timeout
+        offered = _tools(source.tools if tools is None else tools, timeout)
         asked = settings or EvaluationSettings(
             max_turn_tokens=source.max_turn_tokens or _LONGEST_TURN, max_turns=source.max_turns
         )
@@ -128,6 +132,7 @@ class Agent:
         tools: Tools = None,
         prompt: str | PromptTemplate | None = None,
         settings: EvaluationSettings | None = None,
+        tool_timeout: float | None = None,
         kind: Literal["auto", "chart", "table"] = "auto",
         names: Names = "places",
     ) -> Self:
@@ -138,6 +143,7 @@ class Agent:
             tools: The offered tools; the six if None.
             prompt: Prompt template; `tools` if None.
             settings: Settings of its turns.
+            tool_timeout: Longest call of a tool in seconds, in a process of its own; no limit if None.
             kind: As in `Agent`.
             names: As in `Agent`.
 
@@ -145,7 +151,9 @@ class Agent:
             InputError: If the `openai` package or the key is missing, or a setting cannot be.
         """
         template = find_prompt(DEFAULT if prompt is None else prompt)
-        return cls(ServedModel(endpoint, template, _tools(tools)), settings=settings, kind=kind, names=names)
+        return cls(
+            ServedModel(endpoint, template, _tools(tools, tool_timeout)), settings=settings, kind=kind, names=names
+        )
 
     @property
     def template(self) -> PromptTemplate:
@@ -318,8 +326,10 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
     return settings
 
 
-def _tools(tools: Tools) -> Mapping[str, ToolDefinition]:
-    return offered_tools(tools) if tools is None or isinstance(tools, str) else tools
+def _tools(tools: Tools, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
+    if tools is None or isinstance(tools, str):
+        return offered_tools(tools, timeout)
+    return limited(tools, timeout)
 
 
 def with_limits(settings: EvaluationSettings, **changes: Any) -> EvaluationSettings:

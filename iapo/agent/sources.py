@@ -23,6 +23,7 @@ class PolicySource:
     Attributes:
         model: Packaged name, folder or hub id of the checkpoint or adapter.
         tools: Setting of the offered tools, as its run had it; None is the six.
+        tool_timeout: Longest call of a tool in seconds, as its run had it; None: no limit.
         prompt: File of its run's prompt, where the policy has none beside it; None takes the policy's own.
         loading: How it is loaded: as its run loaded it, but for what was asked for.
         max_turn_tokens: Longest turn of its run; None where there is no run.
@@ -32,6 +33,7 @@ class PolicySource:
 
     model: str
     tools: str | None
+    tool_timeout: float | None
     prompt: str | None
     loading: LoadSettings
     max_turn_tokens: int | None
@@ -52,7 +54,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     model, asked = find_policy(name), dict(loading or {})
     run = run_of(Path(model))
     if run is None:
-        return PolicySource(model, None, None, load_settings(asked), None, 2, AttributionSettings())
+        return PolicySource(model, None, None, None, load_settings(asked), None, 2, AttributionSettings())
     config = Manifest.read(run / MANIFEST).config
     # A training from Python writes no part `run`.
     arguments, training = config.get("run") or {}, config["training"]
@@ -71,6 +73,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     return PolicySource(
         model,
         arguments.get("tools"),
+        arguments.get("tool_timeout"),
         None if beside else str(run / FILE),
         load_settings({**own, **asked}),
         longest,

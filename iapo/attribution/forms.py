@@ -16,7 +16,16 @@ Score = Literal["log_prob", "logit", "log_odds", "contrast"]
 Normalization = Literal["magnitude", "softmax", "floored", "signed"]
 BlockSet = Literal["all", "tools", "tools+image", "tools+image+question"]
 TeacherReference = Literal["student_call", "own_call", "both"]
-Control = Literal["none", "student_uniform", "student_shuffled", "teacher_shuffled", "teacher_random", "entropy"]
+Control = Literal[
+    "none",
+    "student_uniform",
+    "student_named",
+    "student_same_tools",
+    "student_shuffled",
+    "teacher_shuffled",
+    "teacher_random",
+    "entropy",
+]
 
 
 @dataclass(frozen=True, slots=True)

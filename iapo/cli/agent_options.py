@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iapo.bounds import TURNS
+from iapo.bounds import SECONDS, TURNS
 from iapo.cli.checks import offered, prompt
 from iapo.cli.options import at_least, one_of, within
 
@@ -28,6 +28,14 @@ OfferedTools = Annotated[
         "--tools",
         callback=offered,
         help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the run's.",
+    ),
+]
+ToolTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--tool-timeout",
+        callback=within(SECONDS),
+        help="Longest call of a tool, in seconds, in a process of its own; the run's, or no limit.",
     ),
 ]
 Prompt = Annotated[

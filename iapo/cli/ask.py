@@ -18,6 +18,7 @@ from iapo.cli.agent_options import (
     MaxTurnTokens,
     OfferedTools,
     Prompt,
+    ToolTimeout,
 )
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint
@@ -51,6 +52,7 @@ def ask(
         bool, typer.Option("--attribution", help="Show the share of each block of the prompt in the first call.")
     ] = False,
     tools: OfferedTools = None,
+    tool_timeout: ToolTimeout = None,
     prompt: Prompt = None,
     temperature: Annotated[
         float, typer.Option(callback=within(ASKED_HEAT), help="Temperature of the sampling; 0 is greedy.")
@@ -89,7 +91,9 @@ def ask(
     from iapo.agent.agent import Agent, with_limits
     from iapo.agent.asking import edited_path, run_ask
 
-    agent = Agent.from_pretrained(model, tools=tools, prompt=prompt, loading=loading, device=device)
+    agent = Agent.from_pretrained(
+        model, tools=tools, prompt=prompt, loading=loading, device=device, tool_timeout=tool_timeout
+    )
     agent.settings = with_limits(
         agent.settings,
         temperature=temperature,

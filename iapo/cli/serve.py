@@ -18,6 +18,7 @@ from iapo.cli.agent_options import (
     MaxTurnTokens,
     OfferedTools,
     Prompt,
+    ToolTimeout,
 )
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint
@@ -58,6 +59,7 @@ def serve(
     kind: BoxKind = "auto",
     names: BoxNames = "places",
     tools: OfferedTools = None,
+    tool_timeout: ToolTimeout = None,
     prompt: Prompt = None,
     temperature: Annotated[
         float, typer.Option(callback=within(ASKED_HEAT), help="Temperature where a request has none; 0 is greedy.")
@@ -96,7 +98,10 @@ def serve(
 
     check_names(names)
     check_port(host, port)
-    more: dict[str, Any] = {"tools": tools, "prompt": prompt, "kind": kind, "names": names}
+    more: dict[str, Any] = {
+        **{"tools": tools, "tool_timeout": tool_timeout, "prompt": prompt},
+        **{"kind": kind, "names": names},
+    }
     if upstream is None:
         agent = Agent.from_pretrained(model, loading=loading, device=device, **more)
     else:

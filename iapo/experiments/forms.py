@@ -232,9 +232,10 @@ def forms_table(found: Mapping[str, Any], naming: str) -> Table:
     table = Table(
         title=f"{naming} names: {misused} of {executed} calls misused; share of {pairs} pairs of a misused and a right "
         "call to one prompt in which the misused one has the larger divergence",
-        caption="uniform, shuffled: in the student's place; surprise: -log p of the teacher instead; CPU s: for a call",
+        caption="uniform, named, same tools, shuffled: in the student's place; surprise: -log p of the teacher "
+        "instead; CPU s: for a call",
     )
-    for heading in ("form", "AUC", "uniform", "shuffled", "surprise", "CPU s"):
+    for heading in ("form", "AUC", "uniform", "named", "same tools", "shuffled", "surprise", "CPU s"):
         table.add_column(heading)
     for row in found["rows"]:
         if row["naming"] == naming:

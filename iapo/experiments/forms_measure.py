@@ -14,7 +14,7 @@ from iapo.attribution.calls import ATTRIBUTED, Attributor, Turn
 from iapo.attribution.settings import AttributionSettings
 from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
 from iapo.records import Sample
-from iapo.rewards.controls import compared, permutation
+from iapo.rewards.controls import among_alike, compared, named_shares, permutation
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import EncodedPrompt
 from iapo.rollout.turns import Rollout, encode_prompts, first_turns
@@ -24,9 +24,10 @@ from iapo.tools import ToolDefinition
 PROMPTS = 8
 """Prompts that are rolled out and shuffled together, all with the same tools."""
 
-VALUES = ("own", "uniform", "shuffled", "surprise")
-"""By what a call is told: the form's divergence; the same with the uniform distribution in the student's place, and
-with another rollout's; and `-log p` of the call under the teacher, a token."""
+VALUES = ("own", "uniform", "named", "same_tools", "shuffled", "surprise")
+"""By what a call is told: the form's divergence; the same with the uniform distribution in the student's place, with
+that of a call that comes from the called tools' definitions alone, with another rollout's of the same tools, and with
+any other rollout's; and `-log p` of the call under the teacher, a token."""
 
 
 @dataclass(slots=True)
@@ -135,12 +136,18 @@ class FormsMeter:
         chosen = [rollouts[index] for index in called]
         explained = _Explained(self, chosen, own, groups, tools)
         order = permutation(len(called), *seed)
+        names = [one.trace.result.called_names for one in chosen]
+        alike = among_alike(names, *seed)
         for name, settings in self.forms.items():
             p, q, seconds = explained.shares(settings)
             cell.seconds[name] = cell.seconds.get(name, 0.0) + seconds
             values = {
                 "own": self._compare(p, q, settings),
                 "uniform": self._compare(torch.full_like(p, 1 / p.shape[-1]), q, settings),
+                "named": self._compare(
+                    named_shares(names, settings.compared(chosen[0].prompt.block_names), settings), q, settings
+                ),
+                "same_tools": self._compare(p[alike], q, settings),
                 "shuffled": self._compare(p[order], q, settings),
                 "surprise": explained.surprise,
             }

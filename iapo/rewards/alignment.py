@@ -19,7 +19,7 @@ from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.records import Grid, Trace
-from iapo.rewards.controls import compared, controlled, permutation
+from iapo.rewards.controls import compared, controlled, named_shares, permutation
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout
@@ -204,7 +204,9 @@ class Alignment:
         if not kept:
             return measured
         q = torch.stack([torch.stack([part[index] for index in kept]) for part in explained])
-        p, q = controlled(self._student(student, [rollouts[index] for index in kept], q[0]), q, self.settings, step)
+        named = [rollouts[index].trace.result.called_names for index in kept]
+        p = self._student(student, [rollouts[index] for index in kept], q[0])
+        p, q = controlled(p, q, named, self.settings, step)
         values = compared(p, q, self.settings)
         shuffled = compared(p[permutation(len(p), self.settings.control_seed, step)], q, self.settings)
         surprises = self._surprises([rollouts[index] for index in kept])
@@ -225,9 +227,12 @@ class Alignment:
         return [-value for value in self.student_call.log_probs(rollouts).tolist()]
 
     def _student(self, student: PreTrainedModel, rollouts: Sequence[Rollout], like: Tensor) -> Tensor:
-        """Returns the student's shares; nothing is computed where a control puts the uniform ones in their place."""
+        """Returns the student's shares, or what a control puts in their place without explaining anything."""
         if self.settings.control == "student_uniform":
             return torch.full_like(like, 1 / like.shape[-1])
+        if self.settings.control == "student_named":
+            blocks = self.settings.compared(rollouts[0].prompt.block_names)
+            return named_shares([one.trace.result.called_names for one in rollouts], blocks, self.settings)
         settings = dataclasses.replace(self.settings, log_probs=False)
         attributor = Attributor(student, self.encoder.pixels, settings, tokenizer=self.encoder.tokenizer)
         turns = [(one.first.ids, one.first.target) for one in rollouts]

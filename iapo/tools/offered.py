@@ -36,14 +36,22 @@ def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[
         InputError: If a part names no tool, a name stands for two, a tool needs what is not installed or cannot run in
             a process of its own where it is to, or no call can keep the limit.
     """
+    return limited(_named_tools(setting), timeout)
+
+
+def limited(tools: Mapping[str, ToolDefinition], timeout: float | None) -> Mapping[str, ToolDefinition]:
+    """Limits the calls of tools as `offered_tools` does.
+
+    Raises:
+        InputError: If a tool cannot run in a process of its own, or no call can keep the limit.
+    """
     check_number("tool_timeout", timeout, SECONDS)
-    found = _named_tools(setting)
     if timeout is None:
-        return found
-    limited = {name: tool for name, tool in found.items() if TOOLS.get(name) is not tool}
-    for name, tool in limited.items():
+        return tools
+    own = {name: tool for name, tool in tools.items() if TOOLS.get(name) is not tool}
+    for name, tool in own.items():
         check_own_process(tool.function, name)
-    return {**found, **{name: dataclasses.replace(tool, timeout=timeout) for name, tool in limited.items()}}
+    return {**tools, **{name: dataclasses.replace(tool, timeout=timeout) for name, tool in own.items()}}
 
 
 def _named_tools(setting: str | None) -> Mapping[str, ToolDefinition]:

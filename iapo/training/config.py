@@ -76,8 +76,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         attribution_image_cells: Number of cells along each side of an image, each a block of its own, so that it
             counts where in it a call looks; 1 is the whole image. None is the form's.
         alignment_control: Control experiment (docs/forms.md): what takes the place of the student's explanation
-            (`student_uniform`, `student_shuffled`), of the teacher's (`teacher_shuffled`), of the teacher
-            (`teacher_random`), or of the divergence (`entropy` of the teacher's).
+            (`student_uniform`, `student_named`, `student_same_tools`, `student_shuffled`), of the teacher's
+            (`teacher_shuffled`), of the teacher (`teacher_random`), or of the divergence (`entropy` of the teacher's).
         alignment_control_seed: Seed of what it draws; None is the run's.
         attribution_eps: Weight of the uniform distribution in it.
         attribution_method: Method of the attribution: `gradient` (x embedding), `integrated` (along a path) or
@@ -185,7 +185,14 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
     alignment_control: Literal[
-        "none", "student_uniform", "student_shuffled", "teacher_shuffled", "teacher_random", "entropy"
+        "none",
+        "student_uniform",
+        "student_named",
+        "student_same_tools",
+        "student_shuffled",
+        "teacher_shuffled",
+        "teacher_random",
+        "entropy",
     ] = field(default="none", metadata={"help": "Control experiment on the divergence."})
     alignment_control_seed: int | None = field(
         default=None, metadata={"help": "Seed of what the control draws; None: the run's."}

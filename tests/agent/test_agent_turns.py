@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from agent.asked import SETTINGS, boxes_of, charts
 from endpoint_server import serve
 
+from iapo.agent import agent as agent_module
 from iapo.agent import policies
 from iapo.agent.agent import Agent
 from iapo.agent.answers import AnswerEvent, CallEvent, ObservationEvent
 from iapo.agent.asking import lines
+from iapo.agent.sources import find_source
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import find_prompt
+from iapo.tools.offered import limited
 
 SAMPLE = charts(1)[0]
 NAMES = list(SAMPLE.column_boxes)[:2]
@@ -80,3 +84,59 @@ def test_a_prompt_for_two_turns_is_refused(student: Policy) -> None:
         Agent(student, settings=THREE)
     with pytest.raises(InputError, match="max_turns is 9"):
         Agent.from_pretrained("tiny-student", settings=dataclasses.replace(SETTINGS, max_turns=9))
+
+
+SLOW = '''
+import time
+
+
+def look_up(word: str) -> str:
+    """Look a word up.
+
+    Args:
+        word: The word.
+    """
+    if word == "slow":
+        time.sleep(600)
+    return f"{word} is here"
+'''
+
+
+def test_a_tool_that_hangs_is_an_answers_status(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    tools = f"standard,{tmp_path / 'slow.py'}"
+    said = [
+        '```python\ndisplay(look_up("slow"))\n```',
+        '```python\ndisplay(look_up("quick"))\n```',
+        "FINAL ANSWER: 3. TERMINATE",
+    ]
+    turns, seen = iter(said), []
+
+    def answer(request: dict[str, Any]) -> str:
+        seen.append(str(request["messages"][-1]["content"]))
+        return next(turns)
+
+    with serve(answer) as server:
+        agent = Agent.from_endpoint(
+            EndpointSettings("m", server.url), prompt="tools-turns", settings=THREE, tools=tools, tool_timeout=5
+        )
+        found = agent.answer(SAMPLE.image, SAMPLE.question, boxes_of(SAMPLE))
+    assert [None if turn.result is None else turn.result.status for turn in found.turns] == ["failed", "edited", None]
+    assert "the tool look_up failed: it took longer than 5 s" in found.turns[0].result.error  # type: ignore[union-attr, operator]
+    assert "the tool look_up failed: it took longer than 5 s" in seen[1]
+    assert "quick is here" in seen[2]
+    assert found.answer == "3"
+
+
+def test_a_run_has_its_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(agent_module, "_tools", lambda tools, timeout=None: given.append((tools, timeout)) or {})
+    monkeypatch.setattr(agent_module, "load_policy", lambda *args, **more: pytest.fail("loaded"))
+    source = dataclasses.replace(find_source("tiny-student"), tools="crop", tool_timeout=7.0)
+    monkeypatch.setattr(agent_module, "find_source", lambda *args: source)
+    for more in ({}, {"tool_timeout": 2.0}):
+        with pytest.raises(pytest.fail.Exception, match="loaded"):
+            Agent.from_pretrained("tiny-student", **more)  # type: ignore[arg-type]
+    assert given == [("crop", 7.0), ("crop", 2.0)]
+    with pytest.raises(InputError, match="tool_timeout is 0; give a number above 0"):
+        limited({}, 0)

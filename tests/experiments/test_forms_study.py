@@ -87,16 +87,17 @@ def test_study_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixtur
     # The teacher's own call is one for all calls of a group: without the student nothing is told.
     odds = [row for row in found["rows"] if row["form"] == "odds"]
     assert [row["auc"]["uniform"]["value"] for row in odds] == [0.5, 0.5]
+    assert odds[0]["auc"]["named"]["value"] < 0.5 < odds[0]["auc"]["same_tools"]["value"]
     assert odds[0]["auc"]["own"]["value"] > 0.9
     lines = list(csv.DictReader((tmp_path / "out" / "forms.csv").open()))
-    assert len(lines) == 2 * len(FORMS) * 5
+    assert len(lines) == 2 * len(FORMS) * 7
     assert "shuffled" in capsys.readouterr().out
     with pytest.raises(InputError, match="already exists"):
         study_forms(plan, FORMS, tmp_path / "out", loading)
     # The same seed gives the same numbers, whatever else is measured.
     again = summarize(plan, FORMS[1:2], run_forms(plan, FORMS[1:2], loading))
     assert [row["auc"] for row in again["rows"]] == [row["auc"] for row in odds]
-    assert forms_csv(again).count("\n") == 11
+    assert forms_csv(again).count("\n") == 15
 
 
 def test_nothing_to_tell_apart_is_refused() -> None:

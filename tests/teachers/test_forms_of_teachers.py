@@ -18,7 +18,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rewards.alignment import Alignment, Measured
-from iapo.rewards.controls import permutation
+from iapo.rewards.controls import among_alike, named_shares, permutation
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -168,6 +168,32 @@ def test_both_is_the_mean_of_two_divergences(
     )
 
 
+def by_name(rollouts: Any) -> torch.Tensor:
+    """What the calls would be explained by if only the called tools' definitions counted; the rest is eps."""
+    shares = []
+    for index in CALLED:
+        one = rollouts[index]
+        called = {f"tool:{call.name}" for call in one.trace.result.calls}
+        row = torch.tensor([float(name in called) for name in one.prompt.block_names])
+        shares.append(0.99 * row / len(called) + 0.01 / 9 if called else torch.full((9,), 1 / 9))
+    return torch.stack(shares)
+
+
+def test_named_shares_of_signed_forms() -> None:
+    settings = AttributionSettings(normalization="signed", blocks="tools")
+    found = named_shares([{"a", "b"}, {"b"}, {"z"}], ("tool:a", "query", "tool:b"), settings)
+    assert found.tolist() == [[0.5, 0.0, 0.5], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+
+
+def test_rows_of_the_same_tools_change_places() -> None:
+    called = [{"a"}, {"b"}, {"a"}, {"a", "b"}, {"b"}, {"a"}, {"b", "a"}]
+    orders = [among_alike(called, seed, 0).tolist() for seed in range(20)]
+    assert len({tuple(order) for order in orders}) > 5
+    for order in orders:
+        assert sorted(order) == list(range(7))
+        assert [called[row] for row in order] == called
+
+
 def test_controls_put_something_else_in_one_place(
     teacher: Policy, pupil: Policy, encoder: PromptEncoder, rollouts: Any
 ) -> None:
@@ -176,8 +202,11 @@ def test_controls_put_something_else_in_one_place(
     torch.testing.assert_close(values(plain), divergence(p, q))
     order = permutation(len(CALLED), 3, 7)
     assert order.tolist() != list(range(len(CALLED)))
+    names = [rollouts[index].trace.result.called_names for index in CALLED]
     expected = {
         "student_uniform": divergence(torch.full_like(p, 1 / 9), q),
+        "student_named": divergence(by_name(rollouts), q),
+        "student_same_tools": divergence(p[among_alike(names, 3, 7)], q),
         "student_shuffled": divergence(p[order], q),
         "teacher_shuffled": divergence(p, q[order]),
         "entropy": entropy(q),
