@@ -11,11 +11,13 @@ shape (K, N, L, H): the embeddings, then the features of K - 1 layers, zero wher
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from iapo.attribution.forms import Score
 from iapo.attribution.memory import Budget, without_parameters
@@ -120,7 +122,18 @@ def block_scores(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     with without_parameters(model):
-        return torch.cat([_block_scores(model, calls[part], pictures, steps) for part in _parts(calls, budget)])
+        return whole_scores(model, calls, pictures, steps, budget)
+
+
+def whole_scores(
+    model: PreTrainedModel,
+    calls: Sequence[CallInput],
+    pictures: Pictures | None = None,
+    steps: int = 1,
+    budget: Budget | None = None,
+) -> Tensor:
+    """Scores as `block_scores`, of a model whose parameters need no gradient."""
+    return torch.cat([_block_scores(model, calls[part], pictures, steps) for part in _parts(calls, budget)])
 
 
 def check_alike(calls: Sequence[CallInput]) -> None:
@@ -244,6 +257,7 @@ class _Batch:
     is_prompt: Tensor  # (N, L) bool
     rows: Tensor  # (scored,) which call each scored token belongs to
     columns: Tensor  # (scored,) the position whose logits predict it
+    first: int  # the least of these positions
     tokens: Tensor  # (scored,) the scored token
     score: Score
     others: Tensor | None  # (scored, A) what `contrast` sets them against, filled up with -1
@@ -282,6 +296,7 @@ class _Batch:
             is_prompt=(block_of < calls[0].blocks).to(device),
             rows=torch.tensor(rows, device=device),
             columns=torch.tensor(columns, device=device) - 1,
+            first=min(columns) - 1,
             tokens=tokens.to(device),
             score=calls[0].score,
             others=others_of(calls, device),
@@ -310,7 +325,8 @@ class _Batch:
 
     def values(self, model: PreTrainedModel, inputs: Tensor) -> Tensor:
         """Computes each call's `s`, shape (N,)."""
-        hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
+        with _last_mlp_behind(model, self.first):
+            hidden = run_language_model(model, inputs, self.is_image, self.position_ids)
         values = token_values(model, hidden[self.rows, self.columns], self.tokens, self.score, self.others)
         return values.new_zeros(len(hidden)).index_add_(0, self.rows, values)
 
@@ -344,6 +360,32 @@ def _see(
             raise ValueError(f"{tokens} image tokens in a call's sequence, but {len(places)} image features for it")
         feature_of[row, is_image[row]] = torch.tensor(places, dtype=torch.long, device=is_image.device)
     return feature_of, [torch.cat(layer) for layer in seen], grids[used]
+
+
+@contextmanager
+def _last_mlp_behind(model: PreTrainedModel, first: int) -> Iterator[None]:
+    """Has the last layer's MLP run from a position on while it is open, and give zeros before.
+
+    Nothing else of it is looked at: no later layer reads what it makes of earlier positions.
+    """
+    layers = getattr(model.model.language_model, "layers", None)
+    mlp = None if layers is None else getattr(layers[-1], "mlp", None)
+    if mlp is None:
+        # A language model of other parts runs whole.
+        yield
+        return
+    own, whole = vars(mlp).get("forward"), mlp.forward
+
+    def forward(x: Tensor) -> Tensor:
+        return pad(whole(x[:, first:]), (0, 0, first, 0))
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
+        if own is not None:
+            mlp.forward = own
 
 
 def _last(target: Sequence[bool]) -> int:

@@ -30,6 +30,7 @@ from iapo.attribution.gradient import (
     check_alike,
     dot,
     run_language_model,
+    whole_scores,
 )
 from iapo.attribution.memory import Budget, without_parameters
 from iapo.attribution.tangent import Tangents, tangents_where_cheaper
@@ -114,7 +115,7 @@ def prefix_block_scores(
         longest = max(len(call.prompt_ids) + call.length for call in distinct)
         fits = budget is None or longest <= budget.tokens
         if saved <= LEAST_SAVED * len(clusters) and fits and not with_log_probs:
-            return block_scores(model, distinct, pictures, budget=budget)[[place[key] for key in keys]]
+            return whole_scores(model, distinct, pictures, budget=budget)[[place[key] for key in keys]]
         batch = _Batch.build(model, distinct, pictures)
         for cluster in clusters:
             first = len(log_probs)
@@ -321,7 +322,8 @@ def _frozen(model: PreTrainedModel) -> Iterator[None]:
     """Keeps eval mode and no gradients of parameters while it is open; then each module and parameter is as before."""
     training = [module for module in model.modules() if module.training]
     try:
-        model.eval()
+        if training:
+            model.eval()
         with without_parameters(model):
             yield
     finally:

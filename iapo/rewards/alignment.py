@@ -165,10 +165,11 @@ class Alignment:
         alike: dict[tuple[str, ...], list[int]] = {}
         for place, one in enumerate(ends):
             alike.setdefault(one.prompt.block_names, []).append(place)
-        for places in alike.values():
-            measured = self._measure_alike(student, [ends[place] for place in places], step)
-            for place, one_measured in zip(places, measured, strict=True):
-                found[place] = one_measured
+        with self.encoder.pixels.remembering():
+            for places in alike.values():
+                measured = self._measure_alike(student, [ends[place] for place in places], step)
+                for place, one_measured in zip(places, measured, strict=True):
+                    found[place] = one_measured
         turns: list[list[Measured]] = [[] for _ in rollouts]
         for index, one_found in zip(whose, found, strict=True):
             assert one_found is not None

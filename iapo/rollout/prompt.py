@@ -16,16 +16,14 @@ from PIL import Image
 
 from iapo.control import ControlTokens
 from iapo.errors import InputError
-from iapo.grouping import distinct
-from iapo.images import to_rgb
 from iapo.records import Sample
 from iapo.rollout.chat_template import render
+from iapo.rollout.pixels import PixelReader
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
-    import torch
     from transformers import ProcessorMixin
 
 BlockType = Literal["context", "query", "image", "tool"]
@@ -132,6 +130,7 @@ class PromptEncoder:
     Attributes:
         template: Template of the prompts and the observations.
         control: Control tokens of the tokenizer.
+        pixels: Reads images as the vision tower takes them.
 
     Raises:
         InputError: If the tokenizer gives no character offsets.
@@ -149,6 +148,7 @@ class PromptEncoder:
         self.unwritable_ids: list[int] = [one for one in (self.image_token_id, video_token_id) if one is not None]
         self.merge_area: int = processor.image_processor.merge_size**2
         self.control = ControlTokens(self.tokenizer)
+        self.pixels = PixelReader(processor.image_processor)
         self._frames: dict[tuple[str, bool], str] = {}
         self._scaffolds: dict[tuple[bool, ...], tuple[str, ...]] = {}
 
@@ -277,24 +277,6 @@ class PromptEncoder:
             except ValueError as error:
                 raise InputError(f"the model cannot see an image of {image.width} x {image.height} pixels") from error
         return counts
-
-    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """Returns the pixel patches of pictures, as the vision tower takes them; one object that comes several times is
-        read once.
-
-        Returns:
-            `pixel_values` of shape (sum of patches, patch features) and `image_grid_thw` of shape (pictures, 3).
-        """
-        import torch
-
-        different, order = distinct(images)
-        rgb = [to_rgb(image) for image in different]
-        found = dict(self.processor.image_processor(images=rgb, return_tensors="pt"))
-        if len(different) < len(images):
-            patches = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())
-            found["pixel_values"] = torch.cat([patches[index] for index in order])
-            found["image_grid_thw"] = found["image_grid_thw"][order]
-        return found
 
     def offsets(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """Decodes generated ids, and finds where each token's text ends.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -21,6 +21,25 @@ Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
 """Continues each row of token ids, given the row's images in order; returns the new ids, end token included."""
 
 NO_LIMITS = Budget()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A turn that is to be written.
+
+    Attributes:
+        ids: Token ids of all that stands before it.
+        images: The images among them, in order.
+        limit: Longest turn in tokens; None is no limit.
+    """
+
+    ids: list[int]
+    images: list[Image.Image]
+    limit: int | None
+
+
+Steps = Generator[Asked, Sequence[int], "Rollout"]
+"""Yields each turn of one rollout that is to be written, is sent its ids, and returns the rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +279,37 @@ def finish(
         for one, new in zip(going, written, strict=True):
             one.add(new[: budget.next(one.written)], encoder, tools, budget.turns)
     return [one.done() for one in growing]
+
+
+def steps(
+    sample: Sample,
+    prompt: EncodedPrompt,
+    encoder: PromptEncoder,
+    *,
+    tools: Mapping[str, ToolDefinition] = TOOLS,
+    budget: Budget = NO_LIMITS,
+) -> Steps:
+    """Rolls out one sample for who writes its turns as they come, such as a server that is awaited; as `rollout` does
+    else.
+
+    Args:
+        sample: The sample.
+        prompt: Its encoded prompt.
+        encoder: The policy's encoder.
+        tools: The offered tools.
+        budget: Limits of the rollout, as in `finish`; a turn that is longer than asked for is cut.
+
+    Raises:
+        InputError: If the encoder's template is worded for fewer turns than the budget allows.
+    """
+    check_wording(encoder.template, budget.turns)
+    one = _Growing(sample, prompt, sample)
+    while True:
+        limit = budget.next(one.written)
+        new = yield Asked(one.ids, one.images, limit)
+        one.add(new[:limit], encoder, tools, budget.turns)
+        if not one.observe(encoder, budget):
+            return one.done()
 
 
 def rollout(

@@ -15,11 +15,11 @@ from iapo.records import Grid
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Observed, Rollout, WrittenTurn, encode_prompts
-from iapo.teachers.table import fingerprint
+from iapo.teachers.table import fingerprint, reading_of
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 class StudentCall:
@@ -49,7 +49,10 @@ class StudentCall:
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
         self.template = encoder.template
-        self.encoder, self.tools = PromptEncoder(teacher.processor, self.template), tools
+        # Of a teacher that reads just as the student does, prompts and images are the student's.
+        self._reads_alike = _read_alike(teacher.processor, encoder.processor)
+        self.encoder = encoder if self._reads_alike else PromptEncoder(teacher.processor, self.template)
+        self.tools = tools
         self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
         self.cache = RowCache() if cache is None else cache
         self._attributor = Attributor(
@@ -112,6 +115,8 @@ class StudentCall:
 
     def prompts(self, rollouts: Sequence[Rollout]) -> list[EncodedPrompt]:
         """Returns all that stands before each first turn, in the teacher's tokens."""
+        if self._reads_alike:
+            return [one.prompt for one in rollouts]
         prompts = encode_prompts([one.trace.sample for one in rollouts], self.encoder, self.tools)
         return [
             self.encoder.extend(prompt, [self._passed(*pair) for pair in one.past]) if one.past else prompt
@@ -126,6 +131,13 @@ class StudentCall:
         ended = bool(turn.ids) and turn.ids[-1] == self.encoder.tokenizer.eos_token_id
         # Images may take other numbers of tokens.
         return turn.ids, self.encoder.observation(seen.shown, ended=ended), seen.shown.image
+
+
+def _read_alike(teacher: ProcessorMixin, student: ProcessorMixin) -> bool:
+    """Tells whether two processors make the same tokens and patches of everything."""
+    one, other = teacher.tokenizer, student.tokenizer
+    alike = one.special_tokens_map == other.special_tokens_map and one.chat_template == other.chat_template
+    return alike and reading_of(teacher) == reading_of(student)
 
 
 def image_settings(encoder: PromptEncoder) -> dict[str, object]:

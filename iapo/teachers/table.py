@@ -289,9 +289,14 @@ def fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    digest.update(reading_of(processor).encode())
+    return digest.hexdigest()
+
+
+def reading_of(processor: ProcessorMixin) -> str:
+    """Returns what decides which tokens and patches a processor makes of texts, chats and images, as one text."""
     tokenizer = json.loads(processor.tokenizer.backend_tokenizer.to_str())
     # The last use of a tokenizer leaves its padding and truncation behind.
     rules = {name: rule for name, rule in tokenizer.items() if name not in ("padding", "truncation")}
-    digest.update(json.dumps(rules, sort_keys=True).encode())
-    digest.update(f"{processor.chat_template}\n{processor.image_processor.to_json_string()}".encode())
-    return digest.hexdigest()
+    seen = f"{processor.chat_template}\n{processor.image_processor.to_json_string()}"
+    return json.dumps(rules, sort_keys=True) + seen

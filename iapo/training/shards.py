@@ -33,7 +33,7 @@ def whole_parameters(trainer: Any) -> Iterator[Any]:
     """
     with ExitStack() as stack:
         if isinstance(trainer.model_wrapped, FSDPModule):
-            stack.enter_context(_unsharded(trainer.model_wrapped))
+            stack.enter_context(unsharded(trainer.model_wrapped))
         if is_zero3(trainer) and hasattr(trainer.model_wrapped, "zero_optimization_stage"):
             stack.enter_context(_gathered(trainer))
         yield trainer.accelerator.unwrap_model(trainer.model)
@@ -86,8 +86,13 @@ def is_zero3(trainer: Any) -> bool:
 
 
 @contextmanager
-def _unsharded(model: FSDPModule) -> Iterator[None]:
-    """Gathers FSDP2's parameters and takes its hooks off, which would give them back after a layer's first pass."""
+def unsharded(model: FSDPModule) -> Iterator[None]:
+    """Gathers FSDP2's parameters while it is open, and takes its hooks off, which would give them back after a layer's
+    first pass.
+
+    Args:
+        model: The root module; all processes that hold a part of it enter and leave together.
+    """
     assert isinstance(model, nn.Module)
     shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
     # The root must be known before an inner module is asked, which else would take itself for one.

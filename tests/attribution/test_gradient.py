@@ -422,6 +422,26 @@ def test_the_model_is_left_alone(case: Case, training: bool):
     torch.testing.assert_close(block_scores(model.requires_grad_(False), [case.call], case.pictures), scores)
 
 
+def test_the_last_mlp_runs_where_it_counts_alone(case: Case):
+    """Nothing but the positions that predict scored tokens looks at it; a forward pass of its own comes back."""
+    model = copy.deepcopy(case.model)
+    last = model.model.language_model.layers[-1].mlp
+    original, widths = last.forward, []
+
+    def recorded(x: torch.Tensor) -> torch.Tensor:
+        widths.append(x.shape[1])
+        return original(x)
+
+    last.forward = recorded
+    length = len(case.call.prompt_ids) + len(case.call.turn_ids)
+    model.model.language_model(input_ids=torch.arange(length)[None])
+    scores = block_scores(model, [case.call], case.pictures)
+    first = len(case.call.prompt_ids) + case.call.target.index(True) - 1
+    assert widths == [length, len(case.call.prompt_ids) + case.call.length - first]
+    assert last.forward is recorded
+    torch.testing.assert_close(scores, block_scores(case.model, [case.call], case.pictures), rtol=0, atol=0)
+
+
 def test_gradients_of_a_step_in_progress_survive(case: Case):
     model = copy.deepcopy(case.model)
     parameter = model.lm_head.weight

@@ -281,6 +281,34 @@ def test_a_teacher_with_another_tokenizer(
     assert dict(measured[2].teacher) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_teacher_that_reads_alike_reads_nothing_again(
+    larger: Alignment, model: PreTrainedModel, varied: list[Rollout], encoder: PromptEncoder, monkeypatch: Any
+):
+    """Its prompts are the student's own, and student and teacher share one reading of the images."""
+    expected = larger.measure(model, varied)
+    # What a teacher with a processor of its own settings finds, which reads all by itself.
+    teacher = Policy(larger.student_call.model, copy.deepcopy(encoder.processor))
+    teacher.processor.image_processor.size["longest_edge"] += 28 * 28
+    apart = Alignment(teacher, encoder)
+    assert all(
+        one.prompt is not own
+        for one, own in zip(varied, apart.student_call.prompts(varied), strict=True)
+    )
+    assert apart.measure(model, varied) == expected
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a prompt was encoded again")
+
+    read: list[int] = []
+    process = encoder.processor.image_processor
+    monkeypatch.setattr(PromptEncoder, "encode", refuse)
+    monkeypatch.setattr(
+        encoder.pixels, "_processor", lambda images, **kwargs: read.append(len(images)) or process(images, **kwargs)
+    )
+    assert Alignment(Policy(larger.student_call.model, encoder.processor), encoder).measure(model, varied) == expected
+    assert read == [2]
+
+
 @pytest.mark.parametrize("target", ["call", "turn"])
 def test_another_tokenizer_reads_no_control_tokens(
     model: PreTrainedModel, encoder: PromptEncoder, foreign: Policy, samples: list[Sample], target: str
