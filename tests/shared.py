@@ -7,6 +7,7 @@ others needs none of them.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -26,11 +27,27 @@ from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The models are so small that more threads cost more than they give; a command that is tested chooses its own."""
+def _as_before() -> Iterator[None]:
+    """What a test, or a library for it, sets for the whole process is as it was for the next one.
+
+    The models are so small that more threads cost more than they give; a command that is tested chooses its own.
+    """
+    environment, kind = _environment(), torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+    torch.set_default_dtype(kind)
+    torch.use_deterministic_algorithms(deterministic)
+    if (now := _environment()) != environment:
+        for name in now.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what pytest itself says in it of each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 @pytest.fixture
