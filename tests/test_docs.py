@@ -106,7 +106,7 @@ class Rule:
 RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{STUDIED} --report_traces 1"),
-    Rule(r"^iapo train .*(--eval_data|--penalty_weight)", "80 steps take minutes", EVALUATED),
+    Rule(r"^iapo train .*(--eval_data|--penalty_weight|--use_peft)", "80 steps take minutes", EVALUATED),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
     Rule(r"^iapo doctor ", "a step of 128 rollouts takes half a minute", "--per_device_train_batch_size 8"),
     Rule(

@@ -229,7 +229,7 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     def build(stage: str) -> subprocess.CompletedProcess[str]:
         # What the reinforcement learning does is the same in its own process; a demo's trainings have one.
         with without_processes(monkeypatch):
-            return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.004", "--out", out)
+            return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.002", "--out", out)
 
     early = build("protocol")
     assert early.returncode == 2

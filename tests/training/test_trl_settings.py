@@ -15,6 +15,7 @@ from trl import GRPOConfig
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.policy import Policy, load_policy
 from iapo.training.settings import check
 from iapo.training.trl_settings import (
     GENERATION,
@@ -249,7 +250,9 @@ def test_two_steps_with_each(run: str, tmp_path: Path, charts: list[Sample], mod
     # The hand-written turns are of groups of four; what says how turns are written needs the model's own.
     own = "temperature" in given or evaluated
     more = {"eval_charts": charts[:2]} if evaluated else {}
-    trainer = scripted(tmp_path, model, processor, charts, **given, **more)
+    # The reference policy is loaded by the student's name.
+    start = load_policy("tiny-student") if run == "reference" else Policy(model, processor)
+    trainer = scripted(tmp_path, start.model, start.processor, charts, **given, **more)
     if own:
         trainer.__class__ = trainer.__class__.__mro__[1]
     before = {name: one.clone() for name, one in trainer.model.state_dict().items()}
