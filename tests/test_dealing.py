@@ -10,7 +10,7 @@ import pytest
 from dealing import deal
 
 
-def tests(file: str, count: int, *seconds: float) -> list[Any]:
+def made(file: str, count: int, *seconds: float) -> list[Any]:
     marks = [SimpleNamespace(args=(one,)) for one in seconds]
     return [
         SimpleNamespace(path=Path(file), name=f"{file}-{number}", iter_markers=lambda name: marks)
@@ -20,7 +20,7 @@ def tests(file: str, count: int, *seconds: float) -> list[Any]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_shares_are_equal_and_slow_first(workers: int) -> None:
-    items = [*tests("a", 40), *tests("b", 3, 5.0), *tests("c", 30), *tests("d", 1, 9.0), *tests("e", 2, 8.0)]
+    items = [*made("a", 40), *made("b", 3, 5.0), *made("c", 30), *made("d", 1, 9.0), *made("e", 2, 8.0)]
     dealt = deal(items, workers)
     assert sorted(one.name for one in dealt) == sorted(one.name for one in items)
     size = len(items) // workers
@@ -33,12 +33,12 @@ def test_shares_are_equal_and_slow_first(workers: int) -> None:
 
 
 def test_a_file_of_slow_tests_stays_together() -> None:
-    dealt = deal([*tests("a", 9), *tests("b", 4, 1.0), *tests("c", 5, 1.0)], 2)
+    dealt = deal([*made("a", 9), *made("b", 4, 1.0), *made("c", 5, 1.0)], 2)
     for file in "bc":
         places = [place for place, one in enumerate(dealt) if one.path.name == file]
         assert places == list(range(places[0], places[0] + len(places)))
 
 
 def test_more_slow_ones_than_a_share_holds() -> None:
-    items = [*tests("a", 1), *tests("b", 9, 1.0)]
+    items = [*made("a", 1), *made("b", 9, 1.0)]
     assert sorted(one.name for one in deal(items, 2)) == sorted(one.name for one in items)

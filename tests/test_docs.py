@@ -151,7 +151,7 @@ RULES = (
     Rule(
         r"^iapo study forms ",
         "minutes; the policy is that of a run of minutes",
-        "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
+        "--prompts 4 --rollouts 8 --seeds 0 --names canonical --temperature 1.5",
         (("runs/demo-grpo/policy", "tiny-student"),),
     ),
     Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 2 --orders 1"),
