@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -86,7 +87,12 @@ def metric_name(name: str) -> str:
 
 def versions() -> dict[str, str]:
     """Collects versions of Python and of the installed packages that matter to a run."""
-    found = {"python": platform.python_version()}
+    return {"python": platform.python_version(), **_installed()}
+
+
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    found = {}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

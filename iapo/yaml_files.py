@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,15 @@ def parse_yaml(text: str, where: str) -> Any:
         InputError: If it is not YAML, gives a key twice in one mapping, or holds itself or too much by names of its
             parts (`&name`, `*name`).
     """
+    # What is read again, as packaged configurations are, is parsed once; whoever changes what came of it has a copy.
+    try:
+        return copy.deepcopy(_parse(text, where))
+    except RecursionError as error:
+        raise InputError(f"{where} is nested too deeply") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(text: str, where: str) -> Any:
     loader = None
     try:
         loader = _Loader(text)
@@ -58,8 +69,6 @@ def parse_yaml(text: str, where: str) -> Any:
         return loader.construct_document(node)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    except RecursionError as error:
-        raise InputError(f"{where} is nested too deeply") from error
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         line = "" if mark is None else f" in line {mark.line + 1}"

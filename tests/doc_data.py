@@ -24,7 +24,7 @@ SMALL = {
     "max_steps": 1,
     "per_device_train_batch_size": 8,
     "train_samples": 16,
-    "eval_samples": 2,
+    "eval_samples": 0,
     "case_study_steps": 0,
     "disable_tqdm": True,
 }

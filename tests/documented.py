@@ -147,6 +147,7 @@ def without_processes(monkeypatch: Any, but: int = 0) -> Iterator[None]:
         return Here(command, **more) if command[0] == sys.executable else call(command, **more)
 
     with monkeypatch.context() as patch:
+        patch.setattr("iapo.experiments.processes.LOOK", 0.05)
         patch.setattr(subprocess, "Popen", popen)
         patch.setattr(subprocess, "run", run_one)
         yield

@@ -76,9 +76,20 @@ class Watched:
         # A busy machine is slow, and that is no fault of the page.
         page.set_default_timeout(120_000)
         self.problems: list[str] = []
-        page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("request", self._asked)
+        self._heard = {"console": self._said, "pageerror": self._failed, "request": self._asked}
+        for event, hear in self._heard.items():
+            page.on(event, hear)
+
+    def close(self) -> None:
+        """Listens no longer; the page stays open."""
+        for event, hear in self._heard.items():
+            self.page.remove_listener(event, hear)
+
+    def _said(self, message: playwright.ConsoleMessage) -> None:
+        self.problems.append(f"console: {message.text}")
+
+    def _failed(self, error: Exception) -> None:
+        self.problems.append(f"error: {error}")
 
     def _asked(self, request: playwright.Request) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):

@@ -7,6 +7,7 @@ others needs none of them.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -26,11 +27,43 @@ from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The models are so small that more threads cost more than they give; a command that is tested chooses its own."""
+def _as_before() -> Iterator[None]:
+    """What a test, or a library for it, sets for the whole process is as it was for the next one.
+
+    The models are so small that more threads cost more than they give; a command that is tested chooses its own.
+    """
+    environment, kind = _environment(), torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+    torch.set_default_dtype(kind)
+    torch.use_deterministic_algorithms(deterministic)
+    if (now := _environment()) != environment:
+        for name in now.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what pytest itself says in it of each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+_made: list[PreTrainedModel] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_made() -> Iterator[None]:
+    """The models that all share are to the tests of the next file as they were made: being a teacher freezes one."""
+    yield
+    for one in _made:
+        one.eval().requires_grad_(True)
+
+
+def _shared(model: PreTrainedModel) -> PreTrainedModel:
+    _made.append(model.eval())
+    return model
 
 
 @pytest.fixture
@@ -80,14 +113,14 @@ def encoder(processor: ImageTextProcessor) -> PromptEncoder:
 @pytest.fixture(scope="session")
 def model(processor: ImageTextProcessor) -> PreTrainedModel:
     torch.manual_seed(0)
-    return make_model(processor.tokenizer, hidden=64, heads=2, layers=2, vision_hidden=48, vision_layers=1).eval()
+    return _shared(make_model(processor.tokenizer, hidden=64, heads=2, layers=2, vision_hidden=48, vision_layers=1))
 
 
 @pytest.fixture(scope="session")
 def other_model(processor: ImageTextProcessor) -> PreTrainedModel:
     """A larger model with the vocabulary of `model`."""
     torch.manual_seed(1)
-    return make_model(processor.tokenizer, hidden=96, heads=3, layers=3, vision_hidden=72, vision_layers=2).eval()
+    return _shared(make_model(processor.tokenizer, hidden=96, heads=3, layers=3, vision_hidden=72, vision_layers=2))
 
 
 @pytest.fixture(scope="session", params=["qwen2_5_vl", "qwen3_vl"])
@@ -122,14 +155,18 @@ def qwen3_encoder(qwen3_processor: ImageTextProcessor) -> PromptEncoder:
 def qwen3_model(processor: ImageTextProcessor) -> PreTrainedModel:
     """Features of two vision layers enter the language model behind its first two of three layers."""
     torch.manual_seed(2)
-    return make_qwen3_model(processor.tokenizer, hidden=64, heads=2, layers=3, vision_hidden=48, vision_layers=2).eval()
+    return _shared(
+        make_qwen3_model(processor.tokenizer, hidden=64, heads=2, layers=3, vision_hidden=48, vision_layers=2)
+    )
 
 
 @pytest.fixture(scope="session")
 def other_qwen3_model(processor: ImageTextProcessor) -> PreTrainedModel:
     """A larger model with the vocabulary of `qwen3_model`."""
     torch.manual_seed(3)
-    return make_qwen3_model(processor.tokenizer, hidden=96, heads=3, layers=4, vision_hidden=72, vision_layers=3).eval()
+    return _shared(
+        make_qwen3_model(processor.tokenizer, hidden=96, heads=3, layers=4, vision_hidden=72, vision_layers=3)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from iapo.rollout.template import read_prompt
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 STUDIED = FEW.replace("--case_study_steps 0", "--case_study_samples 2")
+EVALUATED = FEW.replace("--eval_samples 0", "--eval_samples 2")
 
 
 def _small_lessons(patch: pytest.MonkeyPatch) -> None:
@@ -59,14 +60,14 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(command, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
 
 
-def _two_variants(patch: pytest.MonkeyPatch) -> None:
-    """All are parsed and looked up; the reference and one more are trained."""
+def _few_variants(count: int, patch: pytest.MonkeyPatch) -> None:
+    """All are parsed and looked up; the reference, and as many more, are trained."""
     from iapo.experiments import ablate
 
     def read(*words: Any) -> Any:
         ablation = read_ablation(*words)
         ablate.check_variants(ablation)
-        return dataclasses.replace(ablation, variants=ablation.variants[:2])
+        return dataclasses.replace(ablation, variants=ablation.variants[:count])
 
     read_ablation = ablate.read_ablation
     patch.setattr(ablate, "read_ablation", read)
@@ -105,6 +106,7 @@ class Rule:
 RULES = (
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{STUDIED} --report_traces 1"),
+    Rule(r"^iapo train .*(--eval_data|--penalty_weight|--use_peft)", "80 steps take minutes", EVALUATED),
     Rule(r"^iapo train ", "80 steps take minutes", FEW),
     Rule(r"^iapo doctor ", "a step of 128 rollouts takes half a minute", "--per_device_train_batch_size 8"),
     Rule(
@@ -113,6 +115,11 @@ RULES = (
     Rule(
         r"^iapo compare --preset full",
         "hundreds of steps take minutes to hours",
+        f"--methods grpo --seeds 0 --sets vbar --samples 2 {FEW}",
+    ),
+    Rule(
+        r"^iapo compare --preset smoke",
+        "tens of steps take minutes; docs/comparing.md has two methods",
         f"--methods grpo --seeds 0 --sets vbar --samples 2 {FEW}",
     ),
     Rule(
@@ -144,16 +151,22 @@ RULES = (
     Rule(
         r"^iapo study forms ",
         "minutes; the policy is that of a run of minutes",
-        "--prompts 8 --seeds 0 --names canonical --temperature 1.5",
+        "--prompts 4 --rollouts 8 --seeds 0 --names canonical --temperature 1.5",
         (("runs/demo-grpo/policy", "tiny-student"),),
     ),
     Rule(r"^iapo study faithfulness ", "a minute for each model", "--samples 2 --orders 1"),
     Rule(r"^iapo study curves ", "the runs take minutes", runs=True),
     Rule(
+        r"^iapo study ablate --file",
+        "minutes to hours",
+        f"--seeds 0 --sets vbar --samples 2 {FEW}",
+        patch=functools.partial(_few_variants, 2),
+    ),
+    Rule(
         r"^iapo study ablate ",
         "minutes to hours",
         f"--seeds 0 --sets vbar --samples 2 {FEW}",
-        patch=_two_variants,
+        patch=functools.partial(_few_variants, 1),
     ),
     Rule(r"^iapo tiny build ", "40 minutes", "--scale 0.001", patch=_small_lessons),
     Rule(r"^iapo tiny evaluate ", "minutes", "--samples 2 --families vbar,vwtq"),

@@ -20,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from iapo.experiments.parent import GRACE, PARENT
 from iapo.stopping import STOPPED, Stopped, stoppable
 
+LOOK = 0.5
+"""Seconds between two looks at the processes."""
+
 
 class JobError(RuntimeError):
     """A process failed; the message ends with the last lines of its log."""
@@ -78,7 +81,8 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                         running.remove(one)
                         _check(job, process.returncode)
                         shown.end(job)
-                time.sleep(0.5)
+                if running:
+                    time.sleep(LOOK)
         finally:
             for _, process, _ in running:
                 process.terminate()

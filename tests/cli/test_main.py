@@ -229,7 +229,7 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     def build(stage: str) -> subprocess.CompletedProcess[str]:
         # What the reinforcement learning does is the same in its own process; a demo's trainings have one.
         with without_processes(monkeypatch):
-            return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.004", "--out", out)
+            return iapo_here("tiny", "build", "--model", name, "--stage", stage, "--scale", "0.002", "--out", out)
 
     early = build("protocol")
     assert early.returncode == 2
@@ -250,13 +250,13 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow(12)
 def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
-    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "8")
+    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "3")
     done = iapo_here(*words, "--json", path)
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(path.read_text())
-    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 8, "seed": 0, "temperature": 1.0}
+    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 3, "seed": 0, "temperature": 1.0}
     accuracy = numbers["models"]["tiny-student"]["behaviour"]["unseen"]["all"]["accuracy"]
-    assert accuracy["count"] == 16
+    assert accuracy["count"] == 6
     assert f"{accuracy['value']:.3f}" in done.stdout
     again = iapo_here(*words, "--json", path)
     assert again.returncode == 2

@@ -67,11 +67,13 @@ def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         run(f"new {kind} {NAMES[kind]}")
         lines = capsys.readouterr().out.splitlines()
         commands[kind] = [line.strip() for line in lines if line.startswith("  iapo ")]
-    done = run_process([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], timeout=200)
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    done = run_process([sys.executable, *words], timeout=200, fork=True)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
     (tool, _), (reward,), (data, _) = commands.values()
-    for line in (tool, data, f"{reward} --train_samples 8 --per_device_train_batch_size 8"):
+    fewer = "--train_samples 8 --per_device_train_batch_size 8 --max_steps 1 --eval_samples 2"
+    for line in (tool, data, f"{reward} {fewer}"):
         run(f"{line.removeprefix('iapo ')} --quiet")
     assert json.loads(Path("runs/my_data-start/evaluation.json").read_text())["sets"]
     row = json.loads(Path("runs/few_calls/metrics.jsonl").read_text().splitlines()[0])

@@ -162,6 +162,7 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize(
     ("kind", "models", "told"),
     [

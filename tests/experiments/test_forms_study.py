@@ -67,7 +67,7 @@ def test_pairs_and_what_is_won() -> None:
 
 def test_study_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = FormsPlan(
-        "tiny-student", "tiny-teacher", prompts=8, rollouts=8, question_types=("value",), max_turn_tokens=24,
+        "tiny-student", "tiny-teacher", prompts=4, rollouts=8, question_types=("value",), max_turn_tokens=24,
         namings=("canonical", "unseen"), seeds=(0, 1), temperature=1.5,
     )  # fmt: skip
     loading = (LoadSettings(), LoadSettings())

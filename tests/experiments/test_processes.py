@@ -25,6 +25,11 @@ print("threads", os.environ["OMP_NUM_THREADS"])
 """
 
 
+@pytest.fixture(autouse=True)
+def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_processes, "LOOK", 0.02)
+
+
 def job(name: str, folder: Path, code: str, *words: str) -> Job:
     return Job(
         name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
-from report_browser import CONTRAST, MARKS, Watched, count, playwright, until
+from report_browser import CONTRAST, MARKS, Watched, count, until
 from report_runs import HOSTILE, make_run, make_trace
 
 from iapo.report.command import write_report
@@ -230,21 +232,18 @@ def test_hostile_texts_are_texts(watched: Watched):
     assert page.evaluate("window.broken") is None
 
 
-def test_two_thousand_traces(browser: playwright.Browser, tmp_path: Path):
+def test_two_thousand_traces(watch: Callable[[Path], Any], tmp_path: Path):
     make_run(tmp_path / "run", [make_trace(number, step=1 + number // 100) for number in range(2000)])
     written = write_report([tmp_path / "run"], tmp_path / "report.html", pictures="folder")
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    watched = Watched(context.new_page(), written.path)
-    page = watched.open()
-    assert count(page) == 2000
-    assert page.locator(".row").count() < 40
-    page.evaluate("document.getElementById('list').scrollTop = 1e6")
-    page.wait_for_selector("#row-1999")
-    assert page.locator(".row").count() < 40
-    assert page.locator(".row img").evaluate_all("(all) => all.every((one) => one.src.includes('report_files/'))")
-    until(page, "[...document.querySelectorAll('#detail img')].every((one) => one.naturalWidth === 96)")
-    page.fill("#query", "vbar-1998")
-    assert count(page) == 1
-    assert page.inner_text("#detail h3") == "value of G1998?"
-    assert watched.problems == []
-    context.close()
+    with watch(written.path) as watched:
+        page = watched.open()
+        assert count(page) == 2000
+        assert page.locator(".row").count() < 40
+        page.evaluate("document.getElementById('list').scrollTop = 1e6")
+        page.wait_for_selector("#row-1999")
+        assert page.locator(".row").count() < 40
+        assert page.locator(".row img").evaluate_all("(all) => all.every((one) => one.src.includes('report_files/'))")
+        until(page, "[...document.querySelectorAll('#detail img')].every((one) => one.naturalWidth === 96)")
+        page.fill("#query", "vbar-1998")
+        assert count(page) == 1
+        assert page.inner_text("#detail h3") == "value of G1998?"

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ def test_views_on_narrow_screens(watched: Watched):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_any_number_of_turns(browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_any_number_of_turns(watch: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     of_two = iapo.report.traces.turns_of
 
     def of_four(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -276,33 +277,29 @@ def test_any_number_of_turns(browser: playwright.Browser, tmp_path: Path, monkey
     monkeypatch.setattr(iapo.report.traces, "turns_of", of_four)
     make_run(tmp_path / "run", make_group(0), num_generations=4)
     written = write_report([tmp_path / "run"])
-    context = browser.new_context()
-    watched = Watched(context.new_page(), written.path)
-    page = watched.open("#trace=run%3At1")
-    headings = [text for text in page.locator("#view h4").all_inner_texts() if text.startswith("Turn")]
-    assert headings == [
-        "Turn 1: the tool program",
-        "Turn 2: the tool program",
-        "Turn 3: the tool program",
-        "Turn 4: the answer",
-    ]
-    captions = page.locator(".pictures > figure > figcaption").all_inner_texts()
-    assert captions == ["Picture", *(f"After the program of turn {number}" for number in (1, 2, 3))]
-    assert "OBSERVATION: line 2: no" in page.inner_text("#view")
-    page.click("#tab-group")
-    assert column(page, "turn 2") == ["I try again."] * 4
-    assert watched.problems == []
-    context.close()
+    with watch(written.path) as watched:
+        page = watched.open("#trace=run%3At1")
+        headings = [text for text in page.locator("#view h4").all_inner_texts() if text.startswith("Turn")]
+        assert headings == [
+            "Turn 1: the tool program",
+            "Turn 2: the tool program",
+            "Turn 3: the tool program",
+            "Turn 4: the answer",
+        ]
+        captions = page.locator(".pictures > figure > figcaption").all_inner_texts()
+        assert captions == ["Picture", *(f"After the program of turn {number}" for number in (1, 2, 3))]
+        assert "OBSERVATION: line 2: no" in page.inner_text("#view")
+        page.click("#tab-group")
+        assert column(page, "turn 2") == ["I try again."] * 4
 
 
-def test_the_page_of_a_damaged_run_works(browser: playwright.Browser, tmp_path: Path):
+def test_the_page_of_a_damaged_run_works(watch: Callable[[Path], Any], tmp_path: Path):
     """What a report takes of a damaged line, its page shows without an error, in each view."""
     run = tmp_path / "run"
     make_run(run, make_group(1, size=2), steps=1, held_out=[make_trace(9, step=1)], num_generations=2)
     chance, pages = random.Random(5), 0
     files = [run / "traces.jsonl", run / "manifest.json", run / "held-out.jsonl"]
     whole = {path: path.read_bytes() for path in files}
-    context = browser.new_context()
     while pages < 8:
         path = chance.choice(files)
         path.write_bytes(spoiled(whole[path].decode(), path.suffix == ".jsonl", chance))
@@ -312,12 +309,9 @@ def test_the_page_of_a_damaged_run_works(browser: playwright.Browser, tmp_path: 
             continue
         finally:
             path.write_bytes(whole[path])
-        watched = Watched(context.new_page(), written.path)
-        page = watched.open()
-        for view in ("prompt", "group", "sample", "rollout"):
-            page.evaluate(f"document.getElementById('tab-{view}').click()")
-            page.evaluate("document.querySelector('#next').click()")
+        with watch(written.path) as watched:
+            page = watched.open()
+            for view in ("prompt", "group", "sample", "rollout"):
+                page.evaluate(f"document.getElementById('tab-{view}').click()")
+                page.evaluate("document.querySelector('#next').click()")
         pages += 1
-        assert watched.problems == []
-        page.close()
-    context.close()

@@ -98,7 +98,9 @@ def test_all_others_are_not(name: str) -> None:
 SLOW = ("power", "macro", "memory")
 
 
-@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in HARMFUL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow(3) if one in SLOW else ()) for one in HARMFUL]
+)
 def test_one_that_harms_ends_in_a_sentence(name: str) -> None:
     if name == "raises":
         processor: Any = copy.copy(load_processor("tiny-student"))

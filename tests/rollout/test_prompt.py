@@ -54,7 +54,7 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from([*WORDS, "QUESTION: ", "def f(x):\n", "1234"]), min_size=1, max_size=5).map("".join),
     st.text(min_size=1, max_size=30),
 ).filter(lambda text: text.strip() and not any(token in text for token in (*CONTROL, "<|v")))
-SIDES = st.integers(56, 448)
+SIDES = st.integers(56, 300)
 PARTS = st.one_of(
     st.tuples(st.sampled_from(["context", "query", "tool"]), TEXTS),
     st.tuples(st.just("image"), st.builds(picture, SIDES, SIDES)),

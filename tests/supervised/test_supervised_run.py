@@ -66,7 +66,7 @@ def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
 def test_an_adapter_learns(transcripts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     policy = run(
-        *settings(transcripts, out, max_steps=3, use_peft=True, dtype="bfloat16", learning_rate=0.01), quiet=True
+        *settings(transcripts, out, max_steps=2, use_peft=True, dtype="bfloat16", learning_rate=0.01), quiet=True
     )
     assert (policy / "adapter_model.safetensors").exists()
     assert not (policy / "config.json").exists()

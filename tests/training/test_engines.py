@@ -1,7 +1,7 @@
 """Two processes do what one does: DDP, FSDP2, DeepSpeed ZeRO-2 and ZeRO-3, full and LoRA, every kind of teacher.
 
 The turns are written by hand, so that all see the same rollouts; on one rank nobody may call, or all make one call.
-`make engine` runs all of it, `make test` DDP with a live teacher alone.
+`make engine` runs all of it under the launcher, `make test` DDP with a live teacher alone, in forked processes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,11 @@ def start_of(engine: str, processes: int, script: str, *words: str, **given: str
 def launch(engine: str, processes: int, script: str, *words: str, **given: str) -> None:
     """Runs a script of this folder in so many processes."""
     command, environment = start_of(engine, processes, script, *words, **given)
-    done = run_process(command, timeout=LIMIT, env=environment)
+    if not ALL:
+        # The same in forks, which have their imports behind them.
+        launcher = [str(HERE.parent / "launched.py"), str(processes)] if processes > 1 else []
+        command = [sys.executable, *launcher, str(HERE / script), *words]
+    done = run_process(command, timeout=LIMIT, fork=not ALL, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 

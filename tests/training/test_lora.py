@@ -142,7 +142,7 @@ def words(folder: Path, **more: Any) -> tuple[RunArguments, Any]:
         "per_device_train_batch_size": 16,
         "num_generations": 4,
         "train_samples": 32,
-        "eval_samples": 2,
+        "eval_samples": 0,
         "case_study_steps": 0,
         "save_strategy": "steps",
         "save_steps": 1,

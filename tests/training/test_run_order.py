@@ -26,6 +26,9 @@ from iapo.training.settings import parse, read_flags
 FLAGS = ["--max_steps", "1", "--per_device_train_batch_size", "8", "--train_samples", "8", "--eval_samples", "3"]
 FLAGS += ["--case_study_steps", "0"]
 
+SHORT = ["--max_turn_tokens", "6"]
+"""For tests that do not care what a rollout says: too short for a call."""
+
 
 def settings(out: Path, *flags: str, config: str = "demo-iapo") -> tuple[RunArguments, IAPOConfig]:
     return parse(config, read_flags(FLAGS) | read_flags(flags) | {"output_dir": str(out)})
@@ -104,7 +107,7 @@ def test_everything_is_made_once_and_in_order(
     noted(run, "IAPOTrainer", "trainer")
     noted(trainer.IAPOTrainer, "train", "training")
     noted(held_out, "evaluate", "evaluation")
-    arguments, training = settings(tmp_path / "run")
+    arguments, training = settings(tmp_path / "run", *SHORT)
     done = run.run(dataclasses.replace(arguments, eval_teacher=eval_teacher), training, quiet=True)
     own = ["reference"] if eval_teacher == "tiny-student" else []
     sampled_and_greedy = ["evaluation", "evaluation"]
@@ -151,7 +154,7 @@ def test_what_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn
 
 
 def test_quiet_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run.run(*settings(tmp_path / "run"), quiet=True)
+    run.run(*settings(tmp_path / "run", *SHORT), quiet=True)
     assert capfd.readouterr() == ("", "")
 
 

@@ -145,7 +145,7 @@ def test_a_prompt_for_two_turns_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 def test_two_steps_of_the_tiny_student(tmp_path: Path, student: Policy, charts: list[Sample]) -> None:
     """Generation, attribution, loss, run folder and report with three turns."""
     seen: list[Trace] = []

@@ -15,7 +15,8 @@ import pytest
 from processes import run as run_process
 from two_ranks import Ranks
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+HERE = Path(__file__).parent
+LAUNCHED = HERE.parent / "launched.py"
 SETTINGS = {"optim": "sgd", "learning_rate": 0.05}
 
 
@@ -24,11 +25,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     trainings = ["stop", "skip", "drawn_anew", "shared_groups", "gone_on"]
     options = {"settings": {**SETTINGS, "per_device_train_batch_size": 8}, "trainings": trainings}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    words = [*start, str(HERE / "two_ranks.py"), str(folder), json.dumps(options)]
-    done = run_process(words, timeout=280, env=environment)
+    words = [str(LAUNCHED), "2", str(HERE / "two_ranks.py"), str(folder), json.dumps(options)]
+    done = run_process([sys.executable, *words], timeout=280, fork=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return folder
 
