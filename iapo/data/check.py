@@ -36,6 +36,7 @@ class Counts:
         axes: Samples by the axis along which they divide, `either` where both or neither is right.
         boxless: Samples without any box.
         flawed: Samples of which a box was left out or mended; they load.
+        several: Samples with several images.
         reasons: Rows by what is wrong with them, in words that do not depend on the row.
     """
 
@@ -46,6 +47,7 @@ class Counts:
     axes: Counter[str] = field(default_factory=Counter)
     boxless: int = 0
     flawed: int = 0
+    several: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -80,6 +82,7 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
             counts.samples += 1
             counts.kinds[item.kind] += 1
             counts.axes[item.axis or "either"] += 1
+            counts.several += bool(item.more_images)
             counts.boxless += not item.column_boxes and not item.row_boxes
         found[one or "all"] = counts
         for line in _lines(counts.reasons, examples):
@@ -119,11 +122,10 @@ def _splits(source: str) -> list[str | None]:
 
 def _table(source: str, found: dict[str, Counts]) -> Table:
     table = Table(title=plain(source, 60).replace("[", "\\["))
+    several = any(counts.several for counts in found.values())
     headings = ("split", "format", "samples", "damaged", "flawed", "kind", "axis", "without boxes")
-    for heading in headings:
-        table.add_column(
-            heading, justify="right" if heading in ("samples", "damaged", "flawed", "without boxes") else "left"
-        )
+    for heading in (*headings, *(["several images"] if several else [])):
+        table.add_column(heading, justify="left" if heading in ("split", "format", "kind", "axis") else "right")
     for split, counts in found.items():
         table.add_row(
             plain(split).replace("[", "\\["),
@@ -134,5 +136,6 @@ def _table(source: str, found: dict[str, Counts]) -> Table:
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.kinds.items())),
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.axes.items())),
             f"{counts.boxless:,}",
+            *([f"{counts.several:,}"] if several else []),
         )
     return table

@@ -154,7 +154,7 @@ def _shrunk(sample: Sample) -> Sample:
 
     record = sample.to_json(image_path="")
     record |= {"column_boxes": smaller(sample.column_boxes), "row_boxes": smaller(sample.row_boxes)}
-    return Sample.from_json(record, image=sample.image.convert("RGBA").resize(size))
+    return Sample.from_json(record, image=sample.image.convert("RGBA").resize(size), more_images=sample.more_images)
 
 
 def _drawn(sample: Sample) -> Image.Image:
