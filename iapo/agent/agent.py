@@ -180,8 +180,8 @@ class Agent:
         Args:
             image: Image (Pillow's, of any mode), its encoded bytes, or the path of its file; or a list of several.
             question: The question.
-            boxes: Boxes by `column_boxes` and `row_boxes`, in pixels of the first image; also `kind`, `axis` and `list_names`, as in
-                one's own data (docs/data.md). `{}` has none; None has them looked for in the image.
+            boxes: Boxes by `column_boxes` and `row_boxes`, in pixels of the first image; also `kind`, `axis` and
+                `list_names`, as in one's own data (docs/data.md). `{}` has none; None has them looked for in it.
             attribution: Whether the first call is attributed to the prompt's blocks.
             settings: Settings of its turns, instead of the agent's.
 

@@ -63,8 +63,8 @@ def make_question(
     Args:
         image: Image, its encoded bytes, or the path of its file; or a list of several, `image_1` and so on.
         question: Text of the question.
-        boxes: Boxes and what else is known of the first image, by the names of `BOX_FIELDS`; `{}` has none. None has boxes
-            looked for in the image.
+        boxes: Boxes and what else is known of the first image, by the names of `BOX_FIELDS`; `{}` has none. None has
+            boxes looked for in it.
         kind: Content of the image, where its boxes are looked for; `auto` tries a bar chart, then a table.
         names: How found boxes are named (`iapo.data.boxes.add_boxes`).
 

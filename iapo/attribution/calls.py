@@ -169,9 +169,7 @@ class Attributor:
             raise ValueError("log-probabilities were not asked for; set AttributionSettings.log_probs")
         return self._rows(prompts, turns)[:, -1]
 
-    def patches(
-        self, prompts: Sequence[Prompt], turns: Sequence[Turn], image: int = -1
-    ) -> list[NDArray[np.float32]]:
+    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn], image: int = -1) -> list[NDArray[np.float32]]:
         """Returns signed shares of the tokens of one of each prompt's images, which block distributions do not tell.
 
         Nothing is kept. They are the gradient's where the method scores no tokens.

@@ -87,6 +87,8 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
         found[one or "all"] = counts
         for line in _lines(counts.reasons, examples):
             say(plain(line))
+        if counts.several:
+            say(f"{counts.several:,} of {counts.samples:,} samples have several images")
     Console().print(_table(source, found))
     return found
 
@@ -122,10 +124,11 @@ def _splits(source: str) -> list[str | None]:
 
 def _table(source: str, found: dict[str, Counts]) -> Table:
     table = Table(title=plain(source, 60).replace("[", "\\["))
-    several = any(counts.several for counts in found.values())
     headings = ("split", "format", "samples", "damaged", "flawed", "kind", "axis", "without boxes")
-    for heading in (*headings, *(["several images"] if several else [])):
-        table.add_column(heading, justify="left" if heading in ("split", "format", "kind", "axis") else "right")
+    for heading in headings:
+        table.add_column(
+            heading, justify="right" if heading in ("samples", "damaged", "flawed", "without boxes") else "left"
+        )
     for split, counts in found.items():
         table.add_row(
             plain(split).replace("[", "\\["),
@@ -136,6 +139,5 @@ def _table(source: str, found: dict[str, Counts]) -> Table:
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.kinds.items())),
             ", ".join(f"{name} {count:,}" for name, count in sorted(counts.axes.items())),
             f"{counts.boxless:,}",
-            *([f"{counts.several:,}"] if several else []),
         )
     return table

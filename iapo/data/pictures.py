@@ -111,9 +111,7 @@ def reopen(image: Image.Image) -> Image.Image:
 
 def fresh(sample: Sample) -> Sample:
     """Returns the sample without its images' pixels, so that looking at all samples does not keep all of them."""
-    return dataclasses.replace(
-        sample, image=reopen(sample.image), more_images=tuple(map(reopen, sample.more_images))
-    )
+    return dataclasses.replace(sample, image=reopen(sample.image), more_images=tuple(map(reopen, sample.more_images)))
 
 
 def _open(data: bytes) -> Image.Image:

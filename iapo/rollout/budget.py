@@ -263,10 +263,10 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
     if needed - turns < sequence:
         advice.append(f"have the turns take no more than {sequence - needed + turns} tokens together")
     advice = advice or ["leave the sample out, or offer fewer tools"]
+    what, those = ("images", "images") if length.sample.more_images else ("an image", "image")
     return (
-        f"{named(length.sample)}, with {'images' if length.sample.more_images else 'an image'} of {size} pixels, may "
-        f"need {needed} tokens ({length.prompt} of the prompt, {length.images} of them the "
-        f"{'images' if length.sample.more_images else 'image'}; {turns} of the turns{seen}), but a sequence has {sequence}; "
+        f"{named(length.sample)}, with {what} of {size} pixels, may need {needed} tokens ({length.prompt} of the "
+        f"prompt, {length.images} of them the {those}; {turns} of the turns{seen}), but a sequence has {sequence}; "
         f"{', or '.join(advice)}"
     )
 

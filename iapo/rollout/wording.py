@@ -30,9 +30,7 @@ MORE = ("observation_edited_more", "observation_error_more")
 OBSERVATION_TEXT = "OBSERVATION: {text}\nAnswer the question now, and end with FINAL ANSWER: your answer. TERMINATE"
 OBSERVATION_TEXT_MORE = "OBSERVATION: {text}\nWrite another program, or answer the question now."
 
-SEVERAL = (
-    "There are {count} images, in this order: {images}. columns_bbox and rows_bbox are on image_1 alone.\n"
-)
+SEVERAL = "There are {count} images, in this order: {images}. columns_bbox and rows_bbox are on image_1 alone.\n"
 SEVERAL_WITHOUT_TOOLS = "There are {count} images, in this order: {images}.\n"
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

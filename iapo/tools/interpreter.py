@@ -70,9 +70,7 @@ class Interpreter:
         self._sample, self._tools, self._lenient = sample, tools, lenient
         self._given = sample.named_images
         self._values: dict[str, Value] = {
-            **{
-                name: Picture(image, name, edited=False, made_of=name) for name, image in self._given.items()
-            },
+            **{name: Picture(image, name, edited=False, made_of=name) for name, image in self._given.items()},
             COLUMNS: NamedBoxes(COLUMNS, "columns", sample.column_boxes),
             ROWS: NamedBoxes(ROWS, "rows", sample.row_boxes),
         }

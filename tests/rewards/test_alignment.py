@@ -23,7 +23,7 @@ from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.policy import ImageTextProcessor, Policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.studies.attribute import explain
+from iapo.studies.explanations import explain
 from iapo.teachers.references import make_reference
 from iapo.tools import TOOLS
 
