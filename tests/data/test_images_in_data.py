@@ -21,6 +21,7 @@ from iapo.data.loading import load
 from iapo.data.pictures import fresh
 from iapo.data.sheet import show
 from iapo.errors import InputError
+from iapo.evaluation.measures import mean_attribution
 from iapo.records import Sample, ToolResult, Trace, images_digest
 from iapo.runs import RunFolder, data_hash
 
@@ -175,3 +176,15 @@ def test_leaks_are_found_in_any_image() -> None:
 def test_sheets_show_them(own: Path, tmp_path: Path) -> None:
     _, page = show(str(own), tmp_path / "sheet", count=3)
     assert page.read_text().count("data:image/png;base64") == 4
+
+
+def test_mean_shares_of_prompts_with_other_blocks() -> None:
+    pair, single, _ = mixed()
+    shares = [{"image_1": 0.5, "query": 0.5}, {"image_1": 0.25, "image_2": 0.5, "query": 0.25}]
+    traces = [
+        Trace.of(one, "", ToolResult("failed"), attribution={"student": its})
+        for one, its in zip((single, pair), shares, strict=True)
+    ]
+    found = mean_attribution(traces)["student"]
+    assert found == {"image_1": 0.375, "image_2": 0.25, "query": 0.375}
+    assert list(found) == ["image_1", "image_2", "query"]

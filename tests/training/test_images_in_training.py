@@ -111,6 +111,7 @@ def test_a_step_with_a_live_teacher(
         tools=FREE,
         max_turn_tokens=80,
         max_steps=3,
+        trace_every=1,
     )
     trainer.train()
     traces = RunFolder(tmp_path / "run").read_traces()
