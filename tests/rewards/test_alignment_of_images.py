@@ -19,8 +19,10 @@ from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.methods import METHODS
 from iapo.attribution.settings import AttributionSettings
-from iapo.records import Sample
+from iapo.endpoints.chat import EndpointSettings
+from iapo.records import Sample, ToolCall
 from iapo.rewards.alignment import Alignment
+from iapo.rewards.verifier import EndpointVerifier, LocalVerifier
 from iapo.rollout.policy import ImageTextProcessor, Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
@@ -146,3 +148,17 @@ def test_own_calls_stored_and_live_are_the_same(
         assert one.divergence == pytest.approx(other.divergence, abs=1e-6)
         assert dict(one.teacher) == pytest.approx(dict(other.teacher), abs=1e-6)
         assert one.divergence > 0
+
+
+def test_verifiers_see_all_images(model: Any, processor: ImageTextProcessor) -> None:
+    pair = mixed()[0]
+    other = dataclasses.replace(pair, more_images=(pair.more_images[0].rotate(180),))
+    asked = ToolCall("crop", (), "", None, (("image", "image_2"), ("box", (0, 0, 30, 30))))
+    scores = LocalVerifier(Policy(model, processor), FREE)([(pair, asked), (other, asked), (pair, asked)])
+    assert scores[0] == scores[2] != scores[1]
+    verifier = EndpointVerifier(EndpointSettings("m", "http://127.0.0.1:9/v1"), FREE)
+    first, second = (verifier._question(one, asked) for one in (pair, other))
+    assert [part["type"] for part in first.content] == ["image_url", "image_url", "text"]
+    assert first.content[0] == second.content[0]
+    assert first.content[1] != second.content[1]
+    assert first.about != second.about

@@ -100,7 +100,7 @@ def test_a_program_may_give_boxes_of_another_image() -> None:
 def test_an_edit_is_compared_with_the_image_that_it_was_made_of() -> None:
     """The second image has the first one's size and is blank but for one column."""
     white = Image.new("RGB", PAIR.image.size, "white")
-    white.paste(photo(20, 20), (0, 0))
+    white.paste(photo(20, 20), (20, 20))
     sample = dataclasses.replace(PAIR, more_images=(white,))
     all_of_it = '{"all": [0, 0, 112, 112]}'
     unchanged = execute(program(f'display({MASK}(image_2, ["all"], {all_of_it}))'), sample, lenient=True)
