@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def rollouts(encoder: PromptEncoder) -> list[Rollout]:
 def test_a_batch_is_as_its_rollouts_alone(
     model: PreTrainedModel, other_model: Any, processor: ImageTextProcessor, encoder: Any, rollouts: list[Rollout]
 ) -> None:
-    alignment = Alignment(Policy(other_model, processor), encoder, SETTINGS, FREE)
+    alignment = Alignment(Policy(copy.deepcopy(other_model), processor), encoder, SETTINGS, FREE)
     together = alignment.measure(model, rollouts)
     alone = [alignment.measure(model, [one])[0] for one in rollouts]
     for one, other, of in zip(together, alone, rollouts, strict=True):
@@ -104,7 +105,7 @@ def test_every_method_takes_several(method: str, model: Any, encoder: Any, rollo
 def test_heat_maps_are_of_the_first_image(
     model: Any, other_model: Any, processor: ImageTextProcessor, encoder: PromptEncoder, rollouts: list[Rollout]
 ) -> None:
-    alignment = Alignment(Policy(other_model, processor), encoder, SETTINGS, FREE)
+    alignment = Alignment(Policy(copy.deepcopy(other_model), processor), encoder, SETTINGS, FREE)
     measured = alignment.add_patches(model, rollouts, alignment.measure(model, rollouts), 5)
     side = encoder.processor.image_processor.patch_size * encoder.processor.image_processor.merge_size
     for one, of in zip(measured, rollouts, strict=True):
@@ -132,7 +133,7 @@ def test_own_calls_stored_and_live_are_the_same(
         return generate
 
     monkeypatch.setattr(references, "make_generate", writes)
-    teacher = Policy(other_model, processor)
+    teacher = Policy(copy.deepcopy(other_model), processor)
     samples = mixed()
     table = attribute_samples(teacher, samples, SETTINGS, FREE)
     assert [row.call for row in table.rows.values()] == [
@@ -154,7 +155,9 @@ def test_verifiers_see_all_images(model: Any, processor: ImageTextProcessor) -> 
     pair = mixed()[0]
     other = dataclasses.replace(pair, more_images=(pair.more_images[0].rotate(180),))
     asked = ToolCall("crop", (), "", None, (("image", "image_2"), ("box", (0, 0, 30, 30))))
-    scores = LocalVerifier(Policy(model, processor), FREE)([(pair, asked), (other, asked), (pair, asked)])
+    scores = LocalVerifier(Policy(copy.deepcopy(model), processor), FREE)(
+        [(pair, asked), (other, asked), (pair, asked)]
+    )
     assert scores[0] == scores[2] != scores[1]
     verifier = EndpointVerifier(EndpointSettings("m", "http://127.0.0.1:9/v1"), FREE)
     first, second = (verifier._question(one, asked) for one in (pair, other))

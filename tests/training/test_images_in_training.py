@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_a_step_with_a_live_teacher(
         processor,
         mixed(),
         script=any_image,
-        teacher=Policy(other_model, processor),
+        teacher=Policy(copy.deepcopy(other_model), processor),
         penalty_weight=0.5,
         tools=FREE,
         max_turn_tokens=80,
