@@ -23,7 +23,7 @@ class ToolCall:
         targets: The names of the columns or rows to focus on.
         boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself; empty for
             a free tool without such.
-        axis: The axis that the tool works on; None where it works on none.
+        axis: The axis that the tool works on; None where it works on none, or the image is another than `image_1`.
         arguments: What a free tool was given, by parameter: numbers, texts, tuples of them, and the names of images;
             of a tool that focuses only where it was given another image than `image_1`.
         misused: Judgment of the tool's or the sample's own judge; None where there is none, or it cannot tell.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from PIL import Image, ImageChops
@@ -201,7 +201,7 @@ class Interpreter:
         told = zip(tool.parameters, (picture.name, names, boxes.name), strict=True)
         # Where it is told of no other, the image is the first one, or made of it.
         arguments = () if picture.made_of == IMAGE else tuple(told)
-        self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments))
+        self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments), picture.made_of)
         return Picture(observed.image, f"{tool.name}(...)", edited=True, made_of=picture.made_of)
 
     def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
@@ -214,7 +214,7 @@ class Interpreter:
         except ToolError as error:
             raise ToolError(f"line {call.line}, {call.function}: {error}") from error
         observed = self._observed(call, tool, (), bound.values)
-        self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record))
+        self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record), bound.made_of)
         text = None if observed.text is None else said(observed.text)
         if observed.image is not None:
             return Picture(observed.image, f"{tool.name}(...)", edited=True, text=text, made_of=bound.made_of)
@@ -232,7 +232,9 @@ class Interpreter:
                 self.broken = tool.name
             raise ToolError(f"line {call.line}, {call.function}: {error}") from error
 
-    def _record(self, tool: ToolDefinition, call: ToolCall) -> None:
+    def _record(self, tool: ToolDefinition, call: ToolCall, made_of: str) -> None:
+        # The sample says along which axis its first image divides, and of the others nothing.
+        call = call if made_of == IMAGE else replace(call, axis=None)
         self.calls.append(judged(self._sample, tool, call))
 
     def _argument(self, expression: Expression, tool: ToolDefinition) -> Value:

@@ -93,6 +93,10 @@ def test_a_program_may_give_boxes_of_another_image() -> None:
     assert (result.status, result.made_of) == ("edited", "image_2"), result.error
     assert result.image is not None
     assert result.image.size == PAIR.more_images[0].size
+    # The sample says along which axis its first image divides, and of the second nothing.
+    rows = execute(text.replace("columns", "rows"), PAIR, lenient=True)
+    assert PAIR.axis == "columns"
+    assert (result.misuse(PAIR.axis), rows.misuse(PAIR.axis)) == (None, None)
     assert '"image_2"' in call_text(result.calls[0])
     assert "own boxes" in call_text(result.calls[0])
 
