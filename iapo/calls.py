@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from PIL import Image
 
-from iapo.samples import Axis, pack_image, unpack_image
+from iapo.samples import FIRST_IMAGE, Axis, pack_image, unpack_image
 
 Status = Literal["edited", "no_call", "refused", "failed"]
 
@@ -23,8 +23,9 @@ class ToolCall:
         targets: The names of the columns or rows to focus on.
         boxes: Boxes were passed: `columns_bbox`, `rows_bbox`, or `own boxes`, which the program gave itself; empty for
             a free tool without such.
-        axis: The axis that the tool works on; None where it works on none.
-        arguments: What a free tool was given, by parameter: numbers, texts, tuples of them, and the names of images.
+        axis: The axis that the tool works on; None where it works on none, or the image is another than `image_1`.
+        arguments: What a free tool was given, by parameter: numbers, texts, tuples of them, and the names of images;
+            of a tool that focuses only where it was given another image than `image_1`.
         misused: Judgment of the tool's or the sample's own judge; None where there is none, or it cannot tell.
     """
 
@@ -82,6 +83,7 @@ class ToolResult:
         span: Character offsets of the program in the model's text; None with `no_call`.
         text: What displayed results say; only with `edited`, and from tools that return a text or a number.
         broken: Name of the tool that failed by its own fault; empty where the program was wrong.
+        made_of: Name of the sample's image that the displayed one was made of.
     """
 
     status: Status
@@ -91,6 +93,7 @@ class ToolResult:
     span: tuple[int, int] | None = None
     text: str | None = None
     broken: str = ""
+    made_of: str = FIRST_IMAGE
 
     @property
     def called(self) -> bool:
@@ -129,6 +132,7 @@ class ToolResult:
             "span": None if self.span is None else list(self.span),
             **({} if self.text is None else {"text": self.text}),
             **({"broken": self.broken} if self.broken else {}),
+            **({} if self.made_of == FIRST_IMAGE else {"made_of": self.made_of}),
         }
 
     @classmethod
@@ -142,4 +146,5 @@ class ToolResult:
             span=None if span is None else (span[0], span[1]),
             text=data.get("text"),
             broken=data.get("broken", ""),
+            made_of=data.get("made_of", FIRST_IMAGE),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
 """Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
+
+_GAP = 12
+"""Pixels between images that are laid side by side."""
 
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
@@ -51,6 +55,18 @@ def is_plain(image: Image.Image) -> bool:
         lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
         return lowest == 255
     return True
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Returns RGB images in one, from left to right with white between; of a single one it is that."""
+    seen = [to_rgb(image) for image in images]
+    width = sum(one.width for one in seen) + _GAP * (len(seen) - 1)
+    canvas = Image.new("RGB", (width, max(one.height for one in seen)), _WHITE)
+    left = 0
+    for one in seen:
+        canvas.paste(one, (left, 0))
+        left += one.width + _GAP
+    return canvas
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -13,7 +13,9 @@ from typing import Any, Self
 from iapo.calls import Status, ToolCall, ToolResult
 from iapo.samples import (
     AXES,
+    FIRST_IMAGE,
     GRADINGS,
+    MOST_IMAGES,
     Axis,
     Box,
     Grading,
@@ -22,12 +24,15 @@ from iapo.samples import (
     image_digest,
     image_from_text,
     image_to_text,
+    images_digest,
     save_png,
 )
 
 __all__ = [
     "AXES",
+    "FIRST_IMAGE",
     "GRADINGS",
+    "MOST_IMAGES",
     "Axis",
     "Box",
     "Grading",
@@ -43,6 +48,7 @@ __all__ = [
     "image_digest",
     "image_from_text",
     "image_to_text",
+    "images_digest",
     "recorded_turns",
     "save_png",
 ]
@@ -120,7 +126,7 @@ class Trace:
             from block name to probability; empty where it has no attribution.
         step: Optimiser step in which a training rollout was sampled, from 1; number of steps that the policy of a
             held-out rollout of a training run had taken, 0 before training; else None.
-        patches: Signed share of each of the image's tokens in that attribution, by whose they are (`student`,
+        patches: Signed share of each of the first image's tokens in that attribution, by whose they are (`student`,
             `teacher`; `iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
         observation_cut: Whether the rollout ended because what its last call gave did not fit into the longest
             sequence. It says nothing about the model, so that training leaves it out.
@@ -221,20 +227,26 @@ class Trace:
         Args:
             turn: Number of the turn, from 0.
         """
-        shown = [one.result.image for one in self.turns[:turn] if one.result.image is not None]
-        return self.sample.showing(shown[-1]) if shown else self.sample
+        shown = [(one.result.image, one.result.made_of) for one in self.turns[:turn] if one.result.image is not None]
+        return self.sample.showing(*shown[-1]) if shown else self.sample
 
     def without_edits(self) -> Self:
         """Returns the record without the images that tools made, which are large and which sums do not need."""
         turns = tuple(replace(one, result=replace(one.result, image=None)) for one in self.turns)
         return replace(self, turns=turns)
 
-    def to_json(self, image_path: str | None = None, edited_paths: Sequence[str | None] = ()) -> dict[str, Any]:
+    def to_json(
+        self,
+        image_path: str | None = None,
+        edited_paths: Sequence[str | None] = (),
+        more_paths: Sequence[str | None] = (),
+    ) -> dict[str, Any]:
         """Returns a JSON-ready dict; images are embedded unless a path says where they lie.
 
         Args:
-            image_path: Path of the sample's image.
+            image_path: Path of the sample's image; of several the first.
             edited_paths: Paths of the turns' edited images, in the turns' order; none are given, or one a turn.
+            more_paths: Paths of the sample's further images, as `Sample.to_json` takes them.
         """
         paths = edited_paths or (None,) * len(self.turns)
         first, *rest = self.turns
@@ -245,7 +257,7 @@ class Trace:
             result = first.result.to_json(paths[0])
             turns = {"turn_1": first.text, "result": result, "turn_2": self.turn_2}
         return {
-            "sample": self.sample.to_json(image_path),
+            "sample": self.sample.to_json(image_path, more_paths),
             **turns,
             "scores": {name: score.to_json() for name, score in self.scores.items()},
             "attribution": _shares(self.attribution),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from iapo.endpoints.chat import without_credentials
 from iapo.errors import InputError
-from iapo.records import Sample, Trace, image_digest, save_png
+from iapo.records import Sample, Trace, image_digest, images_digest, save_png
 from iapo.results import (
     EVALUATION,
     MANIFEST,
@@ -119,11 +119,11 @@ def _git(root: Path, *arguments: str) -> str:
 
 def data_hash(samples: Iterable[Sample]) -> str:
     """Returns SHA-256 over the samples' questions, answers, boxes and pixels, in order."""
-    return records_hash((sample.to_json(image_path=""), image_digest(sample.image)) for sample in samples)
+    return records_hash((sample.to_json(image_path=""), images_digest(sample.images)) for sample in samples)
 
 
 def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
-    """Returns `data_hash` of samples that are laid out already: each one's JSON without its image, and its image's
+    """Returns `data_hash` of samples that are laid out already: each one's JSON without its images, and its images'
     digest.
     """
     digest = hashlib.sha256()
@@ -259,9 +259,9 @@ class RunFolder:
         return found
 
     def _packed(self, trace: Trace) -> dict[str, Any]:
-        original = self._picture(trace.sample.image)
+        original, *more = map(self._picture, trace.sample.images)
         images = (one.result.image for one in trace.turns)
-        return trace.to_json(original, [None if image is None else self._picture(image) for image in images])
+        return trace.to_json(original, [None if image is None else self._picture(image) for image in images], more)
 
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"

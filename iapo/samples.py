@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,12 @@ Box = tuple[float, float, float, float]
 AXES: tuple[Axis, ...] = ("columns", "rows")
 GRADINGS: tuple[Grading, ...] = ("plain", "chart", "exact", "finance", "claim")
 
+MOST_IMAGES = 8
+"""Most images of one sample."""
+
+FIRST_IMAGE = "image_1"
+"""What prompts and programs call a sample's first image, on which its boxes and its axis are."""
+
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
@@ -43,6 +49,13 @@ def image_digest(image: Image.Image) -> str:
         # The pixels are indices here; two images may differ in the palette alone.
         digest.update(f"{image.getpalette()} {image.info.get('transparency')}".encode())
     return digest.hexdigest()
+
+
+def images_digest(images: Sequence[Image.Image]) -> str:
+    """Returns what tells the images of a sample apart from others', in order: of a single one its `image_digest`."""
+    if len(images) == 1:
+        return image_digest(images[0])
+    return hashlib.sha256(" ".join(map(image_digest, images)).encode()).hexdigest()
 
 
 def image_to_text(image: Image.Image) -> str:
@@ -87,11 +100,11 @@ def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question about one image.
+    """One question about an image, or about several.
 
     Attributes:
         id: Unique within its source.
-        image: The image, any Pillow mode.
+        image: The image, any Pillow mode; of several the first, on which the boxes and the axis are.
         question: The question as asked.
         answers: The gold answer(s); several mean that all of them are asked for, in any order.
         column_boxes: Box of each named column, in pixels; empty where columns are not annotated.
@@ -107,9 +120,11 @@ class Sample:
         grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
         judge: Name of the judge of calls on it (`iapo.tools.add_judge`), instead of the tools' own and of the axis;
             empty for none.
+        more_images: The further images, `image_2` and so on, in order; `MOST_IMAGES` with the first one at most.
 
     Raises:
-        InputError: If there is no answer, a box is empty, or the axis or the grading is unknown.
+        InputError: If there is no answer, a box is empty, the axis or the grading is unknown, or there are too many
+            images.
     """
 
     id: str
@@ -126,6 +141,7 @@ class Sample:
     flaws: tuple[str, ...] = ()
     grading: Grading = "plain"
     judge: str = ""
+    more_images: tuple[Image.Image, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.answers:
@@ -134,6 +150,9 @@ class Sample:
             raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
         if self.grading not in GRADINGS:
             raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
+        if len(self.images) > MOST_IMAGES:
+            raise InputError(f"sample {self.id!r} has {len(self.images)} images; give at most {MOST_IMAGES}")
+        object.__setattr__(self, "more_images", tuple(self.more_images))
         object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
         object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
         for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
@@ -141,17 +160,38 @@ class Sample:
                 if not (x1 < x2 and y1 < y2):
                     raise InputError(f"sample {self.id!r}: the box of {what} {name!r} is empty: {(x1, y1, x2, y2)}")
 
-    def showing(self, image: Image.Image) -> Self:
-        """Returns the sample with another image, as a tool made it.
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """All images, the first one first."""
+        return (self.image, *self.more_images)
 
-        Boxes are in pixels of the image: an image of another size has none of them.
+    @property
+    def named_images(self) -> dict[str, Image.Image]:
+        """All images by what prompts and programs call them: `image_1`, `image_2` and so on."""
+        return {f"image_{number}": image for number, image in enumerate(self.images, 1)}
+
+    def showing(self, image: Image.Image, made_of: str = FIRST_IMAGE) -> Self:
+        """Returns the sample with another first image, as a tool made it.
+
+        Boxes are in pixels of the first image: an image of another size, or made of another one, has none of them.
+
+        Args:
+            image: The image.
+            made_of: Name of the image that it was made of.
         """
-        if image.size == self.image.size:
+        if image.size == self.image.size and made_of == FIRST_IMAGE:
             return replace(self, image=image)
         return replace(self, image=image, column_boxes={}, row_boxes={})
 
-    def to_json(self, image_path: str | None = None) -> dict[str, Any]:
-        """Returns a JSON-ready dict; the image is embedded as PNG unless `image_path` says where it lies."""
+    def to_json(self, image_path: str | None = None, more_paths: Sequence[str | None] = ()) -> dict[str, Any]:
+        """Returns a JSON-ready dict; images are embedded as PNG unless a path says where they lie.
+
+        Args:
+            image_path: Path of the first image; where it is empty, the caller keeps all images apart.
+            more_paths: Paths of the further images, in order; none are given, or one each.
+        """
+        paths = more_paths or ("" if image_path == "" else None,) * len(self.more_images)
+        more = [pack_image(image, path) for image, path in zip(self.more_images, paths, strict=True)]
         # Whole samples are written, and hashed, as they were before there were flaws.
         flaws = {"flaws": list(self.flaws)} if self.flaws else {}
         return {
@@ -170,23 +210,36 @@ class Sample:
             # Left out where it is plain: older files have none, and the hashes of their data stay as they were.
             **({} if self.grading == "plain" else {"grading": self.grading}),
             **({"judge": self.judge} if self.judge else {}),
+            **({"more_images": more} if more else {}),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], root: Path | None = None, image: Image.Image | None = None) -> Self:
+    def from_json(
+        cls,
+        data: Mapping[str, Any],
+        root: Path | None = None,
+        image: Image.Image | None = None,
+        more_images: Sequence[Image.Image] | None = None,
+    ) -> Self:
         """Reads what `to_json` wrote.
 
         Args:
             data: The dict.
             root: The folder that relative image paths start from.
-            image: The image itself, where the caller keeps it apart from the dict.
+            image: The first image itself, where the caller keeps it apart from the dict.
+            more_images: The further images, where the caller keeps them apart.
 
         Raises:
-            InputError: If there is no image.
+            InputError: If there is no image, or not as many as the dict was written with.
         """
         picture = image if image is not None else unpack_image(data["image"], root)
         if picture is None:
             raise InputError(f"sample {data['id']!r} has no picture")
+        written = data.get("more_images", ())
+        if more_images is None:
+            more_images = [one for one in (unpack_image(packed, root) for packed in written) if one is not None]
+        if len(more_images) != len(written):
+            raise InputError(f"sample {data['id']!r} has {1 + len(more_images)} of its {1 + len(written)} pictures")
         return cls(
             id=data["id"],
             image=picture,
@@ -202,4 +255,5 @@ class Sample:
             flaws=tuple(data.get("flaws", ())),
             grading=data.get("grading", "plain"),
             judge=data.get("judge", ""),
+            more_images=tuple(more_images),
         )

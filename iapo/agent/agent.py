@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from iapo.agent.answers import Answer, AnswerEvent, Event
 from iapo.agent.policies import Asked, LocalPolicy, ServedModel
-from iapo.agent.questions import Picture, Question, make_question
+from iapo.agent.questions import Pictures, Question, make_question
 from iapo.agent.sources import find_source
 from iapo.agent.watching import Watch
 from iapo.bounds import ASKED_HEAT, check_number
@@ -170,13 +170,13 @@ class Agent:
         """Number of questions that it works on at a time; more wait."""
         return self._asked.at_once
 
-    def question(self, image: Picture, question: str, boxes: Mapping[str, Any] | None = None) -> Question:
+    def question(self, image: Pictures, question: str, boxes: Mapping[str, Any] | None = None) -> Question:
         """Makes of an image and a question what is asked, with its boxes (`iapo.agent.questions.make_question`)."""
         return make_question(image, question, boxes, kind=self._kind, names=self._names)
 
     def answer(
         self,
-        image: Picture,
+        image: Pictures,
         question: str,
         boxes: Mapping[str, Any] | None = None,
         *,
@@ -186,10 +186,10 @@ class Agent:
         """Answers one question.
 
         Args:
-            image: Image (Pillow's, of any mode), its encoded bytes, or the path of its file.
+            image: Image (Pillow's, of any mode), its encoded bytes, or the path of its file; or a list of several.
             question: The question.
-            boxes: Boxes by `column_boxes` and `row_boxes`, in pixels; also `kind`, `axis` and `list_names`, as in
-                one's own data (docs/data.md). `{}` has none; None has them looked for in the image.
+            boxes: Boxes by `column_boxes` and `row_boxes`, in pixels of the first image; also `kind`, `axis` and
+                `list_names`, as in one's own data (docs/data.md). `{}` has none; None has them looked for in it.
             attribution: Whether the first call is attributed to the prompt's blocks.
             settings: Settings of its turns, instead of the agent's.
 
@@ -202,7 +202,7 @@ class Agent:
 
     def answer_many(
         self,
-        questions: Iterable[tuple[Picture, str] | tuple[Picture, str, Mapping[str, Any] | None]],
+        questions: Iterable[tuple[Pictures, str] | tuple[Pictures, str, Mapping[str, Any] | None]],
         *,
         attribution: bool = False,
         settings: EvaluationSettings | None = None,
@@ -230,7 +230,7 @@ class Agent:
 
     def stream(
         self,
-        image: Picture,
+        image: Pictures,
         question: str,
         boxes: Mapping[str, Any] | None = None,
         *,

@@ -23,7 +23,7 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, Rollout, answer, rollout
-from iapo.studies.attribute import explain
+from iapo.studies.explanations import explain
 from iapo.tools import ToolDefinition
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from iapo.data.formats import own
 from iapo.data.pictures import encode_picture
 from iapo.data.rows import Row
 from iapo.errors import InputError, unknown
-from iapo.records import Kind, Sample
+from iapo.records import MOST_IMAGES, Kind, Sample
 from iapo.storage import read_json
 
 BOX_FIELDS = ("column_boxes", "row_boxes", "kind", "axis", "list_names")
@@ -32,6 +32,9 @@ LONGEST_QUESTION = 20_000
 
 Picture = Image.Image | bytes | Path | str
 """An image, its encoded bytes, or the path of its file."""
+
+Pictures = Picture | Sequence[Picture]
+"""An image, or a list of several that one question is about."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,20 +51,20 @@ class Question:
 
 
 def make_question(
-    image: Picture,
+    image: Pictures,
     question: str,
     boxes: Mapping[str, Any] | None = None,
     *,
     kind: Literal["auto", "chart", "table"] = "auto",
     names: Names = "places",
 ) -> Question:
-    """Makes a sample of an image and a question, as `iapo evaluate` makes one of a row of one's own data.
+    """Makes a sample of an image, or several, and a question, as `iapo evaluate` makes one of a row of one's own data.
 
     Args:
-        image: Image, its encoded bytes, or the path of its file.
+        image: Image, its encoded bytes, or the path of its file; or a list of several, `image_1` and so on.
         question: Text of the question.
-        boxes: Boxes and what else is known of the image, by the names of `BOX_FIELDS`; `{}` has none. None has boxes
-            looked for in the image.
+        boxes: Boxes and what else is known of the first image, by the names of `BOX_FIELDS`; `{}` has none. None has
+            boxes looked for in it.
         kind: Content of the image, where its boxes are looked for; `auto` tries a bar chart, then a table.
         names: How found boxes are named (`iapo.data.boxes.add_boxes`).
 
@@ -80,7 +83,10 @@ def make_question(
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InputError("the question, or the name of a box, holds half a surrogate pair, which is no character")
     # A row must have an answer; nothing is graded by this one, and none is written.
-    fields |= {"image": _encoded(image), "question": question, "answer": "-"}
+    images = image if isinstance(image, list | tuple) else [image]
+    if not 1 <= len(images) <= MOST_IMAGES:
+        raise InputError(f"the question comes with {len(images)} images; give 1 to {MOST_IMAGES}")
+    fields |= {"images": [_encoded(one) for one in images], "question": question, "answer": "-"}
     try:
         sample = own.read(Row(1, fields, "question"))
         refuse_control_tokens(sample)
@@ -147,4 +153,5 @@ def _told(sample: Sample, how: str) -> str:
             shown = ", ".join(list(boxes)[:_SHOWN]) + (", ..." if len(boxes) > _SHOWN else "")
             told.append(f"{len(boxes)} {what}{'s' if len(boxes) > 1 else ''} ({shown})")
     flaws = f"; {'; '.join(sample.flaws)}" if sample.flaws else ""
-    return f"{how}: {' and '.join(told) or 'none'}{flaws}"
+    where = f", on the first of {len(sample.images)} images" if told and sample.more_images else ""
+    return f"{how}: {' and '.join(told) or 'none'}{where}{flaws}"

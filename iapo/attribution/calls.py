@@ -170,14 +170,15 @@ class Attributor:
             raise ValueError("log-probabilities were not asked for; set AttributionSettings.log_probs")
         return self._rows(prompts, turns)[:, -1]
 
-    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[NDArray[np.float32]]:
-        """Returns signed shares of the tokens of each prompt's last image, which block distributions do not tell.
+    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn], image: int = -1) -> list[NDArray[np.float32]]:
+        """Returns signed shares of the tokens of one of each prompt's images, which block distributions do not tell.
 
         Nothing is kept. They are the gradient's where the method scores no tokens.
 
         Args:
             prompts: Prompts as in `distributions`.
             turns: Turns, the same.
+            image: Place of the image among each prompt's, from 0; the last one by default.
 
         Returns:
             One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
@@ -190,8 +191,8 @@ class Attributor:
                 found = self.token_scores(some, pictures)
             for call, scores in zip(some, found, strict=True):
                 config = self.model.config
-                grid, merge = pictures.grid_thw[call.pictures[-1]], config.vision_config.spatial_merge_size
-                grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge))
+                grid, merge = pictures.grid_thw[call.pictures[image]], config.vision_config.spatial_merge_size
+                grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge, image))
         return grids
 
     def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:

@@ -75,9 +75,14 @@ def _by_token(calls: Sequence[CallInput]) -> list[CallInput]:
 
 
 def picture_shares(
-    scores: Tensor, prompt_ids: Sequence[int], image_token: int, grid_thw: Tensor | Sequence[int], merge: int
+    scores: Tensor,
+    prompt_ids: Sequence[int],
+    image_token: int,
+    grid_thw: Tensor | Sequence[int],
+    merge: int,
+    image: int = -1,
 ) -> NDArray[np.float32]:
-    """Computes signed shares of the last image's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models
+    """Computes signed shares of one image's tokens: `a_i / sum_k |a_k|` over all prompt tokens, so that models
     compare.
 
     Args:
@@ -86,6 +91,7 @@ def picture_shares(
         image_token: Image token, the same.
         grid_thw: Grid thw, the same.
         merge: Merge, the same.
+        image: Image, the same.
 
     Returns:
         Shape (height / merge, width / merge), as in `patch_map`; their absolute values sum to the image's part.
@@ -94,7 +100,7 @@ def picture_shares(
         ValueError: As in `patch_map`.
     """
     unit = scores.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
-    return patch_map(scores / unit, prompt_ids, image_token, grid_thw, merge)
+    return patch_map(scores / unit, prompt_ids, image_token, grid_thw, merge, image)
 
 
 def patch_map(
@@ -103,8 +109,9 @@ def patch_map(
     image_token: int,
     grid_thw: Tensor | Sequence[int],
     merge: int,
+    image: int = -1,
 ) -> NDArray[np.float32]:
-    """Lays the scores of the last image's tokens out as the image lies.
+    """Lays the scores of one image's tokens out as the image lies.
 
     Args:
         scores: The score of each prompt token, length P.
@@ -112,6 +119,7 @@ def patch_map(
         image_token: The id of an image token.
         grid_thw: Time (1 for an image), height and width of that image in patches.
         merge: Patches along each side of one token's square.
+        image: Place of the image among the prompt's, from 0; the last one by default.
 
     Returns:
         The scores of the image's tokens, shape (height / merge, width / merge), the image's top row first.
@@ -123,7 +131,7 @@ def patch_map(
     rows, columns = height // merge, width // merge
     values = scores.tolist() if isinstance(scores, Tensor) else scores
     places = image_places(prompt_ids, image_token)
-    found = [values[place] for place in places[-1]] if places else []
+    found = [values[place] for place in places[image]] if places else []
     if len(found) != time * rows * columns or time != 1:
         raise ValueError(f"{len(found)} image tokens in the prompt, but a picture of {time} x {rows} x {columns}")
     return np.array(found, dtype=np.float32).reshape(rows, columns)

@@ -39,6 +39,9 @@ def ask(
         str,
         typer.Option(callback=checkpoint, help="Packaged name, run folder, folder of a policy or adapter, or hub id."),
     ],
+    more_image: Annotated[
+        list[Path] | None, typer.Option(help="Further image of the question, in order; may be given several times.")
+    ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="JSON file with the image's boxes (docs/using.md); looked for if not given.")
     ] = None,
@@ -66,14 +69,16 @@ def ask(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a policy about an image: what it called, what it made of the image, what it answers.
+    """Ask a policy about an image, or several: what it called, what it made of the image, what it answers.
 
     For example: iapo ask chart.png "value of H?" --model tiny-student
     """
     from iapo.rollout.load_settings import load_settings
 
-    if not image.is_file():
-        raise InputError(f"there is no image {image}; give the path of an image file")
+    images = [image, *(more_image or [])]
+    for one in images:
+        if not one.is_file():
+            raise InputError(f"there is no image {one}; give the path of an image file")
     load_settings({**loading, "device": device}).check_packages()
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"out is {out}; give a name that ends in .png")
@@ -87,7 +92,7 @@ def ask(
     given = None if boxes is None else read_boxes(boxes)
     if out is None:
         check_place(image)
-    asked = make_question(image, _text(question), given, kind=kind, names=names)  # type: ignore[arg-type]
+    asked = make_question(images, _text(question), given, kind=kind, names=names)  # type: ignore[arg-type]
     from iapo.agent.agent import Agent, with_limits
     from iapo.agent.asking import edited_path, run_ask
 

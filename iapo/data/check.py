@@ -36,6 +36,7 @@ class Counts:
         axes: Samples by the axis along which they divide, `either` where both or neither is right.
         boxless: Samples without any box.
         flawed: Samples of which a box was left out or mended; they load.
+        several: Samples with several images.
         reasons: Rows by what is wrong with them, in words that do not depend on the row.
     """
 
@@ -46,6 +47,7 @@ class Counts:
     axes: Counter[str] = field(default_factory=Counter)
     boxless: int = 0
     flawed: int = 0
+    several: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -80,10 +82,13 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
             counts.samples += 1
             counts.kinds[item.kind] += 1
             counts.axes[item.axis or "either"] += 1
+            counts.several += bool(item.more_images)
             counts.boxless += not item.column_boxes and not item.row_boxes
         found[one or "all"] = counts
         for line in _lines(counts.reasons, examples):
             say(plain(line))
+        if counts.several:
+            say(f"{counts.several:,} of {counts.samples:,} samples have several images")
     Console().print(_table(source, found))
     return found
 

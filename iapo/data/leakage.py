@@ -72,26 +72,29 @@ class PictureIndex:
         self._places: dict[str, int] = {}
 
     def add(self, sample: Sample) -> None:
-        """Adds a training sample."""
-        place = self._places.setdefault(_pixels(sample.image), len(self._ids))
-        if place == len(self._ids):
-            self._ids.append(sample.id)
-            self._looks.append(look(sample.image))
-            self._questions.append(set())
-        self._questions[place].add(sample.question)
+        """Adds all images of a training sample."""
+        for image in sample.images:
+            place = self._places.setdefault(_pixels(image), len(self._ids))
+            if place == len(self._ids):
+                self._ids.append(sample.id)
+                self._looks.append(look(image))
+                self._questions.append(set())
+            self._questions[place].add(sample.question)
 
     def find(self, sample: Sample) -> Leak | None:
-        """Returns the training image that a test sample's image equals or, failing that, looks like most."""
-        place = self._places.get(_pixels(sample.image))
-        exact = place is not None
-        if place is None:
-            place = self._nearest(look(sample.image))
+        """Returns the training image that one of a test sample's images equals or, failing that, looks like; the first
+        such one.
+        """
+        same = [self._places.get(_pixels(image)) for image in sample.images]
+        exact = any(place is not None for place in same)
+        places = same if exact else [self._nearest(look(image)) for image in sample.images]
+        place = next((one for one in places if one is not None), None)
         if place is None:
             return None
         return Leak(self._ids[place], sample.id, exact, sample.question in self._questions[place])
 
     def find_all(self, test: Iterable[Sample]) -> list[Leak]:
-        """Returns one leak for each test sample whose image is in the index, in order."""
+        """Returns one leak for each test sample with an image that is in the index, in order."""
         return [leak for leak in map(self.find, test) if leak is not None]
 
     def _nearest(self, seen: Look) -> int | None:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from iapo.data.damage import RowError
 from iapo.images import FORMATS, is_plain, open_image, to_rgb, upright
-from iapo.records import Sample, save_png
+from iapo.records import MOST_IMAGES, Sample, save_png
 
 SHORTEST_SIDE = 28
 """Shortest side of an image in pixels: one token of Qwen2.5-VL."""
@@ -63,6 +63,33 @@ def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Im
     raise RowError(f"the picture is of type {type(value).__name__}; it must be encoded bytes or a path")
 
 
+def read_pictures(value: Any, folder: Path | None, *, inside: bool = False) -> tuple[Image.Image, ...]:
+    """Decodes the images of one sample, in order, each as `read_picture` does.
+
+    Args:
+        value: A list of what `read_picture` takes.
+        folder: Folder that relative paths start from.
+        inside: Whether the paths must lie in `folder` itself.
+
+    Raises:
+        RowError: If it is no list, there is none or there are too many, or one of them is damaged; the sentence says
+            which.
+    """
+    if not isinstance(value, list):
+        raise RowError(f"the pictures are of type {type(value).__name__}; they must be a list")
+    if not 1 <= len(value) <= MOST_IMAGES:
+        raise RowError(f"there are {len(value)} pictures; give 1 to {MOST_IMAGES}")
+    found = []
+    for number, one in enumerate(value, 1):
+        try:
+            found.append(read_picture(one, folder, inside=inside))
+        except RowError as error:
+            if len(value) == 1:
+                raise
+            raise RowError(f"picture {number} of {len(value)}: {error}") from error
+    return tuple(found)
+
+
 def encode_picture(image: Image.Image) -> bytes:
     """Returns the file that an image was read from, if it was PNG or JPEG, else a PNG of it.
 
@@ -83,8 +110,8 @@ def reopen(image: Image.Image) -> Image.Image:
 
 
 def fresh(sample: Sample) -> Sample:
-    """Returns the sample without its image's pixels, so that looking at all samples does not keep all of them."""
-    return dataclasses.replace(sample, image=reopen(sample.image))
+    """Returns the sample without its images' pixels, so that looking at all samples does not keep all of them."""
+    return dataclasses.replace(sample, image=reopen(sample.image), more_images=tuple(map(reopen, sample.more_images)))
 
 
 def _open(data: bytes) -> Image.Image:

@@ -30,6 +30,7 @@ _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1.5rem; }
 article { border: 1px solid #ddd; padding: .75rem; overflow-wrap: anywhere; }
+img { max-width: 100%; margin-top: .5rem; background: #eee; }
 svg { width: 100%; height: auto; background: #eee; }
 rect { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
 text { font-size: 12px; }
@@ -109,7 +110,8 @@ def contact_sheet(items: Sequence[Sample | Damage]) -> Image.Image:
             lines = [f"row {item.row}: damaged", *_lines(plain(item.reason), font)]
         else:
             sheet.paste(_drawn(item), (x, y))
-            lines = [item.id, item.question, " | ".join(item.answers)]
+            count = f" ({len(item.images)} images, the first is shown)" if item.more_images else ""
+            lines = [item.id + count, item.question, " | ".join(item.answers)]
         for index, line in enumerate(lines[:3]):
             draw.text((x, y + _CELL + 2 + 15 * index), _fitting(plain(line, 200), font), fill="#222222", font=font)
         if isinstance(item, Sample) and item.flaws:
@@ -143,10 +145,11 @@ def _searched(sample: Sample, names: Names) -> Sample:
 
 
 def _shrunk(sample: Sample) -> Sample:
-    """Returns the sample with an image no larger than it is shown."""
+    """Returns the sample with images no larger than they are shown."""
+    more = tuple(map(_smaller, sample.more_images))
     scale = _LARGEST / max(sample.image.size)
     if scale >= 1:
-        return sample
+        return replace(sample, more_images=more)
     size = (max(1, round(sample.image.width * scale)), max(1, round(sample.image.height * scale)))
 
     def smaller(boxes: Mapping[str, Box]) -> dict[str, list[float]]:
@@ -154,7 +157,14 @@ def _shrunk(sample: Sample) -> Sample:
 
     record = sample.to_json(image_path="")
     record |= {"column_boxes": smaller(sample.column_boxes), "row_boxes": smaller(sample.row_boxes)}
-    return Sample.from_json(record, image=sample.image.convert("RGBA").resize(size))
+    return Sample.from_json(record, image=sample.image.convert("RGBA").resize(size), more_images=more)
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    scale = _LARGEST / max(image.size)
+    if scale >= 1:
+        return image
+    return image.convert("RGBA").resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
 
 def _drawn(sample: Sample) -> Image.Image:
@@ -207,9 +217,14 @@ def _sample_html(sample: Sample) -> str:
     }
     entries = "".join(f"<dt>{key}</dt><dd>{_escaped(value)}</dd>" for key, value in about.items() if value)
     entries += "".join(f'<dt>flaw</dt><dd class="flaw">{_escaped(flaw)}</dd>' for flaw in sample.flaws)
+    more = "".join(
+        f'<img alt="image_{number}" src="data:image/png;base64,{image_to_text(image)}">'
+        for number, image in enumerate(sample.more_images, 2)
+    )
     return (
         f'<article><svg viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
-        f'href="data:image/png;base64,{image_to_text(sample.image)}"/>{"".join(shapes)}</svg><dl>{entries}</dl></article>'
+        f'href="data:image/png;base64,{image_to_text(sample.image)}"/>{"".join(shapes)}</svg>{more}'
+        f"<dl>{entries}</dl></article>"
     )
 
 

@@ -157,10 +157,12 @@ def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[
 
 
 def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
-    """Returns the mean block distribution of `student` and `teacher` over the traces that have one."""
+    """Returns the mean block distribution of `student` and `teacher` over the traces that have one; a block that a
+    prompt has not, as an image that others have more, has no share in it.
+    """
     means: dict[str, dict[str, float]] = {}
     for who in ("student", "teacher"):
         found = [trace.attribution[who] for trace in traces if who in trace.attribution]
-        names = list(found[0]) if found else []
-        means[who] = {name: float(np.mean([blocks[name] for blocks in found])) for name in names}
+        names = dict.fromkeys(name for blocks in sorted(found, key=len, reverse=True) for name in blocks)
+        means[who] = {name: float(np.mean([blocks.get(name, 0.0) for blocks in found])) for name in names}
     return means

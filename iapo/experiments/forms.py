@@ -141,13 +141,19 @@ def read_divisible(plan: FormsPlan, seed: int) -> list[Sample]:
     """Returns the first samples that have one right axis.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or they have different numbers of images.
     """
     settings = SourceSettings(plan.prompts, seed, plan.split, question_types=plan.question_types)
     found = [sample for sample in read_sources(plan.sources, settings) if sample.axis is not None]
     if not found:
         given = ", ".join(plan.sources)
         raise InputError(f"the first {plan.prompts} images of {given} have no right axis; take vbar or hbar, or more")
+    if len({len(sample.images) for sample in found}) > 1:
+        # All calls are compared over the same blocks.
+        raise InputError(
+            f"the samples of {', '.join(plan.sources)} have different numbers of images, so that their prompts have "
+            "not the same blocks; give samples with equally many"
+        )
     return found
 
 

@@ -103,13 +103,13 @@ class RunPrompt:
         self._named = [part.strip() for part in tools.split(",") if part.strip()] if isinstance(tools, str) else None
 
     def place(
-        self, data: Mapping[str, Any], size: tuple[int, int] | None, attributed: Sequence[str]
+        self, data: Mapping[str, Any], sizes: Sequence[tuple[int, int] | None], attributed: Sequence[str]
     ) -> tuple[int, int] | None:
         """Finds the prompt of a rollout.
 
         Args:
             data: Its sample, as the trace has it.
-            size: Width and height of the sample's image; None where it cannot be read.
+            sizes: Width and height of each of the sample's images; None where one cannot be read.
             attributed: Names of the blocks that its attribution has; they tell the tools that were offered.
 
         Returns:
@@ -119,16 +119,19 @@ class RunPrompt:
             ValueError: If the sample is none.
         """
         template = self.template
-        if template is None or (
-            size is None and any(f"{{{side}}}" in template.question for side in ("width", "height"))
-        ):
+        if template is None:
             return None
+        # Of several images, all sizes are told.
+        told_sizes = len(sizes) > 1 or any(f"{{{side}}}" in template.question for side in ("width", "height"))
+        if None in sizes and told_sizes:
+            return None
+        image, *more = (Image.new("1", size or (1, 1)) for size in sizes)
         try:
-            sample = Sample.from_json(data, image=Image.new("1", size or (1, 1)))
+            sample = Sample.from_json(data, image=image, more_images=more)
         except InputError as error:
             raise ValueError(str(error)) from error
         tools, assumed = self._tools(attributed)
-        key = (template.digest, *tools.items(), assumed)
+        key = (template.digest, *tools.items(), assumed, len(sizes))
         known = {name: tool or _stand_in(name) for name, tool in tools.items()}
         blocks = build_blocks(sample, known, template)
         query = next(block.text for block in blocks if block.type == "query")
@@ -149,7 +152,7 @@ class RunPrompt:
         return self._prompts.texts.add(observed(self.template.frame(shown), shown))
 
     def _keeps(self, block: str, tools: Mapping[str, ToolDefinition | None]) -> bool:
-        if block in ("image_1", "query"):
+        if block.startswith("image_") or block == "query":
             return False
         return not block.startswith(_TOOL) or tools.get(block.removeprefix(_TOOL)) is not None
 

@@ -215,9 +215,9 @@ class _Collector:
             patches = data.get("patches", {})
             trace["patches"] = {who: pack_grid(grid) for who, grid in patches.items() if grid and grid[0]}
             self.without_patches += not trace["patches"]
-        picture = self.samples[trace["sample"]]["picture"]
-        size = None if picture is None else self.pictures.sizes[picture]
-        if (found := prompt.place(data["sample"], size, names)) is not None:
+        sample = self.samples[trace["sample"]]
+        sizes = [None if one is None else self.pictures.sizes[one] for one in (sample["picture"], *sample["more"])]
+        if (found := prompt.place(data["sample"], sizes, names)) is not None:
             trace["prompt"], trace["query"] = found
         self.traces.append(trace)
 
@@ -259,6 +259,7 @@ class _Collector:
             "answers": [str(answer) for answer in data["answers"]],
             "axis": data["axis"],
             "picture": self.pictures.add(data["image"], file.path.parent),
+            "more": [self.pictures.add(one, file.path.parent) for one in data.get("more_images", ())],
         }
         key = json.dumps(sample, sort_keys=True)
         if key not in self._samples:

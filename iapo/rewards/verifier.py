@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
 from iapo.control import escaped
 from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
 from iapo.grouping import distinct
-from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
+from iapo.records import Sample, ToolCall, Trace, images_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition
@@ -92,14 +93,9 @@ class EndpointVerifier:
 
     def _question(self, sample: Sample, call: ToolCall) -> Question:
         asked = {"question": sample.question, "tools": self.tools, "call": call_text(call)}
-        buffer = io.BytesIO()
-        save_png(sample.image.convert("RGB"), buffer)
-        url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": escaped(json.dumps(asked))},
-        ]
-        return Question((image_digest(sample.image), *asked.values()), content)
+        content = [{"type": "image_url", "image_url": {"url": _address(image)}} for image in sample.images]
+        content.append({"type": "text", "text": escaped(json.dumps(asked))})
+        return Question((images_digest(sample.images), *asked.values()), content)
 
 
 class LocalVerifier:
@@ -121,7 +117,8 @@ class LocalVerifier:
 
     @torch.no_grad()
     def _score(self, sample: Sample, call: ToolCall) -> float:
-        blocks = [Block("context", "context", INSTRUCTIONS), Block("image", "image_1", image=sample.image)]
+        blocks = [Block("context", "context", INSTRUCTIONS)]
+        blocks += [Block("image", name, image=image) for name, image in sample.named_images.items()]
         blocks += [Block("tool", f"tool:{name}", tool.text + "\n") for name, tool in self.tools.items()]
         # What a model or a data set wrote must not turn into a control token of this model.
         written = call_text(call).replace("<|", "< |")
@@ -137,11 +134,18 @@ class LocalVerifier:
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "mm_token_type_ids": (ids == self.encoder.image_token_id).long(),
-            **self.encoder.pixels([sample.image]),
+            **self.encoder.pixels(sample.images),
         }
         moved = {name: value.to(self.model.device) for name, value in inputs.items()}
         logits = self.model(**moved, logits_to_keep=len(word) + 1).logits[0, :-1]
         return logits.float().log_softmax(-1)[range(len(word)), word].sum()
+
+
+def _address(image: Image.Image) -> str:
+    """Returns an image as a data address."""
+    buffer = io.BytesIO()
+    save_png(image.convert("RGB"), buffer)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _is_score(reply: dict[str, Any]) -> bool:

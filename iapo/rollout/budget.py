@@ -23,6 +23,9 @@ _ENCODED = 16
 
 _SLACK = 4
 
+_MARKS = 2
+"""Tokens around the tokens of an image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -81,7 +84,8 @@ class Length:
     Attributes:
         sample: The sample.
         prompt: Tokens of its prompt.
-        image: Those of them that its image takes; an edited image of the same size takes as many.
+        image: Those of them that its largest image takes; an edited image of the same size takes as many.
+        images: Those of them that all its images take.
         observation: Tokens of the observation with such an image before the last turn, 0 where no tool is offered.
         more: Tokens of each observation before that one, where a rollout has more than two turns.
     """
@@ -89,6 +93,7 @@ class Length:
     sample: Sample
     prompt: int
     image: int
+    images: int
     observation: int
     more: tuple[int, ...] = ()
 
@@ -142,34 +147,35 @@ def lengths(
     check_wording(encoder.template, turns)
     if not samples:
         return []
-    # A prompt has its image and its question for itself; all else is the same for all samples.
+    # A prompt has its images and its question for itself; all else is the same for all samples.
     texts = [encoder.template.question_text(sample, with_tools=bool(tools)) for sample in samples]
     counted = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    sizes = {sample.image.size: sample for sample in samples}
-    images = {size: image_tokens(sample, encoder) for size, sample in sizes.items()}
-    totals = [images[sample.image.size] + len(ids) for sample, ids in zip(samples, counted, strict=True)]
+    sizes = {tuple(image.size for image in sample.images): sample for sample in samples}
+    tokens = {size: image_tokens(sample, encoder) for size, sample in sizes.items()}
+    images = [tokens[tuple(image.size for image in sample.images)] for sample in samples]
+    totals = [sum(its) + _MARKS * (len(its) - 1) + len(ids) for its, ids in zip(images, counted, strict=True)]
     top = max(range(len(samples)), key=totals.__getitem__)
     template = len(encoder.encode(build_blocks(samples[top], tools, encoder.template)).ids) - totals[top]
     around: list[int] = []
     if tools:
         shown = [Observation(samples[top].image, left=left) for left in range(turns - 1, 0, -1)]
-        around = [len(encoder.observation(one, ended=False)) - images[samples[top].image.size] for one in shown]
+        around = [len(encoder.observation(one, ended=False)) - images[top][0] for one in shown]
     found = []
-    for sample, total in zip(samples, totals, strict=True):
-        image = images[sample.image.size]
-        *more, last = [one + image for one in around] or [0]
-        found.append(Length(sample, total + template, image, last, tuple(more)))
+    for sample, its, total in zip(samples, images, totals, strict=True):
+        # Any of them may be edited, the largest as well.
+        *more, last = [one + max(its) for one in around] or [0]
+        found.append(Length(sample, total + template, max(its), sum(its), last, tuple(more)))
     return found
 
 
-def image_tokens(sample: Sample, encoder: PromptEncoder) -> int:
-    """Counts the tokens of a sample's image.
+def image_tokens(sample: Sample, encoder: PromptEncoder) -> list[int]:
+    """Counts the tokens of each of a sample's images.
 
     Raises:
         InputError: If the processor cannot take an image of such a size.
     """
     try:
-        return encoder.image_token_counts((sample.image,))[0]
+        return encoder.image_token_counts(sample.images)
     except InputError as error:
         raise InputError(f"{named(sample)}: {error}") from error
 
@@ -237,7 +243,7 @@ def exact(length: Length, encoder: PromptEncoder, tools: Mapping[str, ToolDefini
 def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncoder) -> str:
     """Says of a sample on which a rollout does not fit what takes the room, and which numbers to set."""
     needed, sequence = length.needed(budget), budget.sequence or context
-    size = "{} x {}".format(*length.sample.image.size)
+    size = " and ".join("{} x {}".format(*image.size) for image in length.sample.images)
     turns = needed - length.prompt - length.observed
     seen = f", {length.observation} of the observation with the edited image" if length.observation else ""
     if length.more:
@@ -245,8 +251,9 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
     advice = []
     if needed <= context:
         advice.append(f"set max_sequence_length to {needed} or more (the model takes {context})")
-    pictures = 2 + len(length.more) if length.observation else 1
-    room = (sequence - (needed - pictures * length.image)) // pictures
+    edits = 1 + len(length.more) if length.observation else 0
+    pictures = len(length.sample.images) + edits
+    room = (sequence - (needed - length.images - edits * length.image)) // pictures
     if room > 0:
         processor = encoder.processor.image_processor
         side = processor.patch_size * processor.merge_size
@@ -256,9 +263,10 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
     if needed - turns < sequence:
         advice.append(f"have the turns take no more than {sequence - needed + turns} tokens together")
     advice = advice or ["leave the sample out, or offer fewer tools"]
+    what, those = ("images", "images") if length.sample.more_images else ("an image", "image")
     return (
-        f"{named(length.sample)}, with an image of {size} pixels, may need {needed} tokens ({length.prompt} of the "
-        f"prompt, {length.image} of them the image; {turns} of the turns{seen}), but a sequence has {sequence}; "
+        f"{named(length.sample)}, with {what} of {size} pixels, may need {needed} tokens ({length.prompt} of the "
+        f"prompt, {length.images} of them the {those}; {turns} of the turns{seen}), but a sequence has {sequence}; "
         f"{', or '.join(advice)}"
     )
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from iapo.display.tables import GREEDY, MEASURES, estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate
-from iapo.images import to_rgb
+from iapo.images import side_by_side
 from iapo.records import Trace, save_png
 from iapo.results import EVALUATION, MANIFEST, Manifest, SetsEvaluation, TrainingEvaluation, read_evaluation
 from iapo.storage import parse_record, read_lines, write_text
@@ -27,8 +25,6 @@ _SETTINGS = (
     *("use_peft", "lora_r", "lora_alpha", "load_in_4bit", "load_in_8bit", "seed", "charts_seed"),
 )
 """Settings of a run that its card names, where they are set."""
-
-_GAP = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +175,7 @@ def _example(folder: Path, run: Path) -> Iterator[str]:
     trace = _first_edited(run)
     if trace is None or trace.result.image is None:
         return
-    _save_pair(folder / PICTURE, trace.sample.image, trace.result.image)
+    save_png(side_by_side([*trace.sample.images, trace.result.image]), folder / PICTURE)
     outcome = trace.scores.get("outcome")
     graded = "" if outcome is None else f" It was graded {'right' if outcome.value == 1 else 'wrong'}."
     yield "## An example"
@@ -203,15 +199,6 @@ def _first_edited(run: Path) -> Trace | None:
         return next((one for one in traces if one.result.image is not None), None)
     except (KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is damaged ({error!r}); remove it, and the card has no example") from error
-
-
-def _save_pair(path: Path, first: Image.Image, second: Image.Image) -> None:
-    pair = [to_rgb(first), to_rgb(second)]
-    size = (sum(one.width for one in pair) + _GAP, max(one.height for one in pair))
-    canvas = Image.new("RGB", size, "white")
-    canvas.paste(pair[0], (0, 0))
-    canvas.paste(pair[1], (pair[0].width + _GAP, 0))
-    save_png(canvas, path)
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -78,7 +78,7 @@ def build_blocks(
     tools: Mapping[str, ToolDefinition] = TOOLS,
     template: PromptTemplate | None = None,
 ) -> tuple[Block, ...]:
-    """Lays a prompt out: instructions, image, a block a tool definition and a worked example, question.
+    """Lays a prompt out: instructions, a block an image, a tool definition and a worked example, question.
 
     Args:
         sample: The question and image.
@@ -92,7 +92,7 @@ def build_blocks(
     """
     template = find_prompt(TINY) if template is None else template
     parts: dict[str, list[Block]] = {
-        "image": [Block("image", "image_1", image=sample.image)],
+        "image": [Block("image", name, image=image) for name, image in sample.named_images.items()],
         "tools": [Block("tool", f"tool:{name}", template.tool_text(tool)) for name, tool in tools.items()],
         "examples": [],
         "question": [Block("query", "query", template.question_text(sample, with_tools=bool(tools)))],

@@ -55,6 +55,8 @@ _PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "observation_error": (("error",), ("error",)),
     "observation_edited_more": (("left",), ()),
     "observation_error_more": (("error", "left"), ("error",)),
+    "several": (("images", "count"), ("images",)),
+    "several_without_tools": (("images", "count"), ("images",)),
     "observation_text": (("text",), ("text",)),
     "observation_text_more": (("text", "left"), ("text",)),
 }

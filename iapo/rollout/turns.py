@@ -191,7 +191,7 @@ class _Growing:
             return False
         self.observations.append(Observed(shown, observation))
         if shown.image is not None:
-            self.sample = self.given.showing(shown.image)
+            self.sample = self.given.showing(shown.image, last.result.made_of)
         return True
 
     def done(self) -> Rollout:

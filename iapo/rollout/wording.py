@@ -30,6 +30,9 @@ MORE = ("observation_edited_more", "observation_error_more")
 OBSERVATION_TEXT = "OBSERVATION: {text}\nAnswer the question now, and end with FINAL ANSWER: your answer. TERMINATE"
 OBSERVATION_TEXT_MORE = "OBSERVATION: {text}\nWrite another program, or answer the question now."
 
+SEVERAL = "There are {count} images, in this order: {images}. columns_bbox and rows_bbox are on image_1 alone.\n"
+SEVERAL_WITHOUT_TOOLS = "There are {count} images, in this order: {images}.\n"
+
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -94,6 +97,9 @@ class PromptTemplate:
             `{left}`, the number of turns left; empty in a template for two turns.
         observation_error_more: What is said there where there is none, with `{error}`, and maybe `{left}`.
         observation_text_more: What is said there where tools gave a text, with `{text}`, and maybe `{left}`.
+        several: What stands before the question of a sample with several images, with `{images}` (their names and
+            sizes in pixels), and maybe `{count}`.
+        several_without_tools: What stands there where no tool is offered.
         programs: Whether programs are read as `strict`ly as the tiny models write them, or with what instruction
             models write (`iapo.tools.lenient`).
     """
@@ -117,6 +123,8 @@ class PromptTemplate:
     observation_error_more: str = ""
     observation_text: str = OBSERVATION_TEXT
     observation_text_more: str = OBSERVATION_TEXT_MORE
+    several: str = SEVERAL
+    several_without_tools: str = SEVERAL_WITHOUT_TOOLS
 
     @property
     def lenient(self) -> bool:
@@ -131,10 +139,10 @@ class PromptTemplate:
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data, as the YAML file has it."""
         found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        # Templates for two turns, and those with the usual words for texts, are written, and told apart, as they were
-        # before there were others.
+        # Templates for two turns, and those with the usual words for texts and several images, are written, and told
+        # apart, as they were before there were others.
         usual = {"observation_text": OBSERVATION_TEXT, "observation_text_more": OBSERVATION_TEXT_MORE}
-        usual |= dict.fromkeys(MORE, "")
+        usual |= dict.fromkeys(MORE, "") | {"several": SEVERAL, "several_without_tools": SEVERAL_WITHOUT_TOOLS}
         return {key: value for key, value in found.items() if key not in usual or value != usual[key]}
 
     def tool_text(self, tool: ToolDefinition) -> str:
@@ -154,7 +162,17 @@ class PromptTemplate:
         return fill(self.tool, {**values, "description": own or tool.description})
 
     def question_text(self, sample: Sample, *, with_tools: bool) -> str:
-        """Returns the text with the question, and with the boxes' names where they are listed."""
+        """Returns the text with the question: with the images' names before it where there are several, and with the
+        boxes' names where they are listed.
+        """
+        several = ""
+        if sample.more_images:
+            sizes = [f"{name} ({image.width} x {image.height} pixels)" for name, image in sample.named_images.items()]
+            told = {"images": ", ".join(sizes), "count": str(len(sizes))}
+            several = fill(self.several if with_tools else self.several_without_tools, told)
+        return several + self._question(sample, with_tools=with_tools)
+
+    def _question(self, sample: Sample, *, with_tools: bool) -> str:
         width, height = sample.image.size
         values = {"question": sample.question, "width": str(width), "height": str(height), "names": ""}
         if not with_tools:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from iapo.agent.agent import with_limits
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
+from iapo.records import MOST_IMAGES
 
 _UNUSED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
 """Fields that say nothing of the answer."""
@@ -61,7 +62,7 @@ class ChatRequest:
     """A chat completion that is asked for.
 
     Attributes:
-        image: The image, encoded.
+        images: The images, encoded, in order.
         question: The question.
         boxes: Its boxes; None has them looked for.
         settings: How turns are written.
@@ -71,7 +72,7 @@ class ChatRequest:
         shown: Whether the reply holds the edited image.
     """
 
-    image: bytes
+    images: tuple[bytes, ...]
     question: str
     boxes: Mapping[str, Any] | None
     settings: EvaluationSettings
@@ -105,13 +106,13 @@ def read_request(body: bytes, model: str, settings: EvaluationSettings) -> ChatR
         _refuse("model is missing; give the name that /v1/models lists", "model")
     if named != model:
         raise RequestError(404, f"no model {named[:100]!r}; this server has {model!r}", "model", "model_not_found")
-    image, question = _message(fields.get("messages"))
+    images, question = _message(fields.get("messages"))
     extension = _part(fields, "iapo", dict, {})
     for name in extension:
         if name not in EXTENSION:
             _refuse(f"iapo has no field {str(name)[:100]!r}; its fields are {', '.join(EXTENSION)}", "iapo")
     return ChatRequest(
-        image=image,
+        images=images,
         question=question,
         boxes=_part(extension, "boxes", dict, None),
         settings=_settings(fields, settings),
@@ -163,7 +164,7 @@ def _float(name: str, value: float) -> float:
         _refuse(f"{name} is too large a number", name)
 
 
-def _message(messages: Any) -> tuple[bytes, str]:
+def _message(messages: Any) -> tuple[tuple[bytes, ...], str]:
     if not isinstance(messages, list) or not messages:
         _refuse("messages is missing; give one user message with an image and a question")
     if len(messages) > 1:
@@ -188,12 +189,12 @@ def _message(messages: Any) -> tuple[bytes, str]:
             images.append(_address(part.get("image_url")))
         else:
             _refuse(f"a part of the message is of the type {str(kind)[:100]!r}; use text and image_url")
-    if len(images) != 1:
-        _refuse(f"the message has {len(images)} images; give one")
+    if not 1 <= len(images) <= MOST_IMAGES:
+        _refuse(f"the message has {len(images)} images; give 1 to {MOST_IMAGES}")
     question = "\n".join(texts)
     if not question.strip():
         _refuse("the message has no question; give a part with text")
-    return _decoded(images[0]), question
+    return tuple(map(_decoded, images)), question
 
 
 def _address(part: Any) -> str:

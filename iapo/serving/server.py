@@ -217,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _chat(self, asked: ChatRequest) -> None:
         agent, done = self.server.agent, Completion(self.server.name)
-        question = agent.question(asked.image, asked.question, asked.boxes)
+        question = agent.question(asked.images, asked.question, asked.boxes)
         if not asked.stream:
             found = agent.ask(question, attribution=asked.attribution, settings=asked.settings)
             self._json(200, done.whole(found, shown=asked.shown))

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
-from iapo.attribution.calls import ATTRIBUTED, Attributor, Turn
-from iapo.attribution.gradient import call_log_probs
+from iapo.attribution.calls import ATTRIBUTED, Turn
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import AttributionSettings
-from iapo.attribution.tokens import picture_shares
 from iapo.display.heatmap import Panel, plot_call
 from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
@@ -35,6 +28,7 @@ from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_turn, rollout
 from iapo.storage import check_new
 from iapo.studies.attribute_inputs import AttributePlan
+from iapo.studies.explanations import Explanation, explain
 from iapo.teachers.references import make_reference
 from iapo.teachers.student_call import StudentCall
 from iapo.tools import ToolDefinition, offered_tools
@@ -46,30 +40,6 @@ WRITTEN = (
     *("teacher_reference", "no_call"),
 )
 """Settings that are written beside the numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One model's attribution of a call.
-
-    Attributes:
-        name: The model.
-        blocks: Names of the m scored blocks, in order.
-        log_prob: `s`, the log-probability of the program under the model, in nats.
-        scores: Block scores by the chosen method, shape (m,), fp32, on the CPU.
-        shares: Shares of the blocks as they are compared, shape (m,); 0 of a block that is not.
-        tokens: The prompt as the model reads it: text, block and score of each token.
-        patches: Signed shares of the image's tokens, shape (rows, columns): scores over the sum of all prompt
-            tokens' absolute scores.
-    """
-
-    name: str
-    blocks: tuple[str, ...]
-    log_prob: float
-    scores: Tensor
-    shares: Tensor
-    tokens: list[dict[str, Any]]
-    patches: NDArray[np.float32]
 
 
 def run_attribute(
@@ -139,9 +109,23 @@ def run_attribute(
             else f"{_measure(settings)}: {divergence:.4f} (at most {worst:.0f}{silent})",
             soft_wrap=True,
         )
-    for name in (PNG_NAME, JSON_NAME):
-        console.print(f"{'Plot' if name == PNG_NAME else 'Numbers'}: {out / name}", soft_wrap=True)
+    for path in plots_of(out / PNG_NAME, one):
+        console.print(f"Plot: {path}", soft_wrap=True)
+    console.print(f"Numbers: {out / JSON_NAME}", soft_wrap=True)
     return numbers
+
+
+def plots_of(path: Path, one: Rollout) -> dict[Path, int]:
+    """Returns the files of the plots, with the place of the image that each shows among the prompt's.
+
+    There is one, of the image that was shown last; of a sample with several images, `attribution.image_1.png` and so
+    on are those of the others.
+    """
+    if not one.trace.sample.more_images:
+        return {path: -1}
+    last = len(one.prompt.images) - 1
+    others = {path.with_name(f"{path.stem}.image_{place + 1}{path.suffix}"): place for place in range(last)}
+    return {**others, path: last}
 
 
 def _other(plan: AttributePlan, student: Policy, device: str | None) -> Policy:
@@ -153,52 +137,6 @@ def _other(plan: AttributePlan, student: Policy, device: str | None) -> Policy:
         teacher = load_policy(plan.teacher, placed(plan.teacher_loading, device))
     see_alike(teacher.processor, student.processor, plan.loading)
     return teacher
-
-
-def explain(
-    name: str,
-    policy: Policy,
-    encoder: PromptEncoder,
-    prompt: EncodedPrompt,
-    turn: Turn,
-    settings: AttributionSettings | None = None,
-) -> Explanation:
-    """Attributes one call by one model.
-
-    Args:
-        name: Name of the model.
-        policy: The model.
-        encoder: Its encoder.
-        prompt: The prompt in its tokens.
-        turn: The first turn in its tokens, and which of them belong to the program.
-        settings: Settings of the attribution.
-
-    Raises:
-        InputError: If an attribution is not finite.
-    """
-    settings = settings or AttributionSettings()
-    # The program's log-probability is told, whatever is explained.
-    settings = replace(settings, log_probs=True)
-    attributor = Attributor(policy.model, encoder.pixels, settings, tokenizer=encoder.tokenizer)
-    (call,), pictures = attributor.prepare([prompt], [turn])
-    (tokens,) = (one.cpu() for one in attributor.token_scores([call], pictures))
-    scores = attributor.method.scores(policy.model, [call], pictures, settings)[0].cpu()
-    shares, places = torch.zeros_like(scores), settings.places(prompt.block_names)
-    shares[places] = settings.shares(scores[places])
-    merge = encoder.processor.image_processor.merge_size
-    texts = [encoder.tokenizer.decode([token]) for token in prompt.ids]
-    return Explanation(
-        name=name,
-        blocks=settings.names(prompt.block_names),
-        log_prob=call_log_probs(policy.model, [replace(call, target=call.told)], pictures).item(),
-        scores=scores,
-        shares=shares,
-        tokens=[
-            {"text": text, "block": prompt.block_names[block], "score": score}
-            for text, block, score in zip(texts, prompt.block_of, tokens.tolist(), strict=True)
-        ],
-        patches=picture_shares(tokens, prompt.ids, encoder.image_token_id, pictures.grid_thw[call.pictures[-1]], merge),
-    )
 
 
 def _roll_out(
@@ -338,7 +276,7 @@ def _numbers(
     settings: AttributionSettings,
 ) -> dict[str, Any]:
     result = one.trace.result
-    names, called = explanations["student"].blocks, _called(one)
+    names, called, several = explanations["student"].blocks, _called(one), bool(one.trace.sample.more_images)
     return {
         "method": settings.method_name,
         "steps": settings.steps,
@@ -369,6 +307,7 @@ def _numbers(
         "models": {
             who: {key: getattr(found, key) for key in ("name", "log_prob", "tokens")}
             | {"patches": found.patches.tolist()}
+            | ({"images": {name: one.tolist() for name, one in found.maps.items()}} if several else {})
             for who, found in explanations.items()
         },
     }
@@ -386,14 +325,18 @@ def _plot(
     lines = [one.trace.sample.question, _program(one), _status(one), f"answer: {_answer(one, score)}"]
     if divergence is not None:
         lines.append(f"{measure} = {divergence:.3f}")
-    panels = [Panel(f"{who}: {its.name}", its.patches, its.shares.tolist()) for who, its in explanations.items()]
-    plot_call(
-        path,
-        one.prompt.images[-1],
-        panels,
-        explanations["student"].blocks,
-        called=_called(one),
-        title=lines,
-        label=f"share of the attribution ({methods[0]})",
-        heat_label=f"signed share of the token scores ({methods[1]})",
-    )
+    for name, place in plots_of(path, one).items():
+        panels = [
+            Panel(f"{who}: {its.name}", list(its.maps.values())[place], its.shares.tolist())
+            for who, its in explanations.items()
+        ]
+        plot_call(
+            name,
+            one.prompt.images[place],
+            panels,
+            explanations["student"].blocks,
+            called=_called(one),
+            title=lines,
+            label=f"share of the attribution ({methods[0]})",
+            heat_label=f"signed share of the token scores ({methods[1]})",
+        )

@@ -201,17 +201,32 @@ def _hold_out(transcripts: Sequence[Transcript], count: int) -> tuple[list[Trans
     """Splits whole images off the end, so that no held-out image is trained on."""
     if not count:
         return list(transcripts), []
-    digests = [image_digest(reopen(one.sample.image)) for one in transcripts]
-    sizes = Counter(digests)
+    sharing = _sharing([[image_digest(reopen(image)) for image in one.sample.images] for one in transcripts])
+    sizes = Counter(sharing)
     chosen: set[str] = set()
-    for digest in reversed(digests):
+    for name in reversed(sharing):
         if sum(sizes[one] for one in chosen) >= count:
             break
-        chosen.add(digest)
+        chosen.add(name)
     parts: tuple[list[Transcript], list[Transcript]] = ([], [])
-    for digest, one in zip(digests, transcripts, strict=True):
-        parts[digest in chosen].append(one)
+    for name, one in zip(sharing, transcripts, strict=True):
+        parts[name in chosen].append(one)
     return parts
+
+
+def _sharing(digests: Sequence[Sequence[str]]) -> list[str]:
+    """Returns a name for each row that is the same for rows with a common image, directly or through other rows."""
+    leader: dict[str, str] = {}
+
+    def find(digest: str) -> str:
+        while leader.setdefault(digest, digest) != digest:
+            digest = leader[digest]
+        return digest
+
+    for first, *more in digests:
+        for other in more:
+            leader[find(other)] = find(first)
+    return [find(first) for first, *_ in digests]
 
 
 def _dataset(transcripts: Sequence[Transcript]) -> Dataset:

@@ -68,13 +68,17 @@ def explained_turns(
     prompts = encode_prompts(samples, encoder, tools)
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     firsts = [read_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
-    called = [index for index, first in enumerate(firsts) if first.result.status in ATTRIBUTED]
+    # What is explained together has the same blocks: several images are more of them.
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, first in enumerate(firsts):
+        if first.result.status in ATTRIBUTED:
+            alike.setdefault(prompts[index].block_names, []).append(index)
     found: dict[int, tuple[float, ...]] = {}
-    if called:
+    for called in alike.values():
         explained = attributor.distributions(
             [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
         )
-        found = {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
+        found |= {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
     return [
         ExplainedTurn(first, attributor.settings.compared(prompt.block_names), found.get(index))
         for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True))
@@ -196,7 +200,7 @@ class StoredCalls:
             InputError: If a sample has no row, its row is of another prompt, or its image was seen otherwise.
         """
         if self.processor is not None:
-            self.table.check_view(self.processor, (one.image.size for one in samples))
+            self.table.check_view(self.processor, (image.size for one in samples for image in one.images))
         return [
             self.table.find(sample_name(sample), self.settings.compared(names), digest)
             for sample, (names, digest) in _with_prompts(samples, self.tools, self.template)

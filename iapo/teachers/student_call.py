@@ -93,7 +93,7 @@ class StudentCall:
         return self._attributor.log_probs(self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
-        """Returns the teacher's signed shares of the tokens that each rollout's image has in the teacher's prompt."""
+        """Returns the teacher's signed shares of the tokens that each rollout's first image has in its prompt."""
         return grids(self._attributor, self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def turn_of(self, one: Rollout) -> Turn:
@@ -148,8 +148,11 @@ def image_settings(encoder: PromptEncoder) -> dict[str, object]:
 
 
 def grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
-    """Returns shares to three digits, which is all that a heat map shows."""
+    """Returns shares of first images to three digits, which is all that a heat map shows.
+
+    Prompts are those of first turns: what lies on the sample's first image is shown on that one.
+    """
     return [
         tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
-        for grid in attributor.patches(prompts, turns)
+        for grid in attributor.patches(prompts, turns, image=0)
     ]

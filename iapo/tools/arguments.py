@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iapo.records import Sample
+from iapo.records import FIRST_IMAGE, Sample
 from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.kinds import BoxesKind, ImageKind, Kind, ListKind, NameKind
 from iapo.tools.signature import Parameter, Signature
-from iapo.tools.values import NamedBoxes, Picture, Scene, Value
+from iapo.tools.values import NamedBoxes, Picture, Scene, Value, origin
 
 Given = Sequence[tuple[str | None, Value]]
 """Values of a call in order, each with its keyword; None for a positional one."""
@@ -25,12 +25,14 @@ class Bound:
         record: The same for the record of the call (`iapo.records.ToolCall.arguments`).
         targets: The names among it.
         boxes: Name of the boxes among it; empty without such.
+        made_of: Name of the sample's image that the images among it are or were made of (`iapo.tools.values.origin`).
     """
 
     values: dict[str, Any]
     record: tuple[tuple[str, Any], ...]
     targets: tuple[str, ...]
     boxes: str
+    made_of: str = FIRST_IMAGE
 
 
 def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, lenient: bool) -> Bound:
@@ -49,7 +51,7 @@ def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, le
     values = _by_parameter(signature, given, image, lenient=lenient)
     flat = [one for value in values.values() for one in (value if isinstance(value, tuple) else (value,))]
     shown = next((one.image for one in flat if isinstance(one, Picture)), sample.image)
-    scene = Scene(sample, shown.size)
+    scene, made_of = Scene(sample, shown.size), origin(flat)
     taken: dict[str, Any] = {}
     targets: list[str] = []
     boxes = ""
@@ -67,9 +69,13 @@ def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, le
         if _is_name(one.kind):
             targets += taken[one.name] if isinstance(taken[one.name], list | tuple) else [taken[one.name]]
         if isinstance(one.kind, BoxesKind) and isinstance(value, NamedBoxes):
+            if value.axis is not None and made_of != FIRST_IMAGE:
+                raise ToolError(
+                    f"was given {made_of} with {value.name}, whose boxes are on {FIRST_IMAGE}; give it that"
+                )
             boxes = value.name
     record = tuple((name, _recorded(values[name], taken[name])) for name in taken)
-    return Bound(taken, record, tuple(targets), boxes)
+    return Bound(taken, record, tuple(targets), boxes, made_of)
 
 
 def _by_parameter(signature: Signature, given: Given, image: Value, *, lenient: bool) -> dict[str, Value]:

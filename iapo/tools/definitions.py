@@ -16,7 +16,7 @@ from PIL import Image
 from iapo.errors import InputError
 from iapo.records import AXES, Axis, Sample, ToolCall
 from iapo.tools import edits
-from iapo.tools.language import COLUMNS, DISPLAY, IMAGE, ROWS
+from iapo.tools.language import COLUMNS, DISPLAY, IMAGES, ROWS
 from iapo.tools.signature import Signature, hints_of, read_signature
 
 Style = Literal["highlight", "mask", "draw"]
@@ -158,7 +158,7 @@ def define(
     name = getattr(function, "__name__", None)
     if name is None or not callable(function):
         raise InputError(f"a tool is made of a function; {function!r} is none")
-    if name in (DISPLAY, IMAGE, COLUMNS, ROWS) or not name.isidentifier():
+    if name in (DISPLAY, *IMAGES, COLUMNS, ROWS) or not name.isidentifier():
         raise InputError(f"a tool cannot be called {name!r}, which programs have another meaning for; rename it")
     if axis is not None and axis not in AXES:
         raise InputError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from PIL import Image, ImageChops
@@ -42,10 +42,12 @@ class Shown:
     Attributes:
         image: The image that is displayed last; None where only texts are.
         text: The texts that are displayed, a line each; None where there are none.
+        made_of: Name of the sample's image that it was made of.
     """
 
     image: Image.Image | None
     text: str | None
+    made_of: str
 
 
 class Interpreter:
@@ -66,8 +68,9 @@ class Interpreter:
         self.calls: list[ToolCall] = []
         self.broken = ""
         self._sample, self._tools, self._lenient = sample, tools, lenient
+        self._given = sample.named_images
         self._values: dict[str, Value] = {
-            IMAGE: Picture(sample.image, IMAGE, edited=False),
+            **{name: Picture(image, name, edited=False, made_of=name) for name, image in self._given.items()},
             COLUMNS: NamedBoxes(COLUMNS, "columns", sample.column_boxes),
             ROWS: NamedBoxes(ROWS, "rows", sample.row_boxes),
         }
@@ -99,20 +102,21 @@ class Interpreter:
         texts = [one.text for one in shown if one.text is not None]
         if pictures and not pictures[-1].edited and not texts:
             raise ToolError("the displayed picture is the unchanged one; call a tool and display its result")
-        image = pictures[-1].image if pictures and pictures[-1].edited else None
+        edited = pictures[-1] if pictures and pictures[-1].edited else None
         # A free tool may well give back what it got: a crop of all, say.
-        if image is not None and all(self._tools[call.name].free is None for call in self.calls):
-            self._check_effect(image)
-        return Shown(image, "\n".join(texts)[:LONGEST_TEXT] if texts else None)
+        if edited is not None and all(self._tools[call.name].free is None for call in self.calls):
+            self._check_effect(edited.image, self._given[edited.made_of])
+        text = "\n".join(texts)[:LONGEST_TEXT] if texts else None
+        return Shown(None, text, IMAGE) if edited is None else Shown(edited.image, text, edited.made_of)
 
-    def _check_effect(self, shown: Image.Image) -> None:
+    def _check_effect(self, shown: Image.Image, original: Image.Image) -> None:
         """Refuses a picture that says what the given one says, or nothing.
 
         A tool of the wrong axis is misuse, whatever it shows: a mask of a row may leave a chart of columns as it is.
         """
         if any(call.misuse(self._sample.axis) for call in self.calls):
             return
-        given = to_rgb(self._sample.image)
+        given = to_rgb(original)
         if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
             raise ToolError(UNCHANGED)
         if _is_blank(shown) and not _is_blank(given):
@@ -184,6 +188,8 @@ class Interpreter:
                 call,
                 f"works on {tool.axis}, but was given {boxes.name}; use a tool that works on {boxes.axis}",
             )
+        if boxes.axis is not None and picture.made_of != IMAGE:
+            _fail(call, f"was given {picture.made_of} with {boxes.name}, whose boxes are on {IMAGE}; give it {IMAGE}")
         try:
             if boxes.axis is None:
                 check_boxes(boxes.boxes, picture.image.size)
@@ -192,8 +198,11 @@ class Interpreter:
         header = {"keep_header": self._sample.kind == "table"} if tool.keeps_header else {}
         observed = self._observed(call, tool, (picture.image, names, boxes.boxes), header)
         assert observed.image is not None
-        self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis))
-        return Picture(observed.image, f"{tool.name}(...)", edited=True)
+        told = zip(tool.parameters, (picture.name, names, boxes.name), strict=True)
+        # Where it is told of no other, the image is the first one, or made of it.
+        arguments = () if picture.made_of == IMAGE else tuple(told)
+        self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments), picture.made_of)
+        return Picture(observed.image, f"{tool.name}(...)", edited=True, made_of=picture.made_of)
 
     def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
         """Calls a free tool."""
@@ -205,10 +214,10 @@ class Interpreter:
         except ToolError as error:
             raise ToolError(f"line {call.line}, {call.function}: {error}") from error
         observed = self._observed(call, tool, (), bound.values)
-        self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record))
+        self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record), bound.made_of)
         text = None if observed.text is None else said(observed.text)
         if observed.image is not None:
-            return Picture(observed.image, f"{tool.name}(...)", edited=True, text=text)
+            return Picture(observed.image, f"{tool.name}(...)", edited=True, text=text, made_of=bound.made_of)
         assert observed.text is not None
         assert text is not None
         return Said(observed.text, text)
@@ -223,7 +232,9 @@ class Interpreter:
                 self.broken = tool.name
             raise ToolError(f"line {call.line}, {call.function}: {error}") from error
 
-    def _record(self, tool: ToolDefinition, call: ToolCall) -> None:
+    def _record(self, tool: ToolDefinition, call: ToolCall, made_of: str) -> None:
+        # The sample says along which axis its first image divides, and of the others nothing.
+        call = call if made_of == IMAGE else replace(call, axis=None)
         self.calls.append(judged(self._sample, tool, call))
 
     def _argument(self, expression: Expression, tool: ToolDefinition) -> Value:

@@ -55,7 +55,8 @@ class ImageKind:
     def take(self, value: Value, scene: Scene) -> Image.Image:
         """Takes an image."""
         if not isinstance(value, Picture):
-            raise ToolError(f"is {described(value)}; give it image_1 or an image that a tool returned")
+            given = ", ".join(scene.sample.named_images)
+            raise ToolError(f"is {described(value)}; give it {given} or an image that a tool returned")
         return value.image
 
     def example(self, sample: Sample | None) -> str:

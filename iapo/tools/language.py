@@ -17,11 +17,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
-from iapo.records import Box
+from iapo.records import FIRST_IMAGE, MOST_IMAGES, Box
 from iapo.tools.errors import quoted
 
 DISPLAY = "display"
-IMAGE = "image_1"
+IMAGE = FIRST_IMAGE
+IMAGES = tuple(f"image_{number}" for number in range(1, MOST_IMAGES + 1))
+"""What a sample's images may be called; a program has the names of those that there are."""
+
 COLUMNS = "columns_bbox"
 ROWS = "rows_bbox"
 

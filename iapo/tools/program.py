@@ -56,7 +56,8 @@ def execute(
     except ToolError as error:
         broken = interpreter.broken
         return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=place.span, broken=broken)
-    return ToolResult("edited", tuple(interpreter.calls), shown.image, span=place.span, text=shown.text)
+    calls = tuple(interpreter.calls)
+    return ToolResult("edited", calls, shown.image, span=place.span, text=shown.text, made_of=shown.made_of)
 
 
 def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from PIL import Image
 
-from iapo.records import Axis, Box, Sample
+from iapo.records import FIRST_IMAGE, Axis, Box, Sample
 from iapo.tools.errors import quoted
 
 
@@ -34,12 +34,14 @@ class Picture:
         name: Name of it in records of calls: `image_1`, or the tool that made it, as `crop(...)`.
         edited: Whether a tool made it.
         text: Text that the tool gave with it, if it did.
+        made_of: Name of the sample's image that it is or was made of; of several the first that is not `image_1`.
     """
 
     image: Image.Image
     name: str
     edited: bool
     text: str | None = None
+    made_of: str = FIRST_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,23 @@ class Scene:
 
     sample: Sample
     size: tuple[int, int]
+
+
+def origin(values: Iterable[Any]) -> str:
+    """Returns the name of the sample's image that a call's result is made of; of several the first but `image_1`.
+
+    Args:
+        values: Values of its arguments, lists of values among them.
+    """
+    return next((name for name in _origins(values) if name != FIRST_IMAGE), FIRST_IMAGE)
+
+
+def _origins(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, Picture):
+            yield value.made_of
+        elif isinstance(value, tuple):
+            yield from _origins(value)
 
 
 def described(value: Value) -> str:

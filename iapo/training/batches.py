@@ -15,7 +15,7 @@ from torch import Tensor
 
 from iapo.data.pictures import encode_picture, reopen
 from iapo.grouping import distinct
-from iapo.records import Sample, image_digest
+from iapo.records import Sample, image_digest, images_digest
 from iapo.rewards.alignment import Measured
 from iapo.rollout.prompt import EncodedPrompt
 from iapo.rollout.turns import Rollout
@@ -55,19 +55,28 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
 
     Returns:
         Columns `prompt` (the question as a chat message, for logs), `image`, `image_digest` (what tells images apart
-        without their pixels, `iapo.records.image_digest`), and `sample` (the rest, as JSON).
+        without their pixels, `iapo.records.images_digest`), `sample` (the rest, as JSON), and `more_images` where a
+        sample has several.
     """
+    several = any(sample.more_images for sample in samples)
+    more = {"more_images": [[_encoded(image) for image in sample.more_images] for sample in samples]}
     rows = Dataset.from_dict(
         {
             "prompt": [[{"role": "user", "content": sample.question}] for sample in samples],
             # Encoded here, since the library would compress a JPEG once more, and the pixels would be others.
-            "image": [{"bytes": encode_picture(sample.image), "path": None} for sample in samples],
+            "image": [_encoded(sample.image) for sample in samples],
             # Of the image opened anew, so that looking at all pixels does not keep them.
-            "image_digest": [image_digest(reopen(sample.image)) for sample in samples],
+            "image_digest": [images_digest([*map(reopen, sample.images)]) for sample in samples],
             "sample": [json.dumps(sample.to_json(image_path="")) for sample in samples],
+            **(more if several else {}),
         }
     )
-    return rows.cast_column("image", datasets.Image())
+    rows = rows.cast_column("image", datasets.Image())
+    return rows.cast_column("more_images", datasets.List(datasets.Image())) if several else rows
+
+
+def _encoded(image: Image.Image) -> dict[str, Any]:
+    return {"bytes": encode_picture(image), "path": None}
 
 
 def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:
@@ -80,9 +89,10 @@ def samples_of(rows: list[dict[str, Any]]) -> list[Sample]:
     parsed: dict[tuple[str, str], Sample] = {}
     samples = []
     for row in rows:
-        key = row["sample"], row.get("image_digest") or image_digest(row["image"])
+        more = row.get("more_images") or []
+        key = row["sample"], row.get("image_digest") or images_digest([row["image"], *more])
         if key not in parsed:
-            parsed[key] = Sample.from_json(json.loads(row["sample"]), image=row["image"])
+            parsed[key] = Sample.from_json(json.loads(row["sample"]), image=row["image"], more_images=more)
         samples.append(parsed[key])
     return samples
 

@@ -90,10 +90,20 @@ def check_datasets(
 
 def dataset_samples(dataset: Dataset) -> list[Sample]:
     """Reads a data set's samples without decoding their images."""
-    rows = dataset.select_columns(["sample", "image"])
+    several = "more_images" in dataset.column_names
+    rows = dataset.select_columns(["sample", "image", *(["more_images"] if several else [])])
     if isinstance(rows.features["image"], datasets.Image):
         rows = rows.cast_column("image", datasets.Image(decode=False))
-    return [Sample.from_json(json.loads(row["sample"]), image=_opened(row["image"])) for row in rows]
+    if several:
+        rows = rows.cast_column("more_images", datasets.List(datasets.Image(decode=False)))
+    return [
+        Sample.from_json(
+            json.loads(row["sample"]),
+            image=_opened(row["image"]),
+            more_images=[*map(_opened, row.get("more_images") or ())],
+        )
+        for row in rows
+    ]
 
 
 def _opened(image: Any) -> Image.Image:

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from iapo.images import to_rgb
+from iapo.images import side_by_side, to_rgb
 from iapo.records import Trace
 from iapo.runs import metric_name
 
@@ -59,7 +59,7 @@ def show(trace: Trace) -> Shown:
         "scores": ", ".join(f"{name} {score.value:.3f}" for name, score in trace.scores.items()),
     }
     texts["status"] += f", {_wrong(trace)}" if trace.misused else ""
-    pictures = {"original": trace.sample.image}
+    pictures = {"original": side_by_side(trace.sample.images)}
     if edited := [one.image for one in trace.results if one.image is not None]:
         pictures["edited"] = edited[-1]
     if trace.attribution:

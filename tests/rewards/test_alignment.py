@@ -23,7 +23,7 @@ from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.policy import ImageTextProcessor, Policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.turns import Rollout, encode_prompts, finish
-from iapo.studies.attribute import explain
+from iapo.studies.explanations import explain
 from iapo.teachers.references import make_reference
 from iapo.tools import TOOLS
 
@@ -290,10 +290,7 @@ def test_a_teacher_that_reads_alike_reads_nothing_again(
     teacher = Policy(larger.student_call.model, copy.deepcopy(encoder.processor))
     teacher.processor.image_processor.size["longest_edge"] += 28 * 28
     apart = Alignment(teacher, encoder)
-    assert all(
-        one.prompt is not own
-        for one, own in zip(varied, apart.student_call.prompts(varied), strict=True)
-    )
+    assert all(one.prompt is not own for one, own in zip(varied, apart.student_call.prompts(varied), strict=True))
     assert apart.measure(model, varied) == expected
 
     def refuse(*_: Any) -> None:

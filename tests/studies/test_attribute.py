@@ -19,8 +19,9 @@ from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, read_turn, rollout
-from iapo.studies.attribute import Explanation, explain, run_attribute
+from iapo.studies.attribute import run_attribute
 from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, read_call, read_sample
+from iapo.studies.explanations import Explanation, explain
 
 ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
 

@@ -8,14 +8,15 @@ from typing import Any
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
 from iapo.data.fields import answers_of, id_of, text_of
-from iapo.data.pictures import read_picture
+from iapo.data.pictures import read_pictures
 from iapo.data.rows import Row
 from iapo.records import GRADINGS, Grading, Sample
 
 NAME = "own"
-SHAPES = (("image", "question"),)
+SHAPES = (("image", "question"), ("images", "question"))
 FIELDS = {
     "image": "path of the picture, from the file's folder",
+    "images": "instead of image: list of the paths of several pictures, in order; boxes and axis are of the first",
     "question": "the question",
     "answer": "the answer: a text or a number; or a list, if all of them are asked for",
     "id": "unique; the file's name and the line's number if not given",
@@ -29,9 +30,9 @@ FIELDS = {
     "judge": "name of the judge that tells misuse on this row (`iapo.tools.add_judge`); none if not given",
     "split": "the split that the line belongs to",
 }
-"""The fields of a line and what they hold; the first three must be there."""
+"""The fields of a line and what they hold; one of the first two and the next two must be there."""
 
-REQUIRED = ("image", "question", "answer")
+REQUIRED = ("question", "answer")
 
 
 def read(row: Row) -> Sample:
@@ -44,14 +45,18 @@ def read(row: Row) -> Sample:
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
         raise RowError(f"the field {unknown[0]!r} is unknown; the fields are {', '.join(FIELDS)}")
-    missing = [name for name in REQUIRED if fields.get(name) is None]
+    pictured = [name for name in ("image", "images") if fields.get(name) is not None]
+    if len(pictured) == 2:
+        raise RowError("the fields 'image' and 'images' are both there; give one of them")
+    missing = [*([] if pictured else ["image"]), *(name for name in REQUIRED if fields.get(name) is None)]
     if missing:
-        raise RowError(f"the field {missing[0]!r} is missing; {', '.join(REQUIRED)} must be there")
+        raise RowError(f"the field {missing[0]!r} is missing; image (or images), {', '.join(REQUIRED)} must be there")
     kind = _choice(fields, "kind", ("chart", "table")) or "chart"
     axis = _choice(fields, "axis", ("columns", "rows"))
     question, answers = text_of(fields, "question"), answers_of(fields, "answer", None)
     question_type = text_of(fields, "question_type") if fields.get("question_type") is not None else ""
-    image = read_picture(fields["image"], row.folder, inside=True)
+    pictures = fields["images"] if pictured == ["images"] else [fields["image"]]
+    image, *more = read_pictures(pictures, row.folder, inside=True)
     flaws: list[str] = []
     return Sample(
         id=id_of(fields, "id") if fields.get("id") is not None else f"{row.stem}-{row.number}",
@@ -69,6 +74,7 @@ def read(row: Row) -> Sample:
         flaws=tuple(flaws),
         grading=_grading(fields),
         judge=text_of(fields, "judge") if fields.get("judge") is not None else "",
+        more_images=tuple(more),
     )
 
 

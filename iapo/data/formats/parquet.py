@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import Damage, RowError
 from iapo.data.fields import answers_of, id_of, text_of
-from iapo.data.pictures import encode_picture, read_picture
+from iapo.data.pictures import encode_picture, read_picture, read_pictures
 from iapo.data.rows import Row
 from iapo.data.rows import read_rows as read_raw
 from iapo.errors import InputError
@@ -21,12 +22,13 @@ from iapo.storage import whole_file
 
 NAME = "iapo"
 
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BOXES = pa.list_(pa.struct([("name", pa.string()), *((edge, pa.float64()) for edge in ("x1", "y1", "x2", "y2"))]))
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         # As the hub's data sets have images, so that `datasets` shows them too.
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("image", _IMAGE),
         ("question", pa.string()),
         ("answers", pa.list_(pa.string())),
         ("column_boxes", _BOXES),
@@ -41,12 +43,14 @@ SCHEMA = pa.schema(
         ("grading", pa.string()),
         # Null where there is none.
         ("judge", pa.string()),
+        # Those behind the first; null where there are none.
+        ("more_images", pa.list_(_IMAGE)),
     ],
     metadata={"iapo": "samples 1"},
 )
 """The columns; boxes are in pixels."""
 
-NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading", "judge"))
+NEEDED = tuple(name for name in SCHEMA.names if name not in ("flaws", "grading", "judge", "more_images"))
 """Those that tell the format; files of earlier versions have no more."""
 
 
@@ -110,6 +114,8 @@ def read(row: Row) -> Sample:
     if grading not in GRADINGS:
         raise RowError(f"the field 'grading' is {grading!r}; use one of {', '.join(GRADINGS)}")
     image = read_picture(fields.get("image"), row.folder)
+    more = fields.get("more_images") or []
+    more_images = read_pictures(more, row.folder) if more else ()
     flaws = fields.get("flaws") or []
     if not isinstance(flaws, list) or not all(isinstance(flaw, str) for flaw in flaws):
         raise RowError("the field 'flaws' is no list of texts")
@@ -129,6 +135,7 @@ def read(row: Row) -> Sample:
         flaws=tuple(flaws),
         grading=grading,
         judge=text_of(fields, "judge") if fields.get("judge") else "",
+        more_images=more_images,
     )
 
 
@@ -138,7 +145,12 @@ def _packed(sample: Sample) -> dict[str, Any]:
         record[name] = [
             {"name": key, "x1": x1, "y1": y1, "x2": x2, "y2": y2} for key, (x1, y1, x2, y2) in record[name].items()
         ]
-    return {**record, "image": {"bytes": encode_picture(sample.image), "path": None}}
+    more = [_packed_image(image) for image in sample.more_images]
+    return {**record, "image": _packed_image(sample.image), "more_images": more or None}
+
+
+def _packed_image(image: Image.Image) -> dict[str, Any]:
+    return {"bytes": encode_picture(image), "path": None}
 
 
 def _unpacked(value: Any, what: str, size: tuple[int, int], flaws: list[str]) -> dict[str, Box]:

@@ -6,7 +6,8 @@ function showRollout(trace, data, addresses) {
   const sample = data.samples[trace.sample];
   const run = data.runs[trace.run];
   const original = picture(addresses[sample.picture], "The picture of the question", "The picture is not in the run folder.");
-  const left = figure("Picture", original);
+  const left = figure(sample.more.length ? "Picture 1" : "Picture", original);
+  const further = sample.more.map((place, index) => figure(`Picture ${index + 2}`, picture(addresses[place], `Picture ${index + 2} of the question`, "The picture is not in the run folder.")));
   if (trace.shares) {
     const patches = trace.patches || {};
     if (Object.keys(patches).length && addresses[sample.picture]) left.append(makeHeat(original, patches));
@@ -16,7 +17,7 @@ function showRollout(trace, data, addresses) {
   const notes = [];
   if (trace.turns.length === 1) notes.push(trace.cut ? "What the tool gave did not fit into the sequence: the rollout ended here, and training left it out." : "There was no second turn; turn 1 is graded.");
   return [
-    element("div", { class: "pictures" }, left, ...editedPictures(trace, addresses)),
+    element("div", { class: "pictures" }, left, ...further, ...editedPictures(trace, addresses)),
     ...showTurns(trace, data),
     ...notes.map((text) => element("p", { class: "muted", text })),
     answers(trace, sample),

@@ -18,6 +18,7 @@ function showPrompt(trace, data, addresses) {
   const { blocks, assumed } = data.prompts[trace.prompt];
   const run = data.runs[trace.run];
   const sample = data.samples[trace.sample];
+  const pictures = [sample.picture, ...sample.more];
   const names = trace.shares ? data.blocks[trace.blocks] : [];
   const who = trace.shares ? ["student", "teacher"].filter((one) => trace.shares[one]) : [];
   const current = () => (who.includes(tint.who) ? tint.who : who[0]);
@@ -26,7 +27,7 @@ function showPrompt(trace, data, addresses) {
   const made = blocks.map((block) => {
     const share = element("span", { class: "share" });
     const head = element("div", { class: "head" }, element("span", {}, `${BLOCK_TYPES[block.type] || block.type} \u00b7 ${block.name}`, called.has(block.name) ? element("span", { class: "tag", text: "called" }) : null), share);
-    const body = block.type === "image" ? picture(addresses[sample.picture], "The picture of the question", "The picture is not in the run folder.") : element("pre", { text: blockText(block, trace, data) });
+    const body = block.type === "image" ? picture(addresses[pictures[Number(block.name.replace("image_", "")) - 1]], "The picture of the question", "The picture is not in the run folder.") : element("pre", { text: blockText(block, trace, data) });
     return { block, share, box: element("li", { class: "prompt-block" }, head, body) };
   });
   const scaleEnd = element("span");

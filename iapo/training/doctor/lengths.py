@@ -77,7 +77,7 @@ def check_fit(
         else:
             seen.append(sample)
     if unseen:
-        size = "{} x {}".format(*unseen[0].image.size)
+        size = " and ".join("{} x {}".format(*image.size) for image in unseen[0].images)
         findings.error(
             CHECK,
             f"the processor cannot take the images of {share(len(unseen), len(samples))} {what} samples "
@@ -87,7 +87,7 @@ def check_fit(
     if not found:
         return []
     counts: dict[str, Callable[[Length], int]] = {
-        "image": lambda one: one.image,
+        "image": lambda one: one.images,
         "prompt": lambda one: one.prompt,
         "sequence": lambda one: one.needed(budget),
     }
