@@ -68,15 +68,16 @@ PART = Bound(0, 1, above=True)
 """A share that is not nothing."""
 DECAY = Bound(0, 1, below=True)
 HEAT = Bound(0, 1000)
-ASKED_HEAT = Bound(0, 100)
 """A temperature; 0 is greedy."""
+ASKED_HEAT = Bound(0, 100)
+"""The same, of a question that somebody asks."""
 WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)
 SIDE = Bound(112, 1000, whole=True)
+"""Side of synthetic images in pixels."""
 TURNS = Bound(2, 8, whole=True)
 """Two are the paper's; each observation brings an image's tokens into the sequence."""
-"""Side of synthetic images in pixels."""
 TRIES = Bound(0, 1000, whole=True)
 TOGETHER = Bound(1, 1024, whole=True)
 ANY = Bound(-1e6, 1e6)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from iapo.endpoints.chat import without_credentials
+from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.records import Sample, Trace, image_digest, save_png
 from iapo.results import (
@@ -125,15 +125,6 @@ def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
         digest.update(json.dumps(record, sort_keys=True).encode())
         digest.update(image.encode())
     return digest.hexdigest()
-
-
-def hide_credentials(value: Any) -> Any:
-    """Returns a configuration without the `user:password@` of addresses in it."""
-    if isinstance(value, Mapping):
-        return {key: hide_credentials(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [hide_credentials(inner) for inner in value]
-    return without_credentials(value) if isinstance(value, str) else value
 
 
 def rewind(folder: Path, step: int) -> None:

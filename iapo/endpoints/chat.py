@@ -5,28 +5,30 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
+from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
-from iapo.errors import InputError
+from iapo.errors import InputError, one_line
 from iapo.records import image_to_text
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
 
+_SECRET = 8
+"""Characters that a key has at least."""
+
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM's server takes from the checkpoint's generation configuration unless a request says it; OpenAI's refuses
 these fields."""
 
-_CREDENTIALS = re.compile(r"(://)([^/?#\s]*)@")
 _Answer = TypeVar("_Answer")
 
 
@@ -149,13 +151,12 @@ class ChatEndpoint:
         url = settings.url
         headers: dict[str, str] = {}
         if url is not None:
-            if not url.startswith(("http://", "https://")):
-                raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")
+            check_address("the endpoint's address", url)
             url, headers = _split_credentials(url)
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
-        self.settings, self._openai = settings, openai
+        self.settings, self._openai, self._key = settings, openai, key
         self._vllm: bool | None = None
         self._asking = threading.Lock()
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
@@ -254,6 +255,7 @@ class ChatEndpoint:
             if 300 <= error.status_code < 400:
                 target = without_credentials(error.response.headers.get("location", "nowhere"))[:200]
                 reason = f"HTTP {error.status_code}, a redirect to {target}, which is not followed"
+            reason = self._plain(reason)
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 raise self._unanswered(reason, taken + _sent(error), answered=False) from error
             raise RefusedError(
@@ -267,7 +269,14 @@ class ChatEndpoint:
             reason = f"{type(error).__name__}: {error}"
             raise self._unanswered(reason, taken + _sent(error), answered=False) from error
 
+    def _plain(self, reason: str) -> str:
+        """Returns what an endpoint says in one line, without the key, which some repeat."""
+        said = one_line(" ".join(reason.split()))
+        # A shorter one, such as `none`, is no secret.
+        return said.replace(self._key, "(the key)") if self._key and len(self._key) >= _SECRET else said
+
     def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
+        reason = self._plain(reason)
         where = f"the endpoint {self.settings.where} failed {attempts} times"
         message = f"{where}, lastly with: {reason}; see that it is up and run the same command again"
         return UnansweredError(message, reason, attempts, answered)
@@ -278,20 +287,15 @@ def pause(number: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(number, 30))
 
 
-def without_credentials(text: str) -> str:
-    """Returns a text without the `user:password@` of addresses in it."""
-    return _CREDENTIALS.sub(r"\1", text)
-
-
 def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
     """Returns an address without its credentials, and the header that sends them: no log and no error then repeats
     them.
     """
-    found = _CREDENTIALS.search(url)
-    if found is None:
+    user, at, host = urlsplit(url).netloc.rpartition("@")
+    if not at:
         return url, {}
-    token = base64.b64encode(unquote(found[2]).encode()).decode()
-    return without_credentials(url), {"Authorization": f"Basic {token}"}
+    token = base64.b64encode(unquote(user).encode()).decode()
+    return url.replace(f"{user}@{host}", host, 1), {"Authorization": f"Basic {token}"}
 
 
 def _sent(error: Any) -> int:

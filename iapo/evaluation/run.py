@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from iapo.display.quiet import quiet_libraries
+from iapo.endpoints.address import hide_credentials
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -27,7 +28,7 @@ from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
-from iapo.runs import RunFolder, data_hash, hide_credentials
+from iapo.runs import RunFolder, data_hash
 from iapo.stopping import stoppable
 from iapo.tools import offered_tools
 from iapo.tools.failing import Failing

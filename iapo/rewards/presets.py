@@ -230,7 +230,7 @@ def check_verifier(args: RewardArguments) -> None:
         )
     if args.verifier == RULES and args.verifier_url is not None:
         raise InputError(
-            f"verifier is {RULES}, which asks nobody, but verifier_url is {args.verifier_url!r}; set that to none"
+            f"verifier is {RULES}, which asks nobody, but verifier_url is set; set that to none"
         )
 
 

@@ -106,7 +106,7 @@ def test_a_refusal_in_words_is_an_answer(server: Server):
 
 
 @pytest.mark.parametrize(
-    ("more", "sentence"), [({"url": "localhost"}, "no address"), ({"retries": -1}, "give 0 to 1000")]
+    ("more", "sentence"), [({"url": "localhost"}, "begins with http"), ({"retries": -1}, "give 0 to 1000")]
 )
 def test_bad_settings_are_refused(more: dict[str, object], sentence: str):
     with pytest.raises(ValueError, match=sentence):
@@ -157,9 +157,10 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
     assert {headers["authorization"] for headers in server.headers} == {
         "Basic " + base64.b64encode(b"me:my secret").decode()
     }
-    with pytest.raises(ValueError, match="no address") as refused:
-        ChatEndpoint(EndpointSettings("m", "me:secret@localhost"))
-    assert "secret" not in str(refused.value)
+    for odd in ("me:secret@localhost", "http://me:a/secret@localhost", "http://h/v1?key=secret", "http://h:secret/v1"):
+        with pytest.raises(ValueError, match="the endpoint's address") as refused:
+            ChatEndpoint(EndpointSettings("m", odd))
+        assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
