@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +12,12 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
 """Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
+
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, EOFError),
+    *(struct.error, zlib.error, MemoryError, AssertionError, AttributeError),
+)
+"""What Pillow's decoders raise at damaged files."""
 
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112

@@ -226,11 +226,11 @@ class RunFolder:
 
     def read_traces(self) -> list[Trace]:
         """Reads `traces.jsonl` with its images."""
-        return [Trace.from_json(record, self.path) for record in read_records(self.path / "traces.jsonl")]
+        return self._read_rollouts("traces.jsonl")
 
     def read_held_out(self) -> list[Trace]:
         """Reads `held-out.jsonl` with its images."""
-        return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
+        return self._read_rollouts("held-out.jsonl")
 
     def read_evaluation(self) -> TrainingEvaluation:
         """Reads a training's `evaluation.json`.
@@ -241,6 +241,17 @@ class RunFolder:
         found = read_evaluation(self.path / EVALUATION)
         if not isinstance(found, TrainingEvaluation):
             raise InputError(f"{self.path / EVALUATION} is an evaluation on test sets; give the folder of a training")
+        return found
+
+    def _read_rollouts(self, name: str) -> list[Trace]:
+        found = []
+        for number, record in enumerate(read_records(self.path / name), start=1):
+            try:
+                found.append(Trace.from_json(record, self.path))
+            except InputError as error:
+                raise InputError(
+                    f"{self.path / name} is damaged: line {number} is no rollout ({error}); remove the line"
+                ) from error
         return found
 
     def _packed(self, trace: Trace) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
 from iapo.grouping import distinct
+from iapo.images import to_rgb
 from iapo.records import Sample, ToolCall, Trace, image_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
@@ -93,7 +94,7 @@ class EndpointVerifier:
     def _question(self, sample: Sample, call: ToolCall) -> Question:
         asked = {"question": sample.question, "tools": self.tools, "call": call_text(call)}
         buffer = io.BytesIO()
-        save_png(sample.image.convert("RGB"), buffer)
+        save_png(to_rgb(sample.image), buffer)
         url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": url}},
