@@ -23,6 +23,9 @@ from iapo.records import image_to_text
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
 
+WHOLE_STATUS = (200, 201, 203)
+"""HTTP statuses of a whole answer: not of one that is on its way, or a part."""
+
 _SECRET = 8
 """Characters that a key has at least."""
 
@@ -208,9 +211,11 @@ class ChatEndpoint:
         if extra:
             body["extra_body"] = extra
         while True:
-            failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
+            failures, status, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
             try:
+                if status not in WHOLE_STATUS:
+                    raise UnusableError(f"HTTP {status}, which is no whole answer")
                 return read(read_reply(answer, settings.served_as or settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
@@ -241,30 +246,31 @@ class ChatEndpoint:
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return False
 
-    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, bytes]:
-        """Returns the body of a response, and how often the request had failed before; `retries` of those are
-        allowed.
+    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, int, bytes]:
+        """Returns how often the request had failed before, `retries` of which are allowed, and status and body of the
+        response.
         """
         openai, settings = self._openai, self.settings
         taken = settings.retries - retries
         try:
             # Parsed later: what the client makes of a malformed body differs from case to case.
             response = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create(**body)
-            return response.retries_taken, response.http_response.content
+            return response.retries_taken, response.status_code, response.http_response.content
         except openai.APIStatusError as error:
             reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message[:500]}"
             if 300 <= error.status_code < 400:
                 target = without_credentials(error.response.headers.get("location", "nowhere"))[:200]
                 reason = f"HTTP {error.status_code}, a redirect to {target}, which is not followed"
             reason = self._plain(reason)
+            # What the client's own error says may hold the key, and a traceback shows it.
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                raise self._unanswered(reason, taken + _sent(error), answered=False) from error
+                raise self._unanswered(reason, taken + _sent(error), answered=False) from None
             raise RefusedError(
                 f"the endpoint {settings.where} refused a request to model {settings.model!r} with {reason}; "
                 "correct the settings, or the sample that it refuses, and run again",
                 reason,
                 error.status_code,
-            ) from error
+            ) from None
         except openai.APIConnectionError as error:
             # Timeouts are among them.
             reason = f"{type(error).__name__}: {error}"

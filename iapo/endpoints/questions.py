@@ -24,7 +24,7 @@ from iapo.endpoints.chat import (
     UnansweredError,
     pause,
 )
-from iapo.endpoints.replies import UnusableError
+from iapo.endpoints.replies import UnusableError, no_duplicates
 from iapo.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Endpoint:
 
     def _read(self, text: str) -> dict[str, Any]:
         try:
-            reply = json.loads(text, object_pairs_hook=_no_duplicates)
+            reply = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
             raise UnusableError(f"not a JSON object: {text[:200]!r}") from error
         if not isinstance(reply, dict) or not self._check(reply):
@@ -167,13 +167,6 @@ class Endpoint:
         model = settings.model if settings.served_as is None else [settings.model, settings.served_as]
         parts = [model, self._instructions, *question.about]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a field comes twice")
-    return found
 
 
 class _Cache:

@@ -76,6 +76,26 @@ def test_a_lasting_fault_stops(server: Server, faults: list[int | bytes]):
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("status", [202, 206])
+def test_a_part_or_a_promise_is_no_answer(server: Server, status: int):
+    server.status = status
+    with pytest.raises(EndpointError, match=f"failed 2 times, lastly with: HTTP {status}"):
+        ask(server, retries=1)
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_key_that_is_repeated_is_not_said(server: Server, monkeypatch: pytest.MonkeyPatch, status: int):
+    monkeypatch.setenv("IAPO_TEST_KEY", "a-secret-key")
+    server.said = "Incorrect API key\nprovided: a-secret-key.\x1b[2J"
+    server.faults = [status]
+    with pytest.raises(EndpointError, match=r"Incorrect API key provided: \(the key\)") as caught:
+        ask(server, retries=0)
+    assert str(caught.value).isprintable()
+    assert "a-secret-key" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_refusal_is_not_retried(server: Server, status: int):
     server.faults = [status]
