@@ -43,6 +43,9 @@ _PLAIN = (*_DATA, *_LOGIC, *_OTHERS, nodes.Add, nodes.Sub, nodes.Concat, nodes.L
 _FILTERS = {"trim", "tojson", "length", "count", "lower", "upper", "default", "d", "first", "last", "safe"}
 _METHODS = {"strip", "lstrip", "rstrip", "split", "startswith", "endswith", "get"}
 _FUNCTIONS = {"raise_exception", "namespace"}
+_INDENT = 8
+"""Spaces of an indent."""
+
 _LISTS = {"content", "tool_calls"}
 """Fields of a message that are looped over."""
 
@@ -115,7 +118,9 @@ def _is_plain(node: nodes.Node, loops: int, output: bool) -> bool:
             return False
     elif isinstance(node, nodes.Filter):
         # As a block over a text of the template's own, it has no node. Each tojson doubles backslashes.
-        if node.name not in _FILTERS or node.node is None or (node.name == "tojson" and not output):
+        if node.name not in _FILTERS or node.node is None:
+            return False
+        if node.name == "tojson" and not (output and all(map(_is_small, node.args + _values(node.kwargs)))):
             return False
     elif isinstance(node, nodes.Call):
         if node.dyn_args is not None or node.dyn_kwargs is not None:
@@ -137,6 +142,15 @@ def _is_plain(node: nodes.Node, loops: int, output: bool) -> bool:
             return False
     output = isinstance(node, nodes.Output) or (output and isinstance(node, nodes.Add | nodes.Concat))
     return all(_is_plain(child, loops, output) for child in node.iter_child_nodes())
+
+
+def _values(keywords: Sequence[nodes.Keyword]) -> list[nodes.Expr]:
+    return [one.value for one in keywords]
+
+
+def _is_small(node: nodes.Node) -> bool:
+    """Tells whether an argument of `tojson` is a truth value or a few spaces: an indent of a thousand million is one."""
+    return isinstance(node, nodes.Const) and isinstance(node.value, int | None) and (node.value or 0) <= _INDENT
 
 
 def _is_list(node: nodes.Node) -> bool:

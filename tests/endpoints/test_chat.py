@@ -212,3 +212,20 @@ def test_a_list_of_models_that_fails_is_not_taken_for_an_answer(server: Server):
     with pytest.raises(EndpointError, match="HTTP 503"):
         ask(server, kind="auto", retries=1)
     assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel"),
+    [
+        (Image.new("RGBA", (2, 2), (0, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("I;16", (2, 2), 32896), (128, 128, 128)),
+        (Image.new("P", (2, 2)), (0, 0, 0)),
+    ],
+    ids=["transparent", "16 bits", "palette"],
+)
+def test_a_picture_is_sent_as_tools_see_it(server: Server, image: Image.Image, pixel: tuple[int, ...]):
+    """What a server makes of transparency and of 16 bits is its own."""
+    chat = ChatEndpoint(EndpointSettings("m", server.url))
+    chat([{"role": "user", "content": [{"type": "image", "image": image}]}])
+    (sent,) = pictures(server.requests[0]["messages"][0])
+    assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", pixel)
