@@ -160,7 +160,7 @@ def run_trials(
         raise InputError(f"together is {together}; run one or two at a time")
     check_free(out)
     for trial in trials:
-        refuse_credentials(trial.settings)
+        refuse_credentials({**budget.settings, **trial.settings})
         check(budget.config, {**budget.settings, **trial.settings})
     with stoppable(), hold_folder(out):
         return _run_trials(trials, budget, out, together, run)

@@ -43,6 +43,9 @@ _PLAIN = (*_DATA, *_LOGIC, *_OTHERS, nodes.Add, nodes.Sub, nodes.Concat, nodes.L
 _FILTERS = {"trim", "tojson", "length", "count", "lower", "upper", "default", "d", "first", "last", "safe"}
 _METHODS = {"strip", "lstrip", "rstrip", "split", "startswith", "endswith", "get"}
 _FUNCTIONS = {"raise_exception", "namespace"}
+_NAMES = 200
+"""Names in a template: those of published ones have fifteen to a hundred."""
+
 _INDENT = 8
 """Spaces of an indent."""
 
@@ -103,7 +106,8 @@ def is_plain(template: str) -> bool:
     """
     try:
         tree = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-        return _is_plain(tree, loops=0, output=False)
+        # Each name may stand for all messages, which are written once for each part.
+        return sum(1 for _ in tree.find_all(nodes.Name)) <= _NAMES and _is_plain(tree, loops=0, output=False)
     except (jinja2.TemplateError, RecursionError, ValueError):
         return False
 
