@@ -88,7 +88,8 @@ def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Ima
         return image
     except (*UNREADABLE, Image.DecompressionBombError) as error:
         what = "an embedded image" if embedded else f"the image {text[:200]!r}"
-        raise InputError(f"{what} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"{what} cannot be read ({reason})") from error
 
 
 def _corners(data: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Done:
             return _reread(record, self._sample(place))
         except InputError as error:
             raise InputError(
-                f"{self.path}: the rollout on the sample {self._sample(place).id!r} is damaged, or on another sample of "
+                f"{self.path}: the rollout on the sample {self._sample(place).id!r} is damaged, or on another one of "
                 f"that name: {error}; remove its line or choose another --out"
             ) from error
 

@@ -153,7 +153,7 @@ def _values(keywords: Sequence[nodes.Keyword]) -> list[nodes.Expr]:
 
 
 def _is_small(node: nodes.Node) -> bool:
-    """Tells whether an argument of `tojson` is a truth value or a few spaces: an indent of a thousand million is one."""
+    """Tells whether an argument of `tojson` is a truth value or a few spaces, and not a thousand million of them."""
     return isinstance(node, nodes.Const) and isinstance(node.value, int | None) and (node.value or 0) <= _INDENT
 
 
