@@ -219,6 +219,12 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
         raise InputError(f"{unknown}, nor to be had from the hub ({first_line(error)})") from error
+    for part in (config, *(getattr(config, one, None) for one in config.sub_configs)):
+        if "/" in str(getattr(part, "_attn_implementation", None)):
+            raise InputError(
+                f"the config.json of {name!r} names an attention of the hub, which is code that would be fetched and "
+                "run; leave its attn_implementation out"
+            )
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
