@@ -58,7 +58,7 @@ def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | Non
 
 
 def _refuse_kinds(path: str, config: Mapping[str, Any]) -> None:
-    """Other adapters than LoRA's bring prompts or tokenizers along; Megatron's are found by importing what they name."""
+    """Other adapters than LoRA's bring prompts or tokenizers along; Megatron's import what they name."""
     if (kind := config.get("peft_type")) != "LORA":
         raise InputError(f"{path} is an adapter of the type {str(kind)[:40]!r}; adapters are LoRA's")
     if config.get("megatron_config") is not None:
