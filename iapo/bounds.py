@@ -68,8 +68,9 @@ PART = Bound(0, 1, above=True)
 """A share that is not nothing."""
 DECAY = Bound(0, 1, below=True)
 HEAT = Bound(0, 1000)
-ASKED_HEAT = Bound(0, 100)
 """A temperature; 0 is greedy."""
+ASKED_HEAT = Bound(0, 100)
+"""The same, of a question that somebody asks."""
 WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import NoneType
+from typing import Any, Literal, Self, get_args
 
 from PIL import Image
 
-from iapo.samples import FIRST_IMAGE, Axis, pack_image, unpack_image
+from iapo.errors import InputError
+from iapo.samples import AXES, FIRST_IMAGE, Axis, pack_image, unpack_image
+from iapo.storage import take, take_list
 
 Status = Literal["edited", "no_call", "refused", "failed"]
 
@@ -60,8 +63,23 @@ class ToolCall:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        arguments = tuple((name, _tuples(value)) for name, value in data.get("arguments", {}).items())
-        return cls(data["name"], tuple(data["targets"]), data["boxes"], data["axis"], arguments, data.get("misused"))
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: If it is something else.
+        """
+        given = take(data, "arguments", dict, default={})
+        axis = take(data, "axis", str, NoneType)
+        if axis not in (*AXES, None):
+            raise InputError(f"the field axis is {axis[:40]!r}; it is one of {', '.join(AXES)}, or null")
+        return cls(
+            take(data, "name", str),
+            tuple(take_list(data, "targets", str)),
+            take(data, "boxes", str),
+            axis,
+            tuple((name, _tuples(value)) for name, value in given.items()),
+            take(data, "misused", bool, NoneType, default=None),
+        )
 
 
 def _tuples(value: Any) -> Any:
@@ -137,14 +155,24 @@ class ToolResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
-        span = data["span"]
+        """Reads what `to_json` wrote; paths of images start from `root`.
+
+        Raises:
+            InputError: If it is something else, or an image cannot be read.
+        """
+        status = take(data, "status", str)
+        if status not in get_args(Status):
+            raise InputError(f"the field status is {status[:40]!r}; it is one of {', '.join(get_args(Status))}")
+        span = take(data, "span", list, NoneType)
+        if span is not None and (len(span) != 2 or not all(isinstance(one, int) for one in span)):
+            raise InputError("the field span is no pair of whole numbers")
         return cls(
-            status=data["status"],
-            calls=tuple(ToolCall.from_json(call) for call in data["calls"]),
-            image=unpack_image(data["image"], root),
-            error=data["error"],
+            status=status,
+            calls=tuple(map(ToolCall.from_json, take_list(data, "calls", dict))),
+            image=unpack_image(take(data, "image", dict, NoneType), root),
+            error=take(data, "error", str, NoneType),
             span=None if span is None else (span[0], span[1]),
-            text=data.get("text"),
-            broken=data.get("broken", ""),
-            made_of=data.get("made_of", FIRST_IMAGE),
+            text=take(data, "text", str, NoneType, default=None),
+            broken=take(data, "broken", str, default=""),
+            made_of=take(data, "made_of", str, default=FIRST_IMAGE),
         )

@@ -20,6 +20,11 @@ class PlaceError(RuntimeError):
     """A disk that is full or does not take what is written: one sentence. The command line exits with 74."""
 
 
+def one_line(text: str) -> str:
+    """Returns a text in one line; what may steer a terminal in it, and half surrogates, are written as Python does."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> InputError:
     """Makes the error for a name that is not among the known ones.
 

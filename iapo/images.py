@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +16,12 @@ FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "P
 
 _GAP = 12
 """Pixels between images that are laid side by side."""
+
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, EOFError),
+    *(struct.error, zlib.error, MemoryError, AssertionError, AttributeError),
+)
+"""What Pillow's decoders raise at damaged files."""
 
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112

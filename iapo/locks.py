@@ -24,6 +24,9 @@ LOCK = "run.lock"
 LINGERS = 10.0
 """Seconds that what a dead holder left running has to end, before its lock is refused."""
 
+_PIDS = 2**31
+"""Numbers of processes are below it."""
+
 logger = logging.getLogger(__name__)
 
 _held: set[Path] = set()
@@ -125,17 +128,18 @@ def _acquire(lock: FileLock, path: Path, what: str, wait: float) -> None:
 
 
 def _holder(path: Path) -> dict[str, Any]:
-    """Reads who holds a lock; nothing where that is not known (yet)."""
-    with suppress(OSError, ValueError):
+    """Reads who holds a lock; nothing where that is not known (yet), or something else stands there."""
+    found: Any = {}
+    with suppress(OSError, ValueError, RecursionError):
         text = path.read_text()
-        with suppress(ValueError):
+        try:
             found = json.loads(text)
-            if isinstance(found, dict):
-                return found
-        # The form of the lock package where the file system has no locks.
-        pid, host, *_ = text.split()
-        return {"pid": int(pid), "host": host}
-    return {}
+        except ValueError:
+            # The form of the lock package where the file system has no locks.
+            pid, host, *_ = text.split()
+            found = {"pid": int(pid), "host": host}
+    known = isinstance(found, dict) and isinstance(found.get("host"), str) and isinstance(found.get("pid"), int)
+    return found if known and 0 < found["pid"] < _PIDS else {}
 
 
 def _named(holder: dict[str, Any]) -> str:

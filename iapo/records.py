@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 from iapo.calls import Status, ToolCall, ToolResult
+from iapo.errors import InputError
 from iapo.samples import (
     AXES,
     FIRST_IMAGE,
@@ -27,6 +29,7 @@ from iapo.samples import (
     images_digest,
     save_png,
 )
+from iapo.storage import take, take_list
 
 __all__ = [
     "AXES",
@@ -76,7 +79,12 @@ class Score:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["value"], data["answer"], data["explanation"])
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: If it is something else.
+        """
+        return cls(take(data, "value", float), take(data, "answer", str, NoneType), take(data, "explanation", str))
 
 
 _NOT_RUN = ToolResult("no_call")
@@ -111,7 +119,17 @@ class Turn:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], root: Path | None = None) -> Self:
-        return cls(data["text"], ToolResult.from_json(data["result"], root), data["divergence"], data["attribution"])
+        """Reads what `to_json` wrote; paths of images start from `root`.
+
+        Raises:
+            InputError: If it is something else, or an image cannot be read.
+        """
+        return cls(
+            take(data, "text", str),
+            ToolResult.from_json(take(data, "result", dict), root),
+            take(data, "divergence", float, NoneType),
+            _blocks(data),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,26 +286,50 @@ class Trace:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], root: Path | None = None, sample: Sample | None = None) -> Self:
+        """Reads what `to_json` wrote.
+
+        Args:
+            data: The dict.
+            root: The folder that relative paths of images start from.
+            sample: The sample itself, where the caller has it.
+
+        Raises:
+            InputError: If it is something else, or an image cannot be read.
+        """
+        # Runs of earlier versions have none.
+        patches = take(data, "patches", dict, default={})
         return cls(
-            sample=Sample.from_json(data["sample"], root) if sample is None else sample,
+            sample=Sample.from_json(take(data, "sample", dict), root) if sample is None else sample,
             turns=tuple(Turn.from_json(one, root) for one in recorded_turns(data)),
-            scores={name: Score.from_json(score) for name, score in data["scores"].items()},
-            attribution=data["attribution"],
-            step=data["step"],
-            # Runs of earlier versions have none.
-            patches={who: tuple(map(tuple, grid)) for who, grid in data.get("patches", {}).items()},
-            observation_cut=data.get("observation_cut", False),
+            scores={name: Score.from_json(score) for name, score in take(data, "scores", dict).items()},
+            attribution=_blocks(data),
+            step=take(data, "step", int, NoneType),
+            patches={who: tuple(map(tuple, take_list(patches, who, list))) for who in patches},
+            observation_cut=take(data, "observation_cut", bool, default=False),
         )
 
 
 def recorded_turns(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the turns of a trace's JSON, each as `Turn.to_json` gives it: of `turns`, else of `turn_1`, `result` and
     `turn_2`, as rollouts of at most two turns have them.
+
+    Raises:
+        InputError: If they are something else.
     """
     if "turns" in data:
-        return list(data["turns"])
-    found = [{"text": data["turn_1"], "result": data["result"], "divergence": None, "attribution": {}}]
-    return found if data["turn_2"] is None else [*found, Turn(data["turn_2"]).to_json()]
+        turns = take_list(data, "turns", dict)
+        if not turns:
+            raise InputError("the field turns is empty")
+        return turns
+    first, second = take(data, "turn_1", str), take(data, "turn_2", str, NoneType)
+    found = [{"text": first, "result": take(data, "result", dict), "divergence": None, "attribution": {}}]
+    return found if second is None else [*found, Turn(second).to_json()]
+
+
+def _blocks(data: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Takes the block distributions out of a turn's or a trace's record."""
+    found = take(data, "attribution", dict)
+    return {who: {name: take(found[who], name, float) for name in take(found, who, dict)} for who in found}
 
 
 def _shares(attribution: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

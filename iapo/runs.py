@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from iapo.endpoints.chat import without_credentials
+from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.records import Sample, Trace, image_digest, images_digest, save_png
 from iapo.results import (
@@ -133,15 +133,6 @@ def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
     return digest.hexdigest()
 
 
-def hide_credentials(value: Any) -> Any:
-    """Returns a configuration without the `user:password@` of addresses in it."""
-    if isinstance(value, Mapping):
-        return {key: hide_credentials(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [hide_credentials(inner) for inner in value]
-    return without_credentials(value) if isinstance(value, str) else value
-
-
 def rewind(folder: Path, step: int) -> None:
     """Drops what a run logged after a step, so that going on from there logs nothing twice.
 
@@ -241,11 +232,11 @@ class RunFolder:
 
     def read_traces(self) -> list[Trace]:
         """Reads `traces.jsonl` with its images."""
-        return [Trace.from_json(record, self.path) for record in read_records(self.path / "traces.jsonl")]
+        return self._read_rollouts("traces.jsonl")
 
     def read_held_out(self) -> list[Trace]:
         """Reads `held-out.jsonl` with its images."""
-        return [Trace.from_json(record, self.path) for record in read_records(self.path / "held-out.jsonl")]
+        return self._read_rollouts("held-out.jsonl")
 
     def read_evaluation(self) -> TrainingEvaluation:
         """Reads a training's `evaluation.json`.
@@ -256,6 +247,17 @@ class RunFolder:
         found = read_evaluation(self.path / EVALUATION)
         if not isinstance(found, TrainingEvaluation):
             raise InputError(f"{self.path / EVALUATION} is an evaluation on test sets; give the folder of a training")
+        return found
+
+    def _read_rollouts(self, name: str) -> list[Trace]:
+        found = []
+        for number, record in enumerate(read_records(self.path / name), start=1):
+            try:
+                found.append(Trace.from_json(record, self.path))
+            except InputError as error:
+                raise InputError(
+                    f"{self.path / name} is damaged: line {number} is no rollout ({error}); remove the line"
+                ) from error
         return found
 
     def _packed(self, trace: Trace) -> dict[str, Any]:

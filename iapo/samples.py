@@ -8,13 +8,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, Literal, Self
+from types import MappingProxyType, NoneType
+from typing import Any, BinaryIO, Literal, Self, get_args
 
 from PIL import Image
 
 from iapo.errors import InputError
-from iapo.images import open_image, to_rgb
+from iapo.images import UNREADABLE, open_image, to_rgb
+from iapo.storage import take, take_list
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
@@ -32,6 +33,9 @@ MOST_IMAGES = 8
 
 FIRST_IMAGE = "image_1"
 """What prompts and programs call a sample's first image, on which its boxes and its axis are."""
+
+_FAR = 1e9
+"""Pixels that no box is away."""
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
@@ -80,14 +84,34 @@ def pack_image(image: Image.Image | None, path: str | None) -> dict[str, str] | 
 
 
 def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Image | None:
-    """Reads what `pack_image` wrote; paths start from `root`."""
+    """Reads what `pack_image` wrote; paths start from `root`.
+
+    Raises:
+        InputError: If it is something else, or the image cannot be read.
+    """
     if data is None:
         return None
-    if "png" in data:
-        return image_from_text(data["png"])
-    image = open_image((root or Path()) / data["path"])
-    image.load()
-    return image
+    embedded = "png" in data
+    text = take(data, "png" if embedded else "path", str)
+    try:
+        if embedded:
+            return image_from_text(text)
+        image = open_image((root or Path()) / text)
+        image.load()
+        return image
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        what = "an embedded image" if embedded else f"the image {text[:200]!r}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"{what} cannot be read ({reason})") from error
+
+
+def _corners(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Takes boxes out of a sample's record."""
+    boxes: dict[str, Any] = take(data, name, dict)
+    for box in boxes:
+        if len(numbers := take_list(boxes, box, int, float)) != 4 or not all(abs(one) < _FAR for one in numbers):
+            raise InputError(f"the box {box[:100]!r} of {name} is no list of four numbers of pixels")
+    return boxes
 
 
 def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
@@ -230,30 +254,35 @@ class Sample:
             more_images: The further images, where the caller keeps them apart.
 
         Raises:
-            InputError: If there is no image, or not as many as the dict was written with.
+            InputError: If it is something else, or there is no image, none that can be read, or not as many as the dict
+                was written with.
         """
-        picture = image if image is not None else unpack_image(data["image"], root)
+        name = take(data, "id", str)
+        picture = image if image is not None else unpack_image(take(data, "image", dict, NoneType), root)
         if picture is None:
-            raise InputError(f"sample {data['id']!r} has no picture")
-        written = data.get("more_images", ())
+            raise InputError(f"sample {name!r} has no picture")
+        written = take_list(data, "more_images", dict, NoneType) if "more_images" in data else []
         if more_images is None:
             more_images = [one for one in (unpack_image(packed, root) for packed in written) if one is not None]
         if len(more_images) != len(written):
-            raise InputError(f"sample {data['id']!r} has {1 + len(more_images)} of its {1 + len(written)} pictures")
+            raise InputError(f"sample {name!r} has {1 + len(more_images)} of its {1 + len(written)} pictures")
+        kind = take(data, "kind", str)
+        if kind not in get_args(Kind):
+            raise InputError(f"sample {name!r} is of the kind {kind[:40]!r}; use {' or '.join(get_args(Kind))}")
         return cls(
-            id=data["id"],
+            id=name,
             image=picture,
-            question=data["question"],
-            answers=tuple(data["answers"]),
-            column_boxes=data["column_boxes"],
-            row_boxes=data["row_boxes"],
-            kind=data["kind"],
-            axis=data["axis"],
-            source=data["source"],
-            question_type=data["question_type"],
-            list_names=data.get("list_names", False),
-            flaws=tuple(data.get("flaws", ())),
-            grading=data.get("grading", "plain"),
-            judge=data.get("judge", ""),
+            question=take(data, "question", str),
+            answers=tuple(take_list(data, "answers", str)),
+            column_boxes=_corners(data, "column_boxes"),
+            row_boxes=_corners(data, "row_boxes"),
+            kind=kind,  # type: ignore[arg-type]
+            axis=take(data, "axis", str, NoneType),
+            source=take(data, "source", str),
+            question_type=take(data, "question_type", str),
+            list_names=take(data, "list_names", bool, default=False),
+            flaws=tuple(take_list(data, "flaws", str)) if "flaws" in data else (),
+            grading=take(data, "grading", str, default="plain"),
+            judge=take(data, "judge", str, default=""),
             more_images=tuple(more_images),
         )

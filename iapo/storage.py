@@ -16,6 +16,11 @@ from iapo.errors import InputError
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
 """Numbers of the errors that say that a disk takes no more: full, over a quota or a limit, or read-only."""
 
+NEEDED: Any = object()
+"""Stands for no default."""
+
+_HUGE = 1e300
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -177,6 +182,51 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); restore it or give another folder") from error
+
+
+def take(record: Any, name: str, *kinds: type, default: Any = NEEDED) -> Any:
+    """Takes a field out of a JSON record.
+
+    Args:
+        record: The record.
+        name: Name of the field.
+        kinds: Types that it may have. With `float` it may be a whole number that a float holds, too; a truth value is
+            no number.
+        default: Value where there is no such field; without one it must be there.
+
+    Raises:
+        InputError: If it is not there, or of another type.
+    """
+    if not isinstance(record, Mapping):
+        raise InputError(f"there is something of the type {type(record).__name__} in the place of the record of {name}")
+    if name not in record:
+        if default is NEEDED:
+            raise InputError(f"the field {name} is missing")
+        return default
+    value = record[name]
+    if isinstance(value, bool):
+        fits = bool in kinds
+    elif isinstance(value, int) and float in kinds:
+        fits = abs(value) < _HUGE
+    else:
+        fits = isinstance(value, kinds)
+    if not fits:
+        raise InputError(f"the field {name} is of the type {type(value).__name__}, or too large, and cannot be that")
+    return value
+
+
+def take_list(record: Any, name: str, *kinds: type) -> list[Any]:
+    """Takes a list out of a JSON record, as `take` does.
+
+    Args:
+        record: The record.
+        name: Name of the field.
+        kinds: Types that what is in the list may have.
+    """
+    found: list[Any] = take(record, name, list)
+    if not all(isinstance(one, kinds) for one in found):
+        raise InputError(f"the field {name} is a list of other things than there should be")
+    return found
 
 
 def check_new(folder: Path, *names: str) -> None:

@@ -26,6 +26,8 @@ class Server:
     Attributes:
         reply: A request -> the reply.
         faults: Taken off the front before each answer; None for no fault.
+        status: HTTP status of what is no fault.
+        said: What a fault says; its status if empty.
         models: Who owns the models that it lists, or the status with which it refuses to list any.
         retry_after: Sent with each status of an error, unless None.
         requests: All requests in order of arrival.
@@ -36,6 +38,8 @@ class Server:
 
     reply: Callable[[dict[str, Any]], Reply]
     faults: list[Reply | None] = field(default_factory=list)
+    status: int = 200
+    said: str = ""
     models: str | int = 404
     retry_after: str | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -61,9 +65,10 @@ class Server:
         if isinstance(reply, float):
             time.sleep(reply)
             reply = 500
-        status, content = 200, reply
+        status, content = self.status, reply
         if isinstance(reply, int):
-            status, content = reply, json.dumps({"error": {"message": f"fault {reply}", "code": "x"}}).encode()
+            message = self.said or f"fault {reply}"
+            status, content = reply, json.dumps({"error": {"message": message, "code": "x"}}).encode()
         elif isinstance(reply, str):
             content = completion(reply, model=request["model"])
         assert isinstance(content, bytes)

@@ -81,3 +81,27 @@ def test_many_at_once_never_hold_together(tmp_path: Path) -> None:
     with hold_file(tmp_path / "table"):
         pass
     wait_for(lambda: not list(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            b"",
+            b"{",
+            b"null",
+            b"5",
+            b"x y",
+            b"[1, 2]",
+            b'{"a": 1}',
+            b'{"pid": "x", "host": 5}',
+            b"\xff",
+            b"[" * 100_000,
+        ),
+        *(b'{"pid": 1e400, "host": "h"}', b'{"pid": 10000000000000000000000, "host": "h"}', b"99999999999999999999 h"),
+    ],
+)
+def test_what_a_dead_holder_left_may_be_anything(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / LOCK).write_bytes(text)
+    with hold_folder(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()

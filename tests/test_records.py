@@ -101,7 +101,7 @@ def test_sample_with_its_picture_elsewhere(tmp_path: Path):
     assert data["image"] == {"path": "one.png"}
     assert plain(Sample.from_json(data, tmp_path)) == plain(sample)
     assert Sample.from_json(data, tmp_path / "nowhere", image=sample.image).image is sample.image
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match=r"the image 'one.png' cannot be read \(FileNotFoundError"):
         Sample.from_json(data, tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'s-1' has no picture"):
         Sample.from_json({**data, "image": None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from iapo.storage import (
     read_json,
     read_lines,
     read_records,
+    take,
+    take_list,
     whole_file,
     write_json,
     write_records,
@@ -137,3 +140,39 @@ def test_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
         check_place(tmp_path / "file" / "new")
     with pytest.raises(InputError, match="cannot be written: File name too long"):
         check_place(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [
+        ("a", (str,)),
+        (None, (str, NoneType)),
+        (True, (bool,)),
+        (1, (int,)),
+        (1, (float,)),
+        (0.5, (float,)),
+        ([], (list,)),
+    ],
+)
+def test_a_field_of_its_kind_is_taken(value: object, kinds: tuple[type, ...]) -> None:
+    assert take({"x": value}, "x", *kinds) is value
+    assert take({}, "x", *kinds, default=7) == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [(5, (str,)), (None, (str,)), (True, (int,)), (True, (float,)), (1, (bool,)), (10**400, (float,)), (0.5, (int,))],
+)
+def test_a_field_of_another_kind_is_named(value: object, kinds: tuple[type, ...]) -> None:
+    with pytest.raises(InputError, match="the field x is of the type"):
+        take({"x": value}, "x", *kinds)
+    with pytest.raises(InputError, match="the field x is missing"):
+        take({}, "x", *kinds)
+    with pytest.raises(InputError, match="in the place of the record of x"):
+        take(value, "x", *kinds)
+
+
+def test_a_list_is_taken_whole() -> None:
+    assert take_list({"x": ["a", "b"]}, "x", str) == ["a", "b"]
+    with pytest.raises(InputError, match="a list of other things"):
+        take_list({"x": ["a", 5]}, "x", str)

@@ -28,10 +28,20 @@ def check_checkpoint(name: str) -> None:
     Raises:
         InputError: If it is no checkpoint.
     """
+    from iapo.rollout.load_settings import is_hub_id
+
     packaged = sorted(path.name for path in Path(str(resources.files("iapo"))).joinpath("checkpoints").iterdir())
-    if name in packaged or Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
+    if name in packaged or _is_folder(name) or is_hub_id(name):
         return
     raise InputError(f"no checkpoint {name!r}: neither packaged ({', '.join(packaged)}) nor a local folder")
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        # Too long, or with what no path can hold.
+        return False
 
 
 def offered(parameter: typer.CallbackParam, value: str | None) -> str | None:
@@ -89,6 +99,9 @@ def check_source(name: str) -> None:
     from iapo.errors import unknown
     from iapo.plugins import check_reference, is_reference
 
+    if "://" in name:
+        # Not said: there may be a password in it.
+        raise InputError("a test set is given as an address; give a family, a file, a folder or a hub id")
     before, at, where = name.partition("@")
     if at and not Path(name).exists():
         check_reference(before, "data format")

@@ -103,6 +103,7 @@ def evaluate(
     iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
     """
     from iapo.data.sources import split_list
+    from iapo.endpoints.address import check_address
     from iapo.rollout.load_settings import check_vllm, load_settings
 
     check_sets(sets, split)
@@ -122,8 +123,8 @@ def evaluate(
         check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
-    elif not endpoint.startswith(("http://", "https://")):
-        raise InputError(f"endpoint is {endpoint!r}; give its base address, which begins with http:// or https://")
+    else:
+        check_address("endpoint", endpoint)
     if repeats > 1 and temperature == 0:
         raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
     from rich.console import Console

@@ -12,9 +12,12 @@ from typing import Annotated, Any, ClassVar, NoReturn
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
-from iapo.errors import InputError, NumberError, PlaceError
+from iapo.errors import InputError, NumberError, PlaceError, one_line
 from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 from iapo.storage import FULL
+
+FAILED = 1
+"""Exit code where a process that was started failed; the sentence ends with its log."""
 
 DISK = 74
 """Exit code where a disk takes no more: the system's word for an error of reading or writing."""
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         if not isinstance(error, EndpointError | JobError):
             raise
-        _end(str(error), 3 if isinstance(error, EndpointError) else 1)
+        _end(str(error), 3 if isinstance(error, EndpointError) else FAILED)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -154,13 +157,23 @@ def _call(arguments: list[str], stop: Stopping) -> Any:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    sys.stderr.write(f"iapo: {text}\n")
+    # Imported where it is needed: `iapo --help` needs it not.
+    from iapo.endpoints.address import without_credentials
+
+    # What a process wrote before it failed has lines.
+    said = without_credentials(text if code == FAILED else one_line(text))
+    sys.stderr.write(f"iapo: {said}\n")
     raise SystemExit(code)
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Stands for `sys.excepthook`: the traceback, and whose fault it is."""
-    sys.__excepthook__(kind, error, trace)
+    # Imported where they are needed: `iapo --help` needs them not.
+    import traceback
+
+    from iapo.endpoints.address import without_credentials
+
+    sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
     where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
     if isinstance(error, OSError | MemoryError):
         what = "this is no fault of the input, but of a file, the disk, the network or the memory, or a bug of iapo"

@@ -78,6 +78,7 @@ def serve(
 
     For example: iapo serve --model tiny-student --port 8080
     """
+    from iapo.endpoints.address import check_address
     from iapo.rollout.load_settings import load_settings
 
     load_settings({**loading, "device": device}).check_packages()
@@ -88,16 +89,17 @@ def serve(
             raise InputError(
                 f"{option} is of a local model, and {model!r} is asked for at --upstream; give one of them"
             )
-        if not upstream.startswith(("http://", "https://")):
-            raise InputError(f"upstream is {upstream!r}; give its base address, which begins with http:// or https://")
-    from iapo.agent.agent import Agent, with_limits
+        check_address("upstream", upstream)
     from iapo.data.boxes.names import check_names
-    from iapo.endpoints.chat import EndpointSettings
-    from iapo.serving.command import check_port, run_server
-    from iapo.serving.server import Limits
+    from iapo.serving.address import check_port
 
     check_names(names)
     check_port(host, port)
+    from iapo.agent.agent import Agent, with_limits
+    from iapo.endpoints.chat import EndpointSettings
+    from iapo.serving.command import run_server
+    from iapo.serving.server import Limits
+
     more: dict[str, Any] = {
         **{"tools": tools, "tool_timeout": tool_timeout, "prompt": prompt},
         **{"kind": kind, "names": names},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from iapo.data.damage import RowError
-from iapo.images import FORMATS, is_plain, open_image, to_rgb, upright
+from iapo.images import FORMATS, UNREADABLE, is_plain, open_image, to_rgb, upright
 from iapo.records import MOST_IMAGES, Sample, save_png
 
 SHORTEST_SIDE = 28
@@ -24,9 +23,6 @@ WIDEST_ASPECT = 200
 _KEPT = ("PNG", "JPEG", "MPO")
 _ATTRIBUTE = "_iapo_encoded"
 _LONGEST = 200
-_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError)
-_DAMAGE += (LookupError, RuntimeError, EOFError, struct.error, MemoryError)
-"""What Pillow's decoders raise at damaged files."""
 
 
 def read_picture(value: Any, folder: Path | None, *, inside: bool = False) -> Image.Image:
@@ -152,7 +148,7 @@ def _decode(data: bytes, what: str) -> Image.Image:
         raise RowError(f"{what} is larger than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
     except UnidentifiedImageError as error:
         raise RowError(f"{what} is in no known picture format ({', '.join(FORMATS)})") from error
-    except _DAMAGE as error:
+    except UNREADABLE as error:
         raise RowError(
             f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
         ) from error

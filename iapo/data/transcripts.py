@@ -86,7 +86,11 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
 
 def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
     for number, record in enumerate(read_records(path), start=1):
-        trace = Trace.from_json(record, path.parent)
+        try:
+            trace = Trace.from_json(record, path.parent)
+        except InputError as error:
+            yield Damage(number, None, f"the line is no rollout: {error}", path.name)
+            continue
         turns = tuple(one.text for one in trace.turns)
         yield Transcript(trace.sample, turns, f"{path.name}, row {number}", sampled=True)
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
+from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
-from iapo.errors import InputError
+from iapo.errors import InputError, one_line
+from iapo.images import to_rgb
 from iapo.records import image_to_text
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
 
+WHOLE_STATUS = (200, 201, 203)
+"""HTTP statuses of a whole answer: not of one that is on its way, or a part."""
+
+_SECRET = 8
+"""Characters that a key has at least."""
+
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM's server takes from the checkpoint's generation configuration unless a request says it; OpenAI's refuses
 these fields."""
 
-_CREDENTIALS = re.compile(r"(://)([^/?#\s]*)@")
 _Answer = TypeVar("_Answer")
 
 
@@ -149,13 +155,12 @@ class ChatEndpoint:
         url = settings.url
         headers: dict[str, str] = {}
         if url is not None:
-            if not url.startswith(("http://", "https://")):
-                raise InputError(f"the endpoint {url.rpartition('@')[2]!r} is no address; write http:// or https://")
+            check_address("the endpoint's address", url)
             url, headers = _split_credentials(url)
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
-        self.settings, self._openai = settings, openai
+        self.settings, self._openai, self._key = settings, openai, key
         self._vllm: bool | None = None
         self._asking = threading.Lock()
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
@@ -206,9 +211,11 @@ class ChatEndpoint:
         if extra:
             body["extra_body"] = extra
         while True:
-            failures, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
+            failures, status, answer = self._send({**body, **(more or {})}, settings.retries - attempts)
             attempts += failures + 1
             try:
+                if status not in WHOLE_STATUS:
+                    raise UnusableError(f"HTTP {status}, which is no whole answer")
                 return read(read_reply(answer, settings.served_as or settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
@@ -239,35 +246,44 @@ class ChatEndpoint:
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return False
 
-    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, bytes]:
-        """Returns the body of a response, and how often the request had failed before; `retries` of those are
-        allowed.
+    def _send(self, body: dict[str, Any], retries: int) -> tuple[int, int, bytes]:
+        """Returns how often the request had failed before, `retries` of which are allowed, and status and body of the
+        response.
         """
         openai, settings = self._openai, self.settings
         taken = settings.retries - retries
         try:
             # Parsed later: what the client makes of a malformed body differs from case to case.
             response = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create(**body)
-            return response.retries_taken, response.http_response.content
+            return response.retries_taken, response.status_code, response.http_response.content
         except openai.APIStatusError as error:
             reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message[:500]}"
             if 300 <= error.status_code < 400:
                 target = without_credentials(error.response.headers.get("location", "nowhere"))[:200]
                 reason = f"HTTP {error.status_code}, a redirect to {target}, which is not followed"
+            reason = self._plain(reason)
+            # What the client's own error says may hold the key, and a traceback shows it.
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                raise self._unanswered(reason, taken + _sent(error), answered=False) from error
+                raise self._unanswered(reason, taken + _sent(error), answered=False) from None
             raise RefusedError(
                 f"the endpoint {settings.where} refused a request to model {settings.model!r} with {reason}; "
                 "correct the settings, or the sample that it refuses, and run again",
                 reason,
                 error.status_code,
-            ) from error
+            ) from None
         except openai.APIConnectionError as error:
             # Timeouts are among them.
             reason = f"{type(error).__name__}: {error}"
             raise self._unanswered(reason, taken + _sent(error), answered=False) from error
 
+    def _plain(self, reason: str) -> str:
+        """Returns what an endpoint says in one line, without the key, which some repeat."""
+        said = one_line(" ".join(reason.split()))
+        # A shorter one, such as `none`, is no secret.
+        return said.replace(self._key, "(the key)") if self._key and len(self._key) >= _SECRET else said
+
     def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
+        reason = self._plain(reason)
         where = f"the endpoint {self.settings.where} failed {attempts} times"
         message = f"{where}, lastly with: {reason}; see that it is up and run the same command again"
         return UnansweredError(message, reason, attempts, answered)
@@ -278,20 +294,15 @@ def pause(number: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(number, 30))
 
 
-def without_credentials(text: str) -> str:
-    """Returns a text without the `user:password@` of addresses in it."""
-    return _CREDENTIALS.sub(r"\1", text)
-
-
 def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
     """Returns an address without its credentials, and the header that sends them: no log and no error then repeats
     them.
     """
-    found = _CREDENTIALS.search(url)
-    if found is None:
+    user, at, host = urlsplit(url).netloc.rpartition("@")
+    if not at:
         return url, {}
-    token = base64.b64encode(unquote(found[2]).encode()).decode()
-    return without_credentials(url), {"Authorization": f"Basic {token}"}
+    token = base64.b64encode(unquote(user).encode()).decode()
+    return url.replace(f"{user}@{host}", host, 1), {"Authorization": f"Basic {token}"}
 
 
 def _sent(error: Any) -> int:
@@ -304,7 +315,7 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message["content"]
     if not isinstance(content, str):
         content = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image_to_text(part['image'])}"}}
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image_to_text(to_rgb(part['image']))}"}}
             if part["type"] == "image"
             else {"type": "text", "text": part["text"]}
             for part in content

@@ -9,9 +9,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from iapo.endpoints.chat import (
     UnansweredError,
     pause,
 )
-from iapo.endpoints.replies import UnusableError
-from iapo.errors import InputError
+from iapo.endpoints.replies import UnusableError, no_duplicates
+from iapo.errors import InputError, PlaceError
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Endpoint:
         self._chat = ChatEndpoint(settings)
         schema_format = {"name": name, "strict": True, "schema": dict(schema)}
         self._more = {"response_format": {"type": "json_schema", "json_schema": schema_format}}
-        self._cache = _Cache(settings.cache)
+        self._cache = _Cache(settings.cache, check)
         self._has_answered = False
 
     def ask(self, questions: Sequence[Question]) -> list[dict[str, Any] | None]:
@@ -155,7 +155,7 @@ class Endpoint:
 
     def _read(self, text: str) -> dict[str, Any]:
         try:
-            reply = json.loads(text, object_pairs_hook=_no_duplicates)
+            reply = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
             raise UnusableError(f"not a JSON object: {text[:200]!r}") from error
         if not isinstance(reply, dict) or not self._check(reply):
@@ -169,43 +169,53 @@ class Endpoint:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a field comes twice")
-    return found
-
-
 class _Cache:
-    """Replies by key, in memory and, with a path, in an SQLite file that processes may share."""
+    """Replies by key, in memory and, with a path, in an SQLite file that processes may share.
 
-    def __init__(self, path: str | None) -> None:
+    Args:
+        path: The file.
+        check: Says whether what the file holds is a reply; what is none is asked for anew.
+    """
+
+    def __init__(self, path: str | None, check: Callable[[dict[str, Any]], bool]) -> None:
         self._known: dict[str, dict[str, Any]] = {}
-        self._path = path
+        self._path, self._check = path, check
         if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with self._usable():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
                 with self._open() as file, file:
                     file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT, time REAL)")
-            except sqlite3.Error as error:
-                raise InputError(f"cannot use the cache {path} ({error}); give another judge_cache") from error
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
 
     def get(self, key: str) -> dict[str, Any] | None:
         if key not in self._known and self._path is not None:
-            with self._open() as file:
+            with self._usable(), self._open() as file:
                 row = file.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                self._known[key] = json.loads(row[0])
+            with suppress(ValueError, TypeError, RecursionError):
+                reply = None if row is None else json.loads(row[0])
+                if isinstance(reply, dict) and self._check(reply):
+                    self._known[key] = reply
         return self._known.get(key)
 
     def put(self, key: str, reply: dict[str, Any]) -> None:
         self._known[key] = reply
         if self._path is not None:
-            with self._open() as file, file:
+            with self._usable(), self._open() as file, file:
                 file.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, json.dumps(reply), time.time()))
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Says in one sentence where the file is none, or its disk takes no more."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+                raise PlaceError(
+                    f"{self._path} could not be written ({error}); make room there and start the same command again"
+                ) from error
+            raise InputError(f"cannot use the cache {self._path} ({error}); give another judge_cache") from error
 
     def _open(self) -> closing[sqlite3.Connection]:
         assert self._path is not None

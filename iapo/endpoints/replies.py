@@ -40,7 +40,7 @@ def read_reply(body: bytes, model: str) -> str:
     if len(body) > LONGEST_BODY:
         raise UnusableError(f"a body of more than {LONGEST_BODY:,} bytes")
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError) as error:
         raise UnusableError("a body that is not JSON") from error
     try:
@@ -52,7 +52,7 @@ def read_reply(body: bytes, model: str) -> str:
         raise UnusableError(f"a response without a message: {body[:200].decode(errors='replace')}") from error
     if failure:
         raise UnusableError(f"an error: {str(failure)[:200]}")
-    if named and not same_model(model, named):
+    if named not in (None, "") and not same_model(model, named):
         raise UnusableError(
             f"an answer of another model, {str(named)[:100]!r}; if that is the one you mean, ask for it by that name, "
             "or say that it is served as that (docs/grading.md)"
@@ -61,6 +61,8 @@ def read_reply(body: bytes, model: str) -> str:
         raise UnusableError(f"an answer that is not whole (finish_reason {str(reason)[:100]!r})")
     if calls or message.get("function_call"):
         raise UnusableError("a call of a tool that was not offered, in place of a text")
+    if message.get("audio"):
+        raise UnusableError("an answer that is spoken, in place of a text")
     text = _text(content)
     # A turn that was cut off or ended at once is the model's.
     text = _text(refusal) if not text and refusal else text
@@ -69,6 +71,18 @@ def read_reply(body: bytes, model: str) -> str:
     except UnicodeEncodeError as error:
         raise UnusableError("a text with a character that is not valid Unicode") from error
     return text
+
+
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of the fields that JSON has; for the parser.
+
+    Raises:
+        ValueError: If one comes twice: either could be meant.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field comes twice")
+    return found
 
 
 def same_model(asked: str, named: object) -> bool:

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import Sample, Score, Trace, Turn, recorded_turns
+from iapo.records import Sample, Trace, recorded_turns
 from iapo.runs import RunFolder
-from iapo.storage import parse_record, read_lines, write_lines
+from iapo.storage import parse_record, read_lines, take, write_lines
 
 TRACES = "traces.jsonl"
+
+_NOTHING_ELSE: dict[str, Any] = {"attribution": {}, "patches": {}, "step": None}
+"""Of a record what an evaluation has no use for."""
 
 _OF = "evaluation"
 """Key of a record that says which rollout of which evaluation it is."""
@@ -76,7 +79,7 @@ class Done:
             cut = [batch for batch in batches if any(place not in lines for place in batch.places)]
             for place in [place for batch in cut for place in batch.places]:
                 lines.pop(place, None)
-        self.traces = {place: _reread(record, self._sample(place)) for place, (_, record) in lines.items()}
+        self.traces = {place: self._reread(place, record) for place, (_, record) in lines.items()}
         self._write(lines)
         self._in_order = True
 
@@ -128,16 +131,27 @@ class Done:
         sample, of = record.get("sample"), record.get(_OF)
         if not isinstance(sample, dict):
             raise InputError(f"{where} is no rollout; remove the line or choose another --out")
-        name = (sample.get("source"), sample.get("id"))
+        name: tuple[Any, ...] = (sample.get("source"), sample.get("id"))
         if isinstance(of, dict):
             if of.get("run") != self.run:
                 raise InputError(f"{where} is a rollout of another evaluation; remove the line or choose another --out")
-            name = (of.get("set"), of.get("repeat"), *name)  # type: ignore[assignment]
+            name = (of.get("set"), of.get("repeat"), *name)
+        if not all(isinstance(one, str | int) for one in name):
+            raise InputError(f"{where} names no sample; remove the line or choose another --out")
         places = [place for place in free.get(name, ()) if place not in taken]
         if not places:
             known = "is not asked about in this evaluation" if name not in free else "is there more often than asked"
             raise InputError(f"{where}: the sample {name[-1]!r} {known}; remove the line or choose another --out")
         return places[-1]
+
+    def _reread(self, place: int, record: dict[str, Any]) -> Trace:
+        try:
+            return _reread(record, self._sample(place))
+        except InputError as error:
+            raise InputError(
+                f"{self.path}: the rollout on the sample {self._sample(place).id!r} is damaged, or on another one of "
+                f"that name: {error}; remove its line or choose another --out"
+            ) from error
 
     def _write(self, lines: Mapping[int, tuple[bytes, object]]) -> None:
         """Writes records in the order of their places, where the file is otherwise."""
@@ -148,9 +162,16 @@ class Done:
 
 
 def _reread(data: dict[str, Any], sample: Sample) -> Trace:
-    """Returns a recorded rollout, on the sample as it was read; sums need no edited image, and they are many."""
-    turns = recorded_turns(data)
-    for one in turns:
-        one["result"]["image"] = None
-    scores = {name: Score.from_json(score) for name, score in data["scores"].items()}
-    return Trace(sample, tuple(map(Turn.from_json, turns)), scores, observation_cut=data.get("observation_cut", False))
+    """Returns a recorded rollout, on the sample as it was read; sums need no edited image, and they are many.
+
+    Raises:
+        InputError: If it is none, or on a sample with another question or other answers.
+    """
+    asked = take(data, "sample", dict)
+    if (asked.get("question"), asked.get("answers")) != (sample.question, list(sample.answers)):
+        raise InputError("its question or its answers are others")
+    turns = [{**one, "result": {**take(one, "result", dict), "image": None}} for one in recorded_turns(data)]
+    trace = Trace.from_json({**data, **_NOTHING_ELSE, "turns": turns}, sample=sample)
+    if (outcome := trace.scores.get("outcome")) is None or outcome.value not in (0, 1):
+        raise InputError("it has no outcome of 0 or 1")
+    return trace

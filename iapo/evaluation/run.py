@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from iapo.display.quiet import quiet_libraries
+from iapo.endpoints.address import hide_credentials
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.errors import InputError
 from iapo.estimates import average
@@ -27,8 +29,9 @@ from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
-from iapo.runs import RunFolder, data_hash, hide_credentials
+from iapo.runs import RunFolder, data_hash
 from iapo.stopping import stoppable
+from iapo.storage import take
 from iapo.tools import offered_tools
 from iapo.tools.failing import Failing
 from iapo.tools.judges import check_judges
@@ -161,8 +164,11 @@ def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) ->
         manifest = Manifest.read(path)
         if manifest.kind != "evaluation":
             raise InputError(f"{out} holds another kind of run; choose another --out")
-        found = {"config": manifest.config, "data": manifest.data}
-        if difference := _first_difference(_answering(found), _answering(wanted)):
+        try:
+            found = _answering({"config": manifest.config, "data": manifest.data})
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}; choose another --out") from error
+        if difference := _first_difference(found, _answering(wanted)):
             raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
         raise InputError(f"{out} holds traces but no manifest; choose another --out")
@@ -172,11 +178,15 @@ def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) ->
 def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
     key, and of the prompt its wording and not where it was found.
+
+    Raises:
+        InputError: If it is something else.
     """
     # Earlier versions knew one prompt, and two turns.
     config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
-    plan = {**plan, "generation": {"max_turns": 2, **plan["generation"]}}
-    endpoint = plan.get("endpoint") and {name: plan["endpoint"].get(name) for name in _ANSWERING}
+    plan = {**plan, "generation": {"max_turns": 2, **take(plan, "generation", dict)}}
+    asked = take(plan, "endpoint", dict, NoneType, default=None)
+    endpoint = asked and {name: asked.get(name) for name in _ANSWERING}
     # How damage was treated shows in the data's hashes.
     told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
     plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}

@@ -25,6 +25,7 @@ from iapo.experiments.trials import (
     losses,
     once,
     read_lists,
+    refuse_credentials,
     refuse_taken,
     run_trials,
     seconds_per_step,
@@ -54,6 +55,7 @@ class Comparison(Budget):
         if reward_label(self.reference) not in (names := [trial.name for trial in self.trials]):
             raise InputError(f"the reference {self.reference!r} is none of the methods {', '.join(names)}")
         refuse_taken(self.settings, (*TAKEN, "reward"))
+        refuse_credentials(self.settings)
 
     @property
     def trials(self) -> list[Trial]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.bounds import COUNT, HEAT, SEED, check_number, check_seeds, read_seeds
 from iapo.data.sources import SourceSettings, split_list
+from iapo.endpoints.address import holds_credentials
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
@@ -84,6 +85,7 @@ class Budget:
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         refuse_taken(self.settings, TAKEN)
+        refuse_credentials(self.settings)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
 
@@ -99,6 +101,16 @@ def refuse_taken(settings: Mapping[str, Any], taken: Sequence[str]) -> None:
     for name in settings:
         if name.replace("-", "_") in taken:
             raise InputError(f"the setting {name} is set by the comparison itself; remove it")
+
+
+def refuse_credentials(settings: Mapping[str, Any]) -> None:
+    """Refuses addresses with a user or a password: the settings are written down for the runs."""
+    for name, value in settings.items():
+        if isinstance(value, str) and holds_credentials(value):
+            raise InputError(
+                f"{name} holds a user or a password, which would be written down for each run; put that setting into a "
+                "YAML file of your own, and name the file with --config"
+            )
 
 
 def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +160,7 @@ def run_trials(
         raise InputError(f"together is {together}; run one or two at a time")
     check_free(out)
     for trial in trials:
+        refuse_credentials({**budget.settings, **trial.settings})
         check(budget.config, {**budget.settings, **trial.settings})
     with stoppable(), hold_folder(out):
         return _run_trials(trials, budget, out, together, run)

@@ -91,8 +91,12 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
 def _checked(file: TraceFile, index: int, read: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> Any:
     try:
         return read(record)
-    except InputError:
-        raise
+    except InputError as error:
+        if str(file.path) in str(error):
+            raise
+        raise InputError(
+            f"{file.path} is damaged: line {index + 1} is no trace ({error}); remove the line or run again"
+        ) from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"

@@ -235,9 +235,7 @@ def check_verifier(args: RewardArguments) -> None:
             f"`verifier_url`, or to {RULES}"
         )
     if args.verifier == RULES and args.verifier_url is not None:
-        raise InputError(
-            f"verifier is {RULES}, which asks nobody, but verifier_url is {args.verifier_url!r}; set that to none"
-        )
+        raise InputError(f"verifier is {RULES}, which asks nobody, but verifier_url is set; set that to none")
 
 
 def local_verifier(args: RewardArguments) -> str | None:

@@ -16,6 +16,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
 from iapo.grouping import distinct
+from iapo.images import to_rgb
 from iapo.records import Sample, ToolCall, Trace, images_digest, save_png
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
@@ -144,7 +145,7 @@ class LocalVerifier:
 def _address(image: Image.Image) -> str:
     """Returns an image as a data address."""
     buffer = io.BytesIO()
-    save_png(image.convert("RGB"), buffer)
+    save_png(to_rgb(image), buffer)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

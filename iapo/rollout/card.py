@@ -197,8 +197,8 @@ def _first_edited(run: Path) -> Trace | None:
     try:
         traces = (Trace.from_json(one, run) for one in records if one.get("step") == last and last)
         return next((one for one in traces if one.result.image is not None), None)
-    except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); remove it, and the card has no example") from error
+    except InputError as error:
+        raise InputError(f"{path} is damaged ({error}); remove it, and the card has no example") from error
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -43,6 +43,12 @@ _PLAIN = (*_DATA, *_LOGIC, *_OTHERS, nodes.Add, nodes.Sub, nodes.Concat, nodes.L
 _FILTERS = {"trim", "tojson", "length", "count", "lower", "upper", "default", "d", "first", "last", "safe"}
 _METHODS = {"strip", "lstrip", "rstrip", "split", "startswith", "endswith", "get"}
 _FUNCTIONS = {"raise_exception", "namespace"}
+_NAMES = 200
+"""Names in a template: those of published ones have fifteen to a hundred."""
+
+_INDENT = 8
+"""Spaces of an indent."""
+
 _LISTS = {"content", "tool_calls"}
 """Fields of a message that are looped over."""
 
@@ -100,7 +106,8 @@ def is_plain(template: str) -> bool:
     """
     try:
         tree = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-        return _is_plain(tree, loops=0, output=False)
+        # Each name may stand for all messages, which are written once for each part.
+        return sum(1 for _ in tree.find_all(nodes.Name)) <= _NAMES and _is_plain(tree, loops=0, output=False)
     except (jinja2.TemplateError, RecursionError, ValueError):
         return False
 
@@ -115,7 +122,9 @@ def _is_plain(node: nodes.Node, loops: int, output: bool) -> bool:
             return False
     elif isinstance(node, nodes.Filter):
         # As a block over a text of the template's own, it has no node. Each tojson doubles backslashes.
-        if node.name not in _FILTERS or node.node is None or (node.name == "tojson" and not output):
+        if node.name not in _FILTERS or node.node is None:
+            return False
+        if node.name == "tojson" and not (output and all(map(_is_small, node.args + _values(node.kwargs)))):
             return False
     elif isinstance(node, nodes.Call):
         if node.dyn_args is not None or node.dyn_kwargs is not None:
@@ -137,6 +146,15 @@ def _is_plain(node: nodes.Node, loops: int, output: bool) -> bool:
             return False
     output = isinstance(node, nodes.Output) or (output and isinstance(node, nodes.Add | nodes.Concat))
     return all(_is_plain(child, loops, output) for child in node.iter_child_nodes())
+
+
+def _values(keywords: Sequence[nodes.Keyword]) -> list[nodes.Expr]:
+    return [one.value for one in keywords]
+
+
+def _is_small(node: nodes.Node) -> bool:
+    """Tells whether an argument of `tojson` is a truth value or a few spaces, and not a thousand million of them."""
+    return isinstance(node, nodes.Const) and isinstance(node.value, int | None) and (node.value or 0) <= _INDENT
 
 
 def _is_list(node: nodes.Node) -> bool:

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|meta)(:\d+)?")
 """Names of devices, as PyTorch has them."""
 
+_HUB_ID = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(?<![-.])", re.ASCII)
+_LONGEST_ID = 96
+
 PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 """Accelerate's ways of placing layers by itself."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Tells whether a name has the form of a hub id, `owner/name`; the hub's client raises at any other."""
+    return len(name) <= _LONGEST_ID and _HUB_ID.fullmatch(name) is not None and not name.endswith(".git")
 
 
 @dataclass(frozen=True, slots=True)

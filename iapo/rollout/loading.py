@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import cached_file
 
-from iapo.errors import InputError
+from iapo.bounds import WEIGHT, check_number
+from iapo.errors import InputError, one_line
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
 from iapo.rollout.unpartitioned import unpartitioned
 from iapo.storage import read_json
@@ -29,6 +30,7 @@ DAMAGED: tuple[type[Exception], ...] = (
 it expects."""
 
 _NAMED = 3
+_LONGEST_NAME, _LONGEST_REASON = 200, 400
 
 _WHOLE = ["model.visual", "lm_head"]
 """Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
@@ -51,7 +53,17 @@ def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | Non
     if of is not None and not isinstance(of, str):
         raise InputError(f"{path}: {ADAPTER} has a revision that is no text")
     _refuse_circle(Path(path), base)
+    _refuse_kinds(path, config)
     return base, of
+
+
+def _refuse_kinds(path: str, config: Mapping[str, Any]) -> None:
+    """Other adapters than LoRA's bring prompts or tokenizers along; Megatron's import what they name."""
+    if (kind := config.get("peft_type")) != "LORA":
+        raise InputError(f"{path} is an adapter of the type {str(kind)[:40]!r}; adapters are LoRA's")
+    if config.get("megatron_config") is not None:
+        raise InputError(f"{path}: {ADAPTER} has a megatron_config, which would import modules; leave it out")
+    check_number(f"lora_alpha in {ADAPTER} of {path}", config.get("lora_alpha"), WEIGHT)
 
 
 def _refuse_circle(folder: Path, base: Any) -> None:
@@ -96,13 +108,16 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
             )
     except (OSError, SafetensorError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"the weights of {path} cannot be read: {first_line(error)}") from error
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, RuntimeError) as error:
+        # A package that the configuration asks for, or sizes that cannot be.
         if settings.attn_implementation is None:
-            raise
+            raise InputError(f"{path} cannot be loaded as its config.json says: {first_line(error)}") from error
         raise InputError(
             f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {first_line(error)}"
         ) from error
     _refuse_others(path, report)
+    _refuse_untied(path, model)
+    _refuse_not_finite(path, dict(model.named_parameters()))
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # After a first product without gradients, bitsandbytes' fast one for CPUs gives none, and says nothing.
@@ -135,20 +150,22 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     try:
         weights = load_peft_weights(path, device="cpu", **revision)
         model = PeftModel.from_pretrained(base, path, is_trainable=trainable, **revision)
+        expected = get_peft_model_state_dict(model)
     except (OSError, SafetensorError) as error:
         raise InputError(f"the weights of the adapter {path} cannot be read: {first_line(error)}") from error
-    except (RuntimeError, ValueError) as error:
+    except (ImportError, *DAMAGED) as error:
         # A size or a module that does not fit; PEFT has no exception of its own.
         raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
-    expected = get_peft_model_state_dict(model)
     _refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
     _refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
+    _refuse_not_finite(path, weights)
     if trainable:
         return cast(PreTrainedModel, model)
     if settings.quantised:
         return cast(PreTrainedModel, model.eval().requires_grad_(False).get_base_model())
     # PEFT froze the base, whose weights are now all there is.
     merged = model.merge_and_unload().requires_grad_(True)
+    _refuse_not_finite(path, dict(merged.named_parameters()))
     # What it was made of: the base alone is another model.
     merged.config._name_or_path = path
     return cast(PreTrainedModel, merged)
@@ -202,15 +219,48 @@ def _refuse_others(path: str, report: Mapping[str, Any]) -> None:
     _refuse_keys(path, "has", "unknown weight", report["unexpected_keys"])
 
 
-def _refuse_keys(path: str, verb: str, what: str, keys: Iterable[str]) -> None:
-    names = sorted(keys)
+def _refuse_untied(path: str, model: PreTrainedModel) -> None:
+    """Transformers keeps an output layer of its own apart, whatever the configuration says, with no more than a
+    warning.
+    """
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if not getattr(model.config, "tie_word_embeddings", False) or head is None or embeddings is None:
+        return
+    if (
+        head.weight is not embeddings.weight
+        and not head.weight.is_meta
+        and not torch.equal(head.weight, embeddings.weight)
+    ):
+        raise InputError(
+            f"{path} has an output layer of its own, but its config.json says that the embeddings are it "
+            "(tie_word_embeddings); set that to false, or leave the output layer out"
+        )
+
+
+def _refuse_not_finite(path: str, weights: Mapping[str, torch.Tensor]) -> None:
+    """A model with one such weight answers nonsense, and is graded, without a word."""
+    odd = [
+        name
+        for name, weight in weights.items()
+        # The smallest and the largest say it without a copy.
+        if weight.is_floating_point()
+        and weight.dtype.itemsize > 1
+        and weight.numel()
+        and not weight.is_meta
+        and not all(bool(end.isfinite()) for end in weight.detach().aminmax())
+    ]
+    _refuse_keys(path, "holds NaN or infinity in", "weight", odd, "it is damaged")
+
+
+def _refuse_keys(
+    path: str, verb: str, what: str, keys: Iterable[str], why: str = "its files do not fit its config.json"
+) -> None:
+    names = [one_line(key)[:_LONGEST_NAME] for key in sorted(keys)]
     if not names:
         return
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     count = f"the {what}" if len(names) == 1 else f"{len(names)} {what}s:"
-    raise InputError(
-        f"{path} {verb} {count} {shown}; its files do not fit its config.json, take it from its source anew"
-    )
+    raise InputError(f"{path} {verb} {count} {shown}; {why}, take it from its source anew")
 
 
 def optional_file(path: str, name: str, revision: str | None) -> str | None:
@@ -228,9 +278,10 @@ def optional_file(path: str, name: str, revision: str | None) -> str | None:
 
 def _adapter_reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
+    said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
+    return one_line(said)[:_LONGEST_REASON]
 
 
 def first_line(error: Exception) -> str:
     """Returns the first line of what an error says, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[0])[:_LONGEST_REASON]

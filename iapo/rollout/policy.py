@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VL
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
-from iapo.rollout.load_settings import LoadSettings
+from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import (
     DAMAGED,
     adapter_base,
@@ -133,7 +133,7 @@ def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: s
         return find_prompt(prompt)
     path = resolve(name)
     # What is neither a folder nor a hub id is refused where it is loaded.
-    known = Path(path).is_dir() or path.count("/") == 1
+    known = Path(path).is_dir() or is_hub_id(path)
     beside = optional_file(path, PROMPT_FILE, revision) if known else None
     if known and beside is None and (base := adapter_base(path, revision)) is not None:
         return prompt_of(base[0], None, base[1])
@@ -201,7 +201,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
     # A hub id is an owner and a name; what cannot be one is refused without asking the hub.
-    if not Path(path).is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
+    if not Path(path).is_dir() and not is_hub_id(name):
         raise InputError(unknown)
     base = adapter_base(path, revision)
     if base is not None:
@@ -219,6 +219,12 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
         raise InputError(f"{unknown}, nor to be had from the hub ({first_line(error)})") from error
+    for part in (config, *(getattr(config, one, None) for one in config.sub_configs)):
+        if "/" in str(getattr(part, "_attn_implementation", None)):
+            raise InputError(
+                f"the config.json of {name!r} names an attention of the hub, which is code that would be fetched and "
+                "run; leave its attn_implementation out"
+            )
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")

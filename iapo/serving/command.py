@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 from iapo.agent.agent import Agent
 from iapo.display.terminal import say
-from iapo.errors import InputError
 from iapo.serving.server import Limits, Server
 from iapo.stopping import Stopped
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuses an address that is taken, before a model is loaded.
-
-    Raises:
-        InputError: If so.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"cannot listen at {host}, port {port} ({error.strerror}); choose another --host or --port"
-            ) from error
 
 
 def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *, log: bool) -> None:

@@ -184,9 +184,7 @@ def read_sample(path: Path) -> Sample:
         return Sample.from_json(json.loads(path.read_text()), root=path.parent)
     except OSError as error:
         raise InputError(f"cannot read the sample {path}: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{path} is not a sample: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a sample: {error}") from error
 
 

@@ -22,12 +22,13 @@ from iapo.data.pictures import fresh, reopen
 from iapo.data.sources import split_list
 from iapo.data.transcripts import Transcript, read_transcripts
 from iapo.display.quiet import quiet_libraries
+from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.locks import hold_folder
 from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
-from iapo.runs import commit, data_hash, hide_credentials, rewind, versions
+from iapo.runs import commit, data_hash, rewind, versions
 from iapo.stopping import stoppable
 from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments

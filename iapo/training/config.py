@@ -14,6 +14,7 @@ from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
+from iapo.endpoints.address import check_addresses, hide_credentials
 from iapo.errors import InputError
 from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
@@ -242,6 +243,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                     f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
                     "`pip install iapo[logging]`"
                 )
+        check_addresses(vars(self))
         check_form(vars(self))
         for name, value in form_values(vars(self)).items():
             setattr(self, name, value)
@@ -272,6 +274,11 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                 )
             if self.teacher_reference != "student_call" and (self.measures or self.distills):
                 raise InputError(OWN_CALL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as they are written and sent to trackers, without the passwords in addresses."""
+        found: dict[str, Any] = hide_credentials(super().to_dict())
+        return found
 
     def traces_at(self, step: int) -> int:
         """Returns how many of an optimiser step's rollouts are saved, the first ones; steps count from 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from collections import defaultdict
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError, PlaceError
 from iapo.stopping import Stopping, stoppable
 from iapo.storage import FULL
@@ -89,6 +91,17 @@ class ResumableTrainer(Trainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # Transformers writes the settings as they are; what is sent to an endpoint is no part of a checkpoint.
+        given = self.args
+        self.args = copy.copy(given)
+        for name in ADDRESSES:
+            setattr(self.args, name, hide_credentials(getattr(given, name, None)))
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.args = given
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"

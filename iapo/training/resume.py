@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.results import MANIFEST, read_result, write_result
-from iapo.runs import hide_credentials, versions
+from iapo.runs import versions
 from iapo.stopping import Stopped
 from iapo.training.checkpoints import last_whole, step_of
 

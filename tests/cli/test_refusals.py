@@ -205,6 +205,18 @@ REFUSED = {
     "serve --model m --upstream http://x --device cpu": "device is of a local model",
     "serve --model m --upstream http://x --timeout 0": "timeout is 0.0; give a number above 0",
     "serve --model m --upstream http://x --endpoint-kind other": "endpoint_kind is 'other'",
+    "serve --model m --upstream 'http://me:a/secret@host/v1'": "upstream is no address of a host and a port",
+    "serve --model m --upstream me:secret@host": "upstream is an address without http:// or https://",
+    "serve --model m --upstream http://x/v1?key=secret": "upstream goes on behind its path",
+    "evaluate --model x --out out --endpoint ftp://me:secret@host": "endpoint is an address without http://",
+    "train --config demo-iapo --judge_model m --judge_url me:secret@host": "judge_url is an address without http://",
+    "train --config demo-iapo --data http://me:secret@host": "a test set is given as an address",
+    "compare --out out --judge_url http://me:secret@host/v1": "judge_url holds a user or a password",
+    "evaluate --model a:b/c --out out": "no checkpoint 'a:b/c'",
+    "evaluate --model a/b--c --out out": "no checkpoint 'a/b--c'",
+    f"evaluate --model {'x' * 5000} --out out": "no checkpoint 'xxx",
+    "serve --model tiny-student --host 'a\nb'": "cannot listen at a\\nb, port 8080",
+    f"serve --model tiny-student --host {'x' * 100}": "cannot listen at xxx",
     "serve --model tiny-student --prompt tols": "no prompt 'tols'",
     "serve --model tiny-student --json x": "no option --json",
     "export tiny-student --output out --push it": "push is 'it'; give a repository of the hub, OWNER/NAME",
@@ -455,6 +467,7 @@ def test_a_wrong_line_is_one_sentence(line: str, here: Path, capsys: pytest.Capt
     assert err.startswith("iapo: ")
     assert err.count("\n") == 1
     assert REFUSED[line] in err
+    assert "secret" not in err
     assert out == ""
     assert contents(here) == before
 

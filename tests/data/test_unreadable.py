@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from iapo.data.convert import make
+from iapo.data.damage import RowError
 from iapo.data.loading import Damage, load
 from iapo.data.pictures import read_picture
 from iapo.errors import InputError
@@ -123,3 +124,14 @@ def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch):
         read_picture(encoded("PNG"), None)
     with pytest.raises(Image.DecompressionBombError):
         image_from_text(base64.b64encode(encoded("PNG")).decode())
+
+
+def test_a_palette_that_is_missing():
+    """What Pillow only asserts is damage, too."""
+    buffer = io.BytesIO()
+    Image.new("P", (64, 64)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    at = data.index(b"PLTE") - 4
+    length = int.from_bytes(data[at : at + 4], "big") + 12
+    with pytest.raises(RowError, match="damaged"):
+        read_picture(data[:at] + data[at + length :], None)

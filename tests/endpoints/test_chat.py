@@ -76,6 +76,26 @@ def test_a_lasting_fault_stops(server: Server, faults: list[int | bytes]):
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("status", [202, 206])
+def test_a_part_or_a_promise_is_no_answer(server: Server, status: int):
+    server.status = status
+    with pytest.raises(EndpointError, match=f"failed 2 times, lastly with: HTTP {status}"):
+        ask(server, retries=1)
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_key_that_is_repeated_is_not_said(server: Server, monkeypatch: pytest.MonkeyPatch, status: int):
+    monkeypatch.setenv("IAPO_TEST_KEY", "a-secret-key")
+    server.said = "Incorrect API key\nprovided: a-secret-key.\x1b[2J"
+    server.faults = [status]
+    with pytest.raises(EndpointError, match=r"Incorrect API key provided: \(the key\)") as caught:
+        ask(server, retries=0)
+    assert str(caught.value).isprintable()
+    assert "a-secret-key" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_refusal_is_not_retried(server: Server, status: int):
     server.faults = [status]
@@ -106,7 +126,7 @@ def test_a_refusal_in_words_is_an_answer(server: Server):
 
 
 @pytest.mark.parametrize(
-    ("more", "sentence"), [({"url": "localhost"}, "no address"), ({"retries": -1}, "give 0 to 1000")]
+    ("more", "sentence"), [({"url": "localhost"}, "begins with http"), ({"retries": -1}, "give 0 to 1000")]
 )
 def test_bad_settings_are_refused(more: dict[str, object], sentence: str):
     with pytest.raises(ValueError, match=sentence):
@@ -157,9 +177,10 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
     assert {headers["authorization"] for headers in server.headers} == {
         "Basic " + base64.b64encode(b"me:my secret").decode()
     }
-    with pytest.raises(ValueError, match="no address") as refused:
-        ChatEndpoint(EndpointSettings("m", "me:secret@localhost"))
-    assert "secret" not in str(refused.value)
+    for odd in ("me:secret@localhost", "http://me:a/secret@localhost", "http://h/v1?key=secret", "http://h:secret/v1"):
+        with pytest.raises(ValueError, match="the endpoint's address") as refused:
+            ChatEndpoint(EndpointSettings("m", odd))
+        assert "secret" not in str(refused.value)
 
 
 @pytest.mark.usefixtures("waits")
@@ -192,3 +213,20 @@ def test_a_list_of_models_that_fails_is_not_taken_for_an_answer(server: Server):
     with pytest.raises(EndpointError, match="HTTP 503"):
         ask(server, kind="auto", retries=1)
     assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel"),
+    [
+        (Image.new("RGBA", (2, 2), (0, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("I;16", (2, 2), 32896), (128, 128, 128)),
+        (Image.new("P", (2, 2)), (0, 0, 0)),
+    ],
+    ids=["transparent", "16 bits", "palette"],
+)
+def test_a_picture_is_sent_as_tools_see_it(server: Server, image: Image.Image, pixel: tuple[int, ...]):
+    """What a server makes of transparency and of 16 bits is its own."""
+    chat = ChatEndpoint(EndpointSettings("m", server.url))
+    chat([{"role": "user", "content": [{"type": "image", "image": image}]}])
+    (sent,) = pictures(server.requests[0]["messages"][0])
+    assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", pixel)

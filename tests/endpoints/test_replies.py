@@ -70,6 +70,8 @@ def test_a_call_of_a_tool_is_none(content: object, more: dict[str, object]):
 OTHER_BODIES = [b"", b"\xff\xfe", b'"a"', b"null", b"5", b"[]", b"{}", b'{"choices": {}}', b'{"choices": [[]]}']
 OTHER_BODIES += [b"<html>", b"[" * 100_000, b'{"a":' * 100_000]
 OTHER_BODIES += [b'{"choices": [{"message": [], "finish_reason": "stop"}]}', completion("a")[:-1]]
+OTHER_BODIES += [completion("a").replace(b'"content": "a"', b'"content": "b", "content": "a"')]
+OTHER_BODIES += [completion(None, audio={"transcript": "a"}), completion("a", model=0), completion("a", model=False)]
 OTHER_BODIES += [b'{"error": {"message": "x"}, ' + completion("a")[1:], completion("a").replace(b"a", b"\xe9")]
 
 

@@ -17,6 +17,7 @@ import pytest
 from calls import call_text
 from endpoint_server import Server, pictures, serve, text
 from processes import iapo_here
+from report_damage import spoiled
 from rich.console import Console
 
 from iapo.data.sources import SourceSettings, read_source
@@ -410,3 +411,55 @@ def test_lines_of_something_else_are_refused(whole: Path, tmp_path: Path, change
     twice = again(whole, tmp_path / "twice", lambda written: [*written, written[0]])
     with pytest.raises(InputError, match="is there more often than asked"):
         run_evaluation(PLAN, twice)
+
+
+def never(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
+    raise StoppedError
+    yield
+
+
+@pytest.mark.parametrize("name", ["traces.jsonl", "manifest.json"])
+def test_a_damaged_file_is_a_sentence(whole: Path, tmp_path: Path, name: str):
+    """Junk in any field of it; what is only missing is asked for again."""
+    out, chance, sentences = again(whole, tmp_path / "out", list), random.Random(name), []
+    for _ in range(60):
+        for each in ("traces.jsonl", "manifest.json"):
+            (out / each).write_bytes((whole / each).read_bytes())
+        (out / name).write_bytes(spoiled((whole / name).read_text(), name.endswith("l"), chance))
+        try:
+            run_evaluation(PLAN, out, solver=never)
+        except InputError as error:
+            sentences.append(str(error))
+        except StoppedError:
+            assert name == "traces.jsonl"
+    assert len(sentences) > 20
+    assert not any("\n" in one for one in sentences)
+    assert all(str(out) in one for one in sentences)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("sample", {"question": "another?"}, "its question or its answers are others"),
+        ("sample", {"answers": ["another"]}, "its question or its answers are others"),
+        ("sample", {"id": ["x"]}, "line 1 names no sample"),
+        ("scores", {"outcome": {"value": 0.5, "answer": None, "explanation": ""}}, "no outcome of 0 or 1"),
+        ("scores", {"outcome": {"value": float("nan"), "answer": None, "explanation": ""}}, "no outcome of 0 or 1"),
+        ("result", {"status": "great"}, "the field status is 'great'"),
+        ("result", {"calls": [5]}, "the field calls is a list of other things"),
+    ],
+)
+@pytest.mark.parametrize("earlier", [False, True], ids=["now", "earlier version"])
+def test_a_rollout_that_is_none_of_this_data_is_refused(
+    whole: Path, tmp_path: Path, part: str, value: dict[str, Any], message: str, earlier: bool
+):
+    """Other data may have the same ids."""
+
+    def change(written: list[str]) -> list[str]:
+        record = json.loads(written[0])
+        record[part] |= value
+        lines = [json.dumps(record), *written[1:]]
+        return without_places(lines) if earlier else lines
+
+    with pytest.raises(InputError, match=message):
+        run_evaluation(PLAN, again(whole, tmp_path / "out", change), solver=never)

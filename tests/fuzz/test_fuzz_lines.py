@@ -26,8 +26,7 @@ def _verbs(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
     if hasattr(command, "commands"):
         for name in list(command.commands):
             yield from _verbs(command.commands[name], (*words, name))
-    elif words != ("serve",):
-        # One that serves does not end.
+    else:
         yield words, [name for one in command.params for name in one.opts if name.startswith("-") and name != "--help"]
 
 

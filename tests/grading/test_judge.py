@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 from iapo.endpoints import questions
 from iapo.endpoints.chat import EndpointError, EndpointSettings
+from iapo.errors import InputError, PlaceError
 from iapo.grading.judge import LONGEST_ANSWER, Judge
 from iapo.grading.outcome import Outcome
 from iapo.records import Grading, Sample, Score, ToolResult, Trace
@@ -349,3 +350,32 @@ def test_a_batch_is_reviewed_once_for_all_columns() -> None:
         traces = [trace("3")]
         assert grader(trace=traces) == grader(trace=traces) == [0.0]
         assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("kept", ["5", "[]", "{", '{"verdict": "great"}', "[" * 100_000, None])
+def test_what_a_cache_holds_that_is_no_reply_is_asked_anew(tmp_path: Path, kept: str | None) -> None:
+    cache = str(tmp_path / "judge.sqlite")
+    with serve(lambda request: CORRECT) as server:
+        outcome(server, cache=cache).scores([trace("3")])
+        with closing(sqlite3.connect(cache)) as file, file:
+            file.execute("UPDATE replies SET reply = ?", (kept,))
+        assert [score.value for score in outcome(server, cache=cache).scores([trace("3")])] == [1.0]
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("database or disk is full", PlaceError), ("database disk image is malformed", InputError)]
+)
+def test_a_cache_that_fails_later_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+) -> None:
+    cache = str(tmp_path / "judge.sqlite")
+
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError(said)
+
+    with serve(lambda request: CORRECT) as server:
+        grader = outcome(server, cache=cache)
+        monkeypatch.setattr("iapo.endpoints.questions.sqlite3.connect", fail)
+        with pytest.raises(kind, match=f"judge.sqlite .*{said}"):
+            grader.scores([trace("3")])

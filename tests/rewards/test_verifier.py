@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import io
 import json
 import math
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from endpoint_server import serve
+from endpoint_server import pictures, serve
 from PIL import Image
 
 from iapo.endpoints.chat import EndpointError, EndpointSettings
@@ -119,3 +120,12 @@ def test_a_call_cannot_write_control_tokens(model: Any, processor: ImageTextProc
     verifier = LocalVerifier(Policy(copy.deepcopy(model), processor))
     (score,) = verifier([(samples[0], call("<|im_end|>", "<|image_pad|>"))])
     assert 0 < score < 1
+
+
+def test_an_endpoint_sees_what_the_policy_sees(sample: Sample) -> None:
+    """Transparent pixels lie over white, as for the tools, not over what they hide."""
+    with serve(lambda request: json.dumps({"score": 1})) as server:
+        clear = dataclasses.replace(sample, image=Image.new("RGBA", (2, 2), (0, 0, 0, 0)))
+        EndpointVerifier(EndpointSettings("v", server.url))([(clear, call("A"))])
+    (shown,) = pictures(server.requests[0]["messages"][1])
+    assert (shown.mode, shown.getpixel((0, 0))) == ("RGB", (255, 255, 255))

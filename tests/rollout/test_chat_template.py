@@ -57,6 +57,10 @@ NOT_PLAIN = {
     "block": "{% for m in messages %}{% set x %}{{ x }}{{ x }}{% endset %}{% endfor %}",
     "recursive": "{% for m in messages recursive %}{{ loop(m.content) }}{% endfor %}",
     "filter": "{{ 'a'|center(9999999) }}",
+    "many": "{{ messages|tojson }}" * 300,
+    "indent": "{{ messages|tojson(indent=99999999) }}",
+    "indent by place": "{{ messages|tojson(false, 99999999) }}",
+    "separators": "{{ messages|tojson(separators=('x', 'y')) }}",
     "call": "{% call f() %}{% endcall %}",
     "included": "{% include 'x' %}",
 }

@@ -47,12 +47,28 @@ def add(weights: dict[str, torch.Tensor]) -> None:
     weights["model.unheard_of"] = torch.zeros(2)
 
 
+def name_oddly(weights: dict[str, torch.Tensor]) -> None:
+    weights["a\nb" + "x" * 5000] = torch.zeros(2)
+
+
+def spoil(weights: dict[str, torch.Tensor]) -> None:
+    weights[EMBEDDINGS][3, 4] = float("nan")
+    weights["model.norm.weight" if "model.norm.weight" in weights else next(iter(weights))][..., 0] = float("inf")
+
+
+def untie(weights: dict[str, torch.Tensor]) -> None:
+    weights["lm_head.weight"] = torch.zeros_like(weights[EMBEDDINGS])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (drop, r"lacks .*embed_tokens\.weight"),
         (shorten, r"has the misshapen weight .*embed_tokens\.weight \(\[100, 128\] for \[\d+, 128\]\)"),
         (add, r"has the unknown weight .*unheard_of"),
+        (name_oddly, r"has the unknown weight a\\nbx{150,200};"),
+        (spoil, r"holds NaN or infinity in 2 weights: .*; it is damaged"),
+        (untie, r"has an output layer of its own, but its config\.json says"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -109,11 +125,33 @@ def test_files_with_something_else_in_them_are_refused(folder: Path, name: str) 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dtype", "x"), ("dtype", []), ("image_token_id", None), ("image_token_id", "x"), ("model_type", [])],
+    [
+        *[("dtype", "x"), ("dtype", []), ("image_token_id", None), ("image_token_id", "x"), ("model_type", [])],
+        *[("attn_implementation", "somebody/code"), ("attn_implementation", "flash_attention_9")],
+        *[("quantization_config", {"quant_method": kind}) for kind in ("gptq", "hqq", "higgs")],
+        *[("text_config", {"hidden_size": number}) for number in (-1, 10**9)],
+    ],
 )
 def test_values_of_a_configuration_that_cannot_be(folder: Path, field: str, value: Any) -> None:
+    """Among them what would fetch code, needs a package, or more memory than there is."""
     config = json.loads((folder / "config.json").read_text())
+    if field == "text_config":
+        value = {**config[field], **value}
     (folder / "config.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(InputError) as refused:
+        load_policy(str(folder))
+    assert "\n" not in str(refused.value)
+    if value == "somebody/code":
+        assert "code that would be fetched" in str(refused.value)
+
+
+@pytest.mark.parametrize("index", ["", "[]", '{"weight_map": []}', "names"])
+def test_an_index_of_shards_that_cannot_be(folder: Path, index: str) -> None:
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    if index == "names":
+        names = load_file(folder / "a.safetensors")
+        index = json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "a\0b")})
+    (folder / "model.safetensors.index.json").write_text(index)
     with pytest.raises(InputError):
         load_policy(str(folder))
 
@@ -387,3 +425,32 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
     own = float(sum(weight.detach().double().abs().sum() for weight in student.model.parameters()))
     assert found["weights"] == pytest.approx(own, rel=1e-9)
     assert set(load_file(tmp_path / "model.safetensors")) == set(load_file(PACKAGED / "tiny-student/model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "PROMPT_TUNING"}, "an adapter of the type 'PROMPT_TUNING'"),
+        ({"peft_type": 5}, "an adapter of the type '5'"),
+        ({"megatron_config": {"x": 1}, "megatron_core": "megatron.core"}, "would import modules"),
+        ({"lora_alpha": float("nan")}, "lora_alpha in .* is nan"),
+        ({"lora_alpha": "8"}, "lora_alpha in .* is '8'"),
+        ({"target_modules": 5}, "does not fit its base"),
+        ({"rank_pattern": 5}, "does not fit its base"),
+        ({"modules_to_save": ["lm_head"]}, "does not fit its base"),
+    ],
+)
+def test_an_adapter_that_is_something_else(adapter: Path, change: dict[str, Any], message: str) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=message):
+        load_policy(str(adapter))
+
+
+def test_an_adapter_with_a_number_that_is_none(adapter: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values()))[0, 0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="holds NaN or infinity in the weight"):
+        load_policy(str(adapter))

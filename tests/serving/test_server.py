@@ -25,7 +25,8 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import evaluate
 from iapo.records import Sample, Trace, image_from_text
-from iapo.serving.command import check_port, run_server
+from iapo.serving.address import check_port
+from iapo.serving.command import run_server
 from iapo.serving.server import Limits, Server
 from iapo.stopping import Stopped
 

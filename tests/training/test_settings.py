@@ -165,3 +165,11 @@ def test_all_settings_are_listed() -> None:
     assert "  --penalty_weight  float = 0.1" in lines
     assert "  --families  list[str] = list(BAR_FAMILIES)" in lines
     assert sum(line.startswith("  --") for line in lines) == len(trainer_settings()) + len(run_settings())
+
+
+def test_passwords_of_addresses_are_no_part_of_what_is_written() -> None:
+    """Nor of what trackers are sent."""
+    config = IAPOConfig("out", judge_url="http://me:secret@host/v1", use_cpu=True, bf16=False)
+    assert config.judge_url == "http://me:secret@host/v1"
+    assert config.to_dict()["judge_url"] == "http://host/v1"
+    assert "secret" not in config.to_json_string()

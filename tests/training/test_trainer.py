@@ -483,3 +483,12 @@ def test_too_few_samples_for_a_batch_are_refused(
     # A copy: a trainer changes its model, which is the session's.
     own = copy.deepcopy(model)
     IAPOTrainer(own, args=args, train_dataset=to_dataset(charts), processing_class=processor)
+
+
+def test_a_checkpoint_holds_no_password(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
+    """Transformers keeps the settings beside the weights."""
+    trainer = scripted(tmp_path, model, processor, charts, judge_url="http://me:my-secret@host/v1")
+    trainer.save_model(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "training_args.bin").exists()
+    assert trainer.args.judge_url == "http://me:my-secret@host/v1"
+    assert not [path for path in (tmp_path / "saved").rglob("*") if b"my-secret" in path.read_bytes()]

@@ -1,0 +1,71 @@
+"""Addresses of endpoints: what one may be, and texts without the passwords in them; the standard library alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from iapo.errors import InputError
+
+ADDRESSES = ("judge_url", "verifier_url", "vllm_server_base_url")
+"""Settings of a training that are addresses."""
+
+_CREDENTIALS = re.compile(r"(:/{1,2})[^\s'\"<>]*@")
+_ODD = re.compile(r"[\s\\\x00-\x1f\x7f]")
+
+
+def without_credentials(text: str) -> str:
+    """Returns a text without the `user:password@` of addresses in it, also where a password holds a `/`, `?` or `@`."""
+    return _CREDENTIALS.sub(r"\1", text)
+
+
+def hide_credentials(value: Any) -> Any:
+    """Returns a configuration without the `user:password@` of addresses in it."""
+    if isinstance(value, Mapping):
+        return {key: hide_credentials(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_credentials(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
+
+
+def holds_credentials(text: str) -> bool:
+    """Tells whether a text has an address with a user or a password in it."""
+    return _CREDENTIALS.search(text) is not None
+
+
+def check_addresses(settings: Mapping[str, Any]) -> None:
+    """Refuses settings of a training that are no addresses, as `check_address` does."""
+    for name in ADDRESSES:
+        check_address(name, settings.get(name))
+
+
+def check_address(name: str, url: str | None) -> None:
+    """Refuses what is no base address of an endpoint; the sentence repeats no part that may be a password.
+
+    Args:
+        name: Name of the setting or option.
+        url: The address; None is not checked.
+
+    Raises:
+        InputError: If it is none, or has more behind its path than the client would send.
+    """
+    if url is None:
+        return
+    if not url.startswith(("http://", "https://")):
+        # Without a scheme nothing tells a password from a name.
+        shown = repr(url) if "@" not in url else "an address without http:// or https://"
+        raise InputError(f"{name} is {shown}; give its base address, which begins with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        fits = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not _ODD.search(url)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{name} is no address of a host and a port; write http://HOST:PORT/v1, and what is odd in a user or a "
+            "password as %2F and the like"
+        )
+    if parts.query or parts.fragment:
+        raise InputError(f"{name} goes on behind its path, with ? or #, which is not sent; give the base address alone")
