@@ -83,7 +83,7 @@ def make_question(
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InputError("the question, or the name of a box, holds half a surrogate pair, which is no character")
     # A row must have an answer; nothing is graded by this one, and none is written.
-    images = image if isinstance(image, list | tuple) else [image]
+    images = [image] if isinstance(image, Image.Image | bytes | str | Path) else image
     if not 1 <= len(images) <= MOST_IMAGES:
         raise InputError(f"the question comes with {len(images)} images; give 1 to {MOST_IMAGES}")
     fields |= {"images": [_encoded(one) for one in images], "question": question, "answer": "-"}

@@ -70,9 +70,7 @@ def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, le
             targets += taken[one.name] if isinstance(taken[one.name], list | tuple) else [taken[one.name]]
         if isinstance(one.kind, BoxesKind) and isinstance(value, NamedBoxes):
             if value.axis is not None and made_of != FIRST_IMAGE:
-                raise ToolError(
-                    f"was given {made_of} with {value.name}, whose boxes are on {FIRST_IMAGE}; give it that"
-                )
+                raise ToolError(f"was given {made_of} with {value.name}, which is on {FIRST_IMAGE}; give it that")
             boxes = value.name
     record = tuple((name, _recorded(values[name], taken[name])) for name in taken)
     return Bound(taken, record, tuple(targets), boxes, made_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_an_endpoint_is_sent_all_of_them() -> None:
     seen: list[Any] = []
     replies = iter([CALL, ANSWER])
 
-    def chat(messages: list[dict[str, Any]]) -> str:
+    def chat(messages: Sequence[Mapping[str, Any]]) -> str:
         seen.append(
             [[part["image"].size for part in one["content"] if part["type"] == "image"] for one in messages[1::2]]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from several import chart, mixed, photo, with_more
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rewards.verifier import call_text
-from iapo.tools import TOOLS, define, execute, offered_tools
+from iapo.tools import TOOLS, Box, define, execute, offered_tools
 from iapo.tools.errors import BLANK, UNCHANGED
 
 PAIR, SINGLE, TRIPLE = mixed()
@@ -25,6 +26,11 @@ def beside(left: Image.Image, right: Image.Image) -> Image.Image:
     canvas.paste(left, (0, 0))
     canvas.paste(right, (left.width, 0))
     return canvas
+
+
+def count(image: Image.Image, boxes: Mapping[str, Box]) -> int:
+    """Counts the boxes of an image."""
+    return len(boxes)
 
 
 def image_3(image: Image.Image) -> Image.Image:
@@ -84,6 +90,13 @@ def test_boxes_of_the_first_image_are_on_no_other(lenient: bool) -> None:
     if lenient:
         other = execute(program("image_1 = image_2", f'display({MASK}(image_1, ["{column}"]))'), PAIR, lenient=True)
         assert "was given image_2 with columns_bbox" in str(other.error)
+
+
+def test_free_tools_are_given_no_boxes_of_another_image() -> None:
+    tools = {**TOOLS, "count": define(count)}
+    found = [execute(program(f"display(count({name}, columns_bbox))"), PAIR, tools) for name in PAIR.named_images]
+    assert (found[0].status, found[0].text) == ("edited", str(len(PAIR.column_boxes)))
+    assert found[1].error == "line 1, count: was given image_2 with columns_bbox, which is on image_1; give it that"
 
 
 def test_a_program_may_give_boxes_of_another_image() -> None:
