@@ -37,6 +37,8 @@ FIRST_IMAGE = "image_1"
 _FAR = 1e9
 """Pixels that no box is away."""
 
+_UNSHOWN: tuple[type[Exception], ...] = (*UNREADABLE, Image.DecompressionBombError)
+
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
@@ -99,7 +101,7 @@ def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Ima
         image = open_image((root or Path()) / text)
         image.load()
         return image
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+    except _UNSHOWN as error:
         what = "an embedded image" if embedded else f"the image {text[:200]!r}"
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(f"{what} cannot be read ({reason})") from error
@@ -276,7 +278,7 @@ class Sample:
             answers=tuple(take_list(data, "answers", str)),
             column_boxes=_corners(data, "column_boxes"),
             row_boxes=_corners(data, "row_boxes"),
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             axis=take(data, "axis", str, NoneType),
             source=take(data, "source", str),
             question_type=take(data, "question_type", str),

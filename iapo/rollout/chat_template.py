@@ -148,7 +148,7 @@ def _is_plain(node: nodes.Node, loops: int, output: bool) -> bool:
     return all(_is_plain(child, loops, output) for child in node.iter_child_nodes())
 
 
-def _values(keywords: Sequence[nodes.Keyword]) -> list[nodes.Expr]:
+def _values(keywords: Sequence[Any]) -> list[nodes.Expr]:
     return [one.value for one in keywords]
 
 

@@ -22,6 +22,8 @@ from iapo.storage import read_json
 ADAPTER = "adapter_config.json"
 """The file by which an adapter's folder is known."""
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 DAMAGED: tuple[type[Exception], ...] = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError,
     StrictDataclassError,
@@ -147,6 +149,8 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
 
     revision: dict[str, Any] = {} if settings.model_revision is None else {"revision": settings.model_revision}
     trainable = settings.merge_adapter is False
+    if optional_file(path, ADAPTER_WEIGHTS, settings.model_revision) is None:
+        raise InputError(f"{path} has no {ADAPTER_WEIGHTS}; weights are read from safetensors alone, so convert them")
     try:
         weights = load_peft_weights(path, device="cpu", **revision)
         model = PeftModel.from_pretrained(base, path, is_trainable=trainable, **revision)

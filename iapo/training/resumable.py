@@ -35,6 +35,7 @@ class ResumableTrainer(Trainer):
     since the last line of the log (`logging_steps`). SIGTERM and SIGUSR1 have it save after the step that runs.
     """
 
+    args: Any
     _saved: Path | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:

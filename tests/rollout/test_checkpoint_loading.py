@@ -447,6 +447,13 @@ def test_an_adapter_that_is_something_else(adapter: Path, change: dict[str, Any]
         load_policy(str(adapter))
 
 
+def test_pickled_adapters_are_not_opened(adapter: Path) -> None:
+    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"has no adapter_model\.safetensors; weights are read from safetensors alone"):
+        load_policy(str(adapter))
+
+
 def test_an_adapter_with_a_number_that_is_none(adapter: Path) -> None:
     path = adapter / "adapter_model.safetensors"
     weights = load_file(path)
