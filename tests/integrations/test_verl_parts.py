@@ -56,7 +56,12 @@ def rollouts(encoder: PromptEncoder, samples: list[Sample]) -> list[Rollout]:
     answer = encoder.tokenizer("FINAL ANSWER: 3. TERMINATE")["input_ids"]
     ids = [[*encoder.tokenizer(turn)["input_ids"], encoder.tokenizer.eos_token_id] for turn in turns]
     found = finish(
-        chosen, encode_prompts(chosen, encoder), ids, encoder, lambda rows, _: [answer] * len(rows), budget=BUDGET_OF_TWO
+        chosen,
+        encode_prompts(chosen, encoder),
+        ids,
+        encoder,
+        lambda rows, _: [answer] * len(rows),
+        budget=BUDGET_OF_TWO,
     )
     assert [len(one.turns) for one in found] == [2, 1, 2, 1]
     return found
@@ -133,7 +138,11 @@ def test_alignment_comes_off_the_last_token() -> None:
 
 
 def test_rows_are_measured_as_rollouts(
-    model: PreTrainedModel, other_model: PreTrainedModel, encoder: PromptEncoder, rollouts: list[Rollout], monkeypatch: Any
+    model: PreTrainedModel,
+    other_model: PreTrainedModel,
+    encoder: PromptEncoder,
+    rollouts: list[Rollout],
+    monkeypatch: Any,
 ) -> None:
     teacher = Policy(other_model, encoder.processor)
     monkeypatch.setattr("iapo_verl.measure.load_policy", lambda *_, **__: teacher)

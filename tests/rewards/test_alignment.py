@@ -290,10 +290,7 @@ def test_a_teacher_that_reads_alike_reads_nothing_again(
     teacher = Policy(larger.student_call.model, copy.deepcopy(encoder.processor))
     teacher.processor.image_processor.size["longest_edge"] += 28 * 28
     apart = Alignment(teacher, encoder)
-    assert all(
-        one.prompt is not own
-        for one, own in zip(varied, apart.student_call.prompts(varied), strict=True)
-    )
+    assert all(one.prompt is not own for one, own in zip(varied, apart.student_call.prompts(varied), strict=True))
     assert apart.measure(model, varied) == expected
 
     def refuse(*_: Any) -> None:

@@ -82,7 +82,9 @@ def again(
             break
         asked = advance(going, ids)
     if isinstance(asked, Asked) or [turn.ids for turn in asked.turns] != fields[TURNS]:
-        raise ValueError(f"sample {sample.id!r}: a rollout of {len(fields[TURNS])} turns goes another way when repeated")
+        raise ValueError(
+            f"sample {sample.id!r}: a rollout of {len(fields[TURNS])} turns goes another way when repeated"
+        )
     return asked
 
 
