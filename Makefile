@@ -5,8 +5,9 @@ STAMP := .venv/.set-up
 
 ENGINE := .venv-engine/.set-up
 TOOLS := .venv-tools/.set-up
+VERL := .venv-verl/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real fuzz audit coverage mutants engine vllm versions
+.PHONY: help setup demo test check lint browser ranks real fuzz audit coverage mutants engine vllm verl versions
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -88,6 +89,17 @@ $(ENGINE): $(STAMP) requirements-engine.txt
 
 engine: $(ENGINE)  ## Train in two processes under DDP, FSDP2 and ZeRO, kill them and go on, and compare with one
 	IAPO_ENGINES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 tests/training/test_engines.py
+
+# VeRL is no part of the tested versions either; nothing in iapo/ imports it.
+$(VERL): $(STAMP) requirements-verl.txt
+	$(BIN)/python -m venv .venv-verl
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+		> "$$(.venv-verl/bin/python -c 'import site; print(site.getsitepackages()[0])')/iapo-base.pth"
+	.venv-verl/bin/pip install --quiet --no-deps -r requirements-verl.txt
+	@touch $(VERL)
+
+verl: $(VERL)  ## Run the integration with VeRL as far as it runs on a CPU, in an environment of its own (docs/verl.md)
+	$(TESTING) .venv-verl/bin/python -m pytest -n0 tests/integrations
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

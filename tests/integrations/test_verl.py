@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,19 +19,26 @@ pytest.importorskip("verl", reason="verl is not installed; `make verl` makes an 
 
 from iapo_verl.agent_loop import IAPOAgentLoop, as_output
 from iapo_verl.data import to_row
+from iapo_verl.rollouts import fields_of
 from omegaconf import OmegaConf
+from processes import run as run_process
 from test_verl_parts import as_loaded
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
+from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rewards.alignment import Alignment
 from iapo.rollout.budget import Budget
 from iapo.rollout.generation import make_generate
-from iapo.rollout.policy import Policy
+from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import rollout
+
+ROOT = Path(__file__).parents[2]
+ENGINE = Path(__file__).parent / "verl_engine.py"
 
 
 class Server:
@@ -160,3 +172,35 @@ def test_a_worker_measures_rows(student: Policy, samples: list[Sample], monkeypa
     found = worker.IAPOWorker.measure_alignment(one, data)
     assert found["divergence"].tolist() == [4.0, 0.0, 6.0]
     assert not open_now
+
+
+@pytest.mark.slow(90)
+def test_attribution_on_the_engine(student: Policy, samples: list[Sample], tmp_path: Path) -> None:
+    """Two processes with VeRL's FSDP2 engine find what one with the whole student does, before and after a step."""
+    encoder = PromptEncoder(student.processor)
+    budget = Budget(24, sequence=400)
+    torch.manual_seed(0)
+    generate = make_generate(student, encoder, max_new_tokens=24, temperature=1.0)
+    rollouts = rollout([one for one in samples for _ in range(2)], encoder, generate, budget=budget)
+    rows = [{**as_loaded(to_row(one.trace.sample, 0)), **fields_of(one, budget)} for one in rollouts]
+    (tmp_path / "rows.pickle").write_bytes(pickle.dumps(rows))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ENGINE)]
+    paths = os.pathsep.join(map(str, (ROOT / "integrations" / "verl", ROOT)))
+    done = run_process([*command, str(tmp_path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    assert [first["whole"], second["whole"]] == [True, True], "all parameters were there"
+    assert first["sharded"] == first["after"] == len(list(student.model.parameters())), "and in shards before and after"
+    settings = AttributionSettings(normalization="softmax")
+    alignment = Alignment(load_policy("tiny-teacher"), encoder, settings)
+    found = []
+    for step in range(2):
+        expected = [one.divergence for one in alignment.measure(student.model, rollouts)]
+        found.append([*first["divergences"][step], *second["divergences"][step]])
+        assert found[step] == pytest.approx(expected, abs=2e-5)
+        # The step that the engine took: SGD at 0.05 on the parameters' sum of squares, its gradient clipped to 1.
+        with torch.no_grad():
+            norm = 2 * torch.stack([one.square().sum() for one in student.model.parameters()]).sum().sqrt()
+            for one in student.model.parameters():
+                one.mul_(1 - 2 * 0.05 / max(1.0, norm.item()))
+    assert max(abs(a - b) for a, b in zip(*found, strict=True)) > 1e-4

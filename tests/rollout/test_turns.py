@@ -17,7 +17,7 @@ from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rollout.budget import Budget, check_lengths, lengths
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import check_wording, find_prompt
-from iapo.rollout.turns import Rollout, encode_prompts, finish, rollout
+from iapo.rollout.turns import Rollout, encode_prompts, finish, rollout, steps
 from iapo.rollout.wording import MORE, Observation
 from iapo.tools import execute
 
@@ -230,3 +230,28 @@ def test_records_of_two_turns_are_as_they_were(charts: list[Sample]) -> None:
     assert "turn_1" not in both.to_json()
     assert Trace.from_json(both.to_json()).turns[1] == both.turns[1]
     assert copy.copy(both).without_edits().turns[0].result.image is None
+
+
+@pytest.mark.parametrize("limits", [Budget(turns=4), Budget(turns=3), Budget(60, 80, turns=4), Budget(60, None, 150)])
+def test_turns_one_by_one_are_the_batch(turning: PromptEncoder, charts: list[Sample], limits: Budget) -> None:
+    """Who writes the turns as they come gets the rollout that a batch gives, and is told how long each may be."""
+    (one,), script = charts[:1], [call(charts[0]), call(charts[0]), ANSWER]
+    (expected,), _ = written(turning, [one], [script], limits)
+    tokenizer = turning.tokenizer
+    (prompt,) = encode_prompts([one], turning)
+    going, left, told = steps(one, prompt, turning, budget=limits), iter(script), []
+    asked, found = next(going), None
+    while found is None:
+        told.append((asked.limit, len(asked.images)))
+        assert sum(turning.image_token_counts(asked.images)) == asked.ids.count(turning.image_token_id)
+        try:
+            asked = going.send([*tokenizer(next(left))["input_ids"], tokenizer.eos_token_id])
+        except StopIteration as end:
+            found = end.value
+    assert found.completion_ids == expected.completion_ids
+    assert found.model_written == expected.model_written
+    assert found.trace.observation_cut == expected.trace.observation_cut
+    assert [turn.result.status for turn in found.turns] == [turn.result.status for turn in expected.turns]
+    for index, (limit, images) in enumerate(told):
+        assert limit == limits.next(sum(len(turn.ids) for turn in found.turns[:index]))
+        assert images == 1 + sum(seen.shown.image is not None for seen in found.observations[:index])

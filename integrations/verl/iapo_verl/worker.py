@@ -58,7 +58,7 @@ class IAPOWorker(ActorRolloutRefWorker):
         All processes of the actor enter together, since each gathers the parameters that the others hold.
 
         Args:
-            data: Rows of the batch, this process's, with `global_steps`.
+            data: This process's rows of the batch; `step` is the optimiser step, from 1.
 
         Returns:
             `divergence` of each row, in nats, shape (rows,); 0 of the rows that VeRL fills a batch up with.
