@@ -178,9 +178,7 @@ RULES = (
         "minutes; the folder is the reader's own",
         changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
         script=(
-            (r'"hidden_size": 512, "intermediate_size": 2048', '"hidden_size": 128, "intermediate_size": 256'),
-            (r"heads = 512 //", "heads = 128 //"),
-            ("out_hidden_size = 512", "out_hidden_size = 128"),
+            ("hidden: int = 512", "hidden: int = 128"),
             (r"\(\(4, 0, 224\)", "((2, 0, 112)"),
             ("TOKENS = 120", "TOKENS = 60"),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from iapo.planning.plan import GIB, Models, Plan, make_plan
 from iapo.planning.shapes import Shape, shape_of
 from iapo.planning.workload import Workload, workload_of
 from iapo.rewards.presets import find_reward, verifier_checkpoint
+from iapo.rollout.policy import load_processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +133,11 @@ def make_report(
     Raises:
         InputError: If a checkpoint's configuration cannot be read, or the settings cannot be.
     """
-    shapes = Shapes()
+    shapes, load = Shapes(), functools.cache(load_processor)
 
     def load_of(changed: Given) -> Workload:
-        return workload_of(changed, shapes.models(changed).student, gpus, size=size, text_tokens=text_tokens)
+        student = shapes.models(changed).student
+        return workload_of(changed, student, gpus, size=size, text_tokens=text_tokens, load=load)
 
     def planner(changed: Given, split: str) -> Plan:
         models = shapes.models(changed)
