@@ -8,7 +8,8 @@ FOLDER is a checkpoint; with `random` in its place it is a small Qwen2.5-VL with
 case runs in a process of its own, on its accelerator if there is one. There the peaks are PyTorch's own count. On the
 CPU they are the resident memory's high water mark, set back before each phase, less what the process had taken after
 the same with the packaged student (its libraries) and what the tokenizers take. Turns are written at their greatest
-length, all different, whatever the model would say: what it generates is thrown away. `planned` is what iapo says
+length, all different, whatever the model would say: what it generates is thrown away. With `--tensors` they are what
+PyTorch's profiler counts of tensors on the CPU, as its allocator does on an accelerator. `planned` is what iapo says
 beforehand: for an attribution the tokens of its graph by what one takes, for a step `iapo plan`. `sweep` trains all
 weights and LoRA, by IAPO with a live teacher of the student's own weights and by GRPO, and leaves out what is planned
 above `--most` GiB; what FILE has of it already is not measured again. Seed 0.
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from long_steps import CALL_TOKENS, NAMES, changes_of, planned, steps
-from meter import GIB, Peak
+from meter import GIB, Peak, TensorPeak
 from rich.console import Console
 from rich.table import Table
 
@@ -156,8 +157,11 @@ def attribution(folder: str, case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def train(folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]:
-    """Measures optimiser steps of `iapo train` by their phases, and compares with the plan."""
+def train(folder: str, case: dict[str, Any], words: list[str], tensors: bool) -> dict[str, Any]:
+    """Measures an optimiser step of `iapo train` by its phases, and compares with the plan."""
+    if tensors:
+        peak: Peak = TensorPeak()
+        return against_plan(*steps(folder, case, words, peak), peak)
     peak = Peak()
     # With the same settings, so that an adapter's library is there as well.
     steps("tiny-student", {"group": 2, "words": 0, "side": 112}, words, peak)
@@ -170,7 +174,11 @@ def train(folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]
     peak.reset()
     # The student's and the teacher's are no memory of a GPU.
     peak.base += 2 * tokenizer
-    row, changes = steps(folder, case, words, peak)
+    return against_plan(*steps(folder, case, words, peak), peak)
+
+
+def against_plan(row: dict[str, Any], changes: list[str], peak: Peak) -> dict[str, Any]:
+    """Sets each phase beside what is planned for it."""
     says = planned(row["size"], row["text"], changes, device())
     for phase in NAMES:
         if phase in peak.phases:
@@ -179,7 +187,7 @@ def train(folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]
     return row
 
 
-def random_model(folder: Path, hidden: int = 512, layers: int = 8) -> str:
+def random_model(folder: Path, hidden: int = 256, layers: int = 4) -> str:
     """Writes the packaged student's folder with another, larger model of random weights in it."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -196,9 +204,10 @@ def random_model(folder: Path, hidden: int = 512, layers: int = 8) -> str:
     return str(folder)
 
 
-def measure(kind: str, folder: str, case: dict[str, Any], words: list[str]) -> dict[str, Any]:
+def measure(kind: str, folder: str, case: dict[str, Any], words: list[str], tensors: bool) -> dict[str, Any]:
     """Runs a case in a process of its own, and returns what it printed."""
-    command = [sys.executable, __file__, kind, folder, "--child", json.dumps(case), "--settings", *words]
+    command = [sys.executable, __file__, kind, folder, "--child", json.dumps(case)]
+    command += [*(["--tensors"] if tensors else []), "--settings", *words]
     # Freed memory goes back at once, so that the high water mark is that of what is in use.
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "MALLOC_MMAP_THRESHOLD_": "262144"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -222,7 +231,7 @@ def sweep(folder: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             same = {"training": name, **case}
             found = next((one for one in known if same.items() <= one.items()), None)
             if found is None:
-                row = measure("train", folder, case, settings)
+                row = measure("train", folder, case, settings, options.tensors)
                 sizes = {key: row[key] for key in ("prompt", "text", "size")}
                 found = {**same, **sizes, "phases": {phase: row[phase] for phase in NAMES if phase in row}}
             yield compared(found, planned(found["size"], found["text"], changes, device()))
@@ -244,6 +253,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--most", type=float, default=20.0, help="GiB that a case of the sweep may be planned with")
+    parser.add_argument("--tensors", action="store_true", help="count the bytes of a training's tensors on the CPU")
     parser.add_argument("--cases", type=int, help="only so many, the first ones")
     parser.add_argument("--case", type=json.loads, help="one case in place of the standing ones, as JSON")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
@@ -251,7 +261,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         run = attribution if options.kind == "attribution" else train
-        more = () if options.kind == "attribution" else (options.settings,)
+        more = () if options.kind == "attribution" else (options.settings, options.tensors)
         print(json.dumps(run(options.folder, options.child, *more)))
         return
     rows = []
@@ -259,7 +269,7 @@ def main() -> None:
         folder = random_model(Path(made)) if options.folder == "random" else options.folder
         standing = (ATTRIBUTIONS if options.kind == "attribution" else STEPS)[: options.cases]
         cases = [options.case] if options.case else standing
-        alone = (measure(options.kind, folder, case, options.settings) for case in cases)
+        alone = (measure(options.kind, folder, case, options.settings, options.tensors) for case in cases)
         for row in sweep(folder, options) if options.kind == "sweep" else alone:
             rows.append(row)
             print(json.dumps(row), file=sys.stderr)

@@ -178,7 +178,7 @@ RULES = (
         "minutes; the folder is the reader's own",
         changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
         script=(
-            ("hidden: int = 512", "hidden: int = 128"),
+            ("hidden: int = 256", "hidden: int = 128"),
             (r"\(\(4, 0, 224\)", "((2, 0, 112)"),
             ("TOKENS = 120", "TOKENS = 60"),
         ),

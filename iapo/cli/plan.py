@@ -75,6 +75,8 @@ def plan(
     console.print(phase_table(report.plan))
     if report.alone:
         console.print(change_table(report))
+    if given.sharding != "none" and gpus == 1:
+        console.print(f"The setting deepspeed splits over several GPUs ({given.sharding}); --gpus says over how many")
     for line in lines(report):
         console.print(line, soft_wrap=True, highlight=False)
     write_json(json, report.numbers())

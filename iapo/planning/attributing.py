@@ -75,7 +75,8 @@ def attribution_bytes(
     size = _Size.of(shape, itemsize, adding)
     most = tokens * size.cost.graph if tokens is not None else max(0.0, SHARE * left)
     calls = min(batch, load.rows)
-    each = min(load.generations, calls)
+    # What precedes a later turn's call is its own row's.
+    each = 1 if load.turns > 2 else min(load.generations, calls)
     prompts = max(1, calls // each)
     held = prompts * load.edits * feature_bytes(shape, load, itemsize)
     # The vision tower is done before the language model begins.

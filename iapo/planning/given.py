@@ -6,11 +6,9 @@ import ast
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.storage import read_json
 from iapo.training import settings
 
 # Of another branch of settings, where these are not declared yet.
@@ -48,8 +46,6 @@ class Given:
     def sharding(self) -> str:
         """What the settings themselves split over processes: `zero2` or `zero3` by DeepSpeed's stage, else `none`."""
         engine = self.get("deepspeed")
-        if isinstance(engine, str) and Path(engine).is_file():
-            engine = read_json(Path(engine))
         stage = engine.get("zero_optimization", {}).get("stage") if isinstance(engine, Mapping) else None
         return {2: "zero2", 3: "zero3"}.get(stage, "none")
 

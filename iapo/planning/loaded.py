@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
+from transformers.training_args import OptimizerNames
 
-from iapo.errors import InputError
+from iapo.errors import InputError, did_you_mean
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
 
@@ -158,6 +159,10 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
 def _state_bytes(given: Given, itemsize: int) -> int:
     """Returns the bytes of the optimiser's states for one trained parameter."""
     name = str(given.get("optim") or "adamw_torch_fused")
+    known = [one.value for one in OptimizerNames]
+    if name not in known:
+        guess = did_you_mean(name, known)
+        raise InputError(f"optim is {name!r}, which is no optimiser of Transformers{guess and '; ' + guess}")
     if name.startswith("paged"):
         # They move to the host where memory runs short.
         return 0

@@ -106,7 +106,7 @@ def update_bytes(student: Student, load: Workload, *, shares: bool, checkpointin
         again = backward
     patches = _seen(load, load.micro, shares) * load.patches
     activations = kept + _vision(student, patches, checkpointing) + pixel_bytes(shape, load, load.rows)
-    scored = load.micro * (load.completion - load.edits * load.image)
+    scored = load.scored(shares)
     # The output layer is done before the backward pass of the others begins; its weights' gradient stays.
     head = _tile(student, scored, device, backward=True) + 8 * scored * hidden
     table = 4 * shape.head if student.trains_base else 0

@@ -147,7 +147,7 @@ def make_plan(
         )
         attribution, least = max(attribution, one[0]), max(least, one[1])
     read = load.packed(load.micro, load.completion, shares)
-    scored = load.micro * (load.completion - load.edits * load.image)
+    scored = load.scored(shares)
     reference = reading_bytes(student, read, scored, device) if given.get("beta") else 0
     checkpointing = given.get("gradient_checkpointing") is not False
     update = update_bytes(student, load, shares=shares, checkpointing=checkpointing, device=device)

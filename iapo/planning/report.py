@@ -157,12 +157,16 @@ def _steps(given: Given, plan: Plan) -> dict[str, int]:
     prompts = max(1, rows // load.generations)
     shares = given.get("share_prefix") is not False and plan.sharding == "none"
     trained = load.packed(load.micro, load.completion, shares) * accumulation * plan.gpus
+    # The first turn's calls share their prompts; what precedes later ones is their own rows'.
+    attributed = prompts * load.prompt + rows * load.turn
+    for earlier in range(1, load.turns - 1):
+        attributed += rows * (load.prompt + earlier * (load.turn + load.observation + load.image) + load.turn)
     measured = "attribution" in plan.phases["attribution"]
     return {
         "prompts": prompts,
         "rollouts": rows,
         "read": prompts * load.prompt if shares else rows * load.prompt,
         "written": rows * (load.completion - load.edits * load.image),
-        "attributed": prompts * load.prompt + rows * load.turn if measured else 0,
+        "attributed": attributed if measured else 0,
         "trained": trained,
     }

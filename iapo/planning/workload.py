@@ -19,7 +19,7 @@ from iapo.planning.shapes import Shape
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
-from iapo.rollout.template import DEFAULT
+from iapo.rollout.template import DEFAULT, check_wording
 from iapo.rollout.wording import Observation
 from iapo.standins.shapes import PUBLISHED
 from iapo.tools import offered_tools
@@ -93,6 +93,12 @@ class Workload:
         """Distinct prompts among the rows."""
         return math.ceil(self.rows / self.generations)
 
+    def scored(self, shares: bool) -> int:
+        """Counts the tokens of a backward pass that have logits: TRL's own rows have them of their prompts, too."""
+        if shares:
+            return self.micro * (self.completion - self.edits * self.image)
+        return self.micro * (self.prompt + self.completion)
+
     def packed(self, rows: int, completion: int, shares: bool) -> int:
         """Counts the tokens of rows that share their prompts, and nothing else."""
         prompts = math.ceil(rows / self.generations) if shares else rows
@@ -140,7 +146,6 @@ def workload_of(
     longest = given.number("max_completion_length")
     turn = min(longest, given.get("max_turn_tokens") or longest)
     turns = int(given.get("max_turns") or 2)
-    check_number("max_turns", turns, TURNS)
     # What is written over all turns, and between them the observations with the edited images.
     completion = min(longest, turns * turn) + (turns - 1) * (patches // merge + observation)
     return Workload(
@@ -174,6 +179,11 @@ def _prompt(
     here = shape.name not in PUBLISHED
     revision = given.get("model_revision")
     template = prompt_of(shape.name, given.get("prompt") or (None if here else DEFAULT), revision)
+    turns = int(given.get("max_turns") or 2)
+    check_number("max_turns", turns, TURNS)
+    check_wording(template, turns)
+    # Before the last turn it says that another program may be written.
+    shown = [Observation(sample.image, left=left) for left in range(1, min(turns, 3))]
     blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
     settings = LoadSettings(
         model_revision=revision,
@@ -189,12 +199,12 @@ def _prompt(
         patches = _patches(shape.config.vision_config, size, given)
         lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // CHARACTERS) for one in blocks]
         block_of = [place for place, length in enumerate(lengths) for _ in range(length)]
-        observation = OBSERVATION_FRAME + len(template.observation_edited) // CHARACTERS
+        observation = OBSERVATION_FRAME + max(len(template.frame(one)) for one in shown) // CHARACTERS
     else:
         prompt = encoder.encode(blocks)
         tokens = encoder.image_token_counts([sample.image])[0]
         block_of, patches = list(prompt.block_of), tokens * merge
-        observation = len(encoder.observation(Observation(sample.image), ended=False)) - tokens
+        observation = max(len(encoder.observation(one, ended=False)) for one in shown) - tokens
     if text_tokens is not None:
         places = {one.type: place for place, one in enumerate(blocks)}
         block_of = _with_texts(block_of, places["query"], places["image"], patches // merge, text_tokens)

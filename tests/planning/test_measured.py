@@ -45,7 +45,7 @@ def test_plan_of_a_step(benchmarks: None, folder: Path, case: dict[str, Any], wo
     from meter import TensorPeak
 
     peak = TensorPeak()
-    path = folder if (folder / "config.json").exists() else random_model(folder, hidden=256, layers=4)
+    path = folder if (folder / "config.json").exists() else random_model(folder)
     row, changes = steps(str(path), case, [*SHORT, *words.split()], peak)
     says = planned(row["size"], row["text"], changes, "cpu")
     found = {phase: round(says[phase] / size, 2) for phase, size in peak.phases.items() if phase in says}
