@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ SHORT = ["--max_turn_tokens", "24", "--max_completion_length", "48"]
 
 
 @pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts' own modules, while the test runs."""
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts' own modules, while the test runs; another test may have had those of a copy."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    yield
     for name in ("memory", "meter", "long_steps"):
-        sys.modules.pop(name, None)
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 @pytest.fixture(scope="module")
