@@ -47,7 +47,7 @@ class Given:
         """What the settings themselves split over processes: `zero2` or `zero3` by DeepSpeed's stage, else `none`."""
         engine = self.get("deepspeed")
         stage = engine.get("zero_optimization", {}).get("stage") if isinstance(engine, Mapping) else None
-        return {2: "zero2", 3: "zero3"}.get(stage, "none")
+        return f"zero{stage}" if stage in (2, 3) else "none"
 
     def replace(self, **changes: Any) -> Given:
         """Returns the settings with some changed."""
