@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from memory import GIB, Peak, steps
+from long_steps import steps
+from meter import GIB, Peak
 from rich.console import Console
 from rich.table import Table
 
@@ -54,7 +55,7 @@ def child(trained: str, method: str, student: str, teacher: str, options: argpar
     peak = Peak()
     given = mock.patch.object(run_module, "make_teacher", return_value=(None, Stored()))
     with given if method == "iapo, stored" else mock.MagicMock():
-        row, _ = steps(student, {"group": options.group, "words": 0, "side": options.side}, words, peak)
+        row, _ = steps(student, {"group": options.group, "words": 0, "side": options.side}, words, peak, every=True)
     seconds = {name: peak.seconds.get(name, 0.0) for name in PHASES}
     tokens = options.group * (row["prompt"] + row["completion"])
     return {

@@ -72,7 +72,7 @@ def child(case: dict[str, int]) -> None:
 
     # A script that another program runs does not find its neighbours by itself.
     sys.path.insert(0, str(Path(__file__).parent))
-    from memory import Peak
+    from meter import Peak
 
     from iapo import IAPOConfig, IAPOTrainer, to_dataset
     from iapo.data.synthetic import generate

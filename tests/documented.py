@@ -98,10 +98,13 @@ def run_python(words: Sequence[str]) -> tuple[int, str]:
     """Runs `python WORDS`, a file or `-m MODULE`, in this process: exit code and output."""
     module = words[0] == "-m"
     name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
-    output, code, before = io.StringIO(), 0, sys.argv
+    output, code, before, path = io.StringIO(), 0, sys.argv, list(sys.path)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), warnings.catch_warnings():
         try:
             sys.argv = [name, *arguments]
+            if not module:
+                # A script finds its neighbours.
+                sys.path.insert(0, str(Path(name).parent))
             # A module that the test's process has imported already is run anew.
             warnings.simplefilter("ignore", RuntimeWarning)
             (runpy.run_module if module else runpy.run_path)(name, run_name="__main__")
@@ -110,6 +113,7 @@ def run_python(words: Sequence[str]) -> tuple[int, str]:
             output.write("" if isinstance(end.code, int | None) else str(end.code))
         finally:
             sys.argv = before
+            sys.path[:] = path
     return code, output.getvalue()
 
 

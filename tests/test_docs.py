@@ -188,15 +188,9 @@ RULES = (
     ),
     Rule(
         r"^python benchmarks/memory.py",
-        "minutes; the folder is the reader's own",
-        changes=((r"FOLDER --case '[^']*'", "random --cases 1"),),
-        script=(
-            (r'"hidden_size": 512, "intermediate_size": 2048', '"hidden_size": 128, "intermediate_size": 256'),
-            (r"heads = 512 //", "heads = 128 //"),
-            ("out_hidden_size = 512", "out_hidden_size = 128"),
-            (r"\(\(4, 0, 224\)", "((2, 0, 112)"),
-            ("TOKENS = 120", "TOKENS = 60"),
-        ),
+        "hours; the folder is the reader's own",
+        changes=((r"FOLDER --tensors --json FILE", "random --tensors --cases 1"),),
+        script=(("hidden: int = 256", "hidden: int = 128"), (r"\(4, 0, 224\),", "(2, 0, 112),")),
     ),
     Rule(
         r"^python benchmarks/scaling.py",

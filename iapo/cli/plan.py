@@ -31,9 +31,12 @@ def plan(
     memory: Annotated[float, typer.Option(callback=at_least(0.1), help="GiB of one GPU.")] = 80.0,
     gpus: Annotated[int, typer.Option(callback=at_least(1), help="GPUs, a process each.")] = 1,
     sharding: Annotated[
-        str,
-        typer.Option(callback=one_of("none", "zero2", "zero3"), help="Split over them: none, zero2, or zero3 (FSDP)."),
-    ] = "none",
+        str | None,
+        typer.Option(
+            callback=one_of("none", "zero2", "zero3"),
+            help="Split over them: none, zero2, or zero3 (FSDP); else as the setting deepspeed says.",
+        ),
+    ] = None,
     image: Annotated[
         str | None, typer.Option(callback=_size, help="Width x height of images in pixels; 850x600 where not known.")
     ] = None,
@@ -49,7 +52,7 @@ def plan(
     """
     if config is None:
         raise InputError("iapo plan needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
-    if sharding != "none" and gpus < 2:
+    if sharding not in (None, "none") and gpus < 2:
         raise InputError(f"sharding {sharding} splits over several GPUs; give --gpus 2 or more, or leave it out")
     from iapo.planning.given import read_given
 
@@ -57,6 +60,8 @@ def plan(
     for name in NAMES:
         if given.get(name) is not None:
             check_checkpoint(given.get(name))
+    if sharding is None:
+        sharding = given.sharding if gpus > 1 else "none"
     from rich.console import Console
 
     from iapo.display.quiet import quiet_libraries
@@ -70,6 +75,8 @@ def plan(
     console.print(phase_table(report.plan))
     if report.alone:
         console.print(change_table(report))
+    if given.sharding != "none" and gpus == 1:
+        console.print(f"The setting deepspeed splits over several GPUs ({given.sharding}); --gpus says over how many")
     for line in lines(report):
         console.print(line, soft_wrap=True, highlight=False)
     write_json(json, report.numbers())

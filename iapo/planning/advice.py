@@ -83,7 +83,8 @@ def changes(given: Given, plan: Plan) -> Iterator[Change]:
         yield Change({"max_pixels": 262_144}, "smaller images for the model")
     if not given.get("use_peft"):
         yield Change({"use_peft": True, "dtype": "bfloat16", "lora_r": 16}, "an adapter is trained, not the weights")
-        yield Change({"use_peft": True, "load_in_4bit": True, "lora_r": 16}, "QLoRA; needs bitsandbytes")
+        quantised = {"use_peft": True, "load_in_4bit": True, "dtype": "bfloat16", "lora_r": 16}
+        yield Change(quantised, "QLoRA; needs bitsandbytes")
     elif not given.get("load_in_4bit"):
         yield Change({"load_in_4bit": True}, "QLoRA; needs bitsandbytes")
 

@@ -42,6 +42,13 @@ class Given:
             raise InputError(f"{name} is {value!r}; give at least 1")
         return value
 
+    @property
+    def sharding(self) -> str:
+        """What the settings themselves split over processes: `zero2` or `zero3` by DeepSpeed's stage, else `none`."""
+        engine = self.get("deepspeed")
+        stage = engine.get("zero_optimization", {}).get("stage") if isinstance(engine, Mapping) else None
+        return f"zero{stage}" if stage in (2, 3) else "none"
+
     def replace(self, **changes: Any) -> Given:
         """Returns the settings with some changed."""
         return Given({**self.values, **changes})

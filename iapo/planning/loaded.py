@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
+from transformers.training_args import OptimizerNames
 
-from iapo.errors import InputError
+from iapo.errors import InputError, did_you_mean
 from iapo.planning.given import Given
 from iapo.planning.shapes import Shape
 
@@ -36,6 +37,7 @@ class Student:
         residual: Bytes of a number between the layers in the loss.
         cast: Bytes of the copies of the weights that mixed precision holds while the loss is computed.
         adapted: Inputs of the layers with an adapter in one decoder layer, in units; 0 where the weights are trained.
+        adapts_mlp: Whether the layers of the MLP have an adapter.
         dropout: Whether the adapter's inputs are dropped out.
         trains_base: Whether the language model's own weights are trained.
         trains_vision: Whether something in the vision tower is.
@@ -51,6 +53,7 @@ class Student:
     residual: int
     cast: int
     adapted: int
+    adapts_mlp: bool
     dropout: bool
     trains_base: bool
     trains_vision: bool
@@ -58,6 +61,14 @@ class Student:
     def mask(self, device: str) -> int:
         """Returns the bytes that dropout keeps of an input of an adapter: kernels of accelerators keep one."""
         return (4 if device == "cpu" else 1) if self.dropout else 0
+
+    def adding(self, device: str) -> int:
+        """Returns the bytes that adding an adapter's output to its layer's takes of a unit, beside the layer's own.
+
+        PEFT computes the output, scaled, and the sum in the adapter's type, fp32. The CPU's kernel, which takes
+        operands of one type, has a copy of the layer's own output in it as well; those of accelerators read either.
+        """
+        return 12 if device == "cpu" and self.itemsize < 4 else 8
 
 
 def itemsize_of(given: Given, shape: Shape, prefix: str, device: str) -> int:
@@ -105,7 +116,7 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
     mixed = bool(given.get("fp16")) or given.get("bf16") is not False
     frozen = bool(given.get("freeze_vision_tower"))
     adapted = bool(given.get("use_peft"))
-    cast, inputs = 0, 0
+    cast, inputs, mlp = 0, 0, False
     if adapted:
         linears = shape.with_adapter(given.get("lora_target_modules"), not frozen)
         trainable = given.number("lora_r") * sum(one.inner + one.outer for one in linears)
@@ -114,6 +125,7 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
         weights += 4 * trainable
         decoder = sum(one.inner for one in linears if ".visual." not in f".{one.name}")
         inputs = decoder // shape.text.num_hidden_layers
+        mlp = any(".mlp." in one.name and ".visual." not in f".{one.name}" for one in linears)
         vision = any(".visual." in f".{one.name}" for one in linears)
         residual = itemsize
     else:
@@ -137,6 +149,7 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
         residual=residual,
         cast=cast,
         adapted=inputs,
+        adapts_mlp=mlp,
         dropout=bool(given.get("lora_dropout")),
         trains_base=not adapted,
         trains_vision=vision,
@@ -146,6 +159,10 @@ def student_of(given: Given, shape: Shape, device: str, sharding: str = "none") 
 def _state_bytes(given: Given, itemsize: int) -> int:
     """Returns the bytes of the optimiser's states for one trained parameter."""
     name = str(given.get("optim") or "adamw_torch_fused")
+    known = [one.value for one in OptimizerNames]
+    if name not in known:
+        guess = did_you_mean(name, known)
+        raise InputError(f"optim is {name!r}, which is no optimiser of Transformers{guess and '; ' + guess}")
     if name.startswith("paged"):
         # They move to the host where memory runs short.
         return 0

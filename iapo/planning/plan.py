@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iapo.errors import InputError
+from iapo.planning.attributing import attribution_bytes
 from iapo.planning.given import Given
 from iapo.planning.loaded import SHARDINGS, Student, itemsize_of, student_of, weight_bytes
-from iapo.planning.passes import attribution_bytes, reading_bytes, rollout_bytes, update_bytes
+from iapo.planning.passes import reading_bytes, rollout_bytes, update_bytes
 from iapo.planning.shapes import Shape
 from iapo.planning.workload import Workload
 
@@ -125,7 +126,7 @@ def make_plan(
     held = gradients if (given.get("gradient_accumulation_steps") or 1) > 1 else 0
     whole = _gathered(student, gpus, sharding)
 
-    rollout = rollout_bytes(student, load, shares)
+    rollout = rollout_bytes(student, load, shares, device)
     if given.get("use_vllm") and given.get("vllm_mode") != "server":
         share = given.get("vllm_gpu_memory_utilization") or 0.3
         rollout = {"vLLM": int(share * memory), "images": rollout["images"]}
@@ -134,7 +135,7 @@ def make_plan(
             always["vLLM"] = rollout.pop("vLLM")
     resident = sum(always.values()) + sum(states.values())
     attribution, least = 0, 0
-    for shape, itemsize in _attributed(given, models, student, device):
+    for shape, itemsize, adding in _attributed(given, models, student, device):
         one = attribution_bytes(
             shape,
             itemsize,
@@ -142,10 +143,11 @@ def make_plan(
             batch=given.number("attribution_batch_size"),
             tokens=given.get("attribution_tokens"),
             left=memory - resident,
+            adding=adding,
         )
         attribution, least = max(attribution, one[0]), max(least, one[1])
     read = load.packed(load.micro, load.completion, shares)
-    scored = load.micro * (load.completion - load.edits * load.image)
+    scored = load.scored(shares)
     reference = reading_bytes(student, read, scored, device) if given.get("beta") else 0
     checkpointing = given.get("gradient_checkpointing") is not False
     update = update_bytes(student, load, shares=shares, checkpointing=checkpointing, device=device)
@@ -203,11 +205,12 @@ def _gathered(student: Student, gpus: int, sharding: str) -> dict[str, int]:
     return {"layer": 2 * most * student.itemsize, "rollout": student.weights * (gpus - 1) // gpus}
 
 
-def _attributed(given: Given, models: Models, student: Student, device: str) -> list[tuple[Shape, int]]:
-    """Returns the models that attribute, with the bytes of their numbers."""
+def _attributed(given: Given, models: Models, student: Student, device: str) -> list[tuple[Shape, int, int]]:
+    """Returns the models that attribute, with the bytes of their numbers, and of what an adapter adds."""
     found = []
     if models.measures:
-        found.append((models.student, student.itemsize))
+        adding = student.adding(device) if student.adapts_mlp else 0
+        found.append((models.student, student.itemsize, adding))
     if models.teacher is not None:
-        found.append((models.teacher, itemsize_of(given, models.teacher, "teacher_", device)))
+        found.append((models.teacher, itemsize_of(given, models.teacher, "teacher_", device), 0))
     return found

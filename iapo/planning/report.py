@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from iapo.planning.plan import GIB, Models, Plan, make_plan
 from iapo.planning.shapes import Shape, shape_of
 from iapo.planning.workload import Workload, workload_of
 from iapo.rewards.presets import find_reward, verifier_checkpoint
+from iapo.rollout.policy import load_processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +133,11 @@ def make_report(
     Raises:
         InputError: If a checkpoint's configuration cannot be read, or the settings cannot be.
     """
-    shapes = Shapes()
+    shapes, load = Shapes(), functools.cache(load_processor)
 
     def load_of(changed: Given) -> Workload:
-        return workload_of(changed, shapes.models(changed).student, gpus, size=size, text_tokens=text_tokens)
+        student = shapes.models(changed).student
+        return workload_of(changed, student, gpus, size=size, text_tokens=text_tokens, load=load)
 
     def planner(changed: Given, split: str) -> Plan:
         models = shapes.models(changed)
@@ -154,12 +157,16 @@ def _steps(given: Given, plan: Plan) -> dict[str, int]:
     prompts = max(1, rows // load.generations)
     shares = given.get("share_prefix") is not False and plan.sharding == "none"
     trained = load.packed(load.micro, load.completion, shares) * accumulation * plan.gpus
+    # The first turn's calls share their prompts; what precedes later ones is their own rows'.
+    attributed = prompts * load.prompt + rows * load.turn
+    for earlier in range(1, load.turns - 1):
+        attributed += rows * (load.prompt + earlier * (load.turn + load.observation + load.image) + load.turn)
     measured = "attribution" in plan.phases["attribution"]
     return {
         "prompts": prompts,
         "rollouts": rows,
         "read": prompts * load.prompt if shares else rows * load.prompt,
         "written": rows * (load.completion - load.edits * load.image),
-        "attributed": prompts * load.prompt + rows * load.turn if measured else 0,
+        "attributed": attributed if measured else 0,
         "trained": trained,
     }

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from iapo.errors import InputError
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import find_checkpoint
 from iapo.standins.shapes import PUBLISHED, config_of
@@ -89,6 +90,9 @@ class Shape:
         Args:
             targets: Ends of their names, a pattern of whole names, or `all-linear`; None is `LANGUAGE_MODEL`.
             vision: Whether those of the vision tower may be among them.
+
+        Raises:
+            InputError: If a name or the pattern fits none.
         """
         if targets == "all-linear":
             found = self.linears
@@ -97,7 +101,11 @@ class Shape:
             if not found and isinstance(targets, str):
                 found = self.with_adapter([targets], vision)
         else:
-            found = tuple(one for one in self.linears if any(f".{one.name}".endswith(f".{end}") for end in targets))
+            fit = {end: [one for one in self.linears if f".{one.name}".endswith(f".{end}")] for end in targets}
+            for end, some in fit.items():
+                if not some:
+                    raise InputError(f"lora_target_modules names {end!r}, which is no linear layer of {self.name}")
+            found = tuple(one for one in self.linears if any(one in some for some in fit.values()))
         return tuple(one for one in found if vision or ".visual." not in f".{one.name}")
 
 

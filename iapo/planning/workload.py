@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from iapo.planning.shapes import Shape
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
-from iapo.rollout.template import DEFAULT
+from iapo.rollout.template import DEFAULT, check_wording
 from iapo.rollout.wording import Observation
 from iapo.standins.shapes import PUBLISHED
 from iapo.tools import offered_tools
@@ -92,6 +93,12 @@ class Workload:
         """Distinct prompts among the rows."""
         return math.ceil(self.rows / self.generations)
 
+    def scored(self, shares: bool) -> int:
+        """Counts the tokens of a backward pass that have logits: TRL's own rows have them of their prompts, too."""
+        if shares:
+            return self.micro * (self.completion - self.edits * self.image)
+        return self.micro * (self.prompt + self.completion)
+
     def packed(self, rows: int, completion: int, shares: bool) -> int:
         """Counts the tokens of rows that share their prompts, and nothing else."""
         prompts = math.ceil(rows / self.generations) if shares else rows
@@ -99,7 +106,13 @@ class Workload:
 
 
 def workload_of(
-    given: Given, shape: Shape, gpus: int, *, size: tuple[int, int] | None = None, text_tokens: int | None = None
+    given: Given,
+    shape: Shape,
+    gpus: int,
+    *,
+    size: tuple[int, int] | None = None,
+    text_tokens: int | None = None,
+    load: Callable[[str, LoadSettings], Any] = load_processor,
 ) -> Workload:
     """Counts a training's tokens.
 
@@ -110,13 +123,14 @@ def workload_of(
         size: Width and height of images in pixels; None is the synthetic images' size, else `CHART`.
         text_tokens: Tokens of the prompt beside the image; None counts those of a prompt to a synthetic image with the
             student's tokenizer, or by its characters where only `config.json` is there.
+        load: Function that loads a checkpoint's processor; one that remembers them saves seconds for each further plan.
 
     Raises:
         InputError: If the rows cannot be in whole groups, or a number cannot be.
     """
     if size is None:
         size = CHART if given.get("data") else (given.number("picture_size"),) * 2
-    block_of, blocks, patches, observation = _prompt(given, shape, size, text_tokens)
+    block_of, blocks, patches, observation = _prompt(given, shape, size, text_tokens, load)
     merge = shape.config.vision_config.spatial_merge_size**2
     micro = given.number("per_device_train_batch_size")
     accumulation = given.number("gradient_accumulation_steps")
@@ -132,7 +146,6 @@ def workload_of(
     longest = given.number("max_completion_length")
     turn = min(longest, given.get("max_turn_tokens") or longest)
     turns = int(given.get("max_turns") or 2)
-    check_number("max_turns", turns, TURNS)
     # What is written over all turns, and between them the observations with the edited images.
     completion = min(longest, turns * turn) + (turns - 1) * (patches // merge + observation)
     return Workload(
@@ -152,7 +165,11 @@ def workload_of(
 
 
 def _prompt(
-    given: Given, shape: Shape, size: tuple[int, int], text_tokens: int | None
+    given: Given,
+    shape: Shape,
+    size: tuple[int, int],
+    text_tokens: int | None,
+    load: Callable[[str, LoadSettings], Any],
 ) -> tuple[Sequence[int], int, int, int]:
     """Returns the block of each prompt token, the number of blocks, the image's patches, and an observation's words."""
     families = given.get("families") or ["vbar"]
@@ -162,6 +179,11 @@ def _prompt(
     here = shape.name not in PUBLISHED
     revision = given.get("model_revision")
     template = prompt_of(shape.name, given.get("prompt") or (None if here else DEFAULT), revision)
+    turns = int(given.get("max_turns") or 2)
+    check_number("max_turns", turns, TURNS)
+    check_wording(template, turns)
+    # Before the last turn it says that another program may be written.
+    shown = [Observation(sample.image, left=left) for left in range(1, min(turns, 3))]
     blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
     settings = LoadSettings(
         model_revision=revision,
@@ -170,28 +192,41 @@ def _prompt(
     )
     merge = shape.config.vision_config.spatial_merge_size**2
     try:
-        encoder = PromptEncoder(load_processor(shape.name, settings), template) if here else None
+        encoder = PromptEncoder(load(shape.name, settings), template) if here else None
     except InputError:
         encoder = None
     if encoder is None:
         patches = _patches(shape.config.vision_config, size, given)
         lengths = [patches // merge if one.type == "image" else max(1, len(one.text) // CHARACTERS) for one in blocks]
         block_of = [place for place, length in enumerate(lengths) for _ in range(length)]
-        observation = OBSERVATION_FRAME + len(template.observation_edited) // CHARACTERS
+        observation = OBSERVATION_FRAME + max(len(template.frame(one)) for one in shown) // CHARACTERS
     else:
         prompt = encoder.encode(blocks)
         tokens = encoder.image_token_counts([sample.image])[0]
         block_of, patches = list(prompt.block_of), tokens * merge
-        observation = len(encoder.observation(Observation(sample.image), ended=False)) - tokens
+        observation = max(len(encoder.observation(one, ended=False)) for one in shown) - tokens
     if text_tokens is not None:
-        texts = len(block_of) - patches // merge
-        counts = [block_of.count(place) for place in range(len(blocks))]
-        scaled = [
-            count if one.type == "image" else max(1, round(count * text_tokens / texts))
-            for one, count in zip(blocks, counts, strict=True)
-        ]
-        block_of = [place for place, count in enumerate(scaled) for _ in range(count)]
+        places = {one.type: place for place, one in enumerate(blocks)}
+        block_of = _with_texts(block_of, places["query"], places["image"], patches // merge, text_tokens)
     return block_of, len(blocks), patches, observation
+
+
+def _with_texts(block_of: Sequence[int], question: int, image: int, image_tokens: int, tokens: int) -> list[int]:
+    """Returns the block of each token of a prompt with so many tokens beside its image.
+
+    Prompts differ in their questions, whose block is as long as it must be; with fewer tokens than the rest of the
+    prompt has, all blocks are shorter.
+    """
+    lengths = [block_of.count(place) for place in range(max(block_of) + 1)]
+    lengths[image] -= image_tokens
+    if tokens >= sum(lengths):
+        lengths[question] += tokens - sum(lengths)
+    else:
+        # Where a block ends is rounded, so that all are as many as asked for.
+        ends = [round(end * tokens / sum(lengths)) for end in itertools.accumulate(lengths)]
+        lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    lengths[image] += image_tokens
+    return [place for place, length in enumerate(lengths) for _ in range(length)]
 
 
 def _patches(vision: Any, size: tuple[int, int], given: Given) -> int:

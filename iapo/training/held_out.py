@@ -81,7 +81,8 @@ class HeldOut:
         self.greedy = arguments.eval_greedy and arguments.eval_temperature > 0
         self.teacher = teacher
         compared = alignment_settings(settings)
-        if arguments.eval_teacher is not None:
+        # Where nothing is evaluated, no teacher is loaded for it.
+        if arguments.eval_teacher is not None and samples:
             compared = dataclasses.replace(compared, teacher_table=None)
             if teacher is None or arguments.eval_teacher != settings.teacher:
                 asked = settings_in(arguments)

@@ -11,8 +11,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
+from iapo.attribution.memory import token_cost
 from iapo.cli.main import main
 from iapo.errors import InputError
+from iapo.planning import report as report_module
+from iapo.planning.attributing import attribution_bytes
 from iapo.planning.given import Given, declared_default, read_given
 from iapo.planning.loaded import student_of, weight_bytes
 from iapo.planning.plan import GIB, Plan
@@ -164,6 +167,21 @@ def test_prompts_are_counted_with_the_tokenizer(samples: Any) -> None:
     assert load.prompt - load.image == pytest.approx(len(encoder.encode(build_blocks(samples[0])).ids) - 16, abs=8)
 
 
+def test_a_longer_prompt_has_a_longer_question(three: str) -> None:
+    """Template, tools and image stay as they are; a prompt shorter than these is shorter in all of its texts."""
+    given = Given({"model": "tiny-student", **LONG, "families": ["vbar"], "picture_size": 168})
+    shape = shape_of("tiny-student")
+    known = workload_of(given, shape, 1)
+    longer, shorter = (workload_of(given, shape, 1, text_tokens=count) for count in (900, 40))
+    assert (longer.prompt, shorter.prompt) == (900 + known.image, 40 + known.image)
+    grown = [place for place in range(known.blocks) if longer.block_of.count(place) != known.block_of.count(place)]
+    assert grown == [known.blocks - 1]
+    assert list(longer.block_of) == sorted(longer.block_of)
+    assert {
+        place for place in range(known.blocks) if shorter.block_of.count(place) > known.block_of.count(place)
+    } == set()
+
+
 def test_prompts_without_a_tokenizer(three: str) -> None:
     given = Given({"model": three, **LONG, "data": "x"})
     load = workload_of(given, shape_of(three), 1)
@@ -173,6 +191,26 @@ def test_prompts_without_a_tokenizer(three: str) -> None:
     assert workload_of(given, shape_of(three), 1, text_tokens=4222).prompt == pytest.approx(4222 + 630, abs=10)
     with pytest.raises(InputError, match="12 rollouts are generated at once"):
         workload_of(given.replace(per_device_train_batch_size=12), shape_of(three), 1)
+
+
+def test_splitting_is_read_from_deepspeed() -> None:
+    assert read_given("qwen2.5-vl/chart/iapo-live,qwen2.5-vl/8x40-3b").sharding == "zero2"
+    assert read_given("qwen2.5-vl/chart/teacher,qwen2.5-vl/8x40-7b").sharding == "zero3"
+    assert read_given("qwen2.5-vl/chart/teacher,qwen2.5-vl/1x80-7b").sharding == "none"
+
+
+def test_a_processor_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many changes are tried; each tokenizer of a published model takes seconds."""
+    loaded: list[str] = []
+
+    def load(name: str, settings: Any) -> Any:
+        loaded.append(name)
+        return load_processor(name, settings)
+
+    monkeypatch.setattr(report_module, "load_processor", load)
+    report = report_of("tiny-student", memory=0.01)
+    assert len(report.alone) > 4
+    assert loaded == ["tiny-student"]
 
 
 def test_advice_is_a_plan_of_its_own(three: str, seven: str) -> None:
@@ -228,6 +266,9 @@ def test_packaged_configurations_have_a_plan() -> None:
         ({"model": "gone/folder/x"}, "no checkpoint 'gone/folder/x'"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
         ({"dtype": "float7"}, "dtype is 'float7'"),
+        ({"optim": "adamw_8bits"}, "no optimiser of Transformers; did you mean adamw_8bit?"),
+        ({"use_peft": True, "lora_target_modules": ["q_proj", "nothing"]}, "'nothing', which is no linear layer"),
+        ({"use_peft": True, "lora_target_modules": "no.*thing"}, "no linear layer"),
     ],
 )
 def test_refusals(three: str, change: dict[str, Any], text: str) -> None:
@@ -241,6 +282,13 @@ def test_other_families_are_refused(tmp_path: Path) -> None:
         shape_of(str(tmp_path))
 
 
+def test_rows_of_their_own_have_logits_of_their_prompts(three: str) -> None:
+    """TRL scores whole rows, and leaves out the prompts' afterwards."""
+    load = workload_of(Given({"model": three, **LONG, "data": "x"}), shape_of(three), 1)
+    assert load.scored(True) == 8 * (load.completion - load.image)
+    assert load.scored(False) == 8 * (load.completion + load.prompt)
+
+
 def test_observations_are_counted_by_their_template(three: str) -> None:
     """Longer words between the turns are more tokens, of the tokenizer or, without one, of the text."""
     given = Given({"model": "tiny-student", **LONG, "families": ["vbar"], "picture_size": 112})
@@ -250,6 +298,37 @@ def test_observations_are_counted_by_their_template(three: str) -> None:
         name: workload_of(given.replace(model=three, prompt=name), shape_of(three), 1) for name in ("tiny", "tools")
     }
     assert text["tools"].observation > text["tiny"].observation
+
+
+def test_adapters_have_their_outputs_beside_the_layers(three: str) -> None:
+    """In fp32 and added up there: what passes through a layer is larger."""
+    shape = shape_of(three)
+    settings = {"use_peft": True, "dtype": "bfloat16"}
+    found = student_of(Given(settings), shape, "cuda")
+    assert (found.adding("cuda"), found.adding("cpu")) == (8, 12)
+    assert student_of(Given({**settings, "dtype": "float32"}), shape, "cpu").adding("cpu") == 8
+    assert not student_of(Given({**settings, "lora_target_modules": ["q_proj"]}), shape, "cuda").adapts_mlp
+    rollouts = [
+        parts(report_of(three, **settings, **more).plan, "rollout")["activations"]
+        for more in ({}, {"lora_target_modules": ["q_proj"]})
+    ]
+    assert rollouts[0] > 1.1 * rollouts[1]
+
+
+def test_few_calls_have_graphs_of_their_own(three: str) -> None:
+    """Where little is shared, each sequence is run whole, so that its tokens count as often as it has calls."""
+    shape = shape_of(three)
+    given = Given({"model": three, **LONG, "data": "x"})
+
+    def taken(prompt: int, calls: int) -> int:
+        load = workload_of(given, shape, 1, size=(56, 56), text_tokens=prompt)
+        return attribution_bytes(shape, 4, load, batch=calls, tokens=100_000, left=0)[0]
+
+    cost = token_cost(shape.text, 4)
+    # 3 prompts of 104 tokens would be saved, which is no use; 3 of 604 are.
+    whole = taken(100, 4) - taken(100, 1)
+    assert whole == pytest.approx(3 * (104 + 200) * cost.graph, rel=0.15)
+    assert taken(600, 4) - taken(600, 1) < 2 * (604 + 200) * cost.graph
 
 
 def test_adapters_keep_their_inputs(three: str) -> None:
@@ -266,14 +345,27 @@ def test_adapters_keep_their_inputs(three: str) -> None:
 
 
 def test_more_turns_take_more_images_and_longer_prompts_of_calls(three: str, seven: str) -> None:
-    two, five = (report_of(three, teacher=seven, max_turns=turns) for turns in (2, 5))
+    two, five = (report_of(three, teacher=seven, max_turns=turns, prompt="tools-turns") for turns in (2, 5))
     one, other = two.plan.load, five.plan.load
     assert one.explained == one.block_of
-    observed = one.image + one.observation
-    assert other.completion - one.completion == (min(1024, 5 * 200) - 2 * 200) + 3 * observed
+    assert other.observation > one.observation, "that another program may be written"
+    observed = one.image + other.observation
+    assert other.completion == min(1024, 5 * 200) + 4 * observed
     assert len(other.explained) == one.prompt + 3 * (200 + observed)
     assert max(other.explained) + 1 == one.blocks + 3 * 3
+    # The calls of turns 2 to 4 are explained on what precedes them in their own rows.
+    later = sum(one.prompt + turn * (200 + observed) + 200 for turn in (1, 2, 3))
+    assert five.steps["attributed"] - two.steps["attributed"] == 8 * later
+    held = [
+        parts(
+            report_of(three, prompt="tools-turns", max_turns=5, attribution_tokens=100_000, **more).plan, "attribution"
+        )
+        for more in ({"attribution_batch_size": 1}, {"attribution_batch_size": 8})
+    ]
+    assert held[1]["attribution"] > 7 * held[0]["attribution"]
     for phase in two.plan.phases:
         assert sum(five.plan.phases[phase].values()) >= sum(two.plan.phases[phase].values())
     with pytest.raises(InputError, match="max_turns is 9; give 2 to 8"):
         report_of(three, max_turns=9)
+    with pytest.raises(InputError, match="worded for two turns"):
+        report_of(three, max_turns=3)

@@ -126,7 +126,8 @@ def _check_teachers(
 ) -> None:
     if args.teacher_table is not None:
         teacher.check_table(train, args, encoder, offered, findings)
-    names = (None if args.teacher_table is not None else args.teacher, arguments.eval_teacher)
+    of_training = None if args.teacher_table is not None else args.teacher
+    names = (of_training, arguments.eval_teacher if arguments.eval_samples else None)
     for name in dict.fromkeys(name for name in names if name is not None):
         teacher.check_teacher(name, samples, args, encoder, offered, findings)
 
