@@ -31,6 +31,8 @@ DAMAGED: tuple[type[Exception], ...] = (
 """What Transformers raises, from deep inside, at a configuration or a tokenizer's file with something else in it than
 it expects."""
 
+_UNFIT: tuple[type[Exception], ...] = (ImportError, *DAMAGED)
+
 _NAMED = 3
 _LONGEST_NAME, _LONGEST_REASON = 200, 400
 
@@ -157,7 +159,7 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
         expected = get_peft_model_state_dict(model)
     except (OSError, SafetensorError) as error:
         raise InputError(f"the weights of the adapter {path} cannot be read: {first_line(error)}") from error
-    except (ImportError, *DAMAGED) as error:
+    except _UNFIT as error:
         # A size or a module that does not fit; PEFT has no exception of its own.
         raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
     _refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
