@@ -47,10 +47,8 @@ class PixelReader:
             rgb = [to_rgb(image) for image in missing]
             found = dict(self._processor(images=rgb, return_tensors="pt"))
             patches = found["pixel_values"].split(found["image_grid_thw"].prod(-1).tolist())
-            known.update(
-                (id(image), (image, *its))
-                for image, *its in zip(missing, patches, found["image_grid_thw"], strict=True)
-            )
+            for image, own, grid in zip(missing, patches, found["image_grid_thw"], strict=True):
+                known[id(image)] = (image, own, grid)
             if len(missing) == len(images):
                 return found
         rows = [known[id(different[place])] for place in order]
