@@ -61,7 +61,7 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
 
 
 def _few_variants(count: int, patch: pytest.MonkeyPatch) -> None:
-    """All are parsed and looked up; the reference, and as many more, are trained."""
+    """All are parsed and looked up; so many, the reference first, are trained."""
     from iapo.experiments import ablate
 
     def read(*words: Any) -> Any:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from iapo.estimates import Estimate, Tally, mean, over_seeds_and_samples, proportion
+from iapo.estimates import Estimate, Tally, average, mean, over_seeds_and_samples, proportion
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
@@ -103,3 +103,13 @@ def test_none_of_many_is_not_certainly_none():
     assert one is not None
     assert (one.value, one.low) == (0, 0)
     assert one.high == proportion([False] * 50).high
+
+
+def test_an_average_draws_each_set_as_often():
+    """One draw after the other gives the same numbers, whatever is drawn in one go."""
+    sets = [np.random.default_rng(size).random(size) for size in (7, 32)]
+    rng = np.random.default_rng(0)
+    draws = sum(np.array([one[rng.integers(len(one), size=len(one))].mean() for _ in range(450)]) for one in sets)
+    found = average([[list(one)] for one in sets], 450)
+    assert (found.low, found.high) == tuple(np.quantile(draws / 2, [0.025, 0.975]))
+    assert found.count == 39

@@ -7,12 +7,16 @@ import logging
 import re
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
+import openai
 import pytest
 from endpoint_server import Server, completion, pictures, serve
 from PIL import Image
 
 from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
+from iapo.endpoints.transport import _trusted, make_client
 
 MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
@@ -230,3 +234,19 @@ def test_a_picture_is_sent_as_tools_see_it(server: Server, image: Image.Image, p
     chat([{"role": "user", "content": [{"type": "image", "image": image}]}])
     (sent,) = pictures(server.requests[0]["messages"][0])
     assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", pixel)
+
+
+def test_authorities_are_read_once_and_again_where_others_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr("iapo.endpoints.transport._trusted", lambda _, named: asked.append(named[0]) or True)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    make_client(openai, 1.0).close()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
+    make_client(openai, 1.0).close()
+    assert asked == [None, str(tmp_path)]
+    monkeypatch.undo()
+    http = SimpleNamespace(create_ssl_context=lambda: object())
+    assert _trusted(http, (None, None)) is _trusted(http, (None, None))
+    assert _trusted(http, (None, None)) is not _trusted(http, ("a", None))

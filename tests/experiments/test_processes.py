@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -53,6 +56,18 @@ def test_so_many_at_a_time(tmp_path: Path, together: int):
     assert notes.read_text().split().count("end") == 3
     assert most <= together
     assert all("threads" in (tmp_path / str(index) / "log.txt").read_text() for index in range(3))
+
+
+def test_the_next_one_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def start(job: Job, threads: int) -> tuple[Any, Any]:
+        return SimpleNamespace(poll=lambda: 0, returncode=0), io.BytesIO()
+
+    def never(seconds: float) -> None:
+        raise AssertionError("it waits for nothing")
+
+    monkeypatch.setattr(job_processes, "_start", start)
+    monkeypatch.setattr(job_processes.time, "sleep", never)
+    run_jobs([job(str(index), tmp_path, "pass") for index in range(3)], 1)
 
 
 @pytest.mark.slow(2)
