@@ -400,9 +400,10 @@ def test_json_examples_are_rows_of_own_data(tmp_path: Path) -> None:
     assert found
     for number, block in enumerate(found):
         folder = tmp_path / str(number)
-        picture = folder / json.loads(block.text)["image"]
-        picture.parent.mkdir(parents=True)
-        Image.new("RGB", (400, 320)).save(picture)
+        row = json.loads(block.text)
+        for name in row["images"] if "images" in row else [row["image"]]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (400, 320)).save(folder / name)
         (folder / "train.jsonl").write_text(block.text)
         assert len(list(strict(load(folder)))) == 1
 
