@@ -80,24 +80,32 @@ def add_shared_prefix(model: PreTrainedModel) -> None:
     backbone.shares_prefix = True
     for layer in backbone.language_model.layers:
         _share_attention(layer.self_attn)
-    original = backbone.forward
+    original = _of_owner(backbone.forward, backbone)
 
     @functools.wraps(type(backbone).forward)
     def forward(self: Any, *args: Any, shared: SharedBatch | None = None, **kwargs: Any) -> Any:
         if shared is None:
-            return original(*args, **kwargs)
+            return original(self, *args, **kwargs)
         return _run(self, original, shared, **kwargs)
 
     backbone.forward = types.MethodType(forward, backbone)
-    generate = model.generate
+    generate = _of_owner(model.generate, model)
 
     @functools.wraps(type(model).generate)
     def shared_generate(self: Any, *args: Any, picture_ids: Tensor | None = None, **kwargs: Any) -> Any:
         if picture_ids is not None:
             kwargs = _prefill(self.model, picture_ids, **kwargs)
-        return generate(*args, **kwargs)
+        return generate(self, *args, **kwargs)
 
     model.generate = types.MethodType(shared_generate, model)
+
+
+def _of_owner(method: Callable[..., Any], owner: Any) -> Callable[..., Any]:
+    """Returns a method as a function of its owner, so that a copy of the owner runs its own weights."""
+    if getattr(method, "__self__", None) is owner:
+        return method.__func__  # type: ignore[attr-defined, no-any-return]
+    # What another library put in the method's place knows its owner by itself.
+    return lambda _, *args, **kwargs: method(*args, **kwargs)
 
 
 def _run(
@@ -125,7 +133,12 @@ def _run(
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=pixel_values.device)
     with _given_features(backbone, seen):
         output = original(
-            attention_mask=mask, pixel_values=pixel_values, image_grid_thw=image_grid_thw, shared=shared, **kwargs
+            backbone,
+            attention_mask=mask,
+            pixel_values=pixel_values,
+            image_grid_thw=image_grid_thw,
+            shared=shared,
+            **kwargs,
         )
     output.last_hidden_state = output.last_hidden_state[:, shared.scored]
     return output
@@ -190,18 +203,18 @@ def _prefill(
 
 def _share_attention(module: Any) -> None:
     """Has an attention module take `shared`, and attend by levels with it."""
-    original = module.forward
+    original = _of_owner(module.forward, module)
     config = copy.copy(module.config)
     config._attn_implementation = _ATTENTION
 
     @functools.wraps(type(module).forward)
     def forward(self: Any, *args: Any, shared: SharedBatch | None = None, **kwargs: Any) -> Any:
         if shared is None:
-            return original(*args, **kwargs)
+            return original(self, *args, **kwargs)
         # Set for this call alone, which recomputation in the backward pass repeats.
         own, self.config = self.config, config
         try:
-            return original(*args, shared=shared, **kwargs)
+            return original(self, *args, shared=shared, **kwargs)
         finally:
             self.config = own
 
