@@ -154,10 +154,11 @@ class TrainingEvaluation:
         samples: Number of samples.
         before: Measures before training, by name.
         after: Measures after training.
-        differences: Paired differences, after less before, by the score's name.
+        differences: Paired differences, after less before, by the measure's name; of the accuracy as `outcome`.
         attribution: Attribution by `before` and `after`, then by whose it is: the mean share of each block.
         outcomes: Outcomes by `before` and `after`: each sample's outcome.
         greedy: Greedy measures by `before` and `after`, then by name; empty where only the settings' were asked for.
+        greedy_differences: Their paired differences.
     """
 
     settings: Mapping[str, Any]
@@ -168,6 +169,7 @@ class TrainingEvaluation:
     attribution: Mapping[str, Mapping[str, Mapping[str, float]]]
     outcomes: Mapping[str, Sequence[float]]
     greedy: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    greedy_differences: Mapping[str, Estimate] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
@@ -176,14 +178,15 @@ class TrainingEvaluation:
             when: {name: Estimate.from_json(value) for name, value in some.items()}
             for when, some in found.get("greedy", {}).items()
         }
-        before, after, differences = (
+        before, after, differences, greedy_differences = (
             {name: Estimate.from_json(value) for name, value in found.get(part, {}).items()}
-            for part in ("before", "after", "after_minus_before")
+            for part in ("before", "after", "after_minus_before", "greedy_after_minus_before")
         )
         outcomes = {when: _numbers(some) for when, some in found.get("outcomes", {}).items()}
         samples = found.get("samples", max(map(len, outcomes.values()), default=0))
         attribution = found.get("attribution", {})
-        return cls(found.get("settings", {}), samples, before, after, differences, attribution, outcomes, greedy)
+        settings = found.get("settings", {})
+        return cls(settings, samples, before, after, differences, attribution, outcomes, greedy, greedy_differences)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,14 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(command, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
 
 
+def _few_pages(patch: pytest.MonkeyPatch) -> None:
+    """A few pages, and a step of each kind of lessons."""
+    from iapo.experiments import demo_crop
+
+    patch.setattr(demo_crop, "TRAINED_PAGES", 16)
+    patch.setattr(demo_crop, "run_crop_demo", functools.partial(demo_crop.run_crop_demo, scale=0.005))
+
+
 def _few_variants(count: int, patch: pytest.MonkeyPatch) -> None:
     """All are parsed and looked up; so many, the reference first, are trained."""
     from iapo.experiments import ablate
@@ -104,6 +112,7 @@ class Rule:
 
 
 RULES = (
+    Rule(r"^iapo demo --world crop", "minutes", "--steps 1 --samples 2", patch=_few_pages),
     Rule(r"^iapo train .*--list-settings", "as it stands"),
     Rule(r"^iapo train .*--report_to", "80 steps take minutes", f"{STUDIED} --report_traces 1"),
     Rule(r"^iapo train .*(--eval_data|--penalty_weight|--use_peft)", "80 steps take minutes", EVALUATED),

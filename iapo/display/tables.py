@@ -80,21 +80,26 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
     return lines
 
 
-def training_table(evaluation: TrainingEvaluation, differences: Mapping[str, Estimate]) -> Table:
+def training_table(evaluation: TrainingEvaluation) -> Table:
     """Makes one row a measure of a training: before, after, and the paired difference; 95% intervals beside the values.
 
     Args:
         evaluation: Evaluation before and after the training.
-        differences: Each measure's value after training less the one before, on the same samples.
     """
     cut = [one[CUT] for one in (evaluation.before, evaluation.after) if CUT in one]
     table = Table(title=f"{_held_out(evaluation)}; 95% intervals", caption=_cut_text(cut))
     for heading in ("", "before", "after", "difference"):
         table.add_column(heading)
-    for name, heading in (MEASURES | TURNS).items():
-        if any(name in one and one[name].value is not None for one in (evaluation.before, evaluation.after)):
-            values = (estimate_text(one.get(name)) for one in (evaluation.before, evaluation.after))
-            table.add_row(heading, *values, estimate_text(differences.get(name), "+"))
+    greedy = [evaluation.greedy.get(when, {}) for when in ("before", "after")]
+    parts = (
+        (MEASURES | TURNS, [evaluation.before, evaluation.after], evaluation.differences),
+        (GREEDY, greedy, evaluation.greedy_differences),
+    )
+    for headings, sides, differences in parts:
+        for name, heading in headings.items():
+            if any(name in one and one[name].value is not None for one in sides):
+                change = differences.get("outcome" if name == "accuracy" else name)
+                table.add_row(heading, *(estimate_text(one.get(name)) for one in sides), estimate_text(change, "+"))
     return table
 
 

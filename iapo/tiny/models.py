@@ -54,17 +54,18 @@ CHAT_TEMPLATE = r"""
 """
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """Trains the byte-level BPE tokenizer of the tiny world; any text can be encoded, its own phrases in few tokens.
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048, pieces: str = _PIECES) -> PreTrainedTokenizerFast:
+    """Trains the byte-level BPE tokenizer of a tiny world; any text can be encoded, its own phrases in few tokens.
 
     Args:
         texts: The corpus.
         vocab_size: The largest vocabulary, special tokens included.
+        pieces: What is never merged with its neighbours, as a regular expression.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pieces), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -87,9 +88,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
     )
 
 
-def make_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:
-    """Returns the tiny models' processor: Qwen2.5-VL's, for images of 56 x 56 to 448 x 448 pixels."""
-    return _processor(Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448}), tokenizer)
+def make_processor(tokenizer: PreTrainedTokenizerFast, least: int = 56, most: int = 448) -> ImageTextProcessor:
+    """Returns the tiny models' processor: Qwen2.5-VL's, for images of 56 x 56 to 448 x 448 pixels.
+
+    Args:
+        tokenizer: The tokenizer.
+        least: Side in pixels of a square to whose area smaller images are enlarged.
+        most: Side in pixels of a square to whose area larger images are reduced.
+    """
+    size = {"shortest_edge": least * least, "longest_edge": most * most}
+    return _processor(Qwen2VLImageProcessorPil(size=size), tokenizer)
 
 
 def make_qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> ImageTextProcessor:

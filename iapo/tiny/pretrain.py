@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +54,26 @@ class Stage:
     habits: Habits | None = None
 
 
+_Item = TypeVar("_Item")
+_Taught = TypeVar("_Taught", contravariant=True)
+
+
+class Taught(Protocol[_Taught]):
+    """A model and the losses of its lessons, as `run_stage` trains it.
+
+    Attributes:
+        model: Trained in place.
+    """
+
+    model: PreTrainedModel
+
+    def begin(self, stage: Stage) -> None:
+        """Takes up what a stage changes in the lessons."""
+
+    def loss(self, kind: str, items: Iterator[_Taught], count: int, rng: np.random.Generator) -> Tensor:
+        """Returns the loss of one kind's share of a batch."""
+
+
 class Teaching:
     """The losses of one model.
 
@@ -79,22 +99,26 @@ class Teaching:
         weight = self.model.get_input_embeddings().weight
         weight.register_hook(lambda gradient: gradient.index_fill(0, self._fixed, 0.0))
 
-    def loss(self, kind: str, charts: Iterator[Chart], count: int, rng: np.random.Generator) -> Tensor:
+    def begin(self, stage: Stage) -> None:
+        """Takes up what a stage changes in the lessons."""
+        self.writer.settled, self.writer.habits = stage.settled, stage.habits or self.writer.habits
+
+    def loss(self, kind: str, items: Iterator[Chart], count: int, rng: np.random.Generator) -> Tensor:
         """Returns the loss of one kind's share of a batch.
 
         Args:
             kind: Kind as in `Stage.batch`.
-            charts: Source of the images.
+            items: Source of the images.
             count: Number of lessons.
             rng: Draws the lessons.
         """
         if kind == "content":
-            return content_loss(self.model, self.encoder, [next(charts) for _ in range(count)], rng)
+            return content_loss(self.model, self.encoder, [next(items) for _ in range(count)], rng)
         texts = {"names": self.writer.names, "questions": self.writer.questions, "verdict": self.writer.verdict}
         if kind in texts:
             return self._lesson_loss([texts[kind](rng) for _ in range(count)])
         write = {"sight": self.writer.sight, "call": self.writer.call, "episode": self.writer.episode}[kind]
-        return self._lesson_loss([write(next(charts), rng) for _ in range(count)])
+        return self._lesson_loss([write(next(items), rng) for _ in range(count)])
 
     def _lesson_loss(self, lessons: Sequence[Lesson]) -> Tensor:
         """Returns the mean negative log-likelihood of the learnt tokens, and, weighted, of what early layers have to
@@ -166,8 +190,8 @@ def collate(encoder: PromptEncoder, lessons: Sequence[Lesson]) -> tuple[dict[str
 
 
 def run_stage(
-    teaching: Teaching,
-    charts: Iterator[Chart],
+    teaching: Taught[_Item],
+    items: Iterator[_Item],
     stage: Stage,
     rng: np.random.Generator,
     log: Callable[[dict[str, float | int | str]], None],
@@ -178,7 +202,7 @@ def run_stage(
 
     Args:
         teaching: The model and its losses.
-        charts: An endless stream of images, families mixed.
+        items: An endless stream of what its lessons are about: images, families mixed.
         stage: The settings.
         rng: Draws the lessons.
         log: Callback, called every `every` steps with `stage, step, seconds` and the mean loss of each kind of lesson.
@@ -188,9 +212,8 @@ def run_stage(
     Raises:
         iapo.stopping.Stopped: If the process was asked to stop, and there is a state to keep.
     """
-    model, charts = teaching.model, Counted(charts)
-    writer = teaching.writer
-    writer.settled, writer.habits = stage.settled, stage.habits or writer.habits
+    model, items = teaching.model, Counted(items)
+    teaching.begin(stage)
     head = model.lm_head.weight
     decayed = [one for one in model.parameters() if one.ndim > 1 and one is not head]
     others = [head, *(one for one in model.parameters() if one.ndim < 2)]
@@ -207,12 +230,12 @@ def run_stage(
     losses: dict[str, list[float]] = {kind: [] for kind in stage.batch}
     done = 0
     if state is not None:
-        done, begun = state.load(model, optimizer, schedule, rng, charts)
+        done, begun = state.load(model, optimizer, schedule, rng, items)
         losses = begun or losses
     for step in range(done + 1, stage.steps + 1):
         optimizer.zero_grad(set_to_none=True)
         for kind, count in stage.batch.items():
-            loss = teaching.loss(kind, charts, count, rng)
+            loss = teaching.loss(kind, items, count, rng)
             loss.backward()
             losses[kind].append(loss.item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -223,5 +246,5 @@ def run_stage(
             log({"stage": stage.name, "step": step, **means, "seconds": round(time.perf_counter() - start, 1)})
             losses = {kind: [] for kind in stage.batch}
         if state is not None:
-            state.after_step(step, model, optimizer, schedule, rng, charts, losses)
+            state.after_step(step, model, optimizer, schedule, rng, items, losses)
     model.eval()

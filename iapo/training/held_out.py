@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from accelerate import Accelerator
 
 from iapo.attribution.settings import AttributionSettings, alignment_settings
-from iapo.estimates import Estimate
 from iapo.evaluation.local import EvaluationSettings, evaluate, same_randomness
 from iapo.evaluation.measures import (
     MEASURES,
     mean_attribution,
-    paired_difference,
     paired_differences,
     share,
     summarize,
@@ -134,9 +132,7 @@ class HeldOut:
         with same_randomness():
             return evaluate_shares(self.samples, kept, accelerator, evaluate_some)
 
-    def write(
-        self, folder: RunFolder, before: Measurement, after: Measurement, steps: int
-    ) -> tuple[TrainingEvaluation, dict[str, Estimate]]:
+    def write(self, folder: RunFolder, before: Measurement, after: Measurement, steps: int) -> TrainingEvaluation:
         """Writes `held-out.jsonl` and `evaluation.json`.
 
         Args:
@@ -146,7 +142,7 @@ class HeldOut:
             steps: Optimiser steps between them.
 
         Returns:
-            What `evaluation.json` holds, and the paired difference of each measure.
+            What `evaluation.json` holds.
         """
         (start, first), (end, last) = before, after
         kept = [(0, start[: self.kept]), (steps, end[: self.kept])]
@@ -156,7 +152,7 @@ class HeldOut:
             "samples": len(self.samples),
             "before": {name: dataclasses.asdict(value) for name, value in summarize(start).items()},
             "after": {name: dataclasses.asdict(value) for name, value in summarize(end).items()},
-            "after_minus_before": {"outcome": dataclasses.asdict(paired_difference(end, start))},
+            "after_minus_before": _differences(end, start),
             "attribution": {"before": mean_attribution(start), "after": mean_attribution(end)},
             "outcomes": {
                 "before": [trace.scores["outcome"].value for trace in start],
@@ -168,8 +164,15 @@ class HeldOut:
                 when: {name: dataclasses.asdict(share(name, traces)) for name in MEASURES}
                 for when, traces in (("before", first), ("after", last))
             }
+            evaluation["greedy_after_minus_before"] = _differences(last, first)
         folder.write_evaluation(evaluation)
-        return TrainingEvaluation.of(evaluation), paired_differences(end, start)
+        return TrainingEvaluation.of(evaluation)
+
+
+def _differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[str, Any]:
+    """Returns the paired difference of each measure, ready for JSON; of the accuracy as `outcome`."""
+    found = paired_differences(after, before)
+    return {"outcome" if name == "accuracy" else name: dataclasses.asdict(value) for name, value in found.items()}
 
 
 def evaluation_settings(arguments: EvaluationArguments, settings: IAPOConfig) -> EvaluationSettings:

@@ -190,8 +190,8 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     after = _evaluate(held_out, trainer, "after training", console, live=live)
     if main:
         if held_out.samples:
-            evaluation, differences = held_out.write(folder, before, after, trainer.state.global_step)
-            console.print(training_table(evaluation, differences))
+            evaluation = held_out.write(folder, before, after, trainer.state.global_step)
+            console.print(training_table(evaluation))
         finish(path, trainer.state.global_step)
         console.print(f"Run: {folder.path}. Next: iapo report {shlex.quote(str(folder.path))}", soft_wrap=True)
     return RunFolder(path)

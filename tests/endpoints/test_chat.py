@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import logging
 import re
+import shutil
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import certifi
 import openai
 import pytest
 from endpoint_server import Server, completion, pictures, serve
@@ -243,9 +245,11 @@ def test_authorities_are_read_once_and_again_where_others_are_named(
     monkeypatch.setattr("iapo.endpoints.transport._trusted", lambda _, named: asked.append(named[0]) or True)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     make_client(openai, 1.0).close()
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
+    authorities = tmp_path / "authorities.pem"
+    shutil.copy(certifi.where(), authorities)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
     make_client(openai, 1.0).close()
-    assert asked == [None, str(tmp_path)]
+    assert asked == [None, str(authorities)]
     monkeypatch.undo()
     http = SimpleNamespace(create_ssl_context=lambda: object())
     assert _trusted(http, (None, None)) is _trusted(http, (None, None))

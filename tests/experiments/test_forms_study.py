@@ -87,8 +87,8 @@ def test_study_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixtur
     # The teacher's own call is one for all calls of a group: without the student nothing is told.
     odds = [row for row in found["rows"] if row["form"] == "odds"]
     assert [row["auc"]["uniform"]["value"] for row in odds] == [0.5, 0.5]
-    assert odds[0]["auc"]["named"]["value"] < 0.5 < odds[0]["auc"]["same_tools"]["value"]
-    assert odds[0]["auc"]["own"]["value"] > 0.9
+    assert odds[0]["auc"]["named"]["value"] < 0.5
+    assert odds[0]["auc"]["own"]["value"] > max(0.9, odds[0]["auc"]["same_tools"]["value"])
     lines = list(csv.DictReader((tmp_path / "out" / "forms.csv").open()))
     assert len(lines) == 2 * len(FORMS) * 7
     assert "shuffled" in capsys.readouterr().out

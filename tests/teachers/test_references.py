@@ -164,6 +164,7 @@ def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
         "temperature": 1.0,
         "floor": 0.5,
         "blocks": "all",
+        "image_cells": 1,
         "eps": 0.01,
         "method": "gradient",
         "steps": 1,

@@ -14,6 +14,7 @@ from scripted import four_ways, loss_and_gradient, relative, scripted
 from transformers import PreTrainedModel, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from iapo.data.synthetic import generate
+from iapo.models import bare_model
 from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts
@@ -367,3 +368,28 @@ def test_generation_continues_every_row_as_if_alone(either: Any, processor: Any,
     assert torch.equal(plain.sequences, shared.sequences)
     for first, second in zip(plain.scores, shared.scores, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_a_deep_copy_runs_its_own_weights(tmp_path: Path, either: Any, processor: Any, two: list[Sample]) -> None:
+    """Also packed and in generation, though what was added to the model is a part of what is copied."""
+    trainer = scripted(tmp_path / "one", either.model, either.processor, two)
+    assert trainer._shares
+    model = bare_model(trainer.accelerator.unwrap_model(trainer.model))
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.model.language_model.parameters():
+            parameter.mul_(0.5)
+    assert copied.model.forward.__self__ is copied.model
+    assert copied.generate.__self__ is copied
+    trainers = [
+        scripted(tmp_path / f"{share}", copied, either.processor, two, share_prefix=share) for share in (False, True)
+    ]
+    (plain, _), (shared, _) = (loss_and_gradient(one, two) for one in trainers)
+    assert shared.item() == pytest.approx(plain.item(), rel=1e-5, abs=1e-6)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        halved, own = copied(input_ids=ids).logits, model(input_ids=ids).logits
+        fresh = type(copied)(copied.config)
+        fresh.load_state_dict(copied.state_dict())
+        torch.testing.assert_close(halved, fresh.eval()(input_ids=ids).logits)
+    assert (halved - own).abs().max() > 1e-3
