@@ -372,7 +372,7 @@ def test_generation_continues_every_row_as_if_alone(either: Any, processor: Any,
 
 def test_a_deep_copy_runs_its_own_weights(tmp_path: Path, either: Any, processor: Any, two: list[Sample]) -> None:
     """Also packed and in generation, though what was added to the model is a part of what is copied."""
-    trainer = scripted(tmp_path / "one", either.model, either.processor, two)
+    trainer = scripted(tmp_path / "one", either, processor, two)
     assert trainer._shares
     model = bare_model(trainer.accelerator.unwrap_model(trainer.model))
     copied = copy.deepcopy(model)
@@ -381,15 +381,13 @@ def test_a_deep_copy_runs_its_own_weights(tmp_path: Path, either: Any, processor
             parameter.mul_(0.5)
     assert copied.model.forward.__self__ is copied.model
     assert copied.generate.__self__ is copied
-    trainers = [
-        scripted(tmp_path / f"{share}", copied, either.processor, two, share_prefix=share) for share in (False, True)
-    ]
+    trainers = [scripted(tmp_path / f"{share}", copied, processor, two, share_prefix=share) for share in (False, True)]
     (plain, _), (shared, _) = (loss_and_gradient(one, two) for one in trainers)
     assert shared.item() == pytest.approx(plain.item(), rel=1e-5, abs=1e-6)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        halved, own = copied(input_ids=ids).logits, model(input_ids=ids).logits
+        halved, own = (one.model(input_ids=ids).last_hidden_state for one in (copied, model))
         fresh = type(copied)(copied.config)
         fresh.load_state_dict(copied.state_dict())
-        torch.testing.assert_close(halved, fresh.eval()(input_ids=ids).logits)
+        torch.testing.assert_close(halved, fresh.eval().model(input_ids=ids).last_hidden_state)
     assert (halved - own).abs().max() > 1e-3
