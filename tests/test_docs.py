@@ -464,7 +464,7 @@ def test_commands_are_found() -> None:
     text = "$ iapo data check x   # why\noutput\nmake demo    # so\npython a.py \\\n    --b c\nFOO=1 iapo x\npython\n"
     assert block(text).commands == ["iapo data check x", "make demo", "python a.py --b c"]
     assert block(text, "yaml").commands == []
-    assert rule_of("iapo train --config x --list-settings") is RULES[0]
+    assert rule_of("iapo train --config x --list-settings") is RULES[1]
     assert rule_of("iapo tiny") is None
 
 
