@@ -103,7 +103,7 @@ def add_shared_prefix(model: PreTrainedModel) -> None:
 def _of_owner(method: Callable[..., Any], owner: Any) -> Callable[..., Any]:
     """Returns a method as a function of its owner, so that a copy of the owner runs its own weights."""
     if getattr(method, "__self__", None) is owner:
-        return method.__func__  # type: ignore[attr-defined, no-any-return]
+        return method.__func__  # type: ignore[attr-defined]
     # What another library put in the method's place knows its owner by itself.
     return lambda _, *args, **kwargs: method(*args, **kwargs)
 
