@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,3 +131,22 @@ def features_of_images(backbone: Any, pixel_values: Tensor, grid_thw: Tensor) ->
     sizes = (grid_thw.prod(-1) // backbone.config.vision_config.spatial_merge_size**2).tolist()
     # Up to Transformers 5.17 a deepstack layer's features are one tensor.
     return [list(one.split(sizes) if isinstance(one, Tensor) else one) for one in levels]
+
+
+@contextmanager
+def put_in_place(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Puts a value in the place of an object's attribute or method while it is open.
+
+    Args:
+        owner: The object, such as a module of a model.
+        name: Name of the attribute; one of its own, or of its class, which shows again afterwards.
+        value: The value.
+    """
+    own, mine = vars(owner).get(name), name in vars(owner)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        if mine:
+            setattr(owner, name, own)

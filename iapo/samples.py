@@ -71,6 +71,11 @@ def image_to_text(image: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def image_address(image: Image.Image) -> str:
+    """Returns an image as a data address of its RGB pixels, as endpoints take images."""
+    return f"data:image/png;base64,{image_to_text(to_rgb(image))}"
+
+
 def image_from_text(text: str) -> Image.Image:
     """Decodes what `image_to_text` wrote."""
     image = open_image(io.BytesIO(base64.b64decode(text)))

@@ -30,15 +30,6 @@ def cell_names(names: Sequence[str], cells: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def whole_images(shares: dict[str, float]) -> dict[str, float]:
-    """Sums up what `cell_names` told apart: shares by name, of the cells' names -> of the images'."""
-    found: dict[str, float] = {}
-    for name, share in shares.items():
-        name = name.partition(":")[0] if name.startswith(_IMAGE) else name
-        found[name] = found.get(name, 0.0) + share
-    return found
-
-
 def cut_images(
     block_of: Sequence[int],
     names: Sequence[str],

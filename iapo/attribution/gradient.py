@@ -23,6 +23,7 @@ from iapo.attribution.forms import Score
 from iapo.attribution.memory import Budget, without_parameters
 from iapo.attribution.token_values import others_of, token_values
 from iapo.attribution.vision import image_features
+from iapo.models import put_in_place
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -374,18 +375,13 @@ def _last_mlp_behind(model: PreTrainedModel, first: int) -> Iterator[None]:
         # A language model of other parts runs whole.
         yield
         return
-    own, whole = vars(mlp).get("forward"), mlp.forward
+    whole = mlp.forward
 
     def forward(x: Tensor) -> Tensor:
         return pad(whole(x[:, first:]), (0, 0, first, 0))
 
-    mlp.forward = forward
-    try:
+    with put_in_place(mlp, "forward", forward):
         yield
-    finally:
-        del mlp.forward
-        if own is not None:
-            mlp.forward = own
 
 
 def _last(target: Sequence[bool]) -> int:

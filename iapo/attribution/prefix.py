@@ -35,6 +35,7 @@ from iapo.attribution.gradient import (
 from iapo.attribution.memory import Budget, without_parameters
 from iapo.attribution.tangent import Tangents, tangents_where_cheaper
 from iapo.attribution.token_values import others_of, token_log_probs, token_values
+from iapo.models import put_in_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -334,11 +335,5 @@ def _frozen(model: PreTrainedModel) -> Iterator[None]:
 @contextmanager
 def _skipped(module: torch.nn.Module) -> Iterator[None]:
     """Makes a module return its input while it is open."""
-    own = vars(module).get("forward")
-    module.forward = lambda x: x
-    try:
+    with put_in_place(module, "forward", lambda x: x):
         yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

@@ -17,8 +17,7 @@ from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError, one_line
-from iapo.images import to_rgb
-from iapo.records import image_to_text
+from iapo.records import image_address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before an answer that cannot be used is asked for again; doubled each time, up to the second."""
@@ -315,7 +314,7 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message["content"]
     if not isinstance(content, str):
         content = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image_to_text(to_rgb(part['image']))}"}}
+            {"type": "image_url", "image_url": {"url": image_address(part["image"])}}
             if part["type"] == "image"
             else {"type": "text", "text": part["text"]}
             for part in content

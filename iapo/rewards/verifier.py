@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 
 from iapo.control import escaped
 from iapo.endpoints.chat import EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.errors import InputError
 from iapo.grouping import distinct
-from iapo.images import to_rgb
-from iapo.records import Sample, ToolCall, Trace, images_digest, save_png
+from iapo.records import Sample, ToolCall, Trace, image_address, images_digest
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder
 from iapo.tools import TOOLS, ToolDefinition
@@ -94,7 +90,7 @@ class EndpointVerifier:
 
     def _question(self, sample: Sample, call: ToolCall) -> Question:
         asked = {"question": sample.question, "tools": self.tools, "call": call_text(call)}
-        content = [{"type": "image_url", "image_url": {"url": _address(image)}} for image in sample.images]
+        content = [{"type": "image_url", "image_url": {"url": image_address(image)}} for image in sample.images]
         content.append({"type": "text", "text": escaped(json.dumps(asked))})
         return Question((images_digest(sample.images), *asked.values()), content)
 
@@ -140,13 +136,6 @@ class LocalVerifier:
         moved = {name: value.to(self.model.device) for name, value in inputs.items()}
         logits = self.model(**moved, logits_to_keep=len(word) + 1).logits[0, :-1]
         return logits.float().log_softmax(-1)[range(len(word)), word].sum()
-
-
-def _address(image: Image.Image) -> str:
-    """Returns an image as a data address."""
-    buffer = io.BytesIO()
-    save_png(to_rgb(image), buffer)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _is_score(reply: dict[str, Any]) -> bool:

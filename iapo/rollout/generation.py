@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from iapo.errors import NumberError
+from iapo.models import put_in_place
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
@@ -50,11 +51,8 @@ def own_precision(model: Any) -> Iterator[None]:
     if original is None or wrapped is None:
         yield
         return
-    model.forward = original
-    try:
+    with put_in_place(model, "forward", original):
         yield
-    finally:
-        model.forward = wrapped
 
 
 def make_generate(

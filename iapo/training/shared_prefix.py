@@ -25,7 +25,7 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.utils import logging
 
-from iapo.models import MODEL_FAMILIES
+from iapo.models import MODEL_FAMILIES, put_in_place
 from iapo.training.packing import SharedBatch, pack
 
 _ATTENTION = "iapo_shared_prefix"
@@ -153,20 +153,14 @@ def _given_features(backbone: Any, seen: Any) -> Iterator[None]:
     Raises:
         RuntimeError: If the pass did not ask for features, so that it has seen no image.
     """
-    own = vars(backbone).get("get_image_features")
     asked = []
 
     def give(*_: Any, **__: Any) -> Any:
         asked.append(True)
         return seen
 
-    backbone.get_image_features = give
-    try:
+    with put_in_place(backbone, "get_image_features", give):
         yield
-    finally:
-        del backbone.get_image_features
-        if own is not None:
-            backbone.get_image_features = own
     if not asked:
         raise RuntimeError(
             f"packed rows saw no image: {type(backbone).__name__} of transformers {transformers.__version__} does not "

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from iapo.attribution.calls import Attributor
-from iapo.attribution.cells import cell_names, cut_images, whole_images
+from iapo.attribution.cells import cell_names, cut_images
 from iapo.attribution.gradient import CallInput
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
@@ -18,6 +18,15 @@ from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 
 IMAGE = 9
+
+
+def whole_images(shares: dict[str, float]) -> dict[str, float]:
+    """Sums up what `cell_names` told apart: shares by name, of the cells' names -> of the images'."""
+    found: dict[str, float] = {}
+    for name, share in shares.items():
+        name = name.partition(":")[0] if name.startswith("image_") else name
+        found[name] = found.get(name, 0.0) + share
+    return found
 
 
 def test_names_stand_in_the_images_place() -> None:
