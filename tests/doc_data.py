@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -51,6 +51,15 @@ def write_own(samples: list[Sample], folder: Path, split: str) -> None:
             file.write(json.dumps(row | boxes) + "\n")
 
 
+def named_files() -> Iterator[tuple[str, str]]:
+    """Yields the documents' YAML examples whose first line is a name, `# NAME.yaml`, with their names."""
+    for path in DOCUMENTS.values():
+        for block in blocks(path):
+            first = block.text.partition("\n")[0]
+            if block.language == "yaml" and first.startswith("# ") and first.endswith(".yaml"):
+                yield first.removeprefix("# "), block.text
+
+
 def lay_out(folder: Path) -> None:
     """Writes all of it."""
     train, test = (
@@ -88,6 +97,9 @@ def lay_out(folder: Path) -> None:
     (folder / "my-ablation.yaml").write_text(ablation)
     (prompt,) = (one.text for one in blocks(DOCUMENTS["docs/prompts.md"]) if one.language == "yaml")
     (folder / "my-prompt.yaml").write_text(prompt)
+    for name, text in named_files():
+        (folder / name).write_text(text)
+    (folder / "none.json").write_text("{}")
     shutil.copytree(CHECKPOINTS / "tiny-student", folder / "runs/policies/mine")
     for teacher in ("tiny-teacher", "tiny-qwen3-vl-teacher"):
         shutil.copytree(CHECKPOINTS / teacher, folder / f"runs/tiny/{teacher}-protocol")

@@ -29,6 +29,7 @@ class PolicySource:
         max_turn_tokens: Longest turn of its run; None where there is no run.
         max_turns: Most turns of its run's rollouts; 2 where there is no run.
         attribution: How its run attributed calls.
+        run: The run that it lies in; None where it lies in none.
     """
 
     model: str
@@ -39,6 +40,20 @@ class PolicySource:
     max_turn_tokens: int | None
     max_turns: int
     attribution: AttributionSettings
+    run: Path | None = None
+
+    def to_line(self) -> str:
+        """Returns in a sentence how its run used it; empty where it lies in none."""
+        if self.run is None:
+            return ""
+        limit = "" if self.tool_timeout is None else f", {self.tool_timeout:g} s a call"
+        tools = self.tools or "standard"
+        return f"as in its run {self.run}: tools {tools}{limit}; {self.max_turns} turns of {self.max_turn_tokens} tokens"
+
+
+def plain_source(model: str, loading: LoadSettings) -> PolicySource:
+    """Returns what is known of a policy that lies in no run, or is behind an endpoint."""
+    return PolicySource(model, None, None, None, loading, None, 2, AttributionSettings())
 
 
 def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySource:
@@ -54,7 +69,7 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     model, asked = find_policy(name), dict(loading or {})
     run = run_of(Path(model))
     if run is None:
-        return PolicySource(model, None, None, None, load_settings(asked), None, 2, AttributionSettings())
+        return plain_source(model, load_settings(asked))
     config = Manifest.read(run / MANIFEST).config
     # A training from Python writes no part `run`.
     arguments, training = config.get("run") or {}, config["training"]
@@ -80,4 +95,5 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
         # Runs of earlier versions have two.
         training.get("max_turns", 2),
         attribution,
+        run,
     )

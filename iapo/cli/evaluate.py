@@ -7,15 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import HEAT, PART, SECONDS, TOGETHER, TURNS
-from iapo.cli.agent_options import Device, KeyVariable, LengthParameter
+from iapo.bounds import HEAT, PART, SECONDS, TOGETHER
+from iapo.cli.agent_options import (
+    Device,
+    KeyVariable,
+    LengthParameter,
+    MaxSequenceLength,
+    MaxTurns,
+    MaxTurnTokens,
+    OfferedTools,
+    Prompt,
+    ToolTimeout,
+)
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint, check_questions, check_sets, offered, prompt
+from iapo.cli.checks import check_checkpoint, check_questions, check_sets
 from iapo.cli.loading import loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
+
+TURN_TOKENS = 512
+"""Longest turn where nothing says another."""
 
 
 @app.command(cls=Verb)
@@ -39,20 +52,9 @@ def evaluate(
     question_types: Annotated[
         str, typer.Option(help="Question types of synthetic images, with commas between; all if empty.")
     ] = "",
-    tools: Annotated[
-        str | None,
-        typer.Option(callback=offered, help="Offered tools: FILE.py, FILE.py:NAME, names, standard or none; the six."),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(callback=prompt, help="Prompt: tools, tiny, FILE.yaml; the checkpoint's, or tools."),
-    ] = None,
-    tool_timeout: Annotated[
-        float | None,
-        typer.Option(
-            callback=within(SECONDS), help="Longest call of a tool, in seconds, in a process of its own; no limit."
-        ),
-    ] = None,
+    tools: OfferedTools = None,
+    prompt: Prompt = None,
+    tool_timeout: ToolTimeout = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Answers in one turn, without tools.")] = False,
     data_damage: DataDamage = "strict",
     temperature: Annotated[
@@ -61,14 +63,9 @@ def evaluate(
     top_p: Annotated[float, typer.Option(callback=within(PART), help="Nucleus where it samples.")] = 1.0,
     repeats: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts of each sample, where it samples.")] = 1,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the sampling.")] = 0,
-    max_turns: Annotated[
-        int, typer.Option(callback=within(TURNS), help="Most turns of a rollout, 2 to 8; docs/method.md.")
-    ] = 2,
-    max_turn_tokens: Annotated[int, typer.Option(callback=at_least(1), help="Longest turn in tokens.")] = 512,
-    max_sequence_length: Annotated[
-        int | None,
-        typer.Option(callback=at_least(1), help="Longest sequence in tokens; what the model takes if not given."),
-    ] = None,
+    max_turns: MaxTurns = None,
+    max_turn_tokens: MaxTurnTokens = None,
+    max_sequence_length: MaxSequenceLength = None,
     batch_size: Annotated[int, typer.Option(callback=at_least(1), help="Rollouts generated at once.")] = 64,
     device: Device = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Generates with vLLM in this process (docs/vllm.md).")] = False,
@@ -99,7 +96,7 @@ def evaluate(
 ) -> None:
     """Measure a policy on test sets: accuracy, tool calls, intervals.
 
-    A folder of `iapo train` with a LoRA adapter is loaded with its base. For example:
+    A policy of `iapo train` is used as its run used it, an adapter with its base. For example:
     iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
     """
     from iapo.data.sources import split_list
@@ -116,10 +113,6 @@ def evaluate(
     if vllm:
         if endpoint is not None:
             raise InputError("--vllm and --endpoint are two ways to generate; give one of them")
-        if max_turns > 2:
-            raise InputError(
-                f"--max_turns is {max_turns}, and vLLM generates two turns; leave out --vllm, or set it to 2"
-            )
         check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
@@ -129,6 +122,7 @@ def evaluate(
         raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
     from rich.console import Console
 
+    from iapo.agent.sources import find_source, plain_source
     from iapo.display.tables import evaluation_table
     from iapo.display.terminal import say
     from iapo.evaluation.plan import make_plan
@@ -136,25 +130,30 @@ def evaluate(
     from iapo.evaluation.sets import loss_lines
     from iapo.results import stamp
 
+    if endpoint is not None:
+        source = plain_source(model, local)
+    else:
+        source = find_source(model, {**loading, "device": device})
     plan = make_plan(
-        model,
+        source.model,
         sets,
         count=samples,
         data_seed=data_seed,
         split=split,
         size=size,
         question_types=question_types,
-        tools="none" if no_tools else tools,
-        prompt=prompt,
+        tools="none" if no_tools else tools or source.tools,
+        prompt=prompt or source.prompt,
         temperature=temperature,
         top_p=top_p,
         repeats=repeats,
         seed=seed,
-        max_turns=max_turns,
-        max_turn_tokens=max_turn_tokens,
+        max_turns=max_turns or source.max_turns,
+        max_turn_tokens=max_turn_tokens or source.max_turn_tokens or TURN_TOKENS,
         max_sequence_length=max_sequence_length,
         batch_size=batch_size,
-        loading=local,
+        # What of a run's loading is Transformers' own is nothing to vLLM.
+        loading=local if vllm else source.loading,
         endpoint=endpoint,
         key_variable=key_variable,
         length_parameter=length_parameter,
@@ -164,8 +163,10 @@ def evaluate(
         served_as=endpoint_served_as,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
-        tool_timeout=tool_timeout,
+        tool_timeout=source.tool_timeout if tool_timeout is None else tool_timeout,
     )
+    if line := source.to_line():
+        say(line)
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
     for line in loss_lines(found, str(out)):

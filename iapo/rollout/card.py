@@ -14,7 +14,7 @@ from iapo.estimates import Estimate
 from iapo.images import side_by_side
 from iapo.records import Trace, save_png
 from iapo.results import EVALUATION, MANIFEST, Manifest, SetsEvaluation, TrainingEvaluation, read_evaluation
-from iapo.storage import parse_record, read_lines, write_text
+from iapo.storage import parse_record, read_json, read_lines, write_text
 
 CARD, PICTURE = "README.md", "example.png"
 
@@ -55,11 +55,26 @@ def run_of(folder: Path) -> Path | None:
     """
     if not folder.is_dir():
         return None
-    for one in (folder, folder.resolve().parent):
-        # A packaged checkpoint has a manifest of another kind.
-        if (one / MANIFEST).is_file() and (one / "metrics.jsonl").is_file():
-            return one if Manifest.read(one / MANIFEST).kind == "training" else None
-    return None
+    return next((one for one in (folder, folder.resolve().parent) if _is_training(one / MANIFEST)), None)
+
+
+_RUN_FILES = ("metrics.jsonl", "traces.jsonl", "finished.json")
+"""Files of runs: a manifest beside one of them is a run's, and has to be whole."""
+
+
+def _is_training(path: Path) -> bool:
+    """Whether a manifest is that of a training: packaged checkpoints, supervised runs and other programs have others."""
+    if not path.is_file():
+        return False
+    try:
+        config = read_json(path).get("config")
+    except InputError:
+        if any((path.parent / name).is_file() for name in _RUN_FILES):
+            raise
+        return False
+    if not isinstance(config, dict) or not isinstance(config.get("training"), dict):
+        return False
+    return Manifest.read(path).kind == "training"
 
 
 def write_card(folder: Path, exported: Exported, run: Path | None, *, final: bool) -> None:

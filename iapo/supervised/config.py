@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 
-import torch
 from trl import SFTConfig
 
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
+from iapo.training.precision import usual_bf16
 
 _FIXED = {
     "packing": "sequences with images are not packed",
@@ -38,9 +38,7 @@ class SupervisedConfig(SFTConfig):
         for name, reason in _FIXED.items():
             if getattr(self, name):
                 raise InputError(f"{name} cannot be set: {reason}")
-        if self.bf16 is None:
-            # TRL's default is yes, which Transformers refuses where there is the CPU alone.
-            self.bf16 = not self.fp16 and not self.use_cpu and torch.accelerator.is_available()
+        self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()

@@ -20,6 +20,7 @@ from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings
+from iapo.training.precision import usual_bf16
 from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -104,6 +105,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         dynamic_sampling: Draw groups of rollouts whose rewards are all equal anew, with other prompts, at most so many
             times a batch; 0 never does (docs/groups.md).
         dynamic_sampling_by: What is equal: the whole `reward`, or the `outcome`, without the preset's components.
+        logging_steps: Log numbers, and print a line, every n-th step, as means over the steps between; 1 where TRL has 10.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
@@ -220,6 +222,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     dynamic_sampling_by: Literal["reward", "outcome"] = field(
         default="reward", metadata={"help": "What is equal then: the whole reward, or the outcome."}
     )
+    logging_steps: float = field(default=1, metadata={"help": "Log numbers every n-th step, as means."})
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
     on_nonfinite: Literal["stop", "skip"] = field(
@@ -234,6 +237,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         find_reward(self.reward)
         check_trl(vars(self))
         self.check_frozen()
+        self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()

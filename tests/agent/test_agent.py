@@ -15,11 +15,13 @@ from agent.asked import SETTINGS, Chat, boxes_of, charts
 from doc_data import write_finished
 from endpoint_server import serve
 from PIL import Image
+from typer.testing import CliRunner
 
 import iapo
 from iapo.agent.agent import Agent
 from iapo.agent.answers import Answer, AnswerEvent, CallEvent, ObservationEvent, TextEvent
 from iapo.agent.sources import find_source
+from iapo.cli.main import app
 from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
@@ -188,6 +190,18 @@ def test_a_run_says_how_its_policy_is_used(tmp_path: Path) -> None:
     assert list(agent.tools) == ["focus_on_rows_with_draw"]
     assert agent.settings.max_turn_tokens == 24
     assert list(Agent.from_pretrained(str(run), tools="standard").tools) == list(iapo.TOOLS)
+    measured = tmp_path / "measured"
+    words = ["--sets", "vbar", "--samples", "2", "--out", str(measured)]
+    result = CliRunner().invoke(app, ["evaluate", "--model", str(run), *words])
+    assert result.exit_code == 0, result.output
+    assert "tools focus_on_rows_with_draw; 2 turns of 24 tokens" in result.output
+    plan = json.loads((measured / "manifest.json").read_text())["config"]
+    assert (plan["tools"], plan["generation"]["max_turn_tokens"]) == ("focus_on_rows_with_draw", 24)
+    other = [*words[:-1], str(tmp_path / "other"), "--tools", "standard", "--max-turn-tokens", "9"]
+    result = CliRunner().invoke(app, ["evaluate", "--model", str(run / "policy"), *other])
+    assert result.exit_code == 0, result.output
+    plan = json.loads((tmp_path / "other/manifest.json").read_text())["config"]
+    assert (plan["tools"], plan["generation"]["max_turn_tokens"]) == ("standard", 9)
     (run / "policy").unlink()
     with pytest.raises(InputError, match="holds no trained policy"):
         Agent.from_pretrained(str(run))

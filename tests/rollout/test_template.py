@@ -23,7 +23,7 @@ from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import PromptTemplate, find_prompt, packaged_prompts
 from iapo.rollout.turns import answer, read_turn, rollout
 from iapo.rollout.wording import Observation, literal_list
-from iapo.tools import TOOLS, check_program, define, edits, execute
+from iapo.tools import TOOLS, check_program, define, edits, execute, offered_tools
 
 NAMES = ("a, b", 'say "so"', "Men's", "<|im_end|>", "<tool_call>", "a\nb", "<5", "{question}", "\\d", "Ünï")
 BOXES: dict[str, Box] = {name: (10 * place, 0, 10 * place + 10, 40) for place, name in enumerate(NAMES)}
@@ -44,9 +44,24 @@ def plain(blocks: Any) -> list[tuple[str, str, str]]:
 
 
 def test_the_packaged_templates():
-    assert packaged_prompts() == ("tiny", "tiny-turns", "tools", "tools-turns")
+    assert packaged_prompts() == ("free", "tiny", "tiny-turns", "tools", "tools-turns")
     for name in packaged():
         assert prompt_of(name) == find_prompt("tiny"), "the packaged models bring the prompt that they know"
+
+
+def test_the_examples_of_the_free_prompt_do_what_they_say():
+    """Their programs run on an image as large as they name, and display what the observation says."""
+    template, sample = find_prompt("free"), dataclasses.replace(SAMPLE, image=Image.new("RGB", (1200, 1400)))
+    shown = {}
+    for example in template.examples:
+        if example.tools and "read_text" not in example.tools:
+            result = execute(example.text, sample, offered_tools(",".join(example.tools)), lenient=template.lenient)
+            shown[example.name] = result.image.size if result.image is not None else result.text
+    assert shown == {"crop": (240, 80), "zoom": (800, 320), "calculate": "897.5"}
+    assert "OBSERVATION: 897.5" in next(example.text for example in template.examples if example.name == "calculate")
+    offered = offered_tools("standard,calculate")
+    names = [name for _, name, _ in plain(build_blocks(sample, tools=offered, template=template))]
+    assert [name for name in names if name.startswith("example:")] == ["example:calculate", "example:no-tool"]
 
 
 def test_the_tiny_prompt_to_the_letter(samples: list[Sample]):

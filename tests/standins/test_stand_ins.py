@@ -22,6 +22,7 @@ from iapo.rollout.template import find_prompt
 from iapo.standins.folder import make_stand_in
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of
 from iapo.standins.tokenizer import find_ranks, make_tokenizer
+from iapo.tools import offered_tools
 
 PUBLISHED = {"qwen2.5-vl-3b": 3_754_622_976, "qwen2.5-vl-7b": 8_292_166_656, "qwen3-vl-4b": 4_437_815_808}
 """Parameters of the published checkpoints, as their model cards' files have them."""
@@ -77,6 +78,9 @@ def test_a_stand_in_is_asked_with_the_tools_prompt(policy: Policy) -> None:
         assert block.text in encoder.tokenizer.decode(ids)
     # docs/prompts.md: less than half of what is usual for prompts that say as much.
     assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 2050
+    free = PromptEncoder(policy.processor, find_prompt("free"))
+    prompt = free.encode(build_blocks(sample, tools=offered_tools("crop,calculate"), template=free.template))
+    assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 1100
     # Qwen's marks of tool calls are tokens of their own, and are still there in a turn's text.
     turn = '<tool_call>\n{"name": "focus_on_columns_with_mask", "arguments": {"names": ["A"]}}\n</tool_call>'
     text, _ = encoder.offsets(encoder.tokenizer(turn)["input_ids"])

@@ -18,7 +18,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.cli.main import main
 from iapo.data.sources import SourceSettings, read_source
 from iapo.data.synthetic import generate
-from iapo.records import Sample, Score, ToolResult, Trace
+from iapo.records import Sample, Score, ToolResult, Trace, Turn
 from iapo.rollout.policy import ImageTextProcessor, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.teachers.asking import attribute_samples
@@ -350,7 +350,12 @@ def test_rollouts_are_judged_one_by_one(charts: list[Sample]) -> None:
     findings, numbers = Findings(), {}
     some = [trace("edited", cut=True), trace("edited"), trace("no_call"), trace("refused", "line 1 is bad")]
     step._check_rollouts(some, numbers, {"completions/clipped_ratio": 0.75}, findings)
-    assert (numbers["calls"], numbers["failed_calls"]) == (3, 1)
+    assert (numbers["calls"], numbers["calling"], numbers["failed_calls"]) == (3, 3, 1)
+    several: dict[str, Any] = {}
+    turns = (Turn("", ToolResult("edited")), Turn("", ToolResult("edited")), Turn("FINAL ANSWER: 1. TERMINATE"))
+    twice = Trace(charts[0], turns, {}, {})
+    step._check_rollouts([twice, trace("no_call")], several, {}, Findings())
+    assert (several["calls"], several["calling"]) == (2, 1)
     texts = "\n".join(one.text for one in findings.found)
     assert "did not fit in 1 of 4 rollouts" in texts
     assert "75% of the rollouts run out of tokens" in texts

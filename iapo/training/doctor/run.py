@@ -154,7 +154,7 @@ def _try_step(
     if (numbers := findings.numbers.get(step.CHECK)) is not None:
         steps = step.steps_of(args, len(train))
         numbers |= {"steps": steps}
-        said = [f"{numbers['calls']} of {numbers['rollouts']} rollouts call a tool"]
+        said = [f"{numbers['calling']} of {numbers['rollouts']} rollouts call a tool"]
         said += [
             f"{name} {one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
             for name, one in numbers["rewards"].items()

@@ -127,7 +127,8 @@ def _check_rollouts(
 ) -> None:
     called = [(one, result) for one in traces for result in one.results]
     failed = [(one, result) for one, result in called if not result.executed]
-    numbers |= {"calls": len(called), "failed_calls": len(failed)}
+    # With more than two turns a rollout may have several.
+    numbers |= {"calls": len(called), "calling": sum(bool(one.results) for one in traces), "failed_calls": len(failed)}
     if not called:
         findings.warn(
             CHECK,
