@@ -61,7 +61,9 @@ FORMS: Mapping[str, Form] = {
     "name_signed": Form("own_call", "logit", "name", "signed", attribution_blocks="tools"),
     "name_contrast": Form("own_call", "contrast", "name", "softmax"),
 }
-"""Forms by name. `paper` is the paper's text as docs/method.md reads it, `softmax` the demo's."""
+"""Forms by name. `paper` is the paper's text as docs/method.md reads it, `name_odds` the one that carried best
+(docs/results.md).
+"""
 
 _KINDS: Mapping[BlockSet, tuple[str, ...]] = {
     "tools": ("tool:",),
@@ -81,11 +83,27 @@ def find_form(name: str) -> Form:
     return FORMS[name]
 
 
+def usual_form(given: Mapping[str, Any], *, explains_student: bool) -> str:
+    """Returns the form of a training that names none.
+
+    It is `name_odds`, which needs the teacher's own call and a gradient of log-odds. Single settings, other methods, and
+    what has the teacher explain the student's call, start from the paper's form.
+
+    Args:
+        given: Settings by name: fields of `Form`, `attribution_method`, `attribution_steps`, `alignment_control`.
+        explains_student: Whether something else needs the student's own call explained by the teacher.
+    """
+    single = any(given.get(name) is not None for name in asdict(Form()))
+    method = given.get("attribution_method") is not None or given.get("attribution_steps", 1) != 1
+    random = given.get("alignment_control") == "teacher_random"
+    return "paper" if single or method or random or explains_student else "name_odds"
+
+
 def form_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Completes the settings of a form.
 
     Args:
-        given: Settings by name: `attribution_form` (`paper` where it is not given), and fields of `Form`, of which
+        given: Settings by name: `attribution_form` (`paper` where there is none), and fields of `Form`, of which
             None and those that are missing are left to the form. Others are ignored.
 
     Returns:

@@ -124,7 +124,7 @@ class AttributionSettings:
 class AttributionArguments(Protocol):
     """The part of `iapo.training.config.IAPOConfig` that says how calls are attributed."""
 
-    attribution_form: str
+    attribution_form: str | None
     attribution_target: Target | None
     attribution_score: Score | None
     attribution_normalization: Normalization | None

@@ -43,9 +43,9 @@ class Control:
 CONTROLS = {
     "distill": Control("distill", {"reward": "distill"}),
     "IAPO, student shuffled": Control("iapo-shuffled", {"alignment_control": "student_shuffled"}),
-    "name_odds": Control("name-odds", {"attribution_form": "name_odds"}),
-    "name_odds, student shuffled": Control(
-        "name-odds-shuffled", {"attribution_form": "name_odds", "alignment_control": "student_shuffled"}
+    "softmax": Control("softmax", {"attribution_form": "softmax"}),
+    "softmax, student shuffled": Control(
+        "softmax-shuffled", {"attribution_form": "softmax", "alignment_control": "student_shuffled"}
     ),
 }
 """The runs that `--controls` adds: name in the table -> run."""

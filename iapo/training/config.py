@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
-from iapo.attribution.forms import check_form, form_values
+from iapo.attribution.forms import check_form, form_values, usual_form
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.bounds import check_numbers
@@ -64,7 +64,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of
             those of the first turn and further ones that call (`turn_1`), or of the calls' (`call`).
         attribution_form: Bundle of the settings from here to `attribution_blocks`, and of `teacher_reference`, by name
-            (docs/forms.md); each of them that is given wins over it.
+            (docs/forms.md); each of them that is given wins over it. None is `name_odds`, or the paper's where one of
+            them is given, or the student's own call has to be explained.
         attribution_target: Explain the program's tokens (`call`), the whole turn (`turn`), or the tokens that
             name the called tools (`name`). None is the form's.
         attribution_score: Score of a token that is explained: `log_prob`, `logit` (minus the mean logit), `log_odds`,
@@ -157,9 +158,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     penalty_scope: Literal["rollout", "turn_1", "call"] = field(
         default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
     )
-    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] = field(
-        default="paper", metadata={"help": "Bundle of the settings that follow; what is given wins over it."}
-    )
+    attribution_form: (
+        Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] | None
+    ) = field(default=None, metadata={"help": "Bundle of the settings that follow; None: name_odds where it can be."})
     attribution_target: Literal["call", "turn", "name"] | None = field(
         default=None, metadata={"help": "What is explained; None: the form's."}
     )
@@ -248,6 +249,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                     "`pip install iapo[logging]`"
                 )
         check_addresses(vars(self))
+        if self.attribution_form is None:
+            student_call = self.distills or self.token_distill_weight > 0 or self.max_turns > 2
+            self.attribution_form = usual_form(vars(self), explains_student=student_call)  # type: ignore[assignment]
         check_form(vars(self))
         for name, value in form_values(vars(self)).items():
             setattr(self, name, value)
