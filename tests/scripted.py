@@ -31,6 +31,7 @@ def settings(tmp_path: Path, **more: Any) -> IAPOConfig:
         "lr_scheduler_type": "constant",
         "beta": 0.0,
         "penalty_weight": 0.0,
+        "attribution_form": "paper",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

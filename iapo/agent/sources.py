@@ -48,7 +48,9 @@ class PolicySource:
             return ""
         limit = "" if self.tool_timeout is None else f", {self.tool_timeout:g} s a call"
         tools = self.tools or "standard"
-        return f"as in its run {self.run}: tools {tools}{limit}; {self.max_turns} turns of {self.max_turn_tokens} tokens"
+        return (
+            f"as in its run {self.run}: tools {tools}{limit}; {self.max_turns} turns of {self.max_turn_tokens} tokens"
+        )
 
 
 def plain_source(model: str, loading: LoadSettings) -> PolicySource:

@@ -158,9 +158,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     penalty_scope: Literal["rollout", "turn_1", "call"] = field(
         default="rollout", metadata={"help": "Tokens that the teacher's components speak of."}
     )
-    attribution_form: (
-        Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] | None
-    ) = field(default=None, metadata={"help": "Bundle of the settings that follow; None: name_odds where it can be."})
+    attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] | None = (
+        field(default=None, metadata={"help": "Bundle of the settings that follow; None: name_odds where it can be."})
+    )
     attribution_target: Literal["call", "turn", "name"] | None = field(
         default=None, metadata={"help": "What is explained; None: the form's."}
     )

@@ -39,10 +39,10 @@ def test_each_control_is_another_training() -> None:
     found = {name: parse("demo-iapo", {**base, **one.settings})[1] for name, one in demo.CONTROLS.items()}
     values = {name: tuple(getattr(one, key) for key in told) for name, one in found.items()}
     assert len({*values.values(), tuple(getattr(iapo, key) for key in told)}) == 5
-    assert found["name_odds"].attribution_target == "name"
-    assert found["name_odds"].teacher_reference == "own_call"
+    assert (iapo.attribution_target, iapo.teacher_reference) == ("name", "own_call")
+    assert (found["softmax"].attribution_target, found["softmax"].teacher_reference) == ("call", "student_call")
     shared = ("max_steps", "learning_rate", "penalty_weight", "penalty_decay", "per_device_train_batch_size")
-    for one in (found["name_odds"], found["IAPO, student shuffled"]):
+    for one in (found["softmax"], found["IAPO, student shuffled"]):
         assert [getattr(one, key) for key in shared] == [getattr(iapo, key) for key in shared]
 
 

@@ -38,7 +38,9 @@ def test_lift_by_hand() -> None:
 
 def test_it_is_the_calls_attribution_in_its_boxes(tmp_path: Path, model: Any, processor: Any) -> None:
     charts = list(generate("vbar", 4, seed=11, question_types=("value",)))
-    trainer = scripted(tmp_path, model, processor, charts, reward="overlap", penalty_decay=0.5)
+    trainer = scripted(
+        tmp_path, model, processor, charts, reward="overlap", penalty_decay=0.5, attribution_form="paper"
+    )
     trainer.state.global_step = 2
     batch(trainer, charts)
     rollouts = trainer._batch.rollouts

@@ -455,8 +455,11 @@ def test_settings_choose_the_reference(student: Policy, path: Path, tmp_path: Pa
     assert isinstance(make_reference(AttributionSettings(teacher_reference="own_call"), student, encoder), OwnCall)
     with pytest.raises(ValueError, match="set `teacher` or `teacher_table`"):
         make_reference(AttributionSettings(), None, encoder)
-    assert IAPOConfig(str(tmp_path), bf16=False).teacher_reference == "student_call"
-    assert IAPOConfig(str(tmp_path), bf16=False, teacher_table=str(path)).teacher_reference == "own_call"
+    assert IAPOConfig(str(tmp_path), bf16=False, attribution_form="paper").teacher_reference == "student_call"
+    assert (
+        IAPOConfig(str(tmp_path), bf16=False, attribution_form="paper", teacher_table=str(path)).teacher_reference
+        == "own_call"
+    )
 
 
 def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:

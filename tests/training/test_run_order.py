@@ -107,7 +107,7 @@ def test_everything_is_made_once_and_in_order(
     noted(run, "IAPOTrainer", "trainer")
     noted(trainer.IAPOTrainer, "train", "training")
     noted(held_out, "evaluate", "evaluation")
-    arguments, training = settings(tmp_path / "run", *SHORT)
+    arguments, training = settings(tmp_path / "run", *SHORT, "--attribution_form", "softmax")
     done = run.run(dataclasses.replace(arguments, eval_teacher=eval_teacher), training, quiet=True)
     own = ["reference"] if eval_teacher == "tiny-student" else []
     sampled_and_greedy = ["evaluation", "evaluation"]
