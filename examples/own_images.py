@@ -142,9 +142,8 @@ def main(folder: Path) -> None:
             name = save(image, pictures, f"{kind}-{number}", sideways=number % 3 == 1)
             row = {"image": f"pictures/{name}", "question": question, "answer": answer}
             rows["test" if number % 4 == 3 else "train"].append(json.dumps(row))
-    for split, lines_ in rows.items():
-        (folder / f"{split}.jsonl").write_text("\n".join(lines_) + "\n")
-    print(f"{folder}: {len(rows['train'])} questions to train on, {len(rows['test'])} to test")
+    for split, found in rows.items():
+        (folder / f"{split}.jsonl").write_text("\n".join(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def find_form(name: str) -> Form:
 def usual_form(given: Mapping[str, Any], *, explains_student: bool) -> str:
     """Returns the form of a training that names none.
 
-    It is `name_odds`, which needs the teacher's own call and a gradient of log-odds. Single settings, other methods, and
-    what has the teacher explain the student's call, start from the paper's form.
+    It is `name_odds`, which needs the teacher's own call and the gradient of log-odds. Single settings, other methods,
+    and what has the teacher explain the student's call, start from the paper's form.
 
     Args:
         given: Settings by name: fields of `Form`, `attribution_method`, `attribution_steps`, `alignment_control`.

@@ -130,10 +130,7 @@ def evaluate(
     from iapo.evaluation.sets import loss_lines
     from iapo.results import stamp
 
-    if endpoint is not None:
-        source = plain_source(model, local)
-    else:
-        source = find_source(model, {**loading, "device": device})
+    source = plain_source(model, local) if endpoint is not None else find_source(model, {**loading, "device": device})
     plan = make_plan(
         source.model,
         sets,

@@ -63,7 +63,7 @@ _RUN_FILES = ("metrics.jsonl", "traces.jsonl", "finished.json")
 
 
 def _is_training(path: Path) -> bool:
-    """Whether a manifest is that of a training: packaged checkpoints, supervised runs and other programs have others."""
+    """Whether a manifest is a training's: packaged checkpoints, supervised runs and other programs have others."""
     if not path.is_file():
         return False
     try:

@@ -106,7 +106,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         dynamic_sampling: Draw groups of rollouts whose rewards are all equal anew, with other prompts, at most so many
             times a batch; 0 never does (docs/groups.md).
         dynamic_sampling_by: What is equal: the whole `reward`, or the `outcome`, without the preset's components.
-        logging_steps: Log numbers, and print a line, every n-th step, as means over the steps between; 1 where TRL has 10.
+        logging_steps: Log numbers, and print a line, every n-th step, as means over the steps between; TRL has 10.
+        bf16: Whether steps compute in bfloat16; yes on accelerators if not given.
         trace_every: Save the rollouts of every n-th step to the run folder; 0 saves none.
         traces_per_step: Number of them.
         on_nonfinite: Reaction to a loss, reward, log-probability, attribution or gradient that is NaN or infinite:
@@ -224,6 +225,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default="reward", metadata={"help": "What is equal then: the whole reward, or the outcome."}
     )
     logging_steps: float = field(default=1, metadata={"help": "Log numbers every n-th step, as means."})
+    bf16: bool | None = field(default=None, metadata={"help": "Compute in bfloat16; None: on accelerators."})
     trace_every: int = field(default=10, metadata={"help": "Save rollouts of every n-th step; 0: none."})
     traces_per_step: int = field(default=16, metadata={"help": "How many rollouts are saved then."})
     on_nonfinite: Literal["stop", "skip"] = field(
