@@ -91,6 +91,109 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     print()
 
 
+def gone(step: int, steps: int) -> str:
+    return "never" if step == steps else str(step)
+
+
+def span(values: Sequence[float]) -> str:
+    """Writes the mean of the seeds' values, and between which they lie."""
+    found = np.array([value for value in values if np.isfinite(value)])
+    if not len(found):
+        return "-"
+    return f"{found.mean():.2f}" if len(found) == 1 else f"{found.mean():.2f} ({found.min():.2f} to {found.max():.2f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What the rollouts of one training tell, by step.
+
+    Attributes:
+        misuse: Share of misused calls.
+        aucs: AUC within groups, the student's own distribution and another rollout's.
+    """
+
+    misuse: np.ndarray
+    aucs: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path) -> Curve:
+        own, shuffled = (curve(folder, f"attribution/misuse_auc{end}") for end in ("", "_shuffled"))
+        return cls(curve(folder, "tools/misuse_rate"), (own, shuffled))
+
+    @property
+    def tens(self) -> list[float]:
+        return [mean(self.misuse[start : start + WINDOW]) for start in range(0, len(self.misuse), WINDOW)]
+
+    def early(self, place: int) -> float:
+        return mean(self.aucs[place][: len(self.aucs[place]) // 2])
+
+
+def show_training(curves: Mapping[str, Mapping[int, Curve]]) -> None:
+    """Prints how misuse went in the rollouts, over the seeds."""
+    steps = len(next(iter(next(iter(curves.values())).values())).misuse)
+    heads = [f"{step}-{step + WINDOW - 1}" for step in range(1, steps + 1, WINDOW)]
+    rows = []
+    for name, by_seed in curves.items():
+        found = list(by_seed.values())
+        last = [gone(steps_until_gone(one.misuse), len(one.misuse)) for one in found]
+        tens = np.array([one.tens for one in found]).mean(0)
+        aucs = (span([one.early(place) for one in found]) for place in range(2))
+        rows.append([name, ", ".join(last), *aucs, *map(number, tens)])
+    show(["misuse in training", "gone after, by seed", "AUC", "AUC, shuffled", *heads], rows)
+
+
+PAIRS = (
+    ("IAPO, softmax", "softmax, student uniform"),
+    ("IAPO, softmax", "softmax, student shuffled"),
+    ("IAPO, name_odds", "name_odds, student shuffled"),
+    ("IAPO, name_odds", "name_odds, teacher shuffled"),
+    ("IAPO, name_odds", "name_odds, student of the same tools"),
+    ("IAPO, name_odds", "IAPO, softmax"),
+    ("IAPO, name_odds", "IAPO, paper"),
+    ("IAPO, name_odds", "distill"),
+    ("IAPO, name_odds signed", "distill"),
+    ("name_odds, call tokens only", "IAPO, name_odds"),
+    ("softmax and distill", "distill"),
+)
+"""Which variants are compared: a form and its control, two forms, a form and the likelihood."""
+
+
+def show_pairs(rows: Mapping[str, Row], curves: Mapping[str, Mapping[int, Curve]]) -> None:
+    """Prints the paired differences that the plan's claims are about."""
+    lines = []
+    for one, other in PAIRS:
+        if one not in rows or other not in rows:
+            continue
+        found = next(row for row in table_one([rows[one], rows[other]], other)["rows"] if row["name"] == one)
+        calls = [interval(found["calls_difference"].get(name), "+") for name in ("misuse", "accuracy")]
+        seeds = [seed for seed in curves[one] if seed in curves[other]]
+        counts = [[steps_until_gone(curves[name][seed].misuse) for seed in seeds] for name in (one, other)]
+        steps = ", ".join(f"{mine - theirs:+d}" for mine, theirs in zip(*counts, strict=True))
+        lines.append([f"{one} - {other}", *calls, interval(found["difference"][AVERAGE], "+"), steps])
+    heads = ["difference", "misuse", "accuracy, bar charts", "accuracy, six families", "steps until gone, by seed"]
+    show(heads, lines)
+
+
+def show_goals(rows: Mapping[str, Row], reference: str) -> None:
+    """Prints in how many seeds misuse ends at a quarter of the reference's, and where accuracy is apart above it."""
+
+    def misuse(name: str, seed: int | None) -> float:
+        tallies = rows[name].calls[seed]["misuse"].values()
+        return sum(one.successes.sum() for one in tallies) / sum(one.counted.sum() for one in tallies)
+
+    lines = []
+    for row in table_one(list(rows.values()), reference)["rows"]:
+        name = row["name"]
+        if name == reference:
+            continue
+        seeds = [seed for seed in rows[name].runs if seed in rows[reference].runs]
+        quarter = sum(misuse(name, seed) <= misuse(reference, seed) / 4 for seed in seeds)
+        apart = [key for key in rows[name].data if row["difference"][key]["low"] > 0]
+        below = [key for key in rows[name].data if row["difference"][key]["high"] < 0]
+        lines.append([name, f"{quarter} of {len(seeds)}", ", ".join(apart) or "none", ", ".join(below) or "none"])
+    show(["goals", f"misuse at most 1/4 of {reference}'s", "accuracy above, apart", "accuracy below, apart"], lines)
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -99,25 +202,24 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    rows, curves, missing = [], [], []
+    rows: dict[str, Row] = {}
+    curves: dict[str, dict[int, Curve]] = {}
+    missing = []
     for variant in read_ablation("results").variants:
         folder = options.runs / variant.key
         done = [seed for seed in seeds if (folder / f"seed-{seed}/evaluation-greedy/evaluation.json").exists()]
         if len(done) < len(seeds):
             missing.append(f"{variant.name} ({len(done)} of {len(seeds)})")
-        if done:
-            rows.append(read_variant(variant.name, folder, done))
-        for seed in done:
-            if options.keep is not None:
-                keep(folder / f"seed-{seed}", options.keep / variant.key / f"seed-{seed}", options.runs)
-            misuse = curve(folder / f"seed-{seed}", "tools/misuse_rate")
-            told = [curve(folder / f"seed-{seed}", f"attribution/misuse_auc{end}") for end in ("", "_shuffled")]
-            tens = [mean(misuse[start : start + WINDOW]) for start in range(0, len(misuse), WINDOW)]
-            early = [mean(one[: len(one) // 2]) for one in told]
-            curves.append([variant.name, seed, steps_until_gone(misuse), *map(number, early), *map(number, tens)])
+        if not done:
+            continue
+        rows[variant.name] = read_variant(variant.name, folder, done)
+        curves[variant.name] = {seed: Curve.read(folder / f"seed-{seed}") for seed in done}
+        for seed in done if options.keep is not None else ():
+            keep(folder / f"seed-{seed}", options.keep / variant.key / f"seed-{seed}", options.runs)
     if not rows:
         raise SystemExit(f"{options.runs} holds no finished run")
-    found = table_one(rows, rows[0].name)
+    reference = next(iter(rows))
+    found = table_one(list(rows.values()), reference)
     calls = [
         [
             row["name"],
@@ -127,13 +229,14 @@ def main() -> None:
         ]
         for row in found["rows"]
     ]
-    show(["bar charts", "seeds", *COLUMNS.values(), f"misuse - {rows[0].name}", f"accuracy - {rows[0].name}"], calls)
+    show(["bar charts", "seeds", *COLUMNS.values(), f"misuse - {reference}", f"accuracy - {reference}"], calls)
     keys = [*found["sets"], AVERAGE]
     show(
         ["accuracy", *keys], [[row["name"], *(interval(row["accuracy"][key]) for key in keys)] for row in found["rows"]]
     )
-    heads = [f"{step}-{step + WINDOW - 1}" for step in range(1, 1 + WINDOW * (len(curves[0]) - 5), WINDOW)]
-    show(["misuse in training", "seed", "gone after", "AUC", "AUC, shuffled", *heads], curves)
+    show_training(curves)
+    show_pairs(rows, curves)
+    show_goals(rows, reference)
     if missing:
         print(f"Not finished: {', '.join(missing)}.")
 
