@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from iapo.attribution import prefix, tangent
 from iapo.attribution.calls import Attributor
 from iapo.attribution.divergence import block_distribution, divergence, entropy, worst_divergence
-from iapo.attribution.forms import FORMS, check_form, compared_blocks, form_values
+from iapo.attribution.forms import FORMS, check_form, compared_blocks, form_values, usual_form
 from iapo.attribution.gradient import (
     CallInput,
     Pictures,
@@ -289,6 +289,15 @@ def test_blocks_are_left_out_before_shares_are_made(
     assert compared_blocks(["context", "image_1", "tool:a", "query"], "tools+image") == [1, 2]
     with pytest.raises(InputError, match="at least two"):
         compared_blocks(["context", "image_1", "tool:a", "query"], "tools")
+
+
+def test_the_form_of_a_training_that_names_none() -> None:
+    assert usual_form({"attribution_steps": 1, "other": 3}, explains_student=False) == "name_odds"
+    assert usual_form({}, explains_student=True) == "paper"
+    others = [{name: 1} for name in dataclasses.asdict(FORMS["paper"])]
+    others += [{"attribution_method": "occlusion"}, {"attribution_steps": 8}, {"alignment_control": "teacher_random"}]
+    for given in others:
+        assert usual_form(given, explains_student=False) == "paper", given
 
 
 def test_a_single_setting_wins_over_its_form() -> None:

@@ -35,6 +35,10 @@ def test_demo_runs_differ_in_the_penalty_alone() -> None:
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     arguments, settings = parse("demo-iapo", ["--penalty_weight", "0.5", "--train_samples", "7"])
+    assert (settings.attribution_form, settings.teacher_reference) == ("name_odds", "own_call")
+    for more in (["--reward", "distill"], ["--token_distill_weight", "1"], ["--attribution_target", "turn"]):
+        _, other = parse("demo-iapo", more)
+        assert (other.attribution_form, other.teacher_reference) == ("paper", "student_call"), more
     assert (settings.penalty_weight, arguments.train_samples) == (0.5, 7)
 
 
