@@ -109,10 +109,11 @@ class Agent:
             InputError: If there is no such policy, or a setting cannot be.
         """
         source = find_source(model, loading)
-        timeout = source.tool_timeout if tool_timeout is None else tool_timeout
-        offered = _tools(source.tools if tools is None else tools, timeout)
+        usage = source.usage
+        timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
+        offered = _tools(source.tools(None) if tools is None else tools, timeout)
         asked = settings or EvaluationSettings(
-            max_turn_tokens=source.max_turn_tokens or _LONGEST_TURN, max_turns=source.max_turns
+            max_turn_tokens=usage.max_turn_tokens or _LONGEST_TURN, max_turns=usage.max_turns
         )
         # Refused before seconds of loading.
         checked(asked)

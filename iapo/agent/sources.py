@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import run_of
 from iapo.rollout.export import find_policy
 from iapo.rollout.load_settings import LoadSettings, load_settings
+from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
+from iapo.tools.offered import is_packaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,40 +24,46 @@ class PolicySource:
 
     Attributes:
         model: Packaged name, folder or hub id of the checkpoint or adapter.
-        tools: Setting of the offered tools, as its run had it; None is the six.
-        tool_timeout: Longest call of a tool in seconds, as its run had it; None: no limit.
+        usage: Tools and turns, as its run had them.
         prompt: File of its run's prompt, where the policy has none beside it; None takes the policy's own.
         loading: How it is loaded: as its run loaded it, but for what was asked for.
-        max_turn_tokens: Longest turn of its run; None where there is no run.
-        max_turns: Most turns of its run's rollouts; 2 where there is no run.
         attribution: How its run attributed calls.
-        run: The run that it lies in; None where it lies in none.
+        origin: What says so, the run or the export; empty where nothing does.
+        is_run: Whether that is a run on this machine.
     """
 
     model: str
-    tools: str | None
-    tool_timeout: float | None
+    usage: Usage
     prompt: str | None
     loading: LoadSettings
-    max_turn_tokens: int | None
-    max_turns: int
     attribution: AttributionSettings
-    run: Path | None = None
+    origin: str = ""
+    is_run: bool = False
 
-    def to_line(self) -> str:
-        """Returns in a sentence how its run used it; empty where it lies in none."""
-        if self.run is None:
-            return ""
-        limit = "" if self.tool_timeout is None else f", {self.tool_timeout:g} s a call"
-        tools = self.tools or "standard"
-        return (
-            f"as in its run {self.run}: tools {tools}{limit}; {self.max_turns} turns of {self.max_turn_tokens} tokens"
-        )
+    @property
+    def line(self) -> str:
+        """How it is used, in a sentence; empty where nothing is known."""
+        return self.origin and self.usage.to_line(self.origin)
+
+    def tools(self, asked: str | None) -> str | None:
+        """Returns the setting of the offered tools: what is asked for, or its own.
+
+        Raises:
+            InputError: If its own are code that an exported checkpoint names, which is not loaded at its word.
+        """
+        if asked is not None or self.is_run:
+            return self.usage.tools if asked is None else asked
+        if self.usage.tools is not None and not is_packaged(self.usage.tools):
+            raise InputError(
+                f"{self.model} was trained with tools of its own, {self.usage.tools!r}; name them with --tools "
+                "(tools in Python), since no checkpoint has code loaded"
+            )
+        return self.usage.tools
 
 
 def plain_source(model: str, loading: LoadSettings) -> PolicySource:
-    """Returns what is known of a policy that lies in no run, or is behind an endpoint."""
-    return PolicySource(model, None, None, None, loading, None, 2, AttributionSettings())
+    """Returns what is known of a policy that lies in no run and is not exported, or is behind an endpoint."""
+    return PolicySource(model, Usage(), None, loading, AttributionSettings())
 
 
 def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySource:
@@ -71,31 +79,20 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     model, asked = find_policy(name), dict(loading or {})
     run = run_of(Path(model))
     if run is None:
-        return plain_source(model, load_settings(asked))
+        plain = plain_source(model, load_settings(asked))
+        if not (Path(model) / USAGE).is_file():
+            return plain
+        return replace(plain, usage=Usage.read(Path(model)), origin=f"its export {model}")
     config = Manifest.read(run / MANIFEST).config
-    # A training from Python writes no part `run`.
-    arguments, training = config.get("run") or {}, config["training"]
+    usage = Usage.of_run(config, run / MANIFEST)
     # The revision is the start's, and this is the run's own.
-    own = {key: value for key, value in arguments.items() if key != "model_revision"}
+    own = {key: value for key, value in (config.get("run") or {}).items() if key != "model_revision"}
     beside = (Path(model) / FILE).is_file() or not (run / FILE).is_file()
     try:
-        longest, attribution = (
-            training["max_turn_tokens"] or training["max_completion_length"],
-            settings_of_run(training),
-        )
+        attribution = settings_of_run(config["training"])
     except KeyError as error:
         raise InputError(
             f"{run / MANIFEST} lacks the setting {error}; give the policy's folder outside of it"
         ) from error
-    return PolicySource(
-        model,
-        arguments.get("tools"),
-        arguments.get("tool_timeout"),
-        None if beside else str(run / FILE),
-        load_settings({**own, **asked}),
-        longest,
-        # Runs of earlier versions have two.
-        training.get("max_turns", 2),
-        attribution,
-        run,
-    )
+    prompt = None if beside else str(run / FILE)
+    return PolicySource(model, usage, prompt, load_settings({**own, **asked}), attribution, f"its run {run}", True)

@@ -139,14 +139,14 @@ def evaluate(
         split=split,
         size=size,
         question_types=question_types,
-        tools="none" if no_tools else tools or source.tools,
+        tools="none" if no_tools else source.tools(tools),
         prompt=prompt or source.prompt,
         temperature=temperature,
         top_p=top_p,
         repeats=repeats,
         seed=seed,
-        max_turns=max_turns or source.max_turns,
-        max_turn_tokens=max_turn_tokens or source.max_turn_tokens or TURN_TOKENS,
+        max_turns=max_turns or source.usage.max_turns,
+        max_turn_tokens=max_turn_tokens or source.usage.max_turn_tokens or TURN_TOKENS,
         max_sequence_length=max_sequence_length,
         batch_size=batch_size,
         # What of a run's loading is Transformers' own is nothing to vLLM.
@@ -160,10 +160,10 @@ def evaluate(
         served_as=endpoint_served_as,
         vllm_memory=vllm_memory if vllm else None,
         data_damage=data_damage,
-        tool_timeout=source.tool_timeout if tool_timeout is None else tool_timeout,
+        tool_timeout=source.usage.tool_timeout if tool_timeout is None else tool_timeout,
     )
-    if line := source.to_line():
-        say(line)
+    if source.line:
+        say(source.line)
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
     for line in loss_lines(found, str(out)):

@@ -9,11 +9,13 @@ from typing import Any, cast
 import torch
 
 from iapo.errors import InputError
+from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import ADAPTER, adapter_base
 from iapo.rollout.policy import load_policy, resolve
 from iapo.rollout.push import check_repository, push
+from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
 
 
@@ -27,6 +29,8 @@ def export(
     private: bool = False,
 ) -> dict[str, Any]:
     """Writes a policy as a checkpoint that opens without iapo and PEFT, with a model card (`iapo.rollout.card`).
+
+    `usage.json` beside it says which tools and turns its run had (`iapo.rollout.usage`).
 
     An adapter is added to its base in float32, so that the sum is rounded once, to the type that is written.
 
@@ -78,6 +82,11 @@ def export(
         prompt=policy.template.name,
     )
     run = run_of(Path(path))
+    if run is not None:
+        manifest = run / MANIFEST
+        Usage.of_run(Manifest.read(manifest).config, manifest).write(part)
+    elif (Path(path) / USAGE).is_file():
+        Usage.read(Path(path)).write(part)
     final = run is not None and Path(path).resolve() == (run / "policy").resolve()
     write_card(part, exported, run, final=final)
     part.rename(output)

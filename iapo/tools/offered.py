@@ -39,6 +39,12 @@ def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[
     return limited(_named_tools(setting), timeout)
 
 
+def is_packaged(setting: str) -> bool:
+    """Whether a setting names packaged tools alone, and no code of anyone's."""
+    parts = [part.strip() for part in setting.split(",")]
+    return all(part in {NONE, STANDARD, *PACKAGED, *TOOLS} for part in parts if part)
+
+
 def limited(tools: Mapping[str, ToolDefinition], timeout: float | None) -> Mapping[str, ToolDefinition]:
     """Limits the calls of tools as `offered_tools` does.
 

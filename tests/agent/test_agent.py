@@ -26,8 +26,10 @@ from iapo.endpoints.chat import EndpointError, EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.records import Sample, Trace
+from iapo.rollout.export import export
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import find_prompt
+from iapo.rollout.usage import USAGE, Usage
 from iapo.studies.attribute import run_attribute
 from iapo.studies.attribute_inputs import AttributePlan
 
@@ -183,29 +185,69 @@ def test_a_run_says_how_its_policy_is_used(tmp_path: Path) -> None:
         source = find_source(str(name), {"max_pixels": 50176})
         assert source.model == str(run / "policy")
         assert (source.attribution.method_name, source.attribution.steps) == ("integrated", 3)
-        assert (source.tools, source.max_turn_tokens) == ("focus_on_rows_with_draw", 24)
+        assert (source.tools(None), source.usage.max_turn_tokens) == ("focus_on_rows_with_draw", 24)
         assert (source.loading.dtype, source.loading.model_revision) == ("bfloat16", None)
         assert source.loading.max_pixels == 50176
     agent = Agent.from_pretrained(str(run))
     assert list(agent.tools) == ["focus_on_rows_with_draw"]
     assert agent.settings.max_turn_tokens == 24
     assert list(Agent.from_pretrained(str(run), tools="standard").tools) == list(iapo.TOOLS)
+    export(str(run), tmp_path / "exported")
+    source = find_source(str(tmp_path / "exported"))
+    assert (source.tools(None), source.usage.max_turn_tokens) == ("focus_on_rows_with_draw", 24)
+    agent = Agent.from_pretrained(str(tmp_path / "exported"))
+    assert (list(agent.tools), agent.settings.max_turn_tokens) == (["focus_on_rows_with_draw"], 24)
+    # An export of the export is used the same way.
+    export(str(tmp_path / "exported"), tmp_path / "again")
+    assert find_source(str(tmp_path / "again")).usage == source.usage
     measured = tmp_path / "measured"
     words = ["--sets", "vbar", "--samples", "2", "--out", str(measured)]
     result = CliRunner().invoke(app, ["evaluate", "--model", str(run), *words])
     assert result.exit_code == 0, result.output
     assert "tools focus_on_rows_with_draw; 2 turns of 24 tokens" in result.output
-    plan = json.loads((measured / "manifest.json").read_text())["config"]
+    plan = json.loads((measured / "manifest.json").read_text())["config"]["evaluation"]
     assert (plan["tools"], plan["generation"]["max_turn_tokens"]) == ("focus_on_rows_with_draw", 24)
     other = [*words[:-1], str(tmp_path / "other"), "--tools", "standard", "--max-turn-tokens", "9"]
     result = CliRunner().invoke(app, ["evaluate", "--model", str(run / "policy"), *other])
     assert result.exit_code == 0, result.output
-    plan = json.loads((tmp_path / "other/manifest.json").read_text())["config"]
+    plan = json.loads((tmp_path / "other/manifest.json").read_text())["config"]["evaluation"]
     assert (plan["tools"], plan["generation"]["max_turn_tokens"]) == ("standard", 9)
     (run / "policy").unlink()
     with pytest.raises(InputError, match="holds no trained policy"):
         Agent.from_pretrained(str(run))
-    assert find_source("tiny-student").tools is None
+    assert find_source("tiny-student").tools(None) is None
+
+
+@pytest.mark.parametrize("tools", ["/home/me/mine.py:f", "os:system", "crop,own.py"])
+def test_no_checkpoint_has_code_loaded(tools: str, tmp_path: Path, student: Policy) -> None:
+    student.model.save_pretrained(tmp_path)
+    student.processor.save_pretrained(tmp_path)
+    Usage(tools, max_turns=3).write(tmp_path)
+    assert "/home" not in (tmp_path / USAGE).read_text()
+    source = find_source(str(tmp_path))
+    with pytest.raises(InputError, match=r"trained with tools of its own, .* name them with --tools"):
+        source.tools(None)
+    with pytest.raises(InputError, match="tools of its own"):
+        Agent.from_pretrained(str(tmp_path))
+    assert source.tools("crop") == "crop"
+    assert source.usage.max_turns == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tools": ["crop"]}, "which is no text"),
+        ({"max_turns": 99}, "give 2 to 8"),
+        ({"max_turn_tokens": "many"}, "max_turn_tokens is 'many'"),
+        ({"kind": "training"}, "is of the kind 'training'"),
+    ],
+)
+def test_damaged_usage_is_one_sentence(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    Usage("crop").write(tmp_path)
+    found = json.loads((tmp_path / USAGE).read_text())
+    (tmp_path / USAGE).write_text(json.dumps(found | changes))
+    with pytest.raises(InputError, match=reason):
+        Usage.read(tmp_path)
 
 
 def test_one_turn_without_tools(student: Policy) -> None:

@@ -21,6 +21,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import find_prompt
+from iapo.rollout.usage import Usage
 from iapo.tools.offered import limited
 
 SAMPLE = charts(1)[0]
@@ -132,7 +133,7 @@ def test_a_run_has_its_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     given: list[Any] = []
     monkeypatch.setattr(agent_module, "_tools", lambda tools, timeout=None: given.append((tools, timeout)) or {})
     monkeypatch.setattr(agent_module, "load_policy", lambda *args, **more: pytest.fail("loaded"))
-    source = dataclasses.replace(find_source("tiny-student"), tools="crop", tool_timeout=7.0)
+    source = dataclasses.replace(find_source("tiny-student"), usage=Usage("crop", 7.0))
     monkeypatch.setattr(agent_module, "find_source", lambda *args: source)
     for more in ({}, {"tool_timeout": 2.0}):
         with pytest.raises(pytest.fail.Exception, match="loaded"):
