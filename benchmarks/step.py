@@ -3,7 +3,8 @@
     python benchmarks/step.py [--steps 6] [--repeats 3] [--size 112] [--json FILE]
 
 `trl` is our trainer with `share_prefix: false`: the same two-turn rollouts, but generation, log-probabilities and loss
-are TRL's, row by row. `grpo` shares prefixes. `iapo-live` and `iapo-stored` add the attribution penalty. Every variant
+are TRL's, row by row. `grpo` shares prefixes. `iapo-live` and `iapo-stored` add the penalty in its default form, with the
+teacher's own calls, and `softmax-live` the form `softmax`, in which it explains the student's. Every variant
 runs in a process of its own, one thread, variants interleaved; figures are medians over steps and repeats of CPU
 seconds, without the first step, and the largest peak memory.
 """
@@ -25,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-VARIANTS = ("trl", "grpo", "iapo-live", "iapo-stored")
+VARIANTS = ("trl", "grpo", "iapo-live", "softmax-live", "iapo-stored")
 
 
 def child(variant: str, steps: int, size: int, table: str) -> None:
@@ -65,8 +66,10 @@ def child(variant: str, steps: int, size: int, table: str) -> None:
         for sample in generate(family, 64, seed=0, size=size, question_types=("value",))
     ]
     penalty: dict[str, Any] = {"penalty_weight": 0.0}
-    if variant == "iapo-live":
+    if variant.endswith("-live"):
         penalty = {"penalty_weight": 0.1, "teacher": "tiny-teacher"}
+    if variant == "softmax-live":
+        penalty["attribution_form"] = "softmax"
     if variant == "iapo-stored":
         penalty = {"penalty_weight": 0.1, "teacher_table": table}
     policy = load_policy("tiny-student")
@@ -84,7 +87,6 @@ def child(variant: str, steps: int, size: int, table: str) -> None:
                 beta=0.01,
                 share_prefix=variant != "trl",
                 attribution_batch_size=64,
-                attribution_normalization="softmax",
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
