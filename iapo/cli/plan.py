@@ -9,7 +9,7 @@ import typer
 
 from iapo.cli.base import SETTINGS, Verb, make_app, options_of
 from iapo.cli.checks import check_checkpoint
-from iapo.cli.options import Json, Quiet, at_least, one_of, write_json
+from iapo.cli.options import Json, Quiet, at_least, between, one_of, write_json
 from iapo.errors import InputError
 
 app = make_app()
@@ -40,6 +40,9 @@ def plan(
     image: Annotated[
         str | None, typer.Option(callback=_size, help="Width x height of images in pixels; 850x600 where not known.")
     ] = None,
+    images: Annotated[
+        int, typer.Option(callback=between(1, 8), help="Images of a prompt, 1 to 8, all of that size.")
+    ] = 1,
     text_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Tokens of the prompt beside the image; else counted.")
     ] = None,
@@ -70,7 +73,9 @@ def plan(
 
     size = None if image is None else (int(image.partition("x")[0]), int(image.partition("x")[2]))
     with quiet_libraries():
-        report = make_report(given, memory=memory, gpus=gpus, sharding=sharding, size=size, text_tokens=text_tokens)
+        report = make_report(
+            given, memory=memory, gpus=gpus, sharding=sharding, size=size, text_tokens=text_tokens, images=images
+        )
     console = Console()
     console.print(phase_table(report.plan))
     if report.alone:

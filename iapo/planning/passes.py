@@ -38,7 +38,7 @@ def rollout_bytes(student: Student, load: Workload, shares: bool, device: str) -
     layer = (3 * shape.text.hidden_size + 2 * shape.queries + shape.states) * size + 4 * 2 * shape.text.hidden_size
     reading = read * layer + max(read * mlp, attention)
     writing = load.rows * LOGITS * 4 * shape.text.vocab_size + attention
-    images = load.prompts + load.edits * load.rows
+    images = load.prompts * load.images + load.edits * load.rows
     # The vision tower is done before the language model begins.
     passing = max(reading, writing, seeing_bytes(shape, load, images, size))
     return {
@@ -139,7 +139,7 @@ def _tile(student: Student, scored: int, device: str, *, backward: bool) -> int:
 
 def _seen(load: Workload, rows: int, shares: bool) -> int:
     """Counts the images of rows: each prompt's, and each row's edited ones."""
-    return (-(-rows // load.generations) if shares else rows) + load.edits * rows
+    return (-(-rows // load.generations) if shares else rows) * load.images + load.edits * rows
 
 
 def _vision(student: Student, patches: int, checkpointing: bool) -> int:
@@ -171,4 +171,4 @@ def pixel_bytes(shape: Shape, load: Workload, rows: int) -> int:
     vision: Any = shape.config.vision_config
     channels = getattr(vision, "in_channels", None) or getattr(vision, "in_chans", 3)
     features = channels * vision.temporal_patch_size * vision.patch_size**2
-    return rows * load.turns * load.patches * features * 4
+    return rows * (load.images + load.edits) * load.patches * features * 4

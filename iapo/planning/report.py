@@ -49,6 +49,7 @@ class Report:
             "tokens": {
                 "prompt": load.prompt,
                 "image": load.image,
+                "images": load.images,
                 "turn": load.turn,
                 "completion": load.completion,
                 "rows": load.rows,
@@ -117,6 +118,7 @@ def make_report(
     sharding: str = "none",
     size: tuple[int, int] | None = None,
     text_tokens: int | None = None,
+    images: int = 1,
     device: str = "cuda",
 ) -> Report:
     """Plans a training, and what takes less.
@@ -128,6 +130,7 @@ def make_report(
         sharding: One of `iapo.planning.loaded.SHARDINGS`.
         size: Width and height of images in pixels; None is the data's, as far as that is known.
         text_tokens: Tokens of the prompt beside the image; None counts them.
+        images: Images of a prompt, all of that size.
         device: Type of the device.
 
     Raises:
@@ -137,7 +140,7 @@ def make_report(
 
     def load_of(changed: Given) -> Workload:
         student = shapes.models(changed).student
-        return workload_of(changed, student, gpus, size=size, text_tokens=text_tokens, load=load)
+        return workload_of(changed, student, gpus, size=size, text_tokens=text_tokens, images=images, load=load)
 
     def planner(changed: Given, split: str) -> Plan:
         models = shapes.models(changed)

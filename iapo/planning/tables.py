@@ -49,8 +49,9 @@ def lines(report: Report) -> Iterator[str]:
     """Yields sentences: the size, the tokens, whether it fits, and what together does."""
     plan, load, step = report.plan, report.plan.load, report.steps
     yield f"{plan.parameters / 1e6:,.0f} M parameters, {plan.trainable / 1e6:,.1f} M of them trained"
+    each = f"image {load.image:,}" if load.images == 1 else f"{load.images} images of {load.image:,}"
     yield (
-        f"prompt {load.prompt:,} tokens (image {load.image:,}), first turn {load.turn:,}, "
+        f"prompt {load.prompt:,} tokens ({each}), first turn {load.turn:,}, "
         f"completion {load.completion:,}; {load.rows} rows at once"
     )
     yield (

@@ -51,6 +51,7 @@ class Workload:
         rows: Rollouts that are generated at once.
         generations: Rollouts of a prompt.
         micro: Rollouts in one backward pass.
+        images: Images of a prompt, all of one size.
     """
 
     block_of: tuple[int, ...]
@@ -65,6 +66,7 @@ class Workload:
     rows: int
     generations: int
     micro: int
+    images: int = 1
 
     @property
     def prompt(self) -> int:
@@ -112,6 +114,7 @@ def workload_of(
     *,
     size: tuple[int, int] | None = None,
     text_tokens: int | None = None,
+    images: int = 1,
     load: Callable[[str, LoadSettings], Any] = load_processor,
 ) -> Workload:
     """Counts a training's tokens.
@@ -123,6 +126,7 @@ def workload_of(
         size: Width and height of images in pixels; None is the synthetic images' size, else `CHART`.
         text_tokens: Tokens of the prompt beside the image; None counts those of a prompt to a synthetic image with the
             student's tokenizer, or by its characters where only `config.json` is there.
+        images: Images of a prompt, all of that size.
         load: Function that loads a checkpoint's processor; one that remembers them saves seconds for each further plan.
 
     Raises:
@@ -130,7 +134,7 @@ def workload_of(
     """
     if size is None:
         size = CHART if given.get("data") else (given.number("picture_size"),) * 2
-    block_of, blocks, patches, observation = _prompt(given, shape, size, text_tokens, load)
+    block_of, blocks, patches, observation = _prompt(given, shape, size, text_tokens, images, load)
     merge = shape.config.vision_config.spatial_merge_size**2
     micro = given.number("per_device_train_batch_size")
     accumulation = given.number("gradient_accumulation_steps")
@@ -161,6 +165,7 @@ def workload_of(
         rows=rows,
         generations=generations,
         micro=micro,
+        images=images,
     )
 
 
@@ -169,12 +174,14 @@ def _prompt(
     shape: Shape,
     size: tuple[int, int],
     text_tokens: int | None,
+    images: int,
     load: Callable[[str, LoadSettings], Any],
 ) -> tuple[Sequence[int], int, int, int]:
     """Returns the block of each prompt token, the number of blocks, the image's patches, and an observation's words."""
     families = given.get("families") or ["vbar"]
     sample = next(iter(generate(families[0], 1, seed=0, size=112)))
-    sample = dataclasses.replace(sample, image=Image.new("RGB", size))
+    image = Image.new("RGB", size)
+    sample = dataclasses.replace(sample, image=image, more_images=(image,) * (images - 1))
     # What is planned for without its files is not asked of the hub, whose answers would come after minutes offline.
     here = shape.name not in PUBLISHED
     revision = given.get("model_revision")
@@ -185,6 +192,7 @@ def _prompt(
     # Before the last turn it says that another program may be written.
     shown = [Observation(sample.image, left=left) for left in range(1, min(turns, 3))]
     blocks = build_blocks(sample, offered_tools(given.get("tools")), template)
+    seen = [place for place, one in enumerate(blocks) if one.type == "image"]
     settings = LoadSettings(
         model_revision=revision,
         min_pixels=given.get("min_pixels"),
@@ -206,26 +214,51 @@ def _prompt(
         block_of, patches = list(prompt.block_of), tokens * merge
         observation = max(len(encoder.observation(one, ended=False)) for one in shown) - tokens
     if text_tokens is not None:
-        places = {one.type: place for place, one in enumerate(blocks)}
-        block_of = _with_texts(block_of, places["query"], places["image"], patches // merge, text_tokens)
-    return block_of, len(blocks), patches, observation
+        query = next(place for place, one in enumerate(blocks) if one.type == "query")
+        block_of = _with_texts(block_of, query, seen, patches // merge, text_tokens)
+    cells = int(given.get("attribution_image_cells") or 1)
+    if cells > 1:
+        columns = max(1, round(math.sqrt(patches // merge * size[0] / size[1])))
+        block_of = _cut(block_of, seen, columns, cells)
+    return block_of, len(blocks) + len(seen) * (cells**2 - 1), patches, observation
 
 
-def _with_texts(block_of: Sequence[int], question: int, image: int, image_tokens: int, tokens: int) -> list[int]:
-    """Returns the block of each token of a prompt with so many tokens beside its image.
+def _cut(block_of: Sequence[int], images: Sequence[int], columns: int, cells: int) -> list[int]:
+    """Returns the block of each token where images are cut into cells, rows and columns about as the image has them."""
+    lengths = [block_of.count(place) for place in range(max(block_of) + 1)]
+    found: list[int] = []
+    blocks = 0
+    for place, length in enumerate(lengths):
+        if place not in images:
+            found += [blocks] * length
+            blocks += 1
+            continue
+        rows = max(1, length // columns)
+        for row, column in (divmod(index, columns) for index in range(length)):
+            found.append(blocks + min(row * cells // rows, cells - 1) * cells + column * cells // columns)
+        blocks += cells**2
+    return found
+
+
+def _with_texts(
+    block_of: Sequence[int], question: int, images: Sequence[int], image_tokens: int, tokens: int
+) -> list[int]:
+    """Returns the block of each token of a prompt with so many tokens beside its images.
 
     Prompts differ in their questions, whose block is as long as it must be; with fewer tokens than the rest of the
     prompt has, all blocks are shorter.
     """
     lengths = [block_of.count(place) for place in range(max(block_of) + 1)]
-    lengths[image] -= image_tokens
+    for image in images:
+        lengths[image] -= image_tokens
     if tokens >= sum(lengths):
         lengths[question] += tokens - sum(lengths)
     else:
         # Where a block ends is rounded, so that all are as many as asked for.
         ends = [round(end * tokens / sum(lengths)) for end in itertools.accumulate(lengths)]
         lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    lengths[image] += image_tokens
+    for image in images:
+        lengths[image] += image_tokens
     return [place for place, length in enumerate(lengths) for _ in range(length)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from iapo.attribution.memory import token_cost
 from iapo.cli.main import main
+from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.planning import report as report_module
 from iapo.planning.attributing import attribution_bytes
@@ -180,6 +182,36 @@ def test_a_longer_prompt_has_a_longer_question(three: str) -> None:
     assert {
         place for place in range(known.blocks) if shorter.block_of.count(place) > known.block_of.count(place)
     } == set()
+
+
+def test_several_images_and_cells(three: str) -> None:
+    """A prompt with more images is as much longer, with a tokenizer and without; cells are blocks of their own."""
+    student = read_given("demo-iapo")
+    for given, shape in (
+        (Given({"model": three, **LONG, "data": "x"}), shape_of(three)),
+        (student, shape_of("tiny-student")),
+    ):
+        one, two = (workload_of(given, shape, 1, images=count) for count in (1, 2))
+        # Marks, and a line on the images.
+        assert one.image <= two.prompt - one.prompt < one.image + 120
+        assert (two.images, two.blocks) == (2, one.blocks + 1)
+        assert workload_of(given, shape, 1, images=2, text_tokens=900).prompt == 900 + 2 * one.image
+        cut = workload_of(given.replace(attribution_image_cells=3), shape, 1, images=2)
+        assert (cut.prompt, cut.blocks) == (two.prompt, two.blocks + 2 * 8)
+        assert set(cut.block_of) == set(range(cut.blocks))
+        (image,) = (place for place in range(one.blocks) if one.block_of.count(place) >= one.image)
+        cells = [cut.block_of.count(place) for place in range(image, image + 9)]
+        assert sum(cells) == two.block_of.count(image)
+        assert min(cells) > 0
+    (chart,) = generate("vbar", 1, seed=0)
+    chart = dataclasses.replace(chart, more_images=(chart.image,))
+    known = workload_of(student, shape_of("tiny-student"), 1, images=2)
+    encoder = PromptEncoder(load_processor("tiny-student"))
+    assert known.prompt == pytest.approx(len(encoder.encode(build_blocks(chart)).ids), abs=8)
+    given = Given({"model": three, "penalty_weight": 0.1, **LONG})
+    few, many = (make_report(given, memory=80, size=(850, 600), images=images).plan for images in (1, 4))
+    assert sum(many.phases["rollout"].values()) > sum(few.phases["rollout"].values())
+    assert many.peak > few.peak
 
 
 def test_prompts_without_a_tokenizer(three: str) -> None:
