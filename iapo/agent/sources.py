@@ -12,7 +12,9 @@ from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import run_of
 from iapo.rollout.export import find_policy
-from iapo.rollout.load_settings import LoadSettings, load_settings
+from iapo.rollout.load_settings import LoadSettings, is_hub_id, load_settings
+from iapo.rollout.loading import optional_file
+from iapo.rollout.policy import resolve
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
 from iapo.tools.offered import is_packaged
@@ -80,9 +82,13 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     run = run_of(Path(model))
     if run is None:
         plain = plain_source(model, load_settings(asked))
-        if not (Path(model) / USAGE).is_file():
+        path = resolve(model)
+        # What is neither a folder nor a hub id is refused where it is loaded.
+        known = Path(path).is_dir() or is_hub_id(path)
+        beside = optional_file(path, USAGE, plain.loading.model_revision) if known else None
+        if beside is None:
             return plain
-        return replace(plain, usage=Usage.read(Path(model)), origin=f"its export {model}")
+        return replace(plain, usage=Usage.read(Path(beside)), origin=f"its export {model}")
     config = Manifest.read(run / MANIFEST).config
     usage = Usage.of_run(config, run / MANIFEST)
     # The revision is the start's, and this is the run's own.

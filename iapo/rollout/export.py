@@ -86,7 +86,7 @@ def export(
         manifest = run / MANIFEST
         Usage.of_run(Manifest.read(manifest).config, manifest).write(part)
     elif (Path(path) / USAGE).is_file():
-        Usage.read(Path(path)).write(part)
+        Usage.read(Path(path) / USAGE).write(part)
     final = run is not None and Path(path).resolve() == (run / "policy").resolve()
     write_card(part, exported, run, final=final)
     part.rename(output)

@@ -53,15 +53,12 @@ class Usage:
         return cls(arguments.get("tools"), arguments.get("tool_timeout"), turns, longest)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Reads that of an exported policy; where there is none nothing is known.
+    def read(cls, path: Path) -> Self:
+        """Reads the file of an exported policy.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If it cannot be read, or is damaged.
         """
-        path = folder / USAGE
-        if not path.is_file():
-            return cls()
         found = read_result(path, KIND)
         values = {field.name: found.get(field.name) for field in dataclasses.fields(cls)}
         tools = values["tools"]

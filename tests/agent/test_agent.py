@@ -247,7 +247,7 @@ def test_damaged_usage_is_one_sentence(changes: dict[str, Any], reason: str, tmp
     found = json.loads((tmp_path / USAGE).read_text())
     (tmp_path / USAGE).write_text(json.dumps(found | changes))
     with pytest.raises(InputError, match=reason):
-        Usage.read(tmp_path)
+        Usage.read(tmp_path / USAGE)
 
 
 def test_one_turn_without_tools(student: Policy) -> None:
