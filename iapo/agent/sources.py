@@ -85,10 +85,10 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
         path = resolve(model)
         # What is neither a folder nor a hub id is refused where it is loaded.
         known = Path(path).is_dir() or is_hub_id(path)
-        beside = optional_file(path, USAGE, plain.loading.model_revision) if known else None
-        if beside is None:
+        exported = optional_file(path, USAGE, plain.loading.model_revision) if known else None
+        if exported is None:
             return plain
-        return replace(plain, usage=Usage.read(Path(beside)), origin=f"its export {model}")
+        return replace(plain, usage=Usage.read(Path(exported)), origin=f"its export {model}")
     config = Manifest.read(run / MANIFEST).config
     usage = Usage.of_run(config, run / MANIFEST)
     # The revision is the start's, and this is the run's own.
