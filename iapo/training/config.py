@@ -95,7 +95,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
         max_turns: Most turns of a rollout, 2 (the paper's) to 8; all but the last may call tools. More than 2 need a
-            prompt that is worded for it (`tools-turns`, `free`), a teacher that explains the student's calls, and no vLLM.
+            prompt that is worded for it (`tools-turns`, `free`), a teacher that explains the student's calls, no vLLM.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, the most that the model
             writes over all turns. The observations between them count towards neither.
         max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations with the edited images;
