@@ -24,7 +24,7 @@ from iapo.agent.questions import Question
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import evaluate
-from iapo.records import Sample, Trace, image_from_text
+from iapo.records import MOST_IMAGES, Sample, Trace, image_from_text
 from iapo.serving.address import check_port
 from iapo.serving.command import run_server
 from iapo.serving.server import Limits, Server
@@ -173,11 +173,16 @@ def test_pages_and_paths(server: Server) -> None:
     assert (status, b'<script src="/page.js"' in content) == (200, True)
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert "unsafe" not in headers["content-security-policy"]
-    script = call(server, "GET", "/page.js")[2].decode()
+    script = "".join(call(server, "GET", path)[2].decode() for path in ("/page.js", "/pictures.js"))
     assert not [
         word for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(") if word in script
     ]
-    assert json.loads(call(server, "GET", "/health")[2]) == {"status": "ok", "model": "tiny"}
+    assert json.loads(call(server, "GET", "/health")[2]) == {
+        "status": "ok",
+        "model": "tiny",
+        "max_images": MOST_IMAGES,
+        "max_body": LIMITS.body,
+    }
     for method, path, wanted in (
         ("GET", "/../../etc/passwd", 404),
         ("GET", "/page/index.html", 404),
