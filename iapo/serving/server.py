@@ -246,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(411, "the request does not say how long it is; send one Content-Length, and no chunks")
         length = int(given[0]) if len(given[0].strip()) < 16 else limits.body + 1
         if length > limits.body:
-            raise RequestError(413, f"the body is longer than {limits.body:,} bytes; send a smaller image")
+            raise RequestError(413, f"the body is longer than {limits.body:,} bytes; send fewer or smaller images")
         if self.headers.get_content_type() != "application/json":
             raise RequestError(415, "the body is not said to be JSON; send it as Content-Type: application/json")
         try:
