@@ -102,7 +102,7 @@ class Opened:
         self.page.evaluate(
             """([kind, on, files]) => {
               const held = new DataTransfer();
-              for (const [name, type, bytes] of files) held.items.add(new File([new Uint8Array(bytes)], name, { type }));
+              for (const [name, type, data] of files) held.items.add(new File([new Uint8Array(data)], name, { type }));
               const more = { bubbles: true, cancelable: true };
               const event = kind === "drop"
                 ? new DragEvent("drop", { ...more, dataTransfer: held })
