@@ -8,6 +8,8 @@ function say(name, text) {
   const element = find(name);
   element.textContent = text;
   element.hidden = !text;
+  // With many images it may lie below what is seen.
+  if (text && name === "error") element.scrollIntoView({ block: "nearest" });
 }
 
 // What the model writes and what it is shown, as text and images alone.
