@@ -94,6 +94,8 @@ def make_question(
         refuse_control_tokens(sample)
     except RowError as error:
         raise InputError(_blamed(images, encoded) or str(error)) from error
+    # It is no row of a data set, and messages call it the question.
+    sample = dataclasses.replace(sample, id="", source="")
     if boxes is not None:
         return Question(sample, _told(sample, "given"))
     return _found(sample, kind, names)

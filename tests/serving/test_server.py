@@ -308,6 +308,13 @@ def test_harmful_requests_are_one_sentence(server: Server, name: str, stream: bo
     assert "\n" not in found["error"]["message"]
 
 
+def test_a_question_that_is_too_long_is_called_a_question(server: Server) -> None:
+    """Who asks knows of no sample."""
+    _, found = post(server, with_question("what " * 3000))
+    assert found["error"]["message"].startswith("the question, with an image of 112 x 112 pixels, may need ")
+    assert found["error"]["message"].endswith("; shorten the question, or offer fewer tools")
+
+
 def test_it_goes_on_after_harm(server: Server, traces: list[Trace]) -> None:
     assert post(server, GOOD)[1]["choices"][0]["message"]["content"] == traces[0].scores["outcome"].answer
 
