@@ -146,8 +146,9 @@ class Trace:
             from block name to probability; empty where it has no attribution.
         step: Optimiser step in which a training rollout was sampled, from 1; number of steps that the policy of a
             held-out rollout of a training run had taken, 0 before training; else None.
-        patches: Signed share of each of the first image's tokens in that attribution, by whose they are (`student`,
-            `teacher`; `iapo.attribution.tokens.picture_shares`), to three digits; empty where they were not kept.
+        patches: Signed share of each token of the sample's images in that attribution, by whose they are (`student`,
+            `teacher`), a grid an image in order (`iapo.attribution.tokens.picture_shares`), to three digits; empty
+            where they were not kept, and of the first image alone in records of earlier versions.
         observation_cut: Whether the rollout ended because what its last call gave did not fit into the longest
             sequence. It says nothing about the model, so that training leaves it out.
     """
@@ -157,7 +158,7 @@ class Trace:
     scores: Mapping[str, Score] = field(default_factory=dict)
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     step: int | None = None
-    patches: Mapping[str, Grid] = field(default_factory=dict)
+    patches: Mapping[str, tuple[Grid, ...]] = field(default_factory=dict)
     observation_cut: bool = False
 
     @classmethod
@@ -170,7 +171,7 @@ class Trace:
         scores: Mapping[str, Score] | None = None,
         attribution: Mapping[str, Mapping[str, float]] | None = None,
         step: int | None = None,
-        patches: Mapping[str, Grid] | None = None,
+        patches: Mapping[str, tuple[Grid, ...]] | None = None,
         observation_cut: bool = False,
     ) -> Self:
         """Makes the record of a rollout of at most two turns.
@@ -183,7 +184,7 @@ class Trace:
             scores: Scores by name.
             attribution: Block distributions of its call.
             step: Its step.
-            patches: Shares of the image's tokens.
+            patches: Shares of the images' tokens.
             observation_cut: Whether what its call gave did not fit.
         """
         turns = (Turn(turn_1, result),) if turn_2 is None else (Turn(turn_1, result), Turn(turn_2))
@@ -282,7 +283,7 @@ class Trace:
             "scores": {name: score.to_json() for name, score in self.scores.items()},
             "attribution": _shares(self.attribution),
             "step": self.step,
-            "patches": {who: [list(row) for row in grid] for who, grid in self.patches.items()},
+            **_patches(self.patches),
             "observation_cut": self.observation_cut,
         }
 
@@ -298,15 +299,15 @@ class Trace:
         Raises:
             InputError: If it is something else, or an image cannot be read.
         """
-        # Runs of earlier versions have none.
-        patches = take(data, "patches", dict, default={})
         return cls(
             sample=Sample.from_json(take(data, "sample", dict), root) if sample is None else sample,
             turns=tuple(Turn.from_json(one, root) for one in recorded_turns(data)),
             scores={name: Score.from_json(score) for name, score in take(data, "scores", dict).items()},
             attribution=_blocks(data),
             step=take(data, "step", int, NoneType),
-            patches={who: tuple(map(tuple, take_list(patches, who, list))) for who in patches},
+            patches={
+                who: tuple(tuple(map(tuple, grid)) for grid in some) for who, some in recorded_grids(data).items()
+            },
             observation_cut=take(data, "observation_cut", bool, default=False),
         )
 
@@ -332,6 +333,24 @@ def _blocks(data: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Takes the block distributions out of a turn's or a trace's record."""
     found = take(data, "attribution", dict)
     return {who: {name: take(found[who], name, float) for name in take(found, who, dict)} for who in found}
+
+
+def recorded_grids(data: Mapping[str, Any]) -> dict[str, list[list[list[float]]]]:
+    """Returns the grids of a trace's JSON by whose they are, one an image in order: those of `patches`, and behind them
+    those of `more_patches`, which only samples with several images have. Earlier versions have neither.
+
+    Raises:
+        InputError: If they are something else.
+    """
+    first, more = take(data, "patches", dict, default={}), take(data, "more_patches", dict, default={})
+    return {who: [take_list(first, who, list), *(take_list(more, who, list) if who in more else ())] for who in first}
+
+
+def _patches(patches: Mapping[str, tuple[Grid, ...]]) -> dict[str, dict[str, Any]]:
+    """Writes grids as `recorded_grids` reads them; those of a single image as they were before there were several."""
+    lists = {who: [[list(row) for row in grid] for grid in grids] for who, grids in patches.items()}
+    more = {who: rest for who, (_, *rest) in lists.items() if rest}
+    return {"patches": {who: first for who, (first, *_) in lists.items()}} | ({"more_patches": more} if more else {})
 
 
 def _shares(attribution: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -65,7 +65,7 @@ def make_trace(
         {"outcome": Score(float(number % 2 == 0)), "alignment": Score(-0.25), "divergence": Score(0.25)},
         {"student": student, "teacher": teacher} if attributed else {},
         step,
-        {"student": ((0.1, -0.2, 0.0), (0.05, 0.0, 0.1)), "teacher": ((0.0, 0.4, 0.0), (0.0, 0.0, 0.0))}
+        {"student": (((0.1, -0.2, 0.0), (0.05, 0.0, 0.1)),), "teacher": (((0.0, 0.4, 0.0), (0.0, 0.0, 0.0)),)}
         if attributed and patches
         else {},
     )

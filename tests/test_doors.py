@@ -307,7 +307,7 @@ def test_an_attribution_method_from_outside(
     # Log-probabilities and heat maps do not need the method's help.
     gradient = Attributor(model, encoder.pixels, AttributionSettings(log_probs=True))
     assert torch.equal(attributor.log_probs(*explained), gradient.log_probs(*explained))
-    assert (attributor.patches(*explained)[0] == gradient.patches(*explained)[0]).all()
+    assert (attributor.patches(*explained)[0][0] == gradient.patches(*explained)[0][0]).all()
     assert IAPOConfig("x", bf16=False, attribution_method="mine.py:first_block").attribution_method
     with pytest.raises(InputError, match=r"gives \(1,\); give a tensor of shape \(1, "):
         Attributor(model, encoder.pixels, AttributionSettings(method="mine.py:flat")).distributions(*explained)

@@ -71,7 +71,7 @@ def trace(result: ToolResult, turn_2: str | None) -> Trace:
         scores={"outcome": Score(1.0, "3.5", "equals the gold answer"), "divergence": Score(0.1 + 0.2)},
         attribution={"student": {"query": 0.25, "tool:x": 0.75}, "teacher": {"query": 1 / 3, "tool:x": 2 / 3}},
         step=12,
-        patches={"student": ((0.012, -0.3), (0.0, 1.5e-05)), "teacher": ((0.5, 0.25, -0.125),)},
+        patches={"student": (((0.012, -0.3), (0.0, 1.5e-05)),), "teacher": (((0.5, 0.25, -0.125),),)},
     )
 
 
@@ -128,6 +128,23 @@ def test_traces_of_earlier_versions_have_no_patches():
     again = Trace.from_json(data)
     assert again.patches == {}
     assert again.step == 12
+
+
+def test_grids_of_one_image_are_written_as_before_there_were_several():
+    one = trace(EDITED, "x")
+    data = through_json(one.to_json())
+    assert data["patches"]["student"] == [[0.012, -0.3], [0.0, 1.5e-05]]
+    assert "more_patches" not in data
+    two = dataclasses.replace(one, patches={who: (*grids, ((0.25,),)) for who, grids in one.patches.items()})
+    data = through_json(two.to_json())
+    assert data["patches"] == through_json(one.to_json())["patches"]
+    assert data["more_patches"] == {"student": [[[0.25]]], "teacher": [[[0.25]]]}
+    assert Trace.from_json(data).patches == two.patches
+    # What an earlier version wrote of a sample with several images has the first one's alone.
+    del data["more_patches"]
+    assert Trace.from_json(data).patches == one.patches
+    with pytest.raises(InputError, match="more_patches"):
+        Trace.from_json({**data, "more_patches": [1]})
 
 
 def test_trace_with_its_pictures_elsewhere(tmp_path: Path):

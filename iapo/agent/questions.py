@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +16,10 @@ from iapo.data.boxes.names import Names
 from iapo.data.damage import RowError
 from iapo.data.fields import refuse_control_tokens
 from iapo.data.formats import own
-from iapo.data.pictures import encode_picture
+from iapo.data.pictures import encode_picture, read_picture
 from iapo.data.rows import Row
 from iapo.errors import InputError, unknown
 from iapo.records import MOST_IMAGES, Kind, Sample
-from iapo.storage import read_json
 
 BOX_FIELDS = ("column_boxes", "row_boxes", "kind", "axis", "list_names")
 """What may be said of an image beside the question: fields of one's own data (docs/data.md)."""
@@ -86,12 +87,15 @@ def make_question(
     images = [image] if isinstance(image, Image.Image | bytes | str | Path) else image
     if not 1 <= len(images) <= MOST_IMAGES:
         raise InputError(f"the question comes with {len(images)} images; give 1 to {MOST_IMAGES}")
-    fields |= {"images": [_encoded(one) for one in images], "question": question, "answer": "-"}
+    encoded = [_encoded(one) for one in images]
+    fields |= {"images": encoded, "question": question, "answer": "-"}
     try:
         sample = own.read(Row(1, fields, "question"))
         refuse_control_tokens(sample)
     except RowError as error:
-        raise InputError(str(error)) from error
+        raise InputError(_blamed(images, encoded) or str(error)) from error
+    # It is no row of a data set, and messages call it the question.
+    sample = dataclasses.replace(sample, id="", source="")
     if boxes is not None:
         return Question(sample, _told(sample, "given"))
     return _found(sample, kind, names)
@@ -101,13 +105,24 @@ def read_boxes(path: Path) -> dict[str, Any]:
     """Reads a JSON file with boxes for `make_question`.
 
     Raises:
-        InputError: If it cannot be read, or has other fields than `BOX_FIELDS`.
+        InputError: If it cannot be read, has a key twice, or has other fields than `BOX_FIELDS`.
     """
-    found = read_json(path)
     try:
-        return _checked(found)
+        return _checked(json.loads(path.read_bytes(), object_pairs_hook=_unique))
+    except OSError as error:
+        raise InputError(f"cannot read the boxes {path} ({error.strerror}); give the path of a JSON file") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON; write boxes as in docs/using.md, or leave --boxes out") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InputError(f"the key {twice!r} stands twice in one JSON object; give it once")
+    return found
 
 
 def _checked(boxes: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +148,17 @@ def _encoded(image: Picture) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot read the image {image} ({reason}); give the path of an image file") from error
+
+
+def _blamed(images: Sequence[Picture], encoded: Sequence[bytes]) -> str | None:
+    """Returns what is wrong with an image file, by its name; None where that is not what is wrong."""
+    for image, data in zip(images, encoded, strict=True):
+        if isinstance(image, str | Path):
+            try:
+                read_picture(data, None)
+            except RowError as error:
+                return f"{image}: {error}"
+    return None
 
 
 def _found(sample: Sample, kind: str, names: Names) -> Question:

@@ -170,30 +170,34 @@ class Attributor:
             raise ValueError("log-probabilities were not asked for; set AttributionSettings.log_probs")
         return self._rows(prompts, turns)[:, -1]
 
-    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn], image: int = -1) -> list[NDArray[np.float32]]:
-        """Returns signed shares of the tokens of one of each prompt's images, which block distributions do not tell.
+    def patches(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> list[tuple[NDArray[np.float32], ...]]:
+        """Returns signed shares of the tokens of each prompt's images, which block distributions do not tell.
 
         Nothing is kept. They are the gradient's where the method scores no tokens.
 
         Args:
             prompts: Prompts as in `distributions`.
             turns: Turns, the same.
-            image: Place of the image among each prompt's, from 0; the last one by default.
 
         Returns:
-            One grid a turn, as `iapo.attribution.tokens.picture_shares` gives it.
+            The grids of each turn, one an image in order, as `iapo.attribution.tokens.picture_shares` gives them.
         """
-        grids: list[NDArray[np.float32]] = []
-        size = self.settings.batch_size
+        found: list[tuple[NDArray[np.float32], ...]] = []
+        config, size = self.model.config, self.settings.batch_size
+        token, merge = config.image_token_id, config.vision_config.spatial_merge_size
         for start in range(0, len(turns), size):
             some, pictures = self.prepare(prompts[start : start + size], turns[start : start + size])
             with self._telling(some):
-                found = self.token_scores(some, pictures)
-            for call, scores in zip(some, found, strict=True):
-                config = self.model.config
-                grid, merge = pictures.grid_thw[call.pictures[image]], config.vision_config.spatial_merge_size
-                grids.append(picture_shares(scores, call.prompt_ids, config.image_token_id, grid, merge, image))
-        return grids
+                rows = self.token_scores(some, pictures)
+            for call, scores in zip(some, rows, strict=True):
+                sizes = [pictures.grid_thw[one] for one in call.pictures]
+                found.append(
+                    tuple(
+                        picture_shares(scores, call.prompt_ids, token, grid, merge, place)
+                        for place, grid in enumerate(sizes)
+                    )
+                )
+        return found
 
     def token_scores(self, calls: Sequence[CallInput], pictures: Pictures) -> list[Tensor]:
         """Returns the scores of each call's prompt tokens: the method's, or the gradient's where it has none."""

@@ -77,11 +77,12 @@ def ask(
 
     images = [image, *(more_image or [])]
     for one in images:
-        if not one.is_file():
-            raise InputError(f"there is no image {one}; give the path of an image file")
+        _check_file(one, question)
     load_settings({**loading, "device": device}).check_packages()
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"out is {out}; give a name that ends in .png")
+    if out is not None and json is not None and out.absolute() == json.absolute():
+        raise InputError(f"out and json are both {out}; give two files")
     if attribution and tools == "none":
         raise InputError("no tool is offered, so that there is no call to attribute; leave one of them out")
     from iapo.agent.questions import make_question, read_boxes
@@ -109,6 +110,18 @@ def ask(
         max_sequence_length=max_sequence_length,
     )
     write_json(json, run_ask(agent, asked, out or edited_path(image), model=model, attribution=attribution))
+
+
+def _check_file(image: Path, question: str) -> None:
+    if image.is_file():
+        return
+    if image.is_dir():
+        raise InputError(f"{image} is a folder; give the path of an image file")
+    if str(image).startswith(("http:", "https:", "data:")):
+        raise InputError(f"the image {str(image)[:100]} is an address, which is not fetched; give the path of a file")
+    # A long question in the image's place need not be repeated.
+    told = f"there is no image {str(image)[:200]}; give the path of an image file"
+    raise InputError(f"{told}, then the question" if Path(question[:255]).is_file() else told)
 
 
 def _text(question: str) -> str:

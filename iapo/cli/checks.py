@@ -31,7 +31,8 @@ def check_checkpoint(name: str) -> None:
     from iapo.rollout.load_settings import is_hub_id
 
     packaged = sorted(path.name for path in Path(str(resources.files("iapo"))).joinpath("checkpoints").iterdir())
-    if name in packaged or _is_folder(name) or is_hub_id(name):
+    # The empty path is the working directory's.
+    if name and (name in packaged or _is_folder(name) or is_hub_id(name)):
         return
     raise InputError(f"no checkpoint {name!r}: neither packaged ({', '.join(packaged)}) nor a local folder")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.records import Axis, ToolResult
+from iapo.records import Axis, ToolResult, recorded_grids
 from iapo.report.groups import Credit, Group, Line, credit, weights_in
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
@@ -36,7 +36,7 @@ class Browsed:
             `missing`.
         traces: The traces, each with places among runs, samples, blocks, prompts and groups.
         total: Number of traces there are, shown or not.
-        without_patches: Number of the shown ones have an attribution but no shares of the image's tokens.
+        without_patches: Number of the shown ones have an attribution but no shares of an image's tokens.
         notes: Sentences about what cannot be shown.
     """
 
@@ -216,8 +216,8 @@ class _Collector:
             if trace["blocks"] == len(self.blocks):
                 self.blocks.append(list(names))
             trace["shares"] = {who: [round(blocks[name], 5) for name in names] for who, blocks in attribution.items()}
-            patches = data.get("patches", {})
-            trace["patches"] = {who: pack_grid(grid) for who, grid in patches.items() if grid and grid[0]}
+            grids = recorded_grids(data).items()
+            trace["patches"] = {who: list(map(pack_grid, some)) for who, some in grids if some[0] and some[0][0]}
             self.without_patches += not trace["patches"]
         sample = self.samples[trace["sample"]]
         sizes = [None if one is None else self.pictures.sizes[one] for one in (sample["picture"], *sample["more"])]

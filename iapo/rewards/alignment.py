@@ -52,7 +52,8 @@ class Measured:
         teacher: Teacher, the same of the teacher; of two explanations (`both`) their mean.
         shuffled: The divergence with the student's shares of another rollout of the batch in place of its own.
         surprise: Minus the teacher's mean log-probability of the program's tokens, where the settings ask for it.
-        patches: Signed shares of the first image's tokens by whose they are, where they were asked for.
+        patches: Signed shares of the tokens of each of the prompt's images by whose they are, where they were asked
+            for.
         turns: The attributions of the turns with a program, in order, where there are several.
     """
 
@@ -62,7 +63,7 @@ class Measured:
     # The one depends on what else is in the batch, the other on what is asked of the teacher.
     shuffled: float = field(default=math.nan, compare=False)
     surprise: float = field(default=math.nan, compare=False)
-    patches: Mapping[str, Grid] = field(default_factory=dict)
+    patches: Mapping[str, tuple[Grid, ...]] = field(default_factory=dict)
     turns: tuple[Measured, ...] = ()
 
     @classmethod
@@ -242,7 +243,7 @@ class Alignment:
     def add_patches(
         self, student: PreTrainedModel, rollouts: Sequence[Rollout], measured: Sequence[Measured], count: int
     ) -> list[Measured]:
-        """Returns what was measured, with the shares of the first image's tokens in the first turn's call for the first
+        """Returns what was measured, with the shares of the images' tokens in the first turn's call for the first
         rollouts that have an attribution of it.
 
         A teacher that explains its own calls has no shares of the student's; then only the student's are there.

@@ -58,9 +58,9 @@ def overlaps(
     if called:
         attributor = Attributor(student, encoder.pixels, settings, tokenizer=encoder.tokenizer)
         turns = [(rollouts[index].first.ids, rollouts[index].first.target) for index in called]
+        grids = attributor.patches([rollouts[index].prompt for index in called], turns)
         # Boxes are in the first image.
-        grids = attributor.patches([rollouts[index].prompt for index in called], turns, image=0)
-        for index, grid in zip(called, grids, strict=True):
+        for index, (grid, *_) in zip(called, grids, strict=True):
             trace = rollouts[index].trace
             found[index] = lift(grid, called_boxes(trace), trace.sample.image.size)
     return found

@@ -262,7 +262,9 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
             advice.append(f"set max_pixels to {room * side * side} or less")
     if needed - turns < sequence:
         advice.append(f"have the turns take no more than {sequence - needed + turns} tokens together")
-    advice = advice or ["leave the sample out, or offer fewer tools"]
+    advice = advice or [
+        f"shorten the question{', leave the sample out' if length.sample.id else ''}, or offer fewer tools"
+    ]
     what, those = ("images", "images") if length.sample.more_images else ("an image", "image")
     return (
         f"{named(length.sample)}, with {what} of {size} pixels, may need {needed} tokens ({length.prompt} of the "
@@ -272,7 +274,9 @@ def too_long(length: Length, budget: Budget, context: int, encoder: PromptEncode
 
 
 def named(sample: Sample) -> str:
-    """Names a sample in a message."""
+    """Names a sample in a message; one without an id is a question that is asked."""
+    if not sample.id:
+        return "the question"
     return f"sample {sample.id!r} of {sample.source}" if sample.source else f"sample {sample.id!r}"
 
 

@@ -170,7 +170,7 @@ def _message(messages: Any) -> tuple[tuple[bytes, ...], str]:
     if len(messages) > 1:
         _refuse(
             f"there are {len(messages)} messages; give one user message with an image and a question: the policy has "
-            "its own instructions, and answers one question at a time"
+            "its own instructions and tools, and answers one question at a time (so that this server is no --upstream)"
         )
     (message,) = messages
     if not isinstance(message, dict) or message.get("role") != "user":

@@ -19,12 +19,14 @@ from iapo.agent.agent import Agent
 from iapo.agent.answers import Event
 from iapo.endpoints.chat import EndpointError
 from iapo.errors import InputError, NumberError
+from iapo.records import MOST_IMAGES
 from iapo.serving.replies import Completion, error_body, sse
 from iapo.serving.requests import ChatRequest, RequestError, read_request
 
 PAGE: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 """The page's files by their paths; no other path leads to a file."""
@@ -167,7 +169,8 @@ class Handler(BaseHTTPRequestHandler):
         if path in self.server.pages:
             self._send(200, *self.server.pages[path])
         elif path == "/health":
-            self._json(200, {"status": "ok", "model": self.server.name})
+            most = {"max_images": MOST_IMAGES, "max_body": self.server.limits.body}
+            self._json(200, {"status": "ok", "model": self.server.name, **most})
         elif path == "/v1/models":
             one = {"id": self.server.name, "object": "model", "created": 0, "owned_by": "iapo"}
             self._json(200, {"object": "list", "data": [one]})
@@ -243,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(411, "the request does not say how long it is; send one Content-Length, and no chunks")
         length = int(given[0]) if len(given[0].strip()) < 16 else limits.body + 1
         if length > limits.body:
-            raise RequestError(413, f"the body is longer than {limits.body:,} bytes; send a smaller image")
+            raise RequestError(413, f"the body is longer than {limits.body:,} bytes; send fewer or smaller images")
         if self.headers.get_content_type() != "application/json":
             raise RequestError(415, "the body is not said to be JSON; send it as Content-Type: application/json")
         try:

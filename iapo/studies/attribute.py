@@ -118,11 +118,9 @@ def run_attribute(
 def plots_of(path: Path, one: Rollout) -> dict[Path, int]:
     """Returns the files of the plots, with the place of the image that each shows among the prompt's.
 
-    There is one, of the image that was shown last; of a sample with several images, `attribution.image_1.png` and so
-    on are those of the others.
+    There is one, of the image that was shown last; where the prompt has several, of the sample or of what tools made
+    before, `attribution.image_1.png` and so on are those of the others.
     """
-    if not one.trace.sample.more_images:
-        return {path: -1}
     last = len(one.prompt.images) - 1
     others = {path.with_name(f"{path.stem}.image_{place + 1}{path.suffix}"): place for place in range(last)}
     return {**others, path: last}
@@ -276,7 +274,7 @@ def _numbers(
     settings: AttributionSettings,
 ) -> dict[str, Any]:
     result = one.trace.result
-    names, called, several = explanations["student"].blocks, _called(one), bool(one.trace.sample.more_images)
+    names, called, several = explanations["student"].blocks, _called(one), len(one.prompt.images) > 1
     return {
         "method": settings.method_name,
         "steps": settings.steps,

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -92,8 +94,8 @@ class StudentCall:
         """Returns the teacher's mean log-probability of the calls' tokens, shape (n,), fp32, on the CPU."""
         return self._attributor.log_probs(self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
-    def patches(self, rollouts: Sequence[Rollout]) -> list[Grid]:
-        """Returns the teacher's signed shares of the tokens that each rollout's first image has in its prompt."""
+    def patches(self, rollouts: Sequence[Rollout]) -> list[tuple[Grid, ...]]:
+        """Returns the teacher's signed shares of the tokens that each image of a rollout's prompt has, in order."""
         return grids(self._attributor, self.prompts(rollouts), [self.turn_of(one) for one in rollouts])
 
     def turn_of(self, one: Rollout) -> Turn:
@@ -147,12 +149,10 @@ def image_settings(encoder: PromptEncoder) -> dict[str, object]:
     return {name: getattr(processor, name, None) for name in names} | {"image token": encoder.image_token_id}
 
 
-def grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[Grid]:
-    """Returns shares of first images to three digits, which is all that a heat map shows.
+def grids(attributor: Attributor, prompts: Sequence[EncodedPrompt], turns: Sequence[Turn]) -> list[tuple[Grid, ...]]:
+    """Returns shares of the prompts' images to three digits, which is all that a heat map shows."""
+    return [tuple(map(_rounded, some)) for some in attributor.patches(prompts, turns)]
 
-    Prompts are those of first turns: what lies on the sample's first image is shown on that one.
-    """
-    return [
-        tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())
-        for grid in attributor.patches(prompts, turns, image=0)
-    ]
+
+def _rounded(grid: NDArray[np.float32]) -> Grid:
+    return tuple(tuple(float(f"{share:.3g}") for share in row) for row in grid.tolist())

@@ -200,7 +200,10 @@ def test_reports_show_all(tmp_path: Path) -> None:
     for sample in mixed():
         image = photo(20, 20) if sample.more_images else None
         result = ToolResult("edited", image=image, span=(0, 3), made_of="image_2") if image else ToolResult("no_call")
-        traces.append(Trace.of(sample, "text", result, scores=make_trace(3).scores))
+        grids = tuple(((0.1 * place, -0.1),) for place in range(len(sample.images)))
+        shares = {"student": {"query": 1.0}, "teacher": {"query": 1.0}}
+        one = Trace.of(sample, "text", result, None, make_trace(3).scores, shares, patches={"student": grids})
+        traces.append(one)
     make_run(tmp_path, traces)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["config"] |= {"run": {"tools": "standard"}, "prompt": find_prompt("tools").to_json()}
@@ -213,4 +216,5 @@ def test_reports_show_all(tmp_path: Path) -> None:
         names = [one["name"] for one in browsed.prompts[trace["prompt"]]["blocks"] if one["type"] == "image"]
         assert names == list(sample.named_images)
         assert ("There are" in browsed.texts[trace["query"]]) == bool(sample.more_images)
+        assert [grid["most"] for grid in trace["patches"]["student"]] == [0.1, 0.1, 0.2][: len(sample.images)]
     assert pictures.missing == 0

@@ -75,4 +75,4 @@ def test_it_is_a_method_by_name(
     ids = calls[0].turn_ids
     shares = attributor.distributions([prompt], [(ids, [True] * len(ids))])
     assert shares.sum().item() == pytest.approx(1, abs=1e-5)
-    assert attributor.patches([prompt], [(ids, [True] * len(ids))])[0].ndim == 2
+    assert attributor.patches([prompt], [(ids, [True] * len(ids))])[0][0].ndim == 2

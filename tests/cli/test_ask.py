@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
 from agent.asked import boxes_of, charts
-from documented import DOCUMENTS, blocks
+from documented import DOCUMENTS, ROOT, blocks
 from PIL import Image
 
 from iapo.cli.main import main
@@ -78,17 +80,52 @@ def test_it_shows_what_happened(here: Path, capsys: pytest.CaptureFixture[str], 
     assert not list(here.rglob("*.part"))
 
 
+def drawn_lines(svg: Path) -> list[str]:
+    """The lines of a terminal that Rich drew: its texts by their rows and columns."""
+    columns = 20 * 0.61
+    found: dict[int, str] = {}
+    for x, row, text in re.findall(
+        r'<text class="ask-r\d+" x="([\d.]+)".*?#ask-line-(\d+)\)">(.*?)</text>', svg.read_text()
+    ):
+        line = found.get(int(row), "")
+        found[int(row)] = line.ljust(round(float(x) / columns)) + html.unescape(text).replace("\xa0", " ")
+    return [found.get(row, "").rstrip() for row in range(max(found) + 1)]
+
+
 def test_the_recorded_session_is_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """That of docs/using.md; its shares may differ in the last digit on another machine."""
-    recorded = next(one.text for one in blocks(DOCUMENTS["docs/using.md"]) if one.text.startswith("$ iapo ask"))
-    command, *lines = recorded.splitlines()
+    picture = ROOT / "docs" / "images" / "ask-session.svg"
+    assert picture.stat().st_size < 60_000
     assert SAMPLE.question == "value of H?"
-    _, out, _ = run(capsys, *shlex.split(command)[3:])
-    printed = [line.rstrip() for line in out.splitlines()]
+    lines = drawn_lines(picture)
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    shown = [block for block in blocks(DOCUMENTS["docs/using.md"]) if block.commands == commands]
+    assert len(shown) == 1
+    printed: list[str] = []
+    for command in commands:
+        code, out, _ = run(capsys, *shlex.split(command)[2:])
+        assert code == 0
+        printed += [*([""] if printed else []), f"$ {command}", *(line.rstrip() for line in out.rstrip().splitlines())]
     numbers = re.compile(r"\d\.\d{3}")
     assert [numbers.sub("N", line) for line in printed] == [numbers.sub("N", line) for line in lines]
     shares = [[float(one) for one in numbers.findall("\n".join(some))] for some in (printed, lines)]
     assert shares[0] == pytest.approx(shares[1], abs=0.002)
+
+
+def test_the_session_is_drawn_by_its_script(tmp_path: Path) -> None:
+    """As it is told; the fonts of the web are no part of it."""
+    draw = runpy.run_path(str(ROOT / "docs" / "ask_session.py"))["draw"]
+    said = [('iapo ask "a<b"', "question  a <b>?\n          [red]\n"), ("iapo ask", "answer    8\n")]
+    (tmp_path / "one.svg").write_text(draw(said))
+    assert "http" not in re.sub(r'xmlns="[^"]*"|<!--.*?-->', "", (tmp_path / "one.svg").read_text())
+    assert drawn_lines(tmp_path / "one.svg") == [
+        '$ iapo ask "a<b"',
+        "question  a <b>?",
+        "          [red]",
+        "",
+        "$ iapo ask",
+        "answer    8",
+    ]
 
 
 def test_the_question_may_come_from_elsewhere(

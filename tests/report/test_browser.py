@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from report_browser import CONTRAST, MARKS, Watched, count, until
-from report_runs import HOSTILE, make_run, make_trace
+from report_runs import HOSTILE, make_run, make_trace, picture
 
 from iapo.report.command import write_report
 
@@ -97,7 +98,7 @@ def test_a_trace_in_full(watched: Watched):
 
 def test_heat_map(watched: Watched):
     page = watched.open("#trace=grpo%3At1")
-    heat = page.locator("#heat")
+    heat = page.locator(".heat-map")
     size = "(one) => [one.width, one.height, one.clientWidth > 100]"
     assert heat.evaluate(size) == [3, 2, True]
     # Read from a copy: Chromium warns of canvases that are read often.
@@ -123,6 +124,38 @@ def test_heat_map(watched: Watched):
     assert "row 1, column 2: +40.00" in page.inner_text(".heat .reading")
     page.check("input[value=none]")
     assert heat.is_hidden()
+
+
+def test_each_image_has_its_heat_map(watch: Callable[[Path], Any], tmp_path: Path) -> None:
+    """Of a sample with two; a trace of an earlier version has the first one's alone."""
+    one = make_trace(2)
+    pair = dataclasses.replace(one.sample, more_images=(picture(3),))
+    further = {"student": ((-0.8,), (0.1,)), "teacher": ((0.2,), (0.3,))}
+    both = {who: (*grids, further[who]) for who, grids in one.patches.items()}
+    traces = [dataclasses.replace(one, sample=pair, patches=patches) for patches in (both, one.patches)]
+    make_run(tmp_path / "pairs", traces)
+    with watch(write_report([tmp_path / "pairs"], tmp_path / "report.html").path) as watched:
+        page = watched.open("#trace=pairs%3At1")
+        heats = page.locator(".heat-map")
+        assert heats.evaluate_all("(all) => all.map((one) => [one.width, one.height])") == [[3, 2], [1, 2]]
+        assert page.locator(".pictures figure").nth(1).locator(".heat-map").count() == 1
+        assert page.inner_text(".heat .reading").startswith("student: picture 1\u2019s 2 \u00d7 3 tokens hold 45")
+        assert "picture 2\u2019s 2 \u00d7 1 tokens hold 90" in page.inner_text(".heat .reading")
+        # One scale for all of them: the largest share is the second picture's.
+        assert "80.0" in page.inner_text(".heat .scale")
+        box = heats.nth(1).bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+        assert "student, picture 2, row 1, column 1: \u221280.00" in page.inner_text(".heat .reading")
+        assert page.locator("[aria-label='Save CSV: Heat map of picture 2']").count() == 1
+        page.focus("#opacity")
+        page.keyboard.press("Home")
+        assert heats.evaluate_all("(all) => all.map((one) => getComputedStyle(one).opacity)") == ["0", "0"]
+        page.check("input[value=none]")
+        assert [heats.nth(place).is_hidden() for place in range(2)] == [True, True]
+        page.goto(watched.path.as_uri() + "#trace=pairs%3At2")
+        page.wait_for_selector("#detail h3")
+        until(page, "document.querySelectorAll('.heat-map').length === 1")
+        assert page.locator(".pictures figure").first.locator(".heat-map").count() == 1
 
 
 def test_links_restore_and_back_works(watched: Watched):

@@ -147,7 +147,7 @@ def test_patches_of_the_first_rollouts(
         policy = Policy(reader, larger.encoder.processor)
         first = varied[2].first
         one = explain(who, policy, larger.encoder, varied[2].prompt, (first.ids, first.target))
-        grid = found[2].patches[who]
+        (grid,) = found[2].patches[who]
         assert np.array(grid) == pytest.approx(one.patches, rel=6e-3, abs=1e-7)
         assert np.abs(grid).max() > 0.01
         assert all(share == float(f"{share:.3g}") for row in grid for share in row)

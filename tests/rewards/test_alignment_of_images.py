@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from calls import call_text
@@ -27,6 +28,7 @@ from iapo.rewards.verifier import EndpointVerifier, LocalVerifier
 from iapo.rollout.policy import ImageTextProcessor, Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
+from iapo.studies.explanations import explain
 from iapo.teachers import references
 from iapo.teachers.asking import attribute_samples
 from iapo.teachers.references import OwnCall, make_reference
@@ -102,16 +104,24 @@ def test_every_method_takes_several(method: str, model: Any, encoder: Any, rollo
         assert len(row) == len(one.prompt.block_names)
 
 
-def test_heat_maps_are_of_the_first_image(
+def test_heat_maps_are_of_each_image(
     model: Any, other_model: Any, processor: ImageTextProcessor, encoder: PromptEncoder, rollouts: list[Rollout]
 ) -> None:
     alignment = Alignment(Policy(copy.deepcopy(other_model), processor), encoder, SETTINGS, FREE)
     measured = alignment.add_patches(model, rollouts, alignment.measure(model, rollouts), 5)
     side = encoder.processor.image_processor.patch_size * encoder.processor.image_processor.merge_size
+    assert {len(of.trace.sample.images) for one, of in zip(measured, rollouts, strict=True) if one.patches} == {1, 2, 3}
     for one, of in zip(measured, rollouts, strict=True):
-        width, height = of.trace.sample.image.size
-        for grid in one.patches.values():
-            assert (len(grid), len(grid[0])) == (height // side, width // side)
+        sizes = [(image.height // side, image.width // side) for image in of.trace.sample.images]
+        for grids in one.patches.values():
+            assert [(len(grid), len(grid[0])) for grid in grids] == sizes
+            assert sum(abs(share) for grid in grids for row in grid for share in row) < 1
+        if one.patches:
+            policy = Policy(model, processor)
+            turn = of.first.ids, of.first.target
+            maps = explain("student", policy, encoder, of.prompt, turn, SETTINGS).maps.values()
+            for grid, own in zip(one.patches["student"], maps, strict=True):
+                assert np.array(grid) == pytest.approx(own, rel=6e-3, abs=1e-6)
 
 
 def test_own_calls_stored_and_live_are_the_same(

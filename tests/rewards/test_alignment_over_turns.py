@@ -164,7 +164,7 @@ def test_records_tell_each_turn(
     assert five.attribution == five.turns[0].attribution
     assert "image_3" in five.turns[3].attribution["student"]
     assert "turn_1" not in five.attribution["student"]
-    assert sum(abs(share) for row in five.patches["student"] for share in row) < 1
+    assert sum(abs(share) for grid in five.patches["student"] for row in grid for share in row) < 1
     refused = traces[4].turns[1]
     assert refused.divergence == pytest.approx(math.log(9 + 3))
     assert refused.attribution == {}

@@ -16,15 +16,17 @@ from typing import Any
 import openai
 import pytest
 from agent.asked import SETTINGS, Chat, boxes_of, charts
+from endpoint_server import pictures
 from endpoint_server import serve as serve_fake
 from PIL import Image
+from several import with_more
 
 from iapo.agent.agent import Agent
 from iapo.agent.questions import Question
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import evaluate
-from iapo.records import Sample, Trace, image_from_text
+from iapo.records import MOST_IMAGES, Sample, Trace, image_from_text
 from iapo.serving.address import check_port
 from iapo.serving.command import run_server
 from iapo.serving.server import Limits, Server
@@ -74,10 +76,10 @@ def address(data: bytes) -> str:
 
 
 def body_of(sample: Sample, **more: Any) -> dict[str, Any]:
-    content = [
-        {"type": "image_url", "image_url": {"url": address(png(sample.image))}},
-        {"type": "text", "text": sample.question},
+    content: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": address(png(image))}} for image in sample.images
     ]
+    content.append({"type": "text", "text": sample.question})
     return {
         "model": "tiny",
         "messages": [{"role": "user", "content": content}],
@@ -173,11 +175,16 @@ def test_pages_and_paths(server: Server) -> None:
     assert (status, b'<script src="/page.js"' in content) == (200, True)
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert "unsafe" not in headers["content-security-policy"]
-    script = call(server, "GET", "/page.js")[2].decode()
+    script = "".join(call(server, "GET", path)[2].decode() for path in ("/page.js", "/pictures.js"))
     assert not [
         word for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(") if word in script
     ]
-    assert json.loads(call(server, "GET", "/health")[2]) == {"status": "ok", "model": "tiny"}
+    assert json.loads(call(server, "GET", "/health")[2]) == {
+        "status": "ok",
+        "model": "tiny",
+        "max_images": MOST_IMAGES,
+        "max_body": LIMITS.body,
+    }
     for method, path, wanted in (
         ("GET", "/../../etc/passwd", 404),
         ("GET", "/page/index.html", 404),
@@ -301,6 +308,13 @@ def test_harmful_requests_are_one_sentence(server: Server, name: str, stream: bo
     assert "\n" not in found["error"]["message"]
 
 
+def test_a_question_that_is_too_long_is_called_a_question(server: Server) -> None:
+    """Who asks knows of no sample."""
+    _, found = post(server, with_question("what " * 3000))
+    assert found["error"]["message"].startswith("the question, with an image of 112 x 112 pixels, may need ")
+    assert found["error"]["message"].endswith("; shorten the question, or offer fewer tools")
+
+
 def test_it_goes_on_after_harm(server: Server, traces: list[Trace]) -> None:
     assert post(server, GOOD)[1]["choices"][0]["message"]["content"] == traces[0].scores["outcome"].answer
 
@@ -416,6 +430,34 @@ def test_a_bug_is_told_and_the_server_goes_on(agent: Agent, capfd: pytest.Captur
         assert "a bug" not in found["error"]["message"]
         assert call(server, "GET", "/health")[0] == 200
     assert "KeyError: 'a bug'" in capfd.readouterr().err
+
+
+def test_several_images_through_an_upstream() -> None:
+    """They reach the model in their order, its call works on the second, and it is shown what came of it."""
+    pair = with_more(SAMPLES[0], (84, 140))
+    sizes = [(112, 112), (84, 140)]
+    replies = iter(["```python\ndisplay(crop(image_2, [0, 0, 50, 40]))\n```", "FINAL ANSWER: 3. TERMINATE"])
+    with serve_fake(lambda _: next(replies)) as fake:
+        more: dict[str, Any] = {"prompt": "tools", "tools": "standard,crop"}
+        with running(Agent.from_endpoint(EndpointSettings("m", fake.url, retries=0), **more), "m") as server:
+            status, found = post(server, {**body_of(pair), "model": "m"})
+    assert status == 200, found
+    assert found["choices"][0]["message"]["content"] == "3"
+    assert image_from_text(found["iapo"]["image"]).size == (50, 40)
+    assert found["iapo"]["turns"][0]["result"]["made_of"] == "image_2"
+    asked = [[[image.size for image in pictures(one)] for one in request["messages"]] for request in fake.requests]
+    assert asked == [[[], sizes], [[], sizes, [], [(50, 40)]]]
+
+
+def test_a_server_of_this_kind_is_no_upstream(server: Server) -> None:
+    """It runs its own tools, so that it would answer where a turn is asked for; both say so."""
+    pair = with_more(SAMPLES[0], (84, 140))
+    assert post(server, body_of(pair))[0] == 200
+    settings = EndpointSettings("tiny", f"{server.url}/v1", retries=0)
+    with running(Agent.from_endpoint(settings, prompt="tiny", settings=SETTINGS), "front") as front:
+        status, found = post(front, {**body_of(pair), "model": "front"})
+    assert (status, found["error"]["type"]) == (502, "server_error")
+    assert "answers one question at a time (so that this server is no --upstream)" in found["error"]["message"]
 
 
 def test_an_upstream_answers(traces: list[Trace]) -> None:

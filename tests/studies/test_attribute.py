@@ -223,5 +223,9 @@ def test_a_later_turns_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(shown) == 16
         patches = numbers["models"][who]["patches"]
         assert sum(map(sum, patches)) == pytest.approx(sum(one["score"] for one in shown) / whole, rel=1e-3, abs=1e-5)
+        # The second turn looks at the question's image, too.
+        assert list(numbers["models"][who]["images"]) == ["image_1", "image_2"]
+    drawn = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert drawn == ["attribution.image_1.png", "attribution.png"]
     with pytest.raises(ValueError, match="turn is 3, but of 3 turns those from 1 to 2 may call a tool"):
         plan_of(None, {"max_turns": 3, "turn": 3})

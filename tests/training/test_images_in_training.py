@@ -122,6 +122,12 @@ def test_a_step_with_a_live_teacher(
         for shares in one.attribution.values():
             assert [name for name in shares if name.startswith("image")] == list(one.sample.named_images)
             assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+        # A heat map of each image, as the report shows them.
+        assert one.patches.keys() == one.attribution.keys()
+        side = processor.image_processor.patch_size * processor.image_processor.merge_size
+        sizes = [(image.height // side, image.width // side) for image in one.sample.images]
+        for grids in one.patches.values():
+            assert [(len(grid), len(grid[0])) for grid in grids] == sizes
     assert all(one.scores["divergence"].value >= 0 for one in traces)
 
 

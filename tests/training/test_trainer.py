@@ -216,7 +216,7 @@ def test_saved_rollouts_have_patches(tmp_path: Path, model: Any, other_model: An
     batch(trainer, charts)
     assert [sorted(trace.patches) for trace in seen] == [["student", "teacher"]] * 2 + [[]] * 2
     for trace in seen[:2]:
-        for grid in trace.patches.values():
+        for (grid,) in trace.patches.values():
             assert 0 < sum(abs(share) for row in grid for share in row) < 1
 
 

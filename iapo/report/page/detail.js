@@ -7,10 +7,12 @@ function showRollout(trace, data, addresses) {
   const run = data.runs[trace.run];
   const original = picture(addresses[sample.picture], "The picture of the question", "The picture is not in the run folder.");
   const left = figure(sample.more.length ? "Picture 1" : "Picture", original);
-  const further = sample.more.map((place, index) => figure(`Picture ${index + 2}`, picture(addresses[place], `Picture ${index + 2} of the question`, "The picture is not in the run folder.")));
+  const more = sample.more.map((place, index) => picture(addresses[place], `Picture ${index + 2} of the question`, "The picture is not in the run folder."));
+  const further = more.map((one, index) => figure(`Picture ${index + 2}`, one));
   if (trace.shares) {
     const patches = trace.patches || {};
-    if (Object.keys(patches).length && addresses[sample.picture]) left.append(makeHeat(original, patches));
+    const shown = [original, ...more];
+    if (Object.keys(patches).length && shown.some((one) => one.querySelector("img"))) left.append(makeHeat(shown, patches));
     else left.append(element("p", { class: "heat muted", text: "No heat map: this trace keeps no shares of the picture\u2019s tokens." }));
   }
   const group = data.groups[trace.group];

@@ -33,35 +33,42 @@ function paintGrid(canvas, grid, limit) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-// Puts the map over a picture's frame; returns the controls that stand below it.
-function makeHeat(frame, patches) {
+// Puts a map over each picture's frame, all on one colour scale; returns the controls of all of them. Of the lists of
+// grids by whose they are, earlier versions have the first picture's alone.
+function makeHeat(frames, patches) {
   const names = ["student", "teacher"].filter((who) => patches[who]);
-  const limit = Math.max(...names.map((who) => patches[who].most));
-  const canvas = element("canvas", { id: "heat", role: "img" });
+  const limit = Math.max(...names.flatMap((who) => patches[who].map((grid) => grid.most)));
   const reading = element("p", { class: "reading" });
   const current = () => (names.includes(choice.who) ? choice.who : names[0]);
-  const show = () => {
-    const who = choice.who === "none" ? null : current();
-    canvas.hidden = who === null;
-    if (who === null) {
-      reading.textContent = "";
-      return;
-    }
-    const grid = patches[who];
-    paintGrid(canvas, grid, limit);
-    canvas.style.opacity = choice.opacity;
-    const all = `${who}: the picture\u2019s ${grid.rows} \u00d7 ${grid.columns} tokens hold ${percent(grid.sum)} of all absolute token scores`;
-    canvas.setAttribute("aria-label", `Heat map, ${all}`);
-    reading.textContent = `${all}.`;
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const grid = patches[current()];
-    const column = Math.min(grid.columns - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * grid.columns)));
-    const row = Math.min(grid.rows - 1, Math.max(0, Math.floor((event.offsetY / canvas.clientHeight) * grid.rows)));
-    reading.textContent = `${current()}, row ${row + 1}, column ${column + 1}: ${percent(sharesOf(grid)[row * grid.columns + column], 2, true)}`;
+  const called = (place) => (frames.length > 1 ? `picture ${place + 1}` : "the picture");
+  const hold = (grid, place) => `${called(place)}\u2019s ${grid.rows} \u00d7 ${grid.columns} tokens hold ${percent(grid.sum)}`;
+  const maps = frames.flatMap((frame, place) => {
+    // A picture that is not there is told by a frame of its own kind.
+    if (!frame.querySelector("img") || !names.every((who) => patches[who][place])) return [];
+    const canvas = element("canvas", { class: "heat-map", role: "img" });
+    frame.append(canvas);
+    return [{ frame, canvas, place, grid: () => patches[current()][place] }];
   });
-  canvas.addEventListener("pointerleave", show);
-  frame.append(canvas);
+  const show = () => {
+    const shown = choice.who === "none" ? [] : maps;
+    for (const { canvas, place, grid } of maps) {
+      canvas.hidden = !shown.length;
+      paintGrid(canvas, grid(), limit);
+      canvas.style.opacity = choice.opacity;
+      canvas.setAttribute("aria-label", `Heat map, ${current()}: ${hold(grid(), place)} of all absolute token scores`);
+    }
+    reading.textContent = shown.length ? `${current()}: ${shown.map(({ grid, place }) => hold(grid(), place)).join(", ")} of all absolute token scores.` : "";
+  };
+  for (const { canvas, place, grid } of maps) {
+    canvas.addEventListener("pointermove", (event) => {
+      const { rows, columns } = grid();
+      const column = Math.min(columns - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * columns)));
+      const row = Math.min(rows - 1, Math.max(0, Math.floor((event.offsetY / canvas.clientHeight) * rows)));
+      const where = frames.length > 1 ? `${called(place)}, ` : "";
+      reading.textContent = `${current()}, ${where}row ${row + 1}, column ${column + 1}: ${percent(sharesOf(grid())[row * columns + column], 2, true)}`;
+    });
+    canvas.addEventListener("pointerleave", show);
+  }
   const radio = (who) => {
     const input = element("input", { type: "radio", name: "heat", value: who, checked: who === (choice.who === "none" ? "none" : current()) });
     input.addEventListener("change", () => {
@@ -73,16 +80,21 @@ function makeHeat(frame, patches) {
   const slider = element("input", { type: "range", id: "opacity", min: "0", max: "1", step: "0.05", value: String(choice.opacity) });
   slider.addEventListener("input", () => {
     choice.opacity = Number(slider.value);
-    canvas.style.opacity = choice.opacity;
+    for (const { canvas } of maps) canvas.style.opacity = choice.opacity;
   });
   const ends = [number(-100 * limit, 1), number(100 * limit, 1, true)].map((text) => element("span", { text: `${text}\u2009%` }));
   show();
-  const figureOf = () => heatSvg(`Heat map, ${current()}`, HEAT_SHARES, frame.querySelector("img"), patches[current()], limit);
-  const gridRows = () => {
-    const grid = patches[current()];
+  const rowsOfGrid = (grid) => {
     const shares = sharesOf(grid).map((share) => share.toPrecision(4));
     return Array.from({ length: grid.rows }, (_, row) => shares.slice(row * grid.columns, (row + 1) * grid.columns));
   };
+  const takes = maps.map(({ frame, place, grid }) => {
+    const name = frames.length > 1 ? `Heat map of ${called(place)}` : "Heat map";
+    return takeAlong(name, {
+      csv: () => csvOf(rowsOfGrid(grid())),
+      svg: () => heatSvg(`${name}, ${current()}`, HEAT_SHARES, frame.querySelector("img"), grid(), limit),
+    });
+  });
   return element(
     "div",
     { class: "heat" },
@@ -91,6 +103,6 @@ function makeHeat(frame, patches) {
     element("div", { class: "scale" }, ends[0], element("span", { class: "ramp" }), ends[1]),
     reading,
     element("p", { class: "caption", text: `${HEAT_SHARES[0].toUpperCase()}${HEAT_SHARES.slice(1)}.` }),
-    takeAlong("Heat map", { csv: () => csvOf(gridRows()), svg: figureOf }),
+    ...takes,
   );
 }

@@ -1,23 +1,15 @@
 "use strict";
 
 const find = (name) => document.getElementById(name);
-let image = null;
+const server = { model: "", body: Infinity };
+let busy = false;
 
 function say(name, text) {
   const element = find(name);
   element.textContent = text;
   element.hidden = !text;
-}
-
-function take(file) {
-  if (!file) return;
-  const reader = new FileReader();
-  reader.onload = () => {
-    image = String(reader.result);
-    find("shown").src = image;
-    find("shown").hidden = false;
-  };
-  reader.readAsDataURL(file);
+  // With many images it may lie below what is seen.
+  if (text && name === "error") element.scrollIntoView({ block: "nearest" });
 }
 
 // What the model writes and what it is shown, as text and images alone.
@@ -40,35 +32,59 @@ function show(told) {
     turn(told.turn).append(text);
     if (told.image) {
       const picture = document.createElement("img");
-      picture.alt = "the edited image that the model is shown";
+      picture.alt = `the edited image that the model is shown after turn ${told.turn}`;
       picture.src = "data:image/png;base64," + told.image;
       turn(told.turn).append(picture);
     }
   } else if (told.event === "answer") {
-    say("answer", told.answer === null ? "(no final answer)" : told.answer);
+    say("note", `Boxes: ${told.boxes}`);
+    const cut = told.whole ? "" : " The last turn, or what it was to be shown, did not fit.";
+    say("answer", told.answer === null ? `No final answer.${cut}` : told.answer + cut);
+  }
+}
+
+async function post(body) {
+  try {
+    return await fetch("/v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  } catch {
+    throw new Error("The server cannot be reached; see whether it still runs.");
+  }
+}
+
+async function reasonOf(response) {
+  try {
+    return (await response.json()).error.message;
+  } catch {
+    return `The server answered with status ${response.status}.`;
+  }
+}
+
+function boxesIn(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`The boxes are no JSON: ${error.message}.`);
   }
 }
 
 async function ask() {
-  say("error", "");
-  say("answer", "");
-  find("turns").replaceChildren();
-  if (!image) throw new Error("Choose an image first.");
+  if (!pictures.files.length) throw new Error("Choose an image first.");
   const extension = {};
   const boxes = find("boxes").value.trim();
-  if (boxes) extension.boxes = JSON.parse(boxes);
-  const content = [
-    { type: "image_url", image_url: { url: image } },
-    { type: "text", text: find("question").value },
-  ];
-  const body = { model: find("model").textContent, stream: true, iapo: extension, messages: [{ role: "user", content }] };
-  const headers = { "Content-Type": "application/json" };
-  const response = await fetch("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body) });
-  if (!response.ok) throw new Error((await response.json()).error.message);
+  if (boxes) extension.boxes = boxesIn(boxes);
+  const addresses = await Promise.all(pictures.files.map(addressOf));
+  const content = addresses.map((url) => ({ type: "image_url", image_url: { url } }));
+  content.push({ type: "text", text: find("question").value });
+  const body = JSON.stringify({ model: server.model, stream: true, iapo: extension, messages: [{ role: "user", content }] });
+  // The address of an image takes four bytes for three.
+  const size = new Blob([body]).size;
+  if (size > server.body) throw new Error(`The request has ${(size / 2 ** 20).toFixed(1)} MiB, and the server takes ${(server.body / 2 ** 20).toFixed(1)}; choose fewer or smaller images.`);
+  const response = await post(body);
+  if (!response.ok) throw new Error(await reasonOf(response));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(() => ({ done: true }));
     if (done) break;
     const events = (rest + value).split("\n\n");
     rest = events.pop();
@@ -80,29 +96,52 @@ async function ask() {
       if (found.iapo) show(found.iapo);
     }
   }
-  throw new Error("The answer broke off.");
+  throw new Error("The answer broke off; see whether the server still runs.");
 }
 
 find("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  find("ask").disabled = true;
+  // The button keeps the keyboard's focus, which a disabled one would lose.
+  if (busy) return;
+  busy = true;
+  find("ask").setAttribute("aria-disabled", "true");
+  for (const name of ["error", "note", "answer"]) say(name, "");
+  find("turns").replaceChildren();
+  say("state", "The model is asked \u2026");
   try {
     await ask();
   } catch (error) {
     say("error", error.message);
   } finally {
-    find("ask").disabled = false;
+    busy = false;
+    find("ask").removeAttribute("aria-disabled");
+    say("state", "");
   }
 });
-find("file").addEventListener("change", (event) => take(event.target.files[0]));
-const drop = find("drop");
+find("file").addEventListener("change", (event) => {
+  say("error", takePictures(event.target.files));
+  // So that the same file can be chosen again.
+  event.target.value = "";
+});
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) say("error", takePictures(event.clipboardData.files));
+});
+// Anywhere on the page: a file that is dropped beside the field would take the browser away from it.
 for (const name of ["dragover", "dragleave", "drop"]) {
-  drop.addEventListener(name, (event) => {
+  document.addEventListener(name, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
-    drop.classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files[0]);
+    find("drop").classList.toggle("over", name === "dragover");
+    if (name === "drop") say("error", takePictures(event.dataTransfer.files));
   });
 }
-fetch("/v1/models").then((found) => found.json()).then((found) => {
-  find("model").textContent = found.data[0].id;
-});
+fetch("/health")
+  .then((found) => found.json())
+  .then((found) => {
+    server.model = found.model;
+    server.body = found.max_body;
+    pictures.most = found.max_images;
+    find("model").textContent = found.model;
+    find("most").textContent = found.max_images;
+  })
+  .catch(() => say("error", "The server cannot be reached; load the page again when it runs."));
