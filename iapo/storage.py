@@ -58,7 +58,7 @@ def check_place(path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise InputError(f"{str(path)[:200]} cannot be written: {error.strerror}; choose another place") from error
-    above = next(one for one in path.absolute().parents if one.exists() or one.is_symlink())
+    above = next((one for one in path.absolute().parents if one.exists() or one.is_symlink()), path.absolute())
     if not above.exists():
         raise InputError(f"{path} lies below {above}, a link to nothing; make its target or choose another place")
     if not above.is_dir():

@@ -167,12 +167,16 @@ def _call(arguments: list[str], stop: Stopping) -> Any:
 
 
 def _lost(error: OSError) -> str:
-    """Says that a folder that was there is gone: the current one, or the one that is written to; else nothing."""
+    """Says that a folder that was there is gone, the current one or the one that is written to, or that the system
+    refuses a place; else nothing.
+    """
     try:
         os.getcwd()
     except OSError:
         return "the current folder is gone; change to one that is there, and start the same command again"
     folder = Known.folder
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
+        return f"{error.filename} cannot be read or written: {error.strerror}; choose another place, or allow it"
     if folder is None or not isinstance(error.filename, str | Path) or folder.is_dir():
         return ""
     if not Path(error.filename).absolute().is_relative_to(folder.absolute()):
