@@ -1,4 +1,5 @@
-"""How the time of reading hostile texts grows with their size: programs, final answers and gold answers.
+"""How the time of reading hostile texts grows with their size: programs, final answers and gold answers, rows of data,
+YAML, chat templates, addresses, judges' replies.
 
     python benchmarks/long_inputs.py [--json FILE]
 
@@ -10,18 +11,30 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from iapo.control import spaced
+from iapo.data.annotations import named_boxes, unique_names
+from iapo.data.check import kind_of
+from iapo.data.loading import load
+from iapo.display.terminal import plain
+from iapo.endpoints.address import without_credentials
+from iapo.endpoints.replies import UnusableError, read_reply
+from iapo.errors import InputError
 from iapo.grading.outcome import grade
 from iapo.grading.rules import RULES
 from iapo.records import Sample
+from iapo.rollout.chat_template import is_plain
 from iapo.tools import execute
+from iapo.yaml_files import LONGEST, parse_yaml
 
 SIZES = (2**18, 2**20)
 SAMPLE = Sample("s", Image.new("RGB", (60, 40), "grey"), "?", ("1",), column_boxes={"a": (0, 0, 20, 40)})
@@ -50,6 +63,82 @@ PROGRAMS: dict[str, Callable[[int], str]] = {
 ANSWERS = ("a,", "1 ", "|", "[", "(", "1,", "and ", "$", "\\text{", "\ufdfa", "a\u0301\u0327", "9", "**", "; ", "1/")
 """What final answers are made of."""
 
+TEXTS = (":/", "://", "@://", "<", "<a", "[A", "'", '"', "\\'", '\\"', "(", "in /", "1.", "\x1b", "\u00e9", "\ud7ff")
+"""What texts are made of in which a password, a control token or the kind of a reason is looked for."""
+
+YAML = ("a: ", "- ", "[", "{", "? ", "&a ", '"', "'", "|\n", "#", "? a\n", "<<: ", "{a: ", "---\n", "\t", "a:\n ")
+TEMPLATES = ("{{", "{% if a %}", "{{a}}", "{#", "{{ a[", "{{ a|trim", "{{ not ", "{{ (", "{{ 1+", "{% raw %}", "a")
+REPLIES = ('{"a":', "[", '"\\u0061', '{"a":1},', "1,", '"a":1,')
+
+ROWS: dict[str, Callable[[int], str]] = {
+    "one id": lambda size: json.dumps(_row(id="x")) + "\n",
+    "lines that are no JSON": lambda size: json.dumps(_row()) + "\n" + "{\n" * (size // 2),
+    "blank lines": lambda size: json.dumps(_row()) + "\n" * size,
+    "question": lambda size: json.dumps(_row(question="<|" * (size // 2))) + "\n",
+    "answers": lambda size: json.dumps(_row(answer=["a"] * (size // 5))) + "\n",
+    "images": lambda size: json.dumps(_row(images=["a.png"] * (size // 9))) + "\n",
+    "unknown fields": lambda size: json.dumps(_row(**{f"k{index}": 1 for index in range(size // 10)})) + "\n",
+    "nested": lambda size: '{"answer": ' + "[" * size + "\n",
+}
+"""Files of JSONL by what they are made of."""
+
+BOXES: dict[str, tuple[float, ...]] = {
+    "crossed": (20, 60, 10, 10),
+    "outside": (900, 5, 910, 50),
+    "fractions": (0.1, 0.1, 0.2, 0.2),
+    "not finite": (float("nan"), 5, 10, 50),
+}
+"""One of four boxes of an axis."""
+
+
+def _row(**more: object) -> dict[str, object]:
+    return {"image": "a.png", "question": "q", "answer": "1"} | more
+
+
+def _boxes(size: int, odd: tuple[float, ...]) -> object:
+    boxes = {f"n{index}": odd if index % 4 == 0 else (index % 40, 5, index % 40 + 5, 50) for index in range(size // 24)}
+    return named_boxes(boxes, None, "column", (60, 60), [])
+
+
+def _refused(ask: Callable[[], object]) -> object:
+    """Asks for what may be refused, as most of it is."""
+    with suppress(InputError, UnusableError):
+        return ask()
+    return None
+
+
+def _load(rows: Callable[[int], str], size: int) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "train.jsonl").write_text(rows(size))
+        return _refused(lambda: list(load(folder)))
+
+
+def _readers() -> Iterator[tuple[str, Callable[[int], object]]]:
+    """Yields what reads foreign texts that are neither programs nor answers."""
+    for unit in TEXTS:
+        for name, read in (("password", without_credentials), ("token", spaced), ("kind", kind_of), ("line", plain)):
+            yield f"{name}: {unit!r}", lambda size, unit=unit, read=read: read(unit * (size // len(unit)))
+    for unit in YAML:
+        # Longer files are refused.
+        yield (
+            f"YAML: {unit!r}",
+            lambda size, unit=unit: _refused(lambda: parse_yaml(unit * (min(size, LONGEST) // len(unit)), "x")),
+        )
+    for unit in TEMPLATES:
+        # The size in it, since what was asked once is remembered.
+        yield f"template: {unit!r}", lambda size, unit=unit: is_plain(unit * (size // len(unit)) + str(size))
+    for unit in REPLIES:
+        yield (
+            f"reply: {unit!r}",
+            lambda size, unit=unit: _refused(lambda: read_reply((unit * (size // len(unit))).encode(), "m")),
+        )
+    for name, rows in ROWS.items():
+        yield f"rows: {name}", lambda size, rows=rows: _load(rows, size)
+    for name, odd in BOXES.items():
+        yield f"boxes: {name}", lambda size, odd=odd: _boxes(size, odd)
+    yield "names: equal", lambda size: unique_names(["a"] * (size // 4), "column")
+    yield "names: numbered and equal", lambda size: unique_names(["a (2)", "a"] * (size // 8), "column")
+
 
 def cases() -> Iterator[tuple[str, Callable[[int], object]]]:
     """Yields a name and what is done at a size."""
@@ -69,6 +158,7 @@ def cases() -> Iterator[tuple[str, Callable[[int], object]]]:
                 ),
             )
         yield f"gold answers, {grading}: shuffled", lambda size, grading=grading: _golds(size, grading)
+    yield from _readers()
 
 
 def _golds(size: int, grading: str) -> object:

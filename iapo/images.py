@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -82,7 +81,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Transparent pixels are laid over white. 16-bit images are scaled from 0..65535. The open-ended modes I
     and F are scaled by what they hold: 0..1 (F alone), 0..255 or 0..65535 by that range, anything else from
-    its own smallest to its own largest value.
+    its own smallest to its own largest value. Pixels that are NaN or infinite, which hold nothing, are white.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bit(image)
@@ -101,20 +100,39 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     is_16_bit = image.mode.startswith("I;16")
     # I;16 goes by way of I, since point() on it would clip to 16 bits.
-    image = image.convert("I") if is_16_bit else image
+    image = image.convert("I") if is_16_bit else _finite(image) if image.mode == "F" else image
     low, high = (0.0, 65535.0) if is_16_bit else _value_range(image)
     scale = 255 / (high - low)
     offset = 0.5 - low * scale  # convert("L") cuts decimals off, so a half makes it round
     return image.convert("F").point(lambda value: value * scale + offset).convert("L")
 
 
+def _finite(image: Image.Image) -> Image.Image:
+    """Returns a floating-point image with its largest value for NaN and infinity, its smallest for what is below all.
+
+    One such pixel, as maps have where nothing was measured, would else be the range of all others.
+    """
+    # Imported here, since few images need it and it takes long.
+    import numpy as np
+
+    values = np.asarray(image)
+    known = values[np.isfinite(values)]
+    if known.size == values.size:
+        return image
+    low, high = _ends(float(known.min()), float(known.max()), fractions=True) if known.size else (0.0, 1.0)
+    return Image.fromarray(np.nan_to_num(values, nan=high, posinf=high, neginf=low))
+
+
 def _value_range(image: Image.Image) -> tuple[float, float]:
     extrema = image.getextrema() or (0, 0)  # a image without pixels has none
     low, high = (float(value) for value in extrema if not isinstance(value, tuple))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return 0.0, 255.0
+    return _ends(low, high, fractions=image.mode == "F")
+
+
+def _ends(low: float, high: float, *, fractions: bool) -> tuple[float, float]:
+    """Returns which values are black and white where these are the smallest and the largest."""
     if low >= 0 and high <= 65535:
-        if image.mode == "F" and high <= 1:
+        if fractions and high <= 1:
             return 0.0, 1.0
         return 0.0, 255.0 if high <= 255 else 65535.0
     return (low, high) if low < high else (low, low + 1)

@@ -1,4 +1,6 @@
-"""Being stopped from outside: SIGTERM and SIGUSR1 end a verb with a code of its own, at once or after a safe point."""
+"""Being stopped from outside: SIGTERM, SIGUSR1 and SIGHUP end a verb with a code of its own, at once or after a safe
+point.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from types import FrameType
 STOPPED = 75
 """Exit code of what was stopped and goes on with the same command: the system's word for `try again later`."""
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""What asks to stop; batch systems send either before they end a job."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+"""What asks to stop: batch systems send the first or second before they end a job, a terminal the last as it closes."""
 
 
 class Stopped(SystemExit):
@@ -83,7 +85,7 @@ _current: Stopping | None = None
 
 @contextmanager
 def stoppable() -> Iterator[Stopping]:
-    """Has SIGTERM and SIGUSR1 raise `Stopped` within the block, in a process's main thread; blocks may be nested.
+    """Has these signals raise `Stopped` within the block, in a process's main thread; blocks may be nested.
 
     Yields:
         The process's `Stopping`, whose `later` puts that off.
@@ -105,7 +107,9 @@ def _handlers(take: object) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, take) for one in SIGNALS}  # type: ignore[arg-type]
+    # What is ignored stays so: `nohup` has a process outlive its terminal.
+    heeded = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, take) for one in heeded}  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -37,6 +37,11 @@ def whole_file(path: Path) -> Iterator[Path]:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)
+    except OSError as error:
+        # A write names no file, and the temporary one is nobody's.
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -53,7 +58,9 @@ def check_place(path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise InputError(f"{str(path)[:200]} cannot be written: {error.strerror}; choose another place") from error
-    above = next(one for one in path.absolute().parents if one.exists())
+    above = next((one for one in path.absolute().parents if one.exists() or one.is_symlink()), path.absolute())
+    if not above.exists():
+        raise InputError(f"{path} lies below {above}, a link to nothing; make its target or choose another place")
     if not above.is_dir():
         raise InputError(f"{path} lies below {above}, which is a file; choose another place")
     if not os.access(above, os.W_OK):
@@ -179,6 +186,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
+        # A pipe that nobody writes to, and a device, may never end.
+        if path.exists() and not path.is_file():
+            what = "folder" if path.is_dir() else "pipe or a device"
+            raise InputError(f"cannot read {path} (it is a {what}); restore it or give another folder")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); restore it or give another folder") from error

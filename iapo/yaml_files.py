@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,22 @@ def _check_size(root: yaml.Node) -> None:
             waiting.append((one, False))
 
 
+_OTHER_BASE = re.compile(r"[+-]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+"""Numbers of YAML 1.1 to the base of 8 and 60, which nobody means: 010 is 8, and 1:30 is 90."""
+
+
 class _Loader(yaml.SafeLoader):
     """Plain data alone; a key that is given twice is an error and not silently the last one."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Refuses a number that is another one than it looks like; the parser calls it."""
+        if _OTHER_BASE.fullmatch(node.value):
+            raise InputError(
+                f"the number {node.value} in line {node.start_mark.line + 1} is to the base of 8 or 60 in YAML; write "
+                "it without zeros before it and colons, or put it in quotes"
+            )
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -123,3 +138,7 @@ class _Loader(yaml.SafeLoader):
                 raise InputError(f"{key.value!r} is given twice, the second time in line {line}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)

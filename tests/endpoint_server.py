@@ -30,6 +30,8 @@ class Server:
         said: What a fault says; its status if empty.
         models: Who owns the models that it lists, or the status with which it refuses to list any.
         retry_after: Sent with each status of an error, unless None.
+        content_type: Sent with each answer.
+        extra: Value of a header of its own, unless empty.
         requests: All requests in order of arrival.
         headers: Their headers, names in lower case.
         most_at_once: How many were under way at the same time.
@@ -42,6 +44,8 @@ class Server:
     said: str = ""
     models: str | int = 404
     retry_after: str | None = None
+    content_type: str = "application/json"
+    extra: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     most_at_once: int = 0
@@ -74,8 +78,10 @@ class Server:
         assert isinstance(content, bytes)
         try:
             handler.send_response(status)
-            handler.send_header("Content-Type", "application/json")
+            handler.send_header("Content-Type", self.content_type)
             handler.send_header("Content-Length", str(len(content)))
+            if self.extra:
+                handler.send_header("X-Extra", self.extra)
             if status != 200 and self.retry_after is not None:
                 handler.send_header("Retry-After", self.retry_after)
             handler.end_headers()

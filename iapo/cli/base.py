@@ -42,24 +42,38 @@ class Verb(TyperCommand):
     """A verb: with `--quiet` it prints nothing; where it writes to is remembered."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuses an option that is given twice, of which otherwise the last would count; the parser calls it."""
+        """Refuses an option that is given twice, of which otherwise the last would count, and an empty word, which
+        as a path would be the current folder; the parser calls it.
+        """
         normal = ctx.token_normalize_func or str
         known = {normal(name): one for one in self.params for name in (*one.opts, *one.secondary_opts)}
         given: set[Any] = set()
-        words = iter(args)
+        words, before, argument = iter(args), "", "a word"
+        arguments = (
+            (one.metavar or one.name.upper()).rstrip(".") for one in self.params if one.param_type_name == "argument"
+        )
         for word in words:
             if word == "--":
                 break
-            name, equals, _ = word.partition("=")
+            name, equals, value = word.partition("=")
             option = known.get(normal(name)) if name.startswith("--") else None
             if option is None:
+                # What follows an unknown option is its value.
+                if not before.startswith("--") and not word.startswith("--"):
+                    argument = next(arguments, argument)
+                    if not word:
+                        raise InputError(f"{argument} is empty; give it a value, or leave it out")
+                before = word
                 continue
             if option in given and not option.multiple:
                 raise InputError(f"the option {option.opts[0]} is given twice; give it once")
             given.add(option)
+            before = ""
             if not equals and not getattr(option, "is_flag", False):
                 # Its value may look as an option.
-                next(words, None)
+                value = next(words, "-")
+            if not value and not getattr(option, "is_flag", False) and option.default != "":
+                raise InputError(f"{option.opts[0]} is empty; give it a value, or leave it out")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -18,6 +19,9 @@ from iapo.storage import FULL
 
 FAILED = 1
 """Exit code where a process that was started failed; the sentence ends with its log."""
+
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended: the shell's word for SIGINT."""
 
 DISK = 74
 """Exit code where a disk takes no more: the system's word for an error of reading or writing."""
@@ -94,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     What the user can mend is one sentence on standard error and exit code 2, an endpoint that fails one and exit code
     3, numbers that are not finite one and exit code 4, a process that fails the end of its log and exit code 1, a disk
-    that takes no more one and exit code 74, and being stopped by SIGTERM or SIGUSR1 one and exit code 75. Everything
-    else keeps its traceback, with a line that says so.
+    that takes no more or a run folder that is gone one and exit code 74, being stopped by SIGTERM, SIGUSR1 or SIGHUP
+    one and exit code 75, and by Ctrl-C (SIGINT) one and exit code 130. Everything else keeps its traceback, with a
+    line that says so.
 
     Args:
         arguments: The words after `iapo`; the process's own if None.
@@ -113,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The command itself: the app would set an excepthook of its own.
         with stoppable() as stop:
             code = _call(list(sys.argv[1:] if arguments is None else arguments), stop)
+        # What the parser makes of Ctrl-C, without a word.
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except NumberError as error:
         _end(str(error), 4)
     except InputError as error:
@@ -123,17 +131,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(str(error), DISK)
     except UsageError as error:
         _end(sentence(error), 2)
-    except typer.Abort:
-        _end("stopped", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        _end("stopped by Ctrl-C; what is saved stays, and the same command goes on from it", INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _end(f"{str(error.filename)[:60]}... is too long for the name of a file or folder; give a shorter one", 2)
+        if lost := _lost(error):
+            _end(lost, DISK)
         if error.errno not in FULL:
             raise
         where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
         _end(
-            f"{error.filename or 'a file'} could not be written: {error.strerror}; make room there and start the same "
-            f"command again{where}",
+            f"{error.filename or 'a file or the output'} could not be written: {error.strerror}; make room there and "
+            f"start the same command again{where}",
             DISK,
         )
     except RuntimeError as error:
@@ -154,6 +164,24 @@ def _call(arguments: list[str], stop: Stopping) -> Any:
     except Exception:
         stop.check()
         raise
+
+
+def _lost(error: OSError) -> str:
+    """Says that a folder that was there is gone, the current one or the one that is written to, or that the system
+    refuses a place; else nothing.
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current folder is gone; change to one that is there, and start the same command again"
+    folder = Known.folder
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
+        return f"{error.filename} cannot be read or written: {error.strerror}; choose another place, or allow it"
+    if folder is None or not isinstance(error.filename, str | Path) or folder.is_dir():
+        return ""
+    if not Path(error.filename).absolute().is_relative_to(folder.absolute()):
+        return ""
+    return f"{folder} was taken away while it was written to; start the same command again"
 
 
 def _end(text: str, code: int) -> NoReturn:

@@ -25,12 +25,15 @@ _FRACTION = 2.0
 
 _FAR = 1e12
 
-
 ALIKE = 0.25
 """How far the width of a box with two edges in the wrong order may be from the others', as a share of theirs."""
 
 WRONG = 1 / 3
 """Where two boxes and this share of all lie outside of the image, all of them are meant for another one."""
+
+
+_MOST_MENDED = 20
+"""Crossed boxes of an axis that may be put in order."""
 
 
 def named_boxes(
@@ -64,11 +67,13 @@ def named_boxes(
         if edge is not None:
             number = str(box[EDGES.index(edge)])[:20]
             found[name] = f"{edge} of the box of {what} {name!r} is {number}; it must be finite"
-    small = [name for name, box in boxes.items() if max(box) <= _FRACTION]
+    # In the order of the row.
+    small = dict.fromkeys(name for name, box in boxes.items() if max(box) <= _FRACTION)
     fractions = 2 * len(small) > len(boxes)
     if small and len(small) < len(boxes):
         other = next(name for name in boxes if name not in small)
-        reason = f"the {what} boxes mix units: {small[0]!r} has fractions of the picture's sides, {other!r} has pixels"
+        first = next(iter(small))
+        reason = f"the {what} boxes mix units: {first!r} has fractions of the picture's sides, {other!r} has pixels"
         if flaws is None or 2 * len(small) == len(boxes):
             raise RowError(reason)
         found |= {name: reason for name in boxes if (name in small) != fractions}
@@ -91,9 +96,14 @@ def named_boxes(
     if found and flaws is None:
         raise RowError(next(iter(found[name] for name in every if name in found)))
     mended: dict[str, Box] = {}
+    usual = _usual(good)
     for name in (name for name in raw if name in found):
-        mending = _scaled(_in_order(crossed[name]), scale) if name in crossed else None
-        in_order = mending is not None and not _outside(mending, mending, name, what, size) and _fits(mending, good)
+        # Each is compared with all good ones; where many are crossed, none is a slip of the pen.
+        slip = name in crossed and len(crossed) <= _MOST_MENDED
+        mending = _scaled(_in_order(crossed[name]), scale) if slip else None
+        in_order = (
+            mending is not None and not _outside(mending, mending, name, what, size) and _fits(mending, good, usual)
+        )
         if mending is not None and in_order:
             mended[name] = _cut(mending, size)
         if flaws is not None:
@@ -111,15 +121,19 @@ def unique_names(texts: Sequence[str], what: str | None, taken: Sequence[str] = 
         what: `column` or `row`; None leaves an empty text as it is.
         taken: Names that are given already.
     """
-    names = list(taken)
+    names, used = [], set(taken)
+    # Where the search goes on for a text that stands there many times.
+    counts: dict[str, int] = {}
     for number, text in enumerate(texts, start=1):
         name = unique = text if text or what is None else f"{what} {number}"
-        count = 1
-        while unique in names:
+        count = counts.get(name, 1)
+        while unique in used:
             count += 1
             unique = f"{name} ({count})"
+        counts[name] = count
+        used.add(unique)
         names.append(unique)
-    return names[len(taken) :]
+    return names
 
 
 def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
@@ -232,13 +246,20 @@ def _cut(box: Box, size: tuple[int, int]) -> Box:
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
 
 
-def _fits(box: Box, good: Mapping[str, Box]) -> bool:
+def _usual(good: Mapping[str, Box]) -> tuple[float, float] | None:
+    """Returns the median width and height of the good boxes; None where there is none."""
+    if not good:
+        return None
+    width, height = (statistics.median(box[high] - box[low] for box in good.values()) for low, high in ((0, 2), (1, 3)))
+    return width, height
+
+
+def _fits(box: Box, good: Mapping[str, Box], usual: tuple[float, float] | None) -> bool:
     """Tells whether a box is as wide and as high as the good ones, and none of them lies in its place."""
-    if not good or _empty(box):
+    if usual is None or _empty(box):
         return False
-    for low, high in ((0, 2), (1, 3)):
-        usual = statistics.median(other[high] - other[low] for other in good.values())
-        if abs(box[high] - box[low] - usual) > ALIKE * usual:
+    for length, other in zip((box[2] - box[0], box[3] - box[1]), usual, strict=True):
+        if abs(length - other) > ALIKE * other:
             return False
     return all(_shared(box, other) <= 0.5 for other in good.values())
 

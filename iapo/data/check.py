@@ -19,6 +19,9 @@ from iapo.records import Sample
 EXAMPLES = 3
 """Rows that are shown of each kind of problem."""
 
+_LONGEST = 2000
+"""Characters of a reason that tell its kind; a name in it may be longer."""
+
 # What stands in quotes or brackets, or after `in` as a path.
 _OWN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\([^()]*\)|(?<= in )/\S+")
 _NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?|\bnan\b|\binf\b")
@@ -95,7 +98,7 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
 
 def kind_of(reason: str) -> str:
     """Returns a reason without what it says of one row: names, numbers and paths."""
-    return _NUMBER.sub("#", _OWN.sub("...", reason))
+    return _NUMBER.sub("#", _OWN.sub("...", reason[:_LONGEST]))
 
 
 def _problems(item: Sample | Damage) -> Iterator[tuple[str, str]]:

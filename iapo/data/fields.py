@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,9 +46,14 @@ def text_of(fields: Mapping[str, Any], *names: str) -> str:
     value = fields[name]
     if not isinstance(value, str):
         raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must be text")
-    if not value.strip():
+    if is_blank(value):
         raise RowError(f"the field {name!r} is empty")
     return value.strip()
+
+
+def is_blank(text: str) -> bool:
+    """Tells whether nothing of a text is seen: it has white space and invisible characters alone."""
+    return all(letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf") for letter in text)
 
 
 def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOINED) -> tuple[str, ...]:
@@ -78,7 +84,7 @@ def _answer(value: Any, name: str) -> str:
         return str(value)
     if not isinstance(value, str):
         raise RowError(f"an answer in the field {name!r} is of type {type(value).__name__}; it must be text")
-    if not value.strip():
+    if is_blank(value):
         raise RowError(f"the answer is missing: the field {name!r} holds an empty text")
     return value.strip()
 

@@ -108,9 +108,12 @@ def _detect_files(files: list[Path], *, alike: bool = False) -> Format:
 
 def _is_there(path: Path) -> bool:
     try:
-        return path.exists()
+        there = path.exists()
     except OSError as error:
         raise InputError(f"the data {str(path)[:200]} cannot be read: {error.strerror}") from error
+    if there and not path.is_file() and not path.is_dir():
+        raise InputError(f"the data {str(path)[:200]} is a pipe or a device; give a file or a folder")
+    return there
 
 
 def _hub_id(source: str | Path) -> str:

@@ -12,13 +12,20 @@ from iapo.errors import InputError
 ADDRESSES = ("judge_url", "verifier_url", "vllm_server_base_url")
 """Settings of a training that are addresses."""
 
-_CREDENTIALS = re.compile(r"(:/{1,2})[^\s'\"<>]*@")
+_WORD = re.compile(r"[^\s'\"<>]+")
+_SCHEME = re.compile(r":/{1,2}")
 _ODD = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
 def without_credentials(text: str) -> str:
     """Returns a text without the `user:password@` of addresses in it, also where a password holds a `/`, `?` or `@`."""
-    return _CREDENTIALS.sub(r"\1", text)
+    return _WORD.sub(lambda word: _without(word[0]), text) if "@" in text else text
+
+
+def _without(word: str) -> str:
+    """Leaves out what stands between the first scheme of a word and its last `@`; each is looked for once."""
+    scheme, end = _SCHEME.search(word), word.rfind("@")
+    return word if scheme is None or end < scheme.end() else word[: scheme.end()] + word[end + 1 :]
 
 
 def hide_credentials(value: Any) -> Any:
@@ -32,7 +39,7 @@ def hide_credentials(value: Any) -> Any:
 
 def holds_credentials(text: str) -> bool:
     """Tells whether a text has an address with a user or a password in it."""
-    return _CREDENTIALS.search(text) is not None
+    return without_credentials(text) != text
 
 
 def check_addresses(settings: Mapping[str, Any]) -> None:

@@ -16,6 +16,9 @@ taken away, is a call of a tool that nobody offered, or broke off."""
 _VERSION = re.compile(
     r"[-:@_](latest|(preview-)?(v\d{1,3}|\d{3,4}|\d{6}|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2})|preview)"
 )
+_OTHERS = ("user", "system", "developer", "tool", "function")
+"""Roles of messages that a model is asked with, and never answers with."""
+
 _UNSAID = ("thinking", "reasoning")
 """Kinds of parts that are not of the answer."""
 
@@ -25,7 +28,7 @@ class UnusableError(Exception):
 
 
 def read_reply(body: bytes, model: str) -> str:
-    """Reads the text of a response's first choice.
+    """Reads the text of a response's one choice.
 
     Args:
         body: The response's body.
@@ -44,12 +47,15 @@ def read_reply(body: bytes, model: str) -> str:
     except (ValueError, RecursionError) as error:
         raise UnusableError("a body that is not JSON") from error
     try:
-        choice = found["choices"][0]
+        choices = found["choices"]
+        choice = choices[0]
         message, reason = choice["message"], choice.get("finish_reason")
         content, refusal, calls = message["content"], message.get("refusal"), message.get("tool_calls")
         named, failure = found.get("model"), found.get("error")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UnusableError(f"a response without a message: {body[:200].decode(errors='replace')}") from error
+    if len(choices) != 1:
+        raise UnusableError(f"{len(choices)} answers, of which one was asked for")
     if failure:
         raise UnusableError(f"an error: {str(failure)[:200]}")
     if named not in (None, "") and not same_model(model, named):
@@ -61,6 +67,8 @@ def read_reply(body: bytes, model: str) -> str:
         raise UnusableError(f"an answer that is not whole (finish_reason {str(reason)[:100]!r})")
     if calls or message.get("function_call"):
         raise UnusableError("a call of a tool that was not offered, in place of a text")
+    if message.get("role") in _OTHERS:
+        raise UnusableError(f"a message of the {message['role']}, in place of an answer")
     if message.get("audio"):
         raise UnusableError("an answer that is spoken, in place of a text")
     text = _text(content)

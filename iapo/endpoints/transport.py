@@ -63,14 +63,17 @@ def make_client(openai: Any, seconds: float) -> Any:
                         raise http.ReadTimeout("the response drips", request=request)
             finally:
                 response.close()
-            # It holds the body as it was decoded.
+            # It holds the body as it was decoded. Headers as they came: they need not be ASCII.
             headers = [
                 (name, value)
-                for name, value in response.headers.multi_items()
-                if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+                for name, value in response.headers.raw
+                if name.lower() not in (b"content-encoding", b"content-length", b"transfer-encoding")
             ]
             content = bytes(body[: LONGEST_BODY + 1])
-            return http.Response(response.status_code, headers=headers, content=content, request=request)
+            whole = http.Response(response.status_code, headers=headers, content=content, request=request)
+            # Python knows encodings that are no such thing (`hex`, `bz2`), and fails where a header names one.
+            whole.encoding = "utf-8"
+            return whole
 
     certificates = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     return Client(timeout=seconds, follow_redirects=False, verify=_trusted(http, certificates))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
+from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
 from iapo.grading.text import clean, extract_answer
 from iapo.grading.values import Alternatives, keep_distinct
@@ -16,6 +18,9 @@ from iapo.records import Sample, Score, Trace
 
 LONGEST_ANSWER = 100_000
 """Characters of an answer, beyond a hundred for each of the gold ones'; no model answers at such a length."""
+
+_EXACT = decimal.Context(prec=4 * LONGEST)
+"""All digits of a number count, whatever a program, a tool of one's own say, has set for its own numbers."""
 
 _MOST_REPEATED = 20
 """Where lists are sets: how often an item may be said again."""
@@ -39,6 +44,11 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
     rules = find_rules(grading)
     if tolerance is not None:
         rules = dataclasses.replace(rules, tolerance=tolerance)
+    with decimal.localcontext(_EXACT):
+        return _grade(text, answers, rules)
+
+
+def _grade(text: str, answers: Sequence[str], rules: Rules) -> Score:
     answer = extract_answer(text)
     if answer is None:
         return Score(0.0, None, "no final answer in the text")

@@ -20,6 +20,8 @@ _END = re.compile(r"(?<![^\W_])TERMINATE(?![^\W_])", re.IGNORECASE)
 _BULLET = re.compile(r"[-*\u2022][ \t]+(?=\S)|\d{1,2}[.)][ \t]+(?=\S)")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co|Corp|Ltd|No|vs|etc)\.$")
 
+_FRACTION = re.compile("(?<=\\d)[\u00bc-\u00be\u2150-\u215f\u2189]")
+_DIGIT = re.compile(r"(?![0-9])\d")
 _SUPERSCRIPT = re.compile("[\u207b\u207a]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _LATEX = re.compile(r"\\(?:boxed|text|textbf|mathbf|mathrm)\{([^{}]*)\}")
 _LETTER_NAMES = """
@@ -37,6 +39,7 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
         **dict.fromkeys("\u2018\u2019\u02bc", "'"),
         **dict.fromkeys("\u201c\u201d\u00ab\u00bb", '"'),
+        "\u2044": "/",
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f", None),
     }
 )
@@ -67,7 +70,9 @@ def extract_answer(text: str) -> str | None:
 def clean(text: str) -> str:
     """Gives one spelling to what looks alike: Unicode forms, quotes, dashes, powers, LaTeX, white space."""
     text = _SUPERSCRIPT.sub(lambda power: "^" + power[0], without_towers(text))
-    text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
+    # In Unicode's form a half behind a one would be eleven over two.
+    text = unicodedata.normalize("NFKC", _FRACTION.sub(r" \g<0>", text)).translate(_CHARACTERS)
+    text = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
     if "\\" in text:
         for _ in range(2):
             text = _LATEX.sub(r"\1", text)

@@ -156,6 +156,8 @@ def _check_target(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of the page, for example {path / NAME}")
     if path.exists():
+        if not path.is_file():
+            raise InputError(f"{path} is a pipe or a device; give the name of a file, for example {NAME}")
         with path.open("rb") as file:
             if f'content="{GENERATOR}'.encode() not in file.read(4096):
                 raise InputError(f"{path} exists and is no report; choose another --out or remove it")

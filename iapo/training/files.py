@@ -32,8 +32,12 @@ def find_yaml(name: str, folder: Path, kind: str) -> Path:
             return path
     if Path(name).is_dir():
         raise InputError(f"the {kind} {name!r} is a folder; give a YAML file in it")
+    if Path(name).exists():
+        raise InputError(f"the {kind} {name!r} is a pipe or a device, which is read but once; give a YAML file")
     # Of a group of files, such as a checkpoint's recipes, those of the group that was meant.
     group = folder / name.rpartition("/")[0]
+    if not group.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"no {kind} {name!r}: there is no such file")
     known = ", ".join(sorted(str(path.relative_to(folder).with_suffix("")) for path in group.glob("*.yaml")))
     raise InputError(f"no {kind} {name!r}: neither a file nor one of {known or 'the packaged ones'}")
 

@@ -32,7 +32,7 @@ class ResumableTrainer(Trainer):
     """A trainer that keeps, beside Transformers' own state, what a step in the middle of something depends on.
 
     That are the rollouts that several optimiser steps share (`num_iterations`, `steps_per_generation`), and the numbers
-    since the last line of the log (`logging_steps`). SIGTERM and SIGUSR1 have it save after the step that runs.
+    since the last line of the log (`logging_steps`). SIGTERM, SIGUSR1 and SIGHUP have it save after the step that runs.
     """
 
     args: Any

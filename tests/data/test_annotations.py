@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from iapo.data.annotations import named_boxes
+from iapo.data.annotations import named_boxes, unique_names
 from iapo.data.damage import RowError
 
 SIZE = (200, 100)
@@ -178,3 +178,19 @@ def test_boxes_that_cannot_be_trusted_as_a_whole_cost_the_row(value: Any, reason
 def test_what_is_no_box(value: Any, names: Any, reason: str):
     with pytest.raises(RowError, match=reason):
         named_boxes(value, names, "column", SIZE)
+
+
+def test_many_names_that_are_equal_are_numbered_in_time_that_grows_with_them():
+    """One by one from the first, 50,000 would take days."""
+    names = unique_names(["a (3)", *["a"] * 50_000], "column")
+    assert names[:5] == ["a (3)", "a", "a (2)", "a (4)", "a (5)"]
+    assert len(set(names)) == len(names) == 50_001
+
+
+def test_where_many_boxes_are_crossed_none_is_a_slip():
+    for count, kept in ((20, 80), (21, 59)):
+        boxes = {f"n{index}": (2 * index, 10, 2 * index + 2, 90) for index in range(80)}
+        boxes |= {f"n{index}": (2 * index + 2, 90, 2 * index, 10) for index in range(count)}
+        flaws: list[str] = []
+        assert len(named_boxes(boxes, None, "column", SIZE, flaws)) == kept
+        assert len(flaws) == count

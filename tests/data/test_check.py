@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from own import DAMAGED, HOSTILE, MIXED, row, write
 
-from iapo.data.check import check
+from iapo.data.check import check, kind_of
 from iapo.data.convert import make
 from iapo.data.files import expected_rows
 from iapo.display.terminal import plain, progress
@@ -62,3 +62,10 @@ def test_expected_rows(tmp_path: Path):
     (tmp_path / "vbar.parquet").write_bytes(b"no parquet")
     assert expected_rows(str(tmp_path), None) is None
     assert expected_rows(str(write(tmp_path / "own", MIXED)), None) is None
+
+
+@pytest.mark.parametrize("unit", ["\\'", '\\"', "'", "("])
+def test_the_kind_of_a_long_reason_is_told_by_its_beginning(unit: str) -> None:
+    kinds = {kind_of(f"the name {number} is odd: {unit * 2**20}") for number in range(3)}
+    assert len(kinds) == 1
+    assert kinds.pop().startswith("the name # is odd")

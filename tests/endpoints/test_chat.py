@@ -252,3 +252,23 @@ def test_authorities_are_read_once_and_again_where_others_are_named(
     http: Any = type("Http", (), {"create_ssl_context": staticmethod(object)})
     assert _trusted(http, (None, None)) is _trusted(http, (None, None))
     assert _trusted(http, (None, None)) is not _trusted(http, ("a", None))
+
+
+@pytest.mark.parametrize("charset", ["hex", "zlib", "bz2", "rot13", "undefined", "idna", "utf-16", "base64", "\xe9"])
+def test_an_encoding_that_is_none_is_not_believed(server: Server, charset: str):
+    server.content_type, server.said = f"text/plain; charset={charset}", "no such question"
+    assert ask(server) == "hi there"
+    server.faults = [400]
+    with pytest.raises(EndpointError, match="no such question"):
+        ask(server)
+    server.faults = [500]
+    with pytest.raises(EndpointError, match="HTTP 500"):
+        ask(server, retries=0)
+
+
+def test_a_header_need_not_be_ascii(server: Server):
+    server.extra = server.retry_after = "\xe9\xff"
+    assert ask(server) == "hi there"
+    server.faults = [429]
+    with pytest.raises(EndpointError, match="HTTP 429"):
+        ask(server, retries=0)

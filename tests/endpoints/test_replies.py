@@ -73,6 +73,8 @@ OTHER_BODIES += [b'{"choices": [{"message": [], "finish_reason": "stop"}]}', com
 OTHER_BODIES += [completion("a").replace(b'"content": "a"', b'"content": "b", "content": "a"')]
 OTHER_BODIES += [completion(None, audio={"transcript": "a"}), completion("a", model=0), completion("a", model=False)]
 OTHER_BODIES += [b'{"error": {"message": "x"}, ' + completion("a")[1:], completion("a").replace(b"a", b"\xe9")]
+OTHER_BODIES += [completion("a", role=role) for role in ("user", "system", "developer", "tool", "function")]
+OTHER_BODIES += [json.dumps(one | {"choices": one["choices"] * 2}).encode() for one in [json.loads(completion("a"))]]
 
 
 @pytest.mark.parametrize("body", OTHER_BODIES, ids=lambda body: str(body[:40]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import time
 
 import pytest
@@ -456,3 +457,8 @@ def test_the_reward_grades_the_last_turn():
         Trace.of(sample, right, result, turn_2=""),
     ]
     assert outcome_reward(traces, completions=[], answers=["x"] * 5) == [1.0, 0.0, 1.0, 0.0, 0.0]
+
+
+def test_what_a_program_sets_for_its_decimals_is_not_graded_by() -> None:
+    with decimal.localcontext(decimal.Context(prec=2)):
+        assert [grade(f"FINAL ANSWER: {answer}", ["1234"]).value for answer in ("1234", "1233")] == [1.0, 0.0]

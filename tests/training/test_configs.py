@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from iapo.errors import InputError
 from iapo.experiments.demo import METHODS, STEPS
 from iapo.training.files import CONFIGS, find_config
 from iapo.training.run import run_samples
@@ -63,3 +64,9 @@ def test_train_and_test_charts_differ() -> None:
     assert len(test) == 41
     assert {sample.source for sample in test} == {"synthetic/vbar", "synthetic/hbar"}
     assert not {sample.image.tobytes() for sample in train} & {sample.image.tobytes() for sample in test}
+
+
+def test_a_mistyped_path_beside_a_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
+    with pytest.raises(InputError, match=r"no configuration '.*/mein.yaml': there is no such file"):
+        find_config(str(tmp_path / "mein.yaml"))

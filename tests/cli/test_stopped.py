@@ -1,0 +1,128 @@
+"""What stops a verb from outside, signals and places that go away: one sentence, an exit code, nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import iapo_here
+from report_runs import make_run, make_trace
+
+from iapo.data import sheet
+from iapo.data.convert import make
+from iapo.report import command
+from iapo.storage import whole_file
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    make_run(tmp_path / "run", [make_trace(1)], steps=1)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """The signals as a shell gives them to what runs in the foreground."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+def halfway(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
+    """Has something happen when half of a report is in its temporary file."""
+
+    def write(path: Path, content: bytes) -> None:
+        with whole_file(path) as part:
+            part.write_bytes(content[: len(content) // 2])
+            what()
+
+    monkeypatch.setattr(command, "write_bytes", write)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "stopped by Ctrl-C"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM"),
+        (signal.SIGHUP, 75, "stopped by SIGHUP"),
+        (signal.SIGUSR1, 75, "stopped by SIGUSR1"),
+    ],
+)
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, said: str
+) -> None:
+    halfway(monkeypatch, lambda: os.kill(os.getpid(), number))
+    done = iapo_here("report", run, "--out", tmp_path / "new" / "page.html")
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert done.stderr.startswith(f"iapo: {said}; what is saved stays")
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.usefixtures("heeded")
+def test_what_is_told_to_outlive_its_terminal_does(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    halfway(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert iapo_here("report", run, "--out", tmp_path / "page.html").returncode == 0
+
+
+def test_a_full_disk_is_said_with_the_file(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    halfway(monkeypatch, full)
+    done = iapo_here("report", run, "--out", tmp_path / "page.html")
+    assert done.returncode == 74
+    assert done.stderr.startswith(f"iapo: {tmp_path / 'page.html'} could not be written: No space left on device")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_folder_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("vbar", 1, tmp_path / "rows.parquet")
+    out = tmp_path / "sheet"
+
+    def taken(path: Path, *more: object) -> None:
+        shutil.rmtree(out)
+        path.write_text("too late")
+
+    monkeypatch.setattr(sheet, "write_text", taken)
+    done = iapo_here("data", "show", tmp_path / "rows.parquet", "--out", out)
+    assert done.returncode == 74
+    assert done.stderr == f"iapo: {out} was taken away while it was written to; start the same command again\n"
+
+
+def test_a_current_folder_that_is_gone_is_a_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    done = iapo_here("report", run, "--out", "page.html")
+    assert done.returncode == 74
+    assert done.stderr.startswith("iapo: the current folder is gone")
+
+
+def test_pipes_and_links_to_nothing_are_refused(run: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("gone")
+    below = tmp_path / "nowhere" / "page.html"
+    for words, said in (
+        (("report", run, "--out", tmp_path / "pipe"), "is a pipe or a device"),
+        (("report", run, "--out", below), f"{below} lies below {tmp_path / 'nowhere'}, a link to nothing"),
+        (("data", "check", tmp_path / "pipe"), "is a pipe or a device"),
+        (("plan", "--config", tmp_path / "pipe"), "is a pipe or a device"),
+    ):
+        done = iapo_here(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert said in done.stderr
+    (run / "manifest.json").unlink()
+    os.mkfifo(run / "manifest.json")
+    assert "it is a pipe or a device" in iapo_here("report", run, "--out", tmp_path / "page.html").stderr
