@@ -185,7 +185,7 @@ REFUSED = {
     "ask taken a? --model tiny-student": "taken is a folder; give the path of an image file",
     "ask a? chart.png --model tiny-student": "there is no image a?; give the path of an image file, then the question",
     "ask https://host/chart.png a? --model tiny-student": "is an address, which is not fetched; give the path of a",
-    "ask chart.png a? --model ''": "no checkpoint ''",
+    "ask chart.png a? --model ''": "--model is empty",
     "ask chart.png a? --model tiny-student --out x.png --json ./x.png": "out and json are both x.png; give two files",
     "ask chart.png a? --model tiny-student --more-image gone.png": "there is no image gone.png",
     f"ask chart.png a? --model tiny-student {'--more-image chart.png ' * 8}": "comes with 9 images; give 1 to 8",
