@@ -4,8 +4,8 @@
 
 `trl` is our trainer with `share_prefix: false`: the same two-turn rollouts, but generation, log-probabilities and loss
 are TRL's, row by row. `grpo` shares prefixes. `iapo-live` and `iapo-stored` add the penalty in its default form, with
-the teacher's own calls, and `softmax-live` the form `softmax`, in which it explains the student's. Every variant runs in
-a process of its own, one thread, variants interleaved; figures are medians over steps and repeats of CPU seconds,
+the teacher's own calls, and `softmax-live` the form `softmax`, in which it explains the student's. Every variant runs
+in a process of its own, one thread, variants interleaved; figures are medians over steps and repeats of CPU seconds,
 without the first step, and the largest peak memory.
 """
 
