@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from iapo.experiments.ablations import read_ablation
 from iapo.experiments.calls_table import COLUMNS
@@ -142,6 +143,15 @@ def show_training(curves: Mapping[str, Mapping[int, Curve]]) -> None:
     show(["misuse in training", "gone after, by seed", "AUC", "AUC, shuffled", *heads], rows)
 
 
+def steps_text(steps: Sequence[int]) -> str:
+    """Writes differences by seed, with their mean and its 95% interval over seeds (Student's t)."""
+    by_seed = ", ".join(f"{step:+d}" for step in steps)
+    if len(steps) < 2 or np.ptp(steps) == 0:
+        return by_seed
+    low, high = stats.t.interval(0.95, len(steps) - 1, np.mean(steps), stats.sem(steps))
+    return f"{np.mean(steps):+.0f} [{low:+.0f}, {high:+.0f}]: {by_seed}"
+
+
 PAIRS = (
     ("IAPO, softmax", "softmax, student uniform"),
     ("IAPO, softmax", "softmax, student shuffled"),
@@ -168,8 +178,8 @@ def show_pairs(rows: Mapping[str, Row], curves: Mapping[str, Mapping[int, Curve]
         calls = [interval(found["calls_difference"].get(name), "+") for name in ("misuse", "accuracy")]
         seeds = [seed for seed in curves[one] if seed in curves[other]]
         counts = [[steps_until_gone(curves[name][seed].misuse) for seed in seeds] for name in (one, other)]
-        steps = ", ".join(f"{mine - theirs:+d}" for mine, theirs in zip(*counts, strict=True))
-        lines.append([f"{one} - {other}", *calls, interval(found["difference"][AVERAGE], "+"), steps])
+        steps = [mine - theirs for mine, theirs in zip(*counts, strict=True)]
+        lines.append([f"{one} - {other}", *calls, interval(found["difference"][AVERAGE], "+"), steps_text(steps)])
     heads = ["difference", "misuse", "accuracy, bar charts", "accuracy, six families", "steps until gone, by seed"]
     show(heads, lines)
 
