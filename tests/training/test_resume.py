@@ -25,9 +25,9 @@ from iapo.training.settings import parse
 
 TINY: dict[str, Any] = {
     "max_steps": 4,
-    "per_device_train_batch_size": 8,
+    "per_device_train_batch_size": 4,
     "num_generations": 4,
-    "train_samples": 32,
+    "train_samples": 16,
     "eval_samples": 0,
     "case_study_steps": 0,
     "save_strategy": "steps",
