@@ -25,7 +25,18 @@ import pytest
 import typer
 import yaml
 from doc_data import SMALL, give_runs, lay_out
-from documented import DOCUMENTS, ROOT, Block, CommandError, blocks, prose, run, run_python, without_processes
+from documented import (
+    DOCUMENTS,
+    ROOT,
+    Block,
+    CommandError,
+    blocks,
+    few_lessons,
+    prose,
+    run,
+    run_python,
+    without_processes,
+)
 from PIL import Image
 
 from iapo.cli.main import app
@@ -36,6 +47,7 @@ from iapo.rollout.template import read_prompt
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 STUDIED = FEW.replace("--case_study_steps 0", "--case_study_samples 2")
+EIGHT = ["--per_device_train_batch_size", "8"]
 EVALUATED = FEW.replace("--eval_samples 0", "--eval_samples 2")
 
 
@@ -61,9 +73,17 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
 
 
 def _few_pages(patch: pytest.MonkeyPatch) -> None:
-    """A few pages, and a step of each kind of lessons."""
+    """A few pages, a lesson of each kind, and eight rollouts."""
     from iapo.experiments import demo_crop
 
+    few_lessons(patch)
+    make_job = demo_crop._training_job
+
+    def few(*words: Any) -> Any:
+        job = make_job(*words)
+        return dataclasses.replace(job, command=lambda threads: [*job.command(threads), *EIGHT])
+
+    patch.setattr(demo_crop, "_training_job", few)
     patch.setattr(demo_crop, "TRAINED_PAGES", 16)
     patch.setattr(demo_crop, "run_crop_demo", functools.partial(demo_crop.run_crop_demo, scale=0.005))
 
@@ -320,7 +340,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow(12)
+@pytest.mark.slow(4)
 @pytest.mark.parametrize(
     "document",
     [name for name, path in DOCUMENTS.items() if any(one.commands or one.language == "python" for one in blocks(path))],

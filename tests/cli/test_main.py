@@ -77,7 +77,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(9)
 def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
     out, printed = demo
     for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
@@ -152,7 +152,6 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     assert "already exists" in done.stderr
 
 
-@pytest.mark.slow(8)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -170,7 +169,6 @@ def test_what_only_the_libraries_know_is_one_sentence_too(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow(6)
 def test_data_verbs(tmp_path: Path) -> None:
     """Made, checked, damaged, checked again, converted, refused, shown."""
     import pyarrow as pa
@@ -197,7 +195,7 @@ def test_data_verbs(tmp_path: Path) -> None:
     assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
 
 
-@pytest.mark.slow(45)
+@pytest.mark.slow(3)
 def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From nothing to a teacher that the project's own GRPO has trained, in few steps of a lesson of each kind or of
     eight rollouts; each stage needs the last.
@@ -251,7 +249,7 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     assert policy.model.config.model_type == "qwen3_vl"
 
 
-@pytest.mark.slow(12)
+@pytest.mark.slow(2)
 def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from documented import without_processes
+from documented import few_lessons, without_processes
 from processes import iapo_here
 
 from iapo.data.loading import load, strict
@@ -23,7 +23,7 @@ from iapo.tiny.crop.pages import draw
 from iapo.training.files import find_config
 from iapo.training.settings import parse
 
-FEW = ["--per_device_train_batch_size", "16", "--eval_batch_size", "4"]
+FEW = ["--per_device_train_batch_size", "8", "--eval_batch_size", "4"]
 SCALE = 0.005
 
 
@@ -39,6 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 def _shrink(patch: pytest.MonkeyPatch) -> None:
+    few_lessons(patch)
     make_job = demo_crop._training_job
 
     def few(*words: Any) -> Job:

@@ -182,6 +182,7 @@ def answers(policy: Policy, samples: list[Sample]) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow(3)
 def test_a_run_is_saved_resumed_and_exported(trained: Path, tmp_path: Path, samples: list[Sample]) -> None:
     saved = load_file(trained / "policy/adapter_model.safetensors")
     assert all(name.startswith("base_model.model.model.language_model.") for name in saved)
