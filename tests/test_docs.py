@@ -47,7 +47,7 @@ from iapo.rollout.template import read_prompt
 ENDPOINT = "https://api.openai.com/v1"
 FEW = " ".join(f"--{name} {value}" for name, value in SMALL.items())
 STUDIED = FEW.replace("--case_study_steps 0", "--case_study_samples 2")
-EIGHT = ["--per_device_train_batch_size", "8"]
+SHORT = ["--per_device_train_batch_size", "8", "--max_turn_tokens", "6"]
 EVALUATED = FEW.replace("--eval_samples 0", "--eval_samples 2")
 
 
@@ -73,7 +73,7 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
 
 
 def _few_pages(patch: pytest.MonkeyPatch) -> None:
-    """A few pages, a lesson of each kind, and eight rollouts."""
+    """A few pages, a lesson of each kind, and eight rollouts of short turns: hardly taught, none ends by itself."""
     from iapo.experiments import demo_crop
 
     few_lessons(patch)
@@ -81,7 +81,7 @@ def _few_pages(patch: pytest.MonkeyPatch) -> None:
 
     def few(*words: Any) -> Any:
         job = make_job(*words)
-        return dataclasses.replace(job, command=lambda threads: [*job.command(threads), *EIGHT])
+        return dataclasses.replace(job, command=lambda threads: [*job.command(threads), *SHORT])
 
     patch.setattr(demo_crop, "_training_job", few)
     patch.setattr(demo_crop, "TRAINED_PAGES", 16)
