@@ -52,7 +52,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(demo_crop, "TRAINED_PAGES", 16)
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(19)
 def test_it_leaves_an_ordinary_run(demo: tuple[Path, dict[str, Any]]) -> None:
     out, found = demo
     folder = RunFolder(out / "grpo")
@@ -90,7 +90,7 @@ def test_a_finished_or_another_demo_is_refused(demo: tuple[Path, dict[str, Any]]
         demo_crop._begin(tmp_path, {"steps": 60, "seed": 1})
 
 
-@pytest.mark.slow(20)
+@pytest.mark.slow(14)
 def test_it_goes_on_where_it_was_stopped(
     demo: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
