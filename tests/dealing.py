@@ -14,10 +14,7 @@ def deal(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    seconds = {
-        path: sum(float(mark.args[0]) for one in some for mark in one.iter_markers("slow"))
-        for path, some in files.items()
-    }
+    seconds = {path: sum(map(_seconds, some)) for path, some in files.items()}
     shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
     taken = [0.0] * workers
     for path in sorted((path for path in files if seconds[path]), key=lambda path: -seconds[path]):
@@ -30,3 +27,10 @@ def deal(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
         left = len(items) - sum(map(len, shares[:number]))
         share += itertools.islice(quick, max(0, left // (workers - number) - len(share)))
     return [item for share in shares for item in share]
+
+
+def _seconds(item: pytest.Item) -> float:
+    """Those of its mark; none where it is skipped."""
+    if any(mark.args and mark.args[0] is True for mark in item.iter_markers("skipif")):
+        return 0.0
+    return sum(float(mark.args[0]) for mark in item.iter_markers("slow"))

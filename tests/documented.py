@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import runpy
@@ -155,3 +156,15 @@ def without_processes(monkeypatch: Any, but: int = 0) -> Iterator[None]:
         patch.setattr(subprocess, "Popen", popen)
         patch.setattr(subprocess, "run", run_one)
         yield
+
+
+def few_lessons(patch: Any) -> None:
+    """Has a step of lessons hold one of each kind, also in a module that is run anew."""
+    from iapo.tiny import pretrain
+
+    run_stage = pretrain.run_stage
+
+    def few(teaching: Any, items: Any, stage: Any, *rest: Any, **more: Any) -> None:
+        run_stage(teaching, items, dataclasses.replace(stage, batch=dict.fromkeys(stage.batch, 1)), *rest, **more)
+
+    patch.setattr(pretrain, "run_stage", few)

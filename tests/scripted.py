@@ -131,13 +131,14 @@ def batch(trainer: Scripted, charts: Sequence[Sample]) -> dict[str, Any]:
     return output
 
 
-def loss_and_gradient(trainer: Any, charts: Sequence[Sample]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss and gradient of one generation batch, a group of four on each chart."""
+def scored(trainer: Any, charts: Sequence[Sample]) -> dict[str, Any]:
+    """One scored generation batch, a group of four on each chart, as if its rollouts came from a policy a step ago, so
+    that ratios and clipping matter.
+    """
     trainer.model.train()
     rows = [row for row in to_dataset(charts) for _ in range(4)]
-    output = trainer._generate_and_score_completions(rows)
+    output: dict[str, Any] = trainer._generate_and_score_completions(rows)
     trainer.current_gradient_accumulation_steps = 1
-    # As if the rollouts came from a policy a step ago, so that ratios and clipping matter.
     torch.manual_seed(0)
     shape = output["completion_ids"].shape
     with torch.no_grad():
@@ -156,11 +157,21 @@ def loss_and_gradient(trainer: Any, charts: Sequence[Sample]) -> tuple[torch.Ten
         )
     assert entropy.shape == shape
     output["old_per_token_logps"] = now + 0.3 * torch.randn(shape)
+    return output
+
+
+def gradient_of(trainer: Any, output: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradient of a scored batch."""
     trainer.model.zero_grad()
     loss = trainer.compute_loss(trainer.model, output)
     loss.backward()
     named = trainer.model.named_parameters()
     return loss.detach(), {name: one.grad.clone() for name, one in named if one.grad is not None}
+
+
+def loss_and_gradient(trainer: Any, charts: Sequence[Sample]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradient of one generation batch, a group of four on each chart."""
+    return gradient_of(trainer, scored(trainer, charts))
 
 
 def relative(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:

@@ -6,6 +6,8 @@ others needs none of them.
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import os
 import time
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate.utils.modeling
 import pytest
 import torch
 from calls import call_text
@@ -24,6 +27,9 @@ from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, find_prompt
 from iapo.tiny.models import make_model, make_processor, make_qwen3_model, make_qwen3_processor, train_tokenizer
+
+# A quarter of what it takes to make a trainer: each time it reads a package's metadata.
+accelerate.utils.modeling.is_peft_available = functools.cache(accelerate.utils.modeling.is_peft_available)
 
 
 @pytest.fixture(autouse=True)
@@ -175,10 +181,15 @@ def samples() -> list[Sample]:
     return [sample for family in FAMILIES for sample in generate(family, 2, seed=7)]
 
 
-@pytest.fixture
-def student() -> Policy:
-    """The packaged student, fresh for each test: being a teacher freezes a model."""
+@pytest.fixture(scope="session")
+def _loaded() -> Policy:
     return load_policy("tiny-student")
+
+
+@pytest.fixture
+def student(_loaded: Policy) -> Policy:
+    """The packaged student, fresh for each test: being a teacher freezes a model."""
+    return copy.deepcopy(_loaded)
 
 
 @pytest.fixture(scope="session")

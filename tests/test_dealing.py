@@ -10,10 +10,10 @@ import pytest
 from dealing import deal
 
 
-def made(file: str, count: int, *seconds: float) -> list[Any]:
-    marks = [SimpleNamespace(args=(one,)) for one in seconds]
+def made(file: str, count: int, *seconds: float, skipped: bool = False) -> list[Any]:
+    marks = {"slow": [SimpleNamespace(args=(one,)) for one in seconds], "skipif": [SimpleNamespace(args=(skipped,))]}
     return [
-        SimpleNamespace(path=Path(file), name=f"{file}-{number}", iter_markers=lambda name: marks)
+        SimpleNamespace(path=Path(file), name=f"{file}-{number}", iter_markers=marks.__getitem__)
         for number in range(count)
     ]
 
@@ -37,6 +37,11 @@ def test_a_file_of_slow_tests_stays_together() -> None:
     for file in "bc":
         places = [place for place, one in enumerate(dealt) if one.path.name == file]
         assert places == list(range(places[0], places[0] + len(places)))
+
+
+def test_what_is_skipped_is_quick() -> None:
+    items = [*made("a", 3, 300.0, skipped=True), *made("b", 3, 1.0), *made("c", 6)]
+    assert [one.path.name for one in deal(items, 2)][:3] == ["b"] * 3
 
 
 def test_more_slow_ones_than_a_share_holds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -213,6 +214,14 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
                 "adapter_config.json to where it is"
             ) from error
         return path
+    file = Path(path) / "config.json"
+    # A folder is asked for many times, by who refuses early and by who loads; an unchanged file is read once.
+    written = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    (_check_config if written is None else _check_config_once)(name, path, revision, unknown, written)
+    return path
+
+
+def _check_config(name: str, path: str, revision: str | None, unknown: str, written: tuple[int, int] | None) -> None:
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except DAMAGED as error:
@@ -228,7 +237,9 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
-    return path
+
+
+_check_config_once = functools.lru_cache(maxsize=64)(_check_config)
 
 
 def load_policy(

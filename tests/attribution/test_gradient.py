@@ -233,6 +233,7 @@ def test_deepstack_features_are_a_part_of_the_pictures_score(case: Case):
     assert ((whole - without).abs().max() > difference) == (layers > 0)
 
 
+@pytest.mark.slow(2)
 def test_completeness(family: str, case: Case):
     """On the integrated path the scores sum to `s(x) - s(no prompt)`; gradient x embedding does not."""
     if family == "qwen3_vl":

@@ -22,7 +22,7 @@ from iapo.data.synthetic import TRAINED_FAMILIES
 from iapo.records import Status
 from iapo.runs import METRICS, RunFolder
 
-SMALLER = {"case_study_samples": 8, "per_device_train_batch_size": 32, "train_samples": 64}
+SMALLER = {"case_study_samples": 4, "per_device_train_batch_size": 16, "train_samples": 32}
 
 
 HELPED = [
@@ -72,12 +72,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         )
         # The first training has a process of its own, as both have; what they do is the same in this one.
         with without_processes(patch, but=1):
-            done = iapo_here("demo", "--steps", "2", "--samples", "16", "--out", out)
+            done = iapo_here("demo", "--steps", "2", "--samples", "8", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(9)
 def test_demo_prints_the_comparison(demo: tuple[Path, str]) -> None:
     out, printed = demo
     for heading in ("accuracy", "call ratio", "call success", "misuse", "mean divergence", "before", "GRPO", "IAPO"):
@@ -122,13 +122,13 @@ def test_run_folder_is_whole(demo: tuple[Path, str], method: str) -> None:
     assert report.read_text().startswith("<!doctype html>")
     assert str(report) in "".join(demo[1].split())
     held_out = folder.read_held_out()
-    assert [trace.step for trace in held_out] == [0] * 16 + [2] * 16
-    assert [trace.sample.id for trace in held_out[:16]] == [trace.sample.id for trace in held_out[16:]]
+    assert [trace.step for trace in held_out] == [0] * 8 + [2] * 8
+    assert [trace.sample.id for trace in held_out[:8]] == [trace.sample.id for trace in held_out[8:]]
     for trace in (*traces, *held_out):
         assert bool(trace.patches) == bool(trace.attribution)
     assert any(trace.patches for trace in held_out)
     evaluation = folder.read_evaluation()
-    assert evaluation.samples == 16
+    assert evaluation.samples == 8
     assert evaluation.before["accuracy"].count == evaluation.samples
     assert {when: set(measures) for when, measures in evaluation.greedy.items()} == {
         key: {"accuracy", "call_ratio", "call_success", "misuse"} for key in ("before", "after")
@@ -152,7 +152,6 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     assert "already exists" in done.stderr
 
 
-@pytest.mark.slow(8)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -170,7 +169,6 @@ def test_what_only_the_libraries_know_is_one_sentence_too(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow(6)
 def test_data_verbs(tmp_path: Path) -> None:
     """Made, checked, damaged, checked again, converted, refused, shown."""
     import pyarrow as pa
@@ -197,10 +195,10 @@ def test_data_verbs(tmp_path: Path) -> None:
     assert "sheet.html" in run(0, "show", out, "--out", str(tmp_path / "sheet"))
 
 
-@pytest.mark.slow(45)
+@pytest.mark.slow(3)
 def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From nothing to a teacher that the project's own GRPO has trained, in few steps of few rollouts; each stage needs
-    the last.
+    """From nothing to a teacher that the project's own GRPO has trained, in few steps of a lesson of each kind or of
+    eight rollouts; each stage needs the last.
     """
     from iapo.rollout.policy import load_policy
     from iapo.tiny import build as building
@@ -210,18 +208,22 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     measure = building.measure
 
     def measure_few(*words: Any, **more: Any) -> dict[str, Any]:
-        """Keeps how many pictures a family are asked for, and measures four."""
+        """Keeps how many pictures a family are asked for, and measures two."""
         bound = inspect.signature(measure).bind(*words, **more)
         bound.apply_defaults()
         asked.append(bound.arguments["count"])
-        return measure(*words, **{**more, "count": 4})
+        return measure(*words, **{**more, "count": 2})
 
     monkeypatch.setattr(building, "measure", measure_few)
     recipe = building.RECIPES[name]
     config = yaml.safe_load(find_config(recipe.config).read_text())
     small = tmp_path / "small.yaml"
-    small.write_text(yaml.safe_dump(config | {"per_device_train_batch_size": 16, "train_samples": 64}))
-    monkeypatch.setitem(building.RECIPES, name, dataclasses.replace(recipe, config=str(small)))
+    small.write_text(yaml.safe_dump(config | {"per_device_train_batch_size": 8, "train_samples": 16}))
+    stages = {
+        stage: tuple(dataclasses.replace(part, batch=dict.fromkeys(part.batch, 1)) for part in parts)
+        for stage, parts in recipe.stages.items()
+    }
+    monkeypatch.setitem(building.RECIPES, name, dataclasses.replace(recipe, config=str(small), stages=stages))
     # A tokenizer of a tenth of the texts.
     texts = building._corpus
     monkeypatch.setattr(building, "_corpus", lambda: itertools.islice(texts(), 3000))
@@ -241,22 +243,22 @@ def test_tiny_build_runs_stage_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(manifest["stages"]) == ["sight", "protocol", "teacher"]
     assert [row["step"] for row in manifest["stages"]["teacher"]["history"]] == [1]
     assert asked == [100]
-    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 4 * len(TRAINED_FAMILIES)
+    assert manifest["metrics"]["unseen"]["accuracy"]["count"] == 2 * len(TRAINED_FAMILIES)
     policy = load_policy(str(tmp_path / name))
     assert policy.model.num_parameters() == manifest["parameters"]
     assert policy.model.config.model_type == "qwen3_vl"
 
 
-@pytest.mark.slow(12)
+@pytest.mark.slow(2)
 def test_tiny_evaluate_writes_what_it_prints(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
-    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "3")
+    words = ("tiny", "evaluate", "--models", "tiny-student", "--families", "vbar,vwtq", "--samples", "1")
     done = iapo_here(*words, "--json", path)
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(path.read_text())
-    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 3, "seed": 0, "temperature": 1.0}
+    assert numbers["settings"] == {"families": ["vbar", "vwtq"], "samples": 1, "seed": 0, "temperature": 1.0}
     accuracy = numbers["models"]["tiny-student"]["behaviour"]["unseen"]["all"]["accuracy"]
-    assert accuracy["count"] == 6
+    assert accuracy["count"] == 2
     assert f"{accuracy['value']:.3f}" in done.stdout
     again = iapo_here(*words, "--json", path)
     assert again.returncode == 2

@@ -43,7 +43,6 @@ def with_variant(path: Path, **settings: Any) -> str:
     return write(path, groups={**SMALL["groups"], "more": {"variants": {"one": settings}}})
 
 
-@pytest.mark.slow(2)
 def test_equal_trainings_run_once(tmp_path: Path) -> None:
     told = Pretended()
     found = run_ablation(read_ablation(write(tmp_path / "a.yaml")), tmp_path / "out", run=told)
@@ -89,7 +88,6 @@ def test_all_forms_have_the_groups(tmp_path: Path) -> None:
     assert lines.index("Reward") < lines.index("iapo") < lines.index("grpo") < lines.index("penalty")
 
 
-@pytest.mark.slow(2)
 def test_a_variant_that_changed_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_ablation(read_ablation(write(tmp_path / "a.yaml")), out, run=Pretended())
@@ -206,7 +204,7 @@ def test_find_checkpoint() -> None:
         find_checkpoint("nobody")
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(5)
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = {"rewards": {"variants": {"iapo": {}, "torl": {"reward": "torl"}}}}
     shared = {"reward": "iapo", "max_steps": 1, "per_device_train_batch_size": 8, "train_samples": 16}

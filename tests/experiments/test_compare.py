@@ -201,7 +201,7 @@ def order(folder: Path, steps: int = 2) -> None:
     (folder / "job.json").write_text(json.dumps(job))
 
 
-@pytest.mark.slow(6)
+@pytest.mark.slow(4)
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     order(tmp_path / "whole")
     run_job(tmp_path / "whole")
@@ -240,7 +240,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run_job(folder)
 
 
-@pytest.mark.slow(35)
+@pytest.mark.slow(4)
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "out"
     command = ["compare", "--out", str(out), "--methods", "grpo,otc", "--seeds", "0"]

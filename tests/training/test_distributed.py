@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, processor: Any)
     return folder
 
 
-@pytest.mark.slow(15)
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("case", CASES)
 def test_the_shared_gradient_is_synchronised(folder: Path, case: str) -> None:
     first, second = (torch.load(folder / f"gradients-{case}-{rank}.pt", weights_only=True) for rank in range(2))

@@ -83,7 +83,7 @@ def sometimes(sample: Sample, index: int) -> tuple[str, str]:
     )[index]
 
 
-@pytest.mark.slow(8)
+@pytest.mark.slow(1)
 def test_two_steps_with_a_tool_that_fails_at_times(
     tmp_path: Path,
     model: Any,
@@ -114,7 +114,6 @@ def test_two_steps_with_a_tool_that_fails_at_times(
     assert all("tool:turned" in one.attribution["student"] for one in traces if one.attribution)
 
 
-@pytest.mark.slow(4)
 def test_a_step_in_which_every_call_fails_ends_the_run(
     tmp_path: Path, model: Any, processor: Any, charts: list[Sample], tools: Mapping[str, ToolDefinition]
 ) -> None:
@@ -127,7 +126,7 @@ def test_a_step_in_which_every_call_fails_ends_the_run(
     assert trainer.state.global_step == 0
 
 
-@pytest.mark.slow(10)
+@pytest.mark.slow(2)
 def test_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     Path("some.py").write_text(NAMED.format(condition="ord(names[0][0]) % 2"))

@@ -72,7 +72,7 @@ def lenient_call(sample: Sample, index: int) -> tuple[str, str]:
     return turn, f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
 
 
-@pytest.mark.slow(15)
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("reference", ["student_call", "own_call"])
 def test_a_training_with_a_template_of_ones_own(
     tmp_path: Path,
@@ -169,7 +169,7 @@ def test_student_and_teacher_must_be_asked_alike(student: Policy, short: PromptT
         Alignment(OwnCall(student, SETTINGS, template=short), PromptEncoder(student.processor))
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(2)
 def test_a_run_keeps_its_prompt_for_all_verbs(tmp_path: Path, file: str, short: PromptTemplate) -> None:
     folder = tmp_path / "run"
     arguments = RunArguments(

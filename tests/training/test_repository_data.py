@@ -76,6 +76,7 @@ def check(done: RunFolder, train_samples: list[Sample], test_samples: list[Sampl
     return traces
 
 
+@pytest.mark.slow(2)
 @pytest.mark.usefixtures("by_hand")
 def test_training_on_tabfact(tmp_path: Path):
     data = tmp_path / "TabFact"
@@ -88,6 +89,7 @@ def test_training_on_tabfact(tmp_path: Path):
     assert all(HEADER in trace.sample.row_boxes for trace in traces)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.usefixtures("by_hand")
 @pytest.mark.parametrize("kind", ["v_bar", "h_bar"])
 def test_training_on_chartqa_with_its_annotations(kind: str, tmp_path: Path):

@@ -25,9 +25,9 @@ from iapo.training.settings import parse
 
 TINY: dict[str, Any] = {
     "max_steps": 4,
-    "per_device_train_batch_size": 8,
+    "per_device_train_batch_size": 4,
     "num_generations": 4,
-    "train_samples": 32,
+    "train_samples": 16,
     "eval_samples": 0,
     "case_study_steps": 0,
     "save_strategy": "steps",
@@ -74,7 +74,7 @@ def steps(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
 def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signals) -> None:
     out = tmp_path / "run"
@@ -96,7 +96,7 @@ def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signa
         trained(out)
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(2)
 def test_a_half_written_checkpoint_is_passed_over(
     tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,7 +176,7 @@ def test_what_else_a_folder_may_hold(tmp_path: Path) -> None:
         check_free(tmp_path, "auto", None)
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(4)
 def test_rollouts_of_several_steps_and_lines_of_several_steps(tmp_path: Path) -> None:
     """A checkpoint between two optimiser steps that share rollouts, and between two lines of the log."""
     more = {"num_iterations": 2, "logging_steps": 4, "max_steps": 5}
@@ -191,7 +191,7 @@ def test_rollouts_of_several_steps_and_lines_of_several_steps(tmp_path: Path) ->
     same(one, other)
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("megabytes", [1, 6])
 def test_a_full_disk_is_one_sentence(tmp_path: Path, whole: Path, megabytes: int) -> None:
     """A limit on the size of files is what comes nearest to a full disk here."""
@@ -206,7 +206,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, whole: Path, megabytes: int
     same(out, whole)
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(1)
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with started(words(out, max_steps=100), fork=True) as process:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from scripted import four_ways, loss_and_gradient, relative, scripted
+from scripted import four_ways, gradient_of, loss_and_gradient, relative, scored, scripted
 from transformers import PreTrainedModel, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from iapo.data.synthetic import generate
@@ -80,7 +80,7 @@ def make_qwen3(tokenizer: Any) -> PreTrainedModel:
     return made
 
 
-@pytest.fixture(params=["qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def either(request: Any, model: Any, processor: Any) -> PreTrainedModel:
     """An untrained model of each family."""
     made: PreTrainedModel = model if request.param == "qwen2_5_vl" else make_qwen3(processor.tokenizer)
@@ -99,36 +99,60 @@ def duplicated(sample: Sample, index: int) -> tuple[str, str]:
     )[index]
 
 
-@pytest.mark.parametrize("loss_type", LOSSES)
-def test_every_loss_has_the_plain_gradient(
-    tmp_path: Path, either: Any, processor: Any, two: list[Sample], loss_type: str
-) -> None:
-    level = "sequence" if loss_type == "luspo" else "token"
+@pytest.fixture(scope="module")
+def ways(
+    either: Any, processor: Any, two: list[Sample], tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Any, dict[str, Any]]]:
+    """A trainer that runs every row whole and two that share, each with the same rollouts."""
     found = []
     for share, checkpointing in ((False, False), (True, False), (True, True)):
         trainer = scripted(
-            tmp_path / f"{share}-{checkpointing}",
+            tmp_path_factory.mktemp("way"),
             either,
             processor,
             two,
             script=duplicated,
             share_prefix=share,
-            loss_type=loss_type,
-            importance_sampling_level=level,
             entropy_coef=0.01,
             gradient_checkpointing=checkpointing,
         )
         assert trainer._shares == share
-        found.append(loss_and_gradient(trainer, two))
+        found.append((trainer, scored(trainer, two)))
+    return found
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_every_loss_has_the_plain_gradient(ways: list[tuple[Any, dict[str, Any]]], loss_type: str) -> None:
+    """Which loss it is has its say where the loss is computed, and nowhere before."""
+    found = []
+    for trainer, output in ways:
+        trainer.loss_type = loss_type
+        trainer.importance_sampling_level = "sequence" if loss_type == "luspo" else "token"
+        found.append(gradient_of(trainer, output))
     plain, plain_gradient = found[0]
     for shared, shared_gradient in found[1:]:
         assert shared.item() == pytest.approx(plain.item(), rel=1e-5, abs=1e-6)
         assert relative(plain_gradient, shared_gradient) < 1e-5
 
 
+@pytest.fixture(scope="module")
+def plain_gradient(
+    either: Any, processor: Any, charts: list[Sample], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
+    """Of rows that are all run whole."""
+    folder = tmp_path_factory.mktemp("plain")
+    trainer = scripted(folder, either, processor, charts, script=duplicated, share_prefix=False)
+    return loss_and_gradient(trainer, charts)[1]
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_recomputes_each_layer(
-    tmp_path: Path, either: Any, processor: Any, charts: list[Sample], reentrant: bool
+    tmp_path: Path,
+    either: Any,
+    processor: Any,
+    charts: list[Sample],
+    plain_gradient: dict[str, torch.Tensor],
+    reentrant: bool,
 ) -> None:
     trainer = scripted(
         tmp_path,
@@ -149,8 +173,7 @@ def test_checkpointing_recomputes_each_layer(
     # Generation is written by hand; the old log-probabilities, the loss, and its recomputation from the last layer on.
     forward = list(range(len(layers)))
     assert calls == forward + forward + forward[::-1]
-    plain = scripted(tmp_path, either, processor, charts, script=duplicated, share_prefix=False)
-    assert relative(loss_and_gradient(plain, charts)[1], gradient) < 1e-5
+    assert relative(plain_gradient, gradient) < 1e-5
 
 
 def never_calls(sample: Sample, index: int) -> tuple[str, str]:
@@ -171,7 +194,6 @@ def test_calls_and_no_calls_together(
     assert relative(found[0][1], found[1][1]) < 1e-5
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
     "more",
     [
@@ -183,13 +205,13 @@ def test_calls_and_no_calls_together(
     ],
 )
 def test_peft_has_the_plain_gradient(
-    tmp_path: Path, either: Any, processor: Any, two: list[Sample], more: dict[str, Any], checkpointing: bool
+    tmp_path: Path, either: Any, processor: Any, two: list[Sample], more: dict[str, Any]
 ) -> None:
     found = []
-    for share in (False, True):
+    for share, checkpointing in ((False, False), (True, False), (True, True)):
         torch.manual_seed(0)
         trainer = scripted(
-            tmp_path / str(share),
+            tmp_path / f"{share}-{checkpointing}",
             either,
             processor,
             two,
@@ -197,13 +219,15 @@ def test_peft_has_the_plain_gradient(
             share_prefix=share,
             beta=0.02,
             peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **more),
-            gradient_checkpointing=checkpointing and share,
+            gradient_checkpointing=checkpointing,
         )
         assert trainer._shares == share
         found.append(loss_and_gradient(trainer, two))
-    assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-5)
-    assert all("lora" in name or "modules_to_save" in name for name in found[0][1])
-    assert relative(found[0][1], found[1][1]) < 1e-5
+    plain, plain_gradient = found[0]
+    assert all("lora" in name or "modules_to_save" in name for name in plain_gradient)
+    for shared, shared_gradient in found[1:]:
+        assert plain.item() == pytest.approx(shared.item(), rel=1e-5)
+        assert relative(plain_gradient, shared_gradient) < 1e-5
 
 
 def test_a_reference_model_scores_packed_rows(tmp_path: Path, student: Any, charts: list[Sample]) -> None:

@@ -36,7 +36,7 @@ def told(out: Path) -> list[dict[str, Any]]:
     return [json.loads((out / f"told-{rank}.json").read_text()) for rank in range(2)]
 
 
-pytestmark = [pytest.mark.slow(40), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow(3), pytest.mark.timeout(300)]
 
 
 def test_all_stop_where_one_finds_nan(out: Path, told: list[dict[str, Any]]) -> None:
