@@ -417,7 +417,7 @@ def test_a_run_of_ones_own_is_explained_as_it_was_rewarded(here: Path, reference
     index, trace = next((i, one) for i, one in enumerate(traces) if one.attribution)
     assert "tool:invert_columns" in trace.attribution["student"]
     plan = plan_of(folder.path, {})
-    assert (plan.teacher, plan.settings.target, plan.settings.normalization) == ("tiny-teacher", "turn", "softmax")
+    assert (plan.teacher, plan.settings.target, plan.settings.normalization) == ("tiny-teacher", "turn", "magnitude")
     assert (plan.settings.eps, plan.settings.teacher_reference) == (0.05, reference)
     run_attribute(plan, here / "out", sample=held_out_sample(folder.path, index))
     numbers = json.loads((here / "out" / "attribution.json").read_text())

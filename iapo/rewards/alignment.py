@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from iapo.rewards.controls import compared, controlled, named_shares, permutatio
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout
-from iapo.teachers.references import Both, Reference
+from iapo.teachers.references import Both, OwnCall, Reference
 from iapo.teachers.student_call import StudentCall, grids
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -139,6 +139,16 @@ class Alignment:
                 f"the teacher is asked with the prompt {asked.name!r} and the student with {encoder.template.name!r}; "
                 "their blocks cannot be compared, make the reference with the student's template"
             )
+
+    def own_calls(self) -> list[tuple[Any, ...]]:
+        """Returns what the live teacher's own calls are known to be, for a checkpoint (`OwnCall.to_state`)."""
+        return [row for part in self.parts if isinstance(part, OwnCall) for row in part.to_state()]
+
+    def load_own_calls(self, state: Sequence[Sequence[Any]]) -> None:
+        """Takes what `own_calls` returned."""
+        for part in self.parts:
+            if isinstance(part, OwnCall):
+                part.load_state(state)
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout], step: int = 0) -> list[Measured]:
         """Attributes each rollout's calls by student and teacher, each on all that stands before its turn.

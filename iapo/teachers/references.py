@@ -5,13 +5,14 @@ They depend on the sample alone, so that each is explained once.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -143,6 +144,21 @@ class OwnCall:
         self._rows.update({(row.sample, row.prompt): row for row in rows})
         while len(self._rows) > self.cache_rows:
             del self._rows[next(iter(self._rows))]
+
+    def to_state(self) -> list[tuple[Any, ...]]:
+        """Returns what is remembered, for a checkpoint.
+
+        Explained anew, among other samples, a row may differ in its last bits, and a training that goes on would
+        differ from one that was not stopped.
+        """
+        return [dataclasses.astuple(row) for row in self._rows.values()]
+
+    def load_state(self, state: Iterable[Sequence[Any]]) -> None:
+        """Takes what `to_state` returned."""
+        self.remember(
+            TeacherRow(name, tuple(names), None if shares is None else tuple(shares), call, prompt)
+            for name, names, shares, call, prompt in state
+        )
 
     def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
         turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)

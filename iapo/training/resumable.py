@@ -122,6 +122,7 @@ class ResumableTrainer(Trainer):
         state["metrics"] = {kind: dict(values) for kind, values in getattr(self, "_metrics", {}).items()}
         if self._is_between_generations():
             state["buffer"] = [_plain(part) for part in self._buffered_inputs]
+        state["more"] = self.more_state()
         torch.save(state, self._own_state(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -137,8 +138,16 @@ class ResumableTrainer(Trainer):
                 setattr(self, name, state[name])
         for kind, values in state["metrics"].items():
             self._metrics[kind] = defaultdict(list, {name: list(some) for name, some in values.items()})
+        self.load_more_state(state.get("more", {}))
         if "buffer" in state:
             self._buffered_inputs: Any = state["buffer"]
+
+    def more_state(self) -> dict[str, Any]:
+        """Returns what else a checkpoint keeps: plain values and tensors."""
+        return {}
+
+    def load_more_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `more_state` returned; nothing of a checkpoint of an earlier version."""
 
     def _is_between_generations(self) -> bool:
         """Tells whether the next optimiser step takes up rollouts that are there already."""

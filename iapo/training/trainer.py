@@ -351,6 +351,13 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             "mm_token_type_ids": [[int(token == image_token) for token in row] for row in ids],
         }
 
+    def more_state(self) -> dict[str, Any]:
+        return {} if self.alignment is None else {"teacher": self.alignment.own_calls()}
+
+    def load_more_state(self, state: Mapping[str, Any]) -> None:
+        if self.alignment is not None:
+            self.alignment.load_own_calls(state.get("teacher", []))
+
     def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:
             self.generation_kwargs |= {"suppress_tokens": self.encoder.unwritable_ids, "max_new_tokens": tokens}

@@ -80,7 +80,7 @@ def test_a_stand_in_is_asked_with_the_tools_prompt(policy: Policy) -> None:
     assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 2050
     free = PromptEncoder(policy.processor, find_prompt("free"))
     prompt = free.encode(build_blocks(sample, tools=offered_tools("crop,calculate"), template=free.template))
-    assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 1100
+    assert len(prompt.ids) - prompt.ids.count(encoder.image_token_id) < 1150
     # Qwen's marks of tool calls are tokens of their own, and are still there in a turn's text.
     turn = '<tool_call>\n{"name": "focus_on_columns_with_mask", "arguments": {"names": ["A"]}}\n</tool_call>'
     text, _ = encoder.offsets(encoder.tokenizer(turn)["input_ids"])

@@ -238,10 +238,11 @@ def test_stored_teacher_without_a_row(tmp_path: Path, charts: list[Sample]) -> N
     table = tmp_path / "teacher.parquet"
     settings = AttributionSettings(teacher_reference="own_call", max_turn_tokens=24)
     attribute_samples(load_policy("tiny-teacher"), samples[:-1], settings).write(table)
-    found = Examined(tmp_path, folder, teacher_table=str(table), reward="iapo")
+    given = {"teacher_table": str(table), "reward": "iapo", "attribution_form": "paper"}
+    found = Examined(tmp_path, folder, **given)
     assert "nothing to compare with for 1 of 6 samples ('s5'); first:" in found.errors
     assert found.findings.numbers["teacher"]["missing"] == 1
-    other = Examined(tmp_path, folder, teacher_table=str(table), reward="iapo", tools="focus_on_columns_with_mask")
+    other = Examined(tmp_path, folder, **given, tools="focus_on_columns_with_mask")
     assert "for all 6 samples" in other.errors
     assert "has the blocks" in other.errors
     assert (
