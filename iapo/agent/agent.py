@@ -112,9 +112,7 @@ class Agent:
         usage = source.usage
         timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
         offered = _tools(source.tools(None) if tools is None else tools, timeout)
-        asked = settings or EvaluationSettings(
-            max_turn_tokens=usage.max_turn_tokens or _LONGEST_TURN, max_turns=usage.max_turns
-        )
+        asked = settings or EvaluationSettings(max_turn_tokens=usage.longest_turn, max_turns=usage.max_turns)
         # Refused before seconds of loading.
         checked(asked)
         check_names(names)
@@ -312,9 +310,6 @@ class Agent:
 
 class _ClosedError(Exception):
     """Nobody wants the events any more."""
-
-
-_LONGEST_TURN = EvaluationSettings().max_turn_tokens
 
 
 def checked(settings: EvaluationSettings) -> EvaluationSettings:

@@ -12,10 +12,9 @@ from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import run_of
 from iapo.rollout.export import find_policy
-from iapo.rollout.load_settings import LoadSettings, is_hub_id, load_settings
-from iapo.rollout.loading import optional_file
-from iapo.rollout.policy import resolve
-from iapo.rollout.usage import USAGE, Usage
+from iapo.rollout.load_settings import LoadSettings, load_settings
+from iapo.rollout.policy import file_beside
+from iapo.rollout.usage import USAGE, Usage, complete
 from iapo.rollout.wording import FILE
 from iapo.tools.offered import is_packaged
 
@@ -53,9 +52,9 @@ class PolicySource:
         Raises:
             InputError: If its own are code that an exported checkpoint names, which is not loaded at its word.
         """
-        if asked is not None or self.is_run:
-            return self.usage.tools if asked is None else asked
-        if self.usage.tools is not None and not is_packaged(self.usage.tools):
+        if asked is not None:
+            return asked
+        if not self.is_run and self.usage.tools is not None and not is_packaged(self.usage.tools):
             raise InputError(
                 f"{self.model} was trained with tools of its own, {self.usage.tools!r}; name them with --tools "
                 "(tools in Python), since no checkpoint has code loaded"
@@ -82,23 +81,16 @@ def find_source(name: str, loading: Mapping[str, Any] | None = None) -> PolicySo
     run = run_of(Path(model))
     if run is None:
         plain = plain_source(model, load_settings(asked))
-        path = resolve(model)
-        # What is neither a folder nor a hub id is refused where it is loaded.
-        known = Path(path).is_dir() or is_hub_id(path)
-        exported = optional_file(path, USAGE, plain.loading.model_revision) if known else None
+        exported = file_beside(model, USAGE, plain.loading.model_revision)
         if exported is None:
             return plain
-        return replace(plain, usage=Usage.read(Path(exported)), origin=f"its export {model}")
+        return replace(plain, usage=Usage.read(exported), origin=f"its export {model}")
     config = Manifest.read(run / MANIFEST).config
     usage = Usage.of_run(config, run / MANIFEST)
     # The revision is the start's, and this is the run's own.
     own = {key: value for key, value in (config.get("run") or {}).items() if key != "model_revision"}
     beside = (Path(model) / FILE).is_file() or not (run / FILE).is_file()
-    try:
+    with complete(run / MANIFEST):
         attribution = settings_of_run(config["training"])
-    except KeyError as error:
-        raise InputError(
-            f"{run / MANIFEST} lacks the setting {error}; give the policy's folder outside of it"
-        ) from error
     prompt = None if beside else str(run / FILE)
     return PolicySource(model, usage, prompt, load_settings({**own, **asked}), attribution, f"its run {run}", True)

@@ -27,9 +27,6 @@ from iapo.errors import InputError
 
 app = make_app()
 
-TURN_TOKENS = 512
-"""Longest turn where nothing says another."""
-
 
 @app.command(cls=Verb)
 @loading_options("")
@@ -146,7 +143,7 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         max_turns=max_turns or source.usage.max_turns,
-        max_turn_tokens=max_turn_tokens or source.usage.max_turn_tokens or TURN_TOKENS,
+        max_turn_tokens=max_turn_tokens or source.usage.longest_turn,
         max_sequence_length=max_sequence_length,
         batch_size=batch_size,
         # What of a run's loading is Transformers' own is nothing to vLLM.

@@ -22,6 +22,7 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, rollout
+from iapo.rollout.usage import LONGEST_TURN
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.tools.failing import Failing
 
@@ -44,7 +45,7 @@ class EvaluationSettings:
         InputError: If a number cannot be.
     """
 
-    max_turn_tokens: int = 512
+    max_turn_tokens: int = LONGEST_TURN
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0

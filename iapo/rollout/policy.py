@@ -116,6 +116,24 @@ def packaged() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
+def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:
+    """Finds a file that lies beside a checkpoint's; None where there is none.
+
+    Args:
+        name: A packaged checkpoint, a local folder or a hub id; of what is neither there is none.
+        file: Name of the file.
+        revision: Its branch, tag or commit on the hub.
+    """
+    path = resolve(name)
+    found = optional_file(path, file, revision) if _is_known(path) else None
+    return None if found is None else Path(found)
+
+
+def _is_known(path: str) -> bool:
+    # What is neither is refused where it is loaded.
+    return Path(path).is_dir() or is_hub_id(path)
+
+
 def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: str | None = None) -> PromptTemplate:
     """Says which prompt template a checkpoint is asked with, reading no more than its `prompt.yaml`.
 
@@ -132,14 +150,11 @@ def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: s
     """
     if prompt is not None:
         return find_prompt(prompt)
-    path = resolve(name)
-    # What is neither a folder nor a hub id is refused where it is loaded.
-    known = Path(path).is_dir() or is_hub_id(path)
-    beside = optional_file(path, PROMPT_FILE, revision) if known else None
-    if known and beside is None and (base := adapter_base(path, revision)) is not None:
+    path, beside = resolve(name), file_beside(name, PROMPT_FILE, revision)
+    if _is_known(path) and beside is None and (base := adapter_base(path, revision)) is not None:
         return prompt_of(base[0], None, base[1])
     try:
-        return find_prompt(DEFAULT) if beside is None else read_prompt(Path(beside))
+        return find_prompt(DEFAULT) if beside is None else read_prompt(beside)
     except InputError as error:
         raise InputError(f"{error}; or set prompt, {DEFAULT} for example, which counts instead") from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,22 @@ from iapo.errors import InputError
 from iapo.results import read_result, write_result
 
 USAGE, KIND = "usage.json", "usage"
+
+LONGEST_TURN = 512
+"""Tokens of the longest turn where nothing says another."""
+
+
+@contextmanager
+def complete(manifest: Path) -> Iterator[None]:
+    """Refuses a run whose manifest lacks a setting that is asked for in the block.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(f"{manifest} lacks the setting {error}; give the policy's folder outside of it") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,11 @@ class Usage:
     max_turns: int = 2
     max_turn_tokens: int | None = None
 
+    @property
+    def longest_turn(self) -> int:
+        """Tokens of the longest turn, in any case."""
+        return self.max_turn_tokens or LONGEST_TURN
+
     @classmethod
     def of_run(cls, config: Mapping[str, Any], where: Path) -> Self:
         """Returns that of a training.
@@ -44,10 +66,8 @@ class Usage:
         """
         # A training from Python writes no part `run`.
         arguments, training = config.get("run") or {}, config["training"]
-        try:
+        with complete(where):
             longest = training["max_turn_tokens"] or training["max_completion_length"]
-        except KeyError as error:
-            raise InputError(f"{where} lacks the setting {error}; give the policy's folder outside of it") from error
         # Runs of earlier versions have two turns.
         turns = training.get("max_turns", 2)
         return cls(arguments.get("tools"), arguments.get("tool_timeout"), turns, longest)
