@@ -103,6 +103,7 @@ def look_up(word: str) -> str:
 '''
 
 
+@pytest.mark.slow(5)
 def test_a_tool_that_hangs_is_an_answers_status(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     tools = f"standard,{tmp_path / 'slow.py'}"

@@ -131,6 +131,7 @@ def test_failures_have_their_codes(
     assert run(capsys, "demo", "--quiet") == (code, "", f"iapo: {error}\n")
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("raised", "sentence"),
     [

@@ -151,6 +151,7 @@ def test_evaluation_in_memory_measures_each_turn(
     assert one.patches
 
 
+@pytest.mark.slow(1)
 def test_a_stopped_evaluation_goes_on(tmp_path: Path):
     """Also one whose file has turns; an evaluation of an earlier version had two, and says no number."""
     whole = run_evaluation(PLAN, tmp_path / "whole")

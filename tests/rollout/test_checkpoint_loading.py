@@ -111,6 +111,7 @@ FILES = ["config.json", "processor_config.json", "tokenizer.json", "tokenizer_co
 FILES += ["prompt.yaml", "adapter_config.json", "model.safetensors"]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", FILES)
 def test_files_with_something_else_in_them_are_refused(folder: Path, name: str) -> None:
     """Or passed over, where the model does not need them; never is there an exception of another kind."""
