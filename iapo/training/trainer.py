@@ -352,11 +352,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         }
 
     def more_state(self) -> dict[str, Any]:
-        return {} if self.alignment is None else {"teacher": self.alignment.own_calls()}
+        return {} if self.alignment is None else {"alignment": self.alignment.to_state()}
 
     def load_more_state(self, state: Mapping[str, Any]) -> None:
         if self.alignment is not None:
-            self.alignment.load_own_calls(state.get("teacher", []))
+            # Checkpoints of earlier versions have the teacher's own calls alone.
+            self.alignment.load_state(state.get("alignment", {"own_calls": state.get("teacher", [])}))
 
     def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:
