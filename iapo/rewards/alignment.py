@@ -141,7 +141,7 @@ class Alignment:
             )
 
     def to_state(self) -> dict[str, Any]:
-        """Returns what is remembered of a live teacher, for a checkpoint: its own calls, and the student's explained."""
+        """Returns what is remembered of a live teacher, for a checkpoint: its own calls, and the student's."""
         state: dict[str, Any] = {
             "own_calls": [row for part in self.parts if isinstance(part, OwnCall) for row in part.to_state()]
         }
