@@ -138,7 +138,7 @@ def test_turns_that_the_model_writes_are_those_of_plain_rows(
     found = []
     for share in (False, True):
         trainer = IAPOTrainer(
-            model,
+            copy.deepcopy(model),
             args=settings(tmp_path / str(share), share_prefix=share),
             train_dataset=to_dataset(mixed()),
             processing_class=processor,
