@@ -9,17 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig
 
-from iapo.attribution.forms import (
-    BlockSet,
-    Control,
-    Normalization,
-    Score,
-    Target,
-    TeacherReference,
-    check_form,
-    form_values,
-    usual_form,
-)
+from iapo.attribution.forms import check_form, form_values, usual_form
 from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.bounds import check_numbers
@@ -158,7 +148,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         default=None, metadata={"help": "Model that the verifier's answers name; None: verifier."}
     )
     teacher: str | None = field(default=None, metadata={"help": "Frozen teacher: packaged name, folder or hub id."})
-    teacher_reference: TeacherReference | None = field(
+    teacher_reference: Literal["student_call", "own_call", "both"] | None = field(
         default=None, metadata={"help": "Which call the teacher explains: the student's, or its own; None: the form's."}
     )
     teacher_table: str | None = field(
@@ -172,9 +162,13 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     attribution_form: Literal["paper", "softmax", "logit_floor", "name_odds", "name_signed", "name_contrast"] | None = (
         field(default=None, metadata={"help": "Bundle of the settings that follow; None: name_odds where it can be."})
     )
-    attribution_target: Target | None = field(default=None, metadata={"help": "What is explained; None: the form's."})
-    attribution_score: Score | None = field(default=None, metadata={"help": "Which score of it; None: the form's."})
-    attribution_normalization: Normalization | None = field(
+    attribution_target: Literal["call", "turn", "name"] | None = field(
+        default=None, metadata={"help": "What is explained; None: the form's."}
+    )
+    attribution_score: Literal["log_prob", "logit", "log_odds", "contrast"] | None = field(
+        default=None, metadata={"help": "Which score of it; None: the form's."}
+    )
+    attribution_normalization: Literal["magnitude", "softmax", "floored", "signed"] | None = field(
         default=None, metadata={"help": "How block scores become shares; None: the form's."}
     )
     attribution_temperature: float | None = field(
@@ -183,7 +177,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     attribution_floor: float | None = field(
         default=None, metadata={"help": "Addend of each magnitude under floored; None: the form's."}
     )
-    attribution_blocks: BlockSet | None = field(
+    attribution_blocks: Literal["all", "tools", "tools+image", "tools+image+question"] | None = field(
         default=None, metadata={"help": "Which blocks are compared; None: the form's."}
     )
     attribution_image_cells: int | None = field(
@@ -195,7 +189,16 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         metadata={"help": "gradient, integrated, occlusion, attention or FILE.py:NAME; None: by the steps."},
     )
     attribution_steps: int = field(default=1, metadata={"help": "Points of the integrated path; 1: gradient only."})
-    alignment_control: Control = field(default="none", metadata={"help": "Control experiment on the divergence."})
+    alignment_control: Literal[
+        "none",
+        "student_uniform",
+        "student_named",
+        "student_same_tools",
+        "student_shuffled",
+        "teacher_shuffled",
+        "teacher_random",
+        "entropy",
+    ] = field(default="none", metadata={"help": "Control experiment on the divergence."})
     alignment_control_seed: int | None = field(
         default=None, metadata={"help": "Seed of what the control draws; None: the run's."}
     )
