@@ -7,7 +7,7 @@ ENGINE := .venv-engine/.set-up
 TOOLS := .venv-tools/.set-up
 VERL := .venv-verl/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real fuzz audit coverage mutants engine vllm verl versions
+.PHONY: help setup demo test check lint browser ranks real fuzz guided audit coverage mutants engine vllm verl versions
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -65,6 +65,9 @@ $(TOOLS): $(STAMP) requirements-tools.txt
 		> "$$(.venv-tools/bin/python -c 'import site; print(site.getsitepackages()[0])')/iapo-base.pth"
 	.venv-tools/bin/pip install --quiet --constraint constraints.txt -r requirements-tools.txt
 	@touch $(TOOLS)
+
+guided: $(TOOLS)  ## Let coverage guide the fuzzers for FUZZ_MINUTES=10 (Linux; docs/security.md)
+	$(TESTING) .venv-tools/bin/python tests/fuzz/guided.py $(FUZZ_MINUTES)
 
 audit: $(TOOLS)  ## List the licences of the tested versions, and their known vulnerabilities if osv.dev answers
 	.venv-tools/bin/python benchmarks/audit.py
