@@ -68,6 +68,14 @@ def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("heeded")
+def test_of_several_processes_the_first_says_so(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    halfway(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    done = iapo_here("report", run, "--out", tmp_path / "page.html")
+    assert (done.returncode, done.stderr) == (75, "")
+
+
+@pytest.mark.usefixtures("heeded")
 def test_what_is_told_to_outlive_its_terminal_does(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     halfway(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP))
