@@ -67,7 +67,7 @@ $(TOOLS): $(STAMP) requirements-tools.txt
 	@touch $(TOOLS)
 
 guided: $(TOOLS)  ## Let coverage guide the fuzzers for FUZZ_MINUTES=10 (Linux; docs/security.md)
-	$(TESTING) .venv-tools/bin/python tests/fuzz/guided.py $(FUZZ_MINUTES)
+	$(TESTING) PYTHONPATH=tests:tests/data .venv-tools/bin/python tests/fuzz/guided.py $(FUZZ_MINUTES)
 
 audit: $(TOOLS)  ## List the licences of the tested versions, and their known vulnerabilities if osv.dev answers
 	.venv-tools/bin/python benchmarks/audit.py

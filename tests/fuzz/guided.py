@@ -1,6 +1,6 @@
 """Runs the fuzzers guided by coverage: inputs that reach new branches of iapo are kept, and others are made of them.
 
-    python tests/fuzz/guided.py MINUTES
+    PYTHONPATH=tests:tests/data python tests/fuzz/guided.py MINUTES
 
 The minutes are shared equally among the fuzzers, each of which runs in a process of its own: Atheris, which is
 libFuzzer, with the inputs that Hypothesis makes of its bytes. What fails ends its fuzzer, is printed, and is kept in
@@ -10,14 +10,13 @@ fuzzer's process.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import tomllib
 from importlib import import_module
 from pathlib import Path
+
+from processes import run
 
 HERE = Path(__file__).parent
 CORPUS = Path(".hypothesis/guided")
@@ -63,12 +62,10 @@ def _say(text: str) -> None:
 def main(minutes: float) -> int:
     """Runs all fuzzers, and prints what each tried and reached; returns 1 where an outcome was bad."""
     fuzzers, bad = found(), 0
-    root = HERE.parents[1]
-    places = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["pythonpath"]
-    path = os.pathsep.join([str(HERE), *(str(root / place) for place in places), os.environ.get("PYTHONPATH", "")])
     for module, name in fuzzers:
-        words = [sys.executable, __file__, module, name, str(max(1, round(60 * minutes / len(fuzzers))))]
-        done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+        seconds = max(1, round(60 * minutes / len(fuzzers)))
+        words = [sys.executable, __file__, module, name, str(seconds)]
+        done = run(words, timeout=seconds + 600)
         tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
         reached = re.findall(r"cov: (\d+)", done.stderr)
         bad += done.returncode != 0

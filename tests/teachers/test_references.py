@@ -328,6 +328,7 @@ def test_a_stored_qwen3_teacher(
     encoder: PromptEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ):
     """From its checkpoint through the table to a student of the other family; only its words are put in its mouth."""
     qwen3_model.save_pretrained(tmp_path / "teacher")
@@ -343,6 +344,7 @@ def test_a_stored_qwen3_teacher(
     out = tmp_path / "teacher.parquet"
     flags = ["--train_samples", "1", "--threads", "0", "--attribution_normalization", "magnitude"]
     store_teacher("demo-iapo", flags, out, model=str(tmp_path / "teacher"), split="train")
+    assert capfd.readouterr().err == ""
     assert [type(model).__name__ for model in written] == ["Qwen3VLForConditionalGeneration"]
     assert TeacherTable.read(out).fingerprint == fingerprint(qwen3_model, qwen3_processor)
 
