@@ -343,6 +343,7 @@ def test_a_stored_qwen3_teacher(
     monkeypatch.setattr("iapo.teachers.references.make_generate", writes)
     out = tmp_path / "teacher.parquet"
     flags = ["--train_samples", "1", "--threads", "0", "--attribution_normalization", "magnitude"]
+    capfd.readouterr()
     store_teacher("demo-iapo", flags, out, model=str(tmp_path / "teacher"), split="train")
     assert capfd.readouterr().err == ""
     assert [type(model).__name__ for model in written] == ["Qwen3VLForConditionalGeneration"]
