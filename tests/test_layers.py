@@ -42,6 +42,7 @@ FLOORS = [
         "yaml_files",
         "grouping",
         "locks",
+        "home",
         "rank",
         "stopping",
         "attribution",
