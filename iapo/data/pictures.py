@@ -93,7 +93,7 @@ def encode_picture(image: Image.Image, *, compression: int = 6) -> bytes:
 
     Args:
         image: Image to encode.
-        compression: Effort of zlib for the PNG, 0 to 9: with 12 million pixels 6 takes seconds, and 1 a quarter of them.
+        compression: Effort of zlib for the PNG, 0 to 9: with 12 million pixels 6 takes seconds, 1 a quarter.
     """
     encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
     if encoded is not None:
