@@ -74,7 +74,7 @@ class RolloutEngine(VLLMGeneration):
         end = self.encoder.tokenizer.eos_token_id
         for index, new in enumerate(written):
             if not len(new):
-                # It ended at once. The probability of that is unknown, for which NaN stands: TRL corrects nothing there.
+                # It ended at once. NaN stands for the unknown probability of that, and has TRL correct nothing there.
                 written[index], log_probs[index], tokens[index] = [end], [[float("nan")]], [[end]]
         return read, written, log_probs, tokens
 

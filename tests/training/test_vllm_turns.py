@@ -33,7 +33,12 @@ def turns_of(sample: Sample, index: int) -> tuple[str, ...]:
     columns, rows = (one.format(names=[name]).replace("'", '"') for one in (COLUMNS, ROWS))
     failed = COLUMNS.format(names='["Z"]')
     right = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-    every = (columns, right), (columns, rows, ""), (failed, columns, rows, right), (failed, failed, failed, failed, right)
+    every = (
+        (columns, right),
+        (columns, rows, ""),
+        (failed, columns, rows, right),
+        (failed, failed, failed, failed, right),
+    )
     return every[index]
 
 

@@ -76,7 +76,11 @@ def practise(out: Path) -> None:
     """Writes the student's checkpoint."""
     policy = load_policy("tiny-student", prompt=PROMPT)
     encoder, model = PromptEncoder(policy.processor), policy.model
-    samples = charts(128)
+    alone = charts(128)
+    # Every other four have two images.
+    samples = [
+        one for first in range(0, 128, 8) for one in (*alone[first : first + 4], *pairs(alone[first + 4 : first + 8]))
+    ]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     model.train()
     for step in range(STEPS):
