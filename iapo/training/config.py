@@ -276,8 +276,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
-        asking = self.measures or self.distills
-        if self.max_turns > 2 and self.teacher_reference != "student_call" and asking:
+        if self.max_turns > 2 and self.teacher_reference != "student_call" and (self.measures or self.distills):
             raise InputError(OWN_CALL)
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,18 +28,12 @@ LIMIT = 34
 
 
 def turns_of(sample: Sample, index: int) -> tuple[str, ...]:
-    """Two turns; three, the last of which ends at once; five, the first of which fails; and failed calls alone."""
+    """Two turns; three, the last of which ends at once; four, the first of which fails; and five, four of them failing."""
     name = next(iter(sample.column_boxes))
     columns, rows = (one.format(names=[name]).replace("'", '"') for one in (COLUMNS, ROWS))
     failed = COLUMNS.format(names='["Z"]')
     right = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-    every = (
-        (columns, right),
-        (columns, rows, ""),
-        (failed, columns, rows, right),
-        (failed, failed, failed, failed, right),
-    )
-    return every[index]
+    return ((columns, right), (columns, rows, ""), (failed, columns, rows, right), (*[failed] * 4, right))[index]
 
 
 TURNS = [2, 3, 4, 5]

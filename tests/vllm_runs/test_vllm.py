@@ -141,20 +141,32 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_greedy_texts_of_all_turns_are_equal(tmp_path: Path, student: Path) -> None:
     """Of charts by themselves and with a second image; observations show edits, or say what failed."""
     kinds: set[tuple[str, ...]] = set()
-    for name in ("one", "two"):
-        words = ["--model", student, "--sets", f"iapo@{student.parent / name}.parquet", "--samples", 40]
-        words += ["--max-turns", 5, "--max-turn-tokens", 24, "--batch-size", 100]
-        for out, more in (("vllm", ["--vllm"]), ("transformers", [])):
-            python("-m", "iapo", "evaluate", *words, "--out", tmp_path / name / out, *more)
-        found = traces(tmp_path / name / "vllm")
-        assert found == traces(tmp_path / name / "transformers")
-        assert len(found) == 40
-        assert all(len(row["sample"].get("more_images", [])) == (name == "two") for row in found)
+    for name, images in (("one", 1), ("two", 2)):
+        found = same_of_file(tmp_path / name, student, student.parent / f"{name}.parquet", 40, "--max-turns", 5)
+        assert all(1 + len(row["sample"].get("more_images", [])) == images for row in found)
         statuses = [tuple(turn["result"]["status"] for turn in row["turns"]) for row in found]
         assert {3, 5} <= {len(some) for some in statuses}
         assert sum("failed" in some for some in statuses) >= 10
         kinds |= set(statuses)
     assert {("edited", "edited", "no_call"), ("failed", "edited", "edited", "edited", "no_call")} <= kinds
+
+
+def test_greedy_texts_of_qwen3_on_two_images_are_equal(tmp_path: Path, student: Path) -> None:
+    """Its vision tower hands over features of several layers, of each image."""
+    found = same_of_file(tmp_path, "tiny-qwen3-vl-teacher", student.parent / "two.parquet", 20)
+    assert all(len(row["sample"]["more_images"]) == 1 for row in found)
+    assert sum(row["turn_2"] is not None for row in found) > 10
+
+
+def same_of_file(out: Path, model: object, data: Path, count: int, *more: object) -> list[dict[str, Any]]:
+    """The traces of a file's samples, which are alike with vLLM and with Transformers."""
+    words = ["--model", model, "--sets", f"iapo@{data}", "--samples", count, "--max-turn-tokens", 24, *more]
+    for name, own in (("vllm", ["--vllm"]), ("transformers", [])):
+        python("-m", "iapo", "evaluate", *words, "--batch-size", 100, "--out", out / name, *own)
+    found = traces(out / "vllm")
+    assert found == traces(out / "transformers")
+    assert len(found) == count
+    return found
 
 
 def test_all_turns_are_scored_as_sampled_and_learnt_as_without_vllm(tmp_path: Path, student: Path) -> None:
