@@ -28,7 +28,7 @@ LIMIT = 34
 
 
 def turns_of(sample: Sample, index: int) -> tuple[str, ...]:
-    """Two turns; three, the last of which ends at once; four, the first of which fails; and five, four of them failing."""
+    """Two turns; three, the last of which ends at once; four, the first of which fails; five, of which four fail."""
     name = next(iter(sample.column_boxes))
     columns, rows = (one.format(names=[name]).replace("'", '"') for one in (COLUMNS, ROWS))
     failed = COLUMNS.format(names='["Z"]')

@@ -217,17 +217,25 @@ def turns(out: str, student: str) -> dict[str, Any]:
     found["cut"] = gap(whole([row for row in rows[:2] + rows[-2:] for _ in range(8)]))
     lengths = [[len(turn.ids) for turn in one.turns] for one in trainer._batch.rollouts]
     found["cut_turns"] = [len(some) for some in lengths if sum(some) == CUT]
-    # Two images that vLLM is shown in the wrong order, of one size, so that it cannot tell.
-    same = [row for row in rows if [one.size for one in row["more_images"]] == [row["image"].size]]
-    repeated = [row for row in same[:4] for _ in range(8)]
-    found["in_order"] = gap(whole(repeated))
+    return found
+
+
+def order(out: str, model: str, turns: str) -> dict[str, Any]:
+    """A batch of rollouts on two images, and one of which vLLM is shown the images in the wrong order."""
+    trainer = make(model, out, mixture(), max_turns=int(turns))
+    trainer.model.train()
+    # They have one size, so that it cannot tell.
+    same = [row for row in trainer.train_dataset if [one.size for one in row["more_images"]] == [row["image"].size]]
+    rows = [row for row in same[:4] for _ in range(8)]
+    found: dict[str, Any] = {"given": gap(trainer._generate_and_score_completions(rows))}
+    found["rollouts"] = told(trainer._batch.rollouts)
     generate = trainer.vllm_generation.generate
 
     def swapped(images: list[list[Any]], **rest: Any) -> Any:
         return generate(images=[row[::-1] for row in images], **rest)
 
     trainer.vllm_generation.generate = swapped
-    found["swapped"] = gap(whole(repeated))
+    found["swapped"] = gap(trainer._generate_and_score_completions(rows))
     return found
 
 
@@ -245,5 +253,6 @@ def server(out: str, student: str, port: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, out, where, *rest = sys.argv[1:]
-    result = {"train": train, "adapter": adapter, "turns": turns, "server": server}[what](out, *rest)
+    known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server}
+    result = known[what](out, *rest)
     Path(where).write_text(json.dumps(result))
