@@ -188,7 +188,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         else:
             self._batch = Batch(samples_of(inputs))
         output = super()._generate_and_score_completions(inputs)
-        look_at_log_probs(self.watch, output)
+        look_at_log_probs(self.watch, output, self._batch.log_probs)
         self.watch.agree(self.accelerator.device)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
@@ -261,8 +261,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         together.settle()
-        if len(rounds) == 1 and self.use_vllm:
-            take_part(self.vllm_generation)
+        if self.use_vllm:
+            take_part(self.vllm_generation, self.budget.turns - len(rounds))
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
         look_at_tools(self._failing, self.watch.traces)

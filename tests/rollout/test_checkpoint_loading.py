@@ -215,7 +215,13 @@ def test_defaults_leave_a_policy_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("device", "device_map", "dtype"),
-    [(None, None, "float32"), ("cpu", None, "float32"), (None, "cpu", "float32"), ("cuda:1", None, "bfloat16")],
+    [
+        (None, None, "float32"),
+        ("cpu", None, "float32"),
+        ("cpu:1", None, "float32"),
+        (None, "cpu", "float32"),
+        ("cuda:1", None, "bfloat16"),
+    ],
 )
 def test_the_device_decides_on_the_type(device: str | None, device_map: str | None, dtype: str) -> None:
     assert LoadSettings(device=device, device_map=device_map).torch_dtype == getattr(torch, dtype)
