@@ -110,7 +110,7 @@ lint: setup  ## Check style and types
 	$(BIN)/mypy
 
 # Environments of their own: vLLM wants another release of Transformers. `make test` needs neither of them.
-vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (10 minutes on two cores)
+vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -n0 -o faulthandler_timeout=1500 tests/vllm_runs
 
 .venv-vllm/.set-up: pyproject.toml constraints-vllm.txt tests/vllm_runs/environment.sh
@@ -121,7 +121,7 @@ versions: .venv-low/.set-up .venv-high/.set-up  ## Run some tests with the oldes
 	for end in low high; do OMP_NUM_THREADS=1 .venv-$$end/bin/python -m pytest $(VERSIONS) || exit 1; done
 
 VERSIONS := -m "not slow" tests/test_versions.py tests/training/test_shared_prefix.py tests/training/test_packing.py \
-	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/attribution \
+	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/training/test_vllm_turns.py tests/attribution \
 	tests/rollout tests/evaluation
 VERSION_TESTS := pytest pytest-timeout pytest-xdist hypothesis captum openai
 

@@ -62,13 +62,14 @@ def repeated(rows: Any) -> list[dict[str, Any]]:
 
 def gap(output: dict[str, Any]) -> float:
     """The largest difference between the two sides' log-probabilities of one token that the model wrote."""
-    return float(differences(output).max())
+    return gaps(output)["max"]
 
 
-def differences(output: dict[str, Any]) -> Tensor:
-    """The differences between the two sides' log-probabilities of all tokens that the model wrote."""
+def gaps(output: dict[str, Any]) -> dict[str, float]:
+    """The largest and the mean difference over all tokens that the model wrote."""
     written = (output["completion_mask"] * output["tool_mask"]).bool()
-    return (output["old_per_token_logps"] - output["sampling_per_token_logps"])[written].abs()
+    found = (output["old_per_token_logps"] - output["sampling_per_token_logps"])[written].abs()
+    return {"max": float(found.max()), "mean": float(found.mean()), "tokens": len(found)}
 
 
 def train(out: str) -> dict[str, Any]:
@@ -147,8 +148,8 @@ def mixture() -> list[Sample]:
 
 
 def many(student: str, out: str, **more: Any) -> IAPOTrainer:
-    """A trainer of the student that writes up to five turns, on one image or two."""
-    given = {"max_turns": practised.TURNS, "max_completion_length": 120, "max_steps": 2}
+    """A trainer of the student that writes up to eight turns, on one image or two."""
+    given = {"max_turns": practised.TURNS, "max_completion_length": 160, "max_steps": 2}
     # The step is proportional to the gradient, so that two gradients can be told from what they did.
     return make(student, out, mixture(), optim="sgd", learning_rate=0.05, max_grad_norm=0.0, **{**given, **more})
 
@@ -185,7 +186,7 @@ def turns(out: str, student: str) -> dict[str, Any]:
     trainer.train()
     log = [row for row in trainer.state.log_history if "sampling/sampling_logp_difference/max" in row]
     found: dict[str, Any] = {
-        "differences": [row["sampling/sampling_logp_difference/max"] for row in log],
+        "steps": [{end: row[f"sampling/sampling_logp_difference/{end}"] for end in ("max", "mean")} for row in log],
         "ratios": [row[f"sampling/importance_sampling_ratio/{end}"] for row in log for end in ("min", "max")],
         "losses": [row["loss"] for row in log],
         "rollouts": [told(some) for some in batches],
@@ -214,7 +215,7 @@ def turns(out: str, student: str) -> dict[str, Any]:
     trainer.budget = dataclasses.replace(trainer.budget, written=CUT)
     trainer.model.train()
     rows = list(trainer.train_dataset)
-    found["cut"] = gap(whole([row for row in rows[:2] + rows[-2:] for _ in range(8)]))
+    found["cut"] = gaps(whole([row for row in rows[:2] + rows[-2:] for _ in range(8)]))
     lengths = [[len(turn.ids) for turn in one.turns] for one in trainer._batch.rollouts]
     found["cut_turns"] = [len(some) for some in lengths if sum(some) == CUT]
     return found
@@ -227,7 +228,7 @@ def order(out: str, model: str, turns: str) -> dict[str, Any]:
     # They have one size, so that it cannot tell.
     same = [row for row in trainer.train_dataset if [one.size for one in row["more_images"]] == [row["image"].size]]
     rows = [row for row in same[:4] for _ in range(8)]
-    found: dict[str, Any] = {"given": gap(trainer._generate_and_score_completions(rows))}
+    found: dict[str, Any] = {"given": gaps(trainer._generate_and_score_completions(rows))}
     found["rollouts"] = told(trainer._batch.rollouts)
     generate = trainer.vllm_generation.generate
 
@@ -247,8 +248,8 @@ def server(out: str, student: str, port: str) -> dict[str, Any]:
     trainer = many(student, out, vllm_mode="server", vllm_server_base_url=url, vllm_server_timeout=600.0)
     trainer.model.train()
     rows = [row for row in list(trainer.train_dataset)[:2] + list(trainer.train_dataset)[-2:] for _ in range(8)]
-    found = differences(trainer._generate_and_score_completions(rows))
-    return {"most": float(found.max()), "mean": float(found.mean()), "rollouts": told(trainer._batch.rollouts)}
+    found = gaps(trainer._generate_and_score_completions(rows))
+    return {"given": found, "rollouts": told(trainer._batch.rollouts)}
 
 
 if __name__ == "__main__":

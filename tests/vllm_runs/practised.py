@@ -1,7 +1,7 @@
-"""A tiny student that writes three and five turns, which the packaged ones do not, and data with several images.
+"""A tiny student that writes three and eight turns, which the packaged ones do not, and data with several images.
 
 Of a vertical bar chart it edits the picture twice and answers. Of a horizontal one it first calls a tool with a name
-that is not there, is told so, edits the picture three times and answers.
+that is not there, is told so, edits the picture six times and answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 
-PROMPT, TURNS = "tiny-turns", 5
+PROMPT, TURNS = "tiny-turns", 8
 STEPS, ROWS = 100, 8
 SIZES = ((84, 140), (140, 84), (112, 112))
 """Of the second images; those of a batch differ."""
@@ -52,8 +52,10 @@ def turns_of(sample: Sample) -> tuple[str, ...]:
         return f'```python\ndisplay({tool}_with_{way}(image_1, ["{name}"], {boxes}))\n```'
 
     answer = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
-    edits = call("highlight", name), call("draw", name)
-    return (*edits, answer) if upright else (call("mask", "Z"), *edits, call("mask", other), answer)
+    if upright:
+        return call("highlight", name), call("draw", name), answer
+    edits = [call(way, one) for one in (name, other) for way in ("highlight", "draw", "mask")]
+    return call("mask", "Z"), *edits, answer
 
 
 def scripted(samples: Sequence[Sample], encoder: PromptEncoder) -> list[Rollout]:
@@ -86,7 +88,7 @@ def practise(out: Path) -> None:
     for step in range(STEPS):
         some = [samples[(step * ROWS + place) % len(samples)] for place in range(ROWS)]
         rollouts = scripted(some, encoder)
-        assert {len(one.turns) for one in rollouts} == {3, 5}
+        assert {len(one.turns) for one in rollouts} == {3, 8}
         ids = [torch.tensor(one.prompt.ids + one.completion_ids) for one in rollouts]
         own = [torch.tensor([False] * len(one.prompt.ids) + one.model_written) for one in rollouts]
         rows = pad_sequence(ids, batch_first=True, padding_value=encoder.tokenizer.pad_token_id)

@@ -132,7 +132,7 @@ def test_sampling_is_repeatable(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of one that writes three and five turns, with a failing call among these; test data beside it."""
+    """The checkpoint of one that writes three and eight turns, with failing calls among these; test data beside it."""
     folder = tmp_path_factory.mktemp("practised")
     python(ROOT / "tests/vllm_runs/practised.py", folder / "student", folder)
     return folder / "student"
@@ -142,13 +142,14 @@ def test_greedy_texts_of_all_turns_are_equal(tmp_path: Path, student: Path) -> N
     """Of charts by themselves and with a second image; observations show edits, or say what failed."""
     kinds: set[tuple[str, ...]] = set()
     for name, images in (("one", 1), ("two", 2)):
-        found = same_of_file(tmp_path / name, student, student.parent / f"{name}.parquet", 40, "--max-turns", 5)
+        found = same_of_file(tmp_path / name, student, student.parent / f"{name}.parquet", 40, "--max-turns", 8)
         assert all(1 + len(row["sample"].get("more_images", [])) == images for row in found)
         statuses = [tuple(turn["result"]["status"] for turn in row["turns"]) for row in found]
-        assert {3, 5} <= {len(some) for some in statuses}
+        assert sum(len(some) == 8 for some in statuses) >= 10
         assert sum("failed" in some for some in statuses) >= 10
         kinds |= set(statuses)
-    assert {("edited", "edited", "no_call"), ("failed", "edited", "edited", "edited", "no_call")} <= kinds
+    assert ("edited", "edited", "no_call") in kinds
+    assert len(kinds) > 2
 
 
 def same_of_file(out: Path, model: object, data: Path, count: int, *more: object) -> list[dict[str, Any]]:
@@ -164,9 +165,10 @@ def same_of_file(out: Path, model: object, data: Path, count: int, *more: object
 
 def test_all_turns_are_scored_as_sampled_and_learnt_as_without_vllm(tmp_path: Path, student: Path) -> None:
     found = colocate("turns", tmp_path, student)
-    assert len(found["differences"]) == 2
-    assert max(found["differences"]) < EXACT
-    assert all(abs(ratio - 1) < 1e-3 for ratio in found["ratios"])
+    assert len(found["steps"]) == 2
+    check_close(*found["steps"], found["cut"])
+    # Of whole rollouts.
+    assert all(abs(ratio - 1) < APART / 5 for ratio in found["ratios"])
     assert all(abs(loss) < 10 for loss in found["losses"])
     for rollouts in found["rollouts"]:
         check_kinds(rollouts)
@@ -174,7 +176,6 @@ def test_all_turns_are_scored_as_sampled_and_learnt_as_without_vllm(tmp_path: Pa
     assert found["update"] > 1e-3
     assert found["apart"] < 1e-3
     # Turns that are cut to what a rollout may write, the fourth ones and others.
-    assert found["cut"] < EXACT
     assert len(found["cut_turns"]) > 4
     assert max(found["cut_turns"]) > 2
 
@@ -182,21 +183,28 @@ def test_all_turns_are_scored_as_sampled_and_learnt_as_without_vllm(tmp_path: Pa
 @pytest.mark.parametrize("model", ["practised", "tiny-qwen3-vl-teacher"])
 def test_what_is_shown_counts(tmp_path: Path, student: Path, model: str) -> None:
     """Two images in the wrong order are seen in the probabilities; Qwen3 has features of several layers of each."""
-    name, turns = (student, 5) if model == "practised" else (model, 2)
+    name, turns = (student, 8) if model == "practised" else (model, 2)
     found = colocate("order", tmp_path, name, turns)
     assert {one["given"] for one in found["rollouts"]} == {2}
-    assert found["given"] < EXACT
+    check_close(found["given"])
     assert found["swapped"] > APART
 
 
 def check_kinds(rollouts: list[dict[str, Any]]) -> None:
-    """Of a batch: one image and two are given, edits are added, calls fail, and some have three turns and some five."""
+    """Of a batch: one image and two are given, edits are added, calls fail, and there are three turns and eight."""
     assert len(rollouts) == 32
     assert {one["given"] for one in rollouts} == {1, 2}
-    assert {3, 5} <= {len(one["statuses"]) for one in rollouts}
+    assert {3, 8} <= {len(one["statuses"]) for one in rollouts}
     assert sum("failed" in one["statuses"] for one in rollouts) > 4
     assert all(one["shown"] == one["given"] + one["statuses"].count("edited") for one in rollouts)
-    assert {4, 5} <= {one["shown"] for one in rollouts}
+    assert max(one["shown"] for one in rollouts) > 5
+
+
+def check_close(*gaps: dict[str, float]) -> None:
+    """Of the student's log-probabilities single tokens are less exact: one of 900 was off by 6e-4 (docs/vllm.md)."""
+    for one in gaps:
+        assert one["mean"] < EXACT / 10
+        assert one["max"] < APART / 5
 
 
 def test_rollouts_by_a_server(tmp_path: Path, student: Path) -> None:
@@ -204,9 +212,7 @@ def test_rollouts_by_a_server(tmp_path: Path, student: Path) -> None:
     with serving(student, tmp_path / "log", "--enable-scale-out", "--logprobs-mode", "processed_logprobs") as port:
         found = colocate("server", tmp_path, student, port)
     check_kinds(found["rollouts"])
-    # One token of 900 was off by 6e-4.
-    assert found["mean"] < EXACT / 10
-    assert found["most"] < APART / 5
+    check_close(found["given"])
 
 
 def test_an_endpoint_gives_the_same_texts(tmp_path: Path) -> None:
