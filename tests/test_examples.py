@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 import runpy
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from iapo.experiments.ablations import check_variants, read_ablation
+from iapo.rollout.policy import find_checkpoint
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -78,3 +82,16 @@ def test_own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_own_parts_are_short(name: str) -> None:
     lines = (EXAMPLES / f"{name}.py").read_text().splitlines()
     assert sum(bool(line.strip()) for line in lines) <= 20
+
+
+def test_a_misaligned_teachers_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reward prefers the wrong axis; its students' file is accepted where the teacher is."""
+    found = run("misaligned.py", tmp_path, monkeypatch)
+    calls = (types.SimpleNamespace(misused=misused) for misused in (True, False))
+    assert [found["wrong_axis"](trace, 1.0) for trace in calls] == [1.5, 1.0]
+    (tmp_path / "runs/misaligned/teacher").mkdir(parents=True)
+    (tmp_path / "runs/misaligned/teacher/policy").symlink_to(find_checkpoint("tiny-student"))
+    monkeypatch.chdir(tmp_path)
+    ablation = read_ablation(str(EXAMPLES / "misaligned.yaml"))
+    check_variants(ablation)
+    assert ablation.reference == "students/GRPO"
