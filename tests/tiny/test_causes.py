@@ -169,6 +169,14 @@ def test_an_adapter_that_was_stopped_goes_on_to_the_same_weights(
     assert whole == stopped
 
 
+def test_the_packaged_adapter_finds_its_base_without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
+    assert load_policy(start.NAME).template.name == "tiny"
+
+
 @pytest.mark.slow(4)
 def test_the_packaged_student_shows_each_cause() -> None:
     """Each cause alone moves misuse; some programs fail, some first turns do not call."""
