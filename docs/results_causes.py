@@ -22,7 +22,7 @@ from iapo.estimates import over_seeds_and_samples
 from iapo.experiments.ablations import read_ablation
 from iapo.experiments.calls_table import COLUMNS
 from iapo.experiments.table_one import Row, read_row
-from iapo.experiments.trials import START
+from iapo.experiments.trials import START, TEACHER
 from iapo.storage import read_records, write_text
 
 TRAINED = "mixed"
@@ -103,16 +103,18 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     variants = read_ablation("causes").variants
     group = variants[0].group
-    # Among what is kept the start lies with its group, as the starts of other comparisons do with theirs.
-    start = next((one for one in (options.runs / START, options.runs / group / START) if one.is_dir()), None)
-    if start is None:
-        raise SystemExit(f"{options.runs} holds no measurement of the start")
-    rows = {START: read_row(START, [start / "evaluation"])}
+    rows = {}
+    copy = functools.partial(keep, base=options.runs)
+    for name in (START, TEACHER):
+        # Among what is kept they lie with their group, since other comparisons have others.
+        found = [one for one in (options.runs / name, options.runs / group / name) if one.is_dir()]
+        if not found:
+            raise SystemExit(f"{options.runs} holds no measurement of the {name}")
+        rows[name] = read_row(name, [found[0] / "evaluation"])
+        if options.keep is not None:
+            copy(found[0], options.keep / group / name)
     curves: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     missing = []
-    copy = functools.partial(keep, base=options.runs)
-    if options.keep is not None:
-        copy(start, options.keep / group / START)
     for variant in variants:
         folder = options.runs / variant.key
         done = [seed for seed in seeds if (folder / f"seed-{seed}/evaluation-greedy/evaluation.json").exists()]
