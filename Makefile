@@ -7,7 +7,7 @@ ENGINE := .venv-engine/.set-up
 TOOLS := .venv-tools/.set-up
 VERL := .venv-verl/.set-up
 
-.PHONY: help setup demo test check lint browser ranks real fuzz audit coverage mutants engine vllm verl versions
+.PHONY: help setup demo test check lint browser ranks real fuzz guided audit coverage mutants engine vllm verl versions
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -66,6 +66,9 @@ $(TOOLS): $(STAMP) requirements-tools.txt
 	.venv-tools/bin/pip install --quiet --constraint constraints.txt -r requirements-tools.txt
 	@touch $(TOOLS)
 
+guided: $(TOOLS)  ## Let coverage guide the fuzzers for FUZZ_MINUTES=10 (Linux; docs/security.md)
+	$(TESTING) PYTHONPATH=tests:tests/data .venv-tools/bin/python tests/fuzz/guided.py $(FUZZ_MINUTES)
+
 audit: $(TOOLS)  ## List the licences of the tested versions, and their known vulnerabilities if osv.dev answers
 	.venv-tools/bin/python benchmarks/audit.py
 
@@ -107,7 +110,7 @@ lint: setup  ## Check style and types
 	$(BIN)/mypy
 
 # Environments of their own: vLLM wants another release of Transformers. `make test` needs neither of them.
-vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (10 minutes on two cores)
+vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -n0 -o faulthandler_timeout=1500 tests/vllm_runs
 
 .venv-vllm/.set-up: pyproject.toml constraints-vllm.txt tests/vllm_runs/environment.sh
@@ -118,7 +121,7 @@ versions: .venv-low/.set-up .venv-high/.set-up  ## Run some tests with the oldes
 	for end in low high; do OMP_NUM_THREADS=1 .venv-$$end/bin/python -m pytest $(VERSIONS) || exit 1; done
 
 VERSIONS := -m "not slow" tests/test_versions.py tests/training/test_shared_prefix.py tests/training/test_packing.py \
-	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/attribution \
+	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/training/test_vllm_turns.py tests/attribution \
 	tests/rollout tests/evaluation
 VERSION_TESTS := pytest pytest-timeout pytest-xdist hypothesis captum openai
 

@@ -1,8 +1,24 @@
-"""`python -m iapo`."""
+"""`iapo` and `python -m iapo`: what is done before anything else is imported."""
 
-from iapo.cli.main import main
-from iapo.experiments.parent import end_with_parent
+from __future__ import annotations
+
+import signal
+
+
+def start() -> None:
+    """Runs the command line; Ctrl-C while its modules are imported ends the process without a traceback."""
+    heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeds:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from iapo.cli.main import main
+
+    if heeds:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    main()
+
 
 if __name__ == "__main__":
+    from iapo.experiments.parent import end_with_parent
+
     end_with_parent()
-    main()
+    start()

@@ -42,10 +42,16 @@ _UNSHOWN: tuple[type[Exception], ...] = (*UNREADABLE, Image.DecompressionBombErr
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
-def save_png(image: Image.Image, target: Path | BinaryIO) -> None:
-    """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB."""
+def save_png(image: Image.Image, target: Path | BinaryIO, *, compression: int = 6) -> None:
+    """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB.
+
+    Args:
+        image: Image to write.
+        target: Path or open file to write to.
+        compression: Effort of zlib, 0 to 9; the pixels are the same.
+    """
     writable = image if image.mode in _PNG_MODES else to_rgb(image)
-    writable.save(target, format="PNG")
+    writable.save(target, format="PNG", compress_level=compression)
 
 
 def image_digest(image: Image.Image) -> str:

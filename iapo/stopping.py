@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from iapo.rank import is_first
+
 STOPPED = 75
 """Exit code of what was stopped and goes on with the same command: the system's word for `try again later`."""
 
@@ -73,9 +75,10 @@ class Stopping:
     def _take(self, number: int, frame: FrameType | None) -> None:
         first, self.asked = self.asked is None, signal.Signals(number).name
         if self._waits and first:
-            with contextlib.suppress(RuntimeError, OSError, ValueError):
-                # A write of the interrupted code may be under way.
-                sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
+            if is_first():
+                with contextlib.suppress(RuntimeError, OSError, ValueError):
+                    # A write of the interrupted code may be under way.
+                    sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
             return
         raise Stopped(f"stopped by {self.asked}; what is saved stays, and the same command goes on from it")
 

@@ -26,6 +26,11 @@ _CHECKS = [
 ]
 # A failure is told by its own traceback and its smallest input; to explain it would take as long as to find it.
 _PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+_COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": _CHECKS, "phases": _PHASES}
+LARGE = settings(
+    max_examples=_BATCH, database=DirectoryBasedExampleDatabase(".hypothesis/examples"), print_blob=True, **_COMMON
+)
+"""Inputs by chance; those that failed are kept, and tried first the next time."""
 
 
 @dataclass
@@ -46,6 +51,9 @@ class Count:
 COUNTS: list[Count] = []
 """One a fuzzer, in the order in which they were found."""
 
+FUZZERS: dict[str, Callable[[Path], Callable[[], None]]] = {}
+"""What makes a test by Hypothesis of each fuzzer, in an empty folder, by the check's name."""
+
 
 def fuzz(
     kind: str, inputs: st.SearchStrategy[Any], examples: int = 60, seconds: float = 2.0
@@ -63,27 +71,26 @@ def fuzz(
         count = Count(kind)
         COUNTS.append(count)
 
-        def test(tmp_path: Path) -> None:
+        def on(folder: Path) -> Callable[[], None]:
             def one(value: Any) -> None:
                 count.inputs += 1
                 start = time.process_time()
-                check(value, tmp_path)
+                check(value, folder)
                 taken = time.process_time() - start
                 assert taken < seconds, f"{taken:.1f} CPU seconds for one input"
 
             # Seeds and the database go by the name.
             one.__name__ = one.__qualname__ = check.__name__
-            common: dict[str, Any] = {"deadline": None, "suppress_health_check": _CHECKS, "phases": _PHASES}
+            return given(inputs)(one)
+
+        def test(tmp_path: Path) -> None:
             try:
                 if not MINUTES:
-                    small = settings(max_examples=examples, derandomize=True, database=None, **common)
-                    small(given(inputs)(one))()
+                    settings(max_examples=examples, derandomize=True, database=None, **_COMMON)(on(tmp_path))()
                     return
-                database = DirectoryBasedExampleDatabase(".hypothesis/examples")
-                large = settings(max_examples=_BATCH, database=database, print_blob=True, **common)
                 end = time.monotonic() + 60 * MINUTES / len(COUNTS)
                 while time.monotonic() < end:
-                    seed(random.SystemRandom().getrandbits(64))(large(given(inputs)(one)))()
+                    seed(random.SystemRandom().getrandbits(64))(LARGE(on(tmp_path)))()
             except ExceptionGroup as group:
                 count.bad += len(group.exceptions)
                 raise
@@ -92,6 +99,7 @@ def fuzz(
                 raise
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
+        FUZZERS[check.__name__] = on
         return test
 
     return decorate

@@ -61,10 +61,14 @@ _made: list[PreTrainedModel] = []
 
 @pytest.fixture(scope="module", autouse=True)
 def _as_made() -> Iterator[None]:
-    """The models that all share are to the tests of the next file as they were made: being a teacher freezes one."""
+    """The models that all share are to the tests of the next file as they were made: being a teacher freezes one.
+
+    What a trainer does to a model of its own stays, so that tests give it a copy.
+    """
     yield
     for one in _made:
         one.eval().requires_grad_(True)
+        assert not any("forward" in vars(module) for module in one.modules()), "a test trained a model that all share"
 
 
 def _shared(model: PreTrainedModel) -> PreTrainedModel:

@@ -25,6 +25,7 @@ def test_iapo_is_two_lines_away() -> None:
     assert [line[0] for line in changes] == ["-", "+", "-", "+"]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", ["stock", "iapo"])
 def test_grpo_scripts_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run(f"{name}_grpo.py", tmp_path, monkeypatch)

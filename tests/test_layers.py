@@ -42,6 +42,8 @@ FLOORS = [
         "yaml_files",
         "grouping",
         "locks",
+        "home",
+        "rank",
         "stopping",
         "attribution",
     },

@@ -57,6 +57,7 @@ def test_a_holder_goes_on_holding(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "run").iterdir()] == ["result"]
 
 
+@pytest.mark.slow(1)
 def test_many_at_once_never_hold_together(tmp_path: Path) -> None:
     """Removing a lock's file must not let two processes hold it."""
     script = (

@@ -21,6 +21,7 @@ SPAWNS = (
 """Starts a process in a session of its own, as `torch.distributed.run` does."""
 
 
+@pytest.mark.slow(2)
 def test_all_that_a_process_started_ends_with_it(tmp_path: Path) -> None:
     with started([sys.executable, "-c", SPAWNS, str(tmp_path)]) as process:
         wait_for((tmp_path / "pid").exists)
@@ -30,6 +31,7 @@ def test_all_that_a_process_started_ends_with_it(tmp_path: Path) -> None:
     assert not psutil.wait_procs([child], timeout=400)[1]
 
 
+@pytest.mark.slow(1)
 def test_a_process_has_a_time_limit() -> None:
     with pytest.raises(AssertionError, match=r"took more than 0.5 s"):
         run([sys.executable, "-c", "import time; time.sleep(2000)"], timeout=0.5)

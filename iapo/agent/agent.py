@@ -189,7 +189,7 @@ class Agent:
             question: The question.
             boxes: Boxes by `column_boxes` and `row_boxes`, in pixels of the first image; also `kind`, `axis` and
                 `list_names`, as in one's own data (docs/data.md). `{}` has none; None has them looked for in it.
-            attribution: Whether the first call is attributed to the prompt's blocks.
+            attribution: Whether each turn's call is attributed to the blocks that stand before it (`Turn.attribution`).
             settings: Settings of its turns, instead of the agent's.
 
         Raises:

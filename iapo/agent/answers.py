@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
@@ -19,10 +19,13 @@ class Turn:
     Attributes:
         text: What the model wrote.
         result: Result of the program in it; None in the turn with the answer, in which no program is looked for.
+        attribution: The share of each block that stands before the turn in its call, earlier turns and what was shown
+            included; empty where it was not asked for, or there is no call in the tools' language.
     """
 
     text: str
     result: ToolResult | None = None
+    attribution: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def program(self) -> str | None:
@@ -38,7 +41,8 @@ class Turn:
             return {"text": self.text}
         # All that the record has, but for what is large, and for the place that `program` stands for.
         told = {name: value for name, value in result.to_json("").items() if name not in ("image", "span")}
-        return {"text": self.text, "program": self.program, "result": told}
+        shares = {"attribution": dict(self.attribution)} if self.attribution else {}
+        return {"text": self.text, "program": self.program, "result": told, **shares}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,6 @@ class Answer:
         turns: The model's turns, in order.
         status: What came of its programs: `no_call` where there is none, else that of the last one.
         note: A sentence on the boxes that it had.
-        attribution: The share of each of the prompt's blocks in the first call; empty where it was not asked for, or
-            there is no call.
         whole: Whether it ended by itself: neither was the last turn cut off, nor did an observation not fit. An
             endpoint's answers count as whole.
         prompt_tokens: Tokens of the prompt; None where an endpoint answers.
@@ -64,10 +66,14 @@ class Answer:
     turns: tuple[Turn, ...]
     status: Status
     note: str = ""
-    attribution: Mapping[str, float] = field(default_factory=dict)
     whole: bool = True
     prompt_tokens: int | None = None
     written_tokens: int | None = None
+
+    @property
+    def attribution(self) -> Mapping[str, float]:
+        """The share of each of the prompt's blocks in the call of the first turn; empty where the turn has none."""
+        return self.turns[0].attribution
 
     @property
     def results(self) -> tuple[ToolResult, ...]:
@@ -192,14 +198,17 @@ class AnswerEvent:
 Event = TextEvent | CallEvent | ObservationEvent | AnswerEvent
 
 
-def answer_of(trace: Trace, **more: Any) -> Answer:
+def answer_of(trace: Trace, shares: Sequence[Mapping[str, float]] = (), **more: Any) -> Answer:
     """Makes an answer of a rollout's record.
 
     Args:
         trace: The record.
+        shares: Attribution of each turn's call, in order; none if there are none.
         more: Further attributes of the answer.
     """
     turns = turns_of(trace)
+    if shares:
+        turns = tuple(replace(turn, attribution=one) for turn, one in zip(turns, shares, strict=True))
     called = [turn.result.status for turn in turns if turn.result is not None and turn.result.called]
     return Answer(
         question=trace.sample.question,

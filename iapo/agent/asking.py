@@ -40,7 +40,7 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
         question: The question.
         out: PNG file for the last image that a program displayed; not written where none was.
         model: Name of the model.
-        attribution: Whether the shares of the prompt's blocks in the first call are shown.
+        attribution: Whether the shares of the blocks before each turn's call are shown.
 
     Returns:
         The answer as `--json` has it.
@@ -104,14 +104,16 @@ def _safe(line: str) -> str:
 
 
 def _say_shares(answer: Answer) -> None:
-    if not answer.attribution:
+    explained = [(number, turn) for number, turn in enumerate(answer.turns, 1) if turn.attribution]
+    if not explained:
         say("shares    none: there is no call that can be attributed")
-        return
-    called = {f"tool:{call.name}" for result in answer.results[:1] for call in result.calls}
-    table = Table(title="where the first call came from", caption="* the call uses this tool" if called else None)
-    table.add_column("block", no_wrap=True)
-    table.add_column("share", justify="right")
-    for name, share in answer.attribution.items():
-        # Names of tools are not markup.
-        table.add_row(Text(name + (" *" if name in called else "")), f"{share:.3f}")
-    Console(highlight=False, markup=False).print(table)
+    for number, turn in explained:
+        called = {f"tool:{call.name}" for call in turn.result.calls} if turn.result is not None else set()
+        caption = "* the call uses this tool" if called else None
+        table = Table(title=f"where the call of turn {number} came from", caption=caption)
+        table.add_column("block", no_wrap=True)
+        table.add_column("share", justify="right")
+        for name, share in turn.attribution.items():
+            # Names of tools are not markup.
+            table.add_row(Text(name + (" *" if name in called else "")), f"{share:.3f}")
+        Console(highlight=False, markup=False).print(table)

@@ -53,7 +53,7 @@ class Asked(Protocol):
         Args:
             questions: The questions; one alone where they are watched.
             settings: How turns are written.
-            attribution: Whether the first call is attributed to the prompt's blocks.
+            attribution: Whether each turn's call is attributed to the blocks that stand before it.
             watch: Takes the events of the rollout.
 
         Raises:
@@ -135,20 +135,25 @@ class LocalPolicy:
         return [self._answer(one, asked, attribution) for one, asked in zip(rollouts, questions, strict=True)]
 
     def _answer(self, one: Rollout, asked: Question, attribution: bool) -> Answer:
-        shares: dict[str, float] = {}
-        if attribution and one.trace.result.status in ATTRIBUTED:
-            turn = one.first.ids, one.first.target
-            found = explain(self.name, self.policy, self.encoder, one.prompt, turn, self._attribution)
-            shares = dict(zip(found.blocks, found.shares.tolist(), strict=True))
+        shares = [self._shares(one, turn) for turn in range(len(one.turns))] if attribution else []
         ended = bool(one.completion_ids) and one.completion_ids[-1] in self._ends
         return answer_of(
             one.trace,
+            shares,
             note=asked.note,
-            attribution=shares,
             whole=ended and not one.trace.observation_cut,
             prompt_tokens=len(one.prompt.ids),
             written_tokens=sum(one.model_written),
         )
+
+    def _shares(self, one: Rollout, turn: int) -> dict[str, float]:
+        """Attributes the call of a turn to the blocks of all that stands before it."""
+        end = one.from_turn(turn, self.encoder)
+        if end.trace.result.status not in ATTRIBUTED:
+            return {}
+        written = end.first.ids, end.first.target
+        found = explain(self.name, self.policy, self.encoder, end.prompt, written, self._attribution)
+        return dict(zip(found.blocks, found.shares.tolist(), strict=True))
 
 
 class ServedModel:

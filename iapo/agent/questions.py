@@ -142,7 +142,8 @@ def _encoded(image: Picture) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, Image.Image):
-        return encode_picture(image)
+        # It is decoded at once, and nowhere kept.
+        return encode_picture(image, compression=1)
     try:
         return Path(image).read_bytes()
     except (OSError, ValueError) as error:

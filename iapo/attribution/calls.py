@@ -8,7 +8,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -95,6 +95,21 @@ class RowCache:
         self._rows.move_to_end(key)
         if len(self._rows) > self.limit:
             self._rows.popitem(last=False)
+
+    def to_state(self) -> dict[str, Any]:
+        """Returns what is remembered, for a checkpoint: its keys, the rows' lengths, and all their values.
+
+        Explained anew, among other calls, a row may differ in its last bits, and a training that goes on would differ
+        from one that was not stopped.
+        """
+        rows = list(self._rows.values())
+        values = torch.cat(rows) if rows else torch.empty(0)
+        return {"keys": list(self._rows), "lengths": [len(row) for row in rows], "values": values}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `to_state` returned, wherever it was loaded to: rows are on the CPU."""
+        for key, row in zip(state["keys"], state["values"].cpu().split(state["lengths"]), strict=True):
+            self.put(key, row)
 
 
 class Attributor:

@@ -52,7 +52,7 @@ def ask(
         typer.Option(callback=free, help="PNG file for the edited image; beside the image if not given."),
     ] = None,
     attribution: Annotated[
-        bool, typer.Option("--attribution", help="Show the share of each block of the prompt in the first call.")
+        bool, typer.Option("--attribution", help="Show the share of each block before a turn in its call.")
     ] = False,
     tools: OfferedTools = None,
     tool_timeout: ToolTimeout = None,

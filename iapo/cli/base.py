@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from iapo.errors import InputError, did_you_mean
+from iapo.home import with_home
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What the parser raises for wrong words; Typer has no public name for it."""
+
+
+STANDARD_OUTPUT = Path("-")
+"""What `--json` takes for the standard output."""
 
 
 class _Nothing(io.TextIOBase):
@@ -33,9 +39,11 @@ class Known:
 
     Attributes:
         folder: Folder that it writes to, if that is known.
+        output: The standard output as it was when it began.
     """
 
     folder: Path | None = None
+    output: TextIO = sys.stdout
 
 
 class Verb(TyperCommand):
@@ -74,13 +82,17 @@ class Verb(TyperCommand):
                 value = next(words, "-")
             if not value and not getattr(option, "is_flag", False) and option.default != "":
                 raise InputError(f"{option.opts[0]} is empty; give it a value, or leave it out")
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [with_home(word) for word in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""
         out = ctx.params.get("out")
         Known.folder = out if isinstance(out, Path) and not out.suffix else None
+        Known.output = sys.stdout
         with contextlib.ExitStack() as stack:
+            if ctx.params.get("json") == STANDARD_OUTPUT:
+                # Nothing but the numbers is to be in the way of what reads them.
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             if ctx.params.get("quiet"):
                 # An error leaves as an exception, and is printed where these no longer hold.
                 stack.enter_context(contextlib.redirect_stdout(_NOTHING))

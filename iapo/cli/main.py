@@ -14,6 +14,7 @@ import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
 from iapo.errors import InputError, NumberError, PlaceError, one_line
+from iapo.rank import is_first
 from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 from iapo.storage import FULL
 
@@ -126,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         _end(str(error), 2)
     except Stopped as error:
+        # All ranks are asked to stop, and all stop at one step.
+        if not is_first():
+            raise SystemExit(STOPPED) from None
         _end(error.text, STOPPED)
     except PlaceError as error:
         _end(str(error), DISK)

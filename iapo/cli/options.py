@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from iapo.bounds import MOST, Bound, check_number
+from iapo.cli.base import STANDARD_OUTPUT, Known
 from iapo.errors import InputError, did_you_mean
 
 Check = Callable[[typer.CallbackParam, Any], Any]
@@ -52,6 +53,11 @@ def _or(choices: tuple[str, ...]) -> str:
     return f"use {', '.join(choices[:-1])} or {choices[-1]}"
 
 
+def free_or_output(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuses a path that is taken; `-` is the standard output."""
+    return value if value == STANDARD_OUTPUT else free(parameter, value)
+
+
 def free(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     """Refuses a path that is taken."""
     if value is not None and value.exists():
@@ -84,7 +90,13 @@ def _check_place(path: Path | None) -> None:
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", callback=free, help="A file for the numbers of the table.")
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        callback=free_or_output,
+        help="A file for the numbers of the table; - for the standard output, where nothing else then goes.",
+    ),
 ]
 
 DataDamage = Annotated[
@@ -99,14 +111,18 @@ DataDamage = Annotated[
 
 
 def write_json(path: Path | None, numbers: Any) -> None:
-    """Writes the numbers of a verb's table, whole or not at all; nothing without a path."""
+    """Writes the numbers of a verb's table, whole or not at all, or to the standard output; nothing without a path."""
     if path is None:
+        return
+    text = json.dumps(numbers, indent=1, default=_plain) + "\n"
+    if path == STANDARD_OUTPUT:
+        Known.output.write(text)
         return
     # Imported here, since `iapo --help` must answer at once.
     from iapo.storage import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(numbers, indent=1, default=_plain) + "\n")
+    write_text(path, text)
 
 
 def _plain(value: Any) -> Any:

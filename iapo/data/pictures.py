@@ -86,16 +86,20 @@ def read_pictures(value: Any, folder: Path | None, *, inside: bool = False) -> t
     return tuple(found)
 
 
-def encode_picture(image: Image.Image) -> bytes:
+def encode_picture(image: Image.Image, *, compression: int = 6) -> bytes:
     """Returns the file that an image was read from, if it was PNG or JPEG, else a PNG of it.
 
     An image that was changed in place after `read_picture` must be copied first.
+
+    Args:
+        image: Image to encode.
+        compression: Effort of zlib for the PNG, 0 to 9: with 12 million pixels 6 takes seconds, 1 a quarter.
     """
     encoded: bytes | None = getattr(image, _ATTRIBUTE, None)
     if encoded is not None:
         return encoded
     buffer = io.BytesIO()
-    save_png(image, buffer)
+    save_png(image, buffer, compression=compression)
     return buffer.getvalue()
 
 

@@ -59,11 +59,6 @@ class EvaluationPlan:
         offered_tools(self.tools, self.tool_timeout)
         if self.prompt is not None:
             check_wording(find_prompt(self.prompt), self.generation.max_turns)
-        if self.generation.max_turns > 2 and self.vllm_memory is not None:
-            raise InputError(
-                f"max_turns is {self.generation.max_turns}, and vLLM generates two turns; leave out vllm, or set "
-                "max_turns to 2"
-            )
         if self.vllm_memory is not None:
             if self.endpoint is not None:
                 raise InputError("vllm and endpoint are two ways to generate; give one of them")

@@ -1,4 +1,4 @@
-"""Evaluation with vLLM in this process: whole batches, both turns, the same prompts as everywhere."""
+"""Evaluation with vLLM in this process: whole batches, all turns, the same prompts as everywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def vllm_solver(plan: EvaluationPlan, samples: Sequence[Sample], tools: Mapping[
         sequence=asked.max_sequence_length,
         memory=0.9 if plan.vllm_memory is None else plan.vllm_memory,
     )
-    encoder, budget = engine.encoder, engine.budget(asked.max_turn_tokens)
+    encoder, budget = engine.encoder, engine.budget(asked.max_turn_tokens, asked.max_turns)
     check_lengths(samples, encoder, budget, engine.context, tools)
     generate = engine.generator(max_new_tokens=asked.max_turn_tokens, temperature=asked.temperature, top_p=asked.top_p)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.errors import InputError
 from iapo.experiments.trials import START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
+from iapo.home import with_home
 from iapo.training.arguments import RunArguments
 from iapo.training.files import CONFIGS, find_yaml
 from iapo.training.settings import Changes, check, parse, typed
@@ -85,7 +86,7 @@ def read_ablation(
         InputError: If the file is not as docs/studies.md has it.
     """
     path = find_ablation(name)
-    data = read_yaml(path)
+    data = with_home(read_yaml(path))
     known = {*_FIELDS, "settings", "reference", "groups"}
     if unknown := [key for key in data if key not in known]:
         raise InputError(f"{path} has an unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")

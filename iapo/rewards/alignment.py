@@ -140,15 +140,22 @@ class Alignment:
                 "their blocks cannot be compared, make the reference with the student's template"
             )
 
-    def own_calls(self) -> list[tuple[Any, ...]]:
-        """Returns what the live teacher's own calls are known to be, for a checkpoint (`OwnCall.to_state`)."""
-        return [row for part in self.parts if isinstance(part, OwnCall) for row in part.to_state()]
+    def to_state(self) -> dict[str, Any]:
+        """Returns what is remembered of a live teacher, for a checkpoint: its own calls, and the student's."""
+        state: dict[str, Any] = {
+            "own_calls": [row for part in self.parts if isinstance(part, OwnCall) for row in part.to_state()]
+        }
+        if self.student_call is not None:
+            state["student_calls"] = self.student_call.cache.to_state()
+        return state
 
-    def load_own_calls(self, state: Sequence[Sequence[Any]]) -> None:
-        """Takes what `own_calls` returned."""
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `to_state` returned."""
         for part in self.parts:
             if isinstance(part, OwnCall):
-                part.load_state(state)
+                part.load_state(state["own_calls"])
+        if self.student_call is not None and "student_calls" in state:
+            self.student_call.cache.load_state(state["student_calls"])
 
     def measure(self, student: PreTrainedModel, rollouts: Sequence[Rollout], step: int = 0) -> list[Measured]:
         """Attributes each rollout's calls by student and teacher, each on all that stands before its turn.

@@ -130,7 +130,7 @@ class LoadSettings:
         if self.dtype is not None:
             return cast("torch.dtype", getattr(torch, self.dtype))
         place = self.device or self.device_map or "cpu"
-        on_cpu = place == "cpu" or (place in PLACEMENTS and not torch.accelerator.is_available())
+        on_cpu = place.partition(":")[0] == "cpu" or (place in PLACEMENTS and not torch.accelerator.is_available())
         return torch.float32 if on_cpu else torch.bfloat16
 
 

@@ -128,9 +128,14 @@ class VllmEngine:
 
         return generate
 
-    def budget(self, turn: int) -> Budget:
-        """Returns the limits of rollouts with turns of at most so many tokens."""
-        return Budget(turn, sequence=self._sequence)
+    def budget(self, turn: int, turns: int) -> Budget:
+        """Returns the limits of rollouts with at most so many turns, each of at most so many tokens.
+
+        Args:
+            turn: Longest turn in tokens.
+            turns: Most turns.
+        """
+        return Budget(turn, sequence=self._sequence, turns=turns)
 
     def _request(self, row: list[int], images: Sequence[Image.Image]) -> dict[str, Any]:
         ids = one_token_an_image(row, self.encoder.image_token_id)

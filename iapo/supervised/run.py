@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.locks import hold_folder
+from iapo.rank import is_first
 from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
@@ -92,7 +92,7 @@ def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bo
             cannot be used; or too few are left.
         iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
-    main = int(os.environ.get("RANK", "0")) == 0
+    main = is_first()
     console = Console(quiet=quiet or not main)
     folder = Path(str(settings.output_dir))
     if arguments.threads:

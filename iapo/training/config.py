@@ -95,7 +95,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         share_prefix: Run each prompt, call, edited image and answer that rows of a batch share once in generation,
             log-probabilities and loss; same gradient. Where model or set-up do not allow it, TRL's pass runs.
         max_turns: Most turns of a rollout, 2 (the paper's) to 8; all but the last may call tools. More than 2 need a
-            prompt that is worded for it (`tools-turns`, `free`), a teacher that explains the student's calls, no vLLM.
+            prompt that is worded for it (`tools-turns`, `free`), and a teacher that explains the student's calls.
         max_turn_tokens: Longest turn in tokens; None leaves it to `max_completion_length`, the most that the model
             writes over all turns. The observations between them count towards neither.
         max_sequence_length: Longest sequence in tokens: prompt, turns, and the observations with the edited images;
@@ -276,14 +276,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         for component, weight in (self.component_weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise InputError(f"component_weights has {weight!r} for {component!r}; it takes a number")
-        if self.max_turns > 2:
-            if self.use_vllm:
-                raise InputError(
-                    f"max_turns is {self.max_turns}, and vLLM generates two turns; set use_vllm to false, or max_turns "
-                    "to 2"
-                )
-            if self.teacher_reference != "student_call" and (self.measures or self.distills):
-                raise InputError(OWN_CALL)
+        if self.max_turns > 2 and self.teacher_reference != "student_call" and (self.measures or self.distills):
+            raise InputError(OWN_CALL)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as they are written and sent to trackers, without the passwords in addresses."""

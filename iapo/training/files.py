@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.home import with_home
 from iapo.yaml_files import read_yaml
 
 CONFIGS = Path(str(resources.files("iapo"))) / "configs"
@@ -81,7 +82,7 @@ def layers_of(names: str) -> list[tuple[Path, dict[str, Any]]]:
 def _add_layers(path: Path, found: list[tuple[Path, dict[str, Any]]], above: tuple[Path, ...]) -> None:
     if path.resolve() in above:
         raise InputError(f"{path} is its own base, through {above[-1]}; remove one `base`")
-    settings = read_yaml(path)
+    settings = with_home(read_yaml(path))
     base = settings.pop(BASE, None)
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base is {base!r}; name a configuration, or several with commas between")

@@ -238,8 +238,16 @@ class WatchCallback(TrainerCallback):
                 one.grad = None
 
 
-def look_at_log_probs(watch: NumberWatch, output: Mapping[str, Any]) -> None:
+def look_at_log_probs(
+    watch: NumberWatch, output: Mapping[str, Any], sampled: Sequence[Sequence[float | None]] | None = None
+) -> None:
     """Looks at the log-probabilities that a batch's rollouts were scored with.
+
+    Args:
+        watch: The watch.
+        output: The scored batch, as TRL has it.
+        sampled: Log-probabilities that each rollout was sampled with, where they are known. NaN stands for one that
+            nobody knows, which is no fault (`iapo.training.vllm_rollouts`); one that vLLM gave as NaN is None.
 
     Raises:
         NumberError: As `NumberWatch.look`.
@@ -248,13 +256,19 @@ def look_at_log_probs(watch: NumberWatch, output: Mapping[str, Any]) -> None:
     for name, what in _LOG_PROBS.items():
         if isinstance(values := output.get(name), Tensor):
             # Rows of what follows the end say nothing.
-            watch.look(f"the log-probability {what}", torch.where(mask, values, 0.0))
+            looked_at = mask.clone()
+            if name == _SAMPLED:
+                for row, given in zip(looked_at, sampled or [], strict=False):
+                    unknown = [place for place, value in enumerate(given) if value is not None and math.isnan(value)]
+                    row[unknown] = False
+            watch.look(f"the log-probability {what}", torch.where(looked_at, values, 0.0))
 
 
+_SAMPLED = "sampling_per_token_logps"
 _LOG_PROBS = {
     "old_per_token_logps": "of the policy",
     "ref_per_token_logps": "of the reference policy",
-    "sampling_per_token_logps": "of the sampling",
+    _SAMPLED: "of the sampling",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
 from iapo.locks import hold_folder
+from iapo.rank import is_first
 from iapo.records import Sample
 from iapo.results import defaults_left
 from iapo.rewards.presets import local_verifier
@@ -106,10 +106,10 @@ def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -
             checkpoint cannot be used.
         iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
-    console = Console(quiet=quiet or not _is_main())
+    console = Console(quiet=quiet or not is_first())
     live = console.is_terminal and not settings.disable_tqdm and not console.quiet
     path = Path(settings.output_dir)
-    with quiet_libraries(), stoppable(), hold_folder(path) if _is_main() else contextlib.nullcontext():
+    with quiet_libraries(), stoppable(), hold_folder(path) if is_first() else contextlib.nullcontext():
         return _run(arguments, settings, console, live=live)
 
 
@@ -261,7 +261,3 @@ def _evaluate(held_out: HeldOut, trainer: IAPOTrainer, when: str, console: Conso
     with bar(console, f"held-out rollouts {when}", share, live=live) as progress, trainer.whole():
         sampled = held_out.traces(trainer.accelerator, progress)
         return sampled, held_out.greedy_traces(trainer.accelerator) if held_out.greedy else []
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0

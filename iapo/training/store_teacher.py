@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.attribution.settings import alignment_settings
+from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.locks import hold_file
 from iapo.rollout.policy import load_processor
@@ -48,7 +49,7 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
-    with stoppable(), hold_file(out):
+    with quiet_libraries(), stoppable(), hold_file(out):
         return _store(arguments, training, name, out, split)
 
 

@@ -188,7 +188,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         else:
             self._batch = Batch(samples_of(inputs))
         output = super()._generate_and_score_completions(inputs)
-        look_at_log_probs(self.watch, output)
+        look_at_log_probs(self.watch, output, self._batch.log_probs)
         self.watch.agree(self.accelerator.device)
         # The rows' images stay beside them when TRL shuffles and splits the batch.
         output["picture_ids"] = self._batch.picture_ids
@@ -261,8 +261,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
             budget=self.budget,
         )
         together.settle()
-        if len(rounds) == 1 and self.use_vllm:
-            take_part(self.vllm_generation)
+        if self.use_vllm:
+            take_part(self.vllm_generation, self.budget.turns - len(rounds))
         self._batch.rollouts = rollouts
         self.watch.traces = [one.trace for one in rollouts]
         look_at_tools(self._failing, self.watch.traces)
@@ -352,11 +352,12 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         }
 
     def more_state(self) -> dict[str, Any]:
-        return {} if self.alignment is None else {"teacher": self.alignment.own_calls()}
+        return {} if self.alignment is None else {"alignment": self.alignment.to_state()}
 
     def load_more_state(self, state: Mapping[str, Any]) -> None:
         if self.alignment is not None:
-            self.alignment.load_own_calls(state.get("teacher", []))
+            # Checkpoints of earlier versions have the teacher's own calls alone.
+            self.alignment.load_state(state.get("alignment", {"own_calls": state.get("teacher", [])}))
 
     def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:

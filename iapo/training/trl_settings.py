@@ -48,8 +48,8 @@ USED = (
     Group(
         "temperature top_p top_k min_p repetition_penalty generation_kwargs max_completion_length "
         "mask_truncated_completions pad_to_multiple_of",
-        "Rollouts; `max_completion_length` is what the model writes over both turns (docs/real-models.md). Of "
-        "`generation_kwargs` those are refused that another setting has, or that the two turns need.",
+        "Rollouts; `max_completion_length` is what the model writes over all turns (docs/real-models.md). Of "
+        "`generation_kwargs` those are refused that another setting has, or that the turns need.",
     ),
     Group(
         "reward_weights scale_rewards multi_objective_aggregation",
@@ -214,7 +214,7 @@ GENERATION: Mapping[str, str] = {
             *("suppress_tokens", "eos_token_id", "pad_token_id", "bos_token_id", "stop_strings", "do_sample"),
             *("num_beams", "num_return_sequences", "n", "return_dict_in_generate", "use_cache"),
         ),
-        "nothing: the two turns are made with it",
+        "nothing: the turns are made with it",
     ),
 }
 """Keys of `generation_kwargs` that are refused, with what to set instead; empty: the setting of the same name."""

@@ -1,4 +1,4 @@
-"""Rollouts with vLLM in training: TRL's generation with what two turns around an edited image need.
+"""Rollouts with vLLM in training: TRL's generation with what turns around edited images need.
 
 The trainer's rows have an image as its tokens. vLLM in the same process expands one token an image by itself (TRL's
 issue 6294), its server takes rows as they are.
@@ -74,7 +74,7 @@ class RolloutEngine(VLLMGeneration):
         end = self.encoder.tokenizer.eos_token_id
         for index, new in enumerate(written):
             if not len(new):
-                # It ended at once. What the probability of that was is unknown, which TRL reads as no correction.
+                # It ended at once. NaN stands for the unknown probability of that, and has TRL correct nothing there.
                 written[index], log_probs[index], tokens[index] = [end], [[float("nan")]], [[end]]
         return read, written, log_probs, tokens
 
@@ -169,10 +169,16 @@ def check_training(args: IAPOConfig, model: PreTrainedModel) -> None:
     refuse_adapter(name)
 
 
-def take_part(generation: Any) -> None:
-    """Takes part in a generation of several processes without a row of one's own."""
+def take_part(generation: Any, times: int) -> None:
+    """Takes part in generations of several processes without a row of one's own.
+
+    Args:
+        generation: The trainer's `RolloutEngine`.
+        times: Number of them. A round that none of the processes has a row for generates nothing.
+    """
     if isinstance(generation, RolloutEngine) and generation.together:
-        generation.generate([], [], 1)
+        for _ in range(times):
+            generation.generate([], [], 1)
 
 
 def _rgb(images: Sequence[Sequence[Image.Image]]) -> _Images:

@@ -169,6 +169,7 @@ def test_a_served_model_runs_the_same_tools(traces: list[Trace]) -> None:
             list(remote.stream(*asked(SAMPLES[0])))
 
 
+@pytest.mark.slow(1)
 def test_a_run_says_how_its_policy_is_used(tmp_path: Path) -> None:
     """Its tools, prompt, turns and loading, from the run's folder and from that of its policy."""
     run = tmp_path / "run"

@@ -15,7 +15,7 @@ from iapo.agent import agent as agent_module
 from iapo.agent import policies
 from iapo.agent.agent import Agent
 from iapo.agent.answers import AnswerEvent, CallEvent, ObservationEvent
-from iapo.agent.asking import lines
+from iapo.agent.asking import lines, run_ask
 from iapo.agent.sources import find_source
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
@@ -80,6 +80,27 @@ def test_all_turns_are_told(student: Policy, monkeypatch: pytest.MonkeyPatch) ->
             assert "turn 3    FINAL ANSWER: 3" in printed
 
 
+def test_each_turns_call_is_attributed(
+    student: Policy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(policies, "make_generate", written(student))
+    student.processor.prompt = find_prompt("tools-turns")
+    student.model.config.get_text_config().max_position_embeddings = 8192
+    agent = Agent(student, settings=dataclasses.replace(THREE, max_turn_tokens=24))
+    question = agent.question(SAMPLE.image, SAMPLE.question, boxes_of(SAMPLE))
+    told = run_ask(agent, question, tmp_path / "edited.png", model="m", attribution=True)
+    first, second, last = told["turns"]
+    assert "attribution" not in last
+    assert told["attribution"] == first["attribution"]
+    for turn in (first, second):
+        assert sum(turn["attribution"].values()) == pytest.approx(1, abs=1e-5)
+    # The second call may come from the first turn, and from what was shown after it.
+    assert [*first["attribution"]] == [name for name in second["attribution"] if name in first["attribution"]]
+    assert len(second["attribution"]) > len(first["attribution"])
+    printed = capsys.readouterr().out
+    assert [f"the call of turn {number} came from" in printed for number in (1, 2, 3)] == [True, True, False]
+
+
 def test_a_prompt_for_two_turns_is_refused(student: Policy) -> None:
     with pytest.raises(InputError, match="worded for two turns"):
         Agent(student, settings=THREE)
@@ -103,6 +124,7 @@ def look_up(word: str) -> str:
 '''
 
 
+@pytest.mark.slow(5)
 def test_a_tool_that_hangs_is_an_answers_status(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     tools = f"standard,{tmp_path / 'slow.py'}"

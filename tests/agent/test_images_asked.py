@@ -143,6 +143,7 @@ def test_iapo_ask_takes_further_images(
     assert "there is no image gone.png" in capsys.readouterr().err
 
 
+@pytest.mark.slow(1)
 def test_an_attribution_has_a_heat_map_of_each(tmp_path: Path) -> None:
     numbers = run_attribute(AttributePlan(tools="standard,crop"), tmp_path / "out", sample=TRIPLE, call=CALL)
     blocks = [block["name"] for block in numbers["blocks"]]

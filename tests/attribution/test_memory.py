@@ -115,6 +115,7 @@ def longest(calls: list[CallInput]) -> int:
     return max(len(call.prompt_ids) + len(call.turn_ids) for call in calls)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("sequences", [0, 1, 2.5, 100])
 def test_whole_sequences(double: PreTrainedModel, calls, pictures, expected: Tensor, known, sequences: float) -> None:
     most = max(1, int(sequences * longest(calls)))

@@ -18,6 +18,7 @@ from iapo.cli.base import Verb
 from iapo.cli.main import Root, app, main
 from iapo.endpoints.chat import EndpointError
 from iapo.experiments.processes import JobError
+from iapo.training.settings import parse
 
 COMMANDS: dict[str, Any] = {}
 for _name, _command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
@@ -116,6 +117,36 @@ def test_json_holds_the_table(
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_numbers_go_to_the_standard_output_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "data", "make", "vbar", "2", "rows.parquet")[0] == 0
+    code, out, err = run(capsys, "data", "check", "rows.parquet", "--json", "-")
+    assert code == 0
+    assert json.loads(out)
+    assert "rows.parquet" in err
+    code, quiet, err = run(capsys, "data", "check", "rows.parquet", "--json=-", "--quiet")
+    assert (code, quiet, err) == (0, out, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_a_home_folder_that_the_shell_left_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run(capsys, "data", "make", "vbar", "2", "~/rows.parquet")[0] == 0
+    assert run(capsys, "data", "check", "~/rows.parquet", "--json=~/check.json")[0] == 0
+    assert (tmp_path / "home" / "check.json").exists()
+    (tmp_path / "home" / "mine.yaml").write_text("base: demo-iapo\noutput_dir: ~/run\ndata: ~/rows.parquet\n")
+    arguments, training = parse(str(tmp_path / "home" / "mine.yaml"), {})
+    assert (training.output_dir, arguments.data) == (str(tmp_path / "home/run"), str(tmp_path / "home/rows.parquet"))
+    assert not list((tmp_path / "here").iterdir())
+
+
 @pytest.mark.parametrize(("error", "code"), [(EndpointError("no answer"), 3), (JobError("the run failed"), 1)])
 def test_failures_have_their_codes(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -131,6 +162,7 @@ def test_failures_have_their_codes(
     assert run(capsys, "demo", "--quiet") == (code, "", f"iapo: {error}\n")
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("raised", "sentence"),
     [

@@ -6,11 +6,13 @@ import errno
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from processes import iapo_here
+from processes import run as run_process
 from report_runs import make_run, make_trace
 
 from iapo.data import sheet
@@ -65,6 +67,22 @@ def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
     assert done.stderr.startswith(f"iapo: {said}; what is saved stays")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    code = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"sys.path.insert(0, {str(tmp_path)!r})\nfrom iapo.__main__ import start\nstart()"
+    done = run_process([sys.executable, "-c", code])
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.usefixtures("heeded")
+def test_of_several_processes_the_first_says_so(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    halfway(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    done = iapo_here("report", run, "--out", tmp_path / "page.html")
+    assert (done.returncode, done.stderr) == (75, "")
 
 
 @pytest.mark.usefixtures("heeded")

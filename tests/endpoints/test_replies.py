@@ -167,6 +167,7 @@ def drip(head: bytes, byte: bytes) -> Callable[[socket.socket], None]:
     return send
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("head", "byte"),
     [
@@ -190,8 +191,8 @@ def test_a_redirect_is_not_followed(status: int):
 
     def send(connection: socket.socket) -> None:
         place = f"{other.url}/chat/completions".replace("http://", "http://me:secret@")
-        connection.sendall(f"HTTP/1.1 {status} X\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
         asked.append(1)
+        connection.sendall(f"HTTP/1.1 {status} X\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
 
     with serve(lambda request: "FINAL ANSWER: 1") as other, raw(send) as url:
         with pytest.raises(EndpointError, match=f"HTTP {status}, a redirect to http://127.*not followed") as caught:
@@ -208,6 +209,7 @@ def test_compressed_bodies_are_read():
         assert ChatEndpoint(EndpointSettings("m", url))([]) == "a"
 
 
+@pytest.mark.slow(1)
 @pytest.mark.usefixtures("waits")
 def test_a_bomb_is_cut_off():
     body = gzip.compress(json.dumps("a" * 8 * LONGEST_BODY).encode())

@@ -50,6 +50,7 @@ def larger(function: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
     return edit
 
 
+@pytest.mark.slow(1)
 def test_cut_rollouts_are_counted(student: Policy) -> None:
     samples = [one for family in ("vbar", "hbar") for one in generate(family, 12, seed=5, question_types=("value",))]
     enough = max(one.needed(Budget(24)) for one in lengths(samples, PromptEncoder(student.processor)))

@@ -142,6 +142,7 @@ def test_what_is_written(whole: Path):
     ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("after", [0, 3, 7, 19])
 def test_a_stopped_evaluation_goes_on_to_the_same_end(whole: Path, tmp_path: Path, student: Policy, after: int):
     solver = local_solver(student, SAMPLED)

@@ -42,6 +42,7 @@ def test_normalised_areas() -> None:
     assert normalised([1.0, 4.0], [-1.0, 4.0]).value is None
 
 
+@pytest.mark.slow(3)
 def test_study_finds_occlusion_better_than_chance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The called tool's definition matters to this model (docs/tiny-world.md), so its removal must tell."""
     plan = FaithfulnessPlan("tiny-teacher", samples=8, max_turn_tokens=64, orders=3)
@@ -71,6 +72,7 @@ def test_study_finds_occlusion_better_than_chance(tmp_path: Path, capsys: pytest
         study_faithfulness(plan, FORMS, tmp_path / "out", LOADING)
 
 
+@pytest.mark.slow(1)
 def test_the_calls_of_another_model() -> None:
     """With other tokens of the same text, and whatever else is measured the same seed gives the same numbers."""
     plan = FaithfulnessPlan("tiny-qwen3-vl-teacher", "tiny-student", samples=3, max_turn_tokens=64, orders=2, seed=4)

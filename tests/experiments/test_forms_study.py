@@ -31,6 +31,7 @@ FORMS = [
 PLAN = FormsPlan("tiny-student", "tiny-teacher", prompts=4, rollouts=6, question_types=("value",), max_turn_tokens=24)
 
 
+@pytest.mark.slow(1)
 def test_forms_are_measured_as_training_measures_them() -> None:
     student, teacher = load_policy("tiny-student"), load_policy("tiny-teacher")
     settings = {one.name: one.settings(64, 24) for one in FORMS}
@@ -65,6 +66,7 @@ def test_pairs_and_what_is_won() -> None:
     assert found.low < 5 / 6
 
 
+@pytest.mark.slow(4)
 def test_study_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = FormsPlan(
         "tiny-student", "tiny-teacher", prompts=4, rollouts=8, question_types=("value",), max_turn_tokens=24,

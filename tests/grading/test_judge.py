@@ -186,6 +186,7 @@ def test_a_malformed_reply_is_no_verdict(reply: Reply) -> None:
 FAULTS: list[Reply] = [500, 502, 429, 408, b"half a rep", 30.0]
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_passing_fault_is_survived(fault: Reply) -> None:
     with failing(2, fault) as server:

@@ -121,6 +121,7 @@ def test_optimisers(three: str) -> None:
     assert list(states.values()) == [8, 2, 0, 0, 0, 4]
 
 
+@pytest.mark.slow(1)
 def test_splitting_over_gpus(three: str, seven: str) -> None:
     settings = {"teacher": seven, "beta": 0.01, "dtype": "float32", "gpus": 4}
     whole = parts(report_of(three, **settings).plan, "loss and backward")
@@ -376,6 +377,7 @@ def test_adapters_keep_their_inputs(three: str) -> None:
     assert student_of(Given({**settings, "lora_dropout": 0.0}), shape, "cpu").mask("cpu") == 0
 
 
+@pytest.mark.slow(1)
 def test_more_turns_take_more_images_and_longer_prompts_of_calls(three: str, seven: str) -> None:
     two, five = (report_of(three, teacher=seven, max_turns=turns, prompt="tools-turns") for turns in (2, 5))
     one, other = two.plan.load, five.plan.load

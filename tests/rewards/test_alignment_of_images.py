@@ -104,6 +104,7 @@ def test_every_method_takes_several(method: str, model: Any, encoder: Any, rollo
         assert len(row) == len(one.prompt.block_names)
 
 
+@pytest.mark.slow(1)
 def test_heat_maps_are_of_each_image(
     model: Any, other_model: Any, processor: ImageTextProcessor, encoder: PromptEncoder, rollouts: list[Rollout]
 ) -> None:

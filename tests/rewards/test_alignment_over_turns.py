@@ -110,6 +110,7 @@ def test_each_call_is_explained_on_all_before_its_turn(
             assert part.divergence == pytest.approx(kl_divergence(p, q).item(), abs=1e-5)
 
 
+@pytest.mark.slow(1)
 def test_a_teacher_of_another_family_reads_all_in_its_own_tokens(
     model: PreTrainedModel, foreign: Policy, turning: PromptEncoder, mixed: list[Rollout]
 ) -> None:

@@ -111,6 +111,7 @@ FILES = ["config.json", "processor_config.json", "tokenizer.json", "tokenizer_co
 FILES += ["prompt.yaml", "adapter_config.json", "model.safetensors"]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", FILES)
 def test_files_with_something_else_in_them_are_refused(folder: Path, name: str) -> None:
     """Or passed over, where the model does not need them; never is there an exception of another kind."""
@@ -214,7 +215,13 @@ def test_defaults_leave_a_policy_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("device", "device_map", "dtype"),
-    [(None, None, "float32"), ("cpu", None, "float32"), (None, "cpu", "float32"), ("cuda:1", None, "bfloat16")],
+    [
+        (None, None, "float32"),
+        ("cpu", None, "float32"),
+        ("cpu:1", None, "float32"),
+        (None, "cpu", "float32"),
+        ("cuda:1", None, "bfloat16"),
+    ],
 )
 def test_the_device_decides_on_the_type(device: str | None, device_map: str | None, dtype: str) -> None:
     assert LoadSettings(device=device, device_map=device_map).torch_dtype == getattr(torch, dtype)

@@ -153,6 +153,7 @@ def test_the_other_images_stay_in_later_turns(encoder: PromptEncoder) -> None:
     assert "this picture has no column boxes" in str(one.trace.results[1].error)
 
 
+@pytest.mark.slow(4)
 def test_true_tokenizers_count_alike(tmp_path: Path) -> None:
     make_stand_in("qwen2.5-vl-3b", tmp_path / "model", ranks=ranks())
     encoder = PromptEncoder(load_policy(str(tmp_path / "model")).processor)

@@ -68,6 +68,7 @@ def to_blocks(parts: Sequence[tuple[Any, Any]]) -> list[Block]:
     ]
 
 
+@pytest.mark.slow(1)
 @given(st.lists(PARTS, min_size=1, max_size=6))
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_spans_partition_any_prompt(encoder: PromptEncoder, parts: list[tuple[Any, Any]]):

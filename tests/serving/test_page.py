@@ -18,7 +18,8 @@ from report_browser import CONTRAST, find_browser, until
 from several import photo
 
 from iapo.agent.agent import Agent
-from iapo.agent.answers import Answer
+from iapo.agent.answers import Answer, TextEvent
+from iapo.agent.questions import make_question
 from iapo.endpoints.chat import EndpointSettings
 from iapo.records import MOST_IMAGES
 from iapo.serving.server import Limits, Server
@@ -186,11 +187,80 @@ def test_it_takes_several_images(server: Server, browser: Any, tmp_path: Path) -
         paths[index].name for index in (0, 2, 3, 2, 4, 5, 6, 7)
     ]
     for _ in range(MOST_IMAGES):
-        page.locator("#pictures button").last.press("Enter")
+        page.locator("#pictures button", has_text="Remove").last.press("Enter")
     assert opened.labels() == []
     assert page.evaluate("document.activeElement.id") == "file"
     page.close()
     assert opened.problems == []
+
+
+def test_images_change_places(server: Server, browser: Any, tmp_path: Path) -> None:
+    paths = save(tmp_path, *((28 + 4 * index, 60) for index in range(3)))
+    opened = Opened(browser, server)
+    page = opened.page
+    page.set_input_files("#file", paths)
+    assert page.locator("#pictures button", has_text="Earlier").count() == 2
+    page.focus(f"[aria-label='Move image_3, {paths[2].name}, before image_2']")
+    # The button goes along with its image; the first one has none.
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(
+        f"Move image_2, {paths[2].name}"
+    )
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Remove image_1, {paths[2].name}"
+    assert opened.labels() == [f"image_{place + 1}: {paths[index].name}" for place, index in enumerate((2, 0, 1))]
+    page.fill("#question", "what changed?")
+    page.press("#question", "Enter")
+    opened.wait_for_answer()
+    assert server.agent.sizes == [(28 + 4 * index, 60) for index in (2, 0, 1)]  # type: ignore[attr-defined]
+    page.close()
+    assert opened.problems == []
+
+
+class Endless:
+    """An agent that goes on writing until it is stopped."""
+
+    settings, at_once = SETTINGS, 1
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def question(self, images: Any, question: str, boxes: Any = None) -> Any:
+        return make_question(images, question, {})
+
+    def ask(self, question: Any, *, watch: Any, **_: Any) -> Any:
+        try:
+            while True:
+                watch(TextEvent(1, "word "))
+                self.ended.wait(0.02)
+        finally:
+            self.ended.set()
+
+
+def test_an_answer_is_stopped(browser: Any, tmp_path: Path) -> None:
+    """With the keyboard; the model is free again, and the next question is answered."""
+    agent = Endless()
+    (path,) = save(tmp_path, (60, 60))
+    with running(agent) as server:
+        opened = Opened(browser, server)
+        page = opened.page
+        assert page.is_hidden("#stop")
+        page.set_input_files("#file", path)
+        page.fill("#question", "how long?")
+        page.press("#question", "Enter")
+        until(page, "document.querySelector('#turns pre')?.textContent.includes('word word')")
+        page.focus("#stop")
+        page.keyboard.press("Enter")
+        until(page, "document.getElementById('state').textContent === 'Stopped.'")
+        assert page.is_hidden("#stop")
+        assert page.is_hidden("#error")
+        assert page.evaluate("document.activeElement.id") == "ask"
+        assert agent.ended.wait(30)
+        server.agent = Evil(Agent.from_pretrained("tiny-student", settings=SETTINGS))
+        page.press("#question", "Enter")
+        opened.wait_for_answer()
+        page.close()
+        assert opened.problems == []
 
 
 def test_it_says_what_is_no_image(server: Server, browser: Any, tmp_path: Path) -> None:

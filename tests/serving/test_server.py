@@ -352,6 +352,7 @@ RAW: dict[str, tuple[tuple[bytes | float, ...], bytes]] = {
 }
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("name", RAW)
 def test_harmful_connections_end(server: Server, name: str) -> None:
     parts, wanted = RAW[name]

@@ -199,6 +199,7 @@ def test_bad_input(tmp_path: Path) -> None:
             read_sample(tmp_path / "sample.json")
 
 
+@pytest.mark.slow(1)
 def test_a_later_turns_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Explained on all before it, by both models, with the heat map over the image that it worked on."""
     sample = chart_sample("vbar", 0, seed=0, size=112)

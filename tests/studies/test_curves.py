@@ -40,6 +40,7 @@ def test_means_and_bands_over_seeds(tmp_path: Path) -> None:
     assert smooth.high[0] == pytest.approx(0.45)
 
 
+@pytest.mark.slow(1)
 def test_files(tmp_path: Path) -> None:
     for seed, misuse in enumerate(([0.5, 0.4], [0.3, 0.0])):
         write_run(tmp_path / "grpo" / f"seed-{seed}", misuse, seed=seed)
@@ -68,6 +69,7 @@ def test_files(tmp_path: Path) -> None:
             study_curves([str(tmp_path)], None, smooth=even)
 
 
+@pytest.mark.slow(1)
 def test_one_run_has_no_band(tmp_path: Path) -> None:
     (path,) = plot_curves({"GRPO": [write_run(tmp_path / "0", [0.5])]}, tmp_path / "training", svg=False)
     assert path == tmp_path / "training.png"

@@ -131,6 +131,7 @@ def test_csv_and_table() -> None:
     assert misuse_table({"a": {**STUDY, "teacher": None}}).row_count == 2
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("count", [1, 2, 6])
 def test_figures(tmp_path: Path, count: int) -> None:
     found: dict[str, Any] = {f"run {index}": STUDY for index in range(count)}

@@ -63,6 +63,7 @@ def settings(transcripts: Path, out: Path, **more: Any) -> tuple[Any, Any]:
     return arguments, parse(trainer)
 
 
+@pytest.mark.slow(1)
 def test_an_adapter_learns(transcripts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     policy = run(

@@ -194,6 +194,7 @@ def test_rows_of_the_same_tools_change_places() -> None:
         assert [called[row] for row in order] == called
 
 
+@pytest.mark.slow(1)
 def test_controls_put_something_else_in_one_place(
     teacher: Policy, pupil: Policy, encoder: PromptEncoder, rollouts: Any
 ) -> None:

@@ -236,6 +236,24 @@ def test_the_cache_forgets_what_was_not_used_for_longest():
         RowCache(0)
 
 
+@pytest.mark.parametrize("reference", ["student_call", "own_call", "both"])
+def test_a_checkpoint_keeps_what_a_teacher_explained(
+    student: Policy, encoder: PromptEncoder, charts: list[Sample], tmp_path: Path, reference: Any
+):
+    """Explained anew, among other calls, it could differ in its last bits."""
+    settings = dataclasses.replace(SETTINGS, teacher_reference=reference)
+    rollouts = rollouts_of(encoder, charts, [call(one) for one in charts])
+    one, other = (Alignment(make_reference(settings, student, encoder), encoder, settings) for _ in range(2))
+    told = [part.distributions(rollouts) for part in one.parts]
+    torch.save(one.to_state(), tmp_path / "state.pt")
+    other.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    with forwards(student.model) as seen:
+        again = [part.distributions(rollouts[:1]) for part in other.parts]
+    assert not seen
+    assert all(torch.equal(some[:1], rest) for some, rest in zip(told, again, strict=True))
+    assert other.to_state()["own_calls"] == one.to_state()["own_calls"]
+
+
 def test_small_memories_change_nothing(student: Policy, encoder: PromptEncoder, charts: list[Sample]):
     rollouts = rollouts_of(encoder, charts, [call(one) for one in charts])
     live = StudentCall(student, encoder, SETTINGS, cache=RowCache(1))
@@ -310,6 +328,7 @@ def test_a_stored_qwen3_teacher(
     encoder: PromptEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ):
     """From its checkpoint through the table to a student of the other family; only its words are put in its mouth."""
     qwen3_model.save_pretrained(tmp_path / "teacher")
@@ -324,7 +343,9 @@ def test_a_stored_qwen3_teacher(
     monkeypatch.setattr("iapo.teachers.references.make_generate", writes)
     out = tmp_path / "teacher.parquet"
     flags = ["--train_samples", "1", "--threads", "0", "--attribution_normalization", "magnitude"]
+    capfd.readouterr()
     store_teacher("demo-iapo", flags, out, model=str(tmp_path / "teacher"), split="train")
+    assert capfd.readouterr().err == ""
     assert [type(model).__name__ for model in written] == ["Qwen3VLForConditionalGeneration"]
     assert TeacherTable.read(out).fingerprint == fingerprint(qwen3_model, qwen3_processor)
 

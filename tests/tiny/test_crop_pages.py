@@ -59,6 +59,7 @@ def test_a_square_of_a_screen_has_as_much_of_either() -> None:
         assert screen.any()
 
 
+@pytest.mark.slow(2)
 def test_the_numbers_cannot_be_seen_on_the_page_and_can_in_a_crop(encoder: PromptEncoder) -> None:
     """Ridge regression on the pixels: ten digits at chance where the page is seen whole, all right in a crop."""
     right = {}

@@ -96,6 +96,7 @@ def test_an_episode_teaches_calls_of_offered_tools_and_the_answer(
     assert 0.2 < few / len(charts) < 0.6
 
 
+@pytest.mark.slow(1)
 def test_habits_follow_their_shares_and_their_answers_are_not_learnt(
     tiny_encoder: PromptEncoder, charts: list[Chart]
 ) -> None:

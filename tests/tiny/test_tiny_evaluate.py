@@ -60,6 +60,7 @@ def test_behaviour_counts_what_happened(tiny_encoder: PromptEncoder, charts: lis
     assert (found["after_misuse"].value, found["after_misuse"].count) == (pytest.approx(1), 1)
 
 
+@pytest.mark.slow(1)
 def test_offers_name_and_leave_out_tools(student: Policy) -> None:
     samples = [*tiny.samples_of("vbar", 11, seed=1), *tiny.samples_of("vwtq", 9, seed=1)]
     for offer, names in (("canonical", set(CANONICAL)), ("unseen", set(UNSEEN)), ("missing", set(CANONICAL))):

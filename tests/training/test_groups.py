@@ -111,6 +111,7 @@ def test_at_most_so_many_times(tmp_path: Path, charts: list[Sample], policy: Pol
     assert (row["groups/redrawn"], row["groups/flat"], row["grad_norm"]) == (3.0, 1.0, 0.0)
 
 
+@pytest.mark.slow(1)
 def test_where_nothing_is_drawn_anew_nothing_changes(tmp_path: Path, charts: list[Sample]) -> None:
     ends = []
     for count in (0, 4):

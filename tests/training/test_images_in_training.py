@@ -97,6 +97,7 @@ def test_shared_rows_have_the_plain_gradient(tmp_path: Path, either: Policy) -> 
     assert relative(plain_gradient, shared_gradient) < 1e-5
 
 
+@pytest.mark.slow(1)
 def test_a_step_with_a_live_teacher(
     tmp_path: Path, model: Any, other_model: Any, processor: ImageTextProcessor
 ) -> None:
@@ -137,7 +138,7 @@ def test_turns_that_the_model_writes_are_those_of_plain_rows(
     found = []
     for share in (False, True):
         trainer = IAPOTrainer(
-            model,
+            copy.deepcopy(model),
             args=settings(tmp_path / str(share), share_prefix=share),
             train_dataset=to_dataset(mixed()),
             processing_class=processor,

@@ -240,6 +240,7 @@ def test_what_is_exported(tmp_path: Path, student: Policy) -> None:
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow(1)
 def test_an_adapter_is_trained_on(trained: Path, tmp_path: Path, samples: list[Sample]) -> None:
     """Its reference is the adapter's start, which is not saved with it."""
     start = load_file(trained / "policy/adapter_model.safetensors")

@@ -79,6 +79,7 @@ def test_what_is_written(trained: Path, charts: list[Sample]) -> None:
     assert manifest["data"] == {"train": data_hash(charts)}
 
 
+@pytest.mark.slow(1)
 def test_report_and_curves(trained: Path) -> None:
     assert "1 runs, 6 traces" in iapo("report", trained)
     assert str(trained / "curves.csv") in iapo("study", "curves", trained).replace("\n", "")

@@ -153,11 +153,13 @@ def test_what_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn
     assert not [one for one in recwarn if "checkpointing" in str(one.message) or "pin_memory" in str(one.message)]
 
 
+@pytest.mark.slow(1)
 def test_quiet_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run.run(*settings(tmp_path / "run", *SHORT), quiet=True)
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow(1)
 def test_damaged_rows_are_kept_once_the_run_is_accepted(tmp_path: Path) -> None:
     from fixtures.layouts import LAYOUTS
 

@@ -194,6 +194,7 @@ def test_calls_and_no_calls_together(
     assert relative(found[0][1], found[1][1]) < 1e-5
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "more",
     [
@@ -230,6 +231,7 @@ def test_peft_has_the_plain_gradient(
         assert relative(plain_gradient, shared_gradient) < 1e-5
 
 
+@pytest.mark.slow(1)
 def test_a_reference_model_scores_packed_rows(tmp_path: Path, student: Any, charts: list[Sample]) -> None:
     """With a penalty towards the reference policy, which is another model here, and no adapter's base."""
     found = []

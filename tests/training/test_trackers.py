@@ -250,6 +250,7 @@ def test_trackio(
     assert len(pictures) == 2 * (3 + 2 + 3)
 
 
+@pytest.mark.slow(1)
 def test_iapo_train(tmp_path: Path) -> None:
     flags = "--max_steps 2 --per_device_train_batch_size 8 --train_samples 8 --eval_samples 0 --disable_tqdm true"
     flags += f" --report_to tensorboard --report_traces 2 --output_dir {tmp_path / 'run'}"

@@ -104,6 +104,7 @@ def test_training_samples_are_not_evaluated_on(tmp_path: Path):
         run(*parse("demo-grpo", flags(tmp_path, tmp_path / "run", eval_samples=2)))
 
 
+@pytest.mark.slow(1)
 def test_shared_pictures_are_counted_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_own(tmp_path, "train.jsonl")
     write_own(tmp_path, "test.jsonl", start=3, count=1, question="another?")

@@ -125,7 +125,6 @@ def test_sampling_log_probs_are_joined_turn_by_turn(
     [
         ({"max_turns": 1}, "max_turns is 1; give 2 to 8"),
         ({"max_turns": 9}, "max_turns is 9; give 2 to 8"),
-        ({"max_turns": 3, "use_vllm": True}, "max_turns is 3, and vLLM generates two turns"),
         (
             {"max_turns": 3, "teacher": "tiny-teacher", "penalty_weight": 0.1, "teacher_reference": "own_call"},
             "max_turns above 2 needs teacher_reference student_call",

@@ -90,8 +90,8 @@ def test_images_that_vllm_sees_otherwise_end_the_run(encoder: PromptEncoder, mon
         Engine(encoder).generate([row], [[Image.new("RGB", (8, 8))]], 1)
 
 
-def test_ranks_of_a_server_get_their_own_second_turns() -> None:
-    """Two processes with 3 rows and none, then 1 and 2, then none at all: nobody waits, nobody gets another's."""
+def test_ranks_of_a_server_get_their_own_turns() -> None:
+    """Two processes with rows in other rounds than each other: nobody waits, nobody gets another's."""
     assert run_ranks(Path(__file__).with_name("vllm_ranks.py")) == ["own rows\n"] * 2
 
 

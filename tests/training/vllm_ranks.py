@@ -1,4 +1,4 @@
-"""A program for several processes: rollouts through one server that echoes prompts, with unequal rows."""
+"""A program for several processes: rollouts through one server that echoes prompts, with unequal rows and rounds."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def engine(accelerator: Accelerator) -> Any:
 def main() -> None:
     accelerator = Accelerator(cpu=True)
     generation, rank = engine(accelerator), accelerator.process_index
-    for counts in ((3, 0), (1, 2), (2, 2), (0, 0)):
-        rows = [[100 * (rank + 1) + index, 5] for index in range(counts[rank])]
-        if rows:
+    # How many rows each process has in each of three rounds, one after the other; those that are left out are none.
+    for counts in (((3,), ()), ((1,), (2,)), ((2, 1, 1), (2,)), ((), (1, 3)), ((), ())):
+        for count in counts[rank]:
+            rows = [[100 * (rank + 1) + index, 5] for index in range(count)]
             _, written, log_probs, _ = generation.generate(rows, [[] for _ in rows], 1)
             assert written == [[row[0]] for row in rows], (rank, counts, written)
             assert log_probs == [[[-float(row[0])]] for row in rows]
-        else:
-            take_part(generation)
+        take_part(generation, 3 - len(counts[rank]))
     sys.stdout.write("own rows\n")
 
 

@@ -1,47 +1,58 @@
-"""A program: two-turn training with a real vLLM in this process, and what it did, as JSON.
+"""A program: training with a real vLLM in this process, or with its server, and what it did, as JSON.
 
 What vLLM says of the probabilities of what it samples is compared with what the trainer says: they agree only if
-prompt, both images, both turns and the weights are the same on both sides.
+prompt, all images, all turns and the weights are the same on both sides.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import practised
 import torch
 from peft import LoraConfig
+from torch import Tensor
+from trl.generation.vllm_client import VLLMClient
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
 from iapo.data.synthetic import generate
+from iapo.records import Sample
+from iapo.rollout.turns import Rollout
 
 FAMILIES = ("vbar", "hbar")
+CUT = 26
+"""Tokens that a rollout may write in the check of cut turns."""
 
 
-def make(model: str, out: str, **more: Any) -> IAPOTrainer:
-    """The trainer of the checks: 32 rollouts a step, both turns of at most 24 tokens."""
-    charts = [one for family in FAMILIES for one in generate(family, 32, seed=0, question_types=("value",))]
-    settings = IAPOConfig(
-        out,
-        reward="grpo",
-        max_turn_tokens=24,
-        max_completion_length=96,
-        use_cpu=True,
-        bf16=False,
-        per_device_train_batch_size=32,
-        num_generations=8,
-        max_steps=4,
-        learning_rate=float(more.pop("learning_rate", 1e-4)),
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_vllm=True,
-        vllm_mode="colocate",
-        vllm_max_model_length=1024,
-    )
-    return IAPOTrainer(model, args=settings, train_dataset=to_dataset(charts), keep_run=False, **more)
+def make(
+    model: str, out: str, samples: Sequence[Sample] = (), peft_config: LoraConfig | None = None, **more: Any
+) -> IAPOTrainer:
+    """The trainer of the checks: 32 rollouts a step, turns of at most 24 tokens."""
+    samples = samples or [one for name in FAMILIES for one in generate(name, 32, seed=0, question_types=("value",))]
+    given: dict[str, Any] = {
+        "reward": "grpo",
+        "max_turn_tokens": 24,
+        "max_completion_length": 96,
+        "use_cpu": True,
+        "bf16": False,
+        "per_device_train_batch_size": 32,
+        "num_generations": 8,
+        "max_steps": 4,
+        "learning_rate": 1e-4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_max_model_length": 1024,
+    }
+    args = IAPOConfig(out, **{**given, **more})
+    return IAPOTrainer(model, args=args, train_dataset=to_dataset(samples), keep_run=False, peft_config=peft_config)
 
 
 def repeated(rows: Any) -> list[dict[str, Any]]:
@@ -51,8 +62,14 @@ def repeated(rows: Any) -> list[dict[str, Any]]:
 
 def gap(output: dict[str, Any]) -> float:
     """The largest difference between the two sides' log-probabilities of one token that the model wrote."""
-    written = output["completion_mask"] * output["tool_mask"]
-    return float(((output["old_per_token_logps"] - output["sampling_per_token_logps"]) * written).abs().max())
+    return gaps(output)["max"]
+
+
+def gaps(output: dict[str, Any]) -> dict[str, float]:
+    """The largest and the mean difference over all tokens that the model wrote."""
+    written = (output["completion_mask"] * output["tool_mask"]).bool()
+    found = (output["old_per_token_logps"] - output["sampling_per_token_logps"])[written].abs()
+    return {"max": float(found.max()), "mean": float(found.mean()), "tokens": len(found)}
 
 
 def train(out: str) -> dict[str, Any]:
@@ -125,6 +142,118 @@ def adapter(out: str) -> dict[str, Any]:
     return {"differences": [row["sampling/sampling_logp_difference/max"] for row in log]}
 
 
+def mixture() -> list[Sample]:
+    """Charts by themselves and with a second image, vertical and horizontal ones."""
+    return [*practised.charts(16, first=64), *practised.pairs(practised.charts(16, first=80))]
+
+
+def many(student: str, out: str, **more: Any) -> IAPOTrainer:
+    """A trainer of the student that writes up to eight turns, on one image or two."""
+    given = {"max_turns": practised.TURNS, "max_completion_length": 160, "max_steps": 2}
+    # The step is proportional to the gradient, so that two gradients can be told from what they did.
+    return make(student, out, mixture(), optim="sgd", learning_rate=0.05, max_grad_norm=0.0, **{**given, **more})
+
+
+def told(rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
+    """What became of rollouts: each turn's status, and the numbers of images given and shown."""
+    return [
+        {
+            "statuses": [turn.result.status for turn in one.trace.turns],
+            "given": len(one.prompt.images),
+            "shown": len(one.images),
+        }
+        for one in rollouts
+    ]
+
+
+def weights(trainer: IAPOTrainer) -> Tensor:
+    return torch.cat([one.detach().flatten().clone() for one in trainer.model.parameters()])
+
+
+def turns(out: str, student: str) -> dict[str, Any]:
+    """Two steps with vLLM, and the same two without it, on what it wrote; then turns that are cut."""
+    trainer = many(student, out)
+    before = weights(trainer)
+    batches: list[list[Rollout]] = []
+    whole = trainer._generate_and_score_completions
+
+    def keep(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        output = whole(rows)
+        batches.append(trainer._batch.rollouts)
+        return output
+
+    trainer._generate_and_score_completions = keep
+    trainer.train()
+    log = [row for row in trainer.state.log_history if "sampling/sampling_logp_difference/max" in row]
+    found: dict[str, Any] = {
+        "steps": [{end: row[f"sampling/sampling_logp_difference/{end}"] for end in ("max", "mean")} for row in log],
+        "ratios": [row[f"sampling/importance_sampling_ratio/{end}"] for row in log for end in ("min", "max")],
+        "losses": [row["loss"] for row in log],
+        "rollouts": [told(some) for some in batches],
+    }
+    # The same without vLLM: its turns are what vLLM wrote.
+    other = many(student, out, use_vllm=False)
+    left = iter(batches)
+    current: list[Rollout] = []
+    number = 0
+
+    def write(ids: list[list[int]], *_: Any, has_tool_images: bool = False, **__: Any) -> tuple[Any, None]:
+        nonlocal current, number
+        current, number = (current, number + 1) if has_tool_images else (next(left), 0)
+        written = [list(one.turns[number].ids) for one in current if number < len(one.turns)]
+        if not number:
+            assert ids == [list(one.prompt.ids) for one in current]
+        assert len(written) == len(ids)
+        return written, None
+
+    other._generate_single_turn = write
+    other.train()
+    update, same = weights(trainer) - before, weights(other) - before
+    found["update"] = float(update.norm())
+    found["apart"] = float((update - same).norm() / update.norm())
+    # What a rollout may write ends in one of its later turns.
+    trainer.budget = dataclasses.replace(trainer.budget, written=CUT)
+    trainer.model.train()
+    rows = list(trainer.train_dataset)
+    found["cut"] = gaps(whole([row for row in rows[:2] + rows[-2:] for _ in range(8)]))
+    lengths = [[len(turn.ids) for turn in one.turns] for one in trainer._batch.rollouts]
+    found["cut_turns"] = [len(some) for some in lengths if sum(some) == CUT]
+    return found
+
+
+def order(out: str, model: str, turns: str) -> dict[str, Any]:
+    """A batch of rollouts on two images, and one of which vLLM is shown the images in the wrong order."""
+    trainer = make(model, out, mixture(), max_turns=int(turns))
+    trainer.model.train()
+    # They have one size, so that it cannot tell.
+    same = [row for row in trainer.train_dataset if [one.size for one in row["more_images"]] == [row["image"].size]]
+    rows = [row for row in same[:4] for _ in range(8)]
+    found: dict[str, Any] = {"given": gaps(trainer._generate_and_score_completions(rows))}
+    found["rollouts"] = told(trainer._batch.rollouts)
+    generate = trainer.vllm_generation.generate
+
+    def swapped(images: list[list[Any]], **rest: Any) -> Any:
+        return generate(images=[row[::-1] for row in images], **rest)
+
+    trainer.vllm_generation.generate = swapped
+    found["swapped"] = gap(trainer._generate_and_score_completions(rows))
+    return found
+
+
+def server(out: str, student: str, port: str) -> dict[str, Any]:
+    """A batch of rollouts by a server that has the student's weights already; handing them over needs CUDA."""
+    VLLMClient.init_communicator = lambda self, device=0: None
+    VLLMClient.update_named_params = lambda self, metadata, parameters: None
+    url = f"http://127.0.0.1:{port}"
+    trainer = many(student, out, vllm_mode="server", vllm_server_base_url=url, vllm_server_timeout=600.0)
+    trainer.model.train()
+    rows = [row for row in list(trainer.train_dataset)[:2] + list(trainer.train_dataset)[-2:] for _ in range(8)]
+    found = gaps(trainer._generate_and_score_completions(rows))
+    return {"given": found, "rollouts": told(trainer._batch.rollouts)}
+
+
 if __name__ == "__main__":
-    result = {"train": train, "adapter": adapter}[sys.argv[1]](sys.argv[2])
-    Path(sys.argv[3]).write_text(json.dumps(result))
+    what, out, where, *rest = sys.argv[1:]
+    known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server}
+    result = known[what](out, *rest)
+    Path(where).write_text(json.dumps(result))

@@ -2,7 +2,8 @@
 
 const find = (name) => document.getElementById(name);
 const server = { model: "", body: Infinity };
-let busy = false;
+// What stops the answer that is under way; null where there is none.
+let running = null;
 
 function say(name, text) {
   const element = find(name);
@@ -43,9 +44,9 @@ function show(told) {
   }
 }
 
-async function post(body) {
+async function post(body, signal) {
   try {
-    return await fetch("/v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    return await fetch("/v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
   } catch {
     throw new Error("The server cannot be reached; see whether it still runs.");
   }
@@ -67,7 +68,7 @@ function boxesIn(text) {
   }
 }
 
-async function ask() {
+async function ask(signal) {
   if (!pictures.files.length) throw new Error("Choose an image first.");
   const extension = {};
   const boxes = find("boxes").value.trim();
@@ -79,7 +80,7 @@ async function ask() {
   // The address of an image takes four bytes for three.
   const size = new Blob([body]).size;
   if (size > server.body) throw new Error(`The request has ${(size / 2 ** 20).toFixed(1)} MiB, and the server takes ${(server.body / 2 ** 20).toFixed(1)}; choose fewer or smaller images.`);
-  const response = await post(body);
+  const response = await post(body, signal);
   if (!response.ok) throw new Error(await reasonOf(response));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -102,22 +103,28 @@ async function ask() {
 find("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   // The button keeps the keyboard's focus, which a disabled one would lose.
-  if (busy) return;
-  busy = true;
+  if (running) return;
+  running = new AbortController();
+  const { signal } = running;
   find("ask").setAttribute("aria-disabled", "true");
+  find("stop").hidden = false;
   for (const name of ["error", "note", "answer"]) say(name, "");
   find("turns").replaceChildren();
   say("state", "The model is asked \u2026");
   try {
-    await ask();
+    await ask(signal);
   } catch (error) {
-    say("error", error.message);
+    if (!signal.aborted) say("error", error.message);
   } finally {
-    busy = false;
+    running = null;
     find("ask").removeAttribute("aria-disabled");
-    say("state", "");
+    if (document.activeElement === find("stop")) find("ask").focus();
+    find("stop").hidden = true;
+    say("state", signal.aborted ? "Stopped." : "");
   }
 });
+// The server sees with the next word that nobody listens, and the model is free again.
+find("stop").addEventListener("click", () => running && running.abort());
 find("file").addEventListener("change", (event) => {
   say("error", takePictures(event.target.files));
   // So that the same file can be chosen again.

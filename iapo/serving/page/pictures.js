@@ -33,19 +33,35 @@ function thumbnail(file, place) {
   shown.src = URL.createObjectURL(file);
   const label = document.createElement("span");
   label.textContent = `${name}: ${file.name}`;
-  const remove = document.createElement("button");
-  remove.type = "button";
-  remove.textContent = "Remove";
-  remove.setAttribute("aria-label", `Remove ${name}, ${file.name}`);
-  remove.addEventListener("click", () => {
+  item.append(shown, label, button("Remove", `Remove ${name}, ${file.name}`, () => {
     pictures.files.splice(place, 1);
     showPictures();
     // Else the keyboard would start anew at the top of the page.
-    const left = document.querySelectorAll("#pictures button");
-    (left[Math.min(place, left.length - 1)] || document.getElementById("file")).focus();
-  });
-  item.append(shown, label, remove);
+    focusOn(Math.min(place, pictures.files.length - 1), "Remove");
+  }));
+  if (place) {
+    item.append(button("Earlier", `Move ${name}, ${file.name}, before image_${place}`, () => {
+      pictures.files.splice(place - 1, 0, ...pictures.files.splice(place, 1));
+      showPictures();
+      focusOn(place - 1, place > 1 ? "Earlier" : "Remove");
+    }));
+  }
   return item;
+}
+
+function button(text, label, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", act);
+  return made;
+}
+
+function focusOn(place, text) {
+  const item = document.querySelectorAll("#pictures li")[place];
+  const found = item && [...item.querySelectorAll("button")].find((one) => one.textContent === text);
+  (found || document.getElementById("file")).focus();
 }
 
 function addressOf(file) {

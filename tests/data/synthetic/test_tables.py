@@ -237,6 +237,7 @@ def test_the_two_look_up_families_never_share_a_style() -> None:
     assert {style.rules for style in other} == {"horizontal", "header", "frame", "none"}
 
 
+@pytest.mark.slow(1)
 def test_every_real_table_finds_room() -> None:
     """Where sizes are smallest, and where tables may grow."""
     for size in (300, 399, 400):
