@@ -24,6 +24,8 @@ from iapo.experiments.calls_table import COLUMNS
 from iapo.experiments.table_one import Row, read_row
 from iapo.experiments.trials import START, TEACHER
 from iapo.storage import read_records, write_text
+from iapo.tiny.causes.command import HELD_OUT
+from iapo.tiny.causes.world import draw
 
 TRAINED = "mixed"
 """The set that is drawn like what was trained on."""
@@ -136,12 +138,43 @@ def main() -> None:
     for measure in COLUMNS:
         lines = [[name, *(share(row, measure, key) for key in sets)] for name, row in rows.items()]
         show([COLUMNS[measure], *sets], lines)
+    show_directions(rows)
     show_differences(rows, sets)
     if curves:
         show_training(curves)
     if missing:
         print(f"Not finished: {', '.join(missing)}.")
 
+
+def show_directions(rows: Mapping[str, Row]) -> None:
+    """Prints misuse on the charts of `mixed` by cause and by what its cue suggests, sampled and greedy together."""
+    charts = list(draw(TRAINED, HELD_OUT, seed=0, split="test"))
+    kinds = [(one.cause, one.sample.axis, one.suggests) for one in charts]
+    lines = []
+    for name, row in rows.items():
+        cells = []
+        for cause, axis, suggests in WRONG:
+            chosen = np.array([kind == (cause, axis, suggests) for kind in kinds])
+            counts = np.zeros(2)
+            for calls in row.calls.values():
+                for measure in ("misuse", "misuse_greedy"):
+                    tally = {Path(key).stem: one for key, one in calls[measure].items()}[TRAINED]
+                    counts += [tally.successes[chosen].sum(), tally.counted[chosen].sum()]
+            cells.append(f"{counts[0]:.0f} of {counts[1]:.0f}")
+        lines.append([name, *cells])
+    heads = [f"{cause}, {'vertical' if axis == 'columns' else 'horizontal'}" for cause, axis, _ in WRONG]
+    show(["misused, mixed", *heads], lines)
+
+
+WRONG = (
+    ("position", "columns", None),
+    ("position", "rows", None),
+    ("wording", "columns", "rows"),
+    ("wording", "rows", "columns"),
+    ("look", "columns", "rows"),
+    ("look", "rows", "columns"),
+)
+"""Charts without a cue, and with one for the wrong tool: cause, right axis, and what the cue suggests."""
 
 PAIRS = (
     ("IAPO, name_odds", "GRPO"),
