@@ -65,7 +65,7 @@ ZERO_OPTIONS = {
     *("compare temperature", "study misuse temperature", "study faithfulness seed", "study faithfulness temperature"),
     *("report max_traces", "attribute index", "attribute seed", "data make seed", "tiny build seed"),
     *("ask seed", "ask temperature", "serve temperature", "serve port", "serve waiting"),
-    *("tiny evaluate seed", "tiny evaluate temperature", "tiny stand-in seed"),
+    *("tiny evaluate seed", "tiny evaluate temperature", "tiny causes seed", "tiny stand-in seed"),
 }
 """Options of verbs that may be 0; none may be below."""
 

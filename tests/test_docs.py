@@ -72,6 +72,14 @@ def _small_lessons(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(command, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
 
 
+def _small_causes(patch: pytest.MonkeyPatch) -> None:
+    """A few samples to train on, and a few of each set."""
+    from iapo.tiny.causes import command
+
+    patch.setattr(command, "TRAINED", 16)
+    patch.setattr(command, "HELD_OUT", 2)
+
+
 def _few_pages(patch: pytest.MonkeyPatch) -> None:
     """A few pages, a lesson of each kind, and eight rollouts of short turns: hardly taught, none ends by itself."""
     from iapo.experiments import demo_crop
@@ -199,6 +207,8 @@ RULES = (
     ),
     Rule(r"^iapo tiny build ", "40 minutes", "--scale 0.001", patch=_small_lessons),
     Rule(r"^iapo tiny evaluate ", "minutes", "--samples 1 --families vbar,vwtq"),
+    Rule(r"^iapo tiny causes .*--new", "minutes", "--samples 1 --scale 0.003", patch=_small_causes),
+    Rule(r"^iapo tiny causes ", "minutes", "--samples 1", patch=_small_causes),
     Rule(r"^iapo data make ", "seconds; the file is there from the line above", "", (("1000 OUT", "4 made"),)),
     Rule(r"^python benchmarks/boxes.py", "minutes", "--count 1 --sizes 300 --families vbar charxiv"),
     Rule(r"^python benchmarks/cli.py", "a minute", "--repeats 1"),

@@ -87,6 +87,44 @@ def tiny_evaluate(
     write_json(json, evaluate_models(names, chosen, samples=samples, seed=seed, temperature=temperature))
 
 
+@app.command("causes", cls=Verb)
+def tiny_causes(
+    model: Annotated[
+        str, typer.Option(help="Student: packaged name or folder, of the tiny world.")
+    ] = "tiny-student-causes",
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=folder, help="Folder for the data, the sets and the student as a start of trainings."),
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Teach tiny-student-causes anew, in the folder of --out.")] = False,
+    seed: Annotated[
+        int, typer.Option(callback=at_least(0), help="Seed of lessons, and of measured images and sampling.")
+    ] = 0,
+    samples: Annotated[int, typer.Option(callback=at_least(1), help="Charts of a family in each case.")] = 100,
+    scale: Annotated[
+        float,
+        typer.Option(
+            callback=within(Bound(0, 1000, above=True)), help="Factor on the steps of --new, for a quick trial."
+        ),
+    ] = 1.0,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what leads a student to wrong tools, cause by cause; write the world of several causes to train it in.
+
+    For example: iapo tiny causes --out runs/causes --json runs/causes.json
+    """
+    if new and out is None:
+        raise InputError("--new needs a folder for the student; give --out")
+    if new and model != "tiny-student-causes":
+        raise InputError(f"--new teaches tiny-student-causes, not {model}; leave --model out")
+    if not new:
+        check_checkpoint(model)
+    from iapo.tiny.causes.command import run_causes
+
+    write_json(json, run_causes(model, out, new=new, seed=seed, samples=samples, scale=scale, quiet=quiet))
+
+
 @app.command("stand-in", cls=Verb)
 def tiny_stand_in(
     name: Annotated[str, typer.Argument(help="Checkpoint: qwen2.5-vl-3b, qwen2.5-vl-7b, qwen3-vl-4b or qwen3-vl-8b.")],

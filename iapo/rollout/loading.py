@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -156,7 +157,8 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     try:
         weights = load_peft_weights(path, device="cpu", **revision)
         model = PeftModel.from_pretrained(base, path, is_trainable=trainable, **revision)
-        expected = get_peft_model_state_dict(model)
+        with _named(model, base.name_or_path):
+            expected = get_peft_model_state_dict(model)
     except (OSError, SafetensorError) as error:
         raise InputError(f"the weights of the adapter {path} cannot be read: {first_line(error)}") from error
     except _UNFIT as error:
@@ -280,6 +282,17 @@ def optional_file(path: str, name: str, revision: str | None) -> str | None:
         _raise_exceptions_for_connection_errors=False,
     )
     return None if found is None else str(found)
+
+
+@contextlib.contextmanager
+def _named(model: Any, base: str) -> Iterator[None]:
+    """Lets an adapter's configuration name its base by the place where it lies; PEFT reads that, and asks the hub for
+    what it cannot find.
+    """
+    config = model.peft_config[model.active_adapter]
+    named, config.base_model_name_or_path = config.base_model_name_or_path, base
+    yield
+    config.base_model_name_or_path = named
 
 
 def _adapter_reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import (
+    ADAPTER,
     DAMAGED,
     adapter_base,
     add_adapter,
@@ -28,6 +29,9 @@ from iapo.rollout.template import FILE as PROMPT_FILE
 
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
+
+# A folder has one of them: a whole checkpoint, or an adapter.
+_KNOWN_BY = ("config.json", ADAPTER)
 
 # By the side of a patch in pixels: the classes whose names a saved processor bears.
 _PUBLISHED = {14: ("Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"), 16: ("Qwen3VLProcessor", "Qwen3VLVideoProcessor")}
@@ -108,12 +112,12 @@ class Policy:
 def resolve(name: str) -> str:
     """Turns the name of a packaged checkpoint into its folder; any other name is returned as it is."""
     folder = PACKAGED / name
-    return str(folder) if (folder / "config.json").is_file() else name
+    return str(folder) if any((folder / one).is_file() for one in _KNOWN_BY) else name
 
 
 def packaged() -> list[str]:
     """Returns the names of the packaged checkpoints."""
-    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
+    return sorted({path.parent.name for one in _KNOWN_BY for path in PACKAGED.glob(f"*/{one}")})
 
 
 def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:

@@ -156,6 +156,8 @@ def test_demo_refuses_a_taken_folder(demo: tuple[Path, str]) -> None:
     ("arguments", "sentence"),
     [
         (["train", "--config", "demo-iapo", "--save_strategy", "sometimes"], "sometimes"),
+        (["tiny", "causes", "--new"], "--new needs a folder for the student; give --out"),
+        (["tiny", "causes", "--new", "--out", "x", "--model", "y"], "not y; leave --model out"),
         (["tiny", "build", "--model", "tiny-student", "--stage", "teacher"], "tiny-student has no stage 'teacher'"),
     ],
 )

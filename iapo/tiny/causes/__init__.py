@@ -1,0 +1,1 @@
+"""A world and a start student whose misuse of tools has several causes."""
