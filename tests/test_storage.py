@@ -15,6 +15,7 @@ from iapo.errors import InputError
 from iapo.storage import (
     append_record,
     check_place,
+    create_json,
     read_json,
     read_lines,
     read_records,
@@ -176,3 +177,11 @@ def test_a_list_is_taken_whole() -> None:
     assert take_list({"x": ["a", "b"]}, "x", str) == ["a", "b"]
     with pytest.raises(InputError, match="a list of other things"):
         take_list({"x": ["a", 5]}, "x", str)
+
+
+def test_a_file_that_is_there_is_not_created(tmp_path: Path) -> None:
+    create_json(tmp_path / "one.json", {"a": [1]})
+    with pytest.raises(FileExistsError):
+        create_json(tmp_path / "one.json", {"a": [2]})
+    assert (tmp_path / "one.json").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["one.json"]

@@ -462,3 +462,19 @@ def test_the_reward_grades_the_last_turn():
 def test_what_a_program_sets_for_its_decimals_is_not_graded_by() -> None:
     with decimal.localcontext(decimal.Context(prec=2)):
         assert [grade(f"FINAL ANSWER: {answer}", ["1234"]).value for answer in ("1234", "1233")] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "golds", "grading", "value"),
+    [
+        ("3", ["third"], "chart", 1.0),
+        ("3%", ["third"], "chart", 0.0),
+        ("true since not one bar is higher", ["true"], "claim", 1.0),
+        ("true, or not", ["true"], "claim", 0.0),
+        # Where lists are sets, an item may be said again, but not without end: at most 20 parts for each of the two.
+        (" || ".join([*["a"] * 39, "b"]), ["a", "b"], "exact", 1.0),
+        (" || ".join([*["a"] * 40, "b"]), ["a", "b"], "exact", 0.0),
+    ],
+)
+def test_what_a_changed_comparison_would_turn_over(answer: str, golds: list[str], grading: str, value: float) -> None:
+    assert grade(f"FINAL ANSWER: {answer}", golds, grading).value == value
