@@ -151,7 +151,7 @@ def test_bad_files_are_refused(tmp_path: Path, changes: dict[str, Any], sentence
 
 
 def test_what_is_no_ablation(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no ablation 'huge': neither a file nor one of full, results, smoke"):
+    with pytest.raises(ValueError, match="no ablation 'huge': neither a file nor one of causes, full, results, smoke"):
         read_ablation("huge")
     for text, sentence in (("[1, 2]", "holds no settings"), ("a: [", "is not YAML")):
         (tmp_path / "a.yaml").write_text(text)
