@@ -143,11 +143,11 @@ def _settings(fields: Mapping[str, Any], settings: EvaluationSettings) -> Evalua
         value = _part(fields, name, (int, float), None)
         asked[name] = None if value is None else _float(name, value)
     asked["seed"] = _part(fields, "seed", int, None)
-    longest = [
-        value
-        for name in ("max_tokens", "max_completion_tokens")
-        if (value := _part(fields, name, int, None)) is not None
-    ]
+    given = {name: _part(fields, name, int, None) for name in ("max_tokens", "max_completion_tokens")}
+    longest = [value for value in given.values() if value is not None]
+    for name, value in given.items():
+        if value is not None and value < 1:
+            _refuse(f"{name} is {value}; give at least 1", name)
     if longest:
         # A limit: more than the server allows is not needed to keep it.
         asked["max_turn_tokens"] = min(*longest, settings.max_turn_tokens)
@@ -166,7 +166,8 @@ def _float(name: str, value: float) -> float:
 
 def _message(messages: Any) -> tuple[tuple[bytes, ...], str]:
     if not isinstance(messages, list) or not messages:
-        _refuse("messages is missing; give one user message with an image and a question")
+        what = "missing" if messages is None else "empty" if messages == [] else "no list"
+        _refuse(f"messages is {what}; give one user message with an image and a question")
     if len(messages) > 1:
         _refuse(
             f"there are {len(messages)} messages; give one user message with an image and a question: the policy has "

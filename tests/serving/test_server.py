@@ -243,7 +243,7 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
     "model of another type": ({**GOOD, "model": 3}, 400, "model is missing"),
     "unknown model": ({**GOOD, "model": "gpt-4o"}, 404, "no model 'gpt-4o'"),
     "no messages": ({"model": "tiny"}, 400, "messages is missing"),
-    "messages of another type": ({**GOOD, "messages": {"a": 1}}, 400, "messages is missing"),
+    "messages of another type": ({**GOOD, "messages": {"a": 1}}, 400, "messages is no list"),
     "system message": (
         {**GOOD, "messages": [{"role": "system", "content": "x"}, *GOOD["messages"]]},
         400,
@@ -278,7 +278,7 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
     "truth": ({**GOOD, "temperature": True}, 400, "temperature is of the wrong type (bool)"),
     "vast": ({**GOOD, "temperature": 10**400}, 400, "too large a number"),
     "seed": ({**GOOD, "seed": -1}, 400, "seed is -1"),
-    "no tokens": ({**GOOD, "max_tokens": 0}, 400, "max_turn_tokens is 0"),
+    "no tokens": ({**GOOD, "max_tokens": 0}, 400, "max_tokens is 0; give at least 1"),
     "stream of another type": ({**GOOD, "stream": "yes"}, 400, "stream is of the wrong type"),
     "several": ({**GOOD, "n": 2}, 400, "n cannot be chosen"),
     "tools": ({**GOOD, "tools": [{"type": "function"}]}, 400, "tools cannot be chosen"),
