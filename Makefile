@@ -48,7 +48,7 @@ test: setup browser ranks  ## Run all tests, on all cores
 check: setup lint  ## Run the fast tests, and check style and types
 	$(TESTING) $(BIN)/python -m pytest -m "not slow"
 
-real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (under ten minutes)
+real: setup ranks  ## Run the whole path on stand-ins of Qwen2.5-VL and charts of real size (four minutes on two cores)
 	rm -rf runs/real
 	OMP_NUM_THREADS=2 $(BIN)/python examples/real.py --out runs/real
 
