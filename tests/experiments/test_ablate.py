@@ -185,6 +185,8 @@ def test_the_packaged_comparison_of_forms() -> None:
     for form in ("softmax", "name_odds"):
         base, shuffled = settings[f"methods/IAPO, {form}"], settings[f"controls/{form}, student shuffled"]
         assert dataclasses.replace(base, control="student_shuffled") == shuffled
+    paper = settings["methods/IAPO, paper"]
+    assert settings["beyond/paper, student shuffled"] == dataclasses.replace(paper, control="student_shuffled")
 
 
 @pytest.mark.parametrize("name", ["full", "smoke"])
