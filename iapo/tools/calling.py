@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from iapo.stopping import Stopped
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.errors import ToolError
 from iapo.tools.signature import Gives
@@ -75,10 +76,13 @@ def call_function(tool: ToolDefinition, arguments: tuple[Any, ...], by_name: Map
         raise ToolError(_short(str(error))) from error
     except WorkerError as error:
         raise BrokenToolError(tool.name, str(error)) from error
-    except Exception as error:
+    except Stopped:
+        # The process was asked to stop while the function ran.
+        raise
+    except (Exception, SystemExit) as error:
         # The one place where anything is caught: the function is the user's own and may raise whatever there is. In a
         # training of hours that is data, a rollout whose call failed; `iapo.tools.failing` ends the run where every
-        # call of a tool does. What ends a process (KeyboardInterrupt, SystemExit) is no Exception, and ends it.
+        # call of a tool does. Ctrl-C (KeyboardInterrupt) is none of the function's, and ends the process.
         raise BrokenToolError(tool.name, f"{type(error).__name__}: {error}") from error
     return _checked(tool, value)
 

@@ -2,18 +2,23 @@
 
 A process loads the function by the file or module that it is in, and is used again for the next call. It shares nothing
 with this one but what is sent; it protects from a hang, a crash and a leak, and from no ill will: it runs as this user.
+It leads a process group of its own, and what a tool starts ends with it, unless that leaves the group.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +34,11 @@ _START = 60.0
 
 _COMMAND = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from iapo.tools.worker import serve; serve(int(sys.argv[2]))"
+    "from iapo.tools.worker import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
+
+_SPARE = 5.0
+"""Seconds beyond its limit after which a call ends its process by itself, where the other one has not ended it."""
 
 _idle: list[_Worker] = []
 _lock = threading.Lock()
@@ -74,7 +82,7 @@ def call_in_worker(
     module = sys.modules[function.__module__]
     file = getattr(module, "__file__", None)
     place = str(Path(file)) if file and function.__module__.startswith("iapo_file_") else function.__module__
-    request = (place, function.__qualname__, _plain(arguments), _plain(dict(by_name)))
+    request = (place, function.__qualname__, _plain(arguments), _plain(dict(by_name)), timeout)
     with _worker() as worker:
         kind, value = worker.ask(request, timeout)
     if kind == "value":
@@ -87,8 +95,12 @@ def _worker() -> Iterator[_Worker]:
     with _lock:
         worker = _idle.pop() if _idle else None
     worker = worker or _Worker()
-    yield worker
-    # One whose call went wrong is not taken back.
+    try:
+        yield worker
+    except BaseException:
+        # Also where this process is interrupted in the middle of a call.
+        worker.end()
+        raise
     with _lock:
         _idle.append(worker)
 
@@ -101,10 +113,21 @@ class _Worker:
         command = [sys.executable, "-c", _COMMAND, json.dumps([one or os.getcwd() for one in sys.path])]
         with theirs:
             self.process = subprocess.Popen(
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [*command, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         self.connection = Connection(ours.detach())
-        if not self.connection.poll(_START) or self.connection.recv() != "ready":
+        _started.add(self)
+        try:
+            ready = self.connection.poll(_START) and self.connection.recv() == "ready"
+        except (EOFError, ConnectionResetError):
+            ready = False
+        except BaseException:
+            self.end()
+            raise
+        if not ready:
             self.end()
             raise WorkerError("its process did not start")
 
@@ -112,7 +135,6 @@ class _Worker:
         try:
             self.connection.send(request)
             if not self.connection.poll(timeout):
-                self.end()
                 raise WorkerError(f"it took longer than {timeout:g} s")
             kind, value = self.connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
@@ -121,19 +143,54 @@ class _Worker:
         return kind, value
 
     def end(self) -> None:
+        """Ends the process, and what a tool has started in its group."""
+        _started.discard(self)
         self.connection.close()
-        self.process.kill()
+        if self.process.returncode is None:
+            # It is not waited for yet, so that its number is that of no other group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
-def serve(descriptor: int) -> None:
-    """Answers requests until the other process is gone; the worker's main function."""
+_started: set[_Worker] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    for worker in list(_started):
+        worker.end()
+
+
+def _forget() -> None:
+    """Leaves the workers to the process that this one was forked from."""
+    _idle.clear()
+    _started.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """Answers requests until the other process is gone; the worker's main function.
+
+    Args:
+        descriptor: Descriptor of the connection to the other process.
+        parent: Process id of the other process.
+    """
     connection = Connection(descriptor)
-    # The terminal's interrupt is the other process's matter.
-    with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError, KeyboardInterrupt):
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    # Where the numbers of a verb go, no word of a tool may come between.
+    sys.stdout = sys.stderr
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - it is needed to the process's end
+    with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
         connection.send("ready")
         while True:
-            place, name, arguments, by_name = connection.recv()
+            place, name, arguments, by_name, timeout = connection.recv()
+            # Code that holds the interpreter's lock keeps `_watch` from looking, but not this.
+            faulthandler.dump_traceback_later(timeout + _SPARE, exit=True, file=nowhere)
             answer: tuple[str, Any]
             try:
                 answer = "value", _function(place, name)(*arguments, **by_name)
@@ -142,11 +199,20 @@ def serve(descriptor: int) -> None:
             # As in `iapo.tools.calling`, which makes a failed call of whatever a user's function raises.
             except Exception as error:  # noqa: BLE001
                 answer = "raised", f"{type(error).__name__}: {error}"
+            faulthandler.cancel_dump_traceback_later()
             try:
                 connection.send(answer)
             # What cannot be pickled raises any of these.
             except (TypeError, AttributeError, ValueError, ImportError, RecursionError) as error:
                 connection.send(("raised", f"it returned what cannot be sent ({type(error).__name__}: {error})"))
+    os.killpg(0, signal.SIGKILL)
+
+
+def _watch(parent: int) -> None:
+    """Ends this process and its group once the other one is gone, which may be in the middle of a call."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _function(place: str, name: str) -> Callable[..., Any]:

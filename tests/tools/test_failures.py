@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
-from processes import run as run_process
+from processes import started as start_process
+from processes import wait_for
 
 from iapo.errors import InputError
 from iapo.records import Sample, ToolResult
+from iapo.stopping import Stopped
 from iapo.tools import define, execute, offered_tools
 from iapo.tools.failing import Failing
 
 FILE = '''
 import os
+import subprocess
 import sys
 import time
 
@@ -60,7 +67,14 @@ def act(how: str, image: Image.Image | None = None):
     if how == "pid":
         return os.getpid()
     if how == "print":
-        print("said", file=sys.stderr)
+        print("said")
+        os.write(1, b"aloud\\n")
+        subprocess.run([sys.executable, "-c", "print('by another')"])
+    if how.startswith("children"):
+        child = subprocess.Popen(["sleep", "300"])
+        with open(how.split()[1], "w") as file:
+            print(os.getpid(), child.pid, file=file)
+        time.sleep(300)
     if how == "draw":
         image.paste((255, 0, 0), (0, 0, *image.size))
         return "drawn"
@@ -139,12 +153,16 @@ def test_a_tool_gets_a_copy_of_the_image(setting: str) -> None:
 def test_interrupts_are_not_caught() -> None:
     def stop(how: str) -> str:
         """Stop."""
-        raise KeyboardInterrupt if how == "key" else SystemExit(3)
+        raise {"key": KeyboardInterrupt(), "signal": Stopped("stopped"), "exit": SystemExit(3)}[how]
 
     tools = {"stop": define(stop)}
-    for how, error in (("key", KeyboardInterrupt), ("exit", SystemExit)):
-        with pytest.raises(error):
-            execute(f'```python\ndisplay(stop("{how}"))\n```', SAMPLE, tools)
+    with pytest.raises(KeyboardInterrupt):
+        execute('```python\ndisplay(stop("key"))\n```', SAMPLE, tools)
+    with pytest.raises(Stopped):
+        execute('```python\ndisplay(stop("signal"))\n```', SAMPLE, tools)
+    # Its own end of the process is what it raised, as all else.
+    left = execute('```python\ndisplay(stop("exit"))\n```', SAMPLE, tools)
+    assert (left.status, left.error) == ("failed", "line 1, stop: the tool stop failed: SystemExit: 3")
 
 
 def test_calls_in_a_process_of_their_own(setting: str) -> None:
@@ -170,16 +188,44 @@ def test_calls_in_a_process_of_their_own(setting: str) -> None:
     assert both.image.tobytes() == SAMPLE.image.tobytes()
 
 
-def test_the_process_ends_with_the_one_that_asks(setting: str) -> None:
-    code = (
-        "from test_failures import call\n"
-        f"print(call('act(\"pid\")', {setting!r}, 30).text, flush=True)\n"
-        "import os; os._exit(0)\n"
-    )
-    # The output is at its end where the process that serves has ended, too: it writes to the same place.
+def started(setting: str, calls: str, timeout: float) -> Any:
+    """A process that calls tools in a process of their own."""
+    code = f"from test_failures import call\nfor text in {calls!r}.split(';'):\n"
+    code += f"    print(call(text, {setting!r}, {timeout}), flush=True)\nimport os; os._exit(0)\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    done = run_process([sys.executable, "-c", code], env=environment, timeout=100)
-    assert int(done.stdout) > 0, done.stderr
+    return start_process(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_process_ends_with_the_one_that_asks(setting: str) -> None:
+    with started(setting, 'act("print")', 30) as process:
+        # The output is at its end where the process that serves has ended, too: it writes to the same place.
+        output, errors = process.communicate(timeout=100)
+    assert output.startswith("ToolResult(status='edited'"), errors
+    # What a tool prints is not where results go.
+    assert errors == "said\naloud\nby another\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow(3)
+def test_a_process_that_hangs_ends_with_the_one_that_asks(setting: str, tmp_path: Path, number: int) -> None:
+    file = tmp_path / "children"
+    with started(setting, f'act("children {file}")', 300) as process:
+        wait_for(lambda: file.exists() and len(file.read_text().split()) == 2, 100)
+        process.send_signal(number)
+        process.communicate(timeout=100)
+    wait_for(lambda: not any(map(psutil.pid_exists, map(int, file.read_text().split()))), 30)
+
+
+@pytest.mark.slow(3)
+def test_what_a_tool_started_ends_with_it(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "children"
+    hung = call(f'act("children {file}")', setting, 1.0)
+    assert "it took longer than 1 s" in (hung.error or "")
+    children = list(map(int, file.read_text().split()))
+    assert len(children) == 2
+    wait_for(lambda: not any(map(psutil.pid_exists, children)), 30)
 
 
 def test_a_process_of_its_own_needs_a_file(setting: str) -> None:
