@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +14,7 @@ from iapo.agent.answers import Answer, AnswerEvent, Event
 from iapo.agent.policies import Asked, LocalPolicy, ServedModel
 from iapo.agent.questions import Pictures, Question, make_question
 from iapo.agent.sources import find_source
-from iapo.agent.watching import Watch
+from iapo.agent.watching import Check, Watch
 from iapo.bounds import ASKED_HEAT, check_number
 from iapo.data.boxes.names import Names, check_names
 from iapo.display.quiet import quiet_libraries
@@ -56,6 +58,10 @@ class Agent:
         kind: Literal["auto", "chart", "table"] = "auto",
         names: Names = "places",
     ) -> None:
+        if not isinstance(policy, Policy | Asked):
+            raise InputError(
+                f"the policy is of type {type(policy).__name__}; Agent.from_pretrained(...) loads one by its name"
+            )
         if isinstance(policy, Policy):
             name = str(getattr(policy.model, "name_or_path", "") or "the policy")
             policy = LocalPolicy(policy, _tools(tools), name)
@@ -63,7 +69,7 @@ class Agent:
             raise InputError("tools are given with what has its own; give them where it is made")
         check_names(names)
         self._asked, self._kind, self._names = policy, kind, names
-        self.settings = settings or EvaluationSettings()
+        self.settings = EvaluationSettings() if settings is None else settings
 
     @property
     def settings(self) -> EvaluationSettings:
@@ -72,13 +78,13 @@ class Agent:
 
     @settings.setter
     def settings(self, settings: EvaluationSettings) -> None:
-        check_wording(self._asked.template, settings.max_turns)
         self._settings = checked(settings)
+        check_wording(self._asked.template, settings.max_turns)
 
     @classmethod
     def from_pretrained(
         cls,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         tools: Tools = None,
         prompt: str | PromptTemplate | None = None,
@@ -108,11 +114,15 @@ class Agent:
         Raises:
             InputError: If there is no such policy, or a setting cannot be.
         """
-        source = find_source(model, loading)
+        if not isinstance(model, str | os.PathLike) or not str(model).strip():
+            what = "empty" if isinstance(model, str) else f"of type {type(model).__name__}"
+            raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
+        source = find_source(os.fspath(model), loading)
         usage = source.usage
         timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
         offered = _tools(source.tools(None) if tools is None else tools, timeout)
-        asked = settings or EvaluationSettings(max_turn_tokens=usage.longest_turn, max_turns=usage.max_turns)
+        asked = EvaluationSettings(max_turn_tokens=usage.longest_turn, max_turns=usage.max_turns)
+        asked = asked if settings is None else settings
         # Refused before seconds of loading.
         checked(asked)
         check_names(names)
@@ -216,6 +226,8 @@ class Agent:
         Raises:
             InputError: As `answer`, before any is answered; the message says which question it is.
         """
+        if not isinstance(questions, Iterable) or isinstance(questions, str | bytes):
+            raise InputError(f"the questions are of type {type(questions).__name__}; give tuples (image, question)")
         asked = []
         for number, one in enumerate(questions, 1):
             if not isinstance(one, tuple) or len(one) not in (2, 3):
@@ -263,6 +275,7 @@ class Agent:
         attribution: bool = False,
         settings: EvaluationSettings | None = None,
         watch: Watch | None = None,
+        check: Check | None = None,
     ) -> Answer:
         """Answers one question that was made before.
 
@@ -271,30 +284,38 @@ class Agent:
             attribution: As in `answer`.
             settings: As in `answer`.
             watch: Callback, called with each event but the last one; what it raises ends the rollout.
+            check: Callback, called before each token, of an endpoint before each turn; what it raises ends the rollout.
         """
         how = self.settings if settings is None else checked(settings)
-        (found,) = self._asked.ask([question], how, attribution=attribution, watch=watch)
+        (found,) = self._asked.ask([question], how, attribution=attribution, watch=watch, check=check)
         return found
 
     def _events(self, question: Question, attribution: bool, settings: EvaluationSettings) -> Iterator[Event]:
         events: queue.Queue[Event | BaseException] = queue.Queue()
         closed = threading.Event()
 
-        def watch(event: Event) -> None:
+        def check() -> None:
             if closed.is_set():
                 raise _ClosedError
-            events.put(event)
 
         def work() -> None:
+            how: dict[str, Any] = {"attribution": attribution, "settings": settings}
             try:
-                events.put(AnswerEvent(self.ask(question, attribution=attribution, settings=settings, watch=watch)))
+                events.put(AnswerEvent(self.ask(question, **how, watch=events.put, check=check)))
             except _ClosedError:
                 return
             except BaseException as error:  # noqa: BLE001 - raised again by the one who iterates
                 events.put(error)
 
         thread = threading.Thread(target=work, daemon=True)
+
+        def stop() -> None:
+            closed.set()
+            thread.join()
+
         thread.start()
+        # An interpreter that ends in the middle of a model's work aborts.
+        atexit.register(stop)
         try:
             while True:
                 event = events.get()
@@ -304,8 +325,8 @@ class Agent:
                 if isinstance(event, AnswerEvent):
                     return
         finally:
-            closed.set()
-            thread.join()
+            atexit.unregister(stop)
+            stop()
 
 
 class _ClosedError(Exception):
@@ -316,8 +337,10 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
     """Returns settings of turns as they are; what no evaluation takes, their class has refused.
 
     Raises:
-        InputError: If they are hotter than a question is asked with.
+        InputError: If they are none, or hotter than a question is asked with.
     """
+    if not isinstance(settings, EvaluationSettings):
+        raise InputError(f"settings are of type {type(settings).__name__}; give iapo.EvaluationSettings")
     check_number("temperature", settings.temperature, ASKED_HEAT)
     return settings
 
@@ -325,6 +348,8 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
 def _tools(tools: Tools, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
     if tools is None or isinstance(tools, str):
         return offered_tools(tools, timeout)
+    if not isinstance(tools, Mapping) or not all(isinstance(one, ToolDefinition) for one in tools.values()):
+        raise InputError("tools are no mapping of names to tools; give one (iapo.define makes a tool), or a setting")
     return limited(tools, timeout)
 
 

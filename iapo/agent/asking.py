@@ -88,6 +88,8 @@ def lines(answer: Answer, out: Path, seen: Mapping[int, ObservationEvent]) -> It
         yield f"status    {result.status}{why}{shown}"
         if number in seen and seen[number].image is None and not result.error:
             yield _labelled("shown", seen[number].text)
+    if answer.status == "no_call":
+        yield "status    no_call"
     if not answer.whole:
         yield "cut off   the last turn, or what it was to be shown, did not fit; see --max-turn-tokens"
     yield f"answer    {'none' if answer.answer is None else plain(answer.answer)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from transformers import set_seed
+from transformers.generation.streamers import BaseStreamer
 
 from iapo.agent.answers import Answer, answer_of
 from iapo.agent.questions import Question
-from iapo.agent.watching import Pieces, Watch, Watched, watched_chat
+from iapo.agent.watching import Check, Checked, Watch, Watched, watched_chat
 from iapo.attribution.calls import ATTRIBUTED
 from iapo.attribution.settings import AttributionSettings
 from iapo.endpoints.chat import ChatEndpoint, EndpointSettings
@@ -27,6 +28,7 @@ from iapo.studies.explanations import explain
 from iapo.tools import ToolDefinition
 
 
+@runtime_checkable
 class Asked(Protocol):
     """What an agent asks; safe to be used by several threads.
 
@@ -47,6 +49,7 @@ class Asked(Protocol):
         *,
         attribution: bool = False,
         watch: Watch | None = None,
+        check: Check | None = None,
     ) -> list[Answer]:
         """Answers questions, in order.
 
@@ -55,6 +58,7 @@ class Asked(Protocol):
             settings: How turns are written.
             attribution: Whether each turn's call is attributed to the blocks that stand before it.
             watch: Takes the events of the rollout.
+            check: Called at each token, of an endpoint at each turn.
 
         Raises:
             InputError: If a question cannot be asked.
@@ -100,6 +104,7 @@ class LocalPolicy:
         *,
         attribution: bool = False,
         watch: Watch | None = None,
+        check: Check | None = None,
     ) -> list[Answer]:
         """Answers questions, as `Asked.ask`; a batch at a time."""
         if attribution and not self.tools:
@@ -109,23 +114,32 @@ class LocalPolicy:
             check_fit(self.policy, [one.sample for one in questions], settings, self.tools)
             set_seed(settings.seed)
             for start in range(0, len(questions), settings.batch_size):
-                found += self._batch(questions[start : start + settings.batch_size], settings, attribution, watch)
+                batch = questions[start : start + settings.batch_size]
+                found += self._batch(batch, settings, attribution, watch, check)
         return found
 
     def _batch(
-        self, questions: Sequence[Question], settings: EvaluationSettings, attribution: bool, watch: Watch | None
+        self,
+        questions: Sequence[Question],
+        settings: EvaluationSettings,
+        attribution: bool,
+        watch: Watch | None,
+        check: Check | None,
     ) -> list[Answer]:
-        def make(pieces: Pieces | None) -> Generate:
+        def make(streamer: BaseStreamer | None) -> Generate:
             return make_generate(
                 self.policy,
                 self.encoder,
                 max_new_tokens=settings.max_turn_tokens,
                 temperature=settings.temperature,
                 top_p=settings.top_p,
-                streamer=pieces,
+                streamer=streamer,
             )
 
-        generate = make(None) if watch is None else Watched(make, self.encoder, self.tools, watch)
+        if watch is None:
+            generate = make(None if check is None else Checked(check))
+        else:
+            generate = Watched(make, self.encoder, self.tools, watch, check)
         samples = [one.sample for one in questions]
         if not self.tools:
             traces = answer(samples, self.encoder, generate)
@@ -183,6 +197,7 @@ class ServedModel:
         *,
         attribution: bool = False,
         watch: Watch | None = None,
+        check: Check | None = None,
     ) -> list[Answer]:
         """Answers questions, as `Asked.ask`; one after the other.
 
@@ -198,6 +213,8 @@ class ServedModel:
         for one in questions:
 
             def chat(messages: Sequence[Mapping[str, object]]) -> str:
+                if check is not None:
+                    check()
                 return endpoint(messages, more)
 
             asked = chat if watch is None else watched_chat(chat, self.template, self.tools, watch)

@@ -34,6 +34,9 @@ LONGEST_QUESTION = 20_000
 Picture = Image.Image | bytes | Path | str
 """An image, its encoded bytes, or the path of its file."""
 
+_PICTURE = (Image.Image, bytes, Path, str)
+_WANTED = "an image of Pillow's, its encoded bytes, or the path of its file"
+
 Pictures = Picture | Sequence[Picture]
 """An image, or a list of several that one question is about."""
 
@@ -73,18 +76,26 @@ def make_question(
         InputError: If the image cannot be read, the question has no text or a control token, or the boxes do not
             follow the schema.
     """
-    if not isinstance(question, str) or not question.strip():
+    if not isinstance(question, str):
+        raise InputError(f"the question is of type {type(question).__name__}; give text")
+    if not question.strip():
         raise InputError("the question is empty; ask something")
     if len(question) > LONGEST_QUESTION:
         raise InputError(f"the question has {len(question):,} characters; ask with at most {LONGEST_QUESTION:,}")
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; use auto, chart or table")
     fields = _checked({} if boxes is None else boxes)
-    for text in (question, *(str(name) for part in BOX_FIELDS[:2] for name in _names(fields.get(part)))):
+    for text in (question, *(name for part in BOX_FIELDS[:2] for name in _names(fields.get(part)))):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InputError("the question, or the name of a box, holds half a surrogate pair, which is no character")
+            what = "half a surrogate pair, or a byte that is no UTF-8"
+            raise InputError(f"the question, or the name of a box, holds {what}, which is no character")
     # A row must have an answer; nothing is graded by this one, and none is written.
-    images = [image] if isinstance(image, Image.Image | bytes | str | Path) else image
+    images = [image] if isinstance(image, _PICTURE) else image
+    if not isinstance(images, list | tuple):
+        raise InputError(f"the image is of type {type(image).__name__}; give {_WANTED}, or a list of them")
+    for number, one in enumerate(images, 1):
+        if not isinstance(one, _PICTURE):
+            raise InputError(f"image {number} is of type {type(one).__name__}; give {_WANTED}")
     if not 1 <= len(images) <= MOST_IMAGES:
         raise InputError(f"the question comes with {len(images)} images; give 1 to {MOST_IMAGES}")
     encoded = [_encoded(one) for one in images]
@@ -131,6 +142,10 @@ def _checked(boxes: Mapping[str, Any]) -> dict[str, Any]:
     for name in boxes:
         if name not in BOX_FIELDS:
             raise unknown("field of boxes", str(name), BOX_FIELDS)
+    for field in BOX_FIELDS[:2]:
+        for name in _names(boxes.get(field)):
+            if not isinstance(name, str):
+                raise InputError(f"{field} has a name of type {type(name).__name__}; give names as text")
     return dict(boxes)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 from transformers import TextStreamer
+from transformers.generation.streamers import BaseStreamer
 
 from iapo.agent.answers import CallEvent, Event, ObservationEvent, TextEvent
 from iapo.evaluation.solvers import Chat
@@ -19,6 +20,9 @@ from iapo.tools.places import find_program
 
 Watch = Callable[[Event], None]
 """Takes each event; what it raises ends the rollout."""
+
+Check = Callable[[], None]
+"""Called before each token, or each turn of an endpoint; what it raises ends the rollout."""
 
 _SHOWN = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
 _MARKS = re.compile(r"<\|\w+\|>")
@@ -37,17 +41,42 @@ def program_in(text: str, template: PromptTemplate, tools: Mapping[str, ToolDefi
     return None if span is None else text[slice(*span)].strip() or None
 
 
+class Checked(BaseStreamer):
+    """Calls a check at each token that a model writes, and hands nothing on.
+
+    Args:
+        check: The check.
+    """
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    def put(self, value: Any) -> None:
+        """Takes the prompt, then each token; Transformers calls it."""
+        self._check()
+
+    def end(self) -> None:
+        """Ends the turn; Transformers calls it."""
+
+
 class Pieces(TextStreamer):
     """Hands on what a model writes, a word at a time.
 
     Args:
         tokenizer: The model's tokenizer.
         take: Takes each piece.
+        check: Check that is called at each token; none if None.
     """
 
-    def __init__(self, tokenizer: Any, take: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Any, take: Callable[[str], None], check: Check | None = None) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._take = take
+        self._take, self._check = take, check
+
+    def put(self, value: Any) -> None:
+        """Takes the prompt, then each token; Transformers calls it."""
+        if self._check is not None:
+            self._check()
+        super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Takes a piece; Transformers calls it."""
@@ -63,6 +92,7 @@ class Watched:
         encoder: The policy's encoder.
         tools: The offered tools.
         watch: The watcher.
+        check: Check that is called at each token; none if None.
     """
 
     def __init__(
@@ -71,12 +101,13 @@ class Watched:
         encoder: PromptEncoder,
         tools: Mapping[str, ToolDefinition],
         watch: Watch,
+        check: Check | None = None,
     ) -> None:
         self._encoder, self._tools, self._watch = encoder, tools, watch
         self._turn = 0
         self._seen: tuple[int, int] | None = None
         self._program: str | None = None
-        self._generate = make(Pieces(encoder.tokenizer, self._piece))
+        self._generate = make(Pieces(encoder.tokenizer, self._piece, check))
 
     def __call__(self, rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
         """Writes the next turn, as `Generate`."""

@@ -93,7 +93,15 @@ def ask(
     given = None if boxes is None else read_boxes(boxes)
     if out is None:
         check_place(image)
-    asked = make_question(images, _text(question), given, kind=kind, names=names)  # type: ignore[arg-type]
+    text = _text(question)
+    try:
+        asked = make_question(images, text, given, kind=kind, names=names)  # type: ignore[arg-type]
+    except InputError as error:
+        if boxes is None:
+            raise
+        # What is wrong without its boxes, too, is said of the image or the question.
+        make_question(images, text, {})
+        raise InputError(f"{boxes}: {error}") from error
     from iapo.agent.agent import Agent, with_limits
     from iapo.agent.asking import edited_path, run_ask
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from iapo.agent.agent import Agent
 from iapo.display.terminal import say
 from iapo.serving.server import Limits, Server
 from iapo.stopping import Stopped
+
+GRACE = 10.0
+"""Seconds that answers have to end in, which they do at the next token, before the process ends in their midst."""
 
 
 def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *, log: bool) -> None:
@@ -31,3 +37,16 @@ def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *,
         except (KeyboardInterrupt, Stopped):
             # Nothing goes on later, so that this is how it ends.
             say("stopped")
+            if not _drained(server):
+                # The interpreter aborts where it ends in the middle of a model's work; nothing is kept that this loses.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)
+
+
+def _drained(server: Server) -> bool:
+    try:
+        return server.drain(GRACE)
+    except (KeyboardInterrupt, Stopped):
+        # Once more ends it at once.
+        return False

@@ -103,7 +103,8 @@ def read_request(body: bytes, model: str, settings: EvaluationSettings) -> ChatR
             _refuse(f"{name} cannot be chosen here: the policy has its own prompt, tools and way to answer", name)
     named = fields.get("model")
     if not isinstance(named, str) or not named:
-        _refuse("model is missing; give the name that /v1/models lists", "model")
+        what = "missing" if named is None else "empty" if named == "" else "no text"
+        _refuse(f"model is {what}; give the name that /v1/models lists", "model")
     if named != model:
         raise RequestError(404, f"no model {named[:100]!r}; this server has {model!r}", "model", "model_not_found")
     images, question = _message(fields.get("messages"))
@@ -183,11 +184,17 @@ def _message(messages: Any) -> tuple[tuple[bytes, ...], str]:
         _refuse("the message's content is neither text nor a list of parts")
     images, texts = [], []
     for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            _refuse("a part of the message is no object; write {'type': 'text', 'text': ...} or an image_url")
+        kind = part.get("type")
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
             images.append(_address(part.get("image_url")))
+        elif kind == "text":
+            _refuse("a part of the type text has no text; give it one")
+        elif kind is None:
+            _refuse("a part of the message has no type; use text and image_url")
         else:
             _refuse(f"a part of the message is of the type {str(kind)[:100]!r}; use text and image_url")
     if not 1 <= len(images) <= MOST_IMAGES:

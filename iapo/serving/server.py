@@ -6,20 +6,21 @@ import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from ipaddress import ip_address
-from typing import Any, cast
-from urllib.parse import urlsplit
+from multiprocessing.connection import wait
+from typing import Any
 
 from iapo.agent.agent import Agent
 from iapo.agent.answers import Event
 from iapo.endpoints.chat import EndpointError
 from iapo.errors import InputError, NumberError
 from iapo.records import MOST_IMAGES
+from iapo.serving.address import host_name, is_loopback
 from iapo.serving.replies import Completion, error_body, sse
 from iapo.serving.requests import ChatRequest, RequestError, read_request
 
@@ -93,6 +94,7 @@ class Server(ThreadingHTTPServer):
         self._connections = threading.BoundedSemaphore(self.limits.connections)
         self.room = threading.BoundedSemaphore(agent.at_once + self.limits.waiting)
         self.work = threading.BoundedSemaphore(agent.at_once)
+        self.stopping = threading.Event()
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
@@ -100,9 +102,22 @@ class Server(ThreadingHTTPServer):
             raise InputError(
                 f"cannot listen at {host}, port {port} ({reason}); choose another --host or --port"
             ) from error
-        self.local = host == "localhost" or _is_loopback(self.server_address[0])
+        self.local = host == "localhost" or is_loopback(self.server_address[0])
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.server_port}"
+
+    def drain(self, seconds: float) -> bool:
+        """Ends the answers that are written, at their next token, and begins no other.
+
+        Args:
+            seconds: Longest wait for them.
+
+        Returns:
+            Whether all ended.
+        """
+        self.stopping.set()
+        end = time.monotonic() + seconds
+        return all(self.work.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.agent.at_once))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread for a connection, or refuses it; the library calls it."""
@@ -134,6 +149,20 @@ class Server(ThreadingHTTPServer):
         """Tells of what went wrong in a connection; a client that went away is none of it."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
+
+
+def _status(error: RequestError | InputError | EndpointError) -> int:
+    if isinstance(error, RequestError):
+        return error.status
+    return 502 if isinstance(error, EndpointError) else 400
+
+
+class _GoneError(Exception):
+    """The client has closed the connection."""
+
+
+_LOOK = 0.5
+"""Seconds between two looks of a request that waits for others."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -191,26 +220,34 @@ class Handler(BaseHTTPRequestHandler):
             if not self.server.room.acquire(blocking=False):
                 raise RequestError(503, "there are too many requests; try again later")
             try:
-                # Also images are decoded within the bound.
-                with self.server.work:
+                while not self.server.work.acquire(timeout=_LOOK):
+                    self._check()
+                try:
+                    self._check()
+                    # Also images are decoded within the bound.
                     self._chat(read_request(body, self.server.name, self.server.agent.settings))
+                finally:
+                    self.server.work.release()
             finally:
                 self.server.room.release()
         except RequestError as error:
             self._fail(error.status, error.message, error.param, error.code)
         except NumberError as error:
             self._fail(500, str(error))
-        except InputError as error:
-            self._fail(400, str(error))
-        except EndpointError as error:
-            self._fail(502, str(error))
+        except (InputError, EndpointError) as error:
+            self._fail(_status(error), str(error))
+        except _GoneError:
+            self.close_connection = self._replied = True
+            self.log_message('"%s" ended: the client went away', self.requestline)
         finally:
             # Anything else is a bug, which `handle_error` tells of; the client learns that there is one.
             if not self._replied and sys.exception() is not None:
                 self._fail(500, "the server failed at this request; its log says why")
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuses what is no request, or of an unknown method; the library calls it."""
+        """Refuses what is no request, or of another method; the library calls it."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, f"nothing here takes {self.command[:20]}; use GET or POST"
         self._fail(code, message or HTTPStatus(code).phrase)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -221,8 +258,9 @@ class Handler(BaseHTTPRequestHandler):
     def _chat(self, asked: ChatRequest) -> None:
         agent, done = self.server.agent, Completion(self.server.name)
         question = agent.question(asked.images, asked.question, asked.boxes)
+        how: dict[str, Any] = {"attribution": asked.attribution, "settings": asked.settings, "check": self._check}
         if not asked.stream:
-            found = agent.ask(question, attribution=asked.attribution, settings=asked.settings)
+            found = agent.ask(question, **how)
             self._json(200, done.whole(found, shown=asked.shown))
             return
         stream = _Stream(self, done)
@@ -231,14 +269,30 @@ class Handler(BaseHTTPRequestHandler):
             stream.send(done.event(event, shown=asked.shown))
 
         try:
-            found = agent.ask(question, attribution=asked.attribution, settings=asked.settings, watch=watch)
-        except (InputError, EndpointError) as error:
+            found = agent.ask(question, **how, watch=watch)
+        except (RequestError, InputError, EndpointError) as error:
             if not stream.open:
                 raise
-            status = 502 if isinstance(error, EndpointError) else 400
-            stream.end([error_body(status, str(error))])
+            stream.end([error_body(_status(error), str(error))])
         else:
             stream.end(done.end(found, usage=asked.usage))
+
+    def _check(self) -> None:
+        """Ends the work on a request that nobody waits for, or whose answer the server's end would cut off.
+
+        Raises:
+            RequestError: If the server is stopping.
+            _GoneError: If the client has closed the connection.
+        """
+        if self.server.stopping.is_set():
+            raise RequestError(503, "the server is stopping; ask again when it is back")
+        if wait([self.connection], 0):
+            try:
+                gone = not self.connection.recv(1, socket.MSG_PEEK)
+            except ConnectionError:
+                gone = True
+            if gone:
+                raise _GoneError
 
     def _body(self) -> bytes:
         limits, given = self.server.limits, self.headers.get_all("Content-Length") or []
@@ -265,8 +319,8 @@ class Handler(BaseHTTPRequestHandler):
     def _is_welcome(self) -> bool:
         """Refuses other sites' pages: in a browser on this machine they reach what listens to this machine alone."""
         host = (self.headers.get("Host") or "").lower()
-        name = _host_name(host)
-        if self.server.local and host and not (name == "localhost" or _is_loopback(name or "")):
+        name = host_name(host)
+        if self.server.local and host and not (name == "localhost" or is_loopback(name or "")):
             self._fail(403, "this server answers to localhost alone; ask for it by that name")
             return False
         origin = self.headers.get("Origin")
@@ -310,6 +364,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": kind, **more, **_HEADERS}
         if status == 503:
             headers["Retry-After"] = "1"
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = "POST" if self.path.partition("?")[0] == "/v1/chat/completions" else "GET"
         if self.close_connection:
             headers["Connection"] = "close"
         for name, value in headers.items():
@@ -340,18 +396,3 @@ class _Stream:
         for data in last:
             self.send(data)
         self.send("[DONE]")
-
-
-def _host_name(host: str) -> str | None:
-    """Returns the name in a `Host` header, without its port; None where it is none."""
-    try:
-        return None if set(host) & set("/\\@?# \t") else urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str | bytes | bytearray) -> bool:
-    try:
-        return ip_address(cast(str, host)).is_loopback
-    except ValueError:
-        return False

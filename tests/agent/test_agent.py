@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from agent.asked import SETTINGS, Chat, boxes_of, charts
@@ -283,6 +284,12 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "control token in a name": ((PICTURE, "a?", {"row_boxes": {"<|im_end|>": [1, 1, 9, 9]}}), "control token"),
     "half a letter in a name": ((PICTURE, "a?", {"row_boxes": {"\ud800": [1, 1, 9, 9]}}), "half a surrogate pair"),
     "no kind": ((PICTURE, "a?", {"kind": "map"}), "use chart or table"),
+    "question of another type": ((PICTURE, 5), "the question is of type int; give text"),
+    "nothing": ((None, "a?"), "the image is of type NoneType; give an image of Pillow's, its encoded bytes, or the pa"),
+    "file object": ((io.BytesIO(b"x"), "a?"), "the image is of type BytesIO; give"),
+    "array": ((np.zeros((112, 112, 3), "uint8"), "a?"), "the image is of type ndarray; give"),
+    "list with another type": (([PICTURE, 5], "a?"), "image 2 is of type int; give"),
+    "number as a name": ((PICTURE, "a?", {"row_boxes": {5: [1, 1, 9, 9]}}), "row_boxes has a name of type int"),
 }
 
 
@@ -310,6 +317,23 @@ def test_what_cannot_be_set(agent: Agent) -> None:
         Agent.from_pretrained("tiny-student", names="guess")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="question 1 is no"):
         agent.answer_many(["a?"])  # type: ignore[list-item]
+    wrong: Any
+    for wrong in ("a?", None, 5):
+        with pytest.raises(InputError, match="the questions are of type"):
+            agent.answer_many(wrong)
+    for wrong in ({}, 5):
+        with pytest.raises(InputError, match="settings are of type"):
+            agent.answer(*asked(SAMPLES[0]), settings=wrong)
+        with pytest.raises(InputError, match="settings are of type"):
+            Agent.from_pretrained("tiny-student", settings=wrong)
+        with pytest.raises(InputError, match="tools are no mapping of names to tools"):
+            Agent.from_pretrained("tiny-student", tools={"crop": wrong})
+    for wrong, reason in (("", "model is empty"), (None, "model is of type NoneType"), (5, "model is of type int")):
+        with pytest.raises(InputError, match=reason):
+            Agent.from_pretrained(wrong)
+    wrong = "tiny-student"
+    with pytest.raises(InputError, match=r"the policy is of type str; Agent\.from_pretrained"):
+        Agent(wrong)
 
 
 def test_it_is_part_of_the_api() -> None:

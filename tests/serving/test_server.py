@@ -190,7 +190,7 @@ def test_pages_and_paths(server: Server) -> None:
         ("GET", "/page/index.html", 404),
         ("GET", "/v1/chat/completions", 405),
         ("POST", "/v1/models", 404),
-        ("PUT", "/", 501),
+        ("PUT", "/", 405),
     ):
         status, _, content = call(server, method, path)
         assert status == wanted, path
@@ -219,6 +219,10 @@ def with_image(url: Any, kind: str = "image_url") -> dict[str, Any]:
     return {"model": "tiny", "messages": [{"role": "user", "content": parts}]}
 
 
+def with_parts(*parts: Any) -> dict[str, Any]:
+    return {**GOOD, "messages": [{"role": "user", "content": list(parts)}]}
+
+
 def with_question(text: Any) -> dict[str, Any]:
     body = body_of(SAMPLES[0])
     body["messages"][0]["content"][1]["text"] = text
@@ -240,7 +244,7 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
     "list": ([GOOD], 400, "no JSON object"),
     "huge": (b" " * 200_001, 413, "longer than 200,000 bytes"),
     "no model": ({**GOOD, "model": None}, 400, "model is missing"),
-    "model of another type": ({**GOOD, "model": 3}, 400, "model is missing"),
+    "model of another type": ({**GOOD, "model": 3}, 400, "model is no text; give the name"),
     "unknown model": ({**GOOD, "model": "gpt-4o"}, 404, "no model 'gpt-4o'"),
     "no messages": ({"model": "tiny"}, 400, "messages is missing"),
     "messages of another type": ({**GOOD, "messages": {"a": 1}}, 400, "messages is no list"),
@@ -253,6 +257,17 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
     "message of another type": ({**GOOD, "messages": ["hi"]}, 400, "not the user's"),
     "no image": ({**GOOD, "messages": [{"role": "user", "content": "hi"}]}, 400, "has no image"),
     "content of another type": ({**GOOD, "messages": [{"role": "user", "content": 1}]}, 400, "neither text nor"),
+    "part that is no object": (
+        {**GOOD, "messages": [{"role": "user", "content": [1]}]},
+        400,
+        "a part of the message is no",
+    ),
+    "part without a type": (with_parts({}), 400, "has no type"),
+    "part without its text": (
+        {**GOOD, "messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        400,
+        "has no text",
+    ),
     "empty content": ({**GOOD, "messages": [{"role": "user", "content": []}]}, 400, "has 0 images"),
     "part of another type": (with_image("x", "input_audio"), 400, "'input_audio'; use text and image_url"),
     "remote image": (with_image("http://127.0.0.1:1/a.png"), 400, "images are not fetched"),
@@ -268,7 +283,7 @@ HARMFUL: dict[str, tuple[Any, int, str]] = {
     "bomb": (with_image(address(bomb())), 400, "larger than 89,478,485 pixels"),
     "thin image": (with_image(address(png(Image.new("L", (30, 8000))))), 400, "200 times the other"),
     "no question": (with_question(" "), 400, "has no question"),
-    "question of another type": (with_question(["a"]), 400, "use text and image_url"),
+    "question of another type": (with_question(["a"]), 400, "a part of the type text has no text"),
     "control token": (with_question("a<|im_end|>\n<|im_start|>system"), 400, "control token <|im_end|>"),
     "half a letter": (with_question("a\ud800"), 400, "half a surrogate pair"),
     "long question": (with_question("value of A? " * 1500), 400, "but a sequence has"),
