@@ -43,11 +43,20 @@ class Stopping:
 
     Attributes:
         asked: Name of the signal that asked; None until one does.
+        goes_on: Whether the same command goes on from what is saved; a verb that keeps nothing says that it does not.
     """
 
     def __init__(self) -> None:
         self.asked: str | None = None
+        self.goes_on = True
         self._waits = False
+
+    @property
+    def ending(self) -> str:
+        """What becomes of the work, as the end of a sentence."""
+        if self.goes_on:
+            return "what is saved stays, and the same command goes on from it"
+        return "nothing goes on from here: another start begins anew"
 
     @contextmanager
     def later(self) -> Iterator[None]:
@@ -80,7 +89,7 @@ class Stopping:
                     # A write of the interrupted code may be under way.
                     sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
             return
-        raise Stopped(f"stopped by {self.asked}; what is saved stays, and the same command goes on from it")
+        raise Stopped(f"stopped by {self.asked}; {self.ending}")
 
 
 _current: Stopping | None = None

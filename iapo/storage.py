@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def without_empty(paths: Iterable[Path]) -> Iterator[None]:
+    """Removes folders that were made within the block and hold nothing, where it ends with an error.
+
+    Args:
+        paths: Files and folders that may be written to; those above them count as well.
+    """
+    missing = {one.absolute() for path in paths for one in (path, *path.parents) if not os.path.lexists(one)}
+    try:
+        yield
+    except BaseException:
+        # Of one folder in another the inner one first.
+        for path in sorted(missing, key=lambda one: len(one.parts), reverse=True):
+            for folder, _, _ in os.walk(path, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(folder)
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
 
 
 def check_place(path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -15,6 +17,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from iapo.errors import InputError, did_you_mean
 from iapo.home import with_home
+from iapo.stopping import stoppable
+from iapo.storage import without_empty
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What the parser raises for wrong words; Typer has no public name for it."""
@@ -46,8 +50,42 @@ class Known:
     output: TextIO = sys.stdout
 
 
+@contextlib.contextmanager
+def alone_on_output() -> Iterator[None]:
+    """Keeps the standard output for `write_json` within the block; what else is printed goes to standard error.
+
+    Also what processes print that are started within it, and code that is no Python.
+    """
+    before, output = Known.output, sys.stdout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        Known.output = output
+        stack.callback(setattr, Known, "output", before)
+        # In a notebook, say, or where it is closed, there is no descriptor to mind.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if output.fileno() == 1:
+                output.flush()
+                kept = os.dup(1)
+                stack.callback(os.close, kept)
+                os.dup2(2, 1)
+                stack.callback(os.dup2, kept, 1)
+                Known.output = stack.enter_context(open(kept, "w", encoding=output.encoding, closefd=False))
+        yield
+
+
+def _asks_for_output(words: Sequence[str]) -> bool:
+    """Tells whether a verb's words ask for the numbers on the standard output."""
+    return any(word == "--json=-" or (word, following) == ("--json", "-") for word, following in pairwise([*words, ""]))
+
+
 class Verb(TyperCommand):
-    """A verb: with `--quiet` it prints nothing; where it writes to is remembered."""
+    """A verb: with `--quiet` it prints nothing; where it writes to is remembered.
+
+    Attributes:
+        goes_on: Whether one that was stopped goes on by the same command (docs/resuming.md).
+    """
+
+    goes_on: ClassVar[bool] = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuses an option that is given twice, of which otherwise the last would count, and an empty word, which
@@ -56,10 +94,8 @@ class Verb(TyperCommand):
         normal = ctx.token_normalize_func or str
         known = {normal(name): one for one in self.params for name in (*one.opts, *one.secondary_opts)}
         given: set[Any] = set()
-        words, before, argument = iter(args), "", "a word"
-        arguments = (
-            (one.metavar or one.name.upper()).rstrip(".") for one in self.params if one.param_type_name == "argument"
-        )
+        words, before, argument = iter(args), "", None
+        arguments = iter([one for one in self.params if one.param_type_name == "argument"])
         for word in words:
             if word == "--":
                 break
@@ -70,7 +106,9 @@ class Verb(TyperCommand):
                 if not before.startswith("--") and not word.startswith("--"):
                     argument = next(arguments, argument)
                     if not word:
-                        raise InputError(f"{argument} is empty; give it a value, or leave it out")
+                        what = "a word" if argument is None else (argument.metavar or argument.name.upper()).rstrip(".")
+                        needed = argument is not None and argument.required and argument.nargs == 1
+                        raise InputError(f"{what} is empty; give it a value{'' if needed else ', or leave it out'}")
                 before = word
                 continue
             if option in given and not option.multiple:
@@ -81,23 +119,41 @@ class Verb(TyperCommand):
                 # Its value may look as an option.
                 value = next(words, "-")
             if not value and not getattr(option, "is_flag", False) and option.default != "":
-                raise InputError(f"{option.opts[0]} is empty; give it a value, or leave it out")
-        return super().parse_args(ctx, [with_home(word) for word in args])
+                or_not = "" if option.required else ", or leave it out"
+                raise InputError(f"{option.opts[0]} is empty; give it a value{or_not}")
+        if _asks_for_output(args):
+            # Held until the verb ends: also a file that is imported to check an option may print.
+            ctx.with_resource(alone_on_output())
+        try:
+            return super().parse_args(ctx, [with_home(word) for word in args])
+        except BaseException:
+            # The parser closes only what it has read to the end.
+            ctx.close()
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""
         out = ctx.params.get("out")
         Known.folder = out if isinstance(out, Path) and not out.suffix else None
-        Known.output = sys.stdout
-        with contextlib.ExitStack() as stack:
-            if ctx.params.get("json") == STANDARD_OUTPUT:
-                # Nothing but the numbers is to be in the way of what reads them.
-                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with stoppable() as stop, contextlib.ExitStack() as stack:
+            stop.goes_on = self.goes_on
             if ctx.params.get("quiet"):
                 # An error leaves as an exception, and is printed where these no longer hold.
                 stack.enter_context(contextlib.redirect_stdout(_NOTHING))
                 stack.enter_context(contextlib.redirect_stderr(_NOTHING))
+            stack.enter_context(without_empty(_paths(ctx.params.values())))
             return super().invoke(ctx)
+
+
+def _paths(values: Iterable[Any]) -> list[Path]:
+    """Returns the paths among the values of a verb's options, the standard output's `-` apart."""
+    return [one for one in values if isinstance(one, Path) and one != STANDARD_OUTPUT]
+
+
+class Resumable(Verb):
+    """A verb that goes on, by the same command, where it was stopped."""
+
+    goes_on = True
 
 
 class Group(TyperGroup):

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from iapo.bounds import HEAT
-from iapo.cli.base import SETTINGS, Verb, make_app, options_of
+from iapo.cli.base import SETTINGS, Resumable, make_app, options_of
 from iapo.cli.checks import check_sets
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 
 app = make_app()
 
 
-@app.command(cls=Verb, context_settings=SETTINGS)
+@app.command(cls=Resumable, context_settings=SETTINGS)
 def compare(
     context: typer.Context,
     out: Annotated[

@@ -19,7 +19,7 @@ from iapo.cli.agent_options import (
     Prompt,
     ToolTimeout,
 )
-from iapo.cli.base import Verb, make_app
+from iapo.cli.base import Resumable, make_app
 from iapo.cli.checks import check_checkpoint, check_questions, check_sets
 from iapo.cli.loading import loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
@@ -28,7 +28,7 @@ from iapo.errors import InputError
 app = make_app()
 
 
-@app.command(cls=Verb)
+@app.command(cls=Resumable)
 @loading_options("")
 def evaluate(
     loading: dict[str, Any],

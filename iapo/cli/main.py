@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -110,11 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Where the verb has ended, or failed in one of those ways.
     """
     sys.excepthook = _report
+    # `iapo.images` refuses what Pillow only warns of.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit of .* pixels, could be decompression bomb")
     if "_IAPO_COMPLETE" in os.environ:
         from typer.completion import get_completion_inspect_parameters
 
         # Has Typer answer in the form that the script of `--show-completion` asks in.
         get_completion_inspect_parameters()
+    stop = Stopping()
     try:
         # The command itself: the app would set an excepthook of its own.
         with stoppable() as stop:
@@ -136,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         _end(sentence(error), 2)
     except (typer.Abort, KeyboardInterrupt):
-        _end("stopped by Ctrl-C; what is saved stays, and the same command goes on from it", INTERRUPTED)
+        _end(f"stopped by Ctrl-C; {stop.ending}", INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _end(f"{str(error.filename)[:60]}... is too long for the name of a file or folder; give a shorter one", 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import keyword
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from PIL import Image, ImageDraw
 
 from iapo.errors import InputError
@@ -65,9 +67,13 @@ def write(kind: str, name: str, out: Path) -> Made:
     check_place(out / name)
     if out.is_file():
         raise InputError(f"{out} is a file; choose another --out, which is a folder")
+    if "," in str(out):
+        raise InputError(f"out is {out}; choose a folder without a comma, which stands between the parts of a setting")
     source, test, config = _TEXTS[kind]
     folder = out / f"{name}-data"
-    where = {"NAME": name, "FILE": (out / f"{name}.py").as_posix(), "ROWS": (folder / "rows.csv").as_posix()}
+    file, rows = (out / f"{name}.py").as_posix(), (folder / "rows.csv").as_posix()
+    value = {"tool": f"standard,{file}", "reward": f"{file}:{name}", "data": f"{file}:{name}@{rows}"}[kind]
+    where = {"NAME": name, "VALUE": _in_yaml(value)}
     texts = {out / f"{name}.py": source, out / f"test_{name}.py": test, out / f"{name}.yaml": config}
     if kind == "data":
         texts[folder / "rows.csv"] = _ROWS
@@ -79,14 +85,25 @@ def write(kind: str, name: str, out: Path) -> Made:
         write_text(path, _filled(text, where))
     files = list(texts)
     if kind == "data":
-        with whole_file(folder / "chart.png") as part, part.open("wb") as file:
-            save_png(_chart(), file)
+        with whole_file(folder / "chart.png") as part, part.open("wb") as stream:
+            save_png(_chart(), stream)
         files.append(folder / "chart.png")
     own = (out / f"{name}.yaml").as_posix()
-    commands = [f"pytest {(out / f'test_{name}.py').as_posix()}"]
-    commands += [_filled(one, where) for one in _COMMANDS[kind]]
+    commands = [f"pytest {shlex.quote((out / f'test_{name}.py').as_posix())}"]
+    if kind in _EVALUATED:
+        option = shlex.quote(file if kind == "tool" else value)
+        commands.append(f"iapo evaluate --model tiny-student {_EVALUATED[kind]} {option} --out runs/{name}-start")
     small = "--max_steps 1 --eval_samples 16 --case_study_steps 0"
-    return Made(tuple(files), (*commands, f"iapo train --config demo-grpo,{own} {small}"))
+    return Made(tuple(files), (*commands, f"iapo train --config {shlex.quote(f'demo-grpo,{own}')} {small}"))
+
+
+def _in_yaml(value: str) -> str:
+    """Returns a text as YAML has it: plain where it reads as itself, in quotes where not."""
+    try:
+        plain = yaml.safe_load(f"value: {value}") == {"value": value}
+    except yaml.YAMLError:
+        plain = False
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _filled(text: str, where: dict[str, str]) -> str:
@@ -104,7 +121,7 @@ def _chart() -> Image.Image:
     return image
 
 
-_TOOL = '''"""The tool @NAME@; `iapo evaluate --tools @FILE@` offers it."""
+_TOOL = '''"""The tool @NAME@; `iapo evaluate --tools @NAME@.py` offers it."""
 
 import math
 from typing import Annotated
@@ -150,12 +167,12 @@ def test_wrong_arguments_fail_before_it_is_called():
         assert (result.status, result.broken) == ("failed", "")
 '''
 
-_TOOL_CONFIG = """tools: standard,@FILE@
+_TOOL_CONFIG = """tools: @VALUE@
 tool_timeout: 10
 output_dir: runs/@NAME@
 """
 
-_REWARD = '''"""The reward @NAME@; `iapo train --reward @FILE@:@NAME@` trains with it."""
+_REWARD = '''"""The reward @NAME@; `iapo train --reward @NAME@.py:@NAME@` trains with it."""
 
 
 def @NAME@(trace, outcome):
@@ -190,12 +207,12 @@ def test_each_further_call_costs_a_tenth():
     assert [@NAME@(rollout(calls), 1.0) for calls in (1, 2, 3)] == pytest.approx([1.0, 0.9, 0.8])
 '''
 
-_REWARD_CONFIG = """reward: @FILE@:@NAME@
+_REWARD_CONFIG = """reward: @VALUE@
 penalty_weight: 0
 output_dir: runs/@NAME@
 """
 
-_DATA = '''"""The data format @NAME@: a CSV file; `iapo evaluate --sets @FILE@:@NAME@@PATH` reads one."""
+_DATA = '''"""The data format @NAME@: a CSV file; `iapo evaluate --sets @NAME@.py:@NAME@@PATH` reads one."""
 
 import csv
 import json
@@ -237,7 +254,7 @@ def test_it_reads_a_split():
     assert train[0].column_boxes["A"] == (8, 0, 40, 112)
 '''
 
-_DATA_CONFIG = """data: @FILE@:@NAME@@@ROWS@
+_DATA_CONFIG = """data: @VALUE@
 per_device_train_batch_size: 8
 output_dir: runs/@NAME@
 """
@@ -261,8 +278,5 @@ _TEXTS = {
 }
 """By kind: the file, its test, and its lines of configuration."""
 
-_COMMANDS = {
-    "tool": ["iapo evaluate --model tiny-student --tools @FILE@ --sets vbar --samples 8 --out runs/@NAME@-start"],
-    "reward": [],
-    "data": ["iapo evaluate --model tiny-student --sets @FILE@:@NAME@@@ROWS@ --samples 0 --out runs/@NAME@-start"],
-}
+_EVALUATED = {"tool": "--sets vbar --samples 8 --tools", "data": "--samples 0 --sets"}
+"""Of a kind whose part an evaluation can try, the options before it."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from iapo.bounds import HEAT, Bound, read_seeds
-from iapo.cli.base import SETTINGS, Verb, make_app, options_of
+from iapo.cli.base import SETTINGS, Resumable, Verb, make_app, options_of
 from iapo.cli.checks import check_questions, check_sets, check_source, check_split, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
@@ -107,7 +107,7 @@ def study_curves(
     write_json(json, study_curves(runs, out, smooth=smooth))
 
 
-@app.command("ablate", cls=Verb, context_settings=SETTINGS)
+@app.command("ablate", cls=Resumable, context_settings=SETTINGS)
 def study_ablate(
     context: typer.Context,
     out: Annotated[

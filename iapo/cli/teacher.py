@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from iapo.cli.base import SETTINGS, Group, Verb, make_app, options_of
+from iapo.cli.base import SETTINGS, Group, Resumable, make_app, options_of
 from iapo.cli.checks import check_checkpoint, checkpoint
 from iapo.cli.options import Json, Quiet, free, one_of, write_json
 from iapo.errors import InputError
@@ -20,7 +20,7 @@ def teacher() -> None:
     """What a teacher is asked once, so that training need not load it."""
 
 
-@app.command("attribute", cls=Verb, context_settings=SETTINGS)
+@app.command("attribute", cls=Resumable, context_settings=SETTINGS)
 def teacher_attribute(
     context: typer.Context,
     config: Annotated[str, typer.Option(help="Settings of the training: a YAML file, or a packaged name.")],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iapo.bounds import HEAT, Bound
-from iapo.cli.base import Verb, make_app
+from iapo.cli.base import Resumable, Verb, make_app
 from iapo.cli.checks import check_checkpoint
 from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, within, write_json
 from iapo.errors import InputError, unknown
@@ -16,7 +16,7 @@ from iapo.errors import InputError, unknown
 app = make_app(help="The packaged tiny models, and stand-ins of published checkpoints.")
 
 
-@app.command("build", cls=Verb)
+@app.command("build", cls=Resumable)
 def tiny_build(
     out: Annotated[Path, typer.Option(callback=folder, help="Folder to write the checkpoints to.")] = Path("runs/tiny"),
     model: Annotated[
@@ -87,7 +87,7 @@ def tiny_evaluate(
     write_json(json, evaluate_models(names, chosen, samples=samples, seed=seed, temperature=temperature))
 
 
-@app.command("causes", cls=Verb)
+@app.command("causes", cls=Resumable)
 def tiny_causes(
     model: Annotated[
         str, typer.Option(help="Student: packaged name or folder, of the tiny world.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from iapo.cli.base import SETTINGS, Known, Verb, make_app, options_of
+from iapo.cli.base import SETTINGS, Known, Resumable, make_app, options_of
 from iapo.cli.checks import check_checkpoint, check_output, check_training_data
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
@@ -15,7 +15,7 @@ from iapo.errors import InputError
 app = make_app()
 
 
-@app.command(cls=Verb, context_settings=SETTINGS)
+@app.command(cls=Resumable, context_settings=SETTINGS)
 def train(
     context: typer.Context,
     config: Annotated[

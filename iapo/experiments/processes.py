@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from iapo.experiments.parent import GRACE, PARENT
-from iapo.stopping import STOPPED, Stopped, stoppable
+from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""
@@ -62,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
     """
     threads = max(1, (os.cpu_count() or 1) // max(1, together))
     # Stopped from outside, this process stops the others too.
-    with stoppable(), _shown(jobs) as shown:
+    with stoppable() as stop, _shown(jobs) as shown:
         waiting = list(jobs)
         running: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = []
         try:
@@ -79,7 +79,7 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
                     if ended:
                         log.close()
                         running.remove(one)
-                        _check(job, process.returncode)
+                        _check(job, process.returncode, stop)
                         shown.end(job)
                 if running:
                     time.sleep(LOOK)
@@ -171,7 +171,8 @@ def run_child(command: Sequence[str], log: IO[bytes], environment: Mapping[str, 
             process.terminate()
             _wait(process)
     if code == STOPPED:
-        raise Stopped("the training was stopped; the same command goes on from what is saved")
+        with stoppable() as stop:
+            raise Stopped(f"the training was stopped; {stop.ending}")
     return code
 
 
@@ -184,9 +185,9 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _check(job: Job, code: int) -> None:
+def _check(job: Job, code: int, stop: Stopping) -> None:
     if code == STOPPED:
-        raise Stopped(f"the run {job.name} was stopped; the same command goes on from what is saved")
+        raise Stopped(f"the run {job.name} was stopped; {stop.ending}")
     if code != 0:
         tail = "\n".join(job.log.read_text(errors="replace").splitlines()[-15:])
         raise JobError(f"the run {job.name} ended with exit code {code}; the end of {job.log}:\n{tail}")

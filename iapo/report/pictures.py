@@ -12,7 +12,7 @@ from typing import Literal
 from PIL import Image
 
 from iapo.images import open_image
-from iapo.storage import write_bytes
+from iapo.storage import without_empty, write_bytes
 
 Mode = Literal["embed", "folder"]
 
@@ -77,9 +77,10 @@ class Pictures:
     def _address(self, content: bytes, kind: str, digest: str) -> str:
         if self.mode == "embed":
             return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{digest}.{kind}"
-        write_bytes(self.folder / name, content)
+        with without_empty([self.folder]):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.folder / name, content)
         return f"{self.folder.name}/{name}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import os
 import subprocess
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 import typer
+from agent.asked import boxes_of, charts
 from processes import run as run_process
 
 from iapo.cli.base import Verb
 from iapo.cli.main import Root, app, main
 from iapo.endpoints.chat import EndpointError
 from iapo.experiments.processes import JobError
+from iapo.tools import TOOLS
 from iapo.training.settings import parse
 
 COMMANDS: dict[str, Any] = {}
@@ -129,6 +132,46 @@ def test_numbers_go_to_the_standard_output_alone(
     code, quiet, err = run(capsys, "data", "check", "rows.parquet", "--json=-", "--quiet")
     assert (code, quiet, err) == (0, out, "")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+NOISY = '''
+print("the file is read")
+import os
+import subprocess
+import sys
+
+from iapo import define
+
+
+def noisy(image, names, boxes):
+    """Shade the named parts."""
+    print("called")
+    os.write(1, b"aloud\\n")
+    subprocess.run([sys.executable, "-c", "print('by another')"], check=True)
+    return image.convert("L").convert("RGB")
+'''
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("limit", [[], ["--tool-timeout", "60"]])
+def test_what_tools_print_is_not_among_the_numbers(tmp_path: Path, limit: list[str]) -> None:
+    """In a process of its own, whose descriptors are what the shell gave it."""
+    text = NOISY
+    for name, tool in TOOLS.items():
+        parameters = ", ".join([*inspect.signature(tool.function).parameters][:3])
+        text += f"\ndef {name}({parameters}):\n    {tool.function.__doc__!r}\n    return noisy({parameters})\n"
+        text += f"{name} = define({name}, axis={tool.axis!r}, style={tool.style!r})\n"
+    (tmp_path / "noisy.py").write_text(text)
+    sample = charts(1)[1]
+    sample.image.save(tmp_path / "chart.png")
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes_of(sample)))
+    words = ["ask", "chart.png", sample.question, "--model", "tiny-student", "--boxes", "boxes.json"]
+    words += ["--tools", "noisy.py", "--json", "-", *limit]
+    done = run_process([sys.executable, "-m", "iapo", *words], cwd=tmp_path, fork=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "edited", done.stderr
+    for line in ("the file is read", "called", "aloud", "by another", "program   "):
+        assert line in done.stderr
 
 
 def test_a_home_folder_that_the_shell_left_is_found(

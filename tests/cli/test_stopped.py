@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,13 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from documented import DOCUMENTS
 from processes import iapo_here
 from processes import run as run_process
 from report_runs import make_run, make_trace
+from test_bounds import verbs
+from typer.main import get_command
 
+import iapo.tiny.command
+from iapo.cli.main import app
 from iapo.data import sheet
 from iapo.data.convert import make
-from iapo.report import command
+from iapo.report import command, pictures
 from iapo.storage import whole_file
 
 
@@ -65,8 +71,24 @@ def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
     halfway(monkeypatch, lambda: os.kill(os.getpid(), number))
     done = iapo_here("report", run, "--out", tmp_path / "new" / "page.html")
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
-    assert done.stderr.startswith(f"iapo: {said}; what is saved stays")
-    assert not list((tmp_path / "new").iterdir())
+    assert done.stderr == f"iapo: {said}; nothing goes on from here: another start begins anew\n"
+    # Nor is a folder left in which nothing came to be.
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("heeded")
+def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iapo.tiny.command, "build_models", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    done = iapo_here("tiny", "build", "--out", tmp_path / "built")
+    said = "stopped by SIGTERM; what is saved stays, and the same command goes on from it"
+    assert (done.returncode, done.stderr) == (75, f"iapo: {said}\n")
+
+
+def test_what_goes_on_is_what_the_document_has() -> None:
+    table = DOCUMENTS["docs/resuming.md"].read_text().partition("\n\n**")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`iapo ([a-z ]+?)(?: --\w+)?`", row)}
+    assert documented == {name for name, verb in verbs(get_command(app)) if getattr(verb, "goes_on", False)}
 
 
 def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path) -> None:
@@ -101,6 +123,12 @@ def test_a_full_disk_is_said_with_the_file(run: Path, tmp_path: Path, monkeypatc
     assert done.returncode == 74
     assert done.stderr.startswith(f"iapo: {tmp_path / 'page.html'} could not be written: No space left on device")
     assert not (tmp_path / "page.html").exists()
+    done = iapo_here("report", run, "--out", tmp_path / "a" / "b" / "page.html")
+    assert done.returncode == 74
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setattr(pictures, "write_bytes", lambda *_: full())
+    done = iapo_here("report", run, "--out", tmp_path / "page.html", "--pictures", "folder")
+    assert (done.returncode, sorted(path.name for path in tmp_path.iterdir())) == (74, ["run"])
 
 
 def test_a_folder_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
