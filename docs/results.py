@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from iapo.experiments.ablations import read_ablation
+from iapo.experiments.ablations import Variant, read_ablation
 from iapo.experiments.calls_table import COLUMNS
 from iapo.experiments.table_one import AVERAGE, Row, read_row, table_one
 from iapo.storage import read_records, write_text
@@ -51,20 +51,47 @@ def steps_until_gone(misuse: np.ndarray) -> int:
 CURVES = ("step", "tools/misuse_rate", "attribution/misuse_auc", "attribution/misuse_auc_shuffled")
 
 
-def keep(run: Path, folder: Path, base: Path) -> None:
-    """Copies what the tables need of a run, without the places where it lay.
+def keep(run: Path, folder: Path, base: Path, names: Sequence[str] = CURVES) -> None:
+    """Copies what the tables need of a run, without the places where it and its test sets lay.
 
     Args:
         run: Folder of the run.
         folder: Folder of the copy.
         base: Folder of all runs, which the copy does not name.
+        names: Names of the metrics that are copied, where it has trained.
     """
     for name in ("evaluation", "evaluation-greedy"):
         told = json.loads((run / name / "evaluation.json").read_text().replace(f"{base.absolute()}/", ""))
+        told["sets"] = {Path(key).stem: value for key, value in told["sets"].items()}
+        told["settings"]["sets"] = list(told["sets"])
         (folder / name).mkdir(parents=True, exist_ok=True)
         write_text(folder / name / "evaluation.json", json.dumps(told, separators=(",", ":")) + "\n")
-    rows = [{key: row[key] for key in CURVES if key in row} for row in read_records(run / "metrics.jsonl")]
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+    if (run / "metrics.jsonl").exists():
+        rows = [{key: row[key] for key in names if key in row} for row in read_records(run / "metrics.jsonl")]
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+
+
+def finished(
+    runs: Path, variants: Sequence[Variant], seeds: Sequence[int]
+) -> tuple[list[tuple[Variant, list[int]]], str]:
+    """Finds what is trained and evaluated.
+
+    Args:
+        runs: Folder of all runs.
+        variants: The variants.
+        seeds: Seeds that are wanted of each.
+
+    Returns:
+        Variants that have some, with their seeds, and a sentence on what is missing; empty if nothing is.
+    """
+    found, missing = [], []
+    for one in variants:
+        done = [seed for seed in seeds if (runs / one.key / f"seed-{seed}/evaluation-greedy/evaluation.json").exists()]
+        if done:
+            found.append((one, done))
+        if len(done) < len(seeds):
+            missing.append(f"{one.name} ({len(done)} of {len(seeds)})")
+    return found, f"Not finished: {', '.join(missing)}." if missing else ""
 
 
 def read_variant(name: str, folder: Path, seeds: Sequence[int]) -> Row:
@@ -162,10 +189,24 @@ PAIRS = (
     ("IAPO, name_odds", "IAPO, paper"),
     ("IAPO, name_odds", "distill"),
     ("IAPO, name_odds signed", "distill"),
+    ("IAPO, name_odds", "name_odds, student by name"),
+    ("IAPO, paper", "paper, student shuffled"),
+    ("softmax, teacher of random weights", "IAPO, softmax"),
+    ("softmax, teacher of random weights", "GRPO"),
     ("name_odds, call tokens only", "IAPO, name_odds"),
+    ("name_odds, call tokens only", "IAPO, paper"),
+    ("name_odds, image in 2 x 2 cells", "IAPO, name_odds"),
+    ("distill, call tokens only", "distill"),
     ("softmax and distill", "distill"),
+    ("softmax and distill", "IAPO, paper"),
+    ("attention", "IAPO, paper"),
+    ("overlap", "GRPO"),
+    ("ToRL", "GRPO"),
+    ("TRM, verifier by rules", "GRPO"),
+    ("distill by token", "distill"),
+    ("distill by token, weight 1", "distill"),
 )
-"""Which variants are compared: a form and its control, two forms, a form and the likelihood."""
+"""Which variants are compared: a form and its control, two forms, a form and the likelihood, more and its base."""
 
 
 def show_pairs(rows: Mapping[str, Row], curves: Mapping[str, Mapping[int, Curve]]) -> None:
@@ -214,14 +255,9 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     rows: dict[str, Row] = {}
     curves: dict[str, dict[int, Curve]] = {}
-    missing = []
-    for variant in read_ablation("results").variants:
+    all_done, missing = finished(options.runs, read_ablation("results").variants, seeds)
+    for variant, done in all_done:
         folder = options.runs / variant.key
-        done = [seed for seed in seeds if (folder / f"seed-{seed}/evaluation-greedy/evaluation.json").exists()]
-        if len(done) < len(seeds):
-            missing.append(f"{variant.name} ({len(done)} of {len(seeds)})")
-        if not done:
-            continue
         rows[variant.name] = read_variant(variant.name, folder, done)
         curves[variant.name] = {seed: Curve.read(folder / f"seed-{seed}") for seed in done}
         for seed in done if options.keep is not None else ():
@@ -248,7 +284,7 @@ def main() -> None:
     show_pairs(rows, curves)
     show_goals(rows, reference)
     if missing:
-        print(f"Not finished: {', '.join(missing)}.")
+        print(missing)
 
 
 if __name__ == "__main__":

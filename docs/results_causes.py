@@ -9,21 +9,20 @@ Variants without a finished training are left out, and named at the end. `--keep
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import CURVES, WINDOW, curve, gone, interval, mean, number, show, steps_until_gone
+from results import CURVES, WINDOW, curve, finished, gone, interval, keep, mean, number, show, steps_until_gone
 
 from iapo.estimates import over_seeds_and_samples
 from iapo.experiments.ablations import read_ablation
 from iapo.experiments.calls_table import COLUMNS
 from iapo.experiments.table_one import Row, read_row
 from iapo.experiments.trials import START, TEACHER
-from iapo.storage import read_records, write_text
 from iapo.tiny.causes.command import HELD_OUT
 from iapo.tiny.causes.world import draw
 
@@ -33,25 +32,8 @@ TRAINED = "mixed"
 SHOWN = ("tools/call_ratio", "tools/success_rate", "tools/misuse_rate", "reward/outcome")
 """What is shown of the rollouts, by steps."""
 
-
-def keep(run: Path, folder: Path, base: Path) -> None:
-    """Copies what the tables need of a run, without the places where it and its sets lay.
-
-    Args:
-        run: Folder of the run.
-        folder: Folder of the copy.
-        base: Folder of all runs, which the copy does not name.
-    """
-    for name in ("evaluation", "evaluation-greedy"):
-        told = json.loads((run / name / "evaluation.json").read_text().replace(f"{base.absolute()}/", ""))
-        told["sets"] = {Path(key).stem: value for key, value in told["sets"].items()}
-        told["settings"]["sets"] = list(told["sets"])
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        write_text(folder / name / "evaluation.json", json.dumps(told, separators=(",", ":")) + "\n")
-    if (run / "metrics.jsonl").exists():
-        names = dict.fromkeys((*CURVES, *SHOWN))
-        rows = [{key: row[key] for key in names if key in row} for row in read_records(run / "metrics.jsonl")]
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+METRICS = tuple(dict.fromkeys((*CURVES, *SHOWN)))
+"""What is kept of them."""
 
 
 def share(row: Row, measure: str, key: str, reference: Row | None = None) -> str:
@@ -65,11 +47,7 @@ def share(row: Row, measure: str, key: str, reference: Row | None = None) -> str
 
     least = 0.0 if reference is None else -1.0
     found = over_seeds_and_samples(side(row), None if reference is None else side(reference), least=least, most=1.0)
-    return interval(None if found is None else vars_of(found), "" if reference is None else "+")
-
-
-def vars_of(estimate: Any) -> dict[str, Any]:
-    return {name: getattr(estimate, name) for name in ("value", "low", "high")}
+    return interval(None if found is None else dataclasses.asdict(found), "" if reference is None else "+")
 
 
 def show_training(curves: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]) -> None:
@@ -106,7 +84,7 @@ def main() -> None:
     variants = read_ablation("causes").variants
     group = variants[0].group
     rows = {}
-    copy = functools.partial(keep, base=options.runs)
+    copy = functools.partial(keep, base=options.runs, names=METRICS)
     for name in (START, TEACHER):
         # Among what is kept they lie with their group, since other comparisons have others.
         found = [one for one in (options.runs / name, options.runs / group / name) if one.is_dir()]
@@ -116,18 +94,11 @@ def main() -> None:
         if options.keep is not None:
             copy(found[0], options.keep / group / name)
     curves: dict[str, dict[int, dict[str, np.ndarray]]] = {}
-    missing = []
-    for variant in variants:
+    all_done, missing = finished(options.runs, variants, seeds)
+    for variant, done in all_done:
         folder = options.runs / variant.key
-        done = [seed for seed in seeds if (folder / f"seed-{seed}/evaluation-greedy/evaluation.json").exists()]
-        if len(done) < len(seeds):
-            missing.append(f"{variant.name} ({len(done)} of {len(seeds)})")
-        if not done:
-            continue
         rows[variant.name] = read_row(variant.name, [folder / f"seed-{seed}/evaluation" for seed in done], done)
-        curves[variant.name] = {
-            seed: {name: curve(folder / f"seed-{seed}", name) for name in (*CURVES, *SHOWN)} for seed in done
-        }
+        curves[variant.name] = {seed: {name: curve(folder / f"seed-{seed}", name) for name in METRICS} for seed in done}
         for seed in done if options.keep is not None else ():
             copy(folder / f"seed-{seed}", options.keep / variant.key / f"seed-{seed}")
     show(
@@ -143,7 +114,7 @@ def main() -> None:
     if curves:
         show_training(curves)
     if missing:
-        print(f"Not finished: {', '.join(missing)}.")
+        print(missing)
 
 
 def show_directions(rows: Mapping[str, Row]) -> None:

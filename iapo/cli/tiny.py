@@ -13,6 +13,13 @@ from iapo.cli.checks import check_checkpoint
 from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, within, write_json
 from iapo.errors import InputError, unknown
 
+Scale = Annotated[
+    float,
+    typer.Option(
+        callback=within(Bound(0, 1000, above=True)), help="Factor on the steps of what is taught, for a quick trial."
+    ),
+]
+
 app = make_app(help="The packaged tiny models, and stand-ins of published checkpoints.")
 
 
@@ -32,12 +39,7 @@ def tiny_build(
     seed: Annotated[
         int, typer.Option(callback=at_least(0), help="Seed of weights, lessons, rollouts and measurements.")
     ] = 0,
-    scale: Annotated[
-        float,
-        typer.Option(
-            callback=within(Bound(0, 1000, above=True)), help="Factor on the number of steps, for a quick trial."
-        ),
-    ] = 1.0,
+    scale: Scale = 1.0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -101,12 +103,7 @@ def tiny_causes(
         int, typer.Option(callback=at_least(0), help="Seed of lessons, and of measured images and sampling.")
     ] = 0,
     samples: Annotated[int, typer.Option(callback=at_least(1), help="Charts of a family in each case.")] = 100,
-    scale: Annotated[
-        float,
-        typer.Option(
-            callback=within(Bound(0, 1000, above=True)), help="Factor on the steps of --new, for a quick trial."
-        ),
-    ] = 1.0,
+    scale: Scale = 1.0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
