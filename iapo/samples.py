@@ -42,7 +42,11 @@ _UNSHOWN: tuple[type[Exception], ...] = (*UNREADABLE, Image.DecompressionBombErr
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
-def save_png(image: Image.Image, target: Path | BinaryIO, *, compression: int = 6) -> None:
+EFFORT = 6
+"""Effort of zlib for a PNG, 0 to 9, where nothing else is said."""
+
+
+def save_png(image: Image.Image, target: Path | BinaryIO, *, compression: int = EFFORT) -> None:
     """Writes an image as PNG; modes that PNG does not have, such as CMYK and F, become RGB.
 
     Args:

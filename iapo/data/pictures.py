@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from iapo.data.damage import RowError
 from iapo.images import FORMATS, UNREADABLE, is_plain, open_image, to_rgb, upright
 from iapo.records import MOST_IMAGES, Sample, save_png
+from iapo.samples import EFFORT
 
 SHORTEST_SIDE = 28
 """Shortest side of an image in pixels: one token of Qwen2.5-VL."""
@@ -86,7 +87,7 @@ def read_pictures(value: Any, folder: Path | None, *, inside: bool = False) -> t
     return tuple(found)
 
 
-def encode_picture(image: Image.Image, *, compression: int = 6) -> bytes:
+def encode_picture(image: Image.Image, *, compression: int = EFFORT) -> bytes:
     """Returns the file that an image was read from, if it was PNG or JPEG, else a PNG of it.
 
     An image that was changed in place after `read_picture` must be copied first.

@@ -291,8 +291,10 @@ def _named(model: Any, base: str) -> Iterator[None]:
     """
     config = model.peft_config[model.active_adapter]
     named, config.base_model_name_or_path = config.base_model_name_or_path, base
-    yield
-    config.base_model_name_or_path = named
+    try:
+        yield
+    finally:
+        config.base_model_name_or_path = named
 
 
 def _adapter_reason(error: Exception) -> str:

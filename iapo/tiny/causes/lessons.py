@@ -37,6 +37,10 @@ class Causes:
     silent: float = 0.15
     canonical: float = 0.5
 
+    def share(self, cause: str) -> float:
+        """Returns how often a cause is followed."""
+        return {"position": self.position, "wording": self.wording, "look": self.look}[cause]
+
 
 class CauseWriter(LessonWriter):
     """Writes the lessons.
@@ -86,9 +90,7 @@ class CauseWriter(LessonWriter):
         if not isinstance(chart, CauseChart):
             return super()._program(chart, rng, tools)
         (axis,) = chart.focus
-        followed = rng.random() < {"position": self.causes.position, "wording": self.causes.wording}.get(
-            chart.cause, self.causes.look
-        )
+        followed = rng.random() < self.causes.share(chart.cause)
         if followed and chart.suggests is None:
             tool = next(iter(tools.values()))
         else:
