@@ -1,9 +1,10 @@
 """How the time of reading hostile texts grows with their size: programs, final answers and gold answers, rows of data,
 YAML, chat templates, addresses, judges' replies.
 
-    python benchmarks/long_inputs.py [--json FILE]
+    python benchmarks/long_inputs.py [--most 10] [--json FILE]
 
-Seconds of CPU time of this process at 256 kB and at 1 MB, and their ratio; 4 is what grows with the size.
+Seconds of CPU time of this process at 256 kB and at 1 MB, and their ratio; 4 is what grows with the size. Ends with
+exit code 1 where a case takes more than `--most` seconds at 1 MB, or half a second and 8 times what 256 kB take.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -175,9 +176,15 @@ def seconds(ask: Callable[[int], object], size: int) -> float:
     return time.process_time() - started
 
 
+def beyond(found: Mapping[str, Sequence[float]], most: float) -> list[str]:
+    """Returns the cases that take too long, or grow faster than their input by more than the clock's noise."""
+    return [name for name, (small, large) in found.items() if large > most or (large > 0.5 and large > 8 * small)]
+
+
 def main() -> None:
     """Measures all cases and prints those that take longest."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", type=float, default=10.0, help="seconds of CPU that 1 MB may take")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     given = parser.parse_args()
     found = {name: [seconds(ask, size) for size in SIZES] for name, ask in cases()}
@@ -187,6 +194,8 @@ def main() -> None:
     Console().print(table)
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
+    if bad := beyond(found, given.most):
+        raise SystemExit(f"beyond the bounds: {', '.join(bad)}")
 
 
 if __name__ == "__main__":
