@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from iapo.agent.agent import Agent
 from iapo.agent.answers import Answer, Event, ObservationEvent
 from iapo.agent.questions import Question
 from iapo.display.terminal import plain, say
+from iapo.display.terminal_image import drawn, protocol_of
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import stamp
@@ -62,6 +64,9 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
             save_png(found.image, file)
     for line in lines(found, out, seen):
         say(line)
+    protocol = protocol_of(sys.stdout)
+    if found.image is not None and protocol is not None:
+        sys.stdout.write(drawn(found.image, protocol))
     if attribution:
         _say_shares(found)
     image = None if found.image is None else str(out)

@@ -8,6 +8,7 @@ import json
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from documented import DOCUMENTS, ROOT, blocks
 from PIL import Image
 
 from iapo.cli.main import main
+from iapo.display.terminal_image import drawn
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.records import Trace
 from iapo.rollout.policy import load_policy
@@ -143,6 +145,14 @@ def test_the_question_may_come_from_elsewhere(
         2,
         "iapo: the question on standard input is no text; write it as UTF-8\n",
     )
+
+
+def test_a_terminal_that_can_draws_the_edited_image(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iapo.agent.asking.protocol_of", lambda stream: "kitty" if stream is sys.stdout else None)
+    _, out, _ = run(capsys, "chart.png", SAMPLE.question, *MODEL, "--boxes", "boxes.json")
+    assert drawn(Image.open("chart.edited.png"), "kitty") in out
 
 
 def test_what_a_model_writes_does_not_steer_the_terminal(
