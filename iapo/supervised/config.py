@@ -9,7 +9,7 @@ from trl import SFTConfig
 
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
-from iapo.training.precision import usual_bf16
+from iapo.training.precision import check_precision, usual_bf16
 
 _FIXED = {
     "packing": "sequences with images are not packed",
@@ -39,6 +39,7 @@ class SupervisedConfig(SFTConfig):
             if getattr(self, name):
                 raise InputError(f"{name} cannot be set: {reason}")
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
+        check_precision(self.bf16, self.fp16)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()

@@ -20,7 +20,7 @@ from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings
-from iapo.training.precision import usual_bf16
+from iapo.training.precision import check_precision, usual_bf16
 from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -241,6 +241,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         check_trl(vars(self))
         self.check_frozen()
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
+        check_precision(self.bf16, self.fp16)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Score, ToolResult, Trace
+from iapo.supervised.config import SupervisedConfig
 from iapo.training import ranks
+from iapo.training.config import IAPOConfig
 from iapo.training.launch import check_launch
+from iapo.training.precision import check_precision
 from iapo.training.ranks import EqualRows, check_world, evaluate_shares, share_of
 
 
@@ -92,7 +96,7 @@ def test_the_shares_of_an_evaluation_come_together_in_order(kept: int, monkeypat
     assert [trace.scores["outcome"].value for trace in found] == [float(index < kept) for index in range(5)]
 
 
-def test_a_start_that_made_no_world_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     check_launch({})
     check_launch({"SLURM_STEP_NUM_TASKS": "1"})
     check_launch({"SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "8"})
@@ -101,6 +105,16 @@ def test_a_start_that_made_no_world_is_refused(monkeypatch: pytest.MonkeyPatch) 
         check_launch({"SLURM_STEP_NUM_TASKS": "8"})
     with pytest.raises(InputError, match=r"started one.*torch\.distributed\.run"):
         check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
+    with monkeypatch.context() as patched:
+        patched.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        for config in (IAPOConfig, SupervisedConfig):
+            with pytest.raises(InputError, match="mixed_precision is 'bf16', and the training's is 'no'"):
+                config(str(tmp_path), bf16=False, use_cpu=True)
+    check_precision(True, False, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+    check_precision(True, False, {"ACCELERATE_MIXED_PRECISION": "no"})
+    check_precision(False, True, {"ACCELERATE_MIXED_PRECISION": "fp16"})
+    with pytest.raises(InputError, match="mixed_precision is 'fp16', and the training's is 'bf16'"):
+        check_precision(True, False, {"ACCELERATE_MIXED_PRECISION": "fp16"})
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_world(SimpleNamespace(world_size=2))
     with pytest.raises(InputError, match="use_cpu"):
