@@ -168,7 +168,8 @@ def _forget() -> None:
     _started.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def serve(descriptor: int, parent: int) -> None:
