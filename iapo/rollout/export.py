@@ -17,6 +17,8 @@ from iapo.rollout.policy import load_policy, resolve
 from iapo.rollout.push import check_repository, push
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
+from iapo.rollout.writing import writing
+from iapo.storage import without_empty
 
 
 def export(
@@ -69,11 +71,6 @@ def export(
     wanted = dtype or (_type_of(resolve(base[0]), base[1]) if base is not None else str(model.dtype))
     # Written down in config.json, too.
     model.to(getattr(torch, wanted.removeprefix("torch.")))
-    part = output.with_name(output.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save_pretrained(part)
-    policy.processor.save_pretrained(part)
     exported = Exported(
         name=output.name,
         base=None if base is None else base[0],
@@ -82,14 +79,20 @@ def export(
         prompt=policy.template.name,
     )
     run = run_of(Path(path))
-    if run is not None:
-        manifest = run / MANIFEST
-        Usage.of_run(Manifest.read(manifest).config, manifest).write(part)
-    elif (Path(path) / USAGE).is_file():
-        Usage.read(Path(path) / USAGE).write(part)
     final = run is not None and Path(path).resolve() == (run / "policy").resolve()
-    write_card(part, exported, run, final=final)
-    part.rename(output)
+    part = output.with_name(output.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    with without_empty([part]), writing(part):
+        part.mkdir(parents=True)
+        model.save_pretrained(part)
+        policy.processor.save_pretrained(part)
+        if run is not None:
+            manifest = run / MANIFEST
+            Usage.of_run(Manifest.read(manifest).config, manifest).write(part)
+        elif (Path(path) / USAGE).is_file():
+            Usage.read(Path(path) / USAGE).write(part)
+        write_card(part, exported, run, final=final)
+        part.rename(output)
     return {
         "source": path,
         "base": exported.base,

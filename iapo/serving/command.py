@@ -9,6 +9,7 @@ from iapo.agent.agent import Agent
 from iapo.display.terminal import say
 from iapo.serving.server import Limits, Server
 from iapo.stopping import Stopped
+from iapo.tools.worker import end_workers
 
 GRACE = 10.0
 """Seconds that answers have to end in, which they do at the next token, before the process ends in their midst."""
@@ -38,6 +39,7 @@ def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *,
             # Nothing goes on later, so that this is how it ends.
             say("stopped")
             if not _drained(server):
+                server.cut_off()
                 # The interpreter aborts where it ends in the middle of a model's work; nothing is kept that this loses.
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -45,6 +47,9 @@ def run_server(agent: Agent, name: str, host: str, port: int, limits: Limits, *,
 
 
 def _drained(server: Server) -> bool:
+    server.stopping.set()
+    # Calls of tools with a limit need not reach it.
+    end_workers()
     try:
         return server.drain(GRACE)
     except (KeyboardInterrupt, Stopped):

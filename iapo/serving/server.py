@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -21,8 +22,9 @@ from iapo.endpoints.chat import EndpointError
 from iapo.errors import InputError, NumberError
 from iapo.records import MOST_IMAGES
 from iapo.serving.address import host_name, is_loopback
-from iapo.serving.replies import Completion, error_body, sse
+from iapo.serving.replies import Completion, error_body
 from iapo.serving.requests import ChatRequest, RequestError, read_request
+from iapo.serving.stream import Stream
 
 PAGE: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -95,6 +97,7 @@ class Server(ThreadingHTTPServer):
         self.room = threading.BoundedSemaphore(agent.at_once + self.limits.waiting)
         self.work = threading.BoundedSemaphore(agent.at_once)
         self.stopping = threading.Event()
+        self.under_way: set[Handler] = set()
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
@@ -118,6 +121,11 @@ class Server(ThreadingHTTPServer):
         self.stopping.set()
         end = time.monotonic() + seconds
         return all(self.work.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.agent.at_once))
+
+    def cut_off(self) -> None:
+        """Tells the clients whose answers did not end in time that they come to nothing."""
+        for one in list(self.under_way):
+            one.cut_off()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread for a connection, or refuses it; the library calls it."""
@@ -161,6 +169,8 @@ class _GoneError(Exception):
     """The client has closed the connection."""
 
 
+_STOPPING = "the server is stopping; ask again when it is back"
+
 _LOOK = 0.5
 """Seconds between two looks of a request that waits for others."""
 
@@ -176,12 +186,13 @@ class Handler(BaseHTTPRequestHandler):
         """Prepares the connection; the library calls it."""
         self._late, self._replied = False, False
         self._watch: threading.Timer | None = None
+        self._stream: Stream | None = None
         super().setup()
         self.connection.settimeout(self.server.limits.seconds)
 
     def handle_one_request(self) -> None:
         """Answers a request, which must have arrived in time: a drip never reaches the timeout of the socket."""
-        self._late, self._replied = False, False
+        self._late, self._replied, self._stream = False, False, None
         self._watch = threading.Timer(self.server.limits.seconds, self._too_late)
         self._watch.daemon = True
         self._watch.start()
@@ -222,11 +233,13 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 while not self.server.work.acquire(timeout=_LOOK):
                     self._check()
+                self.server.under_way.add(self)
                 try:
                     self._check()
                     # Also images are decoded within the bound.
                     self._chat(read_request(body, self.server.name, self.server.agent.settings))
                 finally:
+                    self.server.under_way.discard(self)
                     self.server.work.release()
             finally:
                 self.server.room.release()
@@ -263,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
             found = agent.ask(question, **how)
             self._json(200, done.whole(found, shown=asked.shown))
             return
-        stream = _Stream(self, done)
+        stream = self._stream = Stream(self, done)
 
         def watch(event: Event) -> None:
             stream.send(done.event(event, shown=asked.shown))
@@ -285,7 +298,7 @@ class Handler(BaseHTTPRequestHandler):
             _GoneError: If the client has closed the connection.
         """
         if self.server.stopping.is_set():
-            raise RequestError(503, "the server is stopping; ask again when it is back")
+            raise RequestError(503, _STOPPING)
         if wait([self.connection], 0):
             try:
                 gone = not self.connection.recv(1, socket.MSG_PEEK)
@@ -293,6 +306,15 @@ class Handler(BaseHTTPRequestHandler):
                 gone = True
             if gone:
                 raise _GoneError
+
+    def cut_off(self) -> None:
+        """Tells the client, from another thread, that the server ends in the midst of its answer."""
+        # Whoever has gone away is not told.
+        with contextlib.suppress(OSError):
+            if self._stream is not None and self._stream.open:
+                self._stream.end([error_body(503, _STOPPING)])
+            elif not self._replied:
+                self._fail(503, _STOPPING)
 
     def _body(self) -> bytes:
         limits, given = self.server.limits, self.headers.get_all("Content-Length") or []
@@ -371,28 +393,3 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-
-
-class _Stream:
-    """The events of a completion, whose head is written with the first: what is refused before it has its status."""
-
-    def __init__(self, handler: Handler, done: Completion) -> None:
-        self._handler, self._done = handler, done
-        self.open = False
-
-    def send(self, data: Mapping[str, Any] | str) -> None:
-        """Sends an event."""
-        if not self.open:
-            self.open = True
-            # It ends with the connection.
-            self._handler.close_connection = True
-            self._handler.start(200, "text/event-stream", {})
-            self._handler.wfile.write(sse(self._done.start()))
-        self._handler.wfile.write(sse(data))
-        self._handler.wfile.flush()
-
-    def end(self, last: list[dict[str, Any]]) -> None:
-        """Sends the last events."""
-        for data in last:
-            self.send(data)
-        self.send("[DONE]")

@@ -29,6 +29,7 @@ from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, find_prompt
+from iapo.rollout.writing import writing
 from iapo.runs import RunFolder, versions
 from iapo.stopping import stoppable
 from iapo.storage import read_json, write_text
@@ -178,8 +179,9 @@ def _teach(
         if state.part == len(parts):
             # Nothing of the model but the state may be in memory.
             state.load_weights(model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with writing(folder, keep=True):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     return state.history
 
 
@@ -210,8 +212,9 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
 def _package(name: str, recipe: Recipe, source: Path, out: Path, manifest: dict[str, Any], seed: int) -> dict[str, Any]:
     """Writes the finished checkpoint; it is measured as it is packaged."""
     policy = load_policy(str(source / "policy" if (source / "policy").exists() else source))
-    policy.model.to(torch.bfloat16).save_pretrained(out)
-    policy.processor.save_pretrained(out)
+    with writing(out, keep=True):
+        policy.model.to(torch.bfloat16).save_pretrained(out)
+        policy.processor.save_pretrained(out)
     tokenizer = out / "tokenizer.json"
     # Written for people by default, at twice the size.
     write_text(tokenizer, json.dumps(read_json(tokenizer), separators=(",", ":")))

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from iapo.errors import InputError
+from iapo.rollout.writing import writing
 from iapo.stopping import stoppable
 from iapo.storage import whole_file
 
@@ -146,5 +147,5 @@ class StageState:
             "python": [version, list(words), gauss],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as part:
+        with writing(self.path, keep=True), whole_file(self.path) as part:
             torch.save(state, part)

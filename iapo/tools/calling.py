@@ -76,13 +76,13 @@ def call_function(tool: ToolDefinition, arguments: tuple[Any, ...], by_name: Map
         raise ToolError(_short(str(error))) from error
     except WorkerError as error:
         raise BrokenToolError(tool.name, str(error)) from error
-    except Stopped:
-        # The process was asked to stop while the function ran.
+    except (KeyboardInterrupt, Stopped):
+        # Not the function's: the process was asked to stop while it ran.
         raise
-    except (Exception, SystemExit) as error:
-        # The one place where anything is caught: the function is the user's own and may raise whatever there is. In a
-        # training of hours that is data, a rollout whose call failed; `iapo.tools.failing` ends the run where every
-        # call of a tool does. Ctrl-C (KeyboardInterrupt) is none of the function's, and ends the process.
+    except BaseException as error:
+        # The one place where anything is caught: the function is the user's own and may raise whatever there is, what
+        # is no Exception among it. In a training of hours that is data, a rollout whose call failed;
+        # `iapo.tools.failing` ends the run where every call of a tool does.
         raise BrokenToolError(tool.name, f"{type(error).__name__}: {error}") from error
     return _checked(tool, value)
 

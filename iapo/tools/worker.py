@@ -2,23 +2,22 @@
 
 A process loads the function by the file or module that it is in, and is used again for the next call. It shares nothing
 with this one but what is sent; it protects from a hang, a crash and a leak, and from no ill will: it runs as this user.
-It leads a process group of its own, and what a tool starts ends with it, unless that leaves the group.
+It has a process group of its own, and what a tool starts ends with it, unless that leaves the group.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import faulthandler
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,8 +36,11 @@ _COMMAND = (
     "from iapo.tools.worker import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
 
-_SPARE = 5.0
-"""Seconds beyond its limit after which a call ends its process by itself, where the other one has not ended it."""
+_LOOK = 0.5
+"""Seconds between two looks whether the process that asks is still there."""
+
+_LAST = 5.0
+"""Longest time that a process may take to end, in seconds."""
 
 _idle: list[_Worker] = []
 _lock = threading.Lock()
@@ -82,7 +84,7 @@ def call_in_worker(
     module = sys.modules[function.__module__]
     file = getattr(module, "__file__", None)
     place = str(Path(file)) if file and function.__module__.startswith("iapo_file_") else function.__module__
-    request = (place, function.__qualname__, _plain(arguments), _plain(dict(by_name)), timeout)
+    request = (place, function.__qualname__, _plain(arguments), _plain(dict(by_name)))
     with _worker() as worker:
         kind, value = worker.ask(request, timeout)
     if kind == "value":
@@ -106,7 +108,7 @@ def _worker() -> Iterator[_Worker]:
 
 
 class _Worker:
-    """A process that calls functions; it ends by itself when this one does."""
+    """A process that calls functions, under one that ends it once this one is gone."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -137,7 +139,11 @@ class _Worker:
             if not self.connection.poll(timeout):
                 raise WorkerError(f"it took longer than {timeout:g} s")
             kind, value = self.connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        # Or another thread has ended the process meanwhile.
+        except (EOFError, OSError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # Its own end has a code; that of being killed says nothing.
+                self.process.wait(_LAST)
             self.end()
             raise WorkerError(f"its process ended with code {self.process.returncode}") from error
         return kind, value
@@ -145,19 +151,23 @@ class _Worker:
     def end(self) -> None:
         """Ends the process, and what a tool has started in its group."""
         _started.discard(self)
+        self.process.terminate()
         self.connection.close()
-        if self.process.returncode is None:
-            # It is not waited for yet, so that its number is that of no other group.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(_LAST)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 _started: set[_Worker] = set()
 
 
 @atexit.register
-def _end_all() -> None:
+def end_workers() -> None:
+    """Ends all processes, and the calls in them, which fail."""
+    with _lock:
+        _idle.clear()
     for worker in list(_started):
         worker.end()
 
@@ -175,45 +185,61 @@ if hasattr(os, "register_at_fork"):
 def serve(descriptor: int, parent: int) -> None:
     """Answers requests until the other process is gone; the worker's main function.
 
+    The requests are answered in a fork: what a tool does to its process, holding the interpreter's lock for hours
+    say, must not keep this one from looking whether the other process is still there.
+
     Args:
         descriptor: Descriptor of the connection to the other process.
         parent: Process id of the other process.
     """
-    connection = Connection(descriptor)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        _answer(Connection(descriptor))
+        os._exit(0)
+    os.close(descriptor)
+    asked: list[int] = []
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    ended = None
+    while not asked and ended is None and os.getppid() == parent:
+        # A signal wakes it; where one came before its handler, the next look sees what it said.
+        select.select([woken], [], [], _LOOK)
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    # The child is not waited for yet, so that its number is that of no other group.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _answer(connection: Connection) -> None:
+    """Answers requests until the other process is gone."""
     # Where the numbers of a verb go, no word of a tool may come between.
     sys.stdout = sys.stderr
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
-    nowhere = open(os.devnull, "w")  # noqa: SIM115 - it is needed to the process's end
     with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
         connection.send("ready")
         while True:
-            place, name, arguments, by_name, timeout = connection.recv()
-            # Code that holds the interpreter's lock keeps `_watch` from looking, but not this.
-            faulthandler.dump_traceback_later(timeout + _SPARE, exit=True, file=nowhere)
+            place, name, arguments, by_name = connection.recv()
             answer: tuple[str, Any]
             try:
                 answer = "value", _function(place, name)(*arguments, **by_name)
             except ToolError as error:
                 answer = "unfit", str(error)
-            # As in `iapo.tools.calling`, which makes a failed call of whatever a user's function raises.
-            except Exception as error:  # noqa: BLE001
+            # As in `iapo.tools.calling`, which makes a failed call of whatever a user's function raises; here nothing
+            # but the function can raise what ends a process.
+            except BaseException as error:  # noqa: BLE001
                 answer = "raised", f"{type(error).__name__}: {error}"
-            faulthandler.cancel_dump_traceback_later()
             try:
                 connection.send(answer)
             # What cannot be pickled raises any of these.
             except (TypeError, AttributeError, ValueError, ImportError, RecursionError) as error:
                 connection.send(("raised", f"it returned what cannot be sent ({type(error).__name__}: {error})"))
-    os.killpg(0, signal.SIGKILL)
-
-
-def _watch(parent: int) -> None:
-    """Ends this process and its group once the other one is gone, which may be in the middle of a call."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _function(place: str, name: str) -> Callable[..., Any]:

@@ -6,26 +6,23 @@ import copy
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iapo.endpoints.address import ADDRESSES, hide_credentials
-from iapo.errors import InputError, PlaceError
+from iapo.errors import InputError
+from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.storage import FULL
 from iapo.training.checkpoints import last_whole, step_of
 
 logger = logging.getLogger(__name__)
 
 _LOGGED = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens", "_step")
-# What torch says of a file that it could not write; it gives no error number.
-_TORCH_WRITES = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
+_THEN = ", which goes on from the last whole checkpoint"
 
 
 class ResumableTrainer(Trainer):
@@ -79,7 +76,7 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(part, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        with _writing(part, alone=self.accelerator.num_processes == 1):
+        with writing(part, _THEN, keep=self.accelerator.num_processes > 1):
             self.save_model(str(part))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -112,7 +109,7 @@ class ResumableTrainer(Trainer):
             # What a dead process left there.
             shutil.rmtree(folder)
         self.accelerator.wait_for_everyone()
-        with _writing(folder, alone=self.accelerator.num_processes == 1):
+        with writing(folder, _THEN, keep=self.accelerator.num_processes > 1):
             super()._save_checkpoint(model, trial)
         self._saved = folder.resolve()
 
@@ -193,25 +190,3 @@ def _set_aside(folder: Path, step: int) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
             logger.warning("%s is of later than step %d and is set aside as %s.", path, step, aside.name)
-
-
-@contextmanager
-def _writing(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Leaves no half-written folder behind, and says in one sentence where a disk is at fault.
-
-    Args:
-        folder: Folder that is written.
-        alone: Whether no other process writes into it.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if alone:
-            shutil.rmtree(folder, ignore_errors=True)
-        writes = isinstance(error, RuntimeError | SafetensorError) and any(one in str(error) for one in _TORCH_WRITES)
-        if writes or (isinstance(error, OSError) and error.errno in FULL):
-            raise PlaceError(
-                f"{folder} could not be written ({' '.join(str(error).split())[:200]}); make room there and start the "
-                "same command again, which goes on from the last whole checkpoint"
-            ) from error
-        raise

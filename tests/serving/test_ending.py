@@ -36,6 +36,7 @@ class Endless:
     Attributes:
         begun: Whether it writes.
         finish: Whether it ends by itself.
+        told: Whether it has told of a word.
         deaf: Whether it is in the middle of a token that takes long.
     """
 
@@ -44,6 +45,7 @@ class Endless:
     at_once = 1
 
     def __init__(self) -> None:
+        self.told = False
         self.begun, self.finish, self.deaf = threading.Event(), threading.Event(), threading.Event()
 
     def ask(
@@ -58,12 +60,14 @@ class Endless:
         self.begun.set()
         while not self.finish.is_set():
             time.sleep(0.01)
-            if self.deaf.is_set():
-                continue
             assert check is not None
-            check()
+            if not self.deaf.is_set():
+                check()
+            elif self.told:
+                continue
             if watch is not None:
                 watch(TextEvent(1, "word "))
+                self.told = True
         return [Answer(one.sample.question, "7", (Turn("7"),), "no_call") for one in questions]
 
 
@@ -141,7 +145,8 @@ def test_a_server_that_is_stopped_ends_its_answers(stream: bool) -> None:
             assert answer.startswith(b"HTTP/1.1 200" if stream and one is first else b"HTTP/1.1 503")
 
 
-def test_a_token_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_token_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     ended: list[int] = []
     sent: list[socket.socket] = []
     model = Endless()
@@ -150,7 +155,7 @@ def test_a_token_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 
     def serve(server: Server, **_: Any) -> None:
         threading.Thread(target=serve_forever, args=(server,), daemon=True).start()
-        sent.append(ask(server))
+        sent.append(ask(server, stream=stream))
         assert model.begun.wait(10)
         raise KeyboardInterrupt
 
@@ -158,8 +163,10 @@ def test_a_token_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(command, "GRACE", 0.1)
     monkeypatch.setattr("os._exit", ended.append)
     command.run_server(Agent(model), "tiny", "127.0.0.1", 0, LIMITS, log=False)
-    model.finish.set()
     assert ended == [0]
+    found = read(sent[0], b"the server is stopping; ask again when it is back")
+    assert found.startswith(b"HTTP/1.1 200" if stream else b"HTTP/1.1 503")
+    model.finish.set()
 
 
 @pytest.mark.slow(8)

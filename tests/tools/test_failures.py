@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -62,6 +63,10 @@ def act(how: str, image: Image.Image | None = None):
         return ("a", "b", "c")
     if how == "hang":
         time.sleep(60)
+    if how == "exit":
+        sys.exit(0)
+    if how == "interrupt":
+        raise KeyboardInterrupt
     if how == "die":
         os._exit(3)
     if how == "pid":
@@ -74,7 +79,7 @@ def act(how: str, image: Image.Image | None = None):
         child = subprocess.Popen(["sleep", "300"])
         with open(how.split()[1], "w") as file:
             print(os.getpid(), child.pid, file=file)
-        time.sleep(300)
+        sum(range(10**13))
     if how == "draw":
         image.paste((255, 0, 0), (0, 0, *image.size))
         return "drawn"
@@ -153,7 +158,13 @@ def test_a_tool_gets_a_copy_of_the_image(setting: str) -> None:
 def test_interrupts_are_not_caught() -> None:
     def stop(how: str) -> str:
         """Stop."""
-        raise {"key": KeyboardInterrupt(), "signal": Stopped("stopped"), "exit": SystemExit(3)}[how]
+        raise {
+            "key": KeyboardInterrupt(),
+            "signal": Stopped("stopped"),
+            "exit": SystemExit(3),
+            "left": GeneratorExit(),
+            "cancelled": asyncio.CancelledError(),
+        }[how]
 
     tools = {"stop": define(stop)}
     with pytest.raises(KeyboardInterrupt):
@@ -161,8 +172,9 @@ def test_interrupts_are_not_caught() -> None:
     with pytest.raises(Stopped):
         execute('```python\ndisplay(stop("signal"))\n```', SAMPLE, tools)
     # Its own end of the process is what it raised, as all else.
-    left = execute('```python\ndisplay(stop("exit"))\n```', SAMPLE, tools)
-    assert (left.status, left.error) == ("failed", "line 1, stop: the tool stop failed: SystemExit: 3")
+    for how, error in (("exit", "SystemExit: 3"), ("left", "GeneratorExit: "), ("cancelled", "CancelledError: ")):
+        found = execute(f'```python\ndisplay(stop("{how}"))\n```', SAMPLE, tools)
+        assert (found.status, found.error) == ("failed", f"line 1, stop: the tool stop failed: {error}".rstrip())
 
 
 def test_calls_in_a_process_of_their_own(setting: str) -> None:
@@ -181,7 +193,12 @@ def test_calls_in_a_process_of_their_own(setting: str) -> None:
     assert call('act("pid")', setting, 20).text != first.text
     died = call('act("die")', setting, 20)
     assert "its process ended with code 3" in (died.error or "")
-    for text, reason in (('act("raise")', "RuntimeError: no luck"), ('act("unfit")', "I would rather not")):
+    for text, reason in (
+        ('act("raise")', "RuntimeError: no luck"),
+        ('act("unfit")', "I would rather not"),
+        ('act("exit")', "SystemExit: 0"),
+        ('act("interrupt")', "KeyboardInterrupt"),
+    ):
         assert reason in (call(text, setting, 20).error or "")
     both = call('act("", image_1)', setting, 20)
     assert both.image is not None

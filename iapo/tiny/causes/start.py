@@ -24,6 +24,7 @@ from iapo.results import read_result, write_result
 from iapo.rollout.loading import ADAPTER
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
+from iapo.rollout.writing import writing
 from iapo.runs import versions
 from iapo.stopping import stoppable
 from iapo.storage import read_json, write_text
@@ -135,7 +136,8 @@ def _make(
 def _write(folder: Path, adapted: Any) -> None:
     adapted.peft_config["default"].base_model_name_or_path = BASE
     part = folder / "part"
-    adapted.save_pretrained(part, save_embedding_layers=False)
+    with writing(part):
+        adapted.save_pretrained(part, save_embedding_layers=False)
     for name in (ADAPTER, "adapter_model.safetensors"):
         (part / name).rename(folder / name)
     shutil.rmtree(part)

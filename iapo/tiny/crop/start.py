@@ -24,6 +24,7 @@ from iapo.locks import hold_folder
 from iapo.results import read_result, write_result
 from iapo.rollout.policy import ImageTextProcessor
 from iapo.rollout.prompt import PromptEncoder, build_blocks
+from iapo.rollout.writing import writing
 from iapo.stopping import stoppable
 from iapo.storage import append_record, write_records
 from iapo.tiny.crop.lessons import PROMPT, TOOLS, CropTeaching, Habits, answer_text, program_text
@@ -109,8 +110,9 @@ def _make(folder: Path, settings: dict[str, Any], seed: int, scale: float) -> No
         if state.part == len(STAGES):
             # Nothing of the model but the state may be in memory.
             state.load_weights(model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with writing(folder, keep=True):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     seconds = round(time.perf_counter() - started)
     found = {**settings, "parameters": model.num_parameters(), "seconds": seconds, "history": state.history}
     write_result(folder / BUILD, "tiny_model", found)

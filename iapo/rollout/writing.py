@@ -1,0 +1,42 @@
+"""Folders of weights: written whole or taken away, and one sentence where a disk is at fault."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from iapo.errors import PlaceError
+from iapo.storage import FULL
+
+_SAID = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
+"""What torch and safetensors say of a file that they could not write; they give no error number."""
+
+
+@contextmanager
+def writing(folder: Path, then: str = "", *, keep: bool = False) -> Iterator[None]:
+    """Takes a folder away again where the block ends with an error, and says so where a disk is at fault.
+
+    Args:
+        folder: Folder that is written to within the block.
+        then: More of the sentence: what happens when the same command is started again.
+        keep: Whether the folder stays after an error, since others write into it, or it held something before.
+
+    Raises:
+        PlaceError: If the disk took no more, whatever the writing library made of that.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        said = isinstance(error, RuntimeError | SafetensorError) and any(one in str(error) for one in _SAID)
+        if said or (isinstance(error, OSError) and error.errno in FULL):
+            reason = " ".join(str(error).split())[:200]
+            raise PlaceError(
+                f"{folder} could not be written ({reason}); make room there and start the same command again{then}"
+            ) from error
+        raise
