@@ -1,23 +1,54 @@
-"""`iapo` and `python -m iapo`: what is done before anything else is imported."""
+"""`iapo` and `python -m iapo`: what is done before anything else is imported, and when all is done."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from types import FrameType
+
+_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75, "SIGHUP": 75}
+"""Exit codes of what a signal ended, as `iapo.cli.main` and `iapo.stopping` have them, which are not imported yet."""
 
 
 def start() -> None:
-    """Runs the command line; Ctrl-C while its modules are imported ends the process without a traceback."""
-    # Another thread may not say what a signal does.
-    first = threading.current_thread() is threading.main_thread()
-    heeds = first and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if heeds:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Runs the command line.
+
+    A signal while its modules are imported ends the process with one sentence; one while the interpreter ends, when
+    the verb is done and its code is known, changes nothing, and a second one leaves the rest of that out.
+    """
+    heeded = _heeded()
+    for number in heeded:
+        signal.signal(number, _end)
     from iapo.cli.main import main
 
-    if heeds:
+    if signal.SIGINT in heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    main()
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+        raise
+    finally:
+        done = code if isinstance(code, int) else 0 if code is None else 1
+        for number in heeded:
+            signal.signal(number, lambda number, _: signal.signal(number, lambda *_: os._exit(done)))
+
+
+def _heeded() -> list[signal.Signals]:
+    """Returns the signals that end a process of themselves, and are not ignored; another thread may not say so."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    known = [getattr(signal, name) for name in _CODES if hasattr(signal, name)]
+    return [one for one in known if signal.getsignal(one) in (signal.SIG_DFL, signal.default_int_handler)]
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    said = "Ctrl-C" if name == "SIGINT" else name
+    os.write(2, f"iapo: stopped by {said} before it began\n".encode())
+    os._exit(_CODES[name])
 
 
 if __name__ == "__main__":

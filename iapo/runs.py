@@ -26,7 +26,7 @@ from iapo.results import (
     read_evaluation,
     write_result,
 )
-from iapo.storage import append_record, parse_record, read_lines, read_records, whole_file, write_lines, write_records
+from iapo.storage import append_record, parse_record, read_lines, read_records, write_lines, write_records
 
 PACKAGES = (
     "iapo",
@@ -268,6 +268,5 @@ class RunFolder:
     def _picture(self, image: Image.Image) -> str:
         relative = f"pictures/{image_digest(image)[:20]}.png"
         if not (self.path / relative).exists():
-            with whole_file(self.path / relative) as part:
-                save_png(image, part)
+            save_png(image, self.path / relative)
         return relative

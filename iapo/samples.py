@@ -15,7 +15,7 @@ from PIL import Image
 
 from iapo.errors import InputError
 from iapo.images import UNREADABLE, open_image, to_rgb
-from iapo.storage import take, take_list
+from iapo.storage import take, take_list, whole_file
 
 Axis = Literal["columns", "rows"]
 Kind = Literal["chart", "table"]
@@ -51,11 +51,15 @@ def save_png(image: Image.Image, target: Path | BinaryIO, *, compression: int = 
 
     Args:
         image: Image to write.
-        target: Path or open file to write to.
+        target: Open file to write to, or a path, whose file is written whole or not at all.
         compression: Effort of zlib, 0 to 9; the pixels are the same.
     """
     writable = image if image.mode in _PNG_MODES else to_rgb(image)
-    writable.save(target, format="PNG", compress_level=compression)
+    if not isinstance(target, Path):
+        writable.save(target, format="PNG", compress_level=compression)
+        return
+    with whole_file(target) as part:
+        writable.save(part, format="PNG", compress_level=compression)
 
 
 def image_digest(image: Image.Image) -> str:

@@ -44,16 +44,19 @@ class Stopping:
     Attributes:
         asked: Name of the signal that asked; None until one does.
         goes_on: Whether the same command goes on from what is saved; a verb that keeps nothing says that it does not.
+            None before it has begun.
     """
 
     def __init__(self) -> None:
         self.asked: str | None = None
-        self.goes_on = True
+        self.goes_on: bool | None = True
         self._waits = False
 
     @property
     def ending(self) -> str:
         """What becomes of the work, as the end of a sentence."""
+        if self.goes_on is None:
+            return "it had not begun yet"
         if self.goes_on:
             return "what is saved stays, and the same command goes on from it"
         return "nothing goes on from here: another start begins anew"

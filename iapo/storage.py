@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,14 @@ def check_place(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    with whole_file(path) as part:
-        part.write_bytes(content)
+    write_all({path: content})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together, whole, and all of them or none."""
+    with ExitStack() as stack:
+        for path, content in files.items():
+            stack.enter_context(whole_file(path)).write_bytes(content)
 
 
 def create_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Literal, Self
 
 from iapo.agent.answers import Answer, AnswerEvent, Event
 from iapo.agent.policies import Asked, LocalPolicy, ServedModel
-from iapo.agent.questions import Pictures, Question, make_question
+from iapo.agent.questions import Pictures, Question, check_kind, make_question
 from iapo.agent.sources import find_source
 from iapo.agent.watching import Check, Watch
 from iapo.bounds import ASKED_HEAT, check_number
 from iapo.data.boxes.names import Names, check_names
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
-from iapo.errors import InputError
+from iapo.errors import InputError, unknown
 from iapo.evaluation.local import EvaluationSettings
-from iapo.rollout.load_settings import placed
+from iapo.rollout.load_settings import placed, prefixed_names
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.tools import ToolDefinition, offered_tools
@@ -29,6 +29,9 @@ from iapo.tools.offered import limited
 
 Tools = Mapping[str, ToolDefinition] | str | None
 """Tools by name, or the setting that names them (`iapo.tools.offered_tools`); None is the six."""
+
+
+_WANTED = {"loading": "a mapping of loading settings (iapo.LoadSettings)", "device": "its name, as torch has it"}
 
 
 class Agent:
@@ -68,6 +71,7 @@ class Agent:
         elif tools is not None:
             raise InputError("tools are given with what has its own; give them where it is made")
         check_names(names)
+        check_kind(kind)
         self._asked, self._kind, self._names = policy, kind, names
         self.settings = EvaluationSettings() if settings is None else settings
 
@@ -117,6 +121,12 @@ class Agent:
         if not isinstance(model, str | os.PathLike) or not str(model).strip():
             what = "empty" if isinstance(model, str) else f"of type {type(model).__name__}"
             raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
+        for name, value, kind_of_it in (("loading", loading, Mapping), ("device", device, str)):
+            if not isinstance(value, kind_of_it | None):
+                raise InputError(f"{name} is of type {type(value).__name__}; give {_WANTED[name]}")
+        for name in loading or ():
+            if name not in (known := prefixed_names("")):
+                raise unknown("loading setting", str(name), known)
         source = find_source(os.fspath(model), loading)
         usage = source.usage
         timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
@@ -126,6 +136,7 @@ class Agent:
         # Refused before seconds of loading.
         checked(asked)
         check_names(names)
+        check_kind(kind)
         with quiet_libraries():
             wanted = prompt if prompt is not None else source.prompt
             policy = load_policy(source.model, placed(source.loading, device), prompt=wanted)

@@ -19,7 +19,6 @@ from iapo.display.terminal_image import drawn, protocol_of
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import stamp
-from iapo.storage import whole_file
 
 
 def edited_path(image: Path) -> Path:
@@ -60,8 +59,7 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists():
             raise InputError(f"{out} was written meanwhile; choose another --out")
-        with whole_file(out) as part, part.open("wb") as file:
-            save_png(found.image, file)
+        save_png(found.image, out)
     for line in lines(found, out, seen):
         say(line)
     protocol = protocol_of(sys.stdout)

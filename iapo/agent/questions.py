@@ -82,8 +82,7 @@ def make_question(
         raise InputError("the question is empty; ask something")
     if len(question) > LONGEST_QUESTION:
         raise InputError(f"the question has {len(question):,} characters; ask with at most {LONGEST_QUESTION:,}")
-    if kind not in KINDS:
-        raise InputError(f"kind is {kind!r}; use auto, chart or table")
+    check_kind(kind)
     fields = _checked({} if boxes is None else boxes)
     for text in (question, *(name for part in BOX_FIELDS[:2] for name in _names(fields.get(part)))):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -110,6 +109,16 @@ def make_question(
     if boxes is not None:
         return Question(sample, _told(sample, "given"))
     return _found(sample, kind, names)
+
+
+def check_kind(kind: str) -> None:
+    """Refuses what is no kind of content.
+
+    Raises:
+        InputError: If so.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; use auto, chart or table")
 
 
 def read_boxes(path: Path) -> dict[str, Any]:
@@ -157,9 +166,18 @@ def _encoded(image: Picture) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, Image.Image):
-        # It is decoded at once, and nowhere kept.
-        return encode_picture(image, compression=1)
+        try:
+            # It is decoded at once, and nowhere kept.
+            return encode_picture(image, compression=1)
+        except (ValueError, OSError, SyntaxError) as error:
+            # Pillow reads an image's file late, which then may be closed or damaged.
+            raise InputError(
+                f"the image cannot be read ({error}); open it anew, or give the path of its file"
+            ) from error
     try:
+        # A device may never end.
+        if not Path(image).is_file() and Path(image).exists():
+            raise InputError(f"cannot read the image {image} (it is no file); give the path of an image file")
         return Path(image).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         # The command itself: the app would set an excepthook of its own.
         with stoppable() as stop:
+            stop.goes_on = None
             code = _call(list(sys.argv[1:] if arguments is None else arguments), stop)
         # What the parser makes of Ctrl-C, without a word.
         if code == INTERRUPTED:
@@ -183,6 +184,8 @@ def _lost(error: OSError) -> str:
     except OSError:
         return "the current folder is gone; change to one that is there, and start the same command again"
     folder = Known.folder
+    if error.errno in FULL:
+        return ""
     if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
         return f"{error.filename} cannot be read or written: {error.strerror}; choose another place, or allow it"
     if folder is None or not isinstance(error.filename, str | Path) or folder.is_dir():

@@ -12,9 +12,9 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw
 
+from iapo.data.pictures import encode_picture
 from iapo.errors import InputError
-from iapo.records import save_png
-from iapo.storage import check_place, whole_file, write_text
+from iapo.storage import check_place, write_all
 
 KINDS = ("tool", "reward", "data")
 
@@ -67,11 +67,11 @@ def write(kind: str, name: str, out: Path) -> Made:
     check_place(out / name)
     if out.is_file():
         raise InputError(f"{out} is a file; choose another --out, which is a folder")
-    if "," in str(out):
-        raise InputError(f"out is {out}; choose a folder without a comma, which stands between the parts of a setting")
+    if found := next((letter for letter in str(out) if letter in ",@" or not letter.isprintable()), None):
+        raise InputError(f"out is {str(out)!r}; choose a folder without {found!r}, which no setting can have in a path")
     source, test, config = _TEXTS[kind]
     folder = out / f"{name}-data"
-    file, rows = (out / f"{name}.py").as_posix(), (folder / "rows.csv").as_posix()
+    file, rows = _word(out / f"{name}.py"), _word(folder / "rows.csv")
     value = {"tool": f"standard,{file}", "reward": f"{file}:{name}", "data": f"{file}:{name}@{rows}"}[kind]
     where = {"NAME": name, "VALUE": _in_yaml(value)}
     texts = {out / f"{name}.py": source, out / f"test_{name}.py": test, out / f"{name}.yaml": config}
@@ -80,21 +80,26 @@ def write(kind: str, name: str, out: Path) -> Made:
     for path in (*texts, folder / "chart.png"):
         if path.exists():
             raise InputError(f"{path} already exists; choose another name, or remove it")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, _filled(text, where))
-    files = list(texts)
+    contents = {path: _filled(text, where).encode() for path, text in texts.items()}
     if kind == "data":
-        with whole_file(folder / "chart.png") as part, part.open("wb") as stream:
-            save_png(_chart(), stream)
-        files.append(folder / "chart.png")
-    own = (out / f"{name}.yaml").as_posix()
-    commands = [f"pytest {shlex.quote((out / f'test_{name}.py').as_posix())}"]
+        contents[folder / "chart.png"] = encode_picture(_chart())
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_all(contents)
+    files = list(contents)
+    own = _word(out / f"{name}.yaml")
+    commands = [f"pytest {shlex.quote(_word(out / f'test_{name}.py'))}"]
     if kind in _EVALUATED:
         option = shlex.quote(file if kind == "tool" else value)
         commands.append(f"iapo evaluate --model tiny-student {_EVALUATED[kind]} {option} --out runs/{name}-start")
     small = "--max_steps 1 --eval_samples 16 --case_study_steps 0"
     return Made(tuple(files), (*commands, f"iapo train --config {shlex.quote(f'demo-grpo,{own}')} {small}"))
+
+
+def _word(path: Path) -> str:
+    """Returns a path as a word of a command line that is no option, and no home folder."""
+    text = path.as_posix()
+    return f"./{text}" if text[0] in "-~" else text
 
 
 def _in_yaml(value: str) -> str:

@@ -98,7 +98,7 @@ def serve(
     from iapo.agent.agent import Agent, with_limits
     from iapo.endpoints.chat import EndpointSettings
     from iapo.serving.command import run_server
-    from iapo.serving.server import Limits
+    from iapo.serving.limits import Limits
 
     more: dict[str, Any] = {
         **{"tools": tools, "tool_timeout": tool_timeout, "prompt": prompt},

@@ -15,10 +15,11 @@ from iapo.data.boxes import add_boxes
 from iapo.data.boxes.names import Names, check_names
 from iapo.data.damage import Damage
 from iapo.data.loading import load
+from iapo.data.pictures import encode_picture
 from iapo.display.terminal import plain
 from iapo.errors import InputError
-from iapo.records import Box, Sample, image_to_text, save_png
-from iapo.storage import write_text
+from iapo.records import Box, Sample, image_to_text
+from iapo.storage import write_all
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
 _CELL, _CAPTION, _GAP = 320, 63, 8
@@ -88,8 +89,8 @@ def show(
         raise InputError(f"{source} has no {'doubtful rows' if flawed else 'rows'} to show")
     out.mkdir(parents=True, exist_ok=True)
     picture, page = out / "sheet.png", out / "sheet.html"
-    save_png(contact_sheet(items), picture)
-    write_text(page, html_sheet(items, title=source))
+    drawn = encode_picture(contact_sheet(items))
+    write_all({picture: drawn, page: html_sheet(items, title=source).encode()})
     return picture, page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from iapo.runs import RunFolder
+from iapo.storage import write_all
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
 """Okabe and Ito's colours, which people with any colour vision can tell apart; without their yellow, too pale here."""
@@ -52,22 +54,28 @@ def step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
 
 
-def save_figure(figure: Figure, stem: Path, *, svg: bool = True) -> list[Path]:
+def save_figure(
+    figure: Figure, stem: Path, *, svg: bool = True, beside: Mapping[Path, str] | None = None
+) -> list[Path]:
     """Writes a figure as SVG and PNG; the same figure gives the same SVG file.
 
     Args:
         figure: The figure.
         stem: Path without a suffix.
         svg: Whether an SVG file is wanted as well.
+        beside: Texts of files that belong to it; all are written, or none.
 
     Returns:
-        The files.
+        The files, those beside it first.
     """
-    paths = [stem.with_name(f"{stem.name}.{end}") for end in (("svg", "png") if svg else ("png",))]
+    files = {path: text.encode() for path, text in (beside or {}).items()}
     with mpl.rc_context({"svg.hashsalt": "iapo"}):
-        for path in paths:
-            figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
+        for kind in ("svg", "png") if svg else ("png",):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+            files[stem.with_name(f"{stem.name}.{kind}")] = drawn.getvalue()
+    write_all(files)
+    return list(files)
 
 
 def plot_attribution(folders: Mapping[str, RunFolder], stem: Path) -> Path:

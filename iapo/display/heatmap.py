@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iapo.images import to_rgb
+from iapo.storage import whole_file
 
 _MAP = colormaps["RdBu_r"]
 _COLOURS = ("#1f4e9c", "#e08214", "#4d9221")
@@ -91,7 +92,8 @@ def plot_call(
     bar.set_label(heat_label, fontsize=9)
     bar.ax.yaxis.set_major_formatter(lambda value, _: _signed(value, 0 if limit > 0.05 else 2))
     _bars(bottom.subplots(), [(panel.name, panel.shares) for panel in panels], blocks, called, label)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=120)
     return path
 
 

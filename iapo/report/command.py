@@ -18,7 +18,7 @@ from iapo.report.shares import shares_of, shares_sentence
 from iapo.report.tables import MEASURES, comparison, configuration, measures, paired, provenance
 from iapo.report.traces import browse
 from iapo.runs import versions
-from iapo.storage import write_bytes
+from iapo.storage import without_empty, write_all
 
 NAME = "report.html"
 
@@ -128,7 +128,11 @@ def write_report(
     )
     # A lone surrogate, which a configuration may hold, has no encoding but a name.
     content = text.encode("utf-8", "xmlcharrefreplace")
-    write_bytes(path, content)
+    with without_empty([store.folder]):
+        if store.files:
+            store.folder.mkdir(exist_ok=True)
+        # The page comes last, since it names the others.
+        write_all({**store.files, path: content})
     return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content))
 
 

@@ -12,7 +12,6 @@ from typing import Literal
 from PIL import Image
 
 from iapo.images import open_image
-from iapo.storage import without_empty, write_bytes
 
 Mode = Literal["embed", "folder"]
 
@@ -23,13 +22,14 @@ class Pictures:
     """Collects images and says by which address the page shows them.
 
     Args:
-        mode: `embed` gives data URIs, `folder` writes files.
-        folder: Folder that files are written to; its name is the first part of their addresses.
+        mode: `embed` gives data URIs, `folder` files.
+        folder: Folder that the files are for; its name is the first part of their addresses.
 
     Attributes:
         addresses: The address of each distinct image.
         sizes: Width and height of each; None where its header cannot be read.
-        missing: Number of images could not be read.
+        missing: Number of images that could not be read.
+        files: Contents of the files, to be written with the page; empty with `embed`.
     """
 
     def __init__(self, mode: Mode, folder: Path) -> None:
@@ -37,6 +37,7 @@ class Pictures:
         self.addresses: list[str] = []
         self.sizes: list[tuple[int, int] | None] = []
         self.missing = 0
+        self.files: dict[Path, bytes] = {}
         self._places: dict[str, int] = {}
         self._files: dict[Path, int | None] = {}
 
@@ -78,9 +79,7 @@ class Pictures:
         if self.mode == "embed":
             return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
         name = f"{digest}.{kind}"
-        with without_empty([self.folder]):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.folder / name, content)
+        self.files[self.folder / name] = content
         return f"{self.folder.name}/{name}"
 
 

@@ -81,6 +81,8 @@ def find_prompt(name: str | PromptTemplate) -> PromptTemplate:
     """
     if isinstance(name, PromptTemplate):
         return name
+    if not isinstance(name, str):
+        raise InputError(f"prompt is of type {type(name).__name__}; give a packaged name, a YAML file or a template")
     if name in packaged_prompts():
         return _packaged(name)
     path = Path(name) / FILE if Path(name).is_dir() else Path(name)

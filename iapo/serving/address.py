@@ -29,7 +29,24 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
-def host_name(host: str) -> str | None:
+def refusal(host: str, origin: str | None, *, local: bool) -> str:
+    """Says why a request is not answered by where it comes from; empty if it is.
+
+    Args:
+        host: Its `Host` header; empty if it has none.
+        origin: Its `Origin` header.
+        local: Whether the server listens to its own machine alone.
+    """
+    host = host.lower()
+    name = _host_name(host)
+    if local and host and not (name == "localhost" or is_loopback(name or "")):
+        return "this server answers to localhost alone; ask for it by that name"
+    if origin is not None and origin.lower().partition("://")[2] != host:
+        return "this server answers no pages of other sites"
+    return ""
+
+
+def _host_name(host: str) -> str | None:
     """Returns the name in a `Host` header, without its port; None where it is none."""
     try:
         return None if set(host) & set("/\\@?# \t") else urlsplit(f"//{host}").hostname

@@ -7,7 +7,8 @@ import sys
 
 from iapo.agent.agent import Agent
 from iapo.display.terminal import say
-from iapo.serving.server import Limits, Server
+from iapo.serving.limits import Limits
+from iapo.serving.server import Server
 from iapo.stopping import Stopped
 from iapo.tools.worker import end_workers
 

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -21,7 +20,8 @@ from iapo.agent.answers import Event
 from iapo.endpoints.chat import EndpointError
 from iapo.errors import InputError, NumberError
 from iapo.records import MOST_IMAGES
-from iapo.serving.address import host_name, is_loopback
+from iapo.serving.address import is_loopback, refusal
+from iapo.serving.limits import Limits
 from iapo.serving.replies import Completion, error_body
 from iapo.serving.requests import ChatRequest, RequestError, read_request
 from iapo.serving.stream import Stream
@@ -44,23 +44,6 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": _POLICY,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes.
-
-    Attributes:
-        body: Bytes of a request's body.
-        seconds: Time in which a request must have arrived, and in which a client must take what is sent.
-        waiting: Number of requests that wait while others are answered; more are refused.
-        connections: Number of connections.
-    """
-
-    body: int = 20 * 2**20
-    seconds: float = 30.0
-    waiting: int = 16
-    connections: int = 32
 
 
 class Server(ThreadingHTTPServer):
@@ -174,6 +157,9 @@ _STOPPING = "the server is stopping; ask again when it is back"
 _LOOK = 0.5
 """Seconds between two looks of a request that waits for others."""
 
+_LINGER = 5.0
+"""Seconds for which the rest of a refused request is read away."""
+
 
 class Handler(BaseHTTPRequestHandler):
     """Answers the requests of one connection."""
@@ -184,7 +170,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Prepares the connection; the library calls it."""
-        self._late, self._replied = False, False
+        self._late, self._replied, self._unread = False, False, False
         self._watch: threading.Timer | None = None
         self._stream: Stream | None = None
         super().setup()
@@ -221,6 +207,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answers a chat completion."""
+        self._unread = True
         if not self._is_welcome():
             return
         if self.path.partition("?")[0] != "/v1/chat/completions":
@@ -333,6 +320,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(408, f"the body did not arrive in {self.server.limits.seconds:g} seconds")
         if len(body) < length:
             raise RequestError(400, "the body is shorter than its Content-Length")
+        self._unread = False
         assert self._watch is not None
         # An answer may take as long as it takes.
         self._watch.cancel()
@@ -340,16 +328,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _is_welcome(self) -> bool:
         """Refuses other sites' pages: in a browser on this machine they reach what listens to this machine alone."""
-        host = (self.headers.get("Host") or "").lower()
-        name = host_name(host)
-        if self.server.local and host and not (name == "localhost" or is_loopback(name or "")):
-            self._fail(403, "this server answers to localhost alone; ask for it by that name")
-            return False
-        origin = self.headers.get("Origin")
-        if origin is not None and origin.lower().partition("://")[2] != host:
-            self._fail(403, "this server answers no pages of other sites")
-            return False
-        return True
+        sentence = refusal(self.headers.get("Host") or "", self.headers.get("Origin"), local=self.server.local)
+        if sentence:
+            self._fail(403, sentence)
+        return not sentence
 
     def _too_late(self) -> None:
         self._late = True
@@ -372,6 +354,22 @@ class Handler(BaseHTTPRequestHandler):
         self.start(status, kind, {"Content-Length": str(len(content))})
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def finish(self) -> None:
+        """Ends the connection; the library calls it.
+
+        What was refused unread is read away for a while: closed with bytes unread, the connection is reset, and the
+        client may not see why.
+        """
+        super().finish()
+        if not self._unread:
+            return
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            end = time.monotonic() + _LINGER
+            while time.monotonic() < end and self.connection.recv(65536):
+                pass
 
     def start(self, status: int, kind: str, more: Mapping[str, str]) -> None:
         """Writes the head of a response.

@@ -16,7 +16,6 @@ from rich.console import Console
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.errors import InputError
 from iapo.runs import RunFolder
-from iapo.storage import write_text
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
@@ -96,10 +95,9 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list
     groups = {name: [RunFolder(run.path) for run in some] for name, some in by_name(runs).items()}
     out = common_folder(runs, out)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "curves.csv"
     curves = make_curves(groups, smooth)
-    write_text(path, curves_csv(curves))
-    for written in (path, *plot_curves(groups, out / "curves", smooth=smooth)):
+    beside = {out / "curves.csv": curves_csv(curves)}
+    for written in plot_curves(groups, out / "curves", smooth=smooth, beside=beside):
         Console().print(str(written), soft_wrap=True)
     return curves
 
@@ -172,7 +170,12 @@ def curves_csv(curves: Sequence[Curve]) -> str:
 
 
 def plot_curves(
-    groups: Mapping[str, Sequence[RunFolder]], stem: Path, *, smooth: int = 1, svg: bool = True
+    groups: Mapping[str, Sequence[RunFolder]],
+    stem: Path,
+    *,
+    smooth: int = 1,
+    svg: bool = True,
+    beside: Mapping[Path, str] | None = None,
 ) -> list[Path]:
     """Draws a panel a measure; with a running mean, the unsmoothed mean is drawn pale behind it.
 
@@ -181,6 +184,7 @@ def plot_curves(
         stem: Path of the SVG and PNG files without their suffix.
         smooth: Steps of the running mean.
         svg: Whether an SVG file is wanted as well.
+        beside: Texts of files that belong to them; all are written, or none.
 
     Returns:
         The files.
@@ -218,7 +222,7 @@ def plot_curves(
         title=_about(groups, smooth),
         title_fontsize=8.5,
     )
-    return save_figure(figure, stem, svg=svg)
+    return save_figure(figure, stem, svg=svg, beside=beside)
 
 
 def _about(groups: Mapping[str, Sequence[RunFolder]], smooth: int) -> str:

@@ -19,12 +19,15 @@ _OWN = "the teacher's own calls"
 _TOOLS = {"right_tools": ("right tools", COLOURS[6], "o"), "wrong_tools": ("wrong tools", COLOURS[5], "s")}
 
 
-def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path]:
+def plot_misuse(
+    found: Mapping[str, Mapping[str, Any]], stem: Path, beside: Mapping[Path, str] | None = None
+) -> list[Path]:
     """Draws case studies.
 
     Args:
         found: Contents of the runs' `case-study.json`, by label.
         stem: Path of the SVG and PNG files without their suffix.
+        beside: Texts of files that belong to them; all are written, or none.
 
     Returns:
         The files.
@@ -62,7 +65,7 @@ def plot_misuse(found: Mapping[str, Mapping[str, Any]], stem: Path) -> list[Path
     samples = sorted({point["samples"] for study in found.values() for point in study["points"]})
     number = " to ".join(str(one) for one in dict.fromkeys((samples[0], samples[-1]))) if samples else "no"
     _legend(figure, first, rest, f"{number} clearly divisible pictures; bands: 95% intervals; dotted: {_OWN}")
-    return save_figure(figure, stem)
+    return save_figure(figure, stem, beside=beside)
 
 
 def _legend(figure: Figure, first: Axes, panels: Sequence[Axes], title: str) -> None:

@@ -130,7 +130,9 @@ def _read(value: Any) -> Observation | str:
         if not isinstance(image, Image.Image):
             return f"it returned an object of type {type(image).__name__} as image; return a PIL image"
         width, height = image.size
-        if not width or not height or width * height > MOST_PIXELS:
+        if not width or not height:
+            return f"it returned an image of {width} x {height} pixels; return one that has some"
+        if width * height > MOST_PIXELS:
             return f"it returned an image of {width} x {height} pixels; return at most {MOST_PIXELS:,} pixels"
         if max(width, height) > MOST_TIMES * min(width, height):
             return f"it returned an image of {width} x {height} pixels, which is too narrow to be seen"

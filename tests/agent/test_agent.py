@@ -267,6 +267,14 @@ def bomb() -> bytes:
     return buffer.getvalue()
 
 
+def closed() -> Image.Image:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 60)).save(buffer, "PNG")
+    image = Image.open(buffer)
+    image.close()
+    return image
+
+
 PICTURE = SAMPLES[0].image
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "no question": ((PICTURE, "  "), "the question is empty"),
@@ -288,6 +296,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "nothing": ((None, "a?"), "the image is of type NoneType; give an image of Pillow's, its encoded bytes, or the pa"),
     "file object": ((io.BytesIO(b"x"), "a?"), "the image is of type BytesIO; give"),
     "array": ((np.zeros((112, 112, 3), "uint8"), "a?"), "the image is of type ndarray; give"),
+    "device": (("/dev/zero", "a?"), "cannot read the image /dev/zero (it is no file)"),
+    "folder": (("/", "a?"), "cannot read the image / (it is no file)"),
+    "closed image": ((closed(), "a?"), "the image cannot be read"),
     "list with another type": (([PICTURE, 5], "a?"), "image 2 is of type int; give"),
     "number as a name": ((PICTURE, "a?", {"row_boxes": {5: [1, 1, 9, 9]}}), "row_boxes has a name of type int"),
 }
@@ -331,6 +342,15 @@ def test_what_cannot_be_set(agent: Agent) -> None:
     for wrong, reason in (("", "model is empty"), (None, "model is of type NoneType"), (5, "model is of type int")):
         with pytest.raises(InputError, match=reason):
             Agent.from_pretrained(wrong)
+    for more, reason in (
+        ({"device": 5}, "device is of type int"),
+        ({"loading": 5}, "loading is of type int"),
+        ({"loading": {"dtpye": "float32"}}, "did you mean dtype"),
+        ({"prompt": 5}, "prompt is of type int"),
+        ({"kind": "map"}, "kind is 'map'; use auto, chart or table"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            Agent.from_pretrained("tiny-student", **more)  # type: ignore[arg-type]
     wrong = "tiny-student"
     with pytest.raises(InputError, match=r"the policy is of type str; Agent\.from_pretrained"):
         Agent(wrong)

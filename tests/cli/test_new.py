@@ -64,8 +64,9 @@ def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     """The tests that were written pass, and commands that are printed run."""
     monkeypatch.chdir(tmp_path)
     commands: dict[str, list[str]] = {}
+    place = "-own pä'rts"
     for kind in KINDS:
-        run(f"new {kind} {NAMES[kind]}")
+        run(f"new {kind} {NAMES[kind]} --out={shlex.quote(place)}")
         lines = capsys.readouterr().out.splitlines()
         commands[kind] = [line.strip() for line in lines if line.startswith("  iapo ")]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
@@ -79,3 +80,12 @@ def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert json.loads(Path("runs/my_data-start/evaluation.json").read_text())["sets"]
     row = json.loads(Path("runs/few_calls/metrics.jsonl").read_text().splitlines()[0])
     assert "reward/few_calls" in row
+
+
+@pytest.mark.parametrize("out", ["a,b", "a@b", "a\nb", "a\x1bb"])
+def test_folders_that_no_setting_can_name(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["new", "tool", "mine", "--out", str(tmp_path / out)])
+    assert end.value.code == 2
+    assert "choose a folder without" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

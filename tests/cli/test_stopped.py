@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ import iapo.tiny.command
 from iapo.cli.main import app
 from iapo.data import sheet
 from iapo.data.convert import make
-from iapo.report import command, pictures
+from iapo.report import command
 from iapo.storage import whole_file
 
 
@@ -47,12 +47,13 @@ def heeded() -> Iterator[None]:
 def halfway(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
     """Has something happen when half of a report is in its temporary file."""
 
-    def write(path: Path, content: bytes) -> None:
+    def write(files: Mapping[Path, bytes]) -> None:
+        *_, (path, content) = files.items()
         with whole_file(path) as part:
             part.write_bytes(content[: len(content) // 2])
             what()
 
-    monkeypatch.setattr(command, "write_bytes", write)
+    monkeypatch.setattr(command, "write_all", write)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,20 @@ def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path) -
     code = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += f"sys.path.insert(0, {str(tmp_path)!r})\nfrom iapo.__main__ import start\nstart()"
     done = run_process([sys.executable, "-c", code])
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert (done.returncode, done.stderr) == (130, "iapo: stopped by Ctrl-C before it began\n")
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(9)\n")
+    done = run_process([sys.executable, "-c", code])
+    assert (done.returncode, done.stderr) == (75, "iapo: stopped by SIGTERM before it began\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_while_the_interpreter_ends_changes_nothing(number: int) -> None:
+    code = "import atexit, os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+    code += "from iapo.__main__ import start\nsys.argv = ['iapo', '--version']\nstart()"
+    done = run_process([sys.executable, "-c", code])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("iapo ")
 
 
 @pytest.mark.usefixtures("heeded")
@@ -126,7 +140,6 @@ def test_a_full_disk_is_said_with_the_file(run: Path, tmp_path: Path, monkeypatc
     done = iapo_here("report", run, "--out", tmp_path / "a" / "b" / "page.html")
     assert done.returncode == 74
     assert not (tmp_path / "a").exists()
-    monkeypatch.setattr(pictures, "write_bytes", lambda *_: full())
     done = iapo_here("report", run, "--out", tmp_path / "page.html", "--pictures", "folder")
     assert (done.returncode, sorted(path.name for path in tmp_path.iterdir())) == (74, ["run"])
 
@@ -135,11 +148,12 @@ def test_a_folder_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pyte
     make("vbar", 1, tmp_path / "rows.parquet")
     out = tmp_path / "sheet"
 
-    def taken(path: Path, *more: object) -> None:
+    def taken(files: Mapping[Path, bytes]) -> None:
         shutil.rmtree(out)
-        path.write_text("too late")
+        for path, content in files.items():
+            path.write_bytes(content)
 
-    monkeypatch.setattr(sheet, "write_text", taken)
+    monkeypatch.setattr(sheet, "write_all", taken)
     done = iapo_here("data", "show", tmp_path / "rows.parquet", "--out", out)
     assert done.returncode == 74
     assert done.stderr == f"iapo: {out} was taken away while it was written to; start the same command again\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from doc_data import write_finished
 from PIL import Image
+from safetensors import SafetensorError
 
 from iapo.display.tables import estimate_text
-from iapo.errors import InputError
+from iapo.errors import InputError, PlaceError
 from iapo.results import TrainingEvaluation, read_evaluation
 from iapo.rollout import push as pushing
 from iapo.rollout.export import export
@@ -136,3 +138,26 @@ def test_a_push_uploads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("huggingface_hub.HfApi", Gone)
     with pytest.raises(InputError, match=r"again is written, but me/it could not be pushed to \(no way there\)"):
         pushing.push(tmp_path / "again", "me/it", private=False)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the library that writes says so in words of its own."""
+
+    def full(self: Any, folder: Path, **_: Any) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise errors.pop()
+
+    errors: list[Exception] = [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ]
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    for _ in range(3):
+        with pytest.raises(PlaceError, match=r"out\.part could not be written .*; make room there and start the same"):
+            export("tiny-student", tmp_path / "deep" / "out")
+        assert not list(tmp_path.iterdir())
+    errors.append(RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        export("tiny-student", tmp_path / "deep" / "out")
+    assert not list(tmp_path.iterdir())

@@ -24,7 +24,8 @@ from iapo.agent.answers import Answer, TextEvent, Turn
 from iapo.agent.questions import Question
 from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt
 from iapo.serving import command
-from iapo.serving.server import Limits, Server
+from iapo.serving.limits import Limits
+from iapo.serving.server import Server
 from iapo.tools import TOOLS, ToolDefinition
 
 LIMITS = Limits(waiting=2, connections=8)

@@ -22,7 +22,8 @@ from iapo.agent.answers import Answer, TextEvent
 from iapo.agent.questions import make_question
 from iapo.endpoints.chat import EndpointSettings
 from iapo.records import MOST_IMAGES
-from iapo.serving.server import Limits, Server
+from iapo.serving.limits import Limits
+from iapo.serving.server import Server
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 pytestmark = [

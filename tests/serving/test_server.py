@@ -29,7 +29,8 @@ from iapo.evaluation.local import evaluate
 from iapo.records import MOST_IMAGES, Sample, Trace, image_from_text
 from iapo.serving.address import check_port
 from iapo.serving.command import run_server
-from iapo.serving.server import Limits, Server
+from iapo.serving.limits import Limits
+from iapo.serving.server import Server
 from iapo.stopping import Stopped
 
 SAMPLES = charts()
