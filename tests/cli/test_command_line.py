@@ -137,8 +137,8 @@ def test_numbers_go_to_the_standard_output_alone(
 NOISY = '''
 print("the file is read")
 import os
-import subprocess
 import sys
+from subprocess import run
 
 from iapo import define
 
@@ -147,7 +147,7 @@ def noisy(image, names, boxes):
     """Shade the named parts."""
     print("called")
     os.write(1, b"aloud\\n")
-    subprocess.run([sys.executable, "-c", "print('by another')"], check=True)
+    run([sys.executable, "-c", "print('by another')"], check=True)
     return image.convert("L").convert("RGB")
 '''
 

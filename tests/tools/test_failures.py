@@ -25,9 +25,9 @@ from iapo.tools.failing import Failing
 
 FILE = '''
 import os
-import subprocess
 import sys
 import time
+from subprocess import Popen, run
 
 from PIL import Image
 
@@ -74,9 +74,9 @@ def act(how: str, image: Image.Image | None = None):
     if how == "print":
         print("said")
         os.write(1, b"aloud\\n")
-        subprocess.run([sys.executable, "-c", "print('by another')"])
+        run([sys.executable, "-c", "print('by another')"])
     if how.startswith("children"):
-        child = subprocess.Popen(["sleep", "300"])
+        child = Popen(["sleep", "300"])
         with open(how.split()[1], "w") as file:
             print(os.getpid(), child.pid, file=file)
         sum(range(10**13))
