@@ -1,6 +1,6 @@
 """Prints the tables of docs/results.md from the folder of `iapo study ablate --file results`.
 
-    python docs/results.py RUNS [--seeds 0,1,2,3,4]
+    python docs/results.py RUNS [--seeds 0,1,2,3,4] [--groups methods,controls]
     python docs/results.py RUNS --keep docs/results-runs
 
 Variants without a finished training are left out, and named at the end. `--keep` copies of each finished run what the
@@ -250,12 +250,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--groups", default="", help="groups of variants, with commas between; all if not given")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
+    groups = set(filter(None, options.groups.split(",")))
+    ablation = read_ablation("results")
+    variants = [one for one in ablation.variants if not groups or one.group in groups or one.key == ablation.reference]
     rows: dict[str, Row] = {}
     curves: dict[str, dict[int, Curve]] = {}
-    all_done, missing = finished(options.runs, read_ablation("results").variants, seeds)
+    all_done, missing = finished(options.runs, variants, seeds)
     for variant, done in all_done:
         folder = options.runs / variant.key
         rows[variant.name] = read_variant(variant.name, folder, done)

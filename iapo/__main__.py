@@ -24,7 +24,7 @@ def start() -> None:
 
     if signal.SIGINT in heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    code: object = 0
+    code: object = 1
     try:
         main()
     except SystemExit as end:
