@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 _CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75, "SIGHUP": 75}
@@ -20,6 +22,8 @@ def start() -> None:
     heeded = _heeded()
     for number in heeded:
         signal.signal(number, _end)
+    # Called last of all; the interpreter then takes back all handlers, but not that a signal is ignored.
+    atexit.register(_ignore, heeded)
     from iapo.cli.main import main
 
     if signal.SIGINT in heeded:
@@ -34,6 +38,11 @@ def start() -> None:
         done = code if isinstance(code, int) else 0 if code is None else 1
         for number in heeded:
             signal.signal(number, lambda number, _: signal.signal(number, lambda *_: os._exit(done)))
+
+
+def _ignore(numbers: Sequence[int]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[signal.Signals]:

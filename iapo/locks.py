@@ -17,6 +17,7 @@ import psutil
 from filelock import FileLock, SoftFileLock, Timeout
 
 from iapo.errors import InputError
+from iapo.storage import make_folder
 
 LOCK = "run.lock"
 """Name of the lock in a folder."""
@@ -44,7 +45,7 @@ def hold_folder(folder: Path, wait: float = 0.0) -> Iterator[None]:
         InputError: If another process holds it; the message names the process and its machine.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with hold(folder / LOCK, str(folder), wait):
             yield
@@ -62,7 +63,7 @@ def hold_file(path: Path) -> Iterator[None]:
     Raises:
         InputError: As `hold_folder`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with hold(path.with_name(f".{path.name}.lock"), str(path)):
         yield
 

@@ -26,7 +26,7 @@ from iapo.results import (
     read_evaluation,
     write_result,
 )
-from iapo.storage import append_record, parse_record, read_lines, read_records, write_lines, write_records
+from iapo.storage import append_record, make_folder, parse_record, read_lines, read_records, write_lines, write_records
 
 PACKAGES = (
     "iapo",
@@ -161,7 +161,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        (path / "pictures").mkdir(parents=True, exist_ok=True)
+        make_folder(path / "pictures")
 
     def write_manifest(
         self,

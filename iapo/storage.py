@@ -46,25 +46,35 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-@contextmanager
-def without_empty(paths: Iterable[Path]) -> Iterator[None]:
-    """Removes folders that were made within the block and hold nothing, where it ends with an error.
+_made: list[Path] = []
 
-    Args:
-        paths: Files and folders that may be written to; those above them count as well.
-    """
-    missing = {one.absolute() for path in paths for one in (path, *path.parents) if not os.path.lexists(one)}
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, where they are not there; `without_empty` knows of them."""
+    missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+    for one in reversed(missing):
+        with suppress(FileExistsError):
+            # Another process may have been first; then it is not this one's.
+            one.mkdir()
+            _made.append(one.absolute())
+    # Says what is in the way where that is no folder.
+    folder.mkdir(exist_ok=True)
+
+
+@contextmanager
+def without_empty() -> Iterator[None]:
+    """Removes folders that this process made within the block and that hold nothing, where it ends with an error."""
+    before = len(_made)
     try:
         yield
     except BaseException:
-        # Of one folder in another the inner one first.
-        for path in sorted(missing, key=lambda one: len(one.parts), reverse=True):
-            for folder, _, _ in os.walk(path, topdown=False):
-                with suppress(OSError):
-                    os.rmdir(folder)
+        # Of one folder in another the inner one was made last.
+        for one in reversed(_made[before:]):
             with suppress(OSError):
-                os.rmdir(path)
+                one.rmdir()
         raise
+    finally:
+        del _made[before:]
 
 
 def check_place(path: Path) -> None:

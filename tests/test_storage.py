@@ -16,12 +16,15 @@ from iapo.storage import (
     append_record,
     check_place,
     create_json,
+    make_folder,
     read_json,
     read_lines,
     read_records,
     take,
     take_list,
     whole_file,
+    without_empty,
+    write_all,
     write_json,
     write_records,
 )
@@ -185,3 +188,35 @@ def test_a_file_that_is_there_is_not_created(tmp_path: Path) -> None:
         create_json(tmp_path / "one.json", {"a": [2]})
     assert (tmp_path / "one.json").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
+
+
+def test_only_folders_of_ones_own_are_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with without_empty():
+        make_folder(tmp_path / "kept" / "deep")
+
+    def fail() -> None:
+        with without_empty():
+            make_folder(tmp_path / "a" / "b" / "c")
+            make_folder(tmp_path / "there" / "new")
+            make_folder(tmp_path / "full" / "part")
+            (tmp_path / "full" / "file").write_text("")
+            # Another process's.
+            (tmp_path / "other").mkdir()
+            make_folder(tmp_path / "other")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        *("full", "full/file", "kept", "kept/deep", "other", "there"),
+    ]
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "full" / "file")
+
+
+def test_files_that_belong_together_are_written_together(tmp_path: Path) -> None:
+    write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    with pytest.raises(FileNotFoundError):
+        write_all({tmp_path / "a": b"3", tmp_path / "gone" / "b": b"4"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}

@@ -19,6 +19,7 @@ from iapo.display.terminal_image import drawn, protocol_of
 from iapo.errors import InputError
 from iapo.records import save_png
 from iapo.results import stamp
+from iapo.storage import make_folder
 
 
 def edited_path(image: Path) -> Path:
@@ -56,7 +57,7 @@ def run_ask(agent: Agent, question: Question, out: Path, *, model: str, attribut
 
     found = agent.ask(question, attribution=attribution, watch=watch)
     if found.image is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         if out.exists():
             raise InputError(f"{out} was written meanwhile; choose another --out")
         save_png(found.image, out)

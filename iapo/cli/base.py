@@ -7,7 +7,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -141,13 +141,8 @@ class Verb(TyperCommand):
                 # An error leaves as an exception, and is printed where these no longer hold.
                 stack.enter_context(contextlib.redirect_stdout(_NOTHING))
                 stack.enter_context(contextlib.redirect_stderr(_NOTHING))
-            stack.enter_context(without_empty(_paths(ctx.params.values())))
+            stack.enter_context(without_empty())
             return super().invoke(ctx)
-
-
-def _paths(values: Iterable[Any]) -> list[Path]:
-    """Returns the paths among the values of a verb's options, the standard output's `-` apart."""
-    return [one for one in values if isinstance(one, Path) and one != STANDARD_OUTPUT]
 
 
 class Resumable(Verb):

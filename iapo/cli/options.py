@@ -119,9 +119,9 @@ def write_json(path: Path | None, numbers: Any) -> None:
         Known.output.write(text)
         return
     # Imported here, since `iapo --help` must answer at once.
-    from iapo.storage import write_text
+    from iapo.storage import make_folder, write_text
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_text(path, text)
 
 

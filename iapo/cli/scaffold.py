@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from iapo.data.pictures import encode_picture
 from iapo.errors import InputError
-from iapo.storage import check_place, write_all
+from iapo.storage import check_place, make_folder, write_all
 
 KINDS = ("tool", "reward", "data")
 
@@ -84,7 +84,7 @@ def write(kind: str, name: str, out: Path) -> Made:
     if kind == "data":
         contents[folder / "chart.png"] = encode_picture(_chart())
     for path in contents:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     write_all(contents)
     files = list(contents)
     own = _word(out / f"{name}.yaml")

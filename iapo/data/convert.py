@@ -18,7 +18,7 @@ from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
 from iapo.errors import InputError
 from iapo.records import Sample
-from iapo.storage import append_record, check_place, whole_file
+from iapo.storage import append_record, check_place, make_folder, whole_file
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ def _check_free(out: Path, *others: Path) -> None:
         if path.exists():
             raise InputError(f"{path} already exists; remove it or give another name")
         check_place(path)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
 
 
 def _counted(samples: Iterable[Sample], done: Converted) -> Iterator[Sample]:

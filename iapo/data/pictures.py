@@ -129,7 +129,12 @@ def _find(path: str, shown: str, folder: Path | None, inside: bool) -> Path:
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in path):
         raise RowError(f"the picture's path {shown} holds what no path can hold")
     if inside:
-        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        try:
+            within = (folder / path).resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError) as error:
+            # A link that leads to itself.
+            raise RowError(f"the picture's path {shown} leads nowhere ({type(error).__name__})") from error
+        if not within:
             raise RowError(f"picture {shown} lies outside of the data's folder; move it there")
         roots = [folder]
     else:

@@ -19,7 +19,7 @@ from iapo.data.pictures import encode_picture
 from iapo.display.terminal import plain
 from iapo.errors import InputError
 from iapo.records import Box, Sample, image_to_text
-from iapo.storage import write_all
+from iapo.storage import make_folder, write_all
 
 _COLUMN, _ROW = "#1f4e9c", "#e08214"
 _CELL, _CAPTION, _GAP = 320, 63, 8
@@ -87,7 +87,7 @@ def show(
         items.append(item if isinstance(item, Damage) else _shrunk(item))
     if not items:
         raise InputError(f"{source} has no {'doubtful rows' if flawed else 'rows'} to show")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     picture, page = out / "sheet.png", out / "sheet.html"
     drawn = encode_picture(contact_sheet(items))
     write_all({picture: drawn, page: html_sheet(items, title=source).encode()})

@@ -26,6 +26,7 @@ from iapo.endpoints.chat import (
 )
 from iapo.endpoints.replies import UnusableError, no_duplicates
 from iapo.errors import InputError, PlaceError
+from iapo.storage import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class _Cache:
         self._path, self._check = path, check
         if path is not None:
             with self._usable():
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                make_folder(Path(path).parent)
                 with self._open() as file, file:
                     file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT, time REAL)")
 

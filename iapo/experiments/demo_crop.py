@@ -22,7 +22,7 @@ from iapo.report.command import describe, write_report
 from iapo.results import EVALUATION, create_result, read_result
 from iapo.runs import RunFolder
 from iapo.stopping import stoppable
-from iapo.storage import read_json, read_records
+from iapo.storage import make_folder, read_json, read_records
 from iapo.studies.curves import plot_curves
 from iapo.tiny.crop.pages import draw
 from iapo.training.resume import is_finished
@@ -117,7 +117,7 @@ def _begin(parent: Path, chosen: Mapping[str, Any]) -> None:
 
 
 def _write_pages(folder: Path, samples: int, seed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for split, count in (("train", TRAINED_PAGES), ("test", samples)):
         path = folder / f"{split}.parquet"
         if not path.exists():

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iapo.experiments.parent import GRACE, PARENT
 from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
+from iapo.storage import make_folder
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""
@@ -152,7 +153,7 @@ def _start(job: Job, threads: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     # Thread pools that are sized for the whole machine slow each other down tenfold.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     environment[PARENT] = str(os.getpid())
-    job.log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.log.parent)
     log = job.log.open("ab")
     return subprocess.Popen(list(job.command(threads)), stdout=log, stderr=subprocess.STDOUT, env=environment), log
 

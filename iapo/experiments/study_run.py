@@ -13,7 +13,7 @@ from rich.table import Table
 
 from iapo.display.quiet import quiet_libraries
 from iapo.results import write_result
-from iapo.storage import write_text
+from iapo.storage import make_folder, write_text
 
 Begin = Callable[[str, int], Callable[[int], None]]
 """Begins a part of so many things: what is called with the number of those newly done."""
@@ -47,7 +47,7 @@ def write_study(out: Path, kind: str, found: Mapping[str, Any], lines: str, tabl
         lines: What the CSV file holds.
         tables: The tables.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     numbers, table_file = (out / name for name in files(kind))
     write_result(numbers, kind, found)
     write_text(table_file, lines)

@@ -22,6 +22,7 @@ from iapo.locks import LOCK, hold_folder
 from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, read_result, write_result
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.stopping import stoppable
+from iapo.storage import make_folder
 from iapo.training.files import layers_of
 from iapo.training.settings import Changes, check, parse, typed
 
@@ -278,7 +279,7 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
         if changed:
             raise InputError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
         own = known | own
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_result(path, "comparison", {**now, "trials": own})
 
 
@@ -325,7 +326,7 @@ def _job(
             "plan": dataclasses.asdict(plan),
             "greedy": greedy,
         }
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_result(folder / JOB, "job", order)
         return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
 

@@ -18,7 +18,7 @@ from iapo.report.shares import shares_of, shares_sentence
 from iapo.report.tables import MEASURES, comparison, configuration, measures, paired, provenance
 from iapo.report.traces import browse
 from iapo.runs import versions
-from iapo.storage import without_empty, write_all
+from iapo.storage import make_folder, without_empty, write_all
 
 NAME = "report.html"
 
@@ -67,7 +67,7 @@ def write_report(
     found = find_runs(folders)
     path = out or (folders[0] if len(folders) == 1 else Path()) / NAME
     _check_target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     store = Pictures("embed" if pictures == "embed" else "folder", path.with_name(f"{path.stem}_files"))
     browsed = browse(found.runs, store, max_traces)
     groups = group_runs(found.runs)
@@ -128,9 +128,9 @@ def write_report(
     )
     # A lone surrogate, which a configuration may hold, has no encoding but a name.
     content = text.encode("utf-8", "xmlcharrefreplace")
-    with without_empty([store.folder]):
+    with without_empty():
         if store.files:
-            store.folder.mkdir(exist_ok=True)
+            make_folder(store.folder)
         # The page comes last, since it names the others.
         write_all({**store.files, path: content})
     return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content))

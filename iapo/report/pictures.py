@@ -55,7 +55,11 @@ class Pictures:
             return None
         if "png" in data:
             return self._keep(base64.b64decode(data["png"]))
-        path = (root / data.get("path", "")).resolve()
+        try:
+            path = (root / data.get("path", "")).resolve()
+        except (OSError, RuntimeError, ValueError):
+            # A link that leads to itself, or what no path can hold.
+            return self._keep(b"")
         if path not in self._files:
             inside = path.is_relative_to(root.resolve()) and path.is_file()
             self._files[path] = self._keep(path.read_bytes()) if inside else self._keep(b"")

@@ -18,7 +18,7 @@ from iapo.rollout.push import check_repository, push
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
 from iapo.rollout.writing import writing
-from iapo.storage import without_empty
+from iapo.storage import make_folder, without_empty
 
 
 def export(
@@ -82,8 +82,8 @@ def export(
     final = run is not None and Path(path).resolve() == (run / "policy").resolve()
     part = output.with_name(output.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    with without_empty([part]), writing(part):
-        part.mkdir(parents=True)
+    with without_empty(), writing(part):
+        make_folder(part)
         model.save_pretrained(part)
         policy.processor.save_pretrained(part)
         if run is not None:

@@ -103,7 +103,11 @@ class Server(ThreadingHTTPServer):
         """
         self.stopping.set()
         end = time.monotonic() + seconds
-        return all(self.work.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.agent.at_once))
+        free = all(self.work.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.agent.at_once))
+        # Those that wait are told so, which takes them a moment.
+        while self.under_way and time.monotonic() < end:
+            time.sleep(0.01)
+        return free and not self.under_way
 
     def cut_off(self) -> None:
         """Tells the clients whose answers did not end in time that they come to nothing."""
@@ -145,7 +149,7 @@ class Server(ThreadingHTTPServer):
 def _status(error: RequestError | InputError | EndpointError) -> int:
     if isinstance(error, RequestError):
         return error.status
-    return 502 if isinstance(error, EndpointError) else 400
+    return 502 if isinstance(error, EndpointError) else 500 if isinstance(error, NumberError) else 400
 
 
 class _GoneError(Exception):
@@ -214,28 +218,29 @@ class Handler(BaseHTTPRequestHandler):
             self._fail(404, "nothing can be posted at this path; chat completions are at /v1/chat/completions")
             return
         try:
+            self._post()
+        finally:
+            self.server.under_way.discard(self)
+
+    def _post(self) -> None:
+        try:
             body = self._body()
+            self.server.under_way.add(self)
             if not self.server.room.acquire(blocking=False):
                 raise RequestError(503, "there are too many requests; try again later")
             try:
                 while not self.server.work.acquire(timeout=_LOOK):
                     self._check()
-                self.server.under_way.add(self)
                 try:
                     self._check()
                     # Also images are decoded within the bound.
                     self._chat(read_request(body, self.server.name, self.server.agent.settings))
                 finally:
-                    self.server.under_way.discard(self)
                     self.server.work.release()
             finally:
                 self.server.room.release()
-        except RequestError as error:
-            self._fail(error.status, error.message, error.param, error.code)
-        except NumberError as error:
-            self._fail(500, str(error))
-        except (InputError, EndpointError) as error:
-            self._fail(_status(error), str(error))
+        except (RequestError, InputError, EndpointError) as error:
+            self._fail(_status(error), str(error), getattr(error, "param", None), getattr(error, "code", None))
         except _GoneError:
             self.close_connection = self._replied = True
             self.log_message('"%s" ended: the client went away', self.requestline)

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from iapo.errors import InputError
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of, is_qwen3
 from iapo.standins.tokenizer import SPECIAL, find_ranks, make_tokenizer
-from iapo.storage import write_text
+from iapo.storage import make_folder, write_text
 
 _SHARD = "5GB"
 
@@ -57,7 +57,7 @@ def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder or remove it")
     tokenizer = make_tokenizer(find_ranks(ranks), qwen3=is_qwen3(name))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     tokenizer.save(str(out / "tokenizer.json"))
     added = {
         str(number): {

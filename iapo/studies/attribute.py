@@ -26,7 +26,7 @@ from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_turn, rollout
-from iapo.storage import check_new
+from iapo.storage import check_new, make_folder
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.studies.explanations import Explanation, explain
 from iapo.teachers.references import make_reference
@@ -91,7 +91,7 @@ def run_attribute(
         if any(turn[1]):
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
     score = grade_sample(one.trace.final_text, sample)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
     write_result(out / JSON_NAME, "attribution", numbers)
     heat = method.name if method.tokens is not None else "gradient"

@@ -16,6 +16,7 @@ from rich.console import Console
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.errors import InputError
 from iapo.runs import RunFolder
+from iapo.storage import make_folder
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
@@ -94,7 +95,7 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list
     runs = find_runs(words)
     groups = {name: [RunFolder(run.path) for run in some] for name, some in by_name(runs).items()}
     out = common_folder(runs, out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     curves = make_curves(groups, smooth)
     beside = {out / "curves.csv": curves_csv(curves)}
     for written in plot_curves(groups, out / "curves", smooth=smooth, beside=beside):

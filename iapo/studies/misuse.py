@@ -23,7 +23,7 @@ from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, placed
 from iapo.rollout.policy import load_policy, load_processor, see_alike
 from iapo.rollout.template import find_prompt
-from iapo.storage import read_records
+from iapo.storage import make_folder, read_records
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.studies.folders import Run, common_folder, find_runs, run_prompt
 from iapo.studies.misuse_figure import plot_misuse
@@ -200,7 +200,7 @@ def write_misuse(found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path
         found: Case studies by label.
         out: The folder; created where it does not exist.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return plot_misuse(found, out / "misuse", {out / "misuse.csv": misuse_csv(found)})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.storage import append_record, read_records
+from iapo.storage import append_record, make_folder, read_records
 from iapo.teachers.table import TeacherRow
 
 
@@ -29,7 +29,7 @@ class Journal:
         wanted = json.loads(json.dumps({"asked": dict(asked)}))
         records = read_records(self.path) if self.path.exists() else []
         if not records:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             append_record(self.path, wanted)
         elif records[0] != wanted:
             before, now = records[0].get("asked") or {}, wanted["asked"]

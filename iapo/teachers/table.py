@@ -16,7 +16,7 @@ import torch
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
-from iapo.storage import whole_file
+from iapo.storage import make_folder, whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -123,7 +123,7 @@ class TeacherTable:
             for row in self.rows.values()
         ]
         schema = SCHEMA.with_metadata({_METADATA: json.dumps(dict(self.settings)).encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with whole_file(path) as part:
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 

@@ -32,7 +32,7 @@ from iapo.rollout.template import TINY, find_prompt
 from iapo.rollout.writing import writing
 from iapo.runs import RunFolder, versions
 from iapo.stopping import stoppable
-from iapo.storage import read_json, write_text
+from iapo.storage import make_folder, read_json, write_text
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.lessons import LessonWriter, answer_text, here, program_text
 from iapo.tiny.models import start_with_lookups, train_tokenizer
@@ -196,7 +196,7 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
     if scale != 1.0:
         settings = yaml.safe_load(find_config(config).read_text())
         words += ["--max_steps", str(max(1, round(settings["max_steps"] * scale))), "--eval_samples", "16"]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     environment = {**os.environ, PARENT: str(os.getpid())}
     if not is_finished(folder):
         with (folder / "log.txt").open("ab") as log:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import stoppable
-from iapo.storage import whole_file
+from iapo.storage import make_folder, whole_file
 
 STATE = "state.pt"
 """In a stage's folder while it is made."""
@@ -146,6 +146,6 @@ class StageState:
             "torch": torch.random.get_rng_state(),
             "python": [version, list(words), gauss],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         with writing(self.path, keep=True), whole_file(self.path) as part:
             torch.save(state, part)

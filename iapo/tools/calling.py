@@ -11,7 +11,7 @@ from PIL import Image
 
 from iapo.stopping import Stopped
 from iapo.tools.definitions import ToolDefinition
-from iapo.tools.errors import ToolError
+from iapo.tools.errors import ToolError, reason_of
 from iapo.tools.signature import Gives
 from iapo.tools.values import Observation
 from iapo.tools.worker import WorkerError, call_in_worker
@@ -30,7 +30,8 @@ MOST_TIMES = 200
 
 def _short(text: str) -> str:
     """Returns a text as one line, cut where it is too long."""
-    return " ".join(text.split())[:_LONGEST_REASON]
+    # Half a surrogate, as in the name of a file that is no UTF-8, has no place in a prompt.
+    return " ".join(text.encode("utf-8", "replace").decode().split())[:_LONGEST_REASON]
 
 
 class BrokenToolError(ToolError):
@@ -73,7 +74,7 @@ def call_function(tool: ToolDefinition, arguments: tuple[Any, ...], by_name: Map
     except ToolError as error:
         if tool.packaged:
             raise
-        raise ToolError(_short(str(error))) from error
+        raise ToolError(_short(reason_of(error))) from error
     except WorkerError as error:
         raise BrokenToolError(tool.name, str(error)) from error
     except (KeyboardInterrupt, Stopped):
@@ -83,7 +84,7 @@ def call_function(tool: ToolDefinition, arguments: tuple[Any, ...], by_name: Map
         # The one place where anything is caught: the function is the user's own and may raise whatever there is, what
         # is no Exception among it. In a training of hours that is data, a rollout whose call failed;
         # `iapo.tools.failing` ends the run where every call of a tool does.
-        raise BrokenToolError(tool.name, f"{type(error).__name__}: {error}") from error
+        raise BrokenToolError(tool.name, f"{type(error).__name__}: {reason_of(error)}") from error
     return _checked(tool, value)
 
 

@@ -32,3 +32,11 @@ def listed(names: Iterable[str]) -> str:
     text = ", ".join(quoted(name) for name in names[:_MOST_NAMES])
     rest = len(names) - _MOST_NAMES
     return f"{text} and {rest} more" if rest > 0 else text
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the text of an error that a user's function raised, whose class may be the user's own, too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - its `__str__` may raise whatever there is
+        return "(it has no text)"

@@ -26,7 +26,7 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.plugins import load_module
-from iapo.tools.errors import ToolError
+from iapo.tools.errors import ToolError, reason_of
 
 _START = 60.0
 """Longest time that a process may take to start, in seconds."""
@@ -230,11 +230,11 @@ def _answer(connection: Connection) -> None:
             try:
                 answer = "value", _function(place, name)(*arguments, **by_name)
             except ToolError as error:
-                answer = "unfit", str(error)
+                answer = "unfit", reason_of(error)
             # As in `iapo.tools.calling`, which makes a failed call of whatever a user's function raises; here nothing
             # but the function can raise what ends a process.
             except BaseException as error:  # noqa: BLE001
-                answer = "raised", f"{type(error).__name__}: {error}"
+                answer = "raised", f"{type(error).__name__}: {reason_of(error)}"
             try:
                 connection.send(answer)
             # What cannot be pickled raises any of these.

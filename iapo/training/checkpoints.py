@@ -55,7 +55,7 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
 
     Args:
         path: The folder.
-        named: Whether its name must say its step.
+        named: Whether it is one of a run here: its name says its step, and it has our own state.
     """
     try:
         state = json.loads((path / STATE).read_text())
@@ -78,6 +78,8 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
             return "it has no optimiser's state"
     if not any(name.startswith("rng_state") for name in names):
         return "it has no state of the random numbers"
+    if named and not any(name.startswith("iapo_state") for name in names):
+        return "it has no iapo_state.pt"
     return _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
 
 

@@ -24,6 +24,7 @@ from iapo.records import Trace
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.turns import Rollout
+from iapo.storage import make_folder
 
 FOLDER = "nonfinite"
 """In a run folder: a file for each step that was stopped or skipped."""
@@ -177,7 +178,7 @@ class NumberWatch:
         rank = f"-rank-{self.rank}" if self.rank else ""
         name = "-".join(what.replace("/", " ").split())
         path = self.folder / f"step-{self.step}-{name}{rank}.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_result(path, "nonfinite", {"step": self.step, "what": what, "tensors": told, "rollouts": samples})
         return path
 

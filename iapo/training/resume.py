@@ -14,6 +14,7 @@ from iapo.errors import InputError
 from iapo.results import MANIFEST, read_result, write_result
 from iapo.runs import versions
 from iapo.stopping import Stopped
+from iapo.storage import read_records
 from iapo.training.checkpoints import last_whole, step_of
 
 FINISHED = "finished.json"
@@ -110,7 +111,20 @@ def find_start(
         logger.warning("%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
     logger.warning("%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
+    _say_lost(folder, whole[1], found["config"].get("training", {}))
     return Start(*whole, begun=True)
+
+
+def _say_lost(folder: Path, step: int, training: Mapping[str, Any]) -> None:
+    """Says which lines of the metrics are gone that steps before the checkpoint have written."""
+    every, how = training.get("logging_steps"), training.get("logging_strategy", "steps")
+    if not isinstance(every, int | float) or every < 1 or how != "steps":
+        return
+    path = folder / "metrics.jsonl"
+    known = {row.get("step") for row in read_records(path)} if path.is_file() else set()
+    lost = [one for one in range(int(every), step + 1, int(every)) if one not in known]
+    if lost:
+        logger.warning("%s has no line of step %d, nor of %d others; they are lost.", path, lost[0], len(lost) - 1)
 
 
 def check_data(folder: Path, data: Mapping[str, Any]) -> None:

@@ -106,11 +106,14 @@ def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_while_the_interpreter_ends_changes_nothing(number: int) -> None:
     code = "import atexit, os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
-    code += "from iapo.__main__ import start\nsys.argv = ['iapo', '--version']\nstart()"
-    done = run_process([sys.executable, "-c", code])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("iapo ")
+    # Whenever in the end: before and after the interpreter has taken back its handlers of signals.
+    code += "class Late:\n    def __del__(self, kill=os.kill, pid=os.getpid()):\n"
+    code += f"        kill(pid, {int(number)})\n"
+    code += "from iapo.__main__ import start\nsys.argv = ['iapo', '--version']\nsys.late = Late()\n"
+    for line in (f"atexit.register(os.kill, os.getpid(), {int(number)})\n", ""):
+        done = run_process([sys.executable, "-c", f"{code}{line}start()"])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("iapo ")
 
 
 @pytest.mark.usefixtures("heeded")

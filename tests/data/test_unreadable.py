@@ -96,6 +96,15 @@ def test_links_in_a_circle(tmp_path: Path):
         load(tmp_path)
 
 
+def test_an_image_that_is_a_link_in_a_circle_is_a_damaged_row(tmp_path: Path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "train.jsonl").write_text('{"image": "p/loop.png", "question": "q", "answer": "8"}\n')
+    (row,) = load(tmp_path, split="train")
+    assert isinstance(row, Damage)
+    assert "p/loop.png" in row.reason
+
+
 def encoded(format: str) -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (64, 64)).save(buffer, format)

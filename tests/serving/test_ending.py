@@ -138,10 +138,12 @@ def test_a_server_that_is_stopped_ends_its_answers(stream: bool) -> None:
     with running(model := Endless()) as server:
         first = ask(server, stream=stream)
         assert model.begun.wait(10)
-        waits = ask(server)
+        waits = [ask(server), ask(server)]
         time.sleep(0.1)
         assert server.drain(10)
-        for one in (first, waits):
+        # What the process would cut off now was told before.
+        assert not server.under_way
+        for one in (first, *waits):
             answer = read(one, b"the server is stopping; ask again when it is back")
             assert answer.startswith(b"HTTP/1.1 200" if stream and one is first else b"HTTP/1.1 503")
 

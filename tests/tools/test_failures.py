@@ -36,6 +36,11 @@ from iapo import Observation, ToolError, define
 
 
 
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
 @define
 def act(how: str, image: Image.Image | None = None):
     """Do what is said."""
@@ -65,6 +70,10 @@ def act(how: str, image: Image.Image | None = None):
         time.sleep(60)
     if how == "exit":
         sys.exit(0)
+    if how == "mute":
+        raise MuteError
+    if how == "half":
+        raise ValueError("bad \\ud800")
     if how == "interrupt":
         raise KeyboardInterrupt
     if how == "die":
@@ -155,6 +164,11 @@ def test_a_tool_gets_a_copy_of_the_image(setting: str) -> None:
     assert SAMPLE.image.tobytes() == before
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no word")
+
+
 def test_interrupts_are_not_caught() -> None:
     def stop(how: str) -> str:
         """Stop."""
@@ -164,6 +178,8 @@ def test_interrupts_are_not_caught() -> None:
             "exit": SystemExit(3),
             "left": GeneratorExit(),
             "cancelled": asyncio.CancelledError(),
+            "mute": MuteError(),
+            "half": ValueError("bad \ud800 <x>"),
         }[how]
 
     tools = {"stop": define(stop)}
@@ -172,7 +188,13 @@ def test_interrupts_are_not_caught() -> None:
     with pytest.raises(Stopped):
         execute('```python\ndisplay(stop("signal"))\n```', SAMPLE, tools)
     # Its own end of the process is what it raised, as all else.
-    for how, error in (("exit", "SystemExit: 3"), ("left", "GeneratorExit: "), ("cancelled", "CancelledError: ")):
+    for how, error in (
+        ("exit", "SystemExit: 3"),
+        ("left", "GeneratorExit: "),
+        ("cancelled", "CancelledError: "),
+        ("mute", "MuteError: (it has no text)"),
+        ("half", "ValueError: bad ? <x>"),
+    ):
         found = execute(f'```python\ndisplay(stop("{how}"))\n```', SAMPLE, tools)
         assert (found.status, found.error) == ("failed", f"line 1, stop: the tool stop failed: {error}".rstrip())
 
@@ -198,6 +220,8 @@ def test_calls_in_a_process_of_their_own(setting: str) -> None:
         ('act("unfit")', "I would rather not"),
         ('act("exit")', "SystemExit: 0"),
         ('act("interrupt")', "KeyboardInterrupt"),
+        ('act("mute")', "MuteError: (it has no text)"),
+        ('act("half")', "ValueError: bad ?"),
     ):
         assert reason in (call(text, setting, 20).error or "")
     both = call('act("", image_1)', setting, 20)

@@ -106,6 +106,9 @@ def test_a_half_written_checkpoint_is_passed_over(
         (shutil.rmtree if (out / name).is_dir() else Path.unlink)(out / name)
     state = out / "checkpoint-4" / "trainer_state.json"
     state.write_text(state.read_text()[:200])
+    metrics = out / "metrics.jsonl"
+    first, *rest = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(rest))
     weights = out / "checkpoint-3" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with caplog.at_level(logging.WARNING):
@@ -113,10 +116,14 @@ def test_a_half_written_checkpoint_is_passed_over(
     assert "checkpoint-4 is passed over: its trainer_state.json is cut off" in caplog.text
     assert "checkpoint-3 is passed over: its model.safetensors is cut off" in caplog.text
     assert "goes on from step 2" in caplog.text
+    assert "metrics.jsonl has no line of step 1, nor of 0 others; they are lost" in caplog.text
+    metrics.write_text(first + metrics.read_text())
     same(out, whole)
 
 
-@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth"])
+@pytest.mark.parametrize(
+    "name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth", "iapo_state.pt"]
+)
 def test_every_file_of_a_checkpoint_must_be_whole(tmp_path: Path, whole: Path, name: str) -> None:
     folder = tmp_path / "checkpoint-2"
     shutil.copytree(whole / "checkpoint-2", folder)

@@ -16,6 +16,7 @@ from iapo.rollout.export import export
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
 from iapo.stopping import stoppable
+from iapo.storage import make_folder
 from iapo.tiny.causes.measure import measure
 from iapo.tiny.causes.start import make_adapter
 from iapo.tiny.causes.world import SETS, draw
@@ -70,7 +71,7 @@ def _write_world(out: Path) -> None:
     wanted |= {out / f"sets/{name}.parquet": (name, HELD_OUT, "test") for name in ("mixed", *SETS)}
     for path, (name, count, split) in wanted.items():
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_rows((one.sample for one in draw(name, count, seed=0, split=split)), path)
 
 
