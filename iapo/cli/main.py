@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _end(lost, DISK)
         if error.errno not in FULL:
             raise
-        where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
+        where = f"; the folder is {Known.folder}" if Known.folder is not None and Known.folder.is_dir() else ""
         _end(
             f"{error.filename or 'a file or the output'} could not be written: {error.strerror}; make room there and "
             f"start the same command again{where}",

@@ -60,7 +60,8 @@ def files_of(path: Path) -> list[Path]:
     found = [file for file in question_files(path) if not file.name.endswith((QUARANTINE, DAMAGED, FLAWED))]
     if not found:
         raise InputError(
-            f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}{nearest(path)}"
+            f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}, "
+            f"or a reader of your own (FILE.py:NAME@PATH, docs/your-own.md){nearest(path)}"
         )
     return found
 
