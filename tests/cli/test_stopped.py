@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,17 +31,6 @@ from iapo.storage import whole_file
 def run(tmp_path: Path) -> Path:
     make_run(tmp_path / "run", [make_trace(1)], steps=1)
     return tmp_path / "run"
-
-
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """The signals as a shell gives them to what runs in the foreground."""
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGHUP)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    for one, handler in before.items():
-        signal.signal(one, handler)
 
 
 def halfway(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:

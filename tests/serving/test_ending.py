@@ -173,6 +173,7 @@ def test_a_token_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow(8)
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_process_ends_well_in_the_midst_of_an_answer(number: int) -> None:
     words = ["serve", "--model", "tiny-student", "--port", "0", "--max-turn-tokens", "900", "--temperature", "60"]

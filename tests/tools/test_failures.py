@@ -248,6 +248,7 @@ def test_the_process_ends_with_the_one_that_asks(setting: str) -> None:
     assert errors == "said\naloud\nby another\n"
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow(3)
 def test_a_process_that_hangs_ends_with_the_one_that_asks(setting: str, tmp_path: Path, number: int) -> None:
