@@ -17,7 +17,7 @@ import psutil
 from filelock import FileLock, SoftFileLock, Timeout
 
 from iapo.errors import InputError
-from iapo.storage import make_folder
+from iapo.storage import make_folder, remove_empty
 
 LOCK = "run.lock"
 """Name of the lock in a folder."""
@@ -44,16 +44,12 @@ def hold_folder(folder: Path, wait: float = 0.0) -> Iterator[None]:
     Raises:
         InputError: If another process holds it; the message names the process and its machine.
     """
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
-    make_folder(folder)
+    made = make_folder(folder)
     try:
         with hold(folder / LOCK, str(folder), wait):
             yield
     finally:
-        for one in made:
-            # Not empty where something was written.
-            with suppress(OSError):
-                one.rmdir()
+        remove_empty(made)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,29 @@ def whole_file(path: Path) -> Iterator[Path]:
 _made: list[Path] = []
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and those above it, where they are not there; `without_empty` knows of them."""
-    missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
-    for one in reversed(missing):
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder, and those above it, where they are not there; `without_empty` knows of them.
+
+    Returns:
+        Those that it made, the outermost first; what another process made at the same time is not among them.
+    """
+    made = []
+    for one in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
         with suppress(FileExistsError):
-            # Another process may have been first; then it is not this one's.
             one.mkdir()
+            # At once, since the next one may fail.
             _made.append(one.absolute())
+            made.append(_made[-1])
     # Says what is in the way where that is no folder.
     folder.mkdir(exist_ok=True)
+    return made
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders that hold nothing, of those that `make_folder` made, in its order."""
+    for one in reversed(folders):
+        with suppress(OSError):
+            one.rmdir()
 
 
 @contextmanager
@@ -68,10 +81,7 @@ def without_empty() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Of one folder in another the inner one was made last.
-        for one in reversed(_made[before:]):
-            with suppress(OSError):
-                one.rmdir()
+        remove_empty(_made[before:])
         raise
     finally:
         del _made[before:]

@@ -131,8 +131,8 @@ class Agent:
         usage = source.usage
         timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
         offered = _tools(source.tools(None) if tools is None else tools, timeout)
-        asked = EvaluationSettings(max_turn_tokens=usage.longest_turn, max_turns=usage.max_turns)
-        asked = asked if settings is None else settings
+        usual = EvaluationSettings(max_turn_tokens=usage.longest_turn, max_turns=usage.max_turns)
+        asked = usual if settings is None else settings
         # Refused before seconds of loading.
         checked(asked)
         check_names(names)
