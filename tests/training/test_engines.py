@@ -49,6 +49,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     },
 }
 KINDS = ("live", "own", "stored", "lora")
+# What `accelerate launch` makes of a file of its own questions: rank 1 must not stay without weights.
 FSDP2 = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
@@ -86,6 +87,16 @@ def launch(engine: str, processes: int, script: str, *words: str, **given: str) 
         launcher = [str(HERE.parent / "launched.py"), str(processes)] if processes > 1 else []
         command = [sys.executable, *launcher, str(HERE / script), *words]
     done = run_process(command, timeout=LIMIT, fork=not ALL, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+
+def by_file(engine: str, processes: int, script: str, *words: str) -> None:
+    """Runs a script of this folder as `accelerate launch` starts it by the engine's file in `configs`."""
+    command, environment = start_of(engine, 1, script, *words)
+    file = str(ROOT / "configs" / "accelerate" / f"{engine}.yaml")
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", file, "--num_processes", str(processes)]
+    environment.pop("ACCELERATE_USE_DEEPSPEED", None)
+    done = run_process([command[0], *launcher, *command[1:]], timeout=LIMIT, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
@@ -230,19 +241,14 @@ CONFIG = HERE / "engine.yaml"
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
 def test_a_whole_run(engine: str, tmp_path: Path) -> None:
-    """Sampled rollouts of other lengths on each rank, evaluation, case study, checkpoints in shards and whole."""
+    """By the launcher and the engine's file: sampled rollouts of other lengths on each rank, evaluation, case study,
+    checkpoints in shards and whole.
+    """
     needs_all(engine)
-    runs = {}
-    for name in ("ddp", engine):
-        out = runs[name] = tmp_path / name
-        more = ["--use_cpu", str(ENGINES[name].get("use_cpu", True)).lower()]
-        if "deepspeed" in ENGINES[name]:
-            path = tmp_path / "deepspeed.json"
-            path.write_text(json.dumps(ENGINES[name]["deepspeed"]))
-            more += ["--deepspeed", str(path)]
-        # What `accelerate launch` makes of configs/accelerate/fsdp2.yaml; rank 1 must not stay without weights.
-        given = dict(FSDP2) if name == "fsdp2" else {}
-        launch(name, 2, "sharded_on_cpu.py", "train", "--config", str(CONFIG), "--output_dir", str(out), *more, **given)
+    runs = {"ddp": tmp_path / "ddp", engine: tmp_path / engine}
+    words = {name: ["train", "--config", str(CONFIG), "--output_dir", str(out)] for name, out in runs.items()}
+    launch("ddp", 2, "sharded_on_cpu.py", *words["ddp"], "--use_cpu", "true")
+    by_file(engine, 2, "sharded_on_cpu.py", *words[engine], "--use_cpu", str(engine != "zero3").lower())
     first, second = (RunFolder(out) for out in runs.values())
     texts = [[(one.turn_1, one.turn_2) for one in run.read_traces()] for run in (first, second)]
     assert texts[0] == texts[1]
