@@ -152,6 +152,9 @@ PAIRS = (
     ("IAPO, name_odds", "name_odds, student shuffled"),
     ("IAPO, name_odds", "distill"),
     ("name_odds, student shuffled", "GRPO"),
+    ("name_odds, taught teacher", "GRPO"),
+    ("name_odds, taught teacher", "taught teacher, student shuffled"),
+    ("name_odds, taught teacher", "distill, taught teacher"),
 )
 
 
