@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iapo.cli.base import Verb, make_app
+from iapo.cli.checks import offered
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, write_json
 from iapo.errors import InputError
 
@@ -42,6 +43,10 @@ def data_check(
     path: Source,
     split: Annotated[str | None, typer.Option(help="Split; of a folder all of them if not given.")] = None,
     format: Format = None,
+    tools: Annotated[
+        str | None,
+        typer.Option(callback=offered, help="Tools of the run, FILE.py, whose judges the samples may name."),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -52,6 +57,10 @@ def data_check(
 
     found = check(path, split=split, format=format)
     write_json(json, found)
+    if tools is not None:
+        from iapo.tools.judges import check_names
+
+        check_names(name for counts in found.values() for name in counts.judges)
     if any(counts.damaged or not counts.samples for counts in found.values()):
         raise typer.Exit(1)
 

@@ -40,6 +40,7 @@ class Counts:
         boxless: Samples without any box.
         flawed: Samples of which a box was left out or mended; they load.
         several: Samples with several images.
+        judges: Samples by the judge of calls that they name.
         reasons: Rows by what is wrong with them, in words that do not depend on the row.
     """
 
@@ -51,6 +52,7 @@ class Counts:
     boxless: int = 0
     flawed: int = 0
     several: int = 0
+    judges: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -86,12 +88,15 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
             counts.kinds[item.kind] += 1
             counts.axes[item.axis or "either"] += 1
             counts.several += bool(item.more_images)
+            counts.judges.update([item.judge] if item.judge else [])
             counts.boxless += not item.column_boxes and not item.row_boxes
         found[one or "all"] = counts
         for line in _lines(counts.reasons, examples):
             say(plain(line))
         if counts.several:
             say(f"{counts.several:,} of {counts.samples:,} samples have several images")
+        for judge, count in counts.judges.most_common():
+            say(f"{count:,} of {counts.samples:,} samples name the judge {plain(judge)!r} (of the tools' file)")
     Console().print(_table(source, found))
     return found
 

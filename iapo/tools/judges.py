@@ -39,6 +39,17 @@ def check_judges(samples: Iterable[Sample]) -> None:
             _known(sample)
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuses names of judges that are not known.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name in names:
+        if name not in JUDGES:
+            raise unknown("judge", name, JUDGES, where=", which samples name")
+
+
 def _known(sample: Sample) -> Judge:
     if sample.judge not in JUDGES:
         raise unknown("judge", sample.judge, JUDGES, where=f", which sample {sample.id!r} names")

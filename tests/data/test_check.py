@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from own import DAMAGED, HOSTILE, MIXED, row, write
 
+from iapo.cli.main import main
 from iapo.data.check import check, kind_of
 from iapo.data.convert import make
 from iapo.data.files import expected_rows
@@ -34,6 +35,23 @@ def test_every_split_of_a_folder_is_read(tmp_path: Path):
     assert {split: counts.samples for split, counts in found.items()} == {"test": 3, "train": 2}
     assert found["test"].axes == {"rows": 3}
     assert list(check(str(tmp_path), split="train")) == ["train"]
+
+
+def test_judges_are_counted_and_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = write(tmp_path, [row("one", judge="mine"), row("two", judge="mine"), row("three")])
+    assert check(str(data))["all"].judges == {"mine": 2}
+    assert "2 of 3 samples name the judge 'mine'" in capsys.readouterr().out
+    tools = tmp_path / "judging.py"
+    text = "from iapo import define\nfrom iapo.tools import add_judge\n@define\ndef twice(number: int) -> int:\n"
+    tools.write_text(
+        text + '    """Doubles a number."""\n    return 2 * number\nadd_judge("other", lambda sample, call: None)\n'
+    )
+    for judge, code in (("mine", 2), ("other", 0)):
+        write(tmp_path, [row("one", judge=judge)])
+        with pytest.raises(SystemExit) as ended:
+            main(["data", "check", str(data), "--tools", str(tools)])
+        assert ended.value.code == code
+        assert ("no judge 'mine', which samples name" in capsys.readouterr().err) == bool(code)
 
 
 def test_text_from_data_does_nothing_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
