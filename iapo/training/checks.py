@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from datasets import Dataset
+from transformers import GenerationConfig
 
 from iapo.errors import InputError, unknown
 from iapo.rewards.presets import check_reward
 from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
-from iapo.training.rehearsal import rehearse
+from iapo.training.rehearsal import refused_by_libraries, rehearse
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 """TRL's losses."""
@@ -31,6 +32,8 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
     if args.loss_type not in LOSSES:
         raise unknown("loss_type", args.loss_type, LOSSES)
     rehearse(args)
+    if not args.use_vllm:
+        _check_generation(args.generation_kwargs or {})
     preset = check_reward(args)
     if args.use_vllm:
         check_vllm()
@@ -46,6 +49,13 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
             f"{args.always_measure}, token_distill_weight {args.token_distill_weight}, but there is no teacher; set "
             "`teacher` or `teacher_table`, or take grpo"
         )
+
+
+def _check_generation(given: Mapping[str, Any]) -> None:
+    with refused_by_libraries(f"generation_kwargs {given}"):
+        left = GenerationConfig().update(**given)
+    if left:
+        raise InputError(f"generation_kwargs has {next(iter(left))!r}, which Transformers does not know; leave it out")
 
 
 def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:

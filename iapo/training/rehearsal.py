@@ -22,6 +22,9 @@ _Settings = TypeVar("_Settings")
 _OF_LAYERS = ("lomo", "adalomo")
 """Optimisers that are made of a model's layers, as all are with `optim_target_modules`: left to the trainer."""
 
+_WITHOUT_SETTINGS = ("constant", "constant_with_warmup")
+"""Schedules to which Transformers hands no settings on."""
+
 _HERE = Path(iapo.__file__).parent
 
 
@@ -78,6 +81,11 @@ def rehearse(args: TrainingArguments) -> None:
             # Most optimisers pass over what they do not know.
             if Trainer.get_optimizer_cls_and_kwargs(without, None)[1] == given:
                 raise InputError(f"optim {_name(args.optim)} does nothing with optim_args {word}; leave it out")
+    if args.lr_scheduler_kwargs and _name(args.lr_scheduler_type) in _WITHOUT_SETTINGS:
+        raise InputError(
+            f"lr_scheduler_type {_name(args.lr_scheduler_type)} does nothing with lr_scheduler_kwargs "
+            f"{args.lr_scheduler_kwargs}; leave them out"
+        )
     with refused_by_libraries(
         f"lr_scheduler_type {_name(args.lr_scheduler_type)} with lr_scheduler_kwargs {args.lr_scheduler_kwargs}"
     ):

@@ -26,6 +26,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": "x"}},
         "lr_scheduler_type cosine_with_restarts with .* cannot be used: ValueError",
     ),
+    "schedule without": (
+        {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"a": 1}},
+        "lr_scheduler_type constant does nothing with lr_scheduler_kwargs",
+    ),
+    "generation": ({"generation_kwargs": {"foo": 1}}, "generation_kwargs has 'foo', which Transformers does not know"),
     "schedule's names": (
         {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"foo": 1}},
         "lr_scheduler_type cosine with .*foo.* cannot be used: TypeError",
