@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-import iapo
 from iapo.errors import InputError, unknown
 from iapo.rollout.loading import first_line
 
@@ -25,7 +24,7 @@ _OF_LAYERS = ("lomo", "adalomo")
 _WITHOUT_SETTINGS = ("constant", "constant_with_warmup")
 """Schedules to which Transformers hands no settings on."""
 
-_HERE = Path(iapo.__file__).parent
+_HERE = Path(__file__).parents[1]
 
 
 def made(kind: Callable[..., _Settings], values: Mapping[str, Any]) -> _Settings:
