@@ -133,6 +133,58 @@ def records_hash(records: Iterable[tuple[Mapping[str, Any], str]]) -> str:
     return digest.hexdigest()
 
 
+MOST_STEPS = 2**53
+"""Steps from here on are damage: a page's numbers do not tell them apart."""
+
+
+def step_of(path: Path, index: int, record: Mapping[str, Any]) -> int:
+    """Returns the optimiser step that a line of a run is of.
+
+    Args:
+        path: The file, for the message.
+        index: The line's place in it, from 0.
+        record: What the line holds.
+
+    Raises:
+        InputError: If it says none, or what is no whole number from 0.
+    """
+    step = record.get("step")
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < MOST_STEPS:
+        said = (
+            f"the step of line {index + 1} is {repr(step)[:50]}"
+            if "step" in record
+            else f"line {index + 1} has no step"
+        )
+        raise InputError(f"{path} is damaged: {said}; a step is a whole number from 0: remove the line or run again")
+    return step
+
+
+def measured_lines(path: Path, lines: Iterable[bytes]) -> dict[int, dict[str, Any]]:
+    """Reads the lines of a `metrics.jsonl`.
+
+    Args:
+        path: The file, for the message.
+        lines: Its lines.
+
+    Returns:
+        The lines' numbers, from 0, and their records, in order.
+
+    Raises:
+        InputError: If a line is no record, its step is none, or two lines are of one step; the message names them.
+    """
+    found, seen = {}, {}
+    for index, line in enumerate(lines):
+        record = parse_record(path, index, line)
+        if (step := step_of(path, index, record)) in seen:
+            raise InputError(
+                f"{path} is damaged: lines {seen[step] + 1} and {index + 1} are both of step {step}, as those of two runs "
+                "are; keep the lines of one run"
+            )
+        seen[step] = index
+        found[index] = record
+    return found
+
+
 def rewind(folder: Path, step: int) -> None:
     """Drops what a run logged after a step, so that going on from there logs nothing twice.
 
@@ -145,7 +197,9 @@ def rewind(folder: Path, step: int) -> None:
         if not path.exists():
             continue
         lines, rest = read_lines(path)
-        kept = [line for index, line in enumerate(lines) if parse_record(path, index, line)["step"] <= step]
+        kept = [
+            line for index, line in enumerate(lines) if step_of(path, index, parse_record(path, index, line)) <= step
+        ]
         if not kept:
             path.unlink()
         elif rest or len(kept) < len(lines):
@@ -229,6 +283,11 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads `metrics.jsonl`."""
         return read_records(self.path / "metrics.jsonl")
+
+    def read_measured(self) -> dict[int, dict[str, Any]]:
+        """Reads the whole lines of `metrics.jsonl`, each of another step (`measured_lines`)."""
+        path = self.path / "metrics.jsonl"
+        return measured_lines(path, read_lines(path)[0])
 
     def read_traces(self) -> list[Trace]:
         """Reads `traces.jsonl` with its images."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 JOB, TIMES = "job.json", "times.json"
 """What a run's folder holds: its orders, and how long its last process took."""
 
+COMPARISON = "comparison.json"
+"""What a folder of trials remembers of their settings."""
+
 MEASURED, GREEDY = "evaluation", "evaluation-greedy"
 """The folders with a policy's evaluations, as the comparison asks for and greedy."""
 
@@ -100,7 +103,7 @@ def once(what: str, some: Sequence[object]) -> None:
 def refuse_taken(settings: Mapping[str, Any], taken: Sequence[str]) -> None:
     """Refuses settings that are set otherwise."""
     for name in settings:
-        if name.replace("-", "_") in taken:
+        if str(name).replace("-", "_") in taken:
             raise InputError(f"the setting {name} is set by the comparison itself; remove it")
 
 
@@ -267,7 +270,7 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
         "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
     }
     own = {trial.name: dict(trial.settings) for trial in trials}
-    path = out / "comparison.json"
+    path = out / COMPARISON
     if path.exists():
         found = _read_comparison(path)
         now["settings"], own = typed(now["settings"]), {name: typed(some) for name, some in own.items()}
@@ -287,7 +290,7 @@ def check_free(out: Path) -> None:
     """Refuses a folder that holds something else than a comparison."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose another --out")
-    if out.exists() and not (out / "comparison.json").exists() and any(one.name != LOCK for one in out.iterdir()):
+    if out.exists() and not (out / COMPARISON).exists() and any(one.name != LOCK for one in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
 
 

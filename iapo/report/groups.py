@@ -6,6 +6,8 @@ TRL computes them (`GRPOTrainer`, `scale_rewards`); where not all that it takes 
 
 from __future__ import annotations
 
+import collections
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,6 +136,45 @@ def credit(run: Run, lines: Sequence[Line]) -> tuple[list[Group], list[Credit]]:
             found[place] = Credit(len(groups), rewards[place], advantage, one)
         groups.append(Group(places, size, mean, deviation, missing))
     return groups, [found[place] for place in range(len(lines))]
+
+
+def foreign(run: Run, lines: Sequence[Line]) -> str:
+    """Says whether a file of traces seems to hold those of another run, too; lines do not name their run.
+
+    Args:
+        run: The run.
+        lines: The file's lines, in order.
+
+    Returns:
+        What tells so, as a predicate; empty where nothing does.
+    """
+    steps = [(number, line.step) for number, line in enumerate(lines, 1) if line.step is not None]
+    for (_, before), (number, step) in itertools.pairwise(steps):
+        if step < before:
+            return f"line {number} is of step {step:g} and the one before it of step {before:g}"
+    if (most := _most_in_step(run.config.get("training"))) is None:
+        return ""
+    counts = collections.Counter(step for _, step in steps)
+    return next(
+        (
+            f"it has {count} rollouts of step {step:g}, and a step makes {most}"
+            for step, count in counts.items()
+            if count > most
+        ),
+        "",
+    )
+
+
+def _most_in_step(training: Any) -> int | None:
+    """Returns how many rollouts a step of a training makes; None where its settings do not say."""
+    if not isinstance(training, dict) or training.get("dynamic_sampling"):
+        return None
+    batch, passes, together = (
+        training.get(name) for name in ("generation_batch_size", "gradient_accumulation_steps", "steps_per_generation")
+    )
+    if not all(isinstance(one, int) and one > 0 for one in (batch, passes, together)):
+        return None
+    return batch * math.ceil(passes / together)
 
 
 def weights_in(row: Mapping[str, Any]) -> dict[str, float]:

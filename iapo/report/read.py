@@ -10,6 +10,7 @@ from typing import Any, Literal
 from iapo.errors import InputError
 from iapo.report.numbers import finite
 from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
+from iapo.runs import measured_lines
 from iapo.storage import parse_record, read_lines
 
 Part = Literal["training", "held-out"]
@@ -155,10 +156,8 @@ def _read_run(name: str, path: Path) -> Run:
     notes: list[str] = []
     manifest = Manifest.read(path / MANIFEST)
     trained = manifest.kind == "training"
-    metrics = [
-        _measured(path / "metrics.jsonl", index, line)
-        for index, line in enumerate(_whole_lines(path / "metrics.jsonl", notes))
-    ]
+    logged = path / "metrics.jsonl"
+    metrics = list(measured_lines(logged, _whole_lines(logged, notes)).values())
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
@@ -188,13 +187,6 @@ def _read_run(name: str, path: Path) -> Run:
         case_study=_case_study(study) if study.is_file() else None,
         notes=notes,
     )
-
-
-def _measured(path: Path, index: int, line: bytes) -> dict[str, Any]:
-    record = parse_record(path, index, line)
-    if "step" in record and finite(record["step"]) is None:
-        raise InputError(f"{path} is damaged: the step of line {index + 1} is no number; remove the line or run again")
-    return record
 
 
 def _case_study(path: Path) -> dict[str, Any]:

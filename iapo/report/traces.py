@@ -12,7 +12,7 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.records import Axis, ToolResult, recorded_grids
-from iapo.report.groups import Credit, Group, Line, credit, weights_in
+from iapo.report.groups import Credit, Group, Line, credit, foreign, weights_in
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
 from iapo.report.prompts import Prompts, RunPrompt, Texts
@@ -71,6 +71,8 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
     notes += [f"{run.name} {prompt.note}." for run, prompt in zip(runs, prompts, strict=True) if prompt.note]
     for (place, run, file), count in zip(files, counts, strict=True):
         lines = [_checked(file, index, Line.of, file.read(index)) for index in range(len(file.lines))]
+        if file.part == "training" and (what := foreign(run, lines)):
+            notes.append(f"{run.name}: {file.path.name} may hold traces of another run, too: {what}.")
         try:
             groups, credits = credit(run, lines) if file.part == "training" else ([], [])
         except (ValueError, ArithmeticError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,9 @@ from iapo.storage import make_folder
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
+
+_LARGEST = 1e100
+"""Larger values overflow where axes are laid out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +114,19 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
     Args:
         groups: Runs by method.
         smooth: Steps of the running mean, taken of each run before runs are put together.
+
+    Raises:
+        InputError: If a line of `metrics.jsonl` is damaged; the message names file and line.
     """
     curves = []
     for name, folders in groups.items():
-        rows = [{row["step"]: row for row in folder.read_metrics()} for folder in folders]
+        rows = [_read(folder) for folder in folders]
         steps = np.array(sorted(set().union(*rows)), dtype=np.int64)
         for panel in PANELS:
             values = np.full((len(rows), len(steps)), np.nan)
             for index, of_step in enumerate(rows):
                 for place, step in enumerate(steps.tolist()):
-                    if step in of_step and of_step[step].get(panel.key) is not None:
+                    if step in of_step:
                         values[index, place] = of_step[step][panel.key]
             window = smooth if panel.smoothed else 1
             values = np.stack([running_mean(row, window) for row in values])
@@ -140,6 +148,30 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
                 )
             )
     return curves
+
+
+def _read(folder: RunFolder) -> dict[int, dict[str, float]]:
+    """Reads what a run measured: step -> key of a panel -> value, NaN where nothing was measured."""
+    path = folder.path / "metrics.jsonl"
+    return {
+        row["step"]: {panel.key: _value(path, index, row, panel.key) for panel in PANELS}
+        for index, row in folder.read_measured().items()
+    }
+
+
+def _value(path: Path, index: int, row: Mapping[str, Any], key: str) -> float:
+    value = row.get(key)
+    if value is None:
+        return math.nan
+    # A truth value is no measurement.
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if number and (abs(value) <= _LARGEST or (isinstance(value, float) and not math.isfinite(value))):
+        return float(value)
+    what = "too large to be drawn" if number else "no number"
+    raise InputError(
+        f"{path} is damaged: the value of {key} in line {index + 1} is {what}, {repr(value)[:50]}; remove the line or "
+        "run again"
+    )
 
 
 def running_mean(values: Values, width: int) -> Values:

@@ -23,6 +23,7 @@ from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, placed
 from iapo.rollout.policy import load_policy, load_processor, see_alike
 from iapo.rollout.template import find_prompt
+from iapo.runs import step_of
 from iapo.storage import make_folder, read_records
 from iapo.studies.case_study import FILE, MEASURES, CaseStudyFile, CaseStudyPlan, observe, summarize_case
 from iapo.studies.folders import Run, common_folder, find_runs, run_prompt
@@ -188,7 +189,8 @@ def policies(run: Run) -> dict[int, str]:
         if (path / "trainer_state.json").exists():
             found[int(path.name.rpartition("-")[2])] = str(path)
     if any((run.path / "policy" / name).exists() for name in ("config.json", "adapter_config.json")):
-        logged = max((row["step"] for row in read_records(run.path / "metrics.jsonl")), default=0)
+        path = run.path / "metrics.jsonl"
+        logged = max((step_of(path, index, row) for index, row in enumerate(read_records(path))), default=0)
         found.setdefault(max(logged, *found), str(run.path / "policy"))
     return dict(sorted(found.items()))
 

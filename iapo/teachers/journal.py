@@ -6,10 +6,11 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from iapo.errors import InputError
-from iapo.storage import append_record, make_folder, read_records
+from iapo.storage import append_record, make_folder, read_records, take, take_list
 from iapo.teachers.table import TeacherRow
 
 
@@ -32,10 +33,17 @@ class Journal:
             make_folder(self.path.parent)
             append_record(self.path, wanted)
         elif records[0] != wanted:
-            before, now = records[0].get("asked") or {}, wanted["asked"]
-            other = next((name for name in now if before.get(name) != now[name]), "form")
+            before, now = records[0].get("asked"), wanted["asked"]
+            known = before if isinstance(before, dict) else {}
+            other = next((name for name in now if known.get(name) != now[name]), "form")
             raise InputError(f"{self.path} was begun with another {other}; choose another --out or remove it")
-        self._batches = [[_row(one) for one in record.get("rows", [])] for record in records[1:]]
+        self._batches = [self._rows(record, number) for number, record in enumerate(records[1:], 2)]
+
+    def _rows(self, record: Mapping[str, Any], number: int) -> list[TeacherRow]:
+        try:
+            return [_row(one) for one in take_list(record, "rows", dict)]
+        except InputError as error:
+            raise InputError(f"{self.path} is damaged: line {number}: {error}; remove the file") from error
 
     def take(self, names: Sequence[tuple[str, str]]) -> list[TeacherRow] | None:
         """Returns the rows of the next batch; None where it is not explained yet.
@@ -62,12 +70,12 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-def _row(data: Mapping[str, Any]) -> TeacherRow:
-    values = data["distribution"]
+def _row(record: Mapping[str, Any]) -> TeacherRow:
+    values = None if record.get("distribution", []) is None else tuple(take_list(record, "distribution", int, float))
     return TeacherRow(
-        data["sample"],
-        tuple(data["block_names"]),
-        None if values is None else tuple(values),
-        data["call"],
-        data["prompt"],
+        take(record, "sample", str),
+        tuple(take_list(record, "block_names", str)),
+        values,
+        take(record, "call", str, NoneType),
+        take(record, "prompt", str),
     )

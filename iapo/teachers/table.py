@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ import pyarrow.parquet as pq
 import torch
 
 from iapo.attribution.settings import AttributionSettings
+from iapo.bounds import COUNT, check_number
 from iapo.errors import InputError
-from iapo.storage import make_folder, whole_file
+from iapo.storage import make_folder, take, whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -42,6 +44,8 @@ SCHEMA = pa.schema(
 """Columns of the file; the attribution settings are JSON in the schema's metadata."""
 
 _METADATA = b"iapo_teacher"
+_PARTS = {"prompt": {"name": str, "digest": str}, "view": {"patch": int, "min_pixels": int, "max_pixels": int}}
+"""Records among the settings, with their fields."""
 _AGAIN = "make the table again with `iapo teacher attribute`"
 
 
@@ -146,9 +150,13 @@ class TeacherTable:
         metadata = (table.schema.metadata or {}).get(_METADATA)
         if metadata is None or not table.schema.remove_metadata().equals(SCHEMA):
             raise InputError(f"{path} is not a teacher table of this version; {_AGAIN}")
-        settings = json.loads(metadata)
+        settings = _read_settings(metadata, path)
+        try:
+            records = table.to_pylist()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is damaged: a text in it is not UTF-8; {_AGAIN}") from error
         rows: dict[str, TeacherRow] = {}
-        for record in table.to_pylist():
+        for record in records:
             row = _checked(record, path, signed=settings.get("normalization") == "signed")
             if row.sample in rows:
                 raise InputError(f"{path} has two rows for sample {row.sample!r}; {_AGAIN}")
@@ -264,9 +272,32 @@ def _compared(settings: AttributionSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in COMPARED} | {"method": settings.method_name}
 
 
+def _read_settings(metadata: bytes, path: Path) -> dict[str, Any]:
+    """Reads the attribution settings, with what `prompt` and `view` say where they are there."""
+    try:
+        found = json.loads(metadata)
+        if not isinstance(found, dict):
+            raise InputError("they are no record")
+        for name, limits in _PARTS.items():
+            part = take(found, name, dict, NoneType, default=None)
+            for key, kind in limits.items() if part is not None else ():
+                value = take(part, key, kind)
+                if kind is int:
+                    check_number(f"{key} of {name}", value, COUNT)
+        for name in COMPARED:
+            take(found, name, str, int, float, bool, NoneType, default=None)
+        if found.get("method") is None:
+            # An earlier version's, which a number of steps told.
+            AttributionSettings(steps=take(found, "steps", int, default=1))
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, InputError) else "they are not JSON"
+        raise InputError(f"{path} is damaged in the settings that it was made with: {what}; {_AGAIN}") from error
+    return {name: value for name, value in found.items() if name not in _PARTS or value is not None}
+
+
 def _checked(record: Mapping[str, Any], path: Path, *, signed: bool) -> TeacherRow:
     name, blocks, values = record["sample"], record["block_names"], record["distribution"]
-    sound = bool(name) and bool(blocks) and None not in (record["prompt"], record["fingerprint"])
+    sound = bool(name) and bool(blocks) and all(blocks) and None not in (record["prompt"], record["fingerprint"])
     if values is None:
         sound = sound and record["call"] is None
     else:

@@ -91,7 +91,11 @@ def _parse_plain(value: Any, kind: Any) -> Any:
     if kind is int:
         return value if isinstance(value, int) else _REFUSED
     if kind is float:
-        return float(value) if isinstance(value, int | float) and not math.isnan(value) else _REFUSED
+        try:
+            return float(value) if isinstance(value, int | float) and not math.isnan(value) else _REFUSED
+        except OverflowError:
+            # A whole number of hundreds of digits.
+            return _REFUSED
     # A run's name may be a number.
     return str(value) if kind is str and isinstance(value, int | float) else _REFUSED
 

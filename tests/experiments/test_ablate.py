@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from documented import without_processes
 from pretended import Pretended
+from hypothesis import given
+from hypothesis import strategies as st
 from processes import iapo_here
 
 from iapo.attribution.settings import alignment_settings
+from iapo.errors import InputError
 from iapo.experiments.ablate import run_ablation
 from iapo.experiments.ablations import check_variants, read_ablation
 from iapo.results import stamp
@@ -143,11 +149,82 @@ def test_bad_variants_are_refused_before_anything_runs(
         ({"stepz": 3}, "unknown key 'stepz'"),
         ({"seeds": [1, 1]}, "name each one once"),
         ({"groups": None}, "needs groups, and a reference"),
+        ({"groups": {"a": {"variants": ["b"]}}}, r"group 'a': variants is \['b'\]; give a mapping"),
+        (
+            {"groups": {"a": {"grid": {"penalty_weight": 0.1}}}},
+            "group 'a': penalty_weight of the grid is 0.1; give a list",
+        ),
+        ({"groups": {"a": {"grid": {"penalty_weight": []}}}}, "penalty_weight of the grid is"),
+        ({"groups": {"a": {"grid": [1]}}}, "group 'a': grid is"),
+        ({"groups": {"a": {"grid": {"penalty_weight": [0.1] * 40, "penalty_decay": [0.1] * 40}}}}, "has 1600 points"),
+        ({"groups": {"a": {"variants": {"b" * 256: {}}}}}, "needs a plain name"),
+        ({"groups": {"a": {"variants": {1: {}, "1": {}}}}}, "'1' is given twice"),
+        ({"groups": {"a": {"title": [1], "variants": {"b": {}}}}}, "the title of group 'a' is"),
+        ({"groups": {"ablation.txt": {"variants": {"b": {}}}}}, "a group cannot be called 'ablation.txt'"),
+        ({"config": None}, r"config is empty \(null\); it takes a text"),
+        ({"seeds": "x"}, "seeds is 'x'; it takes a whole number"),
+        ({"sets": [[1]]}, r"sets is \[1\]; it takes a text"),
+        ({"greedy": "perhaps"}, "greedy is 'perhaps'; it takes true or false"),
+        ({"settings": {1: 2}}, "settings: no setting '1'"),
+        ({"settings": {"penalty_weight": 10**400}}, "penalty_weight is 1000"),
+        ({"settings": {"generation_kwargs": {"a": datetime.date(2026, 1, 1)}}}, "generation_kwargs is no plain value"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(InputError, match=sentence) as refused:
         read_ablation(write(tmp_path / "a.yaml", **changes))
+    assert str(tmp_path / "a.yaml") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.dates()
+    | st.binary(max_size=2)
+    | st.sampled_from(["a", "penalty_weight", "reward", "grpo", 10**400]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["variants", "grid", "title", "a", "penalty_weight", "reward", 1, None, True]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+PLACES = (
+    *(("config",), ("settings",), ("seeds",), ("sets",), ("samples",), ("data_seed",), ("temperature",), ("repeats",)),
+    *(("greedy",), ("reference",), ("groups",), ("groups", "rewards"), ("groups", "rewards", "title")),
+    *(("groups", "rewards", "variants"), ("groups", "rewards", "variants", "grpo"), ("groups", "penalty", "grid")),
+    *(("groups", "penalty", "grid", "penalty_weight"), ("settings", "reward"), ("settings", "max_steps")),
+    *(("seeds", 0), ("groups", "rewards", "variants", "grpo", "reward"), ("groups", "penalty", "grid", "reward")),
+)
+
+
+@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@given(place=st.sampled_from(PLACES), odd=ODD)
+def test_anything_in_any_place_is_an_ablation_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[Any, ...], odd: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "odd.yaml"
+    content = copy.deepcopy(SMALL)
+    inner: Any = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = odd
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    try:
+        found = read_ablation(str(path))
+    except InputError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert found.variants
+        json.dumps([dict(one.settings) for one in found.variants])
 
 
 def test_what_is_no_ablation(tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from written_runs import write_run
 
+from iapo.errors import InputError
+from iapo.runs import RunFolder
 from iapo.studies.curves import PANELS, make_curves, plot_curves, running_mean, study_curves
 
 
@@ -77,3 +83,63 @@ def test_one_run_has_no_band(tmp_path: Path) -> None:
     drawn = plot_curves({"GRPO": [write_run(tmp_path / "1", [0.5, 0.5])]}, tmp_path / "one")[0].read_text()
     assert "one run each; unsmoothed" in drawn
     assert "bands" not in drawn
+
+
+def _changed(path: Path, **changes: Any) -> RunFolder:
+    folder = write_run(path, [0.5, 0.4])
+    first, second = map(json.dumps, folder.read_metrics())
+    changed = {**json.loads(second), **changes}
+    if changes.get("step") == "gone":
+        del changed["step"]
+    (path / "metrics.jsonl").write_text(f"{first}\n{json.dumps(changed)}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"step": 1}, "lines 1 and 2 are both of step 1, as those of two runs are"),
+        ({"step": -1}, "the step of line 2 is -1"),
+        ({"step": 1.5}, r"the step of line 2 is 1\.5"),
+        ({"step": True}, "the step of line 2 is True"),
+        ({"step": 10**30}, "the step of line 2 is 1000"),
+        ({"step": "gone"}, "line 2 has no step"),
+        ({"reward/outcome": "x"}, "the value of reward/outcome in line 2 is no number, 'x'"),
+        ({"reward/outcome": True}, "the value of reward/outcome in line 2 is no number"),
+        ({"tools/call_ratio": [1]}, "the value of tools/call_ratio in line 2 is no number"),
+        ({"attribution/divergence": 1e308}, "in line 2 is too large to be drawn, 1e"),
+        ({"attribution/divergence": 10**400}, "in line 2 is too large to be drawn, 1000"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    folder = _changed(tmp_path / "0", **changes)
+    with pytest.raises(InputError, match=sentence) as refused:
+        make_curves({"grpo": [folder]})
+    assert str(tmp_path / "0" / "metrics.jsonl") in str(refused.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([10**30, 1e308, 0]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(name=st.sampled_from(["step", *(panel.key for panel in PANELS)]), odd=JSON)
+def test_anything_in_a_field_is_drawn_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, odd: Any
+) -> None:
+    path = tmp_path_factory.mktemp("run")
+    folder = _changed(path, **{name: odd})
+    try:
+        make_curves({"grpo": [folder]})
+    except InputError as error:
+        assert f"{path}/metrics.jsonl is damaged" in str(error)
+        assert "line" in str(error)
+
+
+@pytest.mark.slow(1)
+def test_the_largest_value_is_drawn(tmp_path: Path) -> None:
+    folders = [_changed(tmp_path / str(sign), **{"attribution/divergence": sign * 1e100}) for sign in (-1, 1)]
+    assert plot_curves({"grpo": folders}, tmp_path / "one", smooth=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.asking import attribute_samples
 from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, make_reference, sample_name
+from iapo.teachers.journal import Journal
 from iapo.teachers.table import TeacherTable, fingerprint
 from iapo.tools import TOOLS
 from iapo.training.batches import samples_of, to_dataset
@@ -455,6 +457,66 @@ def test_damaged_rows(path: Path, charts: list[Sample], change: str):
     sentence = "2 different teachers" if change == "teachers" else f"sample '{sample_name(charts[1])}'"
     with pytest.raises(ValueError, match=sentence):
         TeacherTable.read(path)
+
+
+def _with_settings(path: Path, settings: bytes) -> None:
+    stored = pq.read_table(path)
+    pq.write_table(stored.replace_schema_metadata({b"iapo_teacher": settings}), path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (b"{", "they are not JSON"),
+        (b"\xff\xfe", "they are not JSON"),
+        (b"[" * 100_000, "they are not JSON"),
+        (b"[]", "they are no record"),
+        ({"prompt": "x"}, "the field prompt is of the type str"),
+        ({"prompt": {}}, "the field name is missing"),
+        ({"view": [1]}, "the field view is of the type list"),
+        ({"view": {"patch": "x"}}, "the field patch is of the type str"),
+        ({"view": {"patch": 28, "min_pixels": 0, "max_pixels": 1}}, "min_pixels of view is 0"),
+        ({"target": {"a": 1}}, "the field target is of the type dict"),
+        ({"method": None, "steps": -1}, "steps is -1"),
+    ],
+)
+def test_damaged_settings_of_a_table(path: Path, settings: bytes | dict[str, Any], sentence: str):
+    if isinstance(settings, dict):
+        whole = json.loads(pq.read_table(path).schema.metadata[b"iapo_teacher"])
+        settings = json.dumps({**whole, **settings}).encode()
+    _with_settings(path, settings)
+    with pytest.raises(InputError, match=sentence) as refused:
+        TeacherTable.read(path)
+    assert str(path) in str(refused.value)
+
+
+def test_texts_of_a_table_that_are_no_utf8(path: Path):
+    content = path.read_bytes()
+    call = pq.read_table(path).column("call").to_pylist()[0].encode()
+    path.write_bytes(content.replace(call[:8], b"\xff" * 8))
+    with pytest.raises(InputError, match=r"teacher\.parquet is damaged"):
+        TeacherTable.read(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"rows": [1]}',
+        '{"rows": {}}',
+        "{}",
+        '{"rows": [{}]}',
+        '{"rows": [{"sample": 1}]}',
+        '{"rows": [{"distribution": 3}]}',
+    ],
+)
+def test_damaged_journal(tmp_path: Path, line: str):
+    asked = {"teacher": "a", "settings": {}}
+    Journal(tmp_path / "t.parquet", asked)
+    journal = tmp_path / "t.parquet.begun.jsonl"
+    with journal.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=r"t\.parquet\.begun\.jsonl is damaged: line 2: "):
+        Journal(tmp_path / "t.parquet", asked)
 
 
 def test_fingerprint(student: Policy, processor: ImageTextProcessor, tmp_path: Path):
