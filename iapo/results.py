@@ -53,6 +53,25 @@ def defaults_left(settings: Any) -> dict[str, Any]:
     return found
 
 
+def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+    """Names the first place in which what a folder holds and what is asked for differ, with both values.
+
+    Args:
+        found: What is there: JSON data.
+        wanted: What is asked for.
+        where: Name of the place of both.
+
+    Returns:
+        The place and the values; None where all is the same.
+    """
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            if inner := first_difference(found.get(key), wanted.get(key), f"{where}.{key}".lstrip(".")):
+                return inner
+        return None
+    return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
+
+
 def write_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
     """Writes a JSON file with `format` and `kind`, whole or not at all."""
     write_json(path, stamp(kind, data))

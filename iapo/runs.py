@@ -177,8 +177,8 @@ def measured_lines(path: Path, lines: Iterable[bytes]) -> dict[int, dict[str, An
         record = parse_record(path, index, line)
         if (step := step_of(path, index, record)) in seen:
             raise InputError(
-                f"{path} is damaged: lines {seen[step] + 1} and {index + 1} are both of step {step}, as those of two runs "
-                "are; keep the lines of one run"
+                f"{path} is damaged: lines {seen[step] + 1} and {index + 1} are both of step {step}, as those of two "
+                "runs are; keep the lines of one run"
             )
         seen[step] = index
         found[index] = record

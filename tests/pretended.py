@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iapo.experiments.processes import Job, JobError
 
 
 class Pretended:
-    """Stands for the processes: writes an evaluation, and keeps what each was told."""
+    """Stands for the processes: writes an evaluation, and keeps what each was told.
 
-    def __init__(self, fail_at: int | None = None) -> None:
+    Args:
+        hashes: Hashes of the test sets; their names stand for those that are not there.
+        fail_at: Number of jobs after which one fails.
+    """
+
+    def __init__(self, hashes: Mapping[str, str] | None = None, fail_at: int | None = None) -> None:
+        self.hashes = hashes or {}
         self.orders: dict[str, dict[str, Any]] = {}
         self.fail_at = fail_at
 
@@ -26,7 +32,7 @@ class Pretended:
             self.orders[job.name] = order
             good = "iapo" in str(folder.parent.name)
             one = {"outcomes": [[1.0, float(good)]], "verdicts": {"misuse": [[not good, None]]}}
-            sets = {name: {"data": name} | one for name in order["plan"]["sets"]}
+            sets = {name: {"data": self.hashes.get(name, name)} | one for name in order["plan"]["sets"]}
             for name in ["evaluation", "evaluation-greedy"] if order["greedy"] else ["evaluation"]:
                 (folder / name).mkdir(parents=True)
                 (folder / name / "evaluation.json").write_text(json.dumps({"sets": sets}))

@@ -26,7 +26,7 @@ from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.evaluation.vllm_solver import vllm_solver
 from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
-from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left
+from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left, first_difference
 from iapo.rollout.policy import load_policy, prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
 from iapo.runs import RunFolder, data_hash
@@ -168,7 +168,7 @@ def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) ->
             found = _answering({"config": manifest.config, "data": manifest.data})
         except InputError as error:
             raise InputError(f"{path} is damaged: {error}; choose another --out") from error
-        if difference := _first_difference(found, _answering(wanted)):
+        if difference := first_difference(found, _answering(wanted)):
             raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
     elif (out / TRACES).exists():
         raise InputError(f"{out} holds traces but no manifest; choose another --out")
@@ -202,15 +202,6 @@ def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
     return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
         f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
     }
-
-
-def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in found if key not in wanted)]:
-            if inner := _first_difference(found.get(key), wanted.get(key), f"{where}.{key}".lstrip(".")):
-                return inner
-        return None
-    return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
 
 
 def _evaluation(

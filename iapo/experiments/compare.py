@@ -14,7 +14,7 @@ from iapo.display.terminal import say
 from iapo.errors import InputError
 from iapo.experiments.calls_table import calls_text
 from iapo.experiments.processes import Job, run_jobs
-from iapo.experiments.table_one import read_row, table_one, text_table, write_table
+from iapo.experiments.table_one import Row, read_row, table_one, text_table, write_table
 from iapo.experiments.trials import (
     START,
     TAKEN,
@@ -29,8 +29,10 @@ from iapo.experiments.trials import (
     refuse_taken,
     run_trials,
     seconds_per_step,
+    shared,
 )
 from iapo.locks import hold_folder
+from iapo.runs import data_hash
 from iapo.stopping import stoppable
 from iapo.training.settings import Changes, check, check_reward, compared_rewards, reward_label, typed
 
@@ -125,14 +127,44 @@ def run_comparison(
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     check_free(out)
+    more = [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
+    for row in more:
+        _check_row(row, comparison)
     with stoppable(), hold_folder(out):
         measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
         rows = [measured[name] for name in (START, TEACHER) if name in measured]
-        rows += [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
+        rows += more
         rows += [measured[trial.name] for trial in comparison.trials]
         found = table_one(rows, reward_label(comparison.reference))
         write_table(found, out)
     return found
+
+
+def _check_row(row: Row, budget: Budget) -> None:
+    """Refuses a further row that was not measured on the test samples of the trials, before any of these runs.
+
+    Args:
+        row: The row.
+        budget: Budget of the trials.
+
+    Raises:
+        InputError: If so.
+    """
+    if set(row.data) != set(budget.sets):
+        raise InputError(
+            f"row {row.name!r} was evaluated on {', '.join(row.data)}, and the trials are on {', '.join(budget.sets)}; "
+            "evaluate it on the same"
+        )
+    # With torch, which the names do without.
+    from iapo.evaluation.sets import read_sets
+
+    plan = shared(budget)[0]
+    for name, one in read_sets(plan.sets, plan.source, plan.data_damage).items():
+        if row.data[name] != data_hash(one.samples):
+            raise InputError(
+                f"row {row.name!r} was evaluated on other samples of {name} than the trials are to be; evaluate it on "
+                f"the same: --samples {budget.samples} --data-seed {budget.data_seed}"
+            )
 
 
 def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.bounds import COUNT, HEAT, SEED, check_number, check_seeds, read_seeds
 from iapo.data.sources import SourceSettings, split_list
-from iapo.endpoints.address import holds_credentials
+from iapo.endpoints.address import hide_credentials, holds_credentials
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
 from iapo.locks import LOCK, hold_folder
-from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, read_result, write_result
+from iapo.results import EVALUATION, SetsEvaluation, first_difference, read_evaluation, read_result, write_result
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.stopping import stoppable
 from iapo.storage import make_folder
@@ -28,6 +28,7 @@ from iapo.training.settings import Changes, check, parse, typed
 
 if TYPE_CHECKING:
     from iapo.evaluation.plan import EvaluationPlan
+    from iapo.training.config import IAPOConfig
 
 JOB, TIMES = "job.json", "times.json"
 """What a run's folder holds: its orders, and how long its last process took."""
@@ -173,37 +174,8 @@ def run_trials(
 def _run_trials(
     trials: Sequence[Trial], budget: Budget, out: Path, together: int, run: Callable[[Sequence[Job], int], None]
 ) -> dict[str, Row]:
-    # With torch and TRL, which what is checked above does without.
-    from iapo.evaluation.local import EvaluationSettings
-    from iapo.evaluation.plan import EvaluationPlan
-
-    arguments, settings = parse(budget.config, budget.settings)
-    # Where training runs; the CPU needs no name.
-    device = None if settings.device.type == "cpu" else str(settings.device)
+    plan, settings, device = shared(budget)
     greedy = budget.greedy and budget.temperature > 0
-    plan = EvaluationPlan(
-        model=arguments.model,
-        sets=budget.sets,
-        source=SourceSettings(
-            budget.samples,
-            budget.data_seed,
-            size=arguments.picture_size,
-            question_types=tuple(arguments.question_types),
-        ),
-        tools=arguments.tools,
-        tool_timeout=arguments.tool_timeout,
-        prompt=arguments.prompt,
-        repeats=budget.repeats,
-        generation=EvaluationSettings(
-            settings.max_turn_tokens or settings.max_completion_length,
-            temperature=budget.temperature,
-            top_p=settings.top_p,
-            max_sequence_length=settings.max_sequence_length,
-            max_turns=settings.max_turns,
-        ),
-        data_damage=arguments.data_damage,
-        loading=placed(arguments.loading, device),
-    )
     _remember(trials, budget, plan, out)
     jobs = [_job(START, out / START, plan, None, {}, 0, greedy)]
     if settings.teacher is not None:
@@ -236,6 +208,41 @@ def _run_trials(
     return rows
 
 
+def shared(budget: Budget) -> tuple[EvaluationPlan, IAPOConfig, str | None]:
+    """Returns how the start is measured, the settings that all trainings share, and where models run."""
+    # With torch and TRL, which what is checked before does without.
+    from iapo.evaluation.local import EvaluationSettings
+    from iapo.evaluation.plan import EvaluationPlan
+
+    arguments, settings = parse(budget.config, budget.settings)
+    # Where training runs; the CPU needs no name.
+    device = None if settings.device.type == "cpu" else str(settings.device)
+    plan = EvaluationPlan(
+        model=arguments.model,
+        sets=budget.sets,
+        source=SourceSettings(
+            budget.samples,
+            budget.data_seed,
+            size=arguments.picture_size,
+            question_types=tuple(arguments.question_types),
+        ),
+        tools=arguments.tools,
+        tool_timeout=arguments.tool_timeout,
+        prompt=arguments.prompt,
+        repeats=budget.repeats,
+        generation=EvaluationSettings(
+            settings.max_turn_tokens or settings.max_completion_length,
+            temperature=budget.temperature,
+            top_p=settings.top_p,
+            max_sequence_length=settings.max_sequence_length,
+            max_turns=settings.max_turns,
+        ),
+        data_damage=arguments.data_damage,
+        loading=placed(arguments.loading, device),
+    )
+    return plan, settings, device
+
+
 def losses(out: Path) -> list[str]:
     """Returns a line for each test set of the trials that is not measured as a whole."""
     from iapo.evaluation.sets import loss_lines
@@ -262,7 +269,10 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
 
 
 def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
-    text = "".join(path.read_text() for path, _ in layers_of(budget.config))
+    layers = layers_of(budget.config)
+    text = "".join(path.read_text() for path, _ in layers)
+    merged = {name: value for _, some in layers for name, value in some.items()}
+    written = json.loads(json.dumps(hide_credentials(typed(merged))))
     now: dict[str, Any] = {
         "settings": dict(budget.settings),
         "config": budget.config,
@@ -274,16 +284,34 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
     if path.exists():
         found = _read_comparison(path)
         now["settings"], own = typed(now["settings"]), {name: typed(some) for name, some in own.items()}
-        differing = [name for name in now if found.get(name) != now[name]]
-        if differing:
-            raise InputError(f"{out} holds a comparison with another {differing[0]}; choose another --out")
+        if difference := _difference(found, now, written):
+            raise InputError(f"{out} holds a comparison with other settings ({difference}); choose another --out")
         known = found.get("trials", {})
-        changed = [name for name, some in own.items() if known.get(name, some) != some]
-        if changed:
-            raise InputError(f"{out} holds {changed[0]!r} with other settings; choose another --out or name")
+        for name, some in own.items():
+            if difference := first_difference(known.get(name, some), some):
+                raise InputError(
+                    f"{out} holds {name!r} with other settings ({difference}); choose another --out or name"
+                )
         own = known | own
     make_folder(out)
-    write_result(path, "comparison", {**now, "trials": own})
+    write_result(path, "comparison", {**now, "written": written, "trials": own})
+
+
+def _difference(found: Mapping[str, Any], now: Mapping[str, Any], written: Mapping[str, Any]) -> str | None:
+    """Names the first setting in which a comparison differs from the one that a folder holds, with both values."""
+    # Of the text of the configuration's files only a digest is compared; earlier versions do not say what it was.
+    inner = first_difference(found.get("written", written), written)
+    if found.get("config_sha256") != now["config_sha256"] and found.get("config") == now["config"] and inner:
+        return inner
+    given, asked = found.get("settings") or {}, now["settings"]
+    # What only one of them gives, the other has of the configuration.
+    before, after = ({name: one.get(name, written.get(name)) for name in {**asked, **given}} for one in (given, asked))
+    if inner := first_difference(before, after):
+        return inner
+    for name, value in now.items():
+        if name != "settings" and (difference := first_difference(found.get(name), value, name)):
+            return f"the text of {now['config']} has changed" if name == "config_sha256" else difference
+    return None
 
 
 def check_free(out: Path) -> None:

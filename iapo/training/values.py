@@ -16,6 +16,9 @@ _NONE = ("none", "null", "~")
 _OWN_NONE = frozenset({"report_to", "tools"})
 """Settings that know a value `none` of their own."""
 
+_OR_TRUE = frozenset({"resume_from_checkpoint"})
+"""Texts that may be `true` or `false`, too, which YAML gives as truth values."""
+
 _REFUSED = object()
 
 
@@ -32,6 +35,8 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
         InputError: If the value is of another type; it says which setting, what value, and what it takes.
     """
     kinds = _members(kind)
+    if isinstance(value, bool) and name in _OR_TRUE:
+        value = str(value).lower()
     if str in kinds:
         # An enumeration of its library's, by name.
         kinds = [one for one in kinds if one is not Any]

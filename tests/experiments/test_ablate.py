@@ -14,9 +14,9 @@ import hypothesis
 import pytest
 import yaml
 from documented import without_processes
-from pretended import Pretended
 from hypothesis import given
 from hypothesis import strategies as st
+from pretended import Pretended
 from processes import iapo_here
 
 from iapo.attribution.settings import alignment_settings
@@ -102,9 +102,9 @@ def test_a_variant_that_changed_is_refused(tmp_path: Path) -> None:
     run_ablation(read_ablation(with_variant(tmp_path / "a.yaml", penalty_weight=0.2)), out, run=more)
     assert list(more.orders) == ["more/one, seed 0", "more/one, seed 1"]
     changed = read_ablation(with_variant(tmp_path / "a.yaml", penalty_weight=0.3))
-    with pytest.raises(ValueError, match="holds 'more/one' with other settings"):
+    with pytest.raises(ValueError, match=r"'more/one' with other settings \(penalty_weight: 0.2 there, 0.3 now\)"):
         run_ablation(changed, out, run=Pretended())
-    with pytest.raises(ValueError, match="another settings"):
+    with pytest.raises(ValueError, match=r"other settings \(max_steps: 1 there, 2 now\)"):
         run_ablation(read_ablation(write(tmp_path / "a.yaml", settings={"max_steps": 2})), out, run=Pretended())
 
 
@@ -217,14 +217,17 @@ def test_anything_in_any_place_is_an_ablation_or_one_sentence(
         inner = inner[key]
     inner[place[-1]] = odd
     path.write_text(yaml.safe_dump(content, sort_keys=False))
+    said, found = "", None
     try:
         found = read_ablation(str(path))
     except InputError as error:
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
+        said = str(error)
+    if found is None:
+        assert str(path) in said
+        assert "\n" not in said
     else:
         assert found.variants
-        json.dumps([dict(one.settings) for one in found.variants])
+        assert json.dumps([dict(one.settings) for one in found.variants])
 
 
 def test_what_is_no_ablation(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ from processes import iapo_here
 from safetensors.torch import load_file
 
 from iapo.data.sources import SourceSettings
+from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.plan import EvaluationPlan
+from iapo.evaluation.sets import read_sets
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.experiments.job import plan_from_json, run_job
 from iapo.experiments.processes import Job, JobError
-from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step
-from iapo.runs import RunFolder, rewind
+from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step, shared
+from iapo.runs import RunFolder, data_hash, rewind
 from iapo.training.checkpoints import last_whole
 from iapo.training.keeper import RunKeeper
 from iapo.training.settings import compared_rewards, parse, read_flags
@@ -71,10 +73,17 @@ def test_what_is_finished_is_kept(tmp_path: Path):
     assert list(more.orders) == ["otc, seed 0", "otc, seed 1"]
 
 
-@pytest.mark.parametrize("change", [{"settings": {"max_steps": 5}}, {"samples": 5}, {"temperature": 0.0}])
-def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"settings": {"max_steps": 5}}, "max_steps: 80 there, 5 now"),
+        ({"samples": 5}, "plan.source.count: 4 there, 5 now"),
+        ({"temperature": 0.0}, "plan.generation.temperature: 1.0 there, 0.0 now"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], told: str):
     run_comparison(SMALL, tmp_path, run=Pretended())
-    with pytest.raises(ValueError, match=r"another (settings|plan)"):
+    with pytest.raises(ValueError, match=rf"other settings \({told}\)"):
         run_comparison(dataclasses.replace(SMALL, **change), tmp_path, run=Pretended())
 
 
@@ -93,7 +102,7 @@ def test_a_folder_of_the_first_format_goes_on(tmp_path: Path):
     run_comparison(small, tmp_path, run=told)
     assert told.orders == {}
     path.write_text(json.dumps(found))
-    with pytest.raises(ValueError, match="another settings"):
+    with pytest.raises(ValueError, match=r"other settings \(max_steps: 3 there, 80 now\)"):
         run_comparison(SMALL, tmp_path, run=told)
 
 
@@ -103,12 +112,46 @@ def test_a_taken_folder_is_refused(tmp_path: Path):
         run_comparison(SMALL, tmp_path, run=Pretended())
 
 
+def test_what_a_configuration_was_is_told(tmp_path: Path):
+    config = tmp_path / "own.yaml"
+    config.write_text("base: compare\nmax_steps: 3\n")
+    small = dataclasses.replace(SMALL, config=str(config))
+    run_comparison(small, tmp_path / "out", run=Pretended())
+    config.write_text("base: compare\nmax_steps: 4\n")
+    with pytest.raises(InputError, match=r"other settings \(max_steps: 3 there, 4 now\)"):
+        run_comparison(small, tmp_path / "out", run=Pretended())
+    config.write_text("base: compare\n# three\nmax_steps: 3\n")
+    with pytest.raises(InputError, match=r"the text of .*own\.yaml has changed"):
+        run_comparison(small, tmp_path / "out", run=Pretended())
+
+
+def evaluated(folder: Path, hashes: Mapping[str, str]) -> Path:
+    folder.mkdir()
+    sets = {name: {"data": one, "outcomes": [[1.0, 1.0]]} for name, one in hashes.items()}
+    (folder / "evaluation.json").write_text(json.dumps({"sets": sets}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("hashes", "sentence"),
+    [
+        ({"vbar": "a" * 64}, "row 'big' was evaluated on vbar, and the trials are on vbar, hbar"),
+        ({"vbar": "a" * 64, "hbar": "b" * 64}, "on other samples of vbar than the trials are to be; .*--samples 4"),
+    ],
+)
+def test_a_row_on_other_samples_is_refused_before_anything_runs(tmp_path: Path, hashes: dict[str, str], sentence: str):
+    told = Pretended()
+    with pytest.raises(InputError, match=sentence):
+        run_comparison(SMALL, tmp_path / "out", more_rows={"big": evaluated(tmp_path / "big", hashes)}, run=told)
+    assert told.orders == {}
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_further_row(tmp_path: Path):
-    extra = tmp_path / "big"
-    extra.mkdir()
-    sets = {name: {"data": name, "outcomes": [[1.0, 1.0]]} for name in ("vbar", "hbar")}
-    (extra / "evaluation.json").write_text(json.dumps({"sets": sets}))
-    found = run_comparison(SMALL, tmp_path / "out", more_rows={"big": extra}, run=Pretended())
+    plan = shared(SMALL)[0]
+    hashes = {name: data_hash(one.samples) for name, one in read_sets(plan.sets, plan.source, "strict").items()}
+    extra = evaluated(tmp_path / "big", hashes)
+    found = run_comparison(SMALL, tmp_path / "out", more_rows={"big": extra}, run=Pretended(hashes))
     row = found["rows"][2]
     assert (row["name"], row["seeds"], row["accuracy"]["average"]["value"]) == ("big", 0, 1)
 
@@ -260,4 +303,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert json.loads((out / "table1.json").read_text()) == found
     done = iapo_here(*command[:-1], "3")
     assert done.returncode == 2
-    assert "another plan" in done.stderr
+    assert "other settings (plan.source.count: 2 there, 3 now)" in done.stderr

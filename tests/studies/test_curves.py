@@ -132,11 +132,12 @@ def test_anything_in_a_field_is_drawn_or_one_sentence(
 ) -> None:
     path = tmp_path_factory.mktemp("run")
     folder = _changed(path, **{name: odd})
+    said = ""
     try:
         make_curves({"grpo": [folder]})
     except InputError as error:
-        assert f"{path}/metrics.jsonl is damaged" in str(error)
-        assert "line" in str(error)
+        said = str(error)
+    assert not said or (said.startswith(f"{path}/metrics.jsonl is damaged") and "line" in said)
 
 
 @pytest.mark.slow(1)

@@ -33,8 +33,8 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.asking import attribute_samples
-from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, make_reference, sample_name
 from iapo.teachers.journal import Journal
+from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, make_reference, sample_name
 from iapo.teachers.table import TeacherTable, fingerprint
 from iapo.tools import TOOLS
 from iapo.training.batches import samples_of, to_dataset

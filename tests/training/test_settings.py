@@ -159,6 +159,15 @@ def test_what_the_trainer_refuses_is_a_sentence(changes: dict[str, Any], sentenc
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("word", "meaning"), [("true", True), ("false", False)])
+def test_a_truth_value_of_yaml_is_the_flags_word(tmp_path: Path, word: str, meaning: bool) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"resume_from_checkpoint: {word}\n")
+    (found, flags) = (check(str(path))[1], check("tiny", ["--resume_from_checkpoint", word])[1])
+    assert found["resume_from_checkpoint"] == flags["resume_from_checkpoint"] == word
+    assert named_checkpoint(word) is meaning
+
+
 def test_all_settings_are_listed() -> None:
     lines = list(list_settings())
     assert "  --learning_rate  float = 1e-06" in lines
