@@ -15,6 +15,7 @@ from iapo.tiny.recipes import RECIPES
 from iapo.training.arguments import RunArguments
 from iapo.training.config import IAPOConfig
 from iapo.training.declared import keys_of, settings_of
+from iapo.training.resume import named_checkpoint
 from iapo.training.settings import check, list_settings, parse, read_flags, reward_names, run_settings, trainer_settings
 from iapo.training.values import _members
 
@@ -163,7 +164,7 @@ def test_what_the_trainer_refuses_is_a_sentence(changes: dict[str, Any], sentenc
 def test_a_truth_value_of_yaml_is_the_flags_word(tmp_path: Path, word: str, meaning: bool) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"resume_from_checkpoint: {word}\n")
-    (found, flags) = (check(str(path))[1], check("tiny", ["--resume_from_checkpoint", word])[1])
+    (found, flags) = (check(str(path))[1], check("compare", ["--resume_from_checkpoint", word])[1])
     assert found["resume_from_checkpoint"] == flags["resume_from_checkpoint"] == word
     assert named_checkpoint(word) is meaning
 
