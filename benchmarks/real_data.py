@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from iapo.grading.outcome import grade
-from iapo.grading.text import extract_answer
+from iapo.grading.extraction import extract_answer
 
 
 @dataclass
