@@ -112,8 +112,8 @@ def _without_markup(lines: Sequence[str]) -> str:
 
 def _with_own_markup(opened: str, line: str) -> list[str]:
     """Returns the ways to read a line with markup at its ends, where what is left out of them opens and closes."""
-    own = [line, _joined(map(_unwrapped, _PIPES.split(line)))] if "||" in line else [line]
-    for whole in (line, without_stop(line)):
+    own = []
+    for whole in dict.fromkeys((without_stop(line), line)):
         head = len(whole) - len(whole.lstrip(_MARKUP))
         tail = len(whole) - len(whole.rstrip(_MARKUP))
         if max(head, tail) <= _LONGEST_EDGE:
@@ -123,8 +123,14 @@ def _with_own_markup(opened: str, line: str) -> list[str]:
                 for end in range(min(tail, len(whole) - start) + 1)
                 if _is_closed(f"{opened} {whole[:start]} {whole[len(whole) - end :]}")
             ]
+    own = own or [without_stop(line), line]
+    if "||" in line:
+        own.append(_joined(map(_unwrapped, _PIPES.split(line))))
     # "..." may be all of it, or have a closing stop itself; behind a letter or a digit the stop says nothing.
-    return [*map(without_stop, own), *(one for one in own if not one[-2:-1].isalnum())]
+    return [
+        *(without_stop(one) for one in own if not one.endswith("..")),
+        *(one for one in own if not one[-2:-1].isalnum()),
+    ]
 
 
 def _unwrapped(text: str) -> str:

@@ -142,7 +142,8 @@ def _covers(pieces: _Pieces, golds: Sequence[str], longest: int, accepts: Callab
         return [some for some in places.values() if accepts((some & -some).bit_length() - 1, item)]
 
     def steps(start: int, left: int) -> Iterator[tuple[int, int]]:
-        for end in range(start, min(count - left.bit_count() + 1, start + longest)):
+        # Each of the others needs a piece; where none is left, nothing fits.
+        for end in range(start, min(count - left.bit_count() + 1, start + longest) if left else start):
             for some in fitting(start, end):
                 if mine := left & some:
                     yield end + 1, left & ~(mine & -mine)

@@ -14,7 +14,7 @@ from iapo.grading.extraction import answer_lines, extract_answer, read_answers, 
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
-from iapo.grading.text import clean
+from iapo.grading.text import CLOSING_STOPS, clean
 from iapo.grading.values import Alternatives, keep_distinct
 from iapo.records import Sample, Score, Trace
 
@@ -90,15 +90,28 @@ class _Gold:
 
 
 def _is_repeated(ways: Sequence[str], lines: Sequence[str], gold: str) -> bool:
-    """Tells whether an answer repeats the gold one word for word, whatever the rules would make of it."""
-    if len(wanted := [line for line in map(str.strip, gold.splitlines()) if line]) > 1:
-        return _spelled(wanted) == _spelled(lines)
-    return bool(wanted) and _spelled(wanted) in [_spelled([way]) for way in ways]
+    """Tells whether an answer repeats the gold one word for word, whatever the rules would make of it.
+
+    Args:
+        ways: The answer, read in each way.
+        lines: All of its lines, which count where the gold answer has several.
+        gold: The gold answer.
+    """
+    wanted = [line for line in map(str.strip, gold.splitlines()) if line]
+    if not wanted:
+        return False
+    spelled = {_spelled(wanted)}
+    # The closing stop of a gold answer may be left out, but "..." has none.
+    bare = without_stop(wanted[-1])
+    if bare and not bare.endswith(CLOSING_STOPS):
+        spelled.add(_spelled([*wanted[:-1], bare]))
+    if len(wanted) == 1:
+        return any(_spelled([way]) in spelled for way in ways)
+    return not spelled.isdisjoint((_spelled(lines), _spelled([*lines[:-1], without_stop(lines[-1])])))
 
 
-def _spelled(lines: Sequence[str]) -> list[str]:
-    spelled = [clean(line) for line in lines]
-    return [*spelled[:-1], without_stop(spelled[-1])] if spelled else []
+def _spelled(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(clean(line) or line for line in lines)
 
 
 def _compare(answer: str, gold: _Gold, rules: Rules) -> str | None:

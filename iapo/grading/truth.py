@@ -6,6 +6,8 @@ import itertools
 import re
 from typing import Literal
 
+from iapo.grading.units import Side
+
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _SUPPORTED = "supported supports support entailed entails correct accurate"
 _REFUTED = """
@@ -33,6 +35,7 @@ is are was were does did do has have had in according
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
 _HEAD = re.compile(r"(?P<head>\w+)(?:(?P<mark>[,:;]|[.!](?=\s)|\s?-(?=\s))(?P<rest>.*)|\s?\.*)", re.DOTALL)
+_PARTING = (",", ":", ";", None)
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
@@ -41,23 +44,25 @@ _LONGEST = 1000
 """Characters; longer texts say neither."""
 
 
-def read_plain_truth(text: str) -> bool | None:
+def read_plain_truth(text: str, side: Side) -> bool | None:
     """Reads yes or no, also with a sentence behind a comma, colon, semicolon, full stop or dash that agrees with it.
 
     Args:
         text: Text in lower case, with its punctuation.
+        side: Who wrote it: a gold answer of several sentences, or with `no` or `not` in it, may be a name.
     """
     found = _HEAD.fullmatch(text)
     said = None if found is None else _TRUTH.get(found["head"])
     if found is None or said is None:
         return None
     rest = found["rest"] or ""
-    if found["mark"] not in (",", ":", ";", None):
+    if side == "answer" and read_truth(text) is not None:
         # A sentence of its own is told from a name (No. One) by the word that begins it.
-        begins = [word for word in _words(rest)[:1] if word in _OPENERS]
-        return read_truth(text) if begins else None
-    if read_truth(text) is not None:
-        return said
+        begins = _words(rest)[:1]
+        if found["mark"] in _PARTING or (begins and begins[0] in _OPENERS):
+            return said
+    if found["mark"] not in _PARTING:
+        return None
     words = re.findall(r"\w+(?:'\w+)*", rest)
     if any(word in _NOT or word in _TRUTH or word.endswith("n't") for word in words):
         return None

@@ -57,7 +57,7 @@ class Value:
         span: The range, where it is one.
         ratio: The ratio or the fraction, where it is one.
         ordinal: The place in an order, where it is one.
-        words: One spelling of the text, equal for answers that are equal whatever they mean; empty in plain reading.
+        words: One spelling of the text, equal for answers that are equal whatever they mean; empty of a plain number.
         whole: The same with the words before an answer that say nothing, where it has such; a gold answer may have them
             too (`Only One`, `In 2015`).
         items: The items of words with commas, sorted; empty where their order may count.
@@ -80,9 +80,7 @@ class Value:
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
-        if self.words and (
-            self.words in (answer.words, answer.whole) or (self.items and self.items == answer.items)
-        ):
+        if self.words and (self.words in (answer.words, answer.whole) or (self.items and self.items == answer.items)):
             return True
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, rules)
@@ -156,24 +154,26 @@ def read_value(text: str, rules: Rules, side: Side) -> Value:
     """
     wide = rules.wide and len(text) <= _LONGEST
     text = _unquoted(_without_marks(text) or text if wide else text)
-    return _wide(text, rules, side) if wide else _plain(text)
+    return _wide(text, rules, side) if wide else _plain(text, side)
 
 
 def _unquoted(text: str) -> str:
     bare = text.strip("\"' ")
-    return (bare[:-1] if bare.endswith(CLOSING_STOPS) else bare).rstrip("\"',; ") or text
+    # Dots alone have no closing one.
+    if bare.endswith(CLOSING_STOPS) and bare.strip("".join(CLOSING_STOPS)):
+        bare = bare[:-1]
+    return bare.rstrip("\"',; ") or text
 
 
-def _plain(text: str) -> Value:
+def _plain(text: str, side: Side) -> Value:
     quantity = read_quantity(text)
     if quantity is not None:
         return _number(quantity)
-    truth = read_plain_truth(text.casefold())
-    if truth is not None:
-        return Value(f"truth {truth}", truth=truth)
-    words = (_DOT.sub("", text.casefold()) or text).replace(" & ", " and ")
+    said = text.casefold()
+    words = (_DOT.sub("", said) or said).replace(" & ", " and ")
     words = tighten(" ".join(_ARTICLE.sub("", " ".join(words.split())).split()))
-    return Value(f"text {words}")
+    truth = read_plain_truth(said, side)
+    return Value(f"text {words}" if truth is None else f"truth {truth}", truth=truth, words=words)
 
 
 def _wide(text: str, rules: Rules, side: Side) -> Value:
