@@ -8,8 +8,8 @@ import time
 import pytest
 from PIL import Image
 
-from iapo.grading.outcome import grade, outcome_reward
 from iapo.grading.extraction import extract_answer
+from iapo.grading.outcome import grade, outcome_reward
 from iapo.records import Sample, ToolResult, Trace
 
 

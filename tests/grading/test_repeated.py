@@ -1,4 +1,4 @@
-"""A gold answer that is repeated is right under all rules, whatever its markup, words and marks would mean elsewhere."""
+"""A gold answer that is repeated is right under all rules, whatever its markup and words would mean elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def value(answer: str, gold: str | list[str], grading: str) -> float:
     "gold",
     [
         # Words before an answer that say nothing, in the gold answer.
-        "Only One", "Only Two", "There are 14", "In 2015", "The answer is 42", "=20", "Fiscal 2015", "It is 14", "ages 5",
+        "Only One", "Only Two", "There are 14", "In 2015", "The answer is 42", "=20", "It is 14", "ages 5",
         # Markup that is its own.
-        "SMU*", "100*", "2026*", "A*", "*SMU", "_x_", "x_", "`x`", "τ_*", "**", "*", "***", "_", "* * *", "__init__", "5_",
+        "SMU*", "100*", "2026*", "A*", "*SMU", "_x_", "x_", "`x`", "τ_*", "**", "*", "***", "_", "* * *", "5_",
         '*"Ode To Billy Joe" by Lou Donaldson', "Eller*, Page*, Yary*", "C*.",
         # Marks that part, close or explain elsewhere.
         "...", ".", "A|", "|", "||", "[1]", "[", "$$$", "$", '"', "'", "Yahoo!", "etc.", "5。", "U.S.", "No. One",

@@ -201,7 +201,8 @@ def test_names_that_nobody_can_read(tmp_path: Path, charts: list[Sample]) -> Non
 
 
 def test_answers_that_cannot_be_graded(tmp_path: Path, charts: list[Sample]) -> None:
-    found = Examined(tmp_path, written(tmp_path / "a", charts, {0: {"answer": " "}, 3: {"answer": "A*"}, 4: {"answer": "to TERMINATE"}}))
+    changes = {0: {"answer": " "}, 3: {"answer": "A*"}, 4: {"answer": "to TERMINATE"}}
+    found = Examined(tmp_path, written(tmp_path / "a", charts, changes))
     assert "(id 's0'): the answer is missing" in found.errors
     assert "1 of 5 training samples have a gold answer that is graded wrong" in found.warnings
     assert "('s4', whose gold is 'to TERMINATE')" in found.warnings
