@@ -75,7 +75,7 @@ def load_module(place: str, what: str) -> ModuleType:
         return _load_file(Path(place).resolve()) if place.endswith(".py") else _load_name(place)
     # The code is the user's own and may raise anything, an end of the process among it; none of it is a fault of iapo.
     except (Exception, SystemExit) as error:
-        raise InputError(f"{what}: {place} cannot be imported ({_reason(error, place)})") from error
+        raise InputError(f"{what}: {place} cannot be imported ({raised_in(error, f'{place}:')})") from error
 
 
 def check_file(place: str, what: str) -> None:
@@ -151,11 +151,21 @@ def _bound_in(path: Path, what: str) -> list[str] | None:
     return list(names)
 
 
-def _reason(error: BaseException, place: str) -> str:
-    """Names what was raised, and the line of the user's file that raised it."""
+def raised_in(error: BaseException, reference: str) -> str:
+    """Names what the user's code raised, and the line of their file that raised it, as `KeyError: 'a', line 3`.
+
+    Args:
+        error: What was raised.
+        reference: Reference to the part, as `resolve` takes it.
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(place)]
-    return f"{text}, line {lines[-1]}" if lines and not isinstance(error, SyntaxError) else text
+    place = reference.rpartition(":")[0]
+    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+    if file is None or isinstance(error, SyntaxError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
+    return f"{text}, line {lines[-1]}" if lines else text
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
