@@ -111,11 +111,15 @@ def _sample(name: str, value: object) -> Sample:
 
 
 def _failed(name: str, path: Path, samples: int, error: Exception) -> InputError:
-    what = reason_of(error) if isinstance(error, RowError) else ""
-    return InputError(
-        f"format {name!r} ended after {samples} sample(s) of {path} ({what or raised_in(error, name)}); mend the data or "
-        "the reader, or let it yield Damage.of(error, row) for such a row (docs/data.md)"
-    )
+    """Returns the sentence on a reader that cannot go on."""
+    what = f"format {name!r} ended after {samples} sample(s) of {path}"
+    if isinstance(error, RowError):
+        what += f" ({reason_of(error)})"
+    else:
+        what += f" ({raised_in(error, name)})"
+    if isinstance(error, KeyError | ValueError):
+        return InputError(f"{what}; mend the row, or let the reader yield Damage.of(error, row) for it (docs/data.md)")
+    return InputError(f"{what}; mend the reader")
 
 
 def _through_generator(trace: TracebackType | None) -> bool:

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.data import repeated
 from iapo.data.damage import Damage
+from iapo.data.floats import short_floats, shortest
 from iapo.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".tsv")
@@ -168,35 +168,19 @@ def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:
     except _NO_VALUE:
         # One bad value spoils the whole batch, so the rows are taken one by one.
         return [_unpacked_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
-    for field in filter(lambda field: _is_short(field.type), batch.schema):
+    for name, kind in short_floats(batch.schema).items():
         for row in rows:
-            row[field.name] = _shortest(row[field.name], field.type)
+            row[name] = shortest(row[name], kind)
     return rows
-
-
-def _is_short(kind: pa.DataType) -> bool:
-    """Tells whether a column holds floats of 32 or 16 bits, or lists of them."""
-    return pa.types.is_float16(kind) or pa.types.is_float32(kind) or (_is_list(kind) and _is_short(kind.value_type))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return any(is_one(kind) for is_one in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
-def _shortest(value: Any, kind: pa.DataType) -> Any:
-    """Returns the number with the fewest digits that is that float: 0.1, where 64 bits have 0.10000000149011612."""
-    if isinstance(value, list):
-        return [_shortest(one, kind.value_type) for one in value]
-    return None if value is None else float(str((np.float16 if pa.types.is_float16(kind) else np.float32)(value)))
 
 
 def _unpacked_row(batch: pa.RecordBatch) -> dict[str, Any] | str:
     fields: dict[str, Any] = {}
+    short = short_floats(batch.schema)
     for name in batch.schema.names:
         try:
             value = batch.column(name).to_pylist()[0]
-            kind = batch.schema.field(name).type
-            fields[name] = _shortest(value, kind) if _is_short(kind) else value
+            fields[name] = shortest(value, short[name]) if name in short else value
         except UnicodeDecodeError as error:
             return f"column {name!r} holds text that is not UTF-8 ({error.reason})"
         except _NO_VALUE as error:
