@@ -48,9 +48,7 @@ class Cell:
         return self.left < other.right and other.left < self.right
 
 
-def read_cells(
-    path: Path, size: tuple[int, int], flaws: list[str]
-) -> tuple[dict[str, Box], dict[str, Box]]:
+def read_cells(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[dict[str, Box], dict[str, Box]]:
     """Reads the boxes of a table's columns and rows from the file of its cells.
 
     Columns are named in the header (`_head`), rows by their first cells.
@@ -120,20 +118,21 @@ def _cell(cell: Any) -> Cell:
 def _placed(cells: Sequence[Cell]) -> list[Cell]:
     """Returns the cells in the columns that they begin in: the first ones that are free, in the order of the lines."""
     placed: list[Cell] = []
+    # What reaches down from the lines above.
     above: list[Cell] = []
-    line, free = -1, 0
-    for cell in sorted(cells, key=lambda cell: (cell.top, cell.left)):
-        if cell.top != line:
-            # Those that reach down to this line.
-            above += itertools.takewhile(lambda one, last=line: one.top == last, reversed(placed))
-            line, free = cell.top, 0
-            above = sorted((one for one in above if one.bottom > line), key=lambda one: one.left)
-        left, width = max(cell.left, free), cell.right - cell.left
-        for one in above:
-            if one.left <= left < one.right:
-                left = one.right
-        free = left + width
-        placed.append(replace(cell, left=left, right=free))
+    for line, found in itertools.groupby(sorted(cells, key=lambda cell: (cell.top, cell.left)), lambda cell: cell.top):
+        above = sorted((one for one in above if one.bottom > line), key=lambda one: one.left)
+        free = 0
+        own = []
+        for cell in found:
+            left, width = max(cell.left, free), cell.right - cell.left
+            for one in above:
+                if one.left <= left < one.right:
+                    left = one.right
+            free = left + width
+            own.append(replace(cell, left=left, right=free))
+        placed += own
+        above += own
     return placed
 
 

@@ -57,7 +57,9 @@ def path_reader(
         except Exception as error:
             raise _failed(name, path, 0, error) from error
         if not isinstance(given, Iterable):
-            raise InputError(f"format {name!r} gives a {type(given).__name__} for {path}; yield samples, or return a list")
+            raise InputError(
+                f"format {name!r} gives a {type(given).__name__} for {path}; yield samples, or return a list"
+            )
         return _items(name, path, iter(given))
 
     return open_path

@@ -28,8 +28,8 @@ class Format:
         shapes: Sets of columns that tell it, any one of them; none where it has to be named.
         read: Makes a sample of a row, or raises `RowError`.
         figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
-        open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples and damage; None where `read`
-            serves.
+        open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples and damage; None where
+            `read` serves.
     """
 
     name: str
