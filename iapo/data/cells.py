@@ -15,6 +15,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes, unique_names
 from iapo.data.damage import RowError
+from iapo.data.synthetic.table_data import HEADER
 from iapo.records import Box
 
 
@@ -51,7 +52,7 @@ class Cell:
 def read_cells(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[dict[str, Box], dict[str, Box]]:
     """Reads the boxes of a table's columns and rows from the file of its cells.
 
-    Columns are named in the header (`_head`), rows by their first cells.
+    Columns are named in the header (`_head`), rows by their first cells; the header itself is the row `HEADER`.
 
     Args:
         path: The file, `{"cells": [...]}`.
@@ -80,7 +81,8 @@ def read_cells(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[dic
     if bare:
         shown = ", ".join(str(column + 1) for column in sorted(bare)[:10])
         flaws.append(f"the header in {path.name} has no cell over the columns ({shown}); they have no box")
-    rows, row_names = [], []
+    # Masks of rows keep the top-most one of a table, which so is the header and no row of the table's body.
+    rows, row_names = [_around([cell.box for cell in head])], []
     for line in sorted({cell.top for cell in body}):
         # A cell of several lines belongs to all of them, and its box to none.
         own = sorted((cell for cell in body if cell.top <= line < cell.bottom), key=lambda cell: cell.left)
@@ -92,7 +94,7 @@ def read_cells(path: Path, size: tuple[int, int], flaws: list[str]) -> tuple[dic
     try:
         return (
             named_boxes(columns, unique_names(column_names, "column"), "column", size, flaws),
-            named_boxes(rows, unique_names(row_names, "row"), "row", size, flaws),
+            named_boxes(rows, [HEADER, *unique_names(row_names, "row", [HEADER])], "row", size, flaws),
         )
     except RowError as error:
         flaws.append(f"{error}; the boxes of cells in {path.name} are left out")

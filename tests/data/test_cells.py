@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from iapo.data.cells import read_cells
+from iapo.records import Sample
+from iapo.tools import execute
 
 SIZE = (300, 200)
 
@@ -66,7 +69,7 @@ def test_a_header_over_two_lines(numbered: bool, tmp_path: Path):
     """Each column has its own cells' width, whatever reaches into its lines from above."""
     columns, rows, flaws = read(tmp_path, drawn(TWO_LINES, numbered=numbered))
     assert columns == {"Week": [0, 50, 20], "Score": [50, 100, 40], "Record": [100, 150, 40], "Venue": [150, 200, 20]}
-    assert rows == {"1": [60, 80], "1 (2)": [80, 100], "3": [100, 120], "a note": [120, 140]}
+    assert rows == {"header": [20, 60], "1": [60, 80], "1 (2)": [80, 100], "3": [100, 120], "a note": [120, 140]}
     assert flaws == []
 
 
@@ -87,8 +90,22 @@ def test_cells_over_several_columns(header: list[list[Written]], columns: dict[s
     first = "Team" if header[0][0] == "" else "Day"
     expected = columns or {first: 1, "Goals": 1, "Shots": 1, "Goals (2)": 1, "Shots (2)": 1}
     assert {name: (right - left) // 50 for name, (left, right, _) in found.items()} == expected
-    assert list(rows) == ["Mon", "Tue"]
+    assert rows["header"] == [0, 20 * len(header)]
+    assert list(rows) == ["header", "Mon", "Tue"]
     assert flaws == []
+
+
+def test_a_mask_of_rows_keeps_the_header_alone(tmp_path: Path):
+    cells = drawn([["A", "B"], ["one", "2"], ["header", "4"]], numbered=True)
+    path = tmp_path / "t.cells.json"
+    path.write_text(json.dumps({"cells": cells}))
+    columns, rows = read_cells(path, SIZE, [])
+    assert list(rows) == ["header", "one", "header (2)"]
+    sample = Sample("t", Image.new("RGB", SIZE, "black"), "?", ("1",), columns, rows, kind="table")
+    call = 'focus_on_rows_with_mask(image_1, ["header (2)"], rows_bbox)'
+    edited = execute(f"```python\ndisplay({call})\n```", sample).image
+    assert edited is not None
+    assert [edited.getpixel((50, y)) for y in (10, 30, 50)] == [(0, 0, 0), (255, 255, 255), (0, 0, 0)]
 
 
 def test_columns_that_get_no_box_are_a_flaw(tmp_path: Path):
@@ -125,4 +142,4 @@ def test_huge_cells_cost_nothing(tmp_path: Path):
     cells = drawn([["A", "B"], ["1", "2"]], numbered=True)
     cells.append([10**12, 10**12, 10**12, 10**12, 0, 40, 100, 60, "far"])
     columns, rows, _ = read(tmp_path, cells)
-    assert (list(columns), list(rows)) == (["A", "B"], ["1"])
+    assert (list(columns), list(rows)) == (["A", "B"], ["header", "1"])
