@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
@@ -111,6 +112,15 @@ def decoder_of(text: nn.Module) -> DecoderLayers | None:
 def bare_model(model: Any) -> PreTrainedModel:
     """Returns a model without PEFT's wrapper, its adapters in its layers as they are; another model as it is."""
     found: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return found
+
+
+def dtype_of(config: Any) -> torch.dtype | None:
+    """Returns the type of a checkpoint's weights as its configuration has it; None where it does not tell.
+
+    Some have it for the language model alone, as published Qwen3-VL checkpoints do.
+    """
+    found: torch.dtype | None = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -62,28 +62,45 @@ def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
-def check_output(settings: Mapping[str, Any], resume: str = "auto") -> Path | None:
+def check_output(settings: Mapping[str, Any], resume: str = "auto", read: Iterable[str | None] = ()) -> Path | None:
     """Refuses an `output_dir` that a training cannot write.
 
     Args:
         settings: The trainer's settings by name.
         resume: Whether a run that the folder holds goes on (`auto`) or is refused (`never`).
+        read: Names of the checkpoints that the training begins with.
 
     Returns:
         The folder; None where none is given.
 
     Raises:
-        InputError: If it is below or is a file, or holds a run that cannot go on.
+        InputError: If it is below or is a file, cannot be made, holds a run that cannot go on, or one of the
+            checkpoints is in the place of the trained policy.
     """
     if "output_dir" not in settings:
         return None
-    from iapo.storage import check_place
+    from iapo.rank import is_first
+    from iapo.storage import check_place, make_folder, remove_empty
     from iapo.training.resume import check_free
 
     folder = Path(settings["output_dir"])
     check_place(folder)
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another output_dir, which is a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise InputError(f"{folder} is a link to nothing; make its target, or choose another output_dir")
+    if is_first():
+        try:
+            # Some places say only when asked that nothing can be made there.
+            remove_empty(make_folder(folder))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made: {error.strerror}; choose another output_dir") from error
+    for name in read:
+        if name and _is_folder(name) and Path(name).resolve() in (folder.resolve(), (folder / "policy").resolve()):
+            raise InputError(
+                f"output_dir is {folder}, whose policy would be written over or among the checkpoint {name}; choose "
+                "another output_dir"
+            )
     check_free(folder, resume, settings.get("resume_from_checkpoint"))
     return folder
 
@@ -163,13 +180,17 @@ def check_training_data(arguments: Any) -> None:
     Raises:
         InputError: If so.
     """
-    from iapo.data.sources import source_names
+    from iapo.data.sources import check_once, source_names
 
+    if arguments.data is None:
+        check_once(arguments.families)
     asked = [(arguments.data, arguments.data_split)]
     if arguments.eval_samples:
         asked.append((arguments.eval_data or arguments.data, arguments.eval_split))
     for text, split in asked:
-        for name in () if text is None else source_names(text):
+        names = () if text is None else source_names(text)
+        check_once(names)
+        for name in names:
             check_source(name)
             check_split(name, split)
 

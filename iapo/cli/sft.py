@@ -44,7 +44,7 @@ def sft(
     for source in split_list(arguments.transcripts or ""):
         if not Path(source).exists():
             raise InputError(f"there is no file or folder {source!r} of transcripts")
-    Known.folder = check_output(given, arguments.resume)
+    Known.folder = check_output(given, arguments.resume, [arguments.model])
     parsed = settings.parse(given)
     from iapo.supervised.run import run
 

@@ -41,11 +41,12 @@ def train(
     check_launch(os.environ)
     arguments, given = settings.check(config, context.args, options=options_of(context))
     arguments.loading.check_packages()
-    for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
+    begun_with = (arguments.model, arguments.eval_teacher, given.get("teacher"))
+    for name in begun_with:
         if name is not None:
             check_checkpoint(name)
     check_training_data(arguments)
-    Known.folder = check_output(given, arguments.resume)
+    Known.folder = check_output(given, arguments.resume, begun_with)
     parsed = settings.parse(config, context.args)
     from iapo.training.run import run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -59,6 +60,17 @@ def source_names(text: str) -> tuple[str, ...]:
     return (text,) if Path(text).exists() else split_list(text)
 
 
+def check_once(names: Sequence[str]) -> None:
+    """Refuses sources of which one is named twice: its samples would count as more than they are.
+
+    Raises:
+        InputError: If so, by the same name or by another of the same place.
+    """
+    places = [os.path.realpath(name) if os.path.exists(name) else name for name in names]
+    if again := next((name for name, place in zip(names, places, strict=True) if places.count(place) > 1), None):
+        raise InputError(f"the source {again!r} is named twice; name each one once")
+
+
 def sources_of(run: Mapping[str, Any], part: Part) -> tuple[tuple[str, ...], SourceSettings]:
     """Returns the sources that a training is made on or evaluated on, and which samples of them.
 
@@ -98,6 +110,7 @@ def read_sources(
     """
     if not names:
         raise InputError("no source of samples is named; give one at least")
+    check_once(names)
     share, rest = divmod(settings.count, len(names))
     # A share of 0 would take all.
     counts = [share + (index < rest) for index in range(len(names))]

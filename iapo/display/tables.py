@@ -115,6 +115,21 @@ def _held_out(evaluation: TrainingEvaluation) -> str:
     return f"{evaluation.samples} held-out charts, {how}"
 
 
+def endings(paths: Sequence[str]) -> list[str]:
+    """Returns names of test sets as a table shows them: of paths as many of the last parts as tell them apart.
+
+    Args:
+        paths: Families, benchmarks, hub ids and paths; a name with one slash may be a hub id, and stays whole.
+    """
+    parts = [name.rstrip("/").split("/") if name.count("/") > 1 else [name] for name in paths]
+    shown = ["/".join(one[-1:]) for one in parts]
+    for length in range(2, max(map(len, parts), default=1) + 1):
+        if len(set(shown)) == len(shown):
+            break
+        shown = ["/".join(one[-length:]) for one in parts]
+    return shown
+
+
 def evaluation_table(evaluation: SetsEvaluation) -> Table:
     """Returns one row a test set of an `iapo evaluate`, and the average of the accuracies; 95% intervals beside the
     values.
@@ -131,7 +146,7 @@ def evaluation_table(evaluation: SetsEvaluation) -> Table:
     measures |= {key: TURNS[key] for key in TURNS if any(key in row.measures for row in evaluation.sets.values())}
     for heading in ("", "samples", *measures.values()):
         table.add_column(heading)
-    for name, row in evaluation.sets.items():
+    for name, row in zip(endings(list(evaluation.sets)), evaluation.sets.values(), strict=True):
         samples = f"{row.samples} of {row.rows['expected']}" if row.rows else str(row.samples)
         table.add_row(name, samples, *(estimate_text(row.measures.get(key)) for key in measures))
     if len(evaluation.sets) > 1:

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from iapo.errors import InputError
+from iapo.models import dtype_of
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import find_checkpoint
 from iapo.standins.shapes import PUBLISHED, config_of
@@ -147,7 +148,7 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
         tied=bool(getattr(config, "tie_word_embeddings", False)),
         block=_count(model.model.language_model.layers[0]),
         linears=linears,
-        file_dtype=getattr(config, "dtype", None),
+        file_dtype=dtype_of(config),
     )
 
 

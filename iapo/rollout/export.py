@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from iapo.errors import InputError
+from iapo.models import dtype_of
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
 from iapo.rollout.load_settings import LoadSettings
@@ -124,4 +125,4 @@ def _type_of(path: str, revision: str | None) -> str:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return str(cast(Any, config).dtype or torch.float32)
+    return str(dtype_of(config) or torch.float32)

@@ -65,10 +65,8 @@ def parse(settings: dict[str, Any]) -> SupervisedConfig:
         InputError: If TRL or Transformers refuse a value.
     """
     from iapo.supervised.config import SupervisedConfig
+    from iapo.training.rehearsal import made, rehearse
 
-    try:
-        return SupervisedConfig(**settings)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    found = made(SupervisedConfig, settings)
+    rehearse(found)
+    return found

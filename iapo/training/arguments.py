@@ -99,6 +99,11 @@ class RunArguments(StudentSettings):
                     f"question_types has {question!r}, which {', '.join(self.families)} do not know; "
                     f"use some of {', '.join(dict.fromkeys(known))}"
                 )
+        if self.data is None and self.data_samples:
+            raise InputError(
+                f"data_samples is {self.data_samples}, which counts rows of `data`, and none is given; set "
+                "train_samples for synthetic images"
+            )
         if not offered_tools(self.tools, self.tool_timeout):
             raise InputError("tools are none; a training needs one at least")
         if self.prompt is not None:

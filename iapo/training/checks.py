@@ -6,24 +6,34 @@ from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from datasets import Dataset
+from transformers import GenerationConfig
 
-from iapo.errors import InputError
+from iapo.errors import InputError, unknown
 from iapo.rewards.presets import check_reward
 from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
+from iapo.training.rehearsal import refused_by_libraries, rehearse
+
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+"""TRL's losses."""
 
 
 def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
-    """Refuses a reward that cannot be, and vLLM where there is none.
+    """Refuses a reward that cannot be, vLLM where there is none, and what TRL and Transformers would refuse later.
 
     Args:
         args: The settings.
         has_teacher: Whether a teacher is loaded already.
 
     Raises:
-        InputError: As `iapo.rewards.presets.check_reward`, if vLLM is missing, or if a teacher is asked about and there
-            is none.
+        InputError: As `iapo.rewards.presets.check_reward` and `rehearse`, if vLLM is missing, or if a teacher is asked
+            about and there is none.
     """
+    if args.loss_type not in LOSSES:
+        raise unknown("loss_type", args.loss_type, LOSSES)
+    rehearse(args)
+    if not args.use_vllm:
+        _check_generation(args.generation_kwargs or {})
     preset = check_reward(args)
     if args.use_vllm:
         check_vllm()
@@ -39,6 +49,13 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
             f"{args.always_measure}, token_distill_weight {args.token_distill_weight}, but there is no teacher; set "
             "`teacher` or `teacher_table`, or take grpo"
         )
+
+
+def _check_generation(given: Mapping[str, Any]) -> None:
+    with refused_by_libraries(f"generation_kwargs {given}"):
+        left = GenerationConfig().update(**given)
+    if left:
+        raise InputError(f"generation_kwargs has {next(iter(left))!r}, which Transformers does not know; leave it out")
 
 
 def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:
@@ -73,12 +90,23 @@ def check_redrawing(args: IAPOConfig, dataset: Any) -> None:
         )
 
 
-def check_functions(functions: Sequence[Any], components: Collection[str]) -> None:
-    """Refuses reward functions that bear the name of a reward's component, by which its weight is found.
+def check_functions(functions: Sequence[Any], components: Collection[str], weights: Sequence[float] | None) -> None:
+    """Refuses reward functions that bear the name of a reward's component, by which its weight is found, and weights
+    that are not theirs.
+
+    Args:
+        functions: The reward functions.
+        components: Names of the reward's components.
+        weights: The setting `reward_weights`.
 
     Raises:
-        InputError: If there is one.
+        InputError: If there is such a function, or another number of weights than of functions.
     """
+    if weights is not None and len(weights) != len(functions):
+        raise InputError(
+            f"reward_weights has {len(weights)} numbers for {len(functions)} reward function(s); give one for each "
+            "(components have component_weights)"
+        )
     for function in functions:
         if (name := getattr(function, "__name__", None)) in components:
             raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")

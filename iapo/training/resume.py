@@ -65,7 +65,10 @@ def check_free(folder: Path, resume: str, named: object) -> None:
     if named_checkpoint(named) not in (None, False):
         return
     if (folder / FINISHED).exists():
-        raise InputError(f"{folder} already holds a finished run; choose another output_dir or remove it")
+        raise InputError(
+            f"{folder} already holds a finished run; choose another output_dir or remove it, or give one of its "
+            "checkpoints as resume_from_checkpoint to train it for longer"
+        )
     if begun and (resume == "never" or not (folder / MANIFEST).exists()):
         raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
 
@@ -99,6 +102,9 @@ def find_start(
         if named is True:
             raise InputError(f"{folder} holds no run to go on with; leave out resume_from_checkpoint")
         return Start()
+    if named is not True and not has_steps(folder, kind):
+        logger.warning("%s holds a run that was stopped before its first step; it starts again.", folder)
+        return Start(begun=True)
     found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH) if named is True else _FREE)
     if named is not True and "resume" not in found["config"].get("run", {}):
         raise InputError(
@@ -113,6 +119,23 @@ def find_start(
     logger.warning("%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
     _say_lost(folder, whole[1], found["config"].get("training", {}))
     return Start(*whole, begun=True)
+
+
+def has_steps(folder: Path, kind: str = "training") -> bool:
+    """Tells whether a run has left anything of its training: a line of metrics or traces, a checkpoint, a policy.
+
+    Where it has not, nothing is there to go on with or to be lost, and it may begin with other settings.
+
+    Args:
+        folder: The run folder, with a manifest.
+        kind: Kind of the run; what is of another kind counts as something.
+    """
+    if read_result(folder / MANIFEST, "training", "supervised", "evaluation").get("kind", kind) != kind:
+        return True
+    files = (folder / name for name in ("metrics.jsonl", "traces.jsonl"))
+    return any(file.is_file() and file.stat().st_size for file in files) or any(
+        one.is_dir() for pattern in ("checkpoint-*", "policy") for one in folder.glob(pattern)
+    )
 
 
 def _say_lost(folder: Path, step: int, training: Mapping[str, Any]) -> None:
@@ -201,8 +224,10 @@ def check_begun(
         Whether all is as it was; not where the run is to be longer.
 
     Raises:
-        InputError: If so.
+        InputError: If so, and the run has taken a step.
     """
+    if not has_steps(folder, kind):
+        return False
     found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH))
     check_data(folder, data)
     return _difference(found, config, _FREE) is None

@@ -40,7 +40,7 @@ from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
 from iapo.training.budget import check_samples
-from iapo.training.checks import check_settings
+from iapo.training.checks import check_functions, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
@@ -48,7 +48,16 @@ from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import check_world, share_of
-from iapo.training.resume import Start, check_data, check_ended, find_start, finish, named_checkpoint, unfinish
+from iapo.training.resume import (
+    Start,
+    check_data,
+    check_ended,
+    find_start,
+    finish,
+    has_steps,
+    named_checkpoint,
+    unfinish,
+)
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -205,7 +214,7 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> Start:
         path, config, "training", resume=arguments.resume, named=named_checkpoint(settings.resume_from_checkpoint)
     )
     check_run(arguments, settings)
-    if start.begun or start.checkpoint is not None:
+    if (start.begun and has_steps(path)) or start.checkpoint is not None:
         check_prompt(settings.output_dir, prompt_of(arguments.model, arguments.prompt, arguments.model_revision))
     return start
 
@@ -217,6 +226,8 @@ def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
         InputError: If so.
     """
     check_settings(settings)
+    # A run has one reward function, that of the outcome.
+    check_functions([None], (), settings.reward_weights)
     check_world(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     arguments.loading.check_packages()

@@ -198,30 +198,29 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     check_command(merged)
     check_frozen(merged)
     check_form(merged)
+    if merged.get("output_dir", ".") in (None, ""):
+        raise InputError("output_dir is empty; name the folder that the run is written to")
     run = run_settings()
     arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
     return arguments, {name: value for name, value in merged.items() if name not in run}
 
 
-def parse(config: str, changes: Changes = ()) -> tuple[RunArguments, IAPOConfig]:
+def parse(config: str, changes: Changes = (), **fixed: Any) -> tuple[RunArguments, IAPOConfig]:
     """Reads a training's settings: `check`, and what TRL and Transformers say of them.
 
     Args:
         config: A YAML file, or the name of a packaged one.
         changes: Settings that win over the file's.
+        fixed: Settings of the trainer that win over both.
 
     Raises:
         InputError: As `check`, or if TRL or Transformers refuse a value.
     """
     arguments, settings = check(config, changes)
     from iapo.training.config import IAPOConfig
+    from iapo.training.rehearsal import made
 
-    try:
-        return arguments, IAPOConfig(**settings)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    return arguments, made(IAPOConfig, {**settings, **fixed})
 
 
 def list_settings(groups: Mapping[str, Mapping[str, Setting]] | None = None) -> Iterator[str]:

@@ -13,6 +13,7 @@ from iapo.attribution.settings import alignment_settings
 from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.locks import hold_file
+from iapo.rewards.alignment import OWN_CALL
 from iapo.rollout.policy import load_processor
 from iapo.stopping import stoppable
 from iapo.teachers.asking import attribute_samples
@@ -38,14 +39,18 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
         How many samples the table has, and how many of them are without a call of the teacher.
 
     Raises:
-        InputError: If the split is unknown, `out` exists or is in use, or no teacher is named.
+        InputError: If the split is unknown, `out` exists or is in use, no teacher is named, or the settings are of a
+            training that could not use a table.
         iapo.stopping.Stopped: If the process was asked to stop; the same call goes on.
     """
     if split not in ("train", "test", "both"):
         raise InputError(f"no split {split!r}; use train, test or both")
     if out.exists():
         raise InputError(f"{out} already exists; choose another --out or remove it")
-    arguments, training = parse(config, changes)
+    # Read as by the training that will use it, which may say that no table can serve it.
+    arguments, training = parse(config, changes, teacher_table=str(out))
+    if training.max_turns > 2:
+        raise InputError(f"{OWN_CALL}; max_turns is {training.max_turns}")
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")

@@ -46,6 +46,7 @@ from iapo.training.numbers import NumberWatch, guarded, look_at_log_probs, watch
 from iapo.training.packing import pack_parts
 from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.ranks import EqualRows, look_at_tools
+from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resampling import draw_batch
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import prepare_shards
@@ -123,7 +124,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         preset = make_preset(args, outcome, *asked, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
         functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
-        check_functions(functions, self._columns)
+        check_functions(functions, self._columns, args.reward_weights)
         watch = self.watch = NumberWatch(Path(args.output_dir), args.on_nonfinite, args.process_index)
         functions = list(map(watch.reward, functions))
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
@@ -131,7 +132,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]
         # The rows carry what TRL would drop as unused.
         args.remove_unused_columns = False
-        with vllm_for_rollouts(args, model, self.encoder):
+        with vllm_for_rollouts(args, model, self.encoder), refused_by_libraries("the settings"):
             super().__init__(
                 model, functions, args, train_dataset, eval_dataset, processing_class, callbacks=callbacks, **kwargs
             )

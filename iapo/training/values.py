@@ -13,7 +13,7 @@ from iapo.yaml_files import parse_yaml
 
 _TRUE, _FALSE = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
 _NONE = ("none", "null", "~")
-_OWN_NONE = frozenset({"report_to"})
+_OWN_NONE = frozenset({"report_to", "tools"})
 """Settings that know a value `none` of their own."""
 
 _REFUSED = object()

@@ -98,6 +98,18 @@ REFUSED = {
     "train --config demo-iapo --tool_timeout -1": "tool_timeout is -1.0; give a number above 0",
     # train
     "train": "needs --config",
+    "train --config demo-iapo --output_dir null": "output_dir is empty; name the folder",
+    "train --config demo-iapo --output_dir /dev/null": "/dev/null is a file; choose another output_dir",
+    "train --config demo-iapo --output_dir nowhere": "nowhere is a link to nothing",
+    "train --config demo-iapo --output_dir /proc/iapo": "/proc/iapo cannot be made: ",
+    "train --config demo-iapo --model start/policy --output_dir start": "among the checkpoint start/policy; choose",
+    "train --config demo-iapo --teacher start/policy --output_dir start/policy": "among the checkpoint start/policy",
+    "train --config demo-iapo --data_samples 3": "data_samples is 3, which counts rows of `data`, and none is given",
+    "train --config demo-iapo --tools none": "tools are none; a training needs one at least",
+    "train --config demo-iapo --families vbar,vbar --output_dir out": "the source 'vbar' is named twice",
+    "train --config demo-iapo --data rows,rows/ --output_dir out": "the source 'rows' is named twice",
+    "teacher attribute --config demo-iapo --prompt tools --max_turns 3 --out t.parquet": "max_turns above 2 needs",
+    "teacher attribute --config demo-iapo --reward distill --out t.parquet": "reward 'distill' needs the teacher's",
     "train --config demo-iapo --max_turns 9": "max_turns is 9; give 2 to 8",
     "train --config demo-iapo --max_turns 3": "the prompt 'tiny' is worded for two turns, and max_turns is 3",
     "train --config": "option '--config' requires an argument",
@@ -447,6 +459,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "digits.yaml": f"max_steps: {'9' * 5000}\n",
         "tag.yaml": "run_name: !!python/object/apply:os.system [exit]\n",
         "long.yaml": f"run_name: {'x' * 200_000}\n",
+        "start/policy/config.json": "{}",
         "run/metrics.jsonl": '{"step": 1}\n',
         "run/manifest.json": json.dumps({"config": {"training": {}, "run": {}}, "seeds": {"training": 0}}),
     }
@@ -454,6 +467,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     Image.new("RGB", (60, 60), "white").save(tmp_path / "chart.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import re
@@ -11,16 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from doc_data import write_finished
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError, PlaceError
 from iapo.results import TrainingEvaluation, read_evaluation
 from iapo.rollout import push as pushing
 from iapo.rollout.export import export
-from iapo.rollout.policy import PACKAGED
+from iapo.rollout.policy import PACKAGED, ImageTextProcessor
 from iapo.storage import read_records
 
 
@@ -161,3 +166,22 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
     with pytest.raises(RuntimeError, match="something else"):
         export("tiny-student", tmp_path / "deep" / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_is_exported_in_its_bases_own_type(
+    qwen3_model: PreTrainedModel, qwen3_processor: ImageTextProcessor, tmp_path: Path
+) -> None:
+    """Also where the configuration has it for the language model alone, as published Qwen3-VL checkpoints do."""
+    base = tmp_path / "base"
+    model = copy.deepcopy(qwen3_model).to(torch.bfloat16)
+    model.save_pretrained(base)
+    qwen3_processor.save_pretrained(base)
+    config = json.loads((base / "config.json").read_text())
+    config["text_config"]["dtype"] = config.pop("dtype")
+    (base / "config.json").write_text(json.dumps(config))
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model\..*q_proj"))
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(tmp_path / "adapter")
+    done = export(str(tmp_path / "adapter"), tmp_path / "out")
+    assert done["dtype"] == "bfloat16"
+    assert {str(one.dtype) for one in load_file(tmp_path / "out/model.safetensors").values()} == {"torch.bfloat16"}

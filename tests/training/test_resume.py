@@ -97,6 +97,27 @@ def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signa
 
 
 @pytest.mark.slow(2)
+def test_a_run_without_a_step_may_begin_otherwise(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture):
+    """What ended before its first step has left a manifest and a prompt, and nothing that could be lost."""
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("manifest.json", "prompt.yaml"):
+        shutil.copy(whole / name, out / name)
+    trained(out, seed=5, max_steps=1)
+    assert "was stopped before its first step; it starts again" in caplog.text
+    assert json.loads((out / "manifest.json").read_text())["config"]["training"]["seed"] == 5
+    (out / "finished.json").unlink()
+    with pytest.raises(InputError, match="holds a run with seed 5, now it is 6"):
+        trained(out, seed=6, max_steps=1)
+    evaluated = tmp_path / "evaluated"
+    evaluated.mkdir()
+    manifest = json.loads((whole / "manifest.json").read_text())
+    (evaluated / "manifest.json").write_text(json.dumps({**manifest, "kind": "evaluation"}))
+    with pytest.raises(InputError, match="holds another kind of run"):
+        trained(evaluated, max_steps=1)
+
+
+@pytest.mark.slow(2)
 def test_a_half_written_checkpoint_is_passed_over(
     tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

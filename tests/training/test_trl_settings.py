@@ -106,13 +106,13 @@ RUNS: dict[str, dict[str, Any]] = {
         "vespo_k_neg": 2.0,
         "vespo_lambda_neg": 3.0,
     },
+    "optimiser's own": {"optim": "rmsprop", "optim_args": "momentum=0.5"},
     "optimiser": {
         "learning_rate": 2e-4,
         "lr_scheduler_type": "cosine",
         "lr_scheduler_kwargs": {"num_cycles": 1.5},
         "warmup_steps": 1,
         "optim": "adamw_torch",
-        "optim_args": "amsgrad=True",
         "weight_decay": 0.1,
         "adam_beta1": 0.8,
         "adam_beta2": 0.9,
@@ -285,6 +285,8 @@ def check_effect(run: str, trainer: Any, folder: Path) -> None:
     if run == "optimiser":
         assert rows[0]["learning_rate"] == 0.0
         assert trainer.optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+    if run == "optimiser's own":
+        assert trainer.optimizer.param_groups[0]["momentum"] == 0.5
     if run == "shown":
         assert list(folder.glob("runs/**/events.*"))
         assert list(folder.glob("completions/*.parquet"))
