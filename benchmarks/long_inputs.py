@@ -61,7 +61,24 @@ PROGRAMS: dict[str, Callable[[int], str]] = {
 }
 """Turns by what they are made of."""
 
-ANSWERS = ("a,", "1 ", "|", "[", "(", "1,", "and ", "$", "\\text{", "\ufdfa", "a\u0301\u0327", "9", "**", "; ", "1/")
+ANSWERS = (
+    "a,",
+    "1 ",
+    "|",
+    "[",
+    "(",
+    "1,",
+    "and ",
+    "$",
+    "\\text{",
+    "\ufdfa",
+    "a\u0301\u0327",
+    "9",
+    "**",
+    "; ",
+    "1/",
+    "- a*\n",
+)
 """What final answers are made of."""
 
 TEXTS = (":/", "://", "@://", "<", "<a", "[A", "'", '"', "\\'", '\\"', "(", "in /", "1.", "\x1b", "\u00e9", "\ud7ff")

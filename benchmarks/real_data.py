@@ -39,8 +39,8 @@ from real_boxes import Boxes, Names, find_charts, find_tables, read_names, table
 from rich.console import Console
 from rich.table import Table
 
+from iapo.grading.extraction import extract_answer
 from iapo.grading.outcome import grade
-from iapo.grading.text import extract_answer
 
 
 @dataclass

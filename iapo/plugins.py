@@ -53,6 +53,10 @@ def resolve(text: str, what: str, fits: Callable[[Any], bool], form: str) -> Any
     module, name = load_module(found["place"], what), found["name"]
     if name not in vars(module):
         names = [one for one, value in vars(module).items() if not one.startswith("_") and fits(value)]
+        if found["place"].endswith(".py"):
+            # What a file imports can be named, too, but it is rarely meant; a package has little else.
+            made = _made_in(_parsed(Path(found["place"]), what))
+            names = [one for one in names if one in made] or names
         raise unknown(what, name, names, where=f" in {found['place']}")
     value = vars(module)[name]
     if not fits(value):
@@ -75,7 +79,7 @@ def load_module(place: str, what: str) -> ModuleType:
         return _load_file(Path(place).resolve()) if place.endswith(".py") else _load_name(place)
     # The code is the user's own and may raise anything, an end of the process among it; none of it is a fault of iapo.
     except (Exception, SystemExit) as error:
-        raise InputError(f"{what}: {place} cannot be imported ({_reason(error, place)})") from error
+        raise InputError(f"{what}: {place} cannot be imported ({raised_in(error, f'{place}:')})") from error
 
 
 def check_file(place: str, what: str) -> None:
@@ -105,9 +109,10 @@ def check_reference(text: str, what: str) -> None:
     place, _, name = text.rpartition(":")
     check_file(place, what)
     if place.endswith(".py"):
-        names = _bound_in(Path(place), what)
+        tree = _parsed(Path(place), what)
+        names = _bound_in(tree)
         if names is not None and name not in names:
-            raise unknown(what, name, [one for one in names if not one.startswith("_")], where=f" in {place}")
+            raise unknown(what, name, _made_in(tree), where=f" in {place}")
         return
     root = place.partition(".")[0]
     if not _is_importable(root):
@@ -123,10 +128,9 @@ def _is_importable(root: str) -> bool:
         return False
 
 
-def _bound_in(path: Path, what: str) -> list[str] | None:
-    """Returns the names that a file's code may bind; None where only running it would tell."""
+def _parsed(path: Path, what: str) -> ast.Module:
     try:
-        tree = ast.parse(path.read_bytes())
+        return ast.parse(path.read_bytes())
     except OSError as error:
         raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from error
     except SyntaxError as error:
@@ -134,6 +138,27 @@ def _bound_in(path: Path, what: str) -> list[str] | None:
         raise InputError(f"{what}: {path} is not Python ({error.msg}{line})") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{what}: {path} is not Python ({type(error).__name__})") from error
+
+
+def _made_in(tree: ast.Module) -> list[str]:
+    """Returns the public names that a file makes at its top and that may be parts: functions, and what is called,
+    looked up or put together; neither imports nor classes, numbers and texts.
+    """
+    names: dict[str, None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            names[node.name] = None
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, _PARTS):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {one.id: None for one in targets if isinstance(one, ast.Name)}
+    return [name for name in names if not name.startswith("_")]
+
+
+_PARTS = (ast.Call, ast.Name, ast.Attribute, ast.Subscript, ast.Lambda, ast.Dict, ast.DictComp, ast.BinOp)
+
+
+def _bound_in(tree: ast.Module) -> list[str] | None:
+    """Returns the names that a file's code may bind; None where only running it would tell."""
     names: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -151,11 +176,21 @@ def _bound_in(path: Path, what: str) -> list[str] | None:
     return list(names)
 
 
-def _reason(error: BaseException, place: str) -> str:
-    """Names what was raised, and the line of the user's file that raised it."""
+def raised_in(error: BaseException, reference: str) -> str:
+    """Names what the user's code raised, and the line of their file that raised it, as `KeyError: 'a', line 3`.
+
+    Args:
+        error: What was raised.
+        reference: Reference to the part, as `resolve` takes it.
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(place)]
-    return f"{text}, line {lines[-1]}" if lines and not isinstance(error, SyntaxError) else text
+    place = reference.rpartition(":")[0]
+    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+    if file is None or isinstance(error, SyntaxError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
+    return f"{text}, line {lines[-1]}" if lines else text
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

@@ -135,10 +135,15 @@ def _corners(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     return boxes
 
 
-def _boxes(data: Mapping[str, Any]) -> Mapping[str, Box]:
+def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where} are of type {type(data).__name__}; give a map from name to (x1, y1, x2, y2)")
     boxes: dict[str, Box] = {}
     for name, box in data.items():
-        x1, y1, x2, y2 = (float(value) for value in box)
+        try:
+            x1, y1, x2, y2 = (float(value) for value in box)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{where} have {str(box)[:80]} for {name!r}; give four numbers, x1, y1, x2, y2") from error
         boxes[name] = (x1, y1, x2, y2)
     return MappingProxyType(boxes)
 
@@ -168,8 +173,8 @@ class Sample:
         more_images: The further images, `image_2` and so on, in order; `MOST_IMAGES` with the first one at most.
 
     Raises:
-        InputError: If there is no answer, a box is empty, the axis or the grading is unknown, or there are too many
-            images.
+        InputError: If there is no answer, a box is empty or no four numbers, the axis or the grading is unknown, or
+            there are too many images.
     """
 
     id: str
@@ -198,8 +203,9 @@ class Sample:
         if len(self.images) > MOST_IMAGES:
             raise InputError(f"sample {self.id!r} has {len(self.images)} images; give at most {MOST_IMAGES}")
         object.__setattr__(self, "more_images", tuple(self.more_images))
-        object.__setattr__(self, "column_boxes", _boxes(self.column_boxes))
-        object.__setattr__(self, "row_boxes", _boxes(self.row_boxes))
+        for boxes_of in ("column_boxes", "row_boxes"):
+            boxes = _boxes(getattr(self, boxes_of), f"sample {self.id!r}: its {boxes_of}")
+            object.__setattr__(self, boxes_of, boxes)
         for what, boxes in (("column", self.column_boxes), ("row", self.row_boxes)):
             for name, (x1, y1, x2, y2) in boxes.items():
                 if not (x1 < x2 and y1 < y2):

@@ -25,7 +25,7 @@ from iapo.errors import InputError
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.experiments.compare import Comparison
 from iapo.models import MODEL_FAMILIES, DecoderLayers, ModelFamily, add_family
-from iapo.plugins import resolve
+from iapo.plugins import check_reference, resolve
 from iapo.records import Sample
 from iapo.rewards.presets import find_reward, make_outcome, make_preset
 from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy
@@ -213,6 +213,22 @@ def test_a_tool_from_outside() -> None:
             RunArguments(tools=setting)
     with pytest.raises(InputError, match="needs one at least"):
         RunArguments(tools="none")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_name_that_a_file_does_not_have() -> None:
+    """What is listed instead is what the file makes, and neither imports nor what can be no part."""
+    names = "LIMIT = 3\nNAMES = ['a']\nalso = invert\n\nclass Kept:\n    pass\n\ndef _hidden(image, names, boxes):\n"
+    write("mine.py", TOOL + names + "    inner = sorted(names)\n    return image\n")
+    for refuse in (lambda: check_reference("mine.py:nothing", "tool"), lambda: offered_tools("mine.py:nothing")):
+        with pytest.raises(InputError) as refused:
+            refuse()
+        assert str(refused.value).endswith("no tool 'nothing' in mine.py; use one of invert_columns, invert, also")
+    # An import can be named all the same, and is listed where there is nothing else.
+    write("theirs.py", "from iapo import TOOLS\n")
+    assert list(offered_tools("theirs.py:TOOLS")) == list(TOOLS)
+    with pytest.raises(InputError, match=r"no tool 'nothing' in theirs\.py; use one of TOOLS$"):
+        offered_tools("theirs.py:nothing")
 
 
 FORMATS = """

@@ -227,7 +227,9 @@ def test_boxes_are_floats_that_cannot_be_changed():
         ({"column_boxes": {"A": (4, 0, 4, 7)}}, "box of column 'A' is empty"),
         ({"row_boxes": {"x": (0, 5, 9, 2)}}, "box of row 'x' is empty"),
         ({"row_boxes": {"x": (0, float("nan"), 9, 2)}}, "box of row 'x' is empty"),
-        ({"row_boxes": {"x": (0, 5, 9)}}, "not enough values"),
+        ({"row_boxes": {"x": (0, 5, 9)}}, r"row_boxes have \(0, 5, 9\) for 'x'; give four numbers"),
+        ({"row_boxes": {"x": (0, 5, 9, None)}}, r"row_boxes have \(0, 5, 9, None\) for 'x'; give four numbers"),
+        ({"column_boxes": [(0, 5, 9, 7)]}, "column_boxes are of type list; give a map"),
     ],
 )
 def test_refused_samples(changes: dict[str, Any], message: str):

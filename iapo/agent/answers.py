@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
-from iapo.grading.text import extract_answer
+from iapo.grading.extraction import extract_answer
 from iapo.records import Status, ToolCall, ToolResult, Trace, image_to_text
 
 

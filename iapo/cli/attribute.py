@@ -45,7 +45,7 @@ def attribute(
     size: Annotated[
         int, typer.Option(callback=between(112, 1000), help="Side of the chart in pixels, 112 to 1000.")
     ] = 112,
-    sample: Annotated[Path | None, typer.Option(help="Sample as a JSON file, instead of a chart.")] = None,
+    sample: Annotated[Path | None, typer.Option(help="JSON file with a line of own data, instead of a chart.")] = None,
     call: Annotated[str | None, typer.Option(help="First turn, or @file; the model's own if not given.")] = None,
     method: Annotated[
         str | None,

@@ -223,23 +223,34 @@ import csv
 import json
 
 from iapo import Sample
+from iapo.data.damage import Damage
 from iapo.data.pictures import read_picture
 
 
 def @NAME@(path, split):
-    """Yields the samples of a split; images are named from the file's folder."""
-    with path.open(encoding="utf-8", newline="") as file:
+    """Yields the samples of a split, and the damage of a row that cannot be used."""
+    # Spreadsheets write a byte-order mark, which utf-8-sig skips.
+    with path.open(encoding="utf-8-sig", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 1):
             if split in (None, row["split"]):
-                yield Sample(
-                    id=f"{path.stem}-{number}",
-                    image=read_picture(row["image"], path.parent),
-                    question=row["question"],
-                    answers=(row["answer"],),
-                    column_boxes=json.loads(row["boxes"]),
-                    axis="columns",
-                    source="@NAME@",
-                )
+                try:
+                    sample = _sample(path, number, row)
+                except (KeyError, TypeError, ValueError) as error:
+                    sample = Damage.of(error, number, path.name)
+                yield sample
+
+
+def _sample(path, number, row):
+    """Returns the sample of a row; its image is named from the file's folder."""
+    return Sample(
+        id=f"{path.stem}-{number}",
+        image=read_picture(row["image"], path.parent),
+        question=row["question"],
+        answers=(row["answer"],),
+        column_boxes=json.loads(row["boxes"]),
+        axis="columns",
+        source="@NAME@",
+    )
 '''
 
 _DATA_TEST = '''"""Tests of the data format @NAME@."""
@@ -247,6 +258,8 @@ _DATA_TEST = '''"""Tests of the data format @NAME@."""
 from pathlib import Path
 
 from @NAME@ import @NAME@
+
+from iapo.data.damage import Damage
 
 ROWS = Path(__file__).parent / "@NAME@-data" / "rows.csv"
 
@@ -257,6 +270,13 @@ def test_it_reads_a_split():
     assert (train[0].question, train[0].answers) == ("Which bar is the highest?", ("B",))
     assert train[0].image.size == (112, 112)
     assert train[0].column_boxes["A"] == (8, 0, 40, 112)
+
+
+def test_a_row_without_its_picture_is_damaged(tmp_path):
+    (tmp_path / "rows.csv").write_text("split,image,question,answer,boxes\\ntest,gone.png,Which?,A,{}\\n")
+    (row,) = @NAME@(tmp_path / "rows.csv", "test")
+    assert isinstance(row, Damage)
+    assert "gone.png" in row.reason
 '''
 
 _DATA_CONFIG = """data: @VALUE@

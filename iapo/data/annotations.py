@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,6 +149,8 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
     if isinstance(value, list):
         if value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
             # Arrow's maps come as pairs.
+            if twice := [name for name, count in Counter(name for name, _ in value).items() if count > 1]:
+                raise RowError(f"there are two boxes of the {what} {twice[0]!r}; leave one of them")
             return _by_name(dict(value), names, what)
         return _zipped(value, names, what)
     raise RowError(f"the {what} boxes are of type {type(value).__name__}; they must be a map or a list")

@@ -6,13 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from iapo.data.files import expected_rows, files_of, split_of
-from iapo.data.loading import Damage, detect, load
+from iapo.data.loading import Damage, count_rows, detect, load, splits_of
 from iapo.display.terminal import plain, progress, say
 from iapo.records import Sample
 
@@ -71,11 +69,12 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
         ValueError: If there is no such data, or its format cannot be told.
     """
     found: dict[str, Counts] = {}
-    for one in [split] if split is not None else _splits(source):
+    splits = [split] if split is not None else splits_of(source, format)
+    for one in splits:
         counts = Counts(format or detect(source, split=one))
         items = load(source, split=one, format=format)
         examples: dict[str, list[str]] = {}
-        for item in progress(items, "checking", expected_rows(source, one)):
+        for item in progress(items, "checking", count_rows(source, one, format)):
             for reason, example in _problems(item):
                 counts.reasons[kind_of(reason)] += 1
                 examples.setdefault(kind_of(reason), []).append(example)
@@ -93,10 +92,11 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
         found[one or "all"] = counts
         for line in _lines(counts.reasons, examples):
             say(plain(line))
+        where = f" of the split {plain(one)}" if len(splits) > 1 and one is not None else ""
         if counts.several:
-            say(f"{counts.several:,} of {counts.samples:,} samples have several images")
+            say(f"{counts.several:,} of {counts.samples:,} samples{where} have several images")
         for judge, count in counts.judges.most_common():
-            say(f"{count:,} of {counts.samples:,} samples name the judge {plain(judge)!r} (of the tools' file)")
+            say(f"{count:,} of {counts.samples:,} samples{where} name the judge {plain(judge)!r} (of the tools' file)")
     Console().print(_table(source, found))
     return found
 
@@ -120,14 +120,6 @@ def _lines(reasons: Mapping[str, int], examples: Mapping[str, Sequence[str]]) ->
         if count > EXAMPLES:
             yield f"{count:,} times: {reason}; for example"
         yield from examples[reason]
-
-
-def _splits(source: str) -> list[str | None]:
-    path = Path(source)
-    if not path.is_dir():
-        return [None]
-    names = list(dict.fromkeys(split_of(file) for file in files_of(path)))
-    return [None] if len(names) == 1 else list(names)
 
 
 def _table(source: str, found: dict[str, Counts]) -> Table:

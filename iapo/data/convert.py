@@ -11,9 +11,9 @@ from pathlib import Path
 from iapo.data.boxes import add_boxes
 from iapo.data.boxes.names import Names, check_names
 from iapo.data.damage import Damage, quarantine, strict
-from iapo.data.files import DAMAGED, expected_rows
+from iapo.data.files import DAMAGED
 from iapo.data.formats.parquet import write_rows
-from iapo.data.loading import load
+from iapo.data.loading import count_rows, load
 from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
 from iapo.errors import InputError
@@ -76,7 +76,7 @@ def convert(
     aside = out.parent / f"{out.name}{DAMAGED}"  # with_name refuses a path without a name, which is told below
     _check_free(out, aside)
     done = Converted()
-    items = progress(load(source, split=split, format=format), "converting", expected_rows(source, split))
+    items = progress(load(source, split=split, format=format), "converting", count_rows(source, split, format))
     with whole_file(aside) as part:
 
         def keep(damage: Damage) -> None:

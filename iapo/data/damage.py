@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from iapo.errors import InputError
 from iapo.records import Sample
@@ -31,9 +32,29 @@ class Damage:
         where = f"{self.file}, " if self.file else ""
         return f"{where}row {self.row}{named}: {self.reason}" if self.row else f"{where or 'file, '}{self.reason}"
 
+    @classmethod
+    def of(cls, error: Exception, row: int, file: str = "", id: str | None = None) -> Self:
+        """Makes the damage of a row for which a reader raised an error.
+
+        Args:
+            error: What it raised.
+            row: Number of the row, from 1.
+            file: The file's name.
+            id: The row's id, where it is known.
+        """
+        return cls(row, id, reason_of(error), file)
+
 
 class RowError(ValueError):
     """A row that cannot become a sample; the message is the reason, one sentence."""
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why a row is damaged for which a reader raised an error: its text, and of a `KeyError` the field."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        return f"the field {text} is missing"
+    return text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def strict(items: Iterable[Sample | Damage]) -> Iterator[Sample]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from iapo.data.damage import RowError
@@ -57,7 +60,7 @@ def is_blank(text: str) -> bool:
 
 
 def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOINED) -> tuple[str, ...]:
-    """Returns the answers of a row: a text, several joined by a separator, a number, or a list of these.
+    """Returns the answers of a row: a text, several joined by a separator, a number, a date, or a list of these.
 
     Args:
         fields: The row.
@@ -78,15 +81,71 @@ def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOI
 def _answer(value: Any, name: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
         raise RowError(f"the answer in the field {name!r} is {value}; it must be finite")
-    if isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, (int, float, Decimal)):
+        return _number_text(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return _time_text(value)
     if not isinstance(value, str):
-        raise RowError(f"an answer in the field {name!r} is of type {type(value).__name__}; it must be text")
+        raise RowError(
+            f"an answer in the field {name!r} is of type {type(value).__name__}; it must be text, a number or a date"
+        )
     if is_blank(value):
         raise RowError(f"the answer is missing: the field {name!r} holds an empty text")
     return value.strip()
+
+
+def _number_text(value: int | float | Decimal) -> str:
+    """Writes a number without zeros behind the point: the column's type wrote them and nobody who answered."""
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if text == "-0" else text
+    # From there on Python writes an exponent, and not every whole number is one of floats.
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
+        return str(int(value))
+    return str(value)
+
+
+def _time_text(value: datetime.date | datetime.time) -> str:
+    """Writes a date as ISO 8601 has it; of a time stamp at midnight, as a column of dates may have them, the date."""
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time() and value.tzinfo is None:
+        value = value.date()
+    return value.isoformat()
+
+
+def object_of(value: Any, what: str) -> Any:
+    """Returns a value that may be a JSON object's text, read.
+
+    Args:
+        value: The value; what is no text is returned as it is.
+        what: Noun for it with its verb, for the message, for example `the metadata are`.
+
+    Raises:
+        RowError: If it is a text but no JSON, or a key stands twice in it.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value, object_pairs_hook=_unique_keys)
+    except _TwiceError as error:
+        raise RowError(f"{what} JSON in which the key {error} stands twice") from error
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{what} not JSON: {error}") from error
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in an object of JSON."""
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(repr(key))
+        found[key] = value
+    return found
 
 
 def table_grading(*names: Any) -> Grading:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iapo.data.layouts import nearest, question_files
+from iapo.data.layouts import TABS, nearest, question_files
 from iapo.data.rows import SUFFIXES, stem_of
 from iapo.errors import InputError
 
@@ -20,6 +20,9 @@ DAMAGED = ".damaged.jsonl"
 
 FLAWED = ".flawed.jsonl"
 """How those end in which a run lists the rows that it used without some of their boxes; no data either."""
+
+# Values between tabs may be anything's.
+_ANY = tuple(suffix for suffix in SUFFIXES if suffix != ".tsv")
 
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
 _SPLITS |= {"dev": "validation", "test": "test"}
@@ -60,8 +63,8 @@ def files_of(path: Path) -> list[Path]:
     found = [file for file in question_files(path) if not file.name.endswith((QUARANTINE, DAMAGED, FLAWED))]
     if not found:
         raise InputError(
-            f"the folder {path} holds no data file; there must be one that ends in {', '.join(SUFFIXES)}, "
-            f"or a reader of your own (FILE.py:NAME@PATH, docs/your-own.md){nearest(path)}"
+            f"the folder {path} holds no data file; there must be one that ends in {', '.join(_ANY)}, or {TABS}, "
+            f"or give a reader of your own (FILE.py:NAME@PATH, docs/your-own.md){nearest(path)}"
         )
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iapo.data.files import canonical
+from iapo.data.floats import short_floats, shortest
 from iapo.data.rows import SOLUTION_COLUMNS, Row, without_solution
 from iapo.errors import InputError
 
@@ -41,7 +42,8 @@ def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[R
     gone = [name for name in names if name in SOLUTION_COLUMNS]
     if gone:
         stream = stream.remove_columns(gone)
-    return frozenset(names) - SOLUTION_COLUMNS, _rows(stream, f"{source}/{chosen}")
+    short = {} if stream.features is None else short_floats(stream.features.arrow_schema)
+    return frozenset(names) - SOLUTION_COLUMNS, _rows(stream, f"{source}/{chosen}", short)
 
 
 def _choose(source: str, splits: list[str], split: str | None) -> str:
@@ -64,11 +66,12 @@ def _columns(stream: Any) -> list[str]:
     return list(next(iter(stream), {}))
 
 
-def _rows(stream: Any, name: str) -> Iterator[Row]:
+def _rows(stream: Any, name: str, short: Mapping[str, Any]) -> Iterator[Row]:
     number = 0
     try:
         for number, fields in enumerate(stream, start=1):
-            yield Row(number, without_solution(fields), name)
+            given = {key: shortest(value, short[key]) if key in short else value for key, value in fields.items()}
+            yield Row(number, without_solution(given), name)
     except (TypeError, ValueError, OSError) as error:
         # For example structs that differ between the files of a data set, which `datasets` cannot cast.
         first = str(error).strip().split("\n")[0]

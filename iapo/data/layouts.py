@@ -15,6 +15,9 @@ from pathlib import Path
 from iapo.data.rows import CELLS, SUFFIXES
 from iapo.errors import InputError
 
+TABS = "a .tsv as WikiTableQuestions has them (its first line is id, utterance, context, targetValue with tabs between)"
+"""What a file that ends in .tsv must be to be data, for messages."""
+
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "state.json")
 _WTQ_HEAD = b"id\tutterance\tcontext\ttargetValue"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from iapo.data.damage import Damage, RowError, quarantine, strict
 from iapo.data.fields import refuse_control_tokens
-from iapo.data.files import canonical, choose, files_of
+from iapo.data.files import canonical, choose, expected_rows, files_of, split_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
 from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
@@ -69,7 +69,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     if known is not None and known.open_path is not None:
         if not _is_there(path):
             raise InputError(f"there is no file or folder {str(source)!r}")
-        return known.open_path(path, split)
+        return _unique(known.open_path(path, split), path.name)
     if _is_there(path):
         files = choose(path, split)
         known = known or _detect_files(files, alike=True)
@@ -78,6 +78,39 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         columns, rows = open_hub(_hub_id(source), split)
         known = known or format_of(columns, str(source))
     return _samples(rows, known, str(source), split)
+
+
+def splits_of(source: str | Path, format: str | None = None) -> list[str | None]:
+    """Returns the splits of a local folder by its files' names; None where all is one, or a reader's own matter.
+
+    Args:
+        source: A file, a folder or a hub id.
+        format: Format as in `load`.
+
+    Raises:
+        InputError: If the folder has no data, or there is no such format.
+    """
+    path = Path(source)
+    if _own_way(format) or not path.is_dir():
+        return [None]
+    names = list(dict.fromkeys(split_of(file) for file in files_of(path)))
+    return [None] if len(names) == 1 else list(names)
+
+
+def count_rows(source: str | Path, split: str | None, format: str | None = None) -> int | None:
+    """Returns how many rows there are to read, where that is known beforehand (`iapo.data.files.expected_rows`).
+
+    Args:
+        source: Source as in `load`.
+        split: Split as in `load`.
+        format: Format as in `load`.
+    """
+    return None if _own_way(format) else expected_rows(str(source), split)
+
+
+def _own_way(format: str | None) -> bool:
+    """Whether a reader of the user's own takes the path, and knows alone what is data there."""
+    return format is not None and find_format(format).open_path is not None
 
 
 def _detect_files(files: list[Path], *, alike: bool = False) -> Format:
@@ -125,7 +158,7 @@ def _hub_id(source: str | Path) -> str:
 
 
 def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: str | None) -> Iterator[Sample | Damage]:
-    first_rows: dict[bytes, str] = {}
+    ids = _Ids()
     questions: Counter[bytes] = Counter()
     others: set[str] = set()
     for ordinal, row in enumerate(rows, start=1):
@@ -142,21 +175,54 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: st
         except RowError as error:
             yield Damage(row.number, _id(row), str(error), row.file)
             continue
-        key = _digest(sample.id, sample.question if known.figure_ids else "")
-        if key in first_rows:
-            yield Damage(row.number, sample.id, f"the id was already used in {first_rows[key]}", row.file)
+        again = ids.take(sample, row.number, row.file, by_question=known.figure_ids)
+        if again is not None:
+            yield again
             continue
-        first_rows[key] = f"row {row.number} of {row.file}"
         if known.figure_ids:
             figure = _digest(sample.id)
             questions[figure] += 1
             if questions[figure] > 1:
                 sample = dataclasses.replace(sample, id=f"{sample.id}#{questions[figure]}")
         yield sample
-    if not first_rows and others:
+    if not ids.first_rows and others:
         raise InputError(
             f"no row of {source} belongs to the split {split!r}; its rows have {', '.join(sorted(others))}"
         )
+
+
+def _unique(items: Iterator[Sample | Damage], file: str) -> Iterator[Sample | Damage]:
+    """Yields what a reader of files gives, a second sample with an id as damage."""
+    ids = _Ids()
+    for number, item in enumerate(items, start=1):
+        again = None if isinstance(item, Damage) else ids.take(item, number, file)
+        yield item if again is None else again
+
+
+class _Ids:
+    """The ids of the rows gone by.
+
+    Attributes:
+        first_rows: The place of each one's row, by a digest of it.
+    """
+
+    def __init__(self) -> None:
+        self.first_rows: dict[bytes, str] = {}
+
+    def take(self, sample: Sample, number: int, file: str, *, by_question: bool = False) -> Damage | None:
+        """Takes up a sample; returns the damage of one whose id was used before.
+
+        Args:
+            sample: The sample.
+            number: Number of its row.
+            file: Name of its file.
+            by_question: Whether the id is a figure's, about which several questions may be asked.
+        """
+        key = _digest(sample.id, sample.question if by_question else "")
+        if key in self.first_rows:
+            return Damage(number, sample.id, f"the id was already used in {self.first_rows[key]}", file)
+        self.first_rows[key] = f"row {number} of {file}"
+        return None
 
 
 def _digest(*texts: str) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ WIDEST_ASPECT = 200
 
 _KEPT = ("PNG", "JPEG", "MPO")
 _ATTRIBUTE = "_iapo_encoded"
+_DECODED = "_iapo_decoded"
 _LONGEST = 200
 
 
@@ -147,21 +149,40 @@ def _find(path: str, shown: str, folder: Path | None, inside: bool) -> Path:
 
 
 def _decode(data: bytes, what: str) -> Image.Image:
-    try:
+    with _told(what):
         image = _open(data)
         image.load()
         if not is_plain(image):
             buffer = io.BytesIO()
             save_png(to_rgb(upright(image)), buffer)
             data = buffer.getvalue()
-    except Image.DecompressionBombError as error:
-        raise RowError(f"{what} is larger than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
-    except UnidentifiedImageError as error:
-        raise RowError(f"{what} is in no known picture format ({', '.join(FORMATS)})") from error
-    except UNREADABLE as error:
-        raise RowError(
-            f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
-        ) from error
+    _check_sides(image, what)
+    opened = _open(data)
+    setattr(opened, _DECODED, True)
+    return opened
+
+
+def check_picture(image: Any, what: str) -> None:
+    """Refuses what a reader of the user's own gives as an image and the models cannot take.
+
+    An image that `read_picture` made was decoded there; another one is decoded now, and keeps its pixels.
+
+    Args:
+        image: What it gives.
+        what: Noun for it, in messages.
+
+    Raises:
+        RowError: If it is no Pillow image, cannot be decoded, or is too small or too narrow.
+    """
+    if not isinstance(image, Image.Image):
+        raise RowError(f"{what} is of type {type(image).__name__}; it must be a Pillow image")
+    if not getattr(image, _DECODED, False):
+        with _told(what):
+            image.load()
+    _check_sides(image, what)
+
+
+def _check_sides(image: Image.Image, what: str) -> None:
     short, long = sorted(image.size)
     if short < SHORTEST_SIDE:
         raise RowError(
@@ -171,4 +192,18 @@ def _decode(data: bytes, what: str) -> Image.Image:
         raise RowError(
             f"{what} has {image.width} x {image.height} pixels; one side may be at most {WIDEST_ASPECT} times the other"
         )
-    return _open(data)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns what decoding an image raises into the reason of a damage."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise RowError(f"{what} is larger than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise RowError(f"{what} is in no known picture format ({', '.join(FORMATS)})") from error
+    except UNREADABLE as error:
+        raise RowError(
+            f"{what} is damaged: {str(error).strip().splitlines()[0] if str(error) else 'cut off'}"
+        ) from error

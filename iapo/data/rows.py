@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from iapo.data import repeated
 from iapo.data.damage import Damage
+from iapo.data.floats import short_floats, shortest
 from iapo.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".tsv")
@@ -167,14 +168,19 @@ def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:
     except _NO_VALUE:
         # One bad value spoils the whole batch, so the rows are taken one by one.
         return [_unpacked_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
+    for name, kind in short_floats(batch.schema).items():
+        for row in rows:
+            row[name] = shortest(row[name], kind)
     return rows
 
 
 def _unpacked_row(batch: pa.RecordBatch) -> dict[str, Any] | str:
     fields: dict[str, Any] = {}
+    short = short_floats(batch.schema)
     for name in batch.schema.names:
         try:
-            fields[name] = batch.column(name).to_pylist()[0]
+            value = batch.column(name).to_pylist()[0]
+            fields[name] = shortest(value, short[name]) if name in short else value
         except UnicodeDecodeError as error:
             return f"column {name!r} holds text that is not UTF-8 ({error.reason})"
         except _NO_VALUE as error:

@@ -11,8 +11,8 @@ from transformers import set_seed
 
 from iapo.endpoints.chat import ChatEndpoint
 from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
+from iapo.grading.extraction import extract_answer
 from iapo.grading.outcome import grade_sample
-from iapo.grading.text import extract_answer
 from iapo.records import Sample, Trace, Turn
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import build_blocks, to_messages

@@ -50,6 +50,7 @@ _LABELLED = re.compile(
     r"(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})|[\d.,%$+*/x() -]{3,80}= ?(?P<sum>[^:=]{1,60})"
 )
 _WHERE = re.compile(r" (?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)$", re.IGNORECASE)
+_COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
 _DENIED = frozenset({"not", "no", "wrong", "incorrect", "false", "except", "than", "or", "isn't", "never", "unlike"})
 
 
@@ -75,7 +76,9 @@ def without_part(text: str) -> str | None:
 def without_label(text: str) -> str | None:
     """Returns the number behind a label or a sum: `K = 0.8`, `Total: 24`, `20 + 4 = 24`; None where there is none."""
     found = _LABELLED.fullmatch(text) if len(text) <= 150 else None
-    if found is None or not _DENIED.isdisjoint((found["label"] or "").casefold().split()):
+    label = (found["label"] or "").strip() if found is not None else ""
+    # `<= 5` is a condition.
+    if found is None or label.endswith(_COMPARED) or not _DENIED.isdisjoint(label.casefold().split()):
         return None
     number = (found["number"] or found["sum"]).strip()
     return number if read_quantity(number) is not None else None

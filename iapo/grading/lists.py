@@ -6,18 +6,19 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 _PIPES = re.compile(r"\|{2,3}")
 _ANY_PIPES = re.compile(r"\|+")
 _LOOSE = re.compile(r", and |, & |, | and | & ")
 _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&|/)\s")
 _BOTH = re.compile(r"^both ", re.IGNORECASE)
-_MOST_PIECES = 100
-"""Above it a list without marks is not taken apart."""
+_MOST_PIECES = 1000
+"""Above it a list without marks is taken apart at its semicolons, or at all its commas and `and`, and not otherwise."""
 MOST_PAIRED = 200
 """Answers; more are paired with the gold ones where they say the same, and otherwise in their order."""
-_MOST_MIXED = 12
-"""Gold answers of which some hold commas themselves; the ways to take a list apart double with each."""
+_MOST_TRIES = 50_000
+"""Comparisons and steps of a search for items that hold commas themselves."""
 
 
 def marked_parts(text: str, *, wide: bool = False) -> list[str]:
@@ -35,9 +36,15 @@ def marked_parts(text: str, *, wide: bool = False) -> list[str]:
     return [part.strip() for part in pipes.split(text) if part.strip()]
 
 
-def readings(answer: str, wanted: int) -> Iterator[list[str]]:
-    """Yields the ways to take an answer apart; commas and `and` part it only where several answers are asked for."""
-    parts = marked_parts(answer)
+def readings(answer: str, wanted: int, *, wide: bool = False) -> Iterator[list[str]]:
+    """Yields the ways to take an answer apart; commas and `and` part it only where several answers are asked for.
+
+    Args:
+        answer: The answer, cleaned.
+        wanted: Number of answers that are asked for, equal ones too.
+        wide: One pipe is a mark too.
+    """
+    parts = marked_parts(answer, wide=wide)
     yield parts
     if len(parts) == 1 and wanted > 1:
         yield [part for part in parts[0].split(";") if part.strip()]
@@ -72,13 +79,16 @@ def pair_up(count: int, golds: int, accepts: Callable[[int, int], bool]) -> bool
     return all(place(index, set()) for index in range(count))
 
 
-def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], bool]) -> bool:
+def is_list_of(
+    answer: str, golds: Sequence[str], accepts: Callable[[int, str], bool], said: Callable[[str], str] | None = None
+) -> bool:
     """Tells whether an answer is a list of the gold answers in any order; an item may hold commas and `and` itself.
 
     Args:
         answer: The answer.
         golds: The gold answers, which tell how many pieces an item may have.
         accepts: Whether a gold answer, by its number, accepts an item.
+        said: What an item says, where of items that say the same one counts; None where each counts.
     """
     if answer.startswith("[") and answer.endswith("]"):
         answer = answer[1:-1]
@@ -88,28 +98,69 @@ def is_list_of(answer: str, golds: Sequence[str], accepts: Callable[[int, str], 
         ends.append(mark.start())
         starts.append(mark.end())
     ends.append(len(answer))
-    pieces = len(starts)
-    if not len(golds) <= pieces <= _MOST_PIECES:
+    if not len(golds) <= len(starts) <= _MOST_PIECES:
         return False
-    longest = max(len(_SEPARATOR.findall(gold)) + 1 for gold in golds)
-    accepted = functools.cache(accepts)
     items = [answer[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-    if pair_up(pieces, len(golds), lambda gold, piece: accepted(gold, items[piece])):
+    if said is not None:
+        items = list({said(item): item for item in items}.values())
+    if pair_up(len(items), len(golds), lambda gold, piece: accepts(gold, items[piece])):
         return True
-    if longest == 1 or len(golds) > _MOST_MIXED:
-        return False
+    longest = max(len(_SEPARATOR.findall(gold)) + 1 for gold in golds)
+    return longest > 1 and _covers(_Pieces(answer, starts, ends), golds, longest, accepts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A text and where its pieces begin and end."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def join(self, first: int, last: int) -> str:
+        return self.text[self.starts[first] : self.ends[last]].strip()
+
+
+def _covers(pieces: _Pieces, golds: Sequence[str], longest: int, accepts: Callable[[int, str], bool]) -> bool:
+    """Searches for items of one piece or more that are the gold answers one to one; at most `_MOST_TRIES` steps."""
+    # The gold answers of a text, as bits: of equal ones it does not matter which one an item is.
+    places: dict[str, int] = {}
+    for place, gold in enumerate(golds):
+        places[gold.casefold()] = places.get(gold.casefold(), 0) | 1 << place
+    count, tries = len(pieces.starts), 0
 
     @functools.cache
-    def rest_is(start: int, left: frozenset[int]) -> bool:
-        if start == pieces or not left:
-            return start == pieces and not left
-        for end in range(start, min(pieces - len(left) + 1, start + longest)):
-            item = answer[starts[start] : ends[end]].strip()
-            if any(accepted(gold, item) and rest_is(end + 1, left - {gold}) for gold in left):
-                return True
-        return False
+    def fitting(start: int, end: int) -> list[int]:
+        nonlocal tries
+        item = pieces.join(start, end)
+        # The same word for word is that gold answer and no other, so that a long list takes few comparisons.
+        if (same := places.get(item.casefold())) is not None:
+            return [same]
+        tries += len(places)
+        if tries > _MOST_TRIES:
+            return []
+        return [some for some in places.values() if accepts((some & -some).bit_length() - 1, item)]
 
-    return rest_is(0, frozenset(range(len(golds))))
+    def steps(start: int, left: int) -> Iterator[tuple[int, int]]:
+        # Each of the others needs a piece; where none is left, nothing fits.
+        for end in range(start, min(count - left.bit_count() + 1, start + longest) if left else start):
+            for some in fitting(start, end):
+                if mine := left & some:
+                    yield end + 1, left & ~(mine & -mine)
+
+    begin = (0, (1 << len(golds)) - 1)
+    seen, open_steps = {begin}, [steps(*begin)]
+    while open_steps and tries <= _MOST_TRIES:
+        tries += 1
+        step = next(open_steps[-1], None)
+        if step is None:
+            open_steps.pop()
+        elif step == (count, 0):
+            return True
+        elif step not in seen:
+            seen.add(step)
+            open_steps.append(steps(*step))
+    return False
 
 
 def _bracketed(text: str) -> list[str]:

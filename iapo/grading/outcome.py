@@ -7,12 +7,14 @@ import decimal
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from iapo.grading.extraction import answer_lines, extract_answer, read_answers, without_stop
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
-from iapo.grading.text import clean, extract_answer
+from iapo.grading.text import CLOSING_STOPS, clean
 from iapo.grading.values import Alternatives, keep_distinct
 from iapo.records import Sample, Score, Trace
 
@@ -49,27 +51,109 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
 
 
 def _grade(text: str, answers: Sequence[str], rules: Rules) -> Score:
-    answer = extract_answer(text)
+    answer, ways = extract_answer(text), read_answers(text)
+    if not ways:
+        return Score(0.0, None, "no final answer in the text")
+    if (longest := max(map(len, ways))) > LONGEST_ANSWER + 100 * sum(map(len, answers)):
+        return Score(0.0, answer, f"an answer of {longest} characters states more than the gold answer")
+    whole = " || ".join(answers)
+    if _is_repeated(ways, answer_lines(text), whole):
+        return Score(1.0, answer or ways[0], "equals the gold answer")
+    gold = _Gold.of(answers, rules)
+    for way in ways:
+        if (why := _compare(clean(way), gold, rules)) is not None:
+            return Score(1.0, way, why)
     if answer is None:
         return Score(0.0, None, "no final answer in the text")
-    if len(answer) > LONGEST_ANSWER + 100 * sum(map(len, answers)):
-        return Score(0.0, answer, f"an answer of {len(answer)} characters states more than the gold answer")
-    parts = [part for one in answers for part in marked_parts(clean(one), wide=rules.wide)]
-    golds = keep_distinct(Alternatives(part, rules, "gold") for part in parts)
-    if rules.sets:
-        parts, golds = _different(parts, golds)
-    for taken_apart in _ways(clean(answer), len(golds), rules):
-        if len(taken_apart) < len(golds) or len(taken_apart) > (_MOST_REPEATED if rules.sets else 1) * len(golds):
+    return Score(0.0, answer, f"differs from the gold answer {whole}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """The gold answers.
+
+    Attributes:
+        parts: Their texts.
+        values: The same, read.
+        once: Both, where equal ones count once.
+    """
+
+    parts: list[str]
+    values: list[Alternatives]
+    once: tuple[list[str], list[Alternatives]]
+
+    @classmethod
+    def of(cls, answers: Sequence[str], rules: Rules) -> _Gold:
+        parts = [part for one in answers for part in marked_parts(clean(one), wide=rules.wide)]
+        values = keep_distinct(Alternatives(part, rules, "gold") for part in parts)
+        return cls(parts, values, _different(parts, values) if rules.sets else (parts, values))
+
+
+def _is_repeated(ways: Sequence[str], lines: Sequence[str], gold: str) -> bool:
+    """Tells whether an answer repeats the gold one word for word, whatever the rules would make of it.
+
+    Args:
+        ways: The answer, read in each way.
+        lines: All of its lines, which count where the gold answer has several.
+        gold: The gold answer.
+    """
+    wanted = [line for line in map(str.strip, gold.splitlines()) if line]
+    if not wanted:
+        return False
+    spelled = {_spelled(wanted)}
+    # The closing stop of a gold answer may be left out, but "..." has none.
+    bare = without_stop(wanted[-1])
+    if bare and not bare.endswith(CLOSING_STOPS):
+        spelled.add(_spelled([*wanted[:-1], bare]))
+    if len(wanted) == 1:
+        return any(_spelled([way]) in spelled for way in ways)
+    return not spelled.isdisjoint((_spelled(lines), _spelled([*lines[:-1], without_stop(lines[-1])])))
+
+
+def _spelled(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(clean(line) or line for line in lines)
+
+
+def _compare(answer: str, gold: _Gold, rules: Rules) -> str | None:
+    """Returns why one reading of an answer, cleaned, is right; None where it is wrong."""
+    count, once = len(gold.parts), len(gold.once[0])
+    if not once:
+        return None
+    most = max(count, _MOST_REPEATED * once) if rules.sets else count
+    for parts in readings(answer, count, wide=rules.wide):
+        if not once <= len(parts) <= most:
             continue
-        found = [Alternatives(part, rules, "answer") for part in taken_apart]
-        if rules.sets:
-            _, found = _different(taken_apart, found)
-        open_golds, rest = (golds, found) if len(golds) <= MOST_PAIRED else _unequal(golds, found)
-        if pair_up(len(rest), len(open_golds), functools.partial(_accepts, open_golds, rest, rules)):
-            return Score(1.0, answer, _why(found, golds, rules))
-    if rules.wide and len(golds) > 1 and is_list_of(clean(answer), parts, functools.partial(_is_item, golds, rules)):
-        return Score(1.0, answer, "lists the gold answers")
-    return Score(0.0, answer, f"differs from the gold answer {' || '.join(answers)}")
+        found = [Alternatives(part, rules, "answer") for part in parts]
+        # Of equal items one counts; but two that only look equal may be two gold answers.
+        pairs = [(_different(parts, found)[1], gold.once[1]), (found, gold.values)] if rules.sets else []
+        for some, golds in pairs or [(found, gold.values)]:
+            if _pair_up(some, golds, rules):
+                return _why(some, golds, rules)
+    lists = [gold.once] if once == count else [gold.once, (gold.parts, gold.values)]
+    if rules.wide and any(len(golds[0]) > 1 and _is_list(answer, *golds, rules) for golds in lists):
+        return "lists the gold answers"
+    return None
+
+
+def _pair_up(found: Sequence[Alternatives], golds: Sequence[Alternatives], rules: Rules) -> bool:
+    if len(found) != len(golds):
+        return False
+    golds, found = (golds, found) if len(golds) <= MOST_PAIRED else _unequal(golds, found)
+    return pair_up(len(found), len(golds), lambda gold, one: golds[gold].accepts(found[one], rules))
+
+
+def _is_list(answer: str, parts: Sequence[str], golds: Sequence[Alternatives], rules: Rules) -> bool:
+    @functools.cache
+    def read(item: str) -> Alternatives:
+        return Alternatives(item, rules, "answer")
+
+    return is_list_of(
+        answer,
+        parts,
+        lambda gold, item: golds[gold].accepts(read(item), rules),
+        # Beside pipes, commas are none that part answers: what is said again may be a list of lists.
+        (lambda item: read(item).full.identity) if rules.sets and "|" not in answer else None,
+    )
 
 
 def grade_sample(text: str, sample: Sample) -> Score:
@@ -110,18 +194,6 @@ class Outcome:
 
     def __call__(self, trace: Sequence[Trace], **columns: Any) -> list[float]:
         return [score.value for score in self.scores(trace)]
-
-
-def _accepts(golds: Sequence[Alternatives], found: Sequence[Alternatives], rules: Rules, gold: int, one: int) -> bool:
-    return golds[gold].accepts(found[one], rules)
-
-
-def _is_item(golds: Sequence[Alternatives], rules: Rules, gold: int, item: str) -> bool:
-    return golds[gold].accepts(Alternatives(item, rules, "answer"), rules)
-
-
-def _ways(answer: str, wanted: int, rules: Rules) -> list[list[str]]:
-    return [marked_parts(answer, wide=True)] if rules.wide else list(readings(answer, wanted))
 
 
 def _unequal(

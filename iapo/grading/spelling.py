@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from iapo.grading.text import without_towers
+from iapo.grading.text import tighten, without_towers
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
@@ -47,7 +47,7 @@ _AND_OLDER = re.compile(
 )
 _AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: years?(?: olds?)?)?", re.ASCII)
 _GRID = re.compile(r"(\d{1,2}) ?(?:x|\u00d7|by) ?(\d{1,2})", re.ASCII)
-_BETWEEN = re.compile(r" ?([=+]) ?")
+_BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")
 _IN_BRACKETS = re.compile(r"[(\[].*[)\]]")
@@ -94,7 +94,7 @@ def spell_alike(words: str) -> str:
     if _IN_BRACKETS.fullmatch(words):
         words = words.replace(", ", ",")
     words = _INDEX.sub(lambda found: found[1] or f"_{found[2]}", words)
-    return _APART.sub("", _BETWEEN.sub(r"\1", words).replace(" (", "("))
+    return _APART.sub("", _BETWEEN.sub("+", tighten(words)).replace(" (", "("))
 
 
 def items_of(words: str) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import itertools
 import re
 from typing import Literal
 
+from iapo.grading.units import Side
+
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _SUPPORTED = "supported supports support entailed entails correct accurate"
 _REFUTED = """
@@ -32,6 +34,8 @@ is are was were does did do has have had in according
 """
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
+_HEAD = re.compile(r"(?P<head>\w+)(?:(?P<mark>[,:;]|[.!](?=\s)|\s?-(?=\s))(?P<rest>.*)|\s?\.*)", re.DOTALL)
+_PARTING = (",", ":", ";", None)
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
@@ -40,16 +44,35 @@ _LONGEST = 1000
 """Characters; longer texts say neither."""
 
 
-def read_plain_truth(words: str) -> bool | None:
-    """Reads yes or no, also with words after a comma, colon or semicolon that do not say it again.
+def read_plain_truth(text: str, side: Side) -> bool | None:
+    """Reads yes or no, also with a sentence behind a comma, colon, semicolon, full stop or dash that agrees with it.
 
     Args:
-        words: Text in lower case.
+        text: Text in lower case, with its punctuation.
+        side: Who wrote it: a gold answer of several sentences, or with `no` or `not` in it, may be a name.
     """
-    head, comma, rest = re.split(r"([,:;])", words, maxsplit=1) if re.match(r"\w+[,:;]", words) else (words, "", "")
-    if comma and not {"not", *_TRUTH}.isdisjoint(re.findall(r"\w+", rest)):
+    found = _HEAD.fullmatch(text)
+    said = None if found is None else _TRUTH.get(found["head"])
+    if found is None or said is None:
         return None
-    return _TRUTH.get(head)
+    rest = found["rest"] or ""
+    if side == "answer" and read_truth(text) is not None:
+        # A sentence of its own is told from a name (No. One) by the word that begins it.
+        begins = _words(rest)[:1]
+        if found["mark"] in _PARTING or (begins and begins[0] in _OPENERS):
+            return said
+    if found["mark"] not in _PARTING:
+        return None
+    words = re.findall(r"\w+(?:'\w+)*", rest)
+    if any(word in _NOT or word in _TRUTH or word.endswith("n't") for word in words):
+        return None
+    # "No, it is" says the opposite, "No, France is" does not.
+    return None if not said and _ends_as_yes(words) else said
+
+
+def _ends_as_yes(words: list[str]) -> bool:
+    """Tells whether a sentence ends as one that says yes: `it is`, `they did`."""
+    return len(words) > 1 and words[-1] in _AUXILIARY and words[-2] in _OPENERS
 
 
 def read_truth(text: str) -> bool | None:
@@ -128,7 +151,7 @@ def _takes_back(rest: list[str], said: bool) -> bool:
     """Tells whether an explanation says the opposite, or doubts."""
     if not _DOUBT.isdisjoint(rest) or "?" in rest:
         return True
-    if rest[0] in ("or", "and") or (rest[0] in _STOPS and rest[1:2] and rest[1] in ("or", "not")):
+    if rest[0] in ("or", "and") or (rest[0] in _STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
         return True
     for place, word in enumerate(rest):
         behind = rest[place + 1] if place + 1 < len(rest) else "."

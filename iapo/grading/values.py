@@ -13,6 +13,7 @@ from iapo.grading.leads import without_label, without_lead, without_part
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.rules import Rules
 from iapo.grading.spelling import items_of, spell, spell_alike
+from iapo.grading.text import CLOSING_STOPS, tighten
 from iapo.grading.truth import read_claim, read_plain_truth, read_truth
 from iapo.grading.units import Side, is_known
 
@@ -56,7 +57,9 @@ class Value:
         span: The range, where it is one.
         ratio: The ratio or the fraction, where it is one.
         ordinal: The place in an order, where it is one.
-        words: One spelling of the text, equal for answers that are equal whatever they mean; empty in plain reading.
+        words: One spelling of the text, equal for answers that are equal whatever they mean; empty of a plain number.
+        whole: The same with the words before an answer that say nothing, where it has such; a gold answer may have them
+            too (`Only One`, `In 2015`).
         items: The items of words with commas, sorted; empty where their order may count.
     """
 
@@ -67,6 +70,7 @@ class Value:
     ratio: Ratio | None = None
     ordinal: int | None = None
     words: str = ""
+    whole: str = ""
     items: tuple[str, ...] = ()
 
     @property
@@ -76,7 +80,7 @@ class Value:
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
-        if self.words and (self.words == answer.words or (self.items and self.items == answer.items)):
+        if self.words and (self.words in (answer.words, answer.whole) or (self.items and self.items == answer.items)):
             return True
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, rules)
@@ -130,8 +134,10 @@ class Alternatives:
 def keep_distinct(golds: Iterable[Alternatives]) -> list[Alternatives]:
     """Returns the gold answers, the note kept where only notes tell two of them apart."""
     golds = list(golds)
-    said = Counter(one.bare.identity for one in golds if one.bare is not None)
-    said.update(one.full.identity for one in golds)
+    # The same gold answer twice is not told apart at all.
+    once = {one.full.identity: one for one in golds}
+    said = Counter(one.bare.identity for one in once.values() if one.bare is not None)
+    said.update(list(once))
     for gold in golds:
         if gold.bare is not None and said[gold.bare.identity] > 1:
             gold.bare = None
@@ -148,27 +154,36 @@ def read_value(text: str, rules: Rules, side: Side) -> Value:
     """
     wide = rules.wide and len(text) <= _LONGEST
     text = _unquoted(_without_marks(text) or text if wide else text)
-    return _wide(text, rules, side) if wide else _plain(text)
+    return _wide(text, rules, side) if wide else _plain(text, side)
 
 
 def _unquoted(text: str) -> str:
-    return text.strip("\"' ").removesuffix(".").rstrip("\"',; ")
+    bare = text.strip("\"' ")
+    # Dots alone have no closing one.
+    if bare.endswith(CLOSING_STOPS) and bare.strip("".join(CLOSING_STOPS)):
+        bare = bare[:-1]
+    return bare.rstrip("\"',; ") or text
 
 
-def _plain(text: str) -> Value:
+def _plain(text: str, side: Side) -> Value:
     quantity = read_quantity(text)
     if quantity is not None:
         return _number(quantity)
-    words = _DOT.sub("", text.casefold()).replace(" & ", " and ")
-    words = " ".join(_ARTICLE.sub("", " ".join(words.split())).split())
-    truth = read_plain_truth(words)
-    return Value(f"text {words}") if truth is None else Value(f"truth {truth}", truth=truth)
+    said = text.casefold()
+    words = (_DOT.sub("", said) or said).replace(" & ", " and ")
+    words = tighten(" ".join(_ARTICLE.sub("", " ".join(words.split())).split()))
+    truth = read_plain_truth(said, side)
+    return Value(f"text {words}" if truth is None else f"truth {truth}", truth=truth, words=words)
 
 
 def _wide(text: str, rules: Rules, side: Side) -> Value:
     text = _without_marks(text) or text
-    if side == "answer":
-        text = without_lead(text)
+    if side == "answer" and (bare := without_lead(text)) != text:
+        return dataclasses.replace(_wide_value(bare, rules, side), whole=spell_alike(spell(text.casefold())))
+    return _wide_value(text, rules, side)
+
+
+def _wide_value(text: str, rules: Rules, side: Side) -> Value:
     said = text.casefold()
     spelled = spell(said)
     words = spell_alike(spelled)

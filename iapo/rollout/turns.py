@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from iapo.grading.text import extract_answer
+from iapo.grading.extraction import extract_answer
 from iapo.grouping import distinct
 from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rollout.budget import Budget

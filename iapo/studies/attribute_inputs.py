@@ -13,6 +13,8 @@ from typing import Any
 from iapo.attribution.methods import find_method
 from iapo.attribution.settings import AttributionSettings, settings_of_run
 from iapo.bounds import TURNS, check_number
+from iapo.data.formats import own
+from iapo.data.rows import Row, without_solution
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -175,13 +177,20 @@ def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
 
 
 def read_sample(path: Path) -> Sample:
-    """Reads a sample from a JSON file, as `Sample.to_json` makes it; an image's path starts at the file's folder.
+    """Reads a sample from a JSON file: a line of own data (docs/data.md), or what `Sample.to_json` makes.
+
+    An image's path starts at the file's folder; of own data it must lie in it.
 
     Raises:
         InputError: If the file or its image cannot be read, or it is not a sample.
     """
     try:
-        return Sample.from_json(json.loads(path.read_text()), root=path.parent)
+        data = json.loads(path.read_text("utf-8-sig"))
+        if not isinstance(data, dict):
+            raise InputError(f"it holds a {type(data).__name__}; give one JSON object")
+        if "answer" in data or not isinstance(data.get("image"), dict):
+            return own.read(Row(1, without_solution(data), path.name, path.parent))
+        return Sample.from_json(data, root=path.parent)
     except OSError as error:
         raise InputError(f"cannot read the sample {path}: {error}") from error
     except (ValueError, RecursionError) as error:

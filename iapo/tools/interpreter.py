@@ -31,6 +31,7 @@ from iapo.tools.language import (
     Statement,
     Values,
 )
+from iapo.tools.names import known_name
 from iapo.tools.own_boxes import OWN_BOXES, check_boxes
 from iapo.tools.values import NamedBoxes, Observation, Picture, Said, Value, described
 
@@ -165,9 +166,10 @@ class Interpreter:
         given = self._values[box.boxes]
         if not isinstance(given, NamedBoxes):
             raise ToolError(f"line {line}: {box.boxes} is {described(given)} here; give it boxes")
-        if box.name not in given.boxes:
-            raise ToolError(f"line {line}: {box.boxes} has no {quoted(box.name)}; use names from {listed(given.boxes)}")
-        return given.boxes[box.name]
+        name = known_name(box.name, given.boxes)
+        if name not in given.boxes:
+            raise ToolError(f"line {line}: {box.boxes} has no {quoted(name)}; use names from {listed(given.boxes)}")
+        return given.boxes[name]
 
     def _edited(self, call: Call, tool: ToolDefinition) -> Picture:
         """Calls a tool that focuses."""
@@ -190,6 +192,7 @@ class Interpreter:
             )
         if boxes.axis is not None and picture.made_of != IMAGE:
             _fail(call, f"was given {picture.made_of} with {boxes.name}, whose boxes are on {IMAGE}; give it {IMAGE}")
+        names = tuple(known_name(name, boxes.boxes) for name in names)
         try:
             if boxes.axis is None:
                 check_boxes(boxes.boxes, picture.image.size)

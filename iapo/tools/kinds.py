@@ -13,6 +13,7 @@ from PIL import Image
 from iapo.records import Axis, Box, Sample
 from iapo.tools.bounds import ANY, Bounds
 from iapo.tools.errors import ToolError, listed, quoted
+from iapo.tools.names import known_name
 from iapo.tools.own_boxes import check_box, check_boxes
 from iapo.tools.values import NamedBoxes, Picture, Said, Scene, Value, described
 
@@ -203,7 +204,8 @@ class NameKind:
 
     def take(self, value: Value, scene: Scene) -> str:
         """Takes a name that the sample has."""
-        name, known = _text(value), _names(scene.sample, self.axis)
+        known = _names(scene.sample, self.axis)
+        name = known_name(_text(value), known)
         if name not in known:
             raise ToolError(f"is {quoted(name)}, which is no name of this image; use one of {listed(known) or 'none'}")
         return name

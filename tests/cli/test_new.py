@@ -45,6 +45,28 @@ def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert [one.answers for one in rows] == [("3",), ("B",)]
 
 
+def test_a_damaged_row_of_the_data_that_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table as a spreadsheet writes it, with rows that cannot be used, is read to its end."""
+    monkeypatch.chdir(tmp_path)
+    run("new data mine")
+    table = Path("mine-data/rows.csv")
+    bad = "test,gone.png,Which?,A,{}\ntest,chart.png,Which?,A,not JSON\ntest,chart.png,Which?\n"
+    table.write_text("\ufeff" + table.read_text() + bad)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(table), "--format", "mine.py:mine"])
+    assert end.value.code == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rows.csv, row ")]
+    assert [line.partition(":")[0] for line in lines] == ["rows.csv, row 5", "rows.csv, row 6", "rows.csv, row 7"]
+    assert "there is no picture 'gone.png'" in lines[0]
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(table), "--format", "mine.py:nothing"])
+    assert end.value.code == 2
+    assert "no format 'nothing' in mine.py; use one of mine\n" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,7 +94,7 @@ def test_it_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     done = run_process([sys.executable, *words], timeout=200, fork=True)
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
     (tool, _), (reward,), (data, _) = commands.values()
     reward = re.sub("--eval_samples [0-9]+", "--eval_samples 2", reward)
     for line in (tool, data, f"{reward} --train_samples 8 --per_device_train_batch_size 8"):

@@ -54,6 +54,21 @@ def test_judges_are_counted_and_looked_for(tmp_path: Path, capsys: pytest.Captur
         assert ("no judge 'mine', which samples name" in capsys.readouterr().err) == bool(code)
 
 
+def test_several_images_and_judges_are_said_of_their_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write(tmp_path, [row("one", judge="mine", image=None, images=["bars.png", "bars.png"]), row("two")])
+    (tmp_path / "own.jsonl").rename(tmp_path / "train.jsonl")
+    check(str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "1 of 2 samples have several images" in printed
+    assert "1 of 2 samples name the judge 'mine'" in printed
+    (tmp_path / "test.jsonl").write_text((tmp_path / "train.jsonl").read_text())
+    check(str(tmp_path))
+    printed = capsys.readouterr().out
+    for split in ("train", "test"):
+        assert f"1 of 2 samples of the split {split} have several images" in printed
+        assert f"1 of 2 samples of the split {split} name the judge 'mine'" in printed
+
+
 def test_text_from_data_does_nothing_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write(tmp_path, [row("fine"), row("bad\x1b[2J", kind="[red]\x1b[31m")])
     check(str(tmp_path))

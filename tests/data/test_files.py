@@ -11,6 +11,7 @@ from fixtures.layouts import LAYOUTS, Layout
 
 from iapo.data.files import choose, files_of, split_of
 from iapo.data.loading import Damage, detect, load, strict
+from iapo.errors import InputError
 
 
 def write(layout: Layout, path: Path, rows: slice) -> Path:
@@ -114,3 +115,15 @@ def test_what_is_no_data(tmp_path: Path):
         (tmp_path / name).write_text(json.dumps({"x": 1}))
     assert files_of(tmp_path) == [path]
     assert choose(tmp_path, "train") == [path]
+
+
+def test_values_between_tabs_are_data_of_one_format_alone(tmp_path: Path):
+    """A folder with another file of them is not told that such a file is what is missing."""
+    (tmp_path / "train.tsv").write_text("image\tquestion\nbars.png\thow?\n")
+    with pytest.raises(InputError) as refused:
+        files_of(tmp_path)
+    said = str(refused.value)
+    assert "must be one that ends in .parquet, .jsonl, .json, or a .tsv as WikiTableQuestions has them" in said
+    assert "id, utterance, context, targetValue with tabs between" in said
+    (tmp_path / "train.tsv").write_text("id\tutterance\tcontext\ttargetValue\n")
+    assert files_of(tmp_path) == [tmp_path / "train.tsv"]

@@ -145,6 +145,16 @@ def test_rows_that_say_their_split(hub: Path):
         list(load("owner/set", split="val"))
 
 
+def test_short_floats_are_read_as_they_were_written(hub: Path):
+    layout = LAYOUTS["refocus-hub"]
+    rows = [{**row, "answer": 0.1} for row in layout.rows(layout.samples())]
+    upload(hub, "owner/set", "train", rows)
+    (path,) = (hub / "owner/set/data").iterdir()
+    table = datasets.Dataset.from_parquet(str(path)).cast_column("answer", datasets.Value("float32"))
+    table.to_parquet(path)
+    assert {one.answers for one in strict(load("owner/set"))} == {("0.1",)}
+
+
 def test_what_the_hub_does_not_have(hub: Path):
     with pytest.raises(ValueError, match="no file or folder 'owner/absent', and the hub does not give it: Dataset 'ow"):
         load("owner/absent")

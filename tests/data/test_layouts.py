@@ -230,7 +230,9 @@ def test_cells_give_the_boxes_of_a_drawn_table(tmp_path: Path):
     cells(tmp_path)
     (one,) = samples(tmp_path)
     assert dict(one.column_boxes) == {"Year": (10, 30, 110, 90), "Won": (110, 30, 210, 90)}
-    assert dict(one.row_boxes) == {"1999": (10, 50, 210, 70), "2001": (10, 70, 210, 90)}
+    rows = {"header": (10, 30, 210, 50), "1999": (10, 50, 210, 70), "2001": (10, 70, 210, 90)}
+    assert dict(one.row_boxes) == rows
+    assert list(one.row_boxes) == list(rows)
     assert (one.answers, one.list_names) == (("1",), True)
     (tmp_path / "t.cells.json").write_text("{}")
     (one,) = samples(tmp_path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fuzzing import ODD_NUMBERS, ODD_TEXTS, fuzz
 from hypothesis import strategies as st
 
+from iapo.data.fields import RowError, answers_of
 from iapo.grading.outcome import grade
 from iapo.grading.rules import RULES
 
@@ -54,6 +56,45 @@ def test_gold_is_right(parts: tuple[str, str], folder: Path) -> None:
     gold, rules = parts
     score = grade(f"FINAL ANSWER: {gold}. TERMINATE", [gold], rules)
     assert score.value == 1.0, score
+
+
+PIECES = st.sampled_from(
+    ["Only", "One", "Two", "There are", "In", "2015", "The answer is", "=", "*", "**", "_", "`", "`x`", "...", ".",
+     "。", "!", "<", "5", "-", "- ", "1. ", "A", "B", "and", "or", ",", ";", "|", "||", "[", "]", "(", ")", "[1]", "$",
+     '"', "\\boxed{", "}", "not", "No", "Yes,", "No.", "it is", "true", "the", "\n", "é", "½", "U.S.", "K = 0.8",
+     "(45%)", "20 + 4 = 24", "1:2", "Q1", "million", "1,000", "about", "both", "65+", "in the chart"]
+)  # fmt: skip
+GOLDS = (
+    st.lists(PIECES, min_size=1, max_size=5).map(" ".join)
+    | st.lists(PIECES, min_size=1, max_size=5).map("".join)
+    | st.text(min_size=1, max_size=12)
+    | ODD_TEXTS
+)
+MARKS = re.compile(r"final[ _]*answer|terminate", re.IGNORECASE)
+
+
+@fuzz("gold answers repeated", st.tuples(GOLDS, RULE_SETS), 150)
+def test_what_is_repeated_is_right(parts: tuple[str, str], folder: Path) -> None:
+    """Of all that the loader accepts, but what ends an answer."""
+    said, rules = parts
+    try:
+        golds = answers_of({"answer": said}, "answer", None)
+    except RowError:
+        return
+    if MARKS.search(said) is not None:
+        return
+    for frame in ("FINAL ANSWER: {}. TERMINATE", "FINAL ANSWER: {} TERMINATE", "FINAL ANSWER: {}"):
+        score = grade(frame.format(golds[0]), golds, rules)
+        assert score.value == 1.0, score
+
+
+@fuzz("two answers for one", st.tuples(NUMBERS | NAMES, st.integers(1, 9), RULE_SETS), 80)
+def test_two_answers_are_wrong(parts: tuple[str, int, str], folder: Path) -> None:
+    gold, other, rules = parts
+    for joint in (" or ", " || ", ", ", "; ", "* or *", " and "):
+        for text in (f"{gold}{joint}{gold}{other}", f"*{gold}{other}{joint}{gold}*"):
+            score = grade(f"FINAL ANSWER: {text} TERMINATE", [gold], rules)
+            assert score.value == 0.0, score
 
 
 INTEGERS = st.integers(-(10**9), 10**9) | st.integers(1800, 2100) | st.integers(-20, 120)

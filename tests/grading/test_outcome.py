@@ -8,8 +8,8 @@ import time
 import pytest
 from PIL import Image
 
+from iapo.grading.extraction import extract_answer
 from iapo.grading.outcome import grade, outcome_reward
-from iapo.grading.text import extract_answer
 from iapo.records import Sample, ToolResult, Trace
 
 
@@ -339,7 +339,7 @@ def test_the_tolerance_can_be_set():
         ("Yes, it is larger.", "Yes", 1),
         ("no, B is", "No", 1),
         ("Yes, but no", "Yes", 0),
-        ("No, that is not true", "no", 0),
+        ("No, that is not true", "no", 1),
         ("No. 5", "No", 0),
         ("Nobody", "No", 0),
         ("true", "false", 0),

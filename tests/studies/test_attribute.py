@@ -199,6 +199,33 @@ def test_bad_input(tmp_path: Path) -> None:
             read_sample(tmp_path / "sample.json")
 
 
+def test_a_line_of_own_data_is_a_sample(tmp_path: Path) -> None:
+    """As a file of data has it, with the image beside the file; what gives the solution away is not read."""
+    chart_sample("vbar", 0, seed=0, size=112).image.save(tmp_path / "chart.png")
+    line = {
+        "image": "chart.png",
+        "question": "how?",
+        "answer": 7,
+        "column_boxes": {"A": [1, 2, 30, 40]},
+        "turns": ["x"],
+    }
+    path = tmp_path / "line.json"
+    path.write_text("\ufeff" + json.dumps(line), "utf-8")
+    sample = read_sample(path)
+    assert (sample.id, sample.question, sample.answers) == ("line-1", "how?", ("7",))
+    assert (sample.image.size, dict(sample.column_boxes)) == ((112, 112), {"A": (1, 2, 30, 40)})
+    path.write_text(json.dumps({"images": ["chart.png", "chart.png"], "question": "how?", "answer": "7"}))
+    assert len(read_sample(path).images) == 2
+    for changes, sentence in (
+        ({"image": "gone.png"}, r"line\.json is not a sample: there is no picture 'gone\.png'"),
+        ({"answer": None}, "is not a sample: the field 'answer' is missing"),
+        ({"imege": "chart.png"}, "is not a sample: the field 'imege' is unknown"),
+    ):
+        path.write_text(json.dumps({**line, **changes}))
+        with pytest.raises(ValueError, match=sentence):
+            read_sample(path)
+
+
 @pytest.mark.slow(1)
 def test_a_later_turns_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Explained on all before it, by both models, with the heat map over the image that it worked on."""

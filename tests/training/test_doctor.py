@@ -201,9 +201,11 @@ def test_names_that_nobody_can_read(tmp_path: Path, charts: list[Sample]) -> Non
 
 
 def test_answers_that_cannot_be_graded(tmp_path: Path, charts: list[Sample]) -> None:
-    found = Examined(tmp_path, written(tmp_path / "a", charts, {0: {"answer": " "}, 4: {"answer": "**"}}))
+    changes = {0: {"answer": " "}, 3: {"answer": "A*"}, 4: {"answer": "to TERMINATE"}}
+    found = Examined(tmp_path, written(tmp_path / "a", charts, changes))
     assert "(id 's0'): the answer is missing" in found.errors
-    assert "('s4', whose gold is '**')" in found.warnings
+    assert "1 of 5 training samples have a gold answer that is graded wrong" in found.warnings
+    assert "('s4', whose gold is 'to TERMINATE')" in found.warnings
     # A sample that was not read from a file may have an empty one.
     findings = Findings()
     empty = [dataclasses.replace(charts[0], id="none", answers=(" ", "")), *charts[1:]]

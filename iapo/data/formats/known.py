@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from iapo.data import repeated
-from iapo.data.damage import RowError
+from iapo.data.damage import Damage, RowError
 from iapo.data.formats import chartqa, charxiv, own, parquet, refocus, tablevqa, vtool, wikitables
+from iapo.data.outside import path_reader, row_reader
 from iapo.data.rows import Row
 from iapo.errors import InputError
 from iapo.plugins import is_reference, resolve
@@ -26,14 +28,15 @@ class Format:
         shapes: Sets of columns that tell it, any one of them; none where it has to be named.
         read: Makes a sample of a row, or raises `RowError`.
         figure_ids: Whether its ids are of figures, about each of which several questions may be asked.
-        open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples; None where `read` serves.
+        open_path: Reads a file or folder that does not hold rows, `(path, split)` -> samples and damage; None where
+            `read` serves.
     """
 
     name: str
     shapes: tuple[tuple[str, ...], ...]
     read: Callable[[Row], Sample]
     figure_ids: bool = False
-    open_path: Callable[[Path, str | None], Iterator[Sample]] | None = None
+    open_path: Callable[[Path, str | None], Iterator[Sample | Damage]] | None = None
 
 
 FORMATS = {
@@ -70,7 +73,7 @@ def find_format(name: str) -> Format:
     """
     if is_reference(name):
         found = resolve(name, "format", _fits, f"a function {OWN}, or a Format")
-        return found if isinstance(found, Format) else _own(name, found)
+        return _own(name, found)
     if name not in FORMATS:
         raise InputError(f"unknown format {name!r}; use one of {', '.join(FORMATS)}, or FILE.py:NAME of your own")
     return FORMATS[name]
@@ -85,30 +88,21 @@ def _fits(value: object) -> bool:
     return isinstance(value, Format) or callable(value)
 
 
-def _own(name: str, function: Callable[..., Any]) -> Format:
-    """Returns a format of the user's own; what its function of a row raises is damage of that row."""
-    parameters = len(inspect.signature(function).parameters)
-    if parameters not in (1, 2):
-        raise InputError(f"format {name!r} takes {parameters} arguments; give a function {OWN}")
+def _own(name: str, found: Callable[..., Any] | Format) -> Format:
+    """Returns a format of the user's own; what it reads is checked as any row is."""
+    if isinstance(found, Format):
+        path = None if found.open_path is None else path_reader(name, found.open_path)
+        return dataclasses.replace(found, read=row_reader(name, found.read), open_path=path)
+    parameters = len(inspect.signature(found).parameters)
+    if parameters == 1:
+        return Format(name, (), row_reader(name, found))
+    if parameters == 2:
+        return Format(name, (), _no_rows, open_path=path_reader(name, found))
+    raise InputError(f"format {name!r} takes {parameters} arguments; give a function {OWN}")
 
-    def read(row: Row) -> Sample:
-        try:
-            sample = function(row)
-        except KeyError as error:
-            raise RowError(f"the field {error} is missing") from error
-        except ValueError as error:
-            raise RowError(str(error)) from error
-        return _sample(sample)
 
-    def open_path(path: Path, split: str | None) -> Iterator[Sample]:
-        return map(_sample, function(path, split))
-
-    def _sample(value: object) -> Sample:
-        if not isinstance(value, Sample):
-            raise InputError(f"format {name!r} gives a {type(value).__name__}; give iapo.Sample")
-        return value
-
-    return Format(name, (), read, open_path=None if parameters == 1 else open_path)
+def _no_rows(row: Row) -> Sample:
+    raise RowError("the format reads files and no rows")
 
 
 def format_of(columns: frozenset[str], where: str) -> Format:

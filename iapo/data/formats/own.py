@@ -7,7 +7,7 @@ from typing import Any
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import answers_of, id_of, text_of
+from iapo.data.fields import answers_of, id_of, object_of, text_of
 from iapo.data.pictures import read_pictures
 from iapo.data.rows import Row
 from iapo.records import GRADINGS, Grading, Sample
@@ -18,7 +18,7 @@ FIELDS = {
     "image": "path of the picture, from the file's folder",
     "images": "instead of image: list of the paths of several pictures, in order; boxes and axis are of the first",
     "question": "the question",
-    "answer": "the answer: a text or a number; or a list, if all of them are asked for",
+    "answer": "the answer: a text, a number or a date; or a list, if all of them are asked for",
     "id": "unique; the file's name and the line's number if not given",
     "column_boxes": "map from each column's name to [x1, y1, x2, y2]",
     "row_boxes": "map from each row's name to [x1, y1, x2, y2]",
@@ -103,7 +103,9 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def _boxes(fields: Mapping[str, Any], name: str, what: str, size: tuple[int, int], flaws: list[str]) -> Any:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, Mapping):
+    # Of parquet a map of Arrow comes as a list of pairs, and a map may be kept as the text of a JSON object.
+    value = object_of(fields.get(name), f"the field {name!r} is")
+    pairs = isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
+    if value is not None and not pairs and not isinstance(value, Mapping):
         raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must map names to boxes")
     return named_boxes(value, None, what, size, flaws)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import answers_of, id_of, table_grading, text_of
+from iapo.data.fields import answers_of, id_of, object_of, table_grading, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
 from iapo.records import Axis, Sample
@@ -59,11 +58,7 @@ def read(row: Row) -> Sample:
 
 
 def _metadata(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"the metadata are not JSON: {error}") from error
+    value = object_of(value, "the metadata are")
     if value is None:
         return {}
     if not isinstance(value, Mapping):

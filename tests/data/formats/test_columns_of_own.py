@@ -1,0 +1,128 @@
+"""Columns of a parquet file of one's own: numbers, dates and boxes of any type that such a file has for them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from own import bars
+
+from iapo.data.loading import Damage, load
+from iapo.grading.outcome import grade
+from iapo.records import Sample
+
+DAY = datetime.datetime(2021, 3, 4)
+BOX = [10.0, 20.0, 50.0, 180.0]
+
+
+def read(folder: Path, **columns: pa.Array) -> list[Sample | Damage]:
+    bars().save(folder / "bars.png")
+    (count,) = {len(column) for column in columns.values()}
+    given = {"answer": ["1"] * count, **columns}
+    table = pa.table({"image": ["bars.png"] * count, "question": ["how?"] * count, **given})
+    pq.write_table(table, folder / "own.parquet")
+    return list(load(folder / "own.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "texts"),
+    [
+        (pa.float32(), [0.1, 16777216.0, 98.0, 1.5e-7], ["0.1", "16777216", "98", "1.5e-07"]),
+        (pa.float16(), [0.1, 98.0], ["0.1", "98"]),
+        (pa.list_(pa.float32()), [[0.1, 2.0]], ["0.1|2"]),
+        (
+            pa.float64(),
+            [0.1, 98.0, -3.0, -0.0, 98.5, 1e15, 1e22],
+            ["0.1", "98", "-3", "0", "98.5", f"1{'0' * 15}", "1e+22"],
+        ),
+        (pa.int64(), [98], ["98"]),
+        (pa.decimal128(9, 2), [Decimal("98.50"), Decimal("100.00"), Decimal("-0.00")], ["98.5", "100", "0"]),
+        (pa.string(), ["98.0", "98.50"], ["98.0", "98.50"]),
+        (pa.date32(), [DAY.date()], ["2021-03-04"]),
+        (pa.timestamp("ns"), [DAY, DAY.replace(hour=5)], ["2021-03-04", "2021-03-04T05:00:00"]),
+        (pa.timestamp("us", "UTC"), [DAY.replace(tzinfo=datetime.UTC)], ["2021-03-04T00:00:00+00:00"]),
+        (pa.time64("us"), [datetime.time(9, 30)], ["09:30:00"]),
+    ],
+    ids=str,
+)
+def test_answers_of_any_type(kind: pa.DataType, values: list[Any], texts: list[str], tmp_path: Path):
+    found = read(tmp_path, answer=pa.array(values, kind))
+    assert ["|".join(one.answers) if isinstance(one, Sample) else str(one) for one in found] == texts
+
+
+def test_a_short_float_is_graded_as_it_was_written(tmp_path: Path):
+    (one,) = read(tmp_path, answer=pa.array([0.1], pa.float32()))
+    assert isinstance(one, Sample)
+    assert grade("FINAL ANSWER: 0.1. TERMINATE", one.answers, "exact").value == 1
+
+
+def test_a_whole_number_stays_a_count_beside_empty_rows(tmp_path: Path):
+    """As pandas writes a column of integers in which a row is empty."""
+    whole, empty = read(tmp_path, answer=pa.array([98.0, None], pa.float64()))
+    assert isinstance(whole, Sample)
+    assert isinstance(empty, Damage)
+    assert [grade(f"FINAL ANSWER: {text}. TERMINATE", whole.answers, "plain").value for text in ("98", "94")] == [1, 0]
+
+
+@pytest.mark.parametrize("value", [98.0, "98.0"])
+def test_numbers_and_texts_of_json(value: float | str, tmp_path: Path):
+    bars().save(tmp_path / "bars.png")
+    (tmp_path / "own.jsonl").write_text(json.dumps({"image": "bars.png", "question": "?", "answer": value}))
+    (one,) = load(tmp_path / "own.jsonl")
+    assert isinstance(one, Sample)
+    assert one.answers == ("98" if isinstance(value, float) else "98.0",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        (pa.duration("s"), datetime.timedelta(1), "is of type timedelta; it must be text, a number or a date"),
+        (pa.binary(), b"1", "is of type bytes; it must be text, a number or a date"),
+        (pa.float32(), float("nan"), "is nan; it must be finite"),
+    ],
+    ids=str,
+)
+def test_answers_that_are_none(kind: pa.DataType, value: Any, reason: str, tmp_path: Path):
+    (found,) = read(tmp_path, answer=pa.array([value], kind))
+    assert isinstance(found, Damage)
+    assert found.reason.endswith(reason)
+
+
+MAP = pa.map_(pa.string(), pa.list_(pa.float64()))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[("a", BOX), ("b", BOX)]], MAP),
+        pa.array([json.dumps({"a": BOX, "b": BOX})]),
+        pa.array([{"a": BOX, "b": BOX}]),
+    ],
+    ids=["map", "text", "struct"],
+)
+def test_boxes_as_a_map_a_text_or_a_struct(column: pa.Array, tmp_path: Path):
+    (one,) = read(tmp_path, column_boxes=column)
+    assert isinstance(one, Sample)
+    assert one.column_boxes == {"a": tuple(BOX), "b": tuple(BOX)}
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([[("a", BOX), ("a", BOX)]], MAP), "there are two boxes of the column 'a'; leave one of them"),
+        (pa.array(['{"a": [1, 2, 30, 40], "a": [1, 2, 30, 40]}']), "is JSON in which the key 'a' stands twice"),
+        (pa.array(["a: 1"]), "the field 'column_boxes' is not JSON: "),
+        (pa.array(["[1]"]), "the field 'column_boxes' is of type list; it must map names to boxes"),
+    ],
+    ids=["twice in a map", "twice in a text", "no JSON", "a list"],
+)
+def test_boxes_that_are_none(column: pa.Array, reason: str, tmp_path: Path):
+    (found,) = read(tmp_path, column_boxes=column)
+    assert isinstance(found, Damage)
+    assert reason in found.reason
