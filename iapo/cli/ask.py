@@ -22,7 +22,7 @@ from iapo.cli.agent_options import (
 )
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint
-from iapo.cli.loading import loading_options
+from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import Json, Quiet, between, free, within, write_json
 from iapo.errors import InputError
 
@@ -79,6 +79,7 @@ def ask(
     for one in images:
         _check_file(one, question)
     load_settings({**loading, "device": device}).check_packages()
+    check_revision(model, loading)
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"out is {out}; give a name that ends in .png")
     if out is not None and json is not None and out.absolute() == json.absolute():

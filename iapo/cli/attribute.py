@@ -10,7 +10,7 @@ import typer
 from iapo.bounds import TURNS
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint, offered, prompt
-from iapo.cli.loading import check_loading, loading_options
+from iapo.cli.loading import check_loading, check_revision, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, within, write_json
 from iapo.errors import InputError
 
@@ -79,12 +79,16 @@ def attribute(
     For example: iapo attribute --teacher tiny-teacher --family hbar --out runs/attribute
     """
     from iapo.data.synthetic.families import find_family
+    from iapo.studies.attribute_given import check_call, read_call, read_sample
     from iapo.studies.folders import find_runs
+    from iapo.tools import offered_tools
     from iapo.training.settings import check_method
 
     if family is not None:
         find_family(family)
     check_method(method)
+    if sample is not None and family is not None:
+        raise InputError("--sample and --family are two ways to choose what is explained; give one of them")
     if sample is not None and not sample.is_file():
         raise InputError(f"cannot read the sample {sample}: there is no such file")
     if call is not None and call.startswith("@") and not Path(call[1:]).is_file():
@@ -93,19 +97,26 @@ def attribute(
         if (out / name).exists():
             raise InputError(f"{out / name} already exists; choose another --out or remove it")
     check_loading(loading, device)
-    if run is not None:
-        find_runs([str(run)])
+    check_revision(model, loading)
+    check_revision(teacher, loading, "teacher")
+    if tools == "none":
+        raise InputError("tools are none; there is no call to attribute without a tool")
+    given = None if sample is None else read_sample(sample)
+    first = None if call is None else read_call(call)
+    runs = [] if run is None else find_runs([str(run)])
+    if first is not None:
+        of_run = runs[0].manifest.config.get("run") if runs else None
+        check_call(first, offered_tools(tools or (of_run.get("tools") if isinstance(of_run, dict) else None)))
     from iapo.studies.attribute import run_attribute
-    from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of, read_call, read_sample
+    from iapo.studies.attribute_inputs import chart_sample, held_out_sample, plan_of
 
     changes = {"model": model, "teacher": teacher, "method": method, "steps": steps, "tools": tools, "prompt": prompt}
     lengths = {"max_turn_tokens": max_turn_tokens, "max_turns": max_turns, "turn": turn}
     plan = plan_of(run, {**changes, **lengths}, loading)
-    if sample is not None:
-        chosen = read_sample(sample)
+    if given is not None:
+        chosen = given
     elif run is not None and family is None:
         chosen = held_out_sample(run, index)
     else:
         chosen = chart_sample(family or "vbar", index, seed=seed, size=size)
-    first = None if call is None else read_call(call)
     write_json(json, run_attribute(plan, out, sample=chosen, call=first, device=device))

@@ -209,3 +209,22 @@ def check_questions(text: str, families: tuple[str, ...]) -> None:
     for name in split_list(text):
         if known and name not in known:
             raise unknown("question type", name, dict.fromkeys(known))
+
+
+def check_drawn(options: Mapping[str, Any], sources: Iterable[str]) -> None:
+    """Refuses options of synthetic images where no source is a family of them.
+
+    Args:
+        options: Values by the options' names; None and what is empty is not given.
+        sources: The sources.
+
+    Raises:
+        InputError: If so.
+    """
+    from iapo.data.synthetic.families import BY_NAME
+
+    names = list(sources)
+    if any(name in BY_NAME for name in names):
+        return
+    if option := next((option for option, value in options.items() if value not in (None, "")), None):
+        raise InputError(f"{option} is of synthetic images, and {', '.join(names)} has none; leave it out")

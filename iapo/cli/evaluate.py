@@ -20,8 +20,8 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Resumable, make_app
-from iapo.cli.checks import check_checkpoint, check_questions, check_sets
-from iapo.cli.loading import loading_options
+from iapo.cli.checks import check_checkpoint, check_drawn, check_questions, check_sets
+from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 
@@ -38,14 +38,16 @@ def evaluate(
     ],
     sets: Annotated[str, typer.Option(help="Test sets, with commas between (docs/comparing.md).")] = "vbar,hbar",
     samples: Annotated[int, typer.Option(callback=at_least(0), help="Samples of each set; 0: all of it.")] = 100,
-    data_seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of synthetic images.")] = 0,
+    data_seed: Annotated[
+        int | None, typer.Option(callback=at_least(0), help="Seed of synthetic images; 0 if not given.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Split: validation or test of synthetic images; any of the data's.")
     ] = "test",
     size: Annotated[
-        int,
-        typer.Option(callback=between(112, 1000), help="Longer side of synthetic images, 112 to 1000 pixels."),
-    ] = 112,
+        int | None,
+        typer.Option(callback=between(112, 1000), help="Longer side of synthetic images, 112 to 1000 pixels; 112."),
+    ] = None,
     question_types: Annotated[
         str, typer.Option(help="Question types of synthetic images, with commas between; all if empty.")
     ] = "",
@@ -102,6 +104,10 @@ def evaluate(
 
     check_sets(sets, split)
     check_questions(question_types, split_list(sets))
+    drawn = {"--question-types": question_types, "--size": size, "--data-seed": data_seed}
+    check_drawn(drawn, split_list(sets))
+    if no_tools and tools not in (None, "none"):
+        raise InputError(f"--no-tools offers none, and --tools is {tools!r}; give one of them")
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
@@ -113,6 +119,7 @@ def evaluate(
         check_vllm(local)
     if endpoint is None:
         check_checkpoint(model)
+        check_revision(model, loading)
     else:
         check_address("endpoint", endpoint)
     if repeats > 1 and temperature == 0:
@@ -132,9 +139,9 @@ def evaluate(
         source.model,
         sets,
         count=samples,
-        data_seed=data_seed,
+        data_seed=data_seed or 0,
         split=split,
-        size=size,
+        size=size or 112,
         question_types=question_types,
         tools="none" if no_tools else source.tools(tools),
         prompt=prompt or source.prompt,

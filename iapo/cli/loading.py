@@ -6,13 +6,15 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from iapo.bounds import COUNT
 from iapo.cli.options import within
-from iapo.rollout.load_settings import LoadSettings, check_view, load_settings
+from iapo.errors import InputError
+from iapo.rollout.load_settings import LoadSettings, check_view, is_hub_id, load_settings
 
 _OWN = ("device", "merge_adapter")
 """Settings that a verb names itself, or that follow from what it does."""
@@ -62,6 +64,23 @@ def check_loading(given: Mapping[str, Any], device: str | None) -> None:
     load_settings({**given, "device": device}).check_packages()
     load_settings({**given, "teacher_device": device}, "teacher").check_packages()
     check_view(given)
+
+
+def check_revision(model: str | None, given: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuses a revision of a model that does not come from the hub.
+
+    Args:
+        model: Its name; None is not known here.
+        given: Settings of the loading by name.
+        prefix: Prefix of its settings.
+
+    Raises:
+        InputError: If so.
+    """
+    name = f"{prefix}_model_revision".lstrip("_")
+    if model is not None and given.get(name) is not None and (Path(model).is_dir() or not is_hub_id(model)):
+        option = name.replace("_", "-")
+        raise InputError(f"--{option} is a branch, tag or commit of a hub id, and {model!r} is none; leave it out")
 
 
 def _options(prefix: str) -> list[inspect.Parameter]:

@@ -22,7 +22,7 @@ from iapo.cli.agent_options import (
 )
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_checkpoint
-from iapo.cli.loading import loading_options
+from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import Quiet, at_least, between, one_of, within
 from iapo.errors import InputError
 
@@ -84,6 +84,7 @@ def serve(
     load_settings({**loading, "device": device}).check_packages()
     if upstream is None:
         check_checkpoint(model)
+        check_revision(model, loading)
     else:
         if option := next(iter([*loading, *(["device"] if device else [])]), None):
             raise InputError(

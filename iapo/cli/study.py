@@ -9,8 +9,17 @@ import typer
 
 from iapo.bounds import HEAT, Bound, read_seeds
 from iapo.cli.base import SETTINGS, Resumable, Verb, make_app, options_of
-from iapo.cli.checks import check_questions, check_sets, check_source, check_split, checkpoint, offered, prompt
-from iapo.cli.loading import check_loading, loading_options
+from iapo.cli.checks import (
+    check_drawn,
+    check_questions,
+    check_sets,
+    check_source,
+    check_split,
+    checkpoint,
+    offered,
+    prompt,
+)
+from iapo.cli.loading import check_loading, check_revision, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 from iapo.storage import check_new
@@ -179,6 +188,7 @@ def study_forms(
     asked = split_list(question_types)
     if data is None:
         check_questions(question_types, sources)
+    check_drawn({"--question-types": question_types}, sources)
     check_new(out, "forms.json", "forms.csv")
     chosen = split_list(names)
     for name in chosen:
@@ -191,6 +201,8 @@ def study_forms(
         if len(set(given)) < len(given):
             raise InputError(f"{what} names {', '.join(given)}, one of them twice; give each once")
     check_loading(loading, device)
+    check_revision(student, loading)
+    check_revision(teacher, loading, "teacher")
     own = load_settings({**loading, "device": device})
     view = LoadSettings(min_pixels=own.min_pixels, max_pixels=own.max_pixels)
     other = load_settings({**loading, "teacher_device": device}, "teacher", view)
@@ -255,6 +267,7 @@ def study_faithfulness(
     check_sets(",".join(sources), split)
     check_new(out, "faithfulness.json", "faithfulness.csv")
     check_loading(loading, device)
+    check_revision(model, loading)
     own = load_settings({**loading, "device": device})
     other = LoadSettings(device=device, min_pixels=own.min_pixels, max_pixels=own.max_pixels)
     from iapo.experiments.faithfulness import FaithfulnessPlan, study_faithfulness

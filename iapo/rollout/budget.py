@@ -186,6 +186,8 @@ def check_lengths(
     budget: Budget,
     context: int,
     tools: Mapping[str, ToolDefinition] = TOOLS,
+    *,
+    first: bool = False,
 ) -> None:
     """Refuses samples on which a rollout may not fit.
 
@@ -195,6 +197,7 @@ def check_lengths(
         budget: Limits of a rollout; without one of the sequence nothing is checked.
         context: Number of tokens that the model takes.
         tools: The offered tools.
+        first: Whether a rollout ends with its first turn.
 
     Raises:
         InputError: If a text holds a control token, or a sample does not fit; the message names the one that needs
@@ -204,6 +207,8 @@ def check_lengths(
     if budget.sequence is None or not samples:
         return
     found = lengths(samples, encoder, tools, budget.turns)
+    if first:
+        found = [replace(one, observation=0, more=()) for one in found]
     found.sort(key=lambda one: one.needed(budget), reverse=True)
     most = found[0].needed(budget)
     near = [one for one in found[:_ENCODED] if one.needed(budget) > most - _SLACK]

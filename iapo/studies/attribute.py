@@ -20,13 +20,14 @@ from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
-from iapo.rollout.budget import Budget
+from iapo.rollout.budget import Budget, check_lengths, context_length
 from iapo.rollout.generation import make_generate
 from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_turn, rollout
 from iapo.storage import check_new, make_folder
+from iapo.studies.attribute_given import no_call
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.studies.explanations import Explanation, explain
 from iapo.teachers.references import make_reference
@@ -59,8 +60,8 @@ def run_attribute(
         What `attribution.json` holds.
 
     Raises:
-        InputError: If the plan cannot be, `out` already holds an attribution, a checkpoint cannot be loaded, or the
-            first turn has no call that can be attributed.
+        InputError: If the plan cannot be, `out` already holds an attribution, a checkpoint cannot be loaded, prompt and
+            turns are longer than what a model takes, or the turn has no call that can be attributed.
     """
     settings, tools = plan.settings, offered_tools(plan.tools, plan.tool_timeout)
     method = chosen_method(settings)
@@ -77,16 +78,18 @@ def run_attribute(
     if plan.teacher is not None:
         other = _other(plan, student, device)
         other_encoder = PromptEncoder(other.processor, encoder.template)
-        # As the reward measures it, worst where the teacher makes no call of its own.
         reference = make_reference(settings, other, encoder, tools)
-        (measured,) = Alignment(reference, encoder, settings, tools).measure(student.model, [one.first_alone()])
         if isinstance(reference, StudentCall):
             (prompt,), turn = reference.prompts([one]), reference.turn_of(one)
         else:
             (prompt,) = encode_prompts([sample], other_encoder, tools)
             turn = _turn_for(other_encoder, one, encoder, tools)
         if settings.teacher_reference == "own_call":
+            check_fits(plan.teacher, other, prompt, settings.max_turn_tokens)
             turn = _own_turn(other, other_encoder, prompt, sample, settings.max_turn_tokens, tools)
+        check_fits(plan.teacher, other, prompt, len(turn[0]))
+        # As the reward measures it, worst where the teacher makes no call of its own.
+        (measured,) = Alignment(reference, encoder, settings, tools).measure(student.model, [one.first_alone()])
         divergence = measured.divergence
         if any(turn[1]):
             explanations["teacher"] = explain(plan.teacher, other, other_encoder, prompt, turn, settings)
@@ -137,6 +140,26 @@ def _other(plan: AttributePlan, student: Policy, device: str | None) -> Policy:
     return teacher
 
 
+def check_fits(name: str, policy: Policy, prompt: EncodedPrompt, turn: int) -> None:
+    """Refuses a prompt and a turn that are together longer than what a model takes.
+
+    Args:
+        name: The model.
+        policy: The same, loaded.
+        prompt: The prompt.
+        turn: Tokens of the turn.
+
+    Raises:
+        InputError: If so.
+    """
+    context = context_length(policy.model.config)
+    if len(prompt.ids) + turn > context:
+        raise InputError(
+            f"the prompt has {len(prompt.ids)} tokens and the turn {turn}, together {len(prompt.ids) + turn}, but "
+            f"{name} takes {context}; give a shorter turn or question, or fewer tools"
+        )
+
+
 def _roll_out(
     policy: Policy,
     encoder: PromptEncoder,
@@ -145,13 +168,20 @@ def _roll_out(
     plan: AttributePlan,
     tools: Mapping[str, ToolDefinition],
 ) -> Rollout:
-    write = make_generate(policy, encoder, max_new_tokens=plan.settings.max_turn_tokens)
+    longest, context = plan.settings.max_turn_tokens, context_length(policy.model.config)
+    write = make_generate(policy, encoder, max_new_tokens=longest)
     budget = Budget(turns=plan.max_turns)
     if call is None:
+        limits = Budget(longest, sequence=context, turns=plan.max_turns)
+        check_lengths([sample], encoder, limits, context, tools)
         (one,) = rollout([sample], encoder, write, tools=tools, budget=budget)
     else:
         ids = [*_ids(encoder, call), encoder.tokenizer.eos_token_id]
         prompts = encode_prompts([sample], encoder, tools)
+        check_fits(plan.model, policy, prompts[0], len(ids))
+        written = len(ids) + (plan.max_turns - 1) * longest
+        limits = Budget(written=written, sequence=context, turns=plan.max_turns)
+        check_lengths([sample], encoder, limits, context, tools)
         (one,) = finish([sample], prompts, [ids], encoder, write, tools=tools, budget=budget)
     if len(one.turns) < plan.turn:
         raise InputError(f"the rollout has {len(one.turns)} turns, and no turn {plan.turn}; explain another one")
@@ -160,18 +190,15 @@ def _roll_out(
         why = "calls no tool (a call stands in a ```python block)"
         if result.status == "refused":
             why = f"has a program that is refused ({(result.error or '').rstrip('.')})"
-        quoted = repr(text if len(text) <= 200 else text[:200] + "...")
-        which = "first turn" if plan.turn == 1 else f"turn {plan.turn}"
-        raise InputError(
-            f"the {which} {why}, so that there is nothing to attribute: {quoted}; take another sample, or give a first "
-            "turn with --call"
-        )
+        raise InputError(no_call("first turn" if plan.turn == 1 else f"turn {plan.turn}", why, text))
     return one
 
 
 def _ids(encoder: PromptEncoder, text: str) -> list[int]:
     """Returns a text's tokens; nothing in it may turn into a control token."""
-    return list(encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    return list(
+        encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    )
 
 
 def _turn(one: Rollout) -> Turn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Any
 from iapo.attribution.methods import find_method
 from iapo.attribution.settings import AttributionSettings, settings_of_run
 from iapo.bounds import TURNS, check_number
-from iapo.data.formats import own
-from iapo.data.rows import Row, without_solution
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -78,11 +75,12 @@ def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, 
         run: The run folder whose policy, teacher, tools and settings are taken: its last policy, and what its reward
             compared with; None takes the packaged student and the defaults.
         changes: Changes to that, unless None: `model`, `teacher`, `tools`, `prompt` (its name or file), `method`,
-            `steps` (counts where the method has a path), `max_turn_tokens`, `turn` and `max_turns`.
+            `steps` (where the method has a path), `max_turn_tokens`, `turn` and `max_turns`.
         loading: Loading settings by name that replace the run's, the teacher's with the prefix `teacher_`.
 
     Raises:
-        InputError: If there is no such run, or it compared with a stored table and no teacher is named.
+        InputError: If there is no such run, it compared with a stored table and no teacher is named, or steps are given
+            to a method without a path.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     if "prompt" in given:
@@ -98,10 +96,13 @@ def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, 
     steps = given.pop("steps", None)
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps}; give at least 1")
-    if "method" in own:
-        own["steps"] = (steps or 32) if find_method(own["method"]).takes_steps else 1
-    elif steps is not None and plan.settings.steps > 1:
-        own["steps"] = steps
+    method = own.get("method", plan.settings.method_name)
+    if find_method(method).takes_steps:
+        own["steps"] = steps or (32 if "method" in own else plan.settings.steps)
+    elif steps is not None:
+        raise InputError(f"steps is {steps}, but the method {method} has no path; leave it out or take integrated")
+    elif "method" in own:
+        own["steps"] = 1
     return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, **own), **given)
 
 
@@ -174,38 +175,3 @@ def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
         raise InputError(f"index is {index}; it must not be negative")
     charts = generate(family, index + 1, seed=seed, size=size, question_types=("value",), split="test")
     return next(itertools.islice(charts, index, None))
-
-
-def read_sample(path: Path) -> Sample:
-    """Reads a sample from a JSON file: a line of own data (docs/data.md), or what `Sample.to_json` makes.
-
-    An image's path starts at the file's folder; of own data it must lie in it.
-
-    Raises:
-        InputError: If the file or its image cannot be read, or it is not a sample.
-    """
-    try:
-        data = json.loads(path.read_text("utf-8-sig"))
-        if not isinstance(data, dict):
-            raise InputError(f"it holds a {type(data).__name__}; give one JSON object")
-        if "answer" in data or not isinstance(data.get("image"), dict):
-            return own.read(Row(1, without_solution(data), path.name, path.parent))
-        return Sample.from_json(data, root=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot read the sample {path}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a sample: {error}") from error
-
-
-def read_call(text: str) -> str:
-    """Returns a first turn as the command line gives it: the text itself, or `@file` with the text in it.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the first turn from {text[1:]}: {error}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.records import Sample
+from iapo.rollout.budget import Budget, check_lengths, context_length
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.teachers.journal import Journal
@@ -37,16 +38,20 @@ def attribute_samples(
             written if None.
 
     Raises:
-        InputError: If two different samples have one source and id, or the journal is of something else.
+        InputError: If two different samples have one source and id, a prompt and the turn may be longer than what the
+            teacher takes, or the journal is of something else.
     """
     own = OwnCall(teacher, settings, tools, template=template)
+    context = context_length(teacher.model.config)
+    limits = Budget(settings.max_turn_tokens, sequence=context)
+    check_lengths(samples, own.encoder, limits, context, tools, first=True)
     asked = {"name": own.template.name, "digest": own.template.digest}
     made_by, view = fingerprint(teacher.model, teacher.processor), view_of(teacher.processor)
     journal = None
     if out is not None:
-        limits = {"batch_size": settings.batch_size, "max_turn_tokens": settings.max_turn_tokens}
+        sizes = {"batch_size": settings.batch_size, "max_turn_tokens": settings.max_turn_tokens}
         alike = TeacherTable.of([], made_by, settings, asked, view).settings
-        journal = Journal(out, {"teacher": made_by, "settings": alike, "limits": limits})
+        journal = Journal(out, {"teacher": made_by, "settings": alike, "limits": sizes})
     rows: list[TeacherRow] = []
     for start in range(0, len(samples), settings.batch_size):
         some = samples[start : start + settings.batch_size]

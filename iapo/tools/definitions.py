@@ -23,6 +23,8 @@ Style = Literal["highlight", "mask", "draw"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
+_NEVER_A_RESULT = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+
 _TELLING = ((2, ("box",)), (0, ("image", "img", "picture")), (1, ("name", "column", "row", "label", "focus")))
 """By parameter: what a keyword that is none of the definition's has in it; `columns_bbox` is of boxes."""
 
@@ -152,8 +154,8 @@ def define(
         example: A call as a program would write it, for example `display(calculate("3 * 4"))`, of a free tool.
 
     Raises:
-        InputError: If the axis is unknown, the docstring is missing, or the parameters are neither the three nor all
-            annotated with what a program can give.
+        InputError: If the axis is unknown, the docstring is missing, the function is async or yields, or the parameters
+            are neither the three nor all annotated with what a program can give, with defaults of the same.
     """
     name = getattr(function, "__name__", None)
     if name is None or not callable(function):
@@ -164,6 +166,8 @@ def define(
         raise InputError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
     if not inspect.getdoc(function):
         raise InputError(f"tool {name} has no docstring; write the sentence that a model shall read")
+    if any(tells(function) for tells in _NEVER_A_RESULT):
+        raise InputError(f"tool {name} is async or yields, so that a call gives no result; write a plain function")
     if misuse is not None and not callable(misuse):
         raise InputError(f"tool {name} has the judge {misuse!r}; give a function of a sample and a call")
     if axis is not None and _focuses(function):

@@ -79,6 +79,24 @@ def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str
     return None
 
 
+def why_no_call(text: str, tools: Mapping[str, ToolDefinition] = TOOLS, *, lenient: bool) -> str | None:
+    """Says, as a predicate of a turn, why nothing in it would be carried out; None where something would be.
+
+    Args:
+        text: Text as a model would write it.
+        tools: The offered tools by name.
+        lenient: Whether it is read as in `execute`.
+    """
+    known = {**TOOLS, **tools}
+    place = _find(text, known, lenient=lenient)
+    try:
+        if place is not None and _parse(place, known, lenient=lenient):
+            return None
+    except RefusedError as error:
+        return f"has a program that is refused ({str(error).rstrip('.')})"
+    return "calls no tool (a call stands in a ```python block)"
+
+
 def _any() -> str:
     """Stand for a tool of which only the name is known."""
     return ""

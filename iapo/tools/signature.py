@@ -15,6 +15,8 @@ from PIL import Image
 from iapo.errors import InputError
 from iapo.records import Axis, Box
 from iapo.tools.bounds import Bounds
+from iapo.tools.defaults import admits
+from iapo.tools.errors import quoted
 from iapo.tools.kinds import (
     BoxesKind,
     BoxKind,
@@ -147,7 +149,8 @@ def read_signature(function: Callable[..., Any], axis: Axis | None) -> Signature
         axis: Axis of the boxes that it takes; None for either.
 
     Raises:
-        InputError: If a parameter has no annotation or one that no program can give, or the result is none of a tool's.
+        InputError: If a parameter has no annotation or one that no program can give, or a default that is none of its
+            values, or the result is none of a tool's.
     """
     tool, hints = getattr(function, "__name__", "?"), hints_of(function)
     parameters = []
@@ -165,6 +168,8 @@ def read_signature(function: Callable[..., Any], axis: Axis | None) -> Signature
         by_name = one.kind is inspect.Parameter.KEYWORD_ONLY
         default = None if needed else one.default
         optional = optional or (not needed and default is None)
+        if default is not None and not admits(kind, default):
+            raise InputError(f"{where} has the default {quoted(default)}; give it one that is {kind.told}, or None")
         parameters.append(Parameter(one.name, kind, needed, default, optional, by_name, about))
     return Signature(tuple(parameters), frozenset(_gives(hints.get("return", inspect.Parameter.empty), tool)))
 

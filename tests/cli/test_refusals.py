@@ -379,6 +379,28 @@ REFUSED = {
     "attribute --out out --teacher nobody": "no checkpoint 'nobody'",
     "attribute --out out --sample gone.json": "cannot read the sample gone.json",
     "attribute --out out --call @gone": "cannot read the turn gone",
+    "attribute --out out --call hello": "the first turn calls no tool (a call stands in a ```python block)",
+    "attribute --out out --call '```python\nimport os\n```'": "has a program that is refused",
+    "attribute --out out --call @bytes.txt": "the first turn from bytes.txt: it is not UTF-8 text; save it as such",
+    "attribute --out out --sample list.yaml": "list.yaml is not a sample",
+    "attribute --out out --sample numbers.yaml --family vbar": "--sample and --family are two ways",
+    "attribute --out out --tools none": "tools are none; there is no call to attribute without a tool",
+    "attribute --out out --method gradient --steps 5": "steps is 5, but the method gradient has no path; leave it out",
+    "attribute --out out --steps 5": "steps is 5, but the method gradient has no path",
+    "attribute --out out --model tiny-student --model-revision abc": "--model-revision is a branch, tag or commit of a",
+    "attribute --out out --teacher tiny-teacher --teacher-model-revision a": "--teacher-model-revision is a branch",
+    "evaluate --model tiny-student --out out --model-revision abc": "and 'tiny-student' is none; leave it out",
+    "evaluate --model tiny-student --out out --tools standard --no-tools": "--no-tools offers none, and --tools is",
+    "evaluate --model tiny-student --out out --sets rows/train.jsonl --size 200": "--size is of synthetic images, and",
+    "evaluate --model tiny-student --out out --sets rows/train.jsonl --data-seed 0": "--data-seed is of synthetic",
+    "evaluate --model tiny-student --out out --sets rows/train.jsonl --question-types value": "--question-types is of",
+    "study forms --out out --data rows/train.jsonl --question-types value": "--question-types is of synthetic images",
+    "study forms --out out --student tiny-student --model-revision abc": "--model-revision is a branch",
+    "study faithfulness --out out --model-revision abc": "--model-revision is a branch",
+    "ask chart.png a? --model tiny-student --model-revision abc": "--model-revision is a branch",
+    "serve --model tiny-student --model-revision abc": "--model-revision is a branch",
+    "evaluate --model tiny-student --out out --tools late.py": "tool late is async or yields",
+    "evaluate --model tiny-student --out out --tools default.py": "parameter 'n' of tool f has the default 'x'; give",
     "attribute --out out --steps 0": "steps is 0; give at least 1",
     # teacher
     "teacher attribute --config demo-iapo": "missing option '--out'",
@@ -410,6 +432,12 @@ LIGHT = (
     "train --config demo-iapo --lora_r 8",
     "train --config demo-iapo --model_init_kwargs '{dtype: bfloat16}'",
     "attribute --out out --teacher-dtype no",
+    "attribute --out out --call hello",
+    "attribute --out out --call @bytes.txt",
+    "attribute --out out --sample list.yaml",
+    "attribute --out out --tools none",
+    "attribute --out out --model tiny-student --model-revision abc",
+    "evaluate --model tiny-student --out out --sets rows/train.jsonl --size 200",
     "evaluate --model tiny-student --out out --sets pie",
     "compare --out out --methods grpo,ipo",
     "tiny evaluate --models nobody",
@@ -451,6 +479,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "forms/forms.json": "{}",
         "own.py": "def real(x):\n    return x\n",
         "broken.py": "def f(:\n",
+        "late.py": 'async def late(n: int) -> str:\n    """Waits."""\n    return ""\n',
+        "default.py": 'def f(n: int = "x") -> str:\n    """Counts."""\n    return ""\n',
         "numbers.yaml": "vllm_server_port: 99999\n",
         "bomb.yaml": _bomb("[{}]"),
         "merge.yaml": _bomb("{{<<: [{}]}}"),
@@ -466,6 +496,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     Image.new("RGB", (60, 60), "white").save(tmp_path / "chart.png")

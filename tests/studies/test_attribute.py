@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -14,13 +15,15 @@ from processes import iapo_here
 
 from iapo.attribution.methods import METHODS
 from iapo.attribution.settings import AttributionSettings
+from iapo.errors import InputError
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, read_turn, rollout
 from iapo.studies.attribute import run_attribute
-from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of, read_call, read_sample
+from iapo.studies.attribute_given import read_call, read_sample
+from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of
 from iapo.studies.explanations import Explanation, explain
 
 ROWS = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["{name}"], rows_bbox))\n```'
@@ -109,7 +112,8 @@ def test_given_sample_and_call(method: str, tmp_path: Path, capsys: pytest.Captu
     read = read_sample(tmp_path / "sample.json")
     assert read.image.tobytes() == sample.image.tobytes()
     call = read_call(f"@{tmp_path / 'turn.txt'}")
-    plan = plan_of(None, {"method": method, "steps": 2, "max_turn_tokens": 8})
+    steps = 2 if METHODS[method].takes_steps else None
+    plan = plan_of(None, {"method": method, "steps": steps, "max_turn_tokens": 8})
     run_attribute(plan, tmp_path / "out", sample=read, call=call)
     numbers = json.loads((tmp_path / "out" / "attribution.json").read_text())
     assert numbers["turn_1"] == call
@@ -171,6 +175,29 @@ def test_a_turn_without_a_call(call: str, sentence: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=sentence):
         run_attribute(AttributePlan(), tmp_path, sample=chart_sample("vbar", 0, seed=0, size=112), call=call)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_longer_than_the_model_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is computed of it."""
+    monkeypatch.setattr("torch.nn.Module.__call__", None)
+    sample = chart_sample("vbar", 0, seed=0, size=112)
+    call = ROWS.format(name="A") + " x" * 3000
+    with pytest.raises(InputError, match=r"and the turn 6\d\d\d, together \d+, but tiny-student takes 2048"):
+        run_attribute(AttributePlan(), tmp_path, sample=sample, call=call)
+    long = dataclasses.replace(AttributePlan().settings, max_turn_tokens=2000)
+    with pytest.raises(InputError, match=r"may need .* of the turns, .* but a sequence has 2048"):
+        run_attribute(AttributePlan(settings=long), tmp_path, sample=sample)
+    question = dataclasses.replace(sample, question="value of " + "A " * 3000)
+    with pytest.raises(InputError, match=r"may need .* of the turns, .* but a sequence has 2048"):
+        run_attribute(AttributePlan(), tmp_path, sample=question)
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_are_of_a_method_with_a_path() -> None:
+    with pytest.raises(InputError, match="steps is 5, but the method occlusion has no path"):
+        plan_of(None, {"method": "occlusion", "steps": 5})
+    assert plan_of(None, {"method": "integrated", "steps": 5}).settings.steps == 5
+    assert plan_of(None, {"method": "integrated"}).settings.steps == 32
 
 
 def test_no_call_is_one_sentence(tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_stored_is_live(
     assert not reference.covers(list(generate("vbar", 4, seed=5)))
 
 
+def test_prompts_that_the_teacher_does_not_take_are_refused(
+    student: Policy, charts: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.nn.Module.__call__", None)
+    long = dataclasses.replace(charts[0], question="value of " + "A " * 3000)
+    with pytest.raises(InputError, match=r"may need .* 24 of the turns.*, but a sequence has 2048"):
+        attribute_samples(student, [charts[1], long], SETTINGS, out=tmp_path / "t.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_table_round_trip(student: Policy, table: TeacherTable, path: Path):
     found = TeacherTable.read(path)
     wanted: dict[str, Any] = {

@@ -1,0 +1,55 @@
+"""Whether a default of a free tool's parameter is a value of the parameter's own kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from iapo.tools.kinds import (
+    BoxesKind,
+    BoxKind,
+    ChoiceKind,
+    FlagKind,
+    ImageKind,
+    Kind,
+    ListKind,
+    NameKind,
+    NumberKind,
+    PointKind,
+    TextKind,
+)
+
+
+def admits(kind: Kind, value: Any) -> bool:
+    """Tells whether a kind has a Python value; the tool's function is given its default as it is, without a check.
+
+    Args:
+        kind: Kind of the parameter.
+        value: The default, not None.
+    """
+    if isinstance(kind, NumberKind):
+        return _is_number(value) and (not kind.whole or isinstance(value, int)) and kind.bounds.hold(value)
+    if isinstance(kind, TextKind):
+        return isinstance(value, str) and kind.bounds.hold(len(value))
+    if isinstance(kind, FlagKind):
+        return isinstance(value, bool)
+    if isinstance(kind, ChoiceKind):
+        # `True == 1`.
+        return any(type(one) is type(value) and one == value for one in kind.values)
+    if isinstance(kind, ListKind):
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        return several and kind.bounds.hold(len(value)) and all(admits(kind.of, one) for one in value)
+    if isinstance(kind, BoxKind | PointKind):
+        count = 4 if isinstance(kind, BoxKind) else 2
+        return isinstance(value, list | tuple) and len(value) == count and all(map(_is_number, value))
+    return next((isinstance(value, plain) for one, plain in _PLAIN if isinstance(kind, one)), True)
+
+
+_PLAIN = ((NameKind, str), (BoxesKind, Mapping), (ImageKind, Image.Image))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
