@@ -172,7 +172,8 @@ def measured_lines(path: Path, lines: Iterable[bytes]) -> dict[int, dict[str, An
     Raises:
         InputError: If a line is no record, its step is none, or two lines are of one step; the message names them.
     """
-    found, seen = {}, {}
+    found: dict[int, dict[str, Any]] = {}
+    seen: dict[int, int] = {}
     for index, line in enumerate(lines):
         record = parse_record(path, index, line)
         if (step := step_of(path, index, record)) in seen:

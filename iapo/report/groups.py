@@ -169,11 +169,14 @@ def _most_in_step(training: Any) -> int | None:
     """Returns how many rollouts a step of a training makes; None where its settings do not say."""
     if not isinstance(training, dict) or training.get("dynamic_sampling"):
         return None
-    batch, passes, together = (
-        training.get(name) for name in ("generation_batch_size", "gradient_accumulation_steps", "steps_per_generation")
-    )
-    if not all(isinstance(one, int) and one > 0 for one in (batch, passes, together)):
+    found = [
+        one
+        for name in ("generation_batch_size", "gradient_accumulation_steps", "steps_per_generation")
+        if isinstance(one := training.get(name), int) and one > 0
+    ]
+    if len(found) < 3:
         return None
+    batch, passes, together = found
     return batch * math.ceil(passes / together)
 
 

@@ -149,7 +149,7 @@ def lengths(
         return []
     # A prompt has its images and its question for itself; all else is the same for all samples.
     texts = [encoder.template.question_text(sample, with_tools=bool(tools)) for sample in samples]
-    counted = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    counted = encoder.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     sizes = {tuple(image.size for image in sample.images): sample for sample in samples}
     tokens = {size: image_tokens(sample, encoder) for size, sample in sizes.items()}
     images = [tokens[tuple(image.size for image in sample.images)] for sample in samples]

@@ -181,7 +181,8 @@ class PromptEncoder:
             known = sum(gap.count(token) for gap in gaps) + sum(block.text.count(token) for block in blocks)
             if text.count(token) != known + pictures:
                 raise InputError(f"the texts of neighbouring blocks make the control token {token}; separate them")
-        encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        # Who counts tokens says what is too long; the tokenizer need not.
+        encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
         images = tuple(block.image for block in blocks if block.image is not None)
         counts = iter(self.image_token_counts(images))
         ids: list[int] = []

@@ -44,7 +44,10 @@ SCHEMA = pa.schema(
 """Columns of the file; the attribution settings are JSON in the schema's metadata."""
 
 _METADATA = b"iapo_teacher"
-_PARTS = {"prompt": {"name": str, "digest": str}, "view": {"patch": int, "min_pixels": int, "max_pixels": int}}
+_PARTS: Mapping[str, Mapping[str, type]] = {
+    "prompt": {"name": str, "digest": str},
+    "view": {"patch": int, "min_pixels": int, "max_pixels": int},
+}
 """Records among the settings, with their fields."""
 _AGAIN = "make the table again with `iapo teacher attribute`"
 
