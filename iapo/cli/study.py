@@ -140,10 +140,14 @@ def study_ablate(
     iapo study ablate --preset full --groups penalty --seeds 0,1 --out runs/penalty
     """
     from iapo.experiments.ablate import ablate
+    from iapo.experiments.ablations import read_ablation
     from iapo.training.settings import typed
 
     if sets is not None:
         check_sets(sets)
+    else:
+        for name in read_ablation(file or preset).budget.sets:
+            check_source(name)
     given: dict[str, object] = {"groups": groups, "seeds": seeds, "sets": sets, "samples": samples}
     settings = typed(context.args, options=options_of(context))
     write_json(json, ablate(file or preset, given, settings, out, together=together))
