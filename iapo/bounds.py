@@ -90,11 +90,11 @@ SETTINGS: Mapping[str, Bound] = {
         ("train_samples", "eval_batch_size", "case_study_samples", "min_pixels", "max_pixels", "lora_r", "lora_alpha"),
         COUNT,
     ),
-    **dict.fromkeys(
-        ("data_samples", "eval_samples", "eval_traces", "case_study_steps", "threads", "held_out"), COUNT_OR_NONE
-    ),
+    **dict.fromkeys(("data_samples", "eval_samples", "eval_traces", "case_study_steps", "held_out"), COUNT_OR_NONE),
     **dict.fromkeys(("charts_seed", "eval_seed", "seed", "data_seed", "alignment_control_seed"), SEED),
     **dict.fromkeys((f"{who}_{what}_pixels" for who in ("teacher", "verifier") for what in ("min", "max")), COUNT),
+    # More than any machine has; each takes memory.
+    "threads": Bound(0, 1024, whole=True),
     "lora_dropout": DECAY,
     "picture_size": SIDE,
     "eval_temperature": HEAT,

@@ -12,6 +12,7 @@ import torch
 
 from iapo.errors import InputError, unknown
 from iapo.rollout.loading import first_line
+from iapo.rollout.push import check_hub, hub_errors
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -62,6 +63,8 @@ def rehearse(args: TrainingArguments) -> None:
     for tracker in args.report_to or ():
         if tracker not in INTEGRATION_TO_CALLBACK:
             raise unknown("tracker", tracker, (*sorted(INTEGRATION_TO_CALLBACK), "none"), where=" for report_to")
+    if args.push_to_hub:
+        check_hub(args.hub_model_id or Path(str(args.output_dir)).name, args.hub_token)
     if args.save_strategy == "best":
         raise InputError("save_strategy is best, but nothing is measured in the midst of a training; use steps")
     if args.deepspeed is not None:
@@ -119,6 +122,8 @@ def refused_by_libraries(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except hub_errors() as error:
+        raise InputError(f"{what} cannot be used: the hub says: {first_line(error)}") from error
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, AssertionError) as error:
         if _raised_here(error):
             raise

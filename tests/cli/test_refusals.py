@@ -105,6 +105,7 @@ REFUSED = {
     "train --config demo-iapo --model start/policy --output_dir start": "among the checkpoint start/policy; choose",
     "train --config demo-iapo --teacher start/policy --output_dir start/policy": "among the checkpoint start/policy",
     "train --config demo-iapo --data_samples 3": "data_samples is 3, which counts rows of `data`, and none is given",
+    "train --config demo-iapo --threads 100000": "threads is 100000; give 0 to 1024",
     "train --config demo-iapo --tools none": "tools are none; a training needs one at least",
     "train --config demo-iapo --families vbar,vbar --output_dir out": "the source 'vbar' is named twice",
     "train --config demo-iapo --data rows,rows/ --output_dir out": "the source 'rows' is named twice",

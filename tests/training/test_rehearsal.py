@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import trl.trainer.grpo_trainer as grpo_trainer
+from huggingface_hub import constants
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from iapo.errors import InputError
 from iapo.training.checks import LOSSES, check_functions, check_settings
@@ -86,6 +88,15 @@ def test_weights_are_those_of_the_functions():
     check_functions([len, max], (), [1.0, 0.5])
     with pytest.raises(InputError, match=r"reward_weights has 2 numbers for 1 reward function\(s\)"):
         check_functions([len], (), [1.0, 0.5])
+
+
+def test_a_hub_that_cannot_be_pushed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="mine cannot be pushed to: the hub is switched off"):
+        check_settings(settings(tmp_path / "mine", push_to_hub=True))
+    said = "the settings cannot be used: the hub says: no network"
+    with pytest.raises(InputError, match=said), refused_by_libraries("the settings"):
+        raise OfflineModeIsEnabled("no network")
 
 
 def test_our_own_errors_stay_errors():
