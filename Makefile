@@ -121,7 +121,7 @@ versions: .venv-low/.set-up .venv-high/.set-up  ## Run some tests with the oldes
 	for end in low high; do OMP_NUM_THREADS=1 .venv-$$end/bin/python -m pytest $(VERSIONS) || exit 1; done
 
 VERSIONS := -m "not slow" tests/test_versions.py tests/training/test_shared_prefix.py tests/training/test_packing.py \
-	tests/training/test_trainer.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/training/test_vllm_turns.py tests/attribution \
+	tests/training/test_trainer.py tests/training/test_rehearsal.py tests/training/test_lora.py tests/training/test_vllm_rollouts.py tests/training/test_vllm_turns.py tests/attribution \
 	tests/rollout tests/evaluation
 VERSION_TESTS := pytest pytest-timeout pytest-xdist hypothesis captum openai
 
