@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,9 @@ Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
 """Continues each row of token ids, given the row's images in order; returns the new ids, end token included."""
 
 NO_LIMITS = Budget()
+
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+"""What models that think aloud set apart; an answer that they weigh in it is not given yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ class _Growing:
         if len(self.turns) + 1 < turns:
             one = read_turn(ids, self.sample, encoder, tools)
             # Where two turns are all, a program is one whatever else is said.
-            ends = turns > 2 and extract_answer(one.text) is not None
+            ends = turns > 2 and extract_answer(_THOUGHT.sub("", one.text)) is not None
         else:
             one, ends = _said(ids, encoder), False
         self.turns.append(_said(ids, encoder) if ends else one)

@@ -125,6 +125,11 @@ def test_what_ends_a_rollout(turning: PromptEncoder, charts: list[Sample]) -> No
     assert statuses == [["edited", "edited", "no_call"], ["edited", "no_call"], ["no_call"], ["edited", "no_call"]]
     assert [len(one.edits) for one in found] == [2, 1, 0, 1]
     assert not any(found[1].turns[1].target)
+    # An answer that is weighed in a thought is not given yet; behind it it is.
+    thoughts = [[f"<think>{ANSWER}</think>{call(sample)}", ANSWER], [f"<think>\n</think>{call(sample)}\n{ANSWER}"]]
+    weighed, _ = written(turning, [sample] * 2, thoughts, Budget(turns=3))
+    statuses = [[one.result.status for one in each.trace.turns] for each in weighed]
+    assert statuses == [["edited", "no_call"], ["no_call"]]
     # Of two turns, as ever, the first one's program is run whatever else is said.
     two, _ = written(turning, [sample], [[*scripts[2], ANSWER]], Budget())
     assert two[0].trace.turns == (Turn(scripts[2][0], two[0].trace.result), Turn(ANSWER))
