@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,9 +21,6 @@ Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
 """Continues each row of token ids, given the row's images in order; returns the new ids, end token included."""
 
 NO_LIMITS = Budget()
-
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-"""What models that think aloud set apart; an answer that they weigh in it is not given yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +170,7 @@ class _Growing:
         if len(self.turns) + 1 < turns:
             one = read_turn(ids, self.sample, encoder, tools)
             # Where two turns are all, a program is one whatever else is said.
-            ends = turns > 2 and extract_answer(_THOUGHT.sub("", one.text)) is not None
+            ends = turns > 2 and extract_answer(_without_thoughts(one.text)) is not None
         else:
             one, ends = _said(ids, encoder), False
         self.turns.append(_said(ids, encoder) if ends else one)
@@ -232,6 +228,21 @@ def read_turn(
                 target[index] = target[index - 1]
             start = end
     return WrittenTurn(list(ids), text, result, target)
+
+
+def _without_thoughts(text: str) -> str:
+    """Leaves out what stands between `<think>` and `</think>`: an answer that a model weighs is not given yet."""
+    said, *parts = text.split("<think>")
+    # In one pass: a pattern would look for the end of each beginning.
+    unclosed: list[str] = []
+    for part in parts:
+        _, closed, behind = part.partition("</think>")
+        if closed:
+            unclosed.clear()
+            said += behind
+        else:
+            unclosed.append(part)
+    return said + "".join(unclosed)
 
 
 def _said(ids: Sequence[int], encoder: PromptEncoder) -> WrittenTurn:
