@@ -157,7 +157,10 @@ class Attributor:
             ValueError: If there is no turn, or one without a scored token.
             InputError: If memory runs out, or one sequence alone cannot fit.
         """
-        scores = self.scores(prompts, turns)
+        return self.shares(prompts, self.scores(prompts, turns))
+
+    def shares(self, prompts: Sequence[Prompt], scores: Tensor) -> Tensor:
+        """Returns `distributions` of scores of all blocks, shape (len(prompts), blocks), on the CPU."""
         if self.settings.blocks != "all":
             places = {prompt.block_names: self.settings.places(prompt.block_names) for prompt in prompts}
             scores = scores.gather(1, torch.tensor([places[prompt.block_names] for prompt in prompts]))
@@ -230,14 +233,14 @@ class Attributor:
         Raises:
             ValueError: If a turn has no scored token, or the target takes none.
         """
-        calls, images = self._calls(prompts, turns)
+        calls, images = self.calls(prompts, turns)
         return self._with_pictures(calls, images)
 
     def _rows(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> Tensor:
         """Returns the blocks' scores, a row a turn, and the mean log-probability behind them if wanted."""
         if not turns:
             raise ValueError("no calls to explain")
-        calls, images = self._calls(prompts, turns)
+        calls, images = self.calls(prompts, turns)
         # Image tokens look alike whatever is in the image, so the image is a part of the key. Within one call of
         # this method its place says which it is.
         names = [str(index) for index in range(len(images))] if self.cache is None else [*map(picture_digest, images)]
@@ -267,7 +270,7 @@ class Attributor:
         longest = max(len(call.prompt_ids) + len(call.turn_ids) for call in calls)
         return telling_out_of_memory(self.model.device, longest, self.settings.tokens)
 
-    def _calls(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], list[Image.Image]]:
+    def calls(self, prompts: Sequence[Prompt], turns: Sequence[Turn]) -> tuple[list[CallInput], list[Image.Image]]:
         """Pairs prompts with turns, and gives their distinct images: rollouts of a group share one."""
         images, places = distinct(image for prompt in prompts for image in prompt.images)
         rest = iter(places)

@@ -211,7 +211,12 @@ def call_values(
 
 
 def run_language_model(
-    model: PreTrainedModel, inputs: Tensor, is_image: Tensor, position_ids: Tensor, cache: Cache | None = None
+    model: PreTrainedModel,
+    inputs: Tensor,
+    is_image: Tensor,
+    position_ids: Tensor,
+    cache: Cache | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Runs the language model alone, on inputs that the vision tower has given before.
 
@@ -221,6 +226,7 @@ def run_language_model(
         is_image: Mask of the images' positions, shape (N, L).
         position_ids: Rotary positions, shape (3, N, L).
         cache: Keys and values of what comes before, extended in place; None starts without any and keeps none.
+        mask: Mask of what is attended to, 1 or 0 for each position of the cache and then of the inputs; None is all.
 
     Returns:
         Hidden states, shape (N, L, H).
@@ -233,6 +239,7 @@ def run_language_model(
     return model.model.language_model(
         inputs_embeds=embeddings,
         position_ids=position_ids,
+        attention_mask=mask,
         past_key_values=cache,
         use_cache=cache is not None,
         return_dict=True,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
@@ -18,8 +20,64 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
 
 
-class _Finite(LogitsProcessor):
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The rules of a greedy turn, as `make_generate` has them, for what runs a model by itself.
+
+    Attributes:
+        limit: Longest turn in tokens.
+        ends: Tokens that end a turn.
+        unwritable: Tokens that are never written.
+        name: Name of the model, for messages.
+    """
+
+    limit: int
+    ends: frozenset[int]
+    unwritable: tuple[int, ...]
+    name: str
+
+    @classmethod
+    def of(cls, policy: Policy, encoder: PromptEncoder, limit: int) -> Greedy:
+        """Returns the rules for a policy."""
+        eos = policy.model.generation_config.eos_token_id
+        ends = {*(eos if isinstance(eos, list) else [eos]), encoder.tokenizer.eos_token_id} - {None}
+        name = str(getattr(policy.model, "name_or_path", "") or type(policy.model).__name__)
+        return cls(limit, frozenset(ends), tuple(encoder.unwritable_ids), name)
+
+    def pick(self, logits: Tensor) -> Tensor:
+        """Returns the next token of each row, shape (N,), of its logits, shape (N, V).
+
+        Raises:
+            NumberError: If a row has no finite largest logit.
+        """
+        logits[:, list(self.unwritable)] = -torch.inf
+        check_finite(logits, self.name)
+        return logits.argmax(-1)
+
+    def cut(self, turn: list[int]) -> list[int]:
+        """Returns a turn up to the token that ends it."""
+        return turn[: next((index + 1 for index, token in enumerate(turn) if token in self.ends), len(turn))]
+
+
+def check_finite(scores: Tensor, name: str) -> None:
     """Refuses logits that are NaN or infinite: the most likely token of such a row is chance, and looks like an answer.
+
+    Args:
+        scores: Logits, shape (N, V); -inf is what may not be written.
+        name: Name of the model.
+
+    Raises:
+        NumberError: If a row has no finite largest score.
+    """
+    if not bool(torch.isfinite(scores.amax(-1)).all()):
+        raise NumberError(
+            f"the model {name} gives logits that are not finite; its weights are damaged, or overflow in their type "
+            "(bfloat16 or float32 do not)"
+        )
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that are not finite.
 
     Args:
         name: Name of the model.
@@ -34,11 +92,7 @@ class _Finite(LogitsProcessor):
         Raises:
             NumberError: If a row has no finite largest score.
         """
-        if not bool(torch.isfinite(scores.amax(-1)).all()):
-            raise NumberError(
-                f"the model {self.name} gives logits that are not finite; its weights are damaged, or overflow in "
-                "their type (bfloat16 or float32 do not)"
-            )
+        check_finite(scores, self.name)
         return scores
 
 
@@ -75,23 +129,22 @@ def make_generate(
         streamer: Takes the tokens as they come (Transformers'), of one row alone.
     """
     model, tokenizer = policy.model, encoder.tokenizer
-    eos = model.generation_config.eos_token_id
-    ends = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
+    rules = Greedy.of(policy, encoder, max_new_tokens)
     # All of it is named, since what is left open is taken from the checkpoint's own settings or is top-50 sampling.
     sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
-        eos_token_id=sorted(ends - {None}),
+        eos_token_id=sorted(rules.ends),
         pad_token_id=tokenizer.pad_token_id,
-        suppress_tokens=encoder.unwritable_ids,
+        suppress_tokens=list(rules.unwritable),
         disable_compile=True,
         repetition_penalty=1.0,
         **sampling,
     )
 
-    finite = _Finite(str(getattr(model, "name_or_path", "") or type(model).__name__))
+    finite = _Finite(rules.name)
 
     def generate(rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
         length = max(len(row) for row in rows)
@@ -120,10 +173,6 @@ def make_generate(
                 )
         finally:
             model.train(training)
-        new = []
-        for row in output[:, length:].tolist():
-            end = next((index + 1 for index, token in enumerate(row) if token in ends), len(row))
-            new.append(row[:end])
-        return new
+        return [rules.cut(row) for row in output[:, length:].tolist()]
 
     return generate

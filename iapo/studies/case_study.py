@@ -31,7 +31,7 @@ from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.runs import data_hash
-from iapo.teachers.references import explained_turns
+from iapo.teachers.own_turns import explained_turns
 from iapo.tools import offered_tools
 
 FILE, KIND = "case-study.json", "case_study"

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,72 +17,21 @@ import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from iapo.attribution.calls import ATTRIBUTED, CACHE_ROWS, Attributor, picture_digest
+from iapo.attribution.calls import CACHE_ROWS, Attributor, picture_digest
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.records import Sample
-from iapo.rollout.generation import make_generate
+from iapo.rollout.generation import Greedy, make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
-from iapo.rollout.turns import Generate, Rollout, WrittenTurn, encode_prompts, read_turn
+from iapo.rollout.turns import Rollout
 from iapo.teachers.controls import random_twin
+from iapo.teachers.own_turns import explained_turns
 from iapo.teachers.student_call import StudentCall
 from iapo.teachers.table import TeacherRow, TeacherTable
 from iapo.tools import TOOLS, ToolDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedTurn:
-    """A model's own first turn to a sample.
-
-    Attributes:
-        first: The turn, read and executed.
-        block_names: Names of the compared blocks.
-        distribution: Distribution of the call over the blocks, in their order; None without a call that has an
-            attribution.
-    """
-
-    first: WrittenTurn
-    block_names: tuple[str, ...]
-    distribution: tuple[float, ...] | None
-
-
-def explained_turns(
-    samples: Sequence[Sample],
-    encoder: PromptEncoder,
-    generate: Generate,
-    attributor: Attributor,
-    tools: Mapping[str, ToolDefinition] = TOOLS,
-) -> list[ExplainedTurn]:
-    """Has a model write its own first turn to each sample of a batch, and explains the calls.
-
-    Args:
-        samples: The batch.
-        encoder: The model's encoder.
-        generate: Writes the turns.
-        attributor: Explains the calls; of the same model.
-        tools: The offered tools.
-    """
-    prompts = encode_prompts(samples, encoder, tools)
-    turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
-    firsts = [read_turn(ids, sample, encoder, tools) for ids, sample in zip(turns, samples, strict=True)]
-    # What is explained together has the same blocks: several images are more of them.
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for index, first in enumerate(firsts):
-        if first.result.status in ATTRIBUTED:
-            alike.setdefault(prompts[index].block_names, []).append(index)
-    found: dict[int, tuple[float, ...]] = {}
-    for called in alike.values():
-        explained = attributor.distributions(
-            [prompts[index] for index in called], [(firsts[index].ids, firsts[index].target) for index in called]
-        )
-        found |= {index: tuple(row) for index, row in zip(called, explained.tolist(), strict=True)}
-    return [
-        ExplainedTurn(first, attributor.settings.compared(prompt.block_names), found.get(index))
-        for index, (first, prompt) in enumerate(zip(firsts, prompts, strict=True))
-    ]
 
 
 class OwnCall:
@@ -115,6 +63,7 @@ class OwnCall:
         self.encoder = PromptEncoder(teacher.processor, template)
         self.template = self.encoder.template
         self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
+        self._greedy = Greedy.of(teacher, self.encoder, settings.max_turn_tokens)
         self._attributor = Attributor(model, self.encoder.pixels, settings, tokenizer=self.encoder.tokenizer)
         self._rows: dict[tuple[str, str], TeacherRow] = {}
 
@@ -161,7 +110,7 @@ class OwnCall:
         )
 
     def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
-        turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools)
+        turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools, self._greedy)
         return [
             TeacherRow(
                 name,

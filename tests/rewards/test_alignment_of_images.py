@@ -20,6 +20,7 @@ from iapo.attribution.calls import Attributor
 from iapo.attribution.divergence import block_distribution
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.methods import METHODS
+from iapo.attribution.reading import ReadPrompts
 from iapo.attribution.settings import AttributionSettings
 from iapo.endpoints.chat import EndpointSettings
 from iapo.records import Sample, ToolCall
@@ -29,7 +30,6 @@ from iapo.rollout.policy import ImageTextProcessor, Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.studies.explanations import explain
-from iapo.teachers import references
 from iapo.teachers.asking import attribute_samples
 from iapo.teachers.references import OwnCall, make_reference
 from iapo.tools import TOOLS, offered_tools
@@ -134,16 +134,12 @@ def test_own_calls_stored_and_live_are_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def writes(policy: Policy, of: PromptEncoder, **more: Any) -> Any:
+    def write(read: ReadPrompts, greedy: Any) -> list[list[int]]:
         """The teacher looks at the last image that it is shown."""
+        texts = [f"```python\ndisplay(crop(image_{len(one.images)}, [0, 0, 30, 30]))\n```" for one in read.prompts]
+        return [processor.tokenizer(text)["input_ids"] for text in texts]
 
-        def generate(rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
-            texts = [f"```python\ndisplay(crop(image_{len(shown)}, [0, 0, 30, 30]))\n```" for shown in images]
-            return [of.tokenizer(text)["input_ids"] for text in texts]
-
-        return generate
-
-    monkeypatch.setattr(references, "make_generate", writes)
+    monkeypatch.setattr(ReadPrompts, "write", write)
     teacher = Policy(copy.deepcopy(other_model), processor)
     samples = mixed()
     table = attribute_samples(teacher, samples, SETTINGS, FREE)
@@ -157,8 +153,9 @@ def test_own_calls_stored_and_live_are_the_same(
     )
     live, read = (Alignment(one, encoder, SETTINGS, FREE).measure(model, rollouts) for one in (own, stored))
     for one, other in zip(live, read, strict=True):
-        assert one.divergence == pytest.approx(other.divergence, abs=1e-6)
-        assert dict(one.teacher) == pytest.approx(dict(other.teacher), abs=1e-6)
+        # Explained among other samples, shares differ by roundings.
+        assert one.divergence == pytest.approx(other.divergence, abs=3e-5)
+        assert dict(one.teacher) == pytest.approx(dict(other.teacher), abs=3e-6)
         assert one.divergence > 0
 
 

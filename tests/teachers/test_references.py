@@ -21,6 +21,7 @@ from processes import iapo_here
 from transformers import PreTrainedModel
 
 from iapo.attribution.calls import RowCache
+from iapo.attribution.reading import ReadPrompts
 from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -322,7 +323,7 @@ def test_a_teacher_with_another_tokenizer(
     turn = call(charts[0], "rows", "draw")
     ids = own.encoder.tokenizer(turn)["input_ids"]
     assert ids != encoder.tokenizer(turn)["input_ids"]
-    monkeypatch.setattr(own, "_generate", lambda rows, images: [ids for _ in rows])
+    monkeypatch.setattr(ReadPrompts, "write", lambda read, greedy: [ids for _ in read.prompts])
     rollouts = rollouts_of(encoder, charts[:1] * 2, [turn, call(charts[0])])
     first, second = Alignment(own, encoder).measure(learner, rollouts)
     assert dict(first.teacher) == dict(second.teacher)
@@ -348,11 +349,11 @@ def test_a_stored_qwen3_teacher(
     (sample,) = generate("vbar", 1, seed=0, question_types=("value",))
     written: list[Any] = []
 
-    def writes(policy: Policy, encoder: PromptEncoder, **_: Any) -> Any:
-        written.append(policy.model)
-        return lambda rows, images: [encoder.tokenizer(call(sample))["input_ids"] for _ in rows]
+    def write(read: ReadPrompts, greedy: Any) -> list[list[int]]:
+        written.append(read.model)
+        return [qwen3_processor.tokenizer(call(sample))["input_ids"] for _ in read.prompts]
 
-    monkeypatch.setattr("iapo.teachers.references.make_generate", writes)
+    monkeypatch.setattr(ReadPrompts, "write", write)
     out = tmp_path / "teacher.parquet"
     flags = ["--train_samples", "1", "--threads", "0", "--attribution_normalization", "magnitude"]
     capfd.readouterr()
