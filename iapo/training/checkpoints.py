@@ -1,7 +1,8 @@
 """Which checkpoints of a run are whole: told from their files alone, without torch.
 
 The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A
-machine that dies may leave any file short; each form says by itself where it ends.
+machine that dies may leave any file short; each form says by itself where it ends. A bit that a disk has changed is
+told by checksums: what torch writes has them, those of weights are kept beside these.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import json
 import logging
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from iapo.errors import InputError
 
 STATE = "trainer_state.json"
+CHECKSUMS = "checksums.json"
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +83,45 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return "it has no state of the random numbers"
     if named and not any(name.startswith("iapo_state") for name in names):
         return "it has no iapo_state.pt"
-    return _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
+    found = _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
+    return found or _changed(path)
+
+
+def write_checksums(path: Path) -> None:
+    """Writes the CRC-32 of a checkpoint's weights, which safetensors does not keep; other files have their own.
+
+    Args:
+        path: The folder, its weights written.
+    """
+    found = {file.name: _crc(file) for file in sorted(path.glob("*.safetensors"))}
+    (path / CHECKSUMS).write_text(json.dumps(found) + "\n")
+
+
+def _changed(path: Path) -> str | None:
+    """Says which weights are not those that were written; None where they are, or nothing tells."""
+    try:
+        wanted = json.loads((path / CHECKSUMS).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        return f"its {CHECKSUMS} is cut off or damaged"
+    for name, crc in wanted.items():
+        file = path / Path(name).name
+        if not file.is_file():
+            return f"its {file.name} is missing"
+        if _crc(file) != crc:
+            return f"its {file.name} is damaged"
+    return None
+
+
+def _crc(file: Path) -> int:
+    crc = 0
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 24):
+            crc = zlib.crc32(part, crc)
+    return crc
 
 
 def _missing_shard(path: Path) -> str | None:
@@ -111,5 +152,12 @@ def _cut_off(file: Path) -> str | None:
         return None if file.stat().st_size == 8 + length + end else f"its {file.name} is cut off"
     if file.suffix in (".pt", ".pth", ".bin") and file.name != "training_args.bin":
         # What torch writes is an archive, whose list of contents stands at its end.
-        return None if zipfile.is_zipfile(file) else f"its {file.name} is cut off"
+        if not zipfile.is_zipfile(file):
+            return f"its {file.name} is cut off"
+        try:
+            with zipfile.ZipFile(file) as archive:
+                whole = archive.testzip() is None
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError):
+            whole = False
+        return None if whole else f"its {file.name} is damaged"
     return None

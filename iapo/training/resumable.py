@@ -17,7 +17,7 @@ from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.checkpoints import last_whole, step_of, write_checksums
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,9 @@ class ResumableTrainer(Trainer):
             state["buffer"] = [_plain(part) for part in self._buffered_inputs]
         state["more"] = self.more_state()
         torch.save(state, self._own_state(output_dir))
+        if self.args.should_save:
+            # The weights are there by now, and the trainer's own state is not.
+            write_checksums(Path(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

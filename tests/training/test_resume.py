@@ -18,7 +18,7 @@ from processes import started, wait_for
 from safetensors.torch import load_file
 
 from iapo.errors import InputError
-from iapo.training.checkpoints import fault_of, last_whole
+from iapo.training.checkpoints import STATE, fault_of, last_whole
 from iapo.training.resume import check_free, find_start
 from iapo.training.run import run
 from iapo.training.settings import parse
@@ -154,6 +154,14 @@ def test_every_file_of_a_checkpoint_must_be_whole(tmp_path: Path, whole: Path, n
     for cut in (len(content) - 2, len(content) // 2, 4, 0):
         file.write_bytes(content[:cut])
         assert fault_of(folder), cut
+    # One bit, anywhere but in the trainer's readable state, whose numbers any text editor changes.
+    for place in (100, len(content) // 3, len(content) // 2, len(content) - 40) if name != STATE else ():
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        assert fault_of(folder) in (f"its {name} is damaged", f"its {name} is cut off"), place
+    file.write_bytes(content)
+    assert fault_of(folder) is None
     file.unlink()
     assert fault_of(folder)
 
