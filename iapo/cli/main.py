@@ -205,6 +205,11 @@ def _end(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def _tells_of_memory(error: RuntimeError) -> bool:
+    """Tells whether torch says that memory ran out: by a type of its own on accelerators, in words on the CPU."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Stands for `sys.excepthook`: the traceback, and whose fault it is."""
     # Imported where they are needed: `iapo --help` needs them not.
@@ -214,8 +219,10 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
     sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
     where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
-    if isinstance(error, OSError | MemoryError):
-        what = "this is no fault of the input, but of a file, the disk, the network or the memory, or a bug of iapo"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _tells_of_memory(error)):
+        what = "memory ran out; this is no bug of iapo (`iapo plan` with a training's settings says what takes how much)"
+    elif isinstance(error, OSError):
+        what = "this is no fault of the input, but of a file, the disk or the network, or a bug of iapo"
     else:
         what = "this is a bug of iapo, not of the input; please report it with the lines above"
     sys.stderr.write(f"iapo: {what}{where}\n")

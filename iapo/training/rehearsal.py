@@ -110,7 +110,8 @@ def _name(choice: Any) -> str:
 
 @contextmanager
 def refused_by_libraries(what: str) -> Iterator[None]:
-    """Turns an error that a library raises over settings into a sentence; our own errors stay what they are.
+    """Turns an error that a library raises over settings into a sentence; our own errors, and that memory ran out, stay
+    what they are.
 
     Args:
         what: The settings, as the sentence begins.
@@ -125,7 +126,7 @@ def refused_by_libraries(what: str) -> Iterator[None]:
     except hub_errors() as error:
         raise InputError(f"{what} cannot be used: the hub says: {first_line(error)}") from error
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, AssertionError) as error:
-        if _raised_here(error):
+        if _raised_here(error) or isinstance(error, torch.OutOfMemoryError):
             raise
         raise InputError(f"{what} cannot be used: {type(error).__name__}: {first_line(error)}") from error
 

@@ -211,6 +211,8 @@ def test_failures_have_their_codes(
     [
         ("zip([1], [], strict=True).__next__()", "this is a bug of iapo, not of the input"),
         ("open('gone')", "this is no fault of the input, but of a file"),
+        ("bytearray(1 << 62)", "memory ran out; this is no bug of iapo"),
+        ("__import__('torch').empty(1 << 58)", "memory ran out; this is no bug of iapo"),
     ],
 )
 def test_the_unexpected_keeps_its_traceback(raised: str, sentence: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import practised
 import torch
+from by_file import hand_over_by_file
 from peft import LoraConfig
 from torch import Tensor
-from trl.generation.vllm_client import VLLMClient
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
 from iapo.data.synthetic import generate
@@ -240,20 +241,48 @@ def order(out: str, model: str, turns: str) -> dict[str, Any]:
     return found
 
 
-def server(out: str, student: str, port: str) -> dict[str, Any]:
-    """A batch of rollouts by a server that has the student's weights already; handing them over needs CUDA."""
-    VLLMClient.init_communicator = lambda self, device=0: None
-    VLLMClient.update_named_params = lambda self, metadata, parameters: None
+def served(student: str, out: str, port: str, **more: Any) -> IAPOTrainer:
+    """A trainer whose rollouts a server writes."""
+    hand_over_by_file()
     url = f"http://127.0.0.1:{port}"
-    trainer = many(student, out, vllm_mode="server", vllm_server_base_url=url, vllm_server_timeout=600.0)
+    return many(student, out, vllm_mode="server", vllm_server_base_url=url, vllm_server_timeout=600.0, **more)
+
+
+def server(out: str, student: str, port: str) -> dict[str, Any]:
+    """Two steps on a server's rollouts; then weights that it is not told of, and is."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    trainer = served(student, out, port, per_device_train_batch_size=32 // processes)
+    whole = trainer._generate_and_score_completions
+    found: dict[str, Any] = {"steps": [], "rollouts": [], "samples": []}
+
+    def look(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        output = whole(rows)
+        found["steps"].append(gaps(output))
+        found["rollouts"].append(told(trainer._batch.rollouts))
+        found["samples"].append([one.trace.sample.id for one in trainer._batch.rollouts])
+        return output
+
+    trainer._generate_and_score_completions = look
+    before = weights(trainer)
+    trainer.train()
+    found["update"] = float((weights(trainer) - before).norm())
     trainer.model.train()
-    rows = [row for row in list(trainer.train_dataset)[:2] + list(trainer.train_dataset)[-2:] for _ in range(8)]
-    found = gaps(trainer._generate_and_score_completions(rows))
-    return {"given": found, "rollouts": told(trainer._batch.rollouts)}
+    rows = list(trainer.train_dataset)
+    own = [row for row in (rows[:2] + rows[-2:])[trainer.accelerator.process_index :: processes] for _ in range(8)]
+    # The trainer hands weights over where the number of the step has changed.
+    trainer._last_loaded_step = trainer.state.global_step
+    with torch.no_grad():
+        for weight in trainer.model.model.visual.parameters():
+            weight.mul_(1.2)
+    found["unsynced"] = gaps(whole(own))
+    trainer.vllm_generation.sync_weights()
+    found["synced"] = gaps(whole(own))
+    return found
 
 
 if __name__ == "__main__":
     what, out, where, *rest = sys.argv[1:]
     known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server}
     result = known[what](out, *rest)
-    Path(where).write_text(json.dumps(result))
+    rank = os.environ.get("RANK", "")
+    Path(where + rank).write_text(json.dumps(result))

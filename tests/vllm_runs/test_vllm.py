@@ -34,7 +34,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
-    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/vllm_runs"))),
 }
 SERVER = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"}
 EXACT, APART = 2e-4, 0.05
@@ -207,12 +207,31 @@ def check_close(*gaps: dict[str, float]) -> None:
         assert one["max"] < APART / 5
 
 
-def test_rollouts_by_a_server(tmp_path: Path, student: Path) -> None:
-    """It has the weights already: to hand them over takes CUDA, and so no step is taken."""
-    with serving(student, tmp_path / "log", "--enable-scale-out", "--logprobs-mode", "processed_logprobs") as port:
-        found = colocate("server", tmp_path, student, port)
-    check_kinds(found["rollouts"])
-    check_close(found["given"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_steps_with_a_server(tmp_path: Path, student: Path, processes: int) -> None:
+    """Weights go to it by a file: to stream them takes CUDA. Each process gets its own rollouts' second turns."""
+    more = ["--enable-scale-out", "--logprobs-mode", "processed_logprobs"]
+    more += ["--worker-extension-cls", "by_file.TakesFile"]
+    program = [ROOT / "tests/vllm_runs/colocate.py", "server", tmp_path / "run", tmp_path / "found"]
+    with serving(student, tmp_path / "log", *more) as port:
+        if processes == 1:
+            python(*program, student, port)
+            names = ["found"]
+        else:
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+            python(*launch, *program, student, port)
+            names = ["found0", "found1"]
+    found = [json.loads((tmp_path / name).read_text()) for name in names]
+    for one in found:
+        assert len(one["steps"]) == 2
+        check_close(*one["steps"], one["synced"])
+        assert one["unsynced"]["max"] > APART
+        assert one["update"] > 1e-3
+    # Each group's rollouts are dealt out; together they are the batch that one process has.
+    for step in range(2):
+        check_kinds([row for one in found for row in one["rollouts"][step]])
+        samples = [name for one in found for name in one["samples"][step]]
+        assert sorted(samples.count(name) for name in set(samples)) == [8, 8, 8, 8]
 
 
 def test_an_endpoint_gives_the_same_texts(tmp_path: Path) -> None:
