@@ -220,7 +220,9 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
     where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _tells_of_memory(error)):
-        what = "memory ran out; this is no bug of iapo (`iapo plan` with a training's settings says what takes how much)"
+        what = (
+            "memory ran out; this is no bug of iapo (`iapo plan` with a training's settings says what takes how much)"
+        )
     elif isinstance(error, OSError):
         what = "this is no fault of the input, but of a file, the disk or the network, or a bug of iapo"
     else:

@@ -29,7 +29,7 @@ from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import Rollout
 from iapo.teachers.controls import random_twin
 from iapo.teachers.own_turns import explained_turns
-from iapo.teachers.student_call import StudentCall
+from iapo.teachers.student_call import StudentCall, read_alike
 from iapo.teachers.table import TeacherRow, TeacherTable
 from iapo.tools import TOOLS, ToolDefinition
 
@@ -43,6 +43,8 @@ class OwnCall:
         tools: The offered tools.
         cache_rows: Number of samples' rows are remembered; the oldest is forgotten first.
         template: Template of the prompts, the student's; the teacher's own if None.
+        student: Encoder of the student, which is taken for the teacher's where they read alike: what one has made of
+            images, the other need not make again.
 
     Attributes:
         template: Template of the prompts.
@@ -57,10 +59,14 @@ class OwnCall:
         tools: Mapping[str, ToolDefinition] = TOOLS,
         cache_rows: int = CACHE_ROWS,
         template: PromptTemplate | None = None,
+        student: PromptEncoder | None = None,
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
         self.settings, self.tools, self.cache_rows = settings, tools, cache_rows
-        self.encoder = PromptEncoder(teacher.processor, template)
+        alike = (
+            student is not None and template == student.template and read_alike(teacher.processor, student.processor)
+        )
+        self.encoder = student if student is not None and alike else PromptEncoder(teacher.processor, template)
         self.template = self.encoder.template
         self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
         self._greedy = Greedy.of(teacher, self.encoder, settings.max_turn_tokens)
@@ -212,7 +218,7 @@ def make_reference(
         teacher = random_twin(teacher, settings.control_seed)
     if settings.teacher_reference == "student_call":
         return StudentCall(teacher, encoder, settings, tools)
-    own = OwnCall(teacher, settings, tools, template=encoder.template)
+    own = OwnCall(teacher, settings, tools, template=encoder.template, student=encoder)
     return Both(own, StudentCall(teacher, encoder, settings, tools)) if settings.teacher_reference == "both" else own
 
 

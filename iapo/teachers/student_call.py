@@ -52,7 +52,7 @@ class StudentCall:
         model = teacher.model.eval().requires_grad_(False)
         self.template = encoder.template
         # Of a teacher that reads just as the student does, prompts and images are the student's.
-        self._reads_alike = _read_alike(teacher.processor, encoder.processor)
+        self._reads_alike = read_alike(teacher.processor, encoder.processor)
         self.encoder = encoder if self._reads_alike else PromptEncoder(teacher.processor, self.template)
         self.tools = tools
         self.log_prob_floor = -math.log(len(self.encoder.tokenizer))
@@ -135,7 +135,7 @@ class StudentCall:
         return turn.ids, self.encoder.observation(seen.shown, ended=ended), seen.shown.image
 
 
-def _read_alike(teacher: ProcessorMixin, student: ProcessorMixin) -> bool:
+def read_alike(teacher: ProcessorMixin, student: ProcessorMixin) -> bool:
     """Tells whether two processors make the same tokens and patches of everything."""
     one, other = teacher.tokenizer, student.tokenizer
     alike = one.special_tokens_map == other.special_tokens_map and one.chat_template == other.chat_template
