@@ -7,7 +7,7 @@ issue 6294), its server takes rows as they are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ class RolloutEngine(VLLMGeneration):
         if self.mode == "server":
             try:
                 super()._init_vllm()
-            except (ConnectionError, NotImplementedError) as error:
+                if self.accelerator.is_main_process:
+                    check_server(self.vllm_client.get_server_info())
+            except (ConnectionError, NotImplementedError, RuntimeError) as error:
                 raise InputError(f"the vLLM server cannot be used: {first_line(error)}") from error
             return
         if on_cpu():
@@ -167,6 +169,25 @@ def check_training(args: IAPOConfig, model: PreTrainedModel) -> None:
     if not (name := model.name_or_path):
         raise InputError("vLLM loads the model itself, and this one comes from no folder or hub id; save and load it")
     refuse_adapter(name)
+
+
+def check_server(info: Mapping[str, Any]) -> None:
+    """Refuses a vLLM server whose log-probabilities are not of what it samples from.
+
+    Without temperature and biases they would pass for another policy's, and importance sampling would weigh them.
+
+    Args:
+        info: Its configuration, as `/server_info` has it.
+
+    Raises:
+        InputError: If so.
+    """
+    mode = info.get("model_config", {}).get("logprobs_mode", "unknown")
+    if mode != "processed_logprobs":
+        raise InputError(
+            f"the vLLM server's log-probabilities are {mode!r}, and training needs those of what is sampled from; "
+            "start it with --logprobs-mode processed_logprobs (docs/vllm.md has the whole command)"
+        )
 
 
 def take_part(generation: Any, times: int) -> None:

@@ -21,7 +21,7 @@ from iapo.rollout.policy import ImageTextProcessor, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.vllm_engine import VllmEngine, check_prompts, merge_bias, one_token_an_image
 from iapo.training.shared_prefix import add_shared_prefix
-from iapo.training.vllm_rollouts import RolloutEngine, vllm_for_rollouts
+from iapo.training.vllm_rollouts import RolloutEngine, check_server, vllm_for_rollouts
 
 without_vllm = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 
@@ -93,6 +93,13 @@ def test_images_that_vllm_sees_otherwise_end_the_run(encoder: PromptEncoder, mon
 def test_ranks_of_a_server_get_their_own_turns() -> None:
     """Two processes with rows in other rounds than each other: nobody waits, nobody gets another's."""
     assert run_ranks(Path(__file__).with_name("vllm_ranks.py")) == ["own rows\n"] * 2
+
+
+@pytest.mark.parametrize("info", [{"model_config": {"logprobs_mode": "raw_logprobs"}}, {"model_config": {}}, {}])
+def test_a_server_with_other_log_probabilities_is_refused(info: dict[str, Any]) -> None:
+    check_server({"model_config": {"logprobs_mode": "processed_logprobs"}})
+    with pytest.raises(InputError, match="--logprobs-mode processed_logprobs"):
+        check_server(info)
 
 
 @without_vllm
