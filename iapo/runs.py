@@ -24,9 +24,12 @@ from iapo.results import (
     TrainingEvaluation,
     evaluation_kind,
     read_evaluation,
+    read_result,
     write_result,
 )
 from iapo.storage import append_record, make_folder, parse_record, read_lines, read_records, write_lines, write_records
+
+CASE_STUDY, CASE_STUDY_KIND = "case-study.json", "case_study"
 
 PACKAGES = (
     "iapo",
@@ -205,6 +208,17 @@ def rewind(folder: Path, step: int) -> None:
             path.unlink()
         elif rest or len(kept) < len(lines):
             write_lines(path, kept)
+    path = folder / CASE_STUDY
+    if path.exists():
+        study = read_result(path, CASE_STUDY_KIND)
+        points = study.get("points")
+        if not isinstance(points, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("step"), int) for one in points
+        ):
+            raise InputError(f"{path} is damaged: its points have no steps; remove it, and the study measures anew")
+        kept_points = [one for one in points if one["step"] <= step]
+        if len(kept_points) < len(points):
+            write_result(path, CASE_STUDY_KIND, {**study, "points": kept_points})
 
 
 class RunFolder:

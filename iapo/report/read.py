@@ -10,7 +10,7 @@ from typing import Any, Literal
 from iapo.errors import InputError
 from iapo.report.numbers import finite
 from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
-from iapo.runs import measured_lines
+from iapo.runs import CASE_STUDY, CASE_STUDY_KIND, measured_lines
 from iapo.storage import parse_record, read_lines
 
 Part = Literal["training", "held-out"]
@@ -169,7 +169,7 @@ def _read_run(name: str, path: Path) -> Run:
     evaluations = [
         read_evaluation(file) for file in (path / EVALUATION, path / "evaluation" / EVALUATION) if file.is_file()
     ]
-    study = path / "case-study.json"
+    study = path / CASE_STUDY
     if trained and not metrics:
         notes.append("has no metrics.jsonl yet, so it has no curves")
     if not evaluations:
@@ -190,7 +190,7 @@ def _read_run(name: str, path: Path) -> Run:
 
 
 def _case_study(path: Path) -> dict[str, Any]:
-    found = read_result(path, "case_study")
+    found = read_result(path, CASE_STUDY_KIND)
     points, teacher = found.get("points") or [], found.get("teacher")
     if not isinstance(points, list) or not all(isinstance(one, dict) and _is_point(one) for one in points):
         raise InputError(f"{path} is damaged: points holds no list of steps with their estimates; remove it")

@@ -30,11 +30,11 @@ from iapo.records import Axis, Sample, ToolResult
 from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
-from iapo.runs import data_hash
+from iapo.runs import CASE_STUDY, CASE_STUDY_KIND, data_hash
 from iapo.teachers.own_turns import explained_turns
 from iapo.tools import offered_tools
 
-FILE, KIND = "case-study.json", "case_study"
+FILE, KIND = CASE_STUDY, CASE_STUDY_KIND
 """Where a run folder keeps its case study, and the kind of that file."""
 
 MEASURES = ("misuse", "right_tools", "wrong_tools")

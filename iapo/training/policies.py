@@ -103,3 +103,11 @@ class PolicyTrainer(ResumableTrainer):
         dtype = str(target.dtype).removeprefix("torch.")
         saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
         target.load_state_dict(saved.state_dict())
+
+    def _load_best_model(self) -> None:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or not isinstance(self.model, PreTrainedModel) or self.state.best_model_checkpoint is None:
+            super()._load_best_model()
+        else:
+            # As above: Transformers' own way finds no weight, warns, and keeps the last ones.
+            self._load_from_checkpoint(self.state.best_model_checkpoint)

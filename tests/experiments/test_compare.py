@@ -24,6 +24,7 @@ from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comp
 from iapo.experiments.job import plan_from_json, run_job
 from iapo.experiments.processes import Job, JobError
 from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step, shared
+from iapo.results import read_result, write_result
 from iapo.runs import RunFolder, data_hash, rewind
 from iapo.training.checkpoints import last_whole
 from iapo.training.keeper import RunKeeper
@@ -211,6 +212,19 @@ def test_logs_are_rewound(tmp_path: Path):
     assert metrics.read_text() == '{"step": 1}\n{"step": 2}\n'
     rewind(tmp_path, 0)
     assert not metrics.exists()
+
+
+def test_a_case_study_is_rewound(tmp_path: Path):
+    """By whatever command its points were measured."""
+    path = tmp_path / "case-study.json"
+    points = [{"step": step, "samples": 8} for step in (0, 1, 2, 3)]
+    write_result(path, "case_study", {"points": points, "teacher": None, "settings": {}})
+    rewind(tmp_path, 1)
+    assert read_result(path, "case_study")["points"] == points[:2]
+    for damaged in ({}, {"points": 3}, {"points": [3]}, {"points": [{"step": "x"}]}):
+        write_result(path, "case_study", damaged)
+        with pytest.raises(InputError, match=r"case-study\.json is damaged.*remove it"):
+            rewind(tmp_path, 1)
 
 
 def test_a_plan_survives_json():

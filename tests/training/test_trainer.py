@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from PIL import Image
 from scripted import batch, four_ways, scripted, settings
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -492,3 +493,30 @@ def test_a_checkpoint_holds_no_password(tmp_path: Path, model: Any, processor: A
     assert (tmp_path / "saved" / "training_args.bin").exists()
     assert trainer.args.judge_url == "http://me:my-secret@host/v1"
     assert not [path for path in (tmp_path / "saved").rglob("*") if b"my-secret" in path.read_bytes()]
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_best_weights_are_found_again(
+    tmp_path: Path, model: Any, processor: Any, charts: list[Sample], adapter: bool
+) -> None:
+    """Transformers looks for them by names that are not those of the file, and keeps the last ones."""
+    more = {"peft_config": LoraConfig(r=2, target_modules=["q_proj"])} if adapter else {}
+    trainer = IAPOTrainer(
+        copy.deepcopy(model),
+        args=settings(tmp_path),
+        train_dataset=to_dataset(charts[:1]),
+        processing_class=processor,
+        keep_run=False,
+        **more,
+    )
+    best = tmp_path / "checkpoint-1"
+    trainer.save_model(str(best))
+    wanted = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.5)
+    trainer.state.best_model_checkpoint = str(best)
+    trainer._load_best_model()
+    assert all(torch.equal(value, wanted[name]) for name, value in trainer.model.state_dict().items())
