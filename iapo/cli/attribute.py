@@ -9,7 +9,7 @@ import typer
 
 from iapo.bounds import TURNS
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import checkpoint, offered, prompt
+from iapo.cli.checks import check_unused, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, check_revision, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, within, write_json
 from iapo.errors import InputError
@@ -21,6 +21,7 @@ app = make_app()
 @loading_options("", "teacher")
 def attribute(
     loading: dict[str, Any],
+    context: typer.Context,
     out: Annotated[
         Path, typer.Option(callback=folder, help="Folder to write attribution.png and attribution.json to.")
     ],
@@ -89,6 +90,10 @@ def attribute(
     check_method(method)
     if sample is not None and family is not None:
         raise InputError("--sample and --family are two ways to choose what is explained; give one of them")
+    if sample is not None:
+        check_unused(context, ("index", "seed", "size"), "is of a chart, and --sample is explained; give one of them")
+    elif run is not None and family is None:
+        check_unused(context, ("seed", "size"), "is of a drawn chart, and a run's own is explained; give --family, too")
     if sample is not None and not sample.is_file():
         raise InputError(f"cannot read the sample {sample}: there is no such file")
     if call is not None and call.startswith("@") and not Path(call[1:]).is_file():

@@ -228,3 +228,20 @@ def check_drawn(options: Mapping[str, Any], sources: Iterable[str]) -> None:
         return
     if option := next((option for option, value in options.items() if value not in (None, "")), None):
         raise InputError(f"{option} is of synthetic images, and {', '.join(names)} has none; leave it out")
+
+
+def check_unused(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Refuses options that were given and would do nothing.
+
+    Args:
+        context: The verb's context, which knows what was given.
+        names: Names of the options' parameters.
+        reason: Why they do nothing, and what to do, as the sentence goes on after the option.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} {reason}")

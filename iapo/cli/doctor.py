@@ -36,6 +36,7 @@ def doctor(
     if config is None:
         raise InputError("iapo doctor needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
     arguments, given = settings.check(config, context.args, options=options_of(context))
+    settings.check_written(config, context.args)
     for name in (arguments.model, arguments.eval_teacher, given.get("teacher")):
         if name is not None:
             check_checkpoint(name)

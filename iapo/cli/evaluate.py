@@ -20,18 +20,22 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Resumable, make_app
-from iapo.cli.checks import check_checkpoint, check_drawn, check_questions, check_sets
+from iapo.cli.checks import check_checkpoint, check_drawn, check_questions, check_sets, check_unused
 from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 
 app = make_app()
 
+_OF_ENDPOINT = ("key_variable", "length_parameter", "endpoint_kind", "concurrency", "timeout")
+_OF_MODEL = ("batch_size", "device")
+
 
 @app.command(cls=Resumable)
 @loading_options("")
 def evaluate(
     loading: dict[str, Any],
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="Packaged name, folder, hub id, or the endpoint's model.")],
     out: Annotated[
         Path, typer.Option(callback=folder, help="Run folder; an evaluation that was stopped there goes on.")
@@ -113,6 +117,14 @@ def evaluate(
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
     if endpoint_served_as is not None and (endpoint is None or not endpoint_served_as.strip()):
         raise InputError("--endpoint-served-as is the name of a model in the answers of an --endpoint; give both")
+    if endpoint is None:
+        check_unused(context, _OF_ENDPOINT, "is of an endpoint, and none is asked; give --endpoint, or leave it out")
+    else:
+        check_unused(context, _OF_MODEL, f"is of a local model, and {model!r} is an endpoint's; leave it out")
+    if not vllm:
+        check_unused(context, ["vllm_memory"], "is of vLLM, which does not generate here; give --vllm, or leave it out")
+    if temperature == 0:
+        check_unused(context, ["top_p"], "does nothing in greedy sampling; set --temperature, or leave it out")
     if vllm:
         if endpoint is not None:
             raise InputError("--vllm and --endpoint are two ways to generate; give one of them")

@@ -9,6 +9,7 @@ import typer
 
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import checkpoint
+from iapo.cli.loading import check_revision
 from iapo.cli.options import Json, Quiet, free, one_of, write_json
 from iapo.errors import InputError
 
@@ -48,6 +49,7 @@ def export(
 
     if private and push is None:
         raise InputError("private is of a repository that is pushed to; give --push OWNER/NAME as well")
+    check_revision(policy, {"model_revision": model_revision})
     if push is not None:
         check_repository(push)
     from iapo.rollout.export import export as write

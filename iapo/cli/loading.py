@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +81,21 @@ def check_revision(model: str | None, given: Mapping[str, Any], prefix: str = ""
     if model is not None and given.get(name) is not None and (Path(model).is_dir() or not is_hub_id(model)):
         option = name.replace("_", "-")
         raise InputError(f"--{option} is a branch, tag or commit of a hub id, and {model!r} is none; leave it out")
+
+
+def check_revisions(models: Sequence[str | None], given: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuses a revision where none of several models comes from the hub, as `check_revision`.
+
+    Args:
+        models: Their names; with one that is not known here, nothing is refused.
+        given: Settings of the loading by name.
+        prefix: Prefix of their settings.
+
+    Raises:
+        InputError: If so.
+    """
+    if models and not any(name is None or (is_hub_id(name) and not Path(name).is_dir()) for name in models):
+        check_revision(models[0], given, prefix)
 
 
 def _options(prefix: str) -> list[inspect.Parameter]:

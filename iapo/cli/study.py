@@ -19,7 +19,7 @@ from iapo.cli.checks import (
     offered,
     prompt,
 )
-from iapo.cli.loading import check_loading, check_revision, loading_options
+from iapo.cli.loading import check_loading, check_revision, check_revisions, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
 from iapo.storage import check_new
@@ -87,7 +87,9 @@ def study_misuse(
         for source in source_names(data):
             check_source(source)
     check_loading(loading, device)
-    find_runs(runs)
+    check_revision(teacher, loading, "teacher")
+    found = find_runs(runs)
+    check_revisions([(one.manifest.config.get("run") or {}).get("model") for one in found], loading)
     from iapo.studies.misuse import study_misuse
 
     changes: dict[str, object] = {"samples": samples, "data": data, "split": split, "teacher": teacher, "tools": tools}

@@ -40,6 +40,7 @@ def train(
         raise InputError("iapo train needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
     check_launch(os.environ)
     arguments, given = settings.check(config, context.args, options=options_of(context))
+    settings.check_written(config, context.args)
     arguments.loading.check_packages()
     begun_with = (arguments.model, arguments.eval_teacher, given.get("teacher"))
     for name in begun_with:

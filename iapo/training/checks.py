@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
+import torch
 from datasets import Dataset
-from transformers import GenerationConfig
+from torch.utils.checkpoint import checkpoint
+from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig
 
-from iapo.errors import InputError, unknown
+from iapo.bounds import SECONDS, check_number
+from iapo.errors import InputError
 from iapo.rewards.presets import check_reward
 from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
 from iapo.training.rehearsal import refused_by_libraries, rehearse
 
-LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
-"""TRL's losses."""
+_NO_PROCESSOR = frozenset({"max_time"})
+"""Keys of `generation_kwargs` that act otherwise than on a token's scores."""
 
 
 def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
@@ -29,9 +32,10 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
         InputError: As `iapo.rewards.presets.check_reward` and `rehearse`, if vLLM is missing, or if a teacher is asked
             about and there is none.
     """
-    if args.loss_type not in LOSSES:
-        raise unknown("loss_type", args.loss_type, LOSSES)
     rehearse(args)
+    if args.fp16 and args.device.type == "cpu":
+        raise InputError("fp16 is true, but the training runs on the CPU, which computes in float32 then; leave it out")
+    _check_checkpointing(args)
     if not args.use_vllm:
         _check_generation(args.generation_kwargs or {})
     preset = check_reward(args)
@@ -51,11 +55,38 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
         )
 
 
+def _check_checkpointing(args: IAPOConfig) -> None:
+    """Refuses values that PyTorch's checkpoints do not take."""
+    for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+        if given := getattr(args, name):
+            with refused_by_libraries(f"{name} {given}"):
+                checkpoint(torch.neg, torch.ones(1, requires_grad=True), **{"use_reentrant": False, **given})
+
+
+class _Sampling(GenerationMixin):
+    """Makes of a configuration what changes the next token's scores, without a model."""
+
+    def __init__(self) -> None:
+        self.config = PreTrainedConfig(vocab_size=8, eos_token_id=0)
+
+    def processors(self, given: Mapping[str, Any]) -> int:
+        """Counts what `generation_kwargs` make of it."""
+        config = GenerationConfig(do_sample=True, top_k=0, **given)
+        config._eos_token_tensor = torch.tensor([0])
+        ids = torch.ones(1, 2, dtype=torch.long)
+        found = self._get_logits_processor(config, 2, encoder_input_ids=ids, device="cpu")
+        return len(found)
+
+
 def _check_generation(given: Mapping[str, Any]) -> None:
+    """Refuses keys whose values are none to Transformers, or change nothing, such as a `typical_p` of 1."""
+    check_number("max_time of generation_kwargs", given.get("max_time"), SECONDS)
     with refused_by_libraries(f"generation_kwargs {given}"):
-        left = GenerationConfig().update(**given)
-    if left:
-        raise InputError(f"generation_kwargs has {next(iter(left))!r}, which Transformers does not know; leave it out")
+        sampling = _Sampling()
+        every = sampling.processors(given)
+        for key in given.keys() - _NO_PROCESSOR:
+            if sampling.processors({name: value for name, value in given.items() if name != key}) == every:
+                raise InputError(f"generation_kwargs has {key} {given[key]!r}, which changes nothing; leave it out")
 
 
 def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 _Settings = TypeVar("_Settings")
 
-_OF_LAYERS = ("lomo", "adalomo")
-"""Optimisers that are made of a model's layers, as all are with `optim_target_modules`: left to the trainer."""
+_IN_BACKWARD = ("lomo", "adalomo")
+"""Optimisers that step layer by layer within the backward pass, so that no gradient can be looked at before."""
+
+_OF_WORKERS = ("dataloader_persistent_workers", "dataloader_multiprocessing_context")
+"""Settings that PyTorch refuses where no process reads data."""
 
 _WITHOUT_SETTINGS = ("constant", "constant_with_warmup")
 """Schedules to which Transformers hands no settings on."""
@@ -62,17 +65,26 @@ def rehearse(args: TrainingArguments) -> None:
 
     for tracker in args.report_to or ():
         if tracker not in INTEGRATION_TO_CALLBACK:
-            raise unknown("tracker", tracker, (*sorted(INTEGRATION_TO_CALLBACK), "none"), where=" for report_to")
+            raise unknown("tracker", str(tracker), (*sorted(INTEGRATION_TO_CALLBACK), "none"), where=" for report_to")
     if args.push_to_hub:
         check_hub(args.hub_model_id or Path(str(args.output_dir)).name, args.hub_token)
     if args.save_strategy == "best":
         raise InputError("save_strategy is best, but nothing is measured in the midst of a training; use steps")
+    for name in _OF_WORKERS:
+        if getattr(args, name) and not args.dataloader_num_workers:
+            raise InputError(f"{name} is {getattr(args, name)!r}, which needs workers; set dataloader_num_workers, too")
+    if args.optim in _IN_BACKWARD:
+        raise InputError(
+            f"optim is {_name(args.optim)}, which steps within the backward pass, before a gradient that is not finite "
+            "could be found; take adamw_torch or another one"
+        )
     if args.deepspeed is not None:
         # Its file may make the optimiser and the schedule.
         return
     weights = list(torch.nn.Linear(1, 1).parameters())
     optimizer: torch.optim.Optimizer = torch.optim.SGD(weights, lr=0.1)
-    if args.optim_target_modules is None and args.optim not in _OF_LAYERS:
+    # Those with target modules are made of a model's layers: left to the trainer.
+    if args.optim_target_modules is None:
         with refused_by_libraries(f"optim {_name(args.optim)} with optim_args {args.optim_args}"):
             kind, given = Trainer.get_optimizer_cls_and_kwargs(args, None)
             optimizer = kind(weights, **given)

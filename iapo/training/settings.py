@@ -18,7 +18,8 @@ from iapo.plugins import check_reference, is_reference, name_in
 from iapo.storage import check_place
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
-from iapo.training.files import layers_of
+from iapo.training.files import CONFIGS, layers_of
+from iapo.training.idle import check_idle
 from iapo.training.model_settings import check_frozen
 from iapo.training.trl_settings import check_command, check_trl
 from iapo.training.values import parse_value
@@ -183,12 +184,9 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         InputError: If there is no such file, it holds no mapping, a setting is unknown or given twice, or a value
             cannot be.
     """
-    layers = layers_of(config)
-    changed = typed(changes, options=options)
     merged: dict[str, Any] = {}
-    for path, written in layers:
-        merged |= typed(written, where=str(path))
-    merged |= changed
+    for given, _ in _layers(config, changes, options):
+        merged |= given
     if "reward" in merged:
         check_reward(merged["reward"])
     check_method(merged.get("attribution_method"))
@@ -203,6 +201,27 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
     run = run_settings()
     arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
     return arguments, {name: value for name, value in merged.items() if name not in run}
+
+
+def check_written(config: str, changes: Changes = ()) -> None:
+    """Refuses settings that do nothing, where a user wrote them for one training: `iapo.training.idle.check_idle`.
+
+    Args:
+        config: As in `check`; packaged files are not the user's.
+        changes: As in `check`.
+
+    Raises:
+        InputError: If there is one, or as `check` of names and values.
+    """
+    check_idle(_layers(config, changes), trainer_settings() | run_settings())
+
+
+def _layers(config: str, changes: Changes, options: Iterable[str] = ()) -> list[tuple[dict[str, Any], bool]]:
+    """Returns the settings in layers, lowest first, and of each whether it is the user's own."""
+    files = layers_of(config)
+    changed = typed(changes, options=options)
+    own = [(typed(given, where=str(path)), not path.resolve().is_relative_to(CONFIGS)) for path, given in files]
+    return [*own, (changed, True)]
 
 
 def parse(config: str, changes: Changes = (), **fixed: Any) -> tuple[RunArguments, IAPOConfig]:

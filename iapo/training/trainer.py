@@ -149,7 +149,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
         student = bare_model(self.accelerator.unwrap_model(self.model))
-        references = [] if self.ref_model is None else [self.accelerator.unwrap_model(self.ref_model)]
+        # With `torch_compile` TRL has compiled the reference policy; packed rows are run by the model in it.
+        found = [] if self.ref_model is None else [self.ref_model]
+        references = [self.accelerator.unwrap_model(one, keep_torch_compile=False) for one in found]
         self._backbone, self._shares = student.model, args.share_prefix and share_prefixes(student, *references)
         self.token_teacher = make_token_teacher(args, self.alignment, shares=self._shares)
         self._batch = Batch([])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iapo.errors import InputError
+from iapo.errors import InputError, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ USED = (
     Group(
         "temperature top_p top_k min_p repetition_penalty generation_kwargs max_completion_length "
         "mask_truncated_completions pad_to_multiple_of",
-        "Rollouts; `max_completion_length` is what the model writes over all turns (docs/real-models.md). Of "
-        "`generation_kwargs` those are refused that another setting has, or that the turns need.",
+        "Rollouts; `max_completion_length` is what the model writes over all turns (docs/real-models.md). "
+        "`generation_kwargs` takes what acts on turns sampled token by token and no setting has (`GENERATION_TAKEN`); "
+        "with vLLM what that takes.",
     ),
     Group(
         "reward_weights scale_rewards multi_objective_aggregation",
@@ -70,18 +71,21 @@ USED = (
     Group(
         "activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing "
         "gradient_checkpointing_kwargs torch_empty_cache_steps",
-        "Memory.",
+        "Memory. The `_kwargs` are PyTorch's (`use_reentrant` and so on), without Transformers' `every_n_layers` and "
+        "`offload`.",
     ),
     Group(
         "logging_strategy logging_steps logging_first_step logging_nan_inf_filter log_level log_level_replica "
         "log_on_each_node disable_tqdm report_to run_name log_completions log_multimodal num_completions_to_print "
         "log_unique_prompts include_num_input_tokens_seen skip_memory_metrics debug",
-        "What is shown, and where (docs/logging.md).",
+        "What is shown, and where (docs/logging.md). `log_unique_prompts` is of the tables that trackers get; "
+        "`skip_memory_metrics: false` adds to what `IAPOTrainer.train()` returns where psutil is installed, and to "
+        "nothing that a run writes.",
     ),
     Group(
         "save_strategy save_steps save_total_limit save_only_model save_on_each_node resume_from_checkpoint "
         "restore_callback_states_from_checkpoint",
-        "Checkpoints (docs/resuming.md).",
+        "Checkpoints (docs/resuming.md). With `save_strategy: no` there are those alone that SIGTERM asks for.",
     ),
     Group(
         "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor "
@@ -117,7 +121,8 @@ PASSED = (
         "fp16 tf32 bf16_full_eval fp16_full_eval torch_compile torch_compile_backend torch_compile_mode "
         "optim_target_modules",
         "Transformers', for GPUs; none was run on one. `torch_compile` compiles TRL's pass and the packed one anew for "
-        "each shape; with the backend `eager` it gave the same numbers.",
+        "each shape, and leaves the reference policy's packed pass as it is; with the backend `eager` it gave the same "
+        "numbers on the CPU.",
     ),
     Group(
         "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision "
@@ -219,6 +224,28 @@ GENERATION: Mapping[str, str] = {
 }
 """Keys of `generation_kwargs` that are refused, with what to set instead; empty: the setting of the same name."""
 
+GENERATION_TAKEN = (
+    *("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "min_length", "min_new_tokens", "max_time"),
+    *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
+    *("bad_words_ids", "sequence_bias", "begin_suppress_tokens", "exponential_decay_length_penalty"),
+    *("renormalize_logits", "remove_invalid_values", "watermarking_config"),
+)
+"""Keys of `generation_kwargs` that act on turns sampled token by token; vLLM has its own."""
+
+CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
+"""Keys of `activation_checkpointing_kwargs`, PyTorch's: Transformers' own do not reach every pass of a step here."""
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none", True, False),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "vllm_mode": ("server", "colocate"),
+    "vllm_model_impl": ("vllm", "transformers", "auto"),
+    "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
+}
+"""Values of settings that TRL takes as any text, and looks at in the midst of a training."""
+
 
 def check_trl(values: Mapping[str, Any]) -> None:
     """Refuses settings of TRL's that are not used here.
@@ -234,10 +261,20 @@ def check_trl(values: Mapping[str, Any]) -> None:
             continue
         if name in values and values[name] not in refusal.allowed:
             raise InputError(f"{name} is {values[name]!r}, {refusal.reason}")
+    for name, choices in CHOICES.items():
+        if name in values and values[name] not in choices:
+            raise unknown(name, str(values[name]), [one for one in choices if isinstance(one, str)])
+    for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+        given = values.get(name)
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in CHECKPOINTING:
+                raise unknown("key", key, CHECKPOINTING, where=f" for {name}")
     given = values.get("generation_kwargs")
     for key in given if isinstance(given, Mapping) else ():
         if key in GENERATION:
             raise InputError(f"generation_kwargs has {key!r}; leave it out and set {GENERATION[key] or key}")
+        if not values.get("use_vllm") and key not in GENERATION_TAKEN:
+            raise unknown("key", key, GENERATION_TAKEN, where=" for generation_kwargs")
 
 
 def check_command(values: Mapping[str, Any]) -> None:

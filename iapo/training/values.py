@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -18,6 +19,9 @@ _OWN_NONE = frozenset({"report_to", "tools"})
 
 _OR_TRUE = frozenset({"resume_from_checkpoint"})
 """Texts that may be `true` or `false`, too, which YAML gives as truth values."""
+
+_POWER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", re.ASCII)
+"""Numbers as people and JSON write them, of which YAML 1.1 takes some for texts."""
 
 _REFUSED = object()
 
@@ -42,7 +46,8 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
         kinds = [one for one in kinds if one is not Any]
     if value is None or (isinstance(value, str) and value.strip().lower() in _NONE and name not in _OWN_NONE):
         if type(None) in kinds or (Any in kinds and value is None):
-            return None
+            # To Transformers' trainer a null is no list of trackers.
+            return "none" if name == "report_to" else None
         if value is None:
             raise InputError(f"{name} is empty (null); it takes {_expected(kinds)}")
     if str in kinds and isinstance(value, str) and "," not in value and not value.lstrip().startswith("["):
@@ -134,7 +139,16 @@ def _parse_list(name: str, value: Any, inner: Any) -> Any:
 def _parse_dict(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = _flow(value)
-    return dict(value) if isinstance(value, Mapping) else _REFUSED
+    return _with_numbers(value) if isinstance(value, Mapping) else _REFUSED
+
+
+def _with_numbers(value: Any) -> Any:
+    """Returns what a mapping holds, with texts such as `1e-5` as numbers, which YAML reads as such with a dot alone."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and _POWER.fullmatch(value) else value
 
 
 def _flow(text: str) -> Any:

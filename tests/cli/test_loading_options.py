@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from iapo.cli.loading import check_revisions
 from iapo.cli.main import main
+from iapo.errors import InputError
 from iapo.rollout.load_settings import LoadSettings
 
 
@@ -58,3 +60,13 @@ def test_an_evaluation_writes_down_how_its_model_was_loaded(tmp_path: Path, load
     with pytest.raises(SystemExit) as end:
         main(shlex.split(words))
     assert end.value.code == 2
+
+
+def test_a_revision_of_no_model_from_the_hub() -> None:
+    given = {"model_revision": "main"}
+    check_revisions(["tiny-student", "owner/name"], given)
+    check_revisions(["tiny-student", None], given)
+    check_revisions([], given)
+    check_revisions(["tiny-student"], {})
+    with pytest.raises(InputError, match="--model-revision is a branch.*'tiny-student' is none; leave it out"):
+        check_revisions(["tiny-student", "tiny-teacher"], given)

@@ -183,3 +183,17 @@ def test_passwords_of_addresses_are_no_part_of_what_is_written() -> None:
     assert config.judge_url == "http://me:secret@host/v1"
     assert config.to_dict()["judge_url"] == "http://host/v1"
     assert "secret" not in config.to_json_string()
+
+
+def test_numbers_within_mappings_and_no_trackers(tmp_path: Path) -> None:
+    """A power without a dot is a text to YAML 1.1, and a null is no list to Transformers."""
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "component_weights: {outcome: 1e-1}\nlr_scheduler_kwargs: {min_lr: 1e-5, steps: [2E3, 1e+2], name: e5}\n"
+        "report_to: null\nrun_name: 1e5\n"
+    )
+    given = check(str(file), ["--generation_kwargs", "{typical_p: 5e-1}"])[1]
+    assert given["component_weights"] == {"outcome": 0.1}
+    assert given["lr_scheduler_kwargs"] == {"min_lr": 1e-5, "steps": [2000.0, 100.0], "name": "e5"}
+    assert given["generation_kwargs"] == {"typical_p": 0.5}
+    assert (given["report_to"], given["run_name"]) == ("none", "1e5")

@@ -255,6 +255,20 @@ def test_a_reference_model_scores_packed_rows(tmp_path: Path, student: Any, char
     assert relative(found[0][1], found[1][1]) < 1e-5
 
 
+def test_a_compiled_reference_model_runs_packed_rows(
+    tmp_path: Path, student: Any, charts: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL compiles it before the student; its passes take seconds to compile, and docs/settings.md has their numbers."""
+    # Transformers tells Accelerate by the environment, which would hold for all that follows.
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "default")
+    compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
+    trainer = scripted(tmp_path, student.model, student.processor, charts, beta=0.5, **compiled)
+    assert type(trainer.ref_model).__name__ == "OptimizedModule"
+    assert trainer._shares
+    assert trainer.ref_model._orig_mod.model.shares_prefix
+
+
 def test_bf16_stays_close(tmp_path: Path, model: Any, processor: Any, charts: list[Sample]) -> None:
     found = [
         loss_and_gradient(
