@@ -25,9 +25,10 @@ def start() -> None:
     # Called last of all; the interpreter then takes back all handlers, but not that a signal is ignored.
     atexit.register(_ignore, heeded)
     from iapo.cli.main import main
+    from iapo.stopping import interrupt
 
     if signal.SIGINT in heeded:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     code: object = 1
     try:
         main()

@@ -5,9 +5,11 @@ point.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +21,10 @@ STOPPED = 75
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 """What asks to stop: batch systems send the first or second before they end a job, a terminal the last as it closes."""
+
+
+AGAIN, LONGEST = 0.05, 30.0
+"""Seconds after which a signal that was put off comes again, and for which it is put off at most."""
 
 
 class Stopped(SystemExit):
@@ -85,6 +91,8 @@ class Stopping:
             raise Stopped(f"stopped by {self.asked}{said}; the same command goes on from there")
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if put_off(number, frame):
+            return
         first, self.asked = self.asked is None, signal.Signals(number).name
         if self._waits and first:
             if is_first():
@@ -93,6 +101,53 @@ class Stopping:
                     sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
             return
         raise Stopped(f"stopped by {self.asked}; {self.ending}")
+
+
+_since: dict[int, float] = {}
+
+
+def put_off(number: int, frame: FrameType | None) -> bool:
+    """Has a signal come again a little later where an exception would be lost, or would end the process.
+
+    While a module is imported, libraries make another error of it, and those in C++ abort; in what is called when
+    objects are deleted, Python prints and drops it.
+
+    Args:
+        number: Number of the signal.
+        frame: Frame that it interrupts.
+
+    Returns:
+        Whether it was put off.
+    """
+    now = time.monotonic()
+    if not _is_delicate(frame) or now - _since.setdefault(number, now) > LONGEST:
+        _since.pop(number, None)
+        return False
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    return True
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Is Python's handler of Ctrl-C, but for what is put off.
+
+    Raises:
+        KeyboardInterrupt: If it is not.
+    """
+    if not put_off(number, frame):
+        raise KeyboardInterrupt
+
+
+def _is_delicate(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename.startswith("<frozen importlib"):
+            return True
+        if os.path.basename(code.co_filename) in ("weakref.py", "_weakrefset.py"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _current: Stopping | None = None

@@ -120,6 +120,18 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             stack.enter_context(whole_file(path)).write_bytes(content)
 
 
+@contextmanager
+def together(paths: Iterable[Path]) -> Iterator[None]:
+    """Takes away files that belong together and that the block has written, where it ends with an error."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def create_json(path: Path, data: Mapping[str, Any]) -> None:
     """Writes a JSON file as `write_json` does where there is none: of several processes the first one wins.
 

@@ -22,6 +22,7 @@ from iapo.storage import (
     read_records,
     take,
     take_list,
+    together,
     whole_file,
     without_empty,
     write_all,
@@ -220,3 +221,20 @@ def test_files_that_belong_together_are_written_together(tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError):
         write_all({tmp_path / "a": b"3", tmp_path / "gone" / "b": b"4"})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+def test_files_that_belong_together_go_together(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    files = [tmp_path / name for name in ("old", "one", "two")]
+
+    def write() -> None:
+        with together(files):
+            (tmp_path / "one").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with together(files):
+        (tmp_path / "one").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "one"]

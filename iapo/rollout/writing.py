@@ -13,7 +13,7 @@ from iapo.errors import PlaceError
 from iapo.storage import FULL
 
 _SAID = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
-"""What torch and safetensors say of a file that they could not write; they give no error number."""
+"""What torch, safetensors and tokenizers say of a file that they could not write; they give no error number."""
 
 
 @contextmanager
@@ -33,7 +33,9 @@ def writing(folder: Path, then: str = "", *, keep: bool = False) -> Iterator[Non
     except BaseException as error:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-        said = isinstance(error, RuntimeError | SafetensorError) and any(one in str(error) for one in _SAID)
+        # Tokenizers raise the base of all exceptions itself.
+        theirs = isinstance(error, RuntimeError | SafetensorError) or type(error) is Exception
+        said = theirs and any(one in str(error) for one in _SAID)
         if said or (isinstance(error, OSError) and error.errno in FULL):
             reason = " ".join(str(error).split())[:200]
             raise PlaceError(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from iapo.errors import InputError
+from iapo.rollout.writing import writing
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of, is_qwen3
 from iapo.standins.tokenizer import SPECIAL, find_ranks, make_tokenizer
-from iapo.storage import make_folder, write_text
+from iapo.storage import make_folder, without_empty, write_text
 
 _SHARD = "5GB"
 
@@ -49,6 +52,7 @@ def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | No
 
     Raises:
         InputError: If there is no such stand-in or size, the ranks are missing, or the folder holds something.
+        PlaceError: If the disk took no more; then nothing is left.
     """
     if name not in STAND_INS:
         raise InputError(f"no stand-in {name!r}; use one of {', '.join(STAND_INS)}")
@@ -57,7 +61,20 @@ def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder or remove it")
     tokenizer = make_tokenizer(find_ranks(ranks), qwen3=is_qwen3(name))
-    make_folder(out)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with without_empty(), writing(part):
+        make_folder(part)
+        parameters = _write(part, name, size, tokenizer, seed)
+        if out.exists():
+            # Empty, as was looked at above.
+            out.rmdir()
+        part.rename(out)
+    return parameters
+
+
+def _write(out: Path, name: str, size: Size, tokenizer: Tokenizer, seed: int) -> int:
+    """Writes all files, and returns the number of parameters."""
     tokenizer.save(str(out / "tokenizer.json"))
     added = {
         str(number): {

@@ -26,7 +26,7 @@ from iapo.rollout.load_settings import placed
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Rollout, encode_prompts, finish, read_turn, rollout
-from iapo.storage import check_new, make_folder
+from iapo.storage import check_new, make_folder, together
 from iapo.studies.attribute_given import no_call
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.studies.explanations import Explanation, explain
@@ -96,9 +96,10 @@ def run_attribute(
     score = grade_sample(one.trace.final_text, sample)
     make_folder(out)
     numbers = _numbers(one, score, explanations, divergence, settings) | {"prompt": encoder.template.to_json()}
-    write_result(out / JSON_NAME, "attribution", numbers)
     heat = method.name if method.tokens is not None else "gradient"
-    _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat), _measure(settings))
+    with together([out / JSON_NAME, *plots_of(out / PNG_NAME, one)]):
+        write_result(out / JSON_NAME, "attribution", numbers)
+        _plot(out / PNG_NAME, one, score, explanations, divergence, (method.name, heat), _measure(settings))
     console = Console(highlight=False, markup=False)
     for line in _lines(one, score, explanations):
         console.print(line, soft_wrap=True)

@@ -37,6 +37,7 @@ def explained_turns(
     attributor: Attributor,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     greedy: Greedy | None = None,
+    prompts: Sequence[EncodedPrompt] | None = None,
 ) -> list[ExplainedTurn]:
     """Has a model write its own first turn to each sample of a batch, and explains the calls.
 
@@ -48,8 +49,9 @@ def explained_turns(
         tools: The offered tools.
         greedy: The rules that `generate` goes by, where its turns are greedy. Then the prompts are read once, for the
             turns and for what explains them, if they may be in one graph; None always has `generate` write.
+        prompts: Prompts of the samples as the encoder has them, where they are known.
     """
-    prompts = encode_prompts(samples, encoder, tools)
+    prompts = encode_prompts(samples, encoder, tools) if prompts is None else prompts
     read = None if greedy is None else ReadPrompts.read(attributor, prompts, greedy.limit)
     if read is not None and greedy is not None:
         turns = read.write(greedy)

@@ -24,7 +24,7 @@ from iapo.grouping import distinct
 from iapo.records import Sample
 from iapo.rollout.generation import Greedy, make_generate
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import Block, PromptEncoder, build_blocks
+from iapo.rollout.prompt import Block, EncodedPrompt, PromptEncoder, build_blocks
 from iapo.rollout.template import TINY, PromptTemplate, find_prompt
 from iapo.rollout.turns import Rollout
 from iapo.teachers.controls import random_twin
@@ -67,6 +67,7 @@ class OwnCall:
             student is not None and template == student.template and read_alike(teacher.processor, student.processor)
         )
         self.encoder = student if student is not None and alike else PromptEncoder(teacher.processor, template)
+        self._reads_alike = alike
         self.template = self.encoder.template
         self._generate = make_generate(teacher, self.encoder, max_new_tokens=settings.max_turn_tokens)
         self._greedy = Greedy.of(teacher, self.encoder, settings.max_turn_tokens)
@@ -74,17 +75,26 @@ class OwnCall:
         self._rows: dict[tuple[str, str], TeacherRow] = {}
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        return _stack(self.explain([one.trace.sample for one in rollouts]))
+        # What the student has read is the teacher's prompt, too, where they read alike.
+        prompts = [one.prompt for one in rollouts] if self._reads_alike else None
+        return _stack(self.explain([one.trace.sample for one in rollouts], prompts))
 
-    def explain(self, samples: Sequence[Sample]) -> list[TeacherRow]:
-        """Returns the teacher's own call to each sample, explained; computed where it is not known yet."""
+    def explain(self, samples: Sequence[Sample], prompts: Sequence[EncodedPrompt] | None = None) -> list[TeacherRow]:
+        """Returns the teacher's own call to each sample, explained; computed where it is not known yet.
+
+        Args:
+            samples: The samples.
+            prompts: Their prompts as `encoder` has them; they are encoded here if None.
+        """
         keys = self.names(samples)
         known = {key: self._rows[key] for key in keys if key in self._rows}
-        missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
+        missing = {key: index for index, key in enumerate(keys) if key not in known}
         order = list(missing)
         for start in range(0, len(order), self.settings.batch_size):
             some = order[start : start + self.settings.batch_size]
-            known.update(zip(some, self._explain([missing[key] for key in some], some), strict=True))
+            places = [missing[key] for key in some]
+            read = None if prompts is None else [prompts[place] for place in places]
+            known.update(zip(some, self._explain([samples[place] for place in places], some, read), strict=True))
         self.remember(known.values())
         return [known[key] for key in keys]
 
@@ -115,7 +125,9 @@ class OwnCall:
             for name, names, shares, call, prompt in state
         )
 
-    def _explain(self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]]) -> list[TeacherRow]:
+    def _explain(
+        self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]], prompts: Sequence[EncodedPrompt] | None
+    ) -> list[TeacherRow]:
         turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools, self._greedy)
         return [
             TeacherRow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -82,7 +83,7 @@ class ToolDefinition:
     @property
     def description(self) -> str:
         """The docstring, without its indentation."""
-        return inspect.getdoc(self.function) or ""
+        return _documentation(self.function) or ""
 
     @property
     def text(self) -> str:
@@ -91,7 +92,7 @@ class ToolDefinition:
         Of a free tool it goes on with a line on each parameter (type, unit, range), what is returned, and an example.
         """
         if self.free is None:
-            body = textwrap.indent(f'"""{inspect.getdoc(self.function)}"""', "    ")
+            body = textwrap.indent(f'"""{_documentation(self.function)}"""', "    ")
             return f"def {self.name}({', '.join(self.parameters)}):\n{body}"
         lines = f'"""{self.description}\n\n{self.free.about}\nExample: {self.call_text()}\n"""'
         return f"def {self.name}({self.free.head}):\n{textwrap.indent(lines, '    ')}"
@@ -126,10 +127,16 @@ class ToolDefinition:
         return f"display({self.name}({', '.join(map(str, given))}))"
 
 
+@functools.cache
 def positional(function: Callable[..., Any]) -> tuple[str, ...]:
     """Returns the names of a function's positional parameters."""
     signature = inspect.signature(function)
     return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL)
+
+
+@functools.cache
+def _documentation(function: Callable[..., Any]) -> str | None:
+    return inspect.getdoc(function)
 
 
 def define(

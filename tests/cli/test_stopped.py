@@ -92,6 +92,27 @@ def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path) -
     assert (done.returncode, done.stderr) == (75, "iapo: stopped by SIGTERM before it began\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["import", "__del__", "weakref"])
+def test_a_signal_where_it_would_be_lost_comes_again(tmp_path: Path, number: int, place: str) -> None:
+    """An import is whole then, and what deletes an object is done."""
+    kill = f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(0.2)\nprint('whole', flush=True)\n"
+    (tmp_path / "library.py").write_text(kill)
+    code = f"import signal, sys, time, weakref\nsys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from iapo.stopping import Stopped, interrupt, stoppable\nsignal.signal(signal.SIGINT, interrupt)\n"
+    code += f"def one(*_):\n    exec({kill!r})\nclass Thing:\n    pass\n"
+    code += {
+        "import": "def go():\n    import library\n",
+        "__del__": "class Thing:\n    def __del__(self):\n        one()\ndef go():\n    Thing()\n",
+        "weakref": "def go():\n    thing = Thing()\n    weakref.finalize(thing, one)\n    del thing\n",
+    }[place]
+    code += "try:\n    with stoppable():\n        go()\n        time.sleep(20)\n        print('went on')\n"
+    code += "except KeyboardInterrupt:\n    sys.exit(130)\n"
+    done = run_process([sys.executable, "-c", code])
+    assert (done.returncode, done.stdout) == (130 if number == signal.SIGINT else 75, "whole\n")
+    assert "Exception ignored" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_while_the_interpreter_ends_changes_nothing(number: int) -> None:
     code = "import atexit, os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from iapo.cli.main import main
 from iapo.data.synthetic import generate
-from iapo.errors import InputError
+from iapo.errors import InputError, PlaceError
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
@@ -54,6 +54,17 @@ def test_configurations_are_of_known_families(name: str, size: Size, tmp_path: P
     assert config.model_type in MODEL_FAMILIES
     heads = config.text_config.hidden_size // config.text_config.num_attention_heads
     assert getattr(config.text_config, "head_dim", heads) == 128
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr("iapo.standins.folder.save_torch_state_dict", full)
+    given = ranks()
+    with pytest.raises(PlaceError, match=r"could not be written .*; make room there"):
+        make_stand_in("qwen2.5-vl-3b", tmp_path / "deep" / "model", ranks=given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -21,6 +21,7 @@ from iapo.rollout.generation import make_generate
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import encode_prompts, read_turn, rollout
+from iapo.studies import attribute
 from iapo.studies.attribute import run_attribute
 from iapo.studies.attribute_given import read_call, read_sample
 from iapo.studies.attribute_inputs import AttributePlan, chart_sample, plan_of
@@ -100,6 +101,17 @@ def test_refuses_a_taken_folder(written: tuple[dict[str, Any], str, Path]) -> No
     sample = chart_sample("vbar", 0, seed=0, size=112)
     with pytest.raises(ValueError, match="already exists"):
         run_attribute(AttributePlan(), written[2], sample=sample)
+
+
+def test_stopped_between_its_files_it_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        assert (tmp_path / "out" / "attribution.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attribute, "_plot", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_attribute(AttributePlan(), tmp_path / "out", sample=chart_sample("vbar", 0, seed=0, size=112))
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("method", METHODS)
