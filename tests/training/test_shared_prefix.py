@@ -258,7 +258,7 @@ def test_a_reference_model_scores_packed_rows(tmp_path: Path, student: Any, char
 def test_a_compiled_reference_model_runs_packed_rows(
     tmp_path: Path, student: Any, charts: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TRL compiles it before the student; its passes take seconds to compile, and docs/settings.md has their numbers."""
+    """TRL compiles it when the trainer is made; the first pass, which takes seconds, is not run here."""
     # Transformers tells Accelerate by the environment, which would hold for all that follows.
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
     monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "default")
