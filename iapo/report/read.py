@@ -126,8 +126,12 @@ def find_runs(folders: Sequence[Path]) -> Found:
             comparisons[label] = read_result(folder / "table1.json", "table")
         elif (folder / "comparison.json").is_file():
             notes.append(f"The comparison {label} is not finished; it has no table yet.")
-    names = _unique([name for name, _ in places])
-    runs = [_read_run(name, path) for name, (_, path) in zip(names, places, strict=True)]
+    # A run may be given, and lie in another folder that is given; it is one run.
+    once: dict[Path, tuple[str, Path]] = {}
+    for name, path in places:
+        once.setdefault(path.resolve(), (name, path))
+    names = _unique([name for name, _ in once.values()])
+    runs = [_read_run(name, path) for name, (_, path) in zip(names, once.values(), strict=True)]
     return Found(runs, comparisons, notes)
 
 

@@ -185,6 +185,12 @@ def test_a_comparisons_own_table(seeds: Path):
         comparison("x", {"sets": []})
 
 
+def test_a_run_that_is_given_twice_is_one(seeds: Path) -> None:
+    runs = find_runs([seeds]).runs
+    again = find_runs([seeds, runs[0].path, runs[0].path, seeds]).runs
+    assert [one.path for one in again] == [one.path for one in runs]
+
+
 def test_evaluations_of_a_comparison_belong_to_their_run(seeds: Path):
     inner = seeds / "iapo" / "seed-0" / "evaluation"
     make_run(inner, [make_trace(number, step=None) for number in range(3)])
