@@ -218,7 +218,7 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     from iapo.endpoints.address import without_credentials
 
     sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
-    where = f"; the run folder is {Known.folder}" if Known.folder is not None else ""
+    where = f"; the run folder is {Known.folder}" if Known.folder is not None and Known.folder.is_dir() else ""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _tells_of_memory(error)):
         what = (
             "memory ran out; this is no bug of iapo (`iapo plan` with a training's settings says what takes how much)"
