@@ -150,7 +150,7 @@ def test_what_is_too_long_is_damage_whoever_wrote_it(transcripts: Path, tmp_path
 
 
 def test_the_best_policy_is_kept(transcripts: Path, tmp_path: Path) -> None:
-    """Here that with the highest loss, the first; Transformers looks for weights by names that the file does not have."""
+    """Here that with the highest loss, the first; Transformers looks for other names than those of the file."""
     more = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
     more |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True, "held_out": 2}
     policy = run(*settings(transcripts, tmp_path / "run", **more), quiet=True)
