@@ -9,14 +9,8 @@ from trl import SFTConfig
 
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
+from iapo.supervised.trl_settings import REFUSED, check_supervised
 from iapo.training.precision import check_precision, usual_bf16
-
-_FIXED = {
-    "packing": "sequences with images are not packed",
-    "padding_free": "sequences with images are padded",
-    "assistant_only_loss": "the loss is on what the model writes anyway",
-    "chat_template_path": "the checkpoint's own chat template is used, as in a rollout",
-}
 
 
 @dataclass
@@ -35,13 +29,16 @@ class SupervisedConfig(SFTConfig):
     bf16: bool | None = field(default=None, metadata={"help": "Compute in bfloat16; None: on accelerators."})
 
     def __post_init__(self) -> None:
-        for name, reason in _FIXED.items():
-            if getattr(self, name):
-                raise InputError(f"{name} cannot be set: {reason}")
+        # What `iapo sft` has looked at before; in Python this is the place.
+        check_supervised({name: getattr(self, name) for name in REFUSED if name != "remove_unused_columns"}, 0)
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
+        if self.activation_offloading and self.device.type == "cpu":
+            raise InputError(
+                "activation_offloading moves activations from an accelerator to the CPU, and this is one; leave it out"
+            )
         # The rows carry what the collator makes tokens of.
         self.remove_unused_columns = False

@@ -39,6 +39,7 @@ from iapo.tools import offered_tools
 from iapo.training.batches import dataset_hash, to_dataset
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
+from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resume import (
     check_begun,
     check_data,
@@ -115,16 +116,17 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     datasets = {"train": _dataset(chosen.train)}
     if chosen.held_out:
         datasets["held_out"] = _dataset(chosen.held_out)
-    trainer = SupervisedTrainer(
-        maker.encoder,
-        model=policy.model,
-        args=settings,
-        train_dataset=datasets["train"],
-        eval_dataset=datasets.get("held_out"),
-        processing_class=policy.processor,
-        data_collator=Collator(maker),
-        peft_config=adapter,
-    )
+    with refused_by_libraries("the settings"):
+        trainer = SupervisedTrainer(
+            maker.encoder,
+            model=policy.model,
+            args=settings,
+            train_dataset=datasets["train"],
+            eval_dataset=datasets.get("held_out"),
+            processing_class=policy.processor,
+            data_collator=Collator(maker),
+            peft_config=adapter,
+        )
     main = trainer.is_world_process_zero()
     if main:
         data = _data(chosen, datasets)
@@ -168,12 +170,14 @@ def choose(arguments: SupervisedArguments, settings: SupervisedConfig, maker: Ex
                 continue
             try:
                 tokens = len(maker.example(fresh(one.sample), one.turns).ids)
-                if settings.max_length is not None and tokens > settings.max_length:
-                    raise TranscriptError(f"it has {tokens} tokens, and max_length is {settings.max_length}")
             except TranscriptError as error:
                 failed += one.sampled
                 if not one.sampled:
                     damages.append(Damage(0, one.sample.id, str(error), one.where))
+                continue
+            if settings.max_length is not None and tokens > settings.max_length:
+                reason = f"it has {tokens} tokens, and max_length is {settings.max_length}"
+                damages.append(Damage(0, one.sample.id, reason, one.where))
                 continue
             longest = max(longest, tokens)
             used.append(one)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.errors import InputError
 from iapo.supervised.arguments import SupervisedArguments
+from iapo.supervised.trl_settings import check_supervised
 from iapo.training.declared import Setting, settings_of
 from iapo.training.files import layers_of
 from iapo.training.settings import Changes, typed
-from iapo.training.trl_settings import check_trl
 
 if TYPE_CHECKING:
     from iapo.supervised.config import SupervisedConfig
@@ -50,9 +50,9 @@ def check(
     for path, written in [] if config is None else layers_of(config):
         given |= typed(written, where=str(path), known=known, listed=LIST)
     given |= typed(changes, options=options, known=known, listed=LIST)
-    check_trl({"model_init_kwargs": given.get("model_init_kwargs")})
     arguments = SupervisedArguments(**{name: value for name, value in given.items() if name in run})
     settings = {name: value for name, value in given.items() if name not in run}
+    check_supervised(settings, arguments.held_out)
     if not settings.get("output_dir"):
         raise InputError("output_dir is not given; name the folder that the run writes")
     return arguments, settings

@@ -68,7 +68,7 @@ def rehearse(args: TrainingArguments) -> None:
             raise unknown("tracker", str(tracker), (*sorted(INTEGRATION_TO_CALLBACK), "none"), where=" for report_to")
     if args.push_to_hub:
         check_hub(args.hub_model_id or Path(str(args.output_dir)).name, args.hub_token)
-    if args.save_strategy == "best":
+    if args.save_strategy == "best" and args.eval_strategy == "no":
         raise InputError("save_strategy is best, but nothing is measured in the midst of a training; use steps")
     for name in _OF_WORKERS:
         if getattr(args, name) and not args.dataloader_num_workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from calls import call_text
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
@@ -23,6 +25,7 @@ from iapo.results import read_result
 from iapo.rollout.policy import ImageTextProcessor, load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
+from iapo.supervised import run as supervised_run
 from iapo.supervised.examples import Collator, ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
@@ -122,6 +125,44 @@ def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Pa
         choose(*settings(transcripts, tmp_path / "run", max_length=longest - 30), maker, Console(quiet=True))
 
 
+def test_what_is_too_long_is_damage_whoever_wrote_it(transcripts: Path, tmp_path: Path) -> None:
+    """Not a rollout that failed: it is named, and listed."""
+    rows = [json.loads(line) for line in transcripts.read_text().splitlines()]
+    maker = ExampleMaker(PromptEncoder(load_policy("tiny-student").processor), TOOLS)
+    whole = choose(*settings(transcripts, tmp_path / "run"), maker, Console(quiet=True))
+    lengths = sorted(len(maker.example(one.sample, one.turns).ids) for one in whole.train)
+    limit = lengths[-1] - 1
+    found: list[Any] = []
+    original = supervised_run._read
+
+    def sampled(arguments: Any) -> Any:
+        return (dataclasses.replace(one, sampled=True) for one in original(arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised_run, "_read", sampled)
+        with pytest.raises(InputError, match=f"it has {lengths[-1]} tokens, and max_length is {limit}; mend it"):
+            choose(*settings(transcripts, tmp_path / "run", max_length=limit), maker, Console(quiet=True))
+        given = settings(transcripts, tmp_path / "run", max_length=limit, damage="quarantine")
+        found.append(choose(*given, maker, Console(quiet=True)))
+    assert len(rows) == len(whole.train)
+    assert found[0].failed == 0
+    assert len(found[0].damages) == sum(length > limit for length in lengths) > 0
+
+
+def test_the_best_policy_is_kept(transcripts: Path, tmp_path: Path) -> None:
+    """Here that with the highest loss, the first; Transformers looks for other names than those of the file."""
+    more = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    more |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True, "held_out": 2}
+    policy = run(*settings(transcripts, tmp_path / "run", **more), quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row}
+    best = max(losses, key=losses.__getitem__)
+    assert best < 3
+    kept = load_file(policy / "model.safetensors")
+    wanted = load_file(tmp_path / "run" / f"checkpoint-{best}" / "model.safetensors")
+    assert all(torch.equal(value, wanted[name]) for name, value in kept.items())
+
+
 def test_no_held_out_image_is_learnt(transcripts: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in transcripts.read_text().splitlines()]
     twice = [{**row, "id": f"{row['id']}-{number}"} for row in rows for number in range(2)]
@@ -144,7 +185,33 @@ def test_no_held_out_image_is_learnt(transcripts: Path, tmp_path: Path) -> None:
         (["--transcripts", ".", "--output_dir", "out", "--model", "nobody"], "no checkpoint 'nobody'"),
         (["--transcripts", ".", "--output_dir", "out", "--held_out", "-1"], "held_out is -1"),
         (["--transcripts", ".", "--output_dir", "out", "--keep", "some"], "keep is 'some'"),
-        (["--transcripts", ".", "--output_dir", "out", "--packing", "true"], "packing cannot be set"),
+        *(
+            (["--transcripts", ".", "--output_dir", "out", *words], said)
+            for words, said in (
+                (["--packing", "true"], "packing is True, but sequences with images are neither packed nor joined"),
+                (
+                    ["--completion_only_loss", "false"],
+                    "but the loss is on what the model writes alone",
+                ),
+                (["--truncation_mode", "keep_end"], "truncation_mode is 'keep_end', but no transcript is cut"),
+                (["--train_sampling_strategy", "group_by_length"], "but the lengths of sequences are not known"),
+                (["--trust_remote_code", "true"], "but code in a checkpoint is never run"),
+                (["--eos_token", "foo"], "eos_token is 'foo', but the checkpoint's own tokenizer is used"),
+                (["--loss_type", "nosuch"], "no loss_type 'nosuch'"),
+                (["--log_level", "nosuch"], "no log_level 'nosuch'"),
+                (["--activation_checkpointing_kwargs", "{foo: 2}"], "no key 'foo' for activation_checkpointing_kwargs"),
+                (["--eval_strategy", "steps"], "eval_strategy is 'steps', but no transcript is held out"),
+                (["--eval_on_start", "true"], "eval_on_start is True, but no transcript is held out"),
+                (["--held_out", "2", "--load_best_model_at_end", "true"], "does nothing without eval_strategy"),
+                (
+                    ["--held_out", "2", "--eval_strategy", "steps", "--metric_for_best_model", "nosuch"],
+                    "no metric 'nosuch' for metric_for_best_model",
+                ),
+                (["--activation_offloading", "true", "--use_cpu", "true"], "and this is one; leave it out"),
+                (["--optim", "lomo"], "which steps within the backward pass"),
+                (["--dataloader_persistent_workers", "true"], "set dataloader_num_workers, too"),
+            )
+        ),
     ],
 )
 def test_wrong_words_are_one_sentence_and_nothing_is_written(

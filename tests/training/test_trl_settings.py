@@ -16,6 +16,7 @@ from iapo.data.synthetic import generate
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.policy import Policy, load_policy
+from iapo.supervised.trl_settings import supervised_page
 from iapo.training.idle import idle_page
 from iapo.training.settings import check
 from iapo.training.trl_settings import (
@@ -205,8 +206,8 @@ def test_every_setting_has_its_place() -> None:
 def test_the_page_says_what_the_table_says() -> None:
     lines = PAGE.read_text().splitlines()
     start = lines.index("## Used")
-    written = [*settings_page(), "", *idle_page()]
-    assert lines[start:] == written, "write docs/settings.md anew from `settings_page()` and `idle_page()`"
+    written = [*settings_page(), "", *idle_page(), "", *supervised_page()]
+    assert lines[start:] == written, "write docs/settings.md anew from `settings_page()` and the other two pages"
 
 
 def test_every_used_setting_is_tried() -> None:
