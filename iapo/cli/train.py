@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ def train(
 
     For example: iapo train --config demo-iapo --output_dir runs/mine --learning_rate 1e-4
     """
+    from iapo.results import MANIFEST
     from iapo.training import settings
     from iapo.training.launch import check_launch
 
@@ -40,7 +42,9 @@ def train(
         raise InputError("iapo train needs --config, a YAML file or the name of a packaged one; for example demo-iapo")
     check_launch(os.environ)
     arguments, given = settings.check(config, context.args, options=options_of(context))
-    settings.check_written(config, context.args)
+    if not (Path(str(given.get("output_dir"))) / MANIFEST).is_file():
+        # A run that goes on keeps the settings that it was begun with, whatever they do.
+        settings.check_written(config, context.args)
     arguments.loading.check_packages()
     begun_with = (arguments.model, arguments.eval_teacher, given.get("teacher"))
     for name in begun_with:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from iapo.cli.main import main
 from iapo.errors import InputError
 from iapo.rewards.presets import PRESETS
 from iapo.training.config import IAPOConfig
@@ -176,3 +177,17 @@ def test_a_password_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="judge_url is ") as error:
         check_written("demo-iapo", {"judge_url": "http://me:secret@localhost/v1"})
     assert "secret" not in str(error.value)
+
+
+def test_a_run_that_goes_on_may_keep_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it, it would be another run."""
+    words = ["train", "--config", "demo-grpo", "--output_dir", str(tmp_path), "--warmup_steps", "3"]
+    said = []
+    for begun in (False, True):
+        if begun:
+            (tmp_path / "manifest.json").write_text('{"format": 1, "kind": "evaluation"}')
+        with pytest.raises(SystemExit):
+            main(words)
+        said.append(capsys.readouterr().err)
+    assert "warmup_steps is 3.0, which does nothing without" in said[0]
+    assert "warmup_steps" not in said[1]
