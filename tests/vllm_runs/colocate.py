@@ -283,6 +283,7 @@ def server(out: str, student: str, port: str) -> dict[str, Any]:
 if __name__ == "__main__":
     what, out, where, *rest = sys.argv[1:]
     known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server}
-    result = known[what](out, *rest)
+    # Before TRL sets one for vLLM in this process.
     rank = os.environ.get("RANK", "")
+    result = known[what](out, *rest)
     Path(where + rank).write_text(json.dumps(result))
