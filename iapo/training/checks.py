@@ -58,7 +58,8 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
 def _check_checkpointing(args: IAPOConfig) -> None:
     """Refuses values that PyTorch's checkpoints do not take."""
     for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-        if given := getattr(args, name):
+        # Up to Transformers 5.17 there is one of them.
+        if given := getattr(args, name, None):
             with refused_by_libraries(f"{name} {given}"):
                 checkpoint(torch.neg, torch.ones(1, requires_grad=True), **{"use_reentrant": False, **given})
 

@@ -260,14 +260,16 @@ IDLE = (
 
 
 class _WithDefaults(dict[str, Any]):
-    """Settings by name; one that is not given has the default that its source declares, None where that is code."""
+    """Settings by name; one that is not given has the default that its source declares, None where that is code, or
+    where this release of TRL or Transformers has no such setting.
+    """
 
     def __init__(self, known: Mapping[str, Setting]) -> None:
         super().__init__()
         self._known = known
 
     def __missing__(self, name: str) -> Any:
-        return default_of(self._known[name])
+        return default_of(self._known[name]) if name in self._known else None
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self or name in self._known else default

@@ -47,13 +47,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "dataloader_multiprocessing_context is 'fork', which needs workers; set dataloader_num_workers",
     ),
     "some layers": (
-        {"activation_checkpointing_kwargs": {"every_n_layers": 2}},
-        "no key 'every_n_layers' for activation_checkpointing_kwargs; use one of use_reentrant",
+        {"gradient_checkpointing_kwargs": {"every_n_layers": 2}},
+        "no key 'every_n_layers' for gradient_checkpointing_kwargs; use one of use_reentrant",
     ),
     "offloaded": ({"gradient_checkpointing_kwargs": {"offload": True}}, "no key 'offload' for gradient_checkpointing_"),
     "checked by nothing": (
-        {"activation_checkpointing_kwargs": {"use_reentrant": False, "determinism_check": "x"}},
-        "activation_checkpointing_kwargs .* cannot be used: ",
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False, "determinism_check": "x"}},
+        "gradient_checkpointing_kwargs .* cannot be used: ",
     ),
     "half on the CPU": ({"fp16": True}, "fp16 is true, but the training runs on the CPU"),
     "generation": ({"generation_kwargs": {"foo": 1}}, "no key 'foo' for generation_kwargs; use one of typical_p"),
@@ -122,7 +122,7 @@ def test_what_generation_takes(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     check_settings(settings(tmp_path, generation_kwargs=TAKEN))
     # Without sampling, Transformers says that some of them may be ignored.
     assert "may be ignored" not in caplog.text
-    check_settings(settings(tmp_path, activation_checkpointing_kwargs={"use_reentrant": True}))
+    check_settings(settings(tmp_path, gradient_checkpointing_kwargs={"use_reentrant": True}))
 
 
 def test_settings_that_cannot_be_made(tmp_path: Path):
