@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "offloaded": ({"gradient_checkpointing_kwargs": {"offload": True}}, "no key 'offload' for gradient_checkpointing_"),
     "checked by nothing": (
         {"gradient_checkpointing_kwargs": {"use_reentrant": False, "determinism_check": "x"}},
-        "gradient_checkpointing_kwargs .* cannot be used: ",
+        "(activation|gradient)_checkpointing_kwargs .* cannot be used: ",
     ),
     "half on the CPU": ({"fp16": True}, "fp16 is true, but the training runs on the CPU"),
     "generation": ({"generation_kwargs": {"foo": 1}}, "no key 'foo' for generation_kwargs; use one of typical_p"),
