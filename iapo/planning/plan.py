@@ -117,8 +117,13 @@ def make_plan(
     if sharding != "none" and gpus < 2:
         raise InputError(f"sharding {sharding} splits over several GPUs; give gpus 2 or more, or sharding none")
     student = student_of(given, models.student, device, sharding)
-    shares = given.get("share_prefix") is not False and sharding == "none"
+    shares = given.get("share_prefix") is not False
     always = _always(given, models, student, gpus, sharding, device)
+    # Kept in shards, the teacher is whole while calls are attributed.
+    away = 0
+    if given.get("teacher_shards") and gpus > 1 and "teacher" in always:
+        away = always["teacher"] - always["teacher"] // gpus
+        always["teacher"] -= away
     states = {"optimiser": student.states // (gpus if sharding != "none" else 1)}
     split = gpus if sharding != "none" else 1
     gradients = student.gradients // split
@@ -142,7 +147,7 @@ def make_plan(
             load,
             batch=given.number("attribution_batch_size"),
             tokens=given.get("attribution_tokens"),
-            left=memory - resident,
+            left=memory - resident - away - whole["rollout"],
             adding=adding,
         )
         attribution, least = max(attribution, one[0]), max(least, one[1])
@@ -156,7 +161,14 @@ def make_plan(
     phases = {
         "load": always,
         "rollout": {**always, **states, **rollout, "gathered weights": whole["rollout"]},
-        "attribution": {**always, **states, **pixels, "attribution": attribution, "gathered weights": whole["layer"]},
+        "attribution": {
+            **always,
+            **states,
+            **pixels,
+            "teacher": always.get("teacher", 0) + away,
+            "attribution": attribution,
+            "gathered weights": whole["rollout"],
+        },
         "reference": {**always, **states, **pixels, "activations": reference, "gathered weights": whole["layer"]},
         "loss and backward": {
             **always,

@@ -47,6 +47,7 @@ class OwnCall:
             images, the other need not make again.
 
     Attributes:
+        teacher: The teacher.
         template: Template of the prompts.
     """
 
@@ -62,7 +63,7 @@ class OwnCall:
         student: PromptEncoder | None = None,
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
-        self.settings, self.tools, self.cache_rows = settings, tools, cache_rows
+        self.teacher, self.settings, self.tools, self.cache_rows = teacher, settings, tools, cache_rows
         alike = (
             student is not None and template == student.template and read_alike(teacher.processor, student.processor)
         )

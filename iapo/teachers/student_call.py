@@ -35,6 +35,7 @@ class StudentCall:
         cache: Cache of the teacher's rows; of the usual size if None.
 
     Attributes:
+        teacher: The teacher.
         template: Template of the prompts, the student's.
         log_prob_floor: `-log V`, the log-probability of a guess among the teacher's V tokens.
     """
@@ -50,7 +51,7 @@ class StudentCall:
         cache: RowCache | None = None,
     ) -> None:
         model = teacher.model.eval().requires_grad_(False)
-        self.template = encoder.template
+        self.teacher, self.template = teacher, encoder.template
         # Of a teacher that reads just as the student does, prompts and images are the student's.
         self._reads_alike = read_alike(teacher.processor, encoder.processor)
         self.encoder = encoder if self._reads_alike else PromptEncoder(teacher.processor, self.template)

@@ -59,6 +59,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             divergences. None is the form's.
         teacher_table: File that `iapo teacher attribute` wrote, with the teacher's own calls to the training samples;
             then no teacher is loaded, and `teacher_reference` is `own_call`.
+        teacher_shards: Whether each of several processes keeps a part of a live teacher alone, and all of it only while
+            calls are attributed.
         penalty_weight: `lambda_0`, the first weight of the divergence in the reward; 0 is plain GRPO.
         penalty_decay: Decay of the weight per optimiser step, `lambda_k = lambda_0 exp(-decay k)`.
         penalty_scope: Scope of the teacher's components: they count in the advantage of all tokens (`rollout`), of
@@ -153,6 +155,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     )
     teacher_table: str | None = field(
         default=None, metadata={"help": "Stored own calls of the teacher, instead of loading it."}
+    )
+    teacher_shards: bool = field(
+        default=False, metadata={"help": "Keep a part of the teacher in each process, whole in attributions."}
     )
     penalty_weight: float = field(default=0.1, metadata={"help": "lambda_0, the divergence's weight; 0 is GRPO."})
     penalty_decay: float = field(default=0.01, metadata={"help": "Decay of the weight per optimiser step."})
@@ -271,6 +276,16 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
             raise InputError(
                 f"{asking} needs the teacher's view of the student's own call; "
                 "set teacher_reference to student_call and no teacher_table"
+            )
+        if self.teacher_shards and self.token_distill_weight > 0:
+            raise InputError(
+                "teacher_shards is true and token_distill_weight above 0, which asks the teacher in the loss, too; "
+                "leave out one of them"
+            )
+        if self.teacher_shards and (self.teacher_load_in_4bit or self.teacher_load_in_8bit or self.teacher_device_map):
+            raise InputError(
+                "teacher_shards is true, but the teacher is quantised or placed by teacher_device_map, and stays where "
+                "it is; leave out one of them"
             )
         if not isinstance(self.component_weights, dict | None):
             raise InputError(f"component_weights is {self.component_weights!r}; it takes a mapping, name: weight")

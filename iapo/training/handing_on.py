@@ -26,7 +26,7 @@ def hand_on(trainer: Any, batch: Batch, step: int) -> None:
     rewards = batch.rewards.split(len(batch.rollouts))[place[0]]
     if trainer.alignment is not None and batch.measured and count:
         own = share_of(count, *place)
-        with trainer.whole() as student:
+        with trainer.measuring() as student:
             batch.measured = trainer.alignment.add_patches(student, batch.rollouts, batch.measured, own)
     traces = scored_traces(batch.rollouts, names, rewards, batch.measured, step)
     if trainer.keeper is not None and kept:

@@ -211,6 +211,12 @@ IDLE = (
         "a reward of the teacher's (iapo, distill, overlap) or a token_distill_weight",
     ),
     Idle(_loading("teacher"), "teacher teacher_table eval_teacher", _loads_teacher, "a teacher that is loaded"),
+    Idle(
+        "teacher_shards",
+        "teacher teacher_table",
+        lambda values: values["teacher"] is not None and values["teacher_table"] is None,
+        "a live teacher",
+    ),
     Idle("model_revision", "model", lambda values: _from_hub(values["model"]), "a model from the hub"),
     Idle(
         "teacher_model_revision",

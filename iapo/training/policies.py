@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from iapo.rollout.template import PromptTemplate, find_prompt
 from iapo.training.numbers import NumberWatch, WatchCallback
 from iapo.training.resumable import ResumableTrainer
 from iapo.training.shards import whole_checkpoints, whole_parameters
+from iapo.training.teacher_shards import TeacherShards, teacher_shards
 
 
 def with_processor(
@@ -66,19 +68,35 @@ class PolicyTrainer(ResumableTrainer):
         return whole_parameters(self) if wanted else nullcontext()
 
     @functools.cached_property
+    def teacher_shards(self) -> TeacherShards | None:
+        """What keeps the teacher in shards; None where it is not."""
+        return teacher_shards(self.args, getattr(self, "alignment", None))
+
+    @contextmanager
+    def measuring(self) -> Iterator[Any]:
+        """Has each process hold all parameters of the student, and of a teacher that is kept in shards, while it is
+        open, and gives the unwrapped student; all enter and leave it together.
+        """
+        with self.whole() as student, self.teacher_shards.whole() if self.teacher_shards else nullcontext():
+            yield student
+
+    @functools.cached_property
     def watch(self) -> NumberWatch:
         """What looks at the training's numbers."""
         reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
         return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Trains, and looks at the gradient of each step."""
-        looks = WatchCallback(self.watch)
-        self.add_callback(looks)
+        """Trains, looks at the gradient of each step, and has a teacher in shards meanwhile, if it is to be."""
+        # Behind all others: what they measure as a training begins finds the teacher whole.
+        own = [one for one in (WatchCallback(self.watch), self.teacher_shards) if one is not None]
+        for one in own:
+            self.add_callback(one)
         try:
             return super().train(*args, **kwargs)
         finally:
-            self.remove_callback(looks)
+            for one in own:
+                self.remove_callback(one)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
         """Makes a part of a step, and looks at its loss."""

@@ -327,7 +327,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         assert self.alignment is not None
         start = time.perf_counter()
-        with self.whole() as student:
+        with self.measuring() as student:
             measured = watched_measure(self.watch, self.alignment, student, rollouts, self.state.global_step)
         self._metrics[self._mode]["time/attribution"].append(time.perf_counter() - start)
         return measured
@@ -337,7 +337,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _log_probs(self, rollouts: Sequence[Rollout]) -> list[float]:
         assert self.alignment is not None
-        return self.alignment.log_probs(rollouts)
+        with self.measuring():
+            return self.alignment.log_probs(rollouts)
 
     def _overlaps(self, rollouts: Sequence[Rollout]) -> list[float]:
         with self.whole() as student:

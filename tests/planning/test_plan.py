@@ -139,6 +139,21 @@ def test_splitting_over_gpus(three: str, seven: str) -> None:
         report_of(three, sharding="zero3")
 
 
+@pytest.mark.slow(1)
+def test_what_is_whole_while_calls_are_attributed(three: str, seven: str) -> None:
+    """The student under ZeRO-3, as in rollouts, and a teacher that is kept in shards else."""
+    settings = {"teacher": seven, "dtype": "float32", "gpus": 4, "sharding": "zero3"}
+    kept = report_of(three, **settings).plan
+    split = report_of(three, teacher_shards=True, **settings).plan
+    for plan in (kept, split):
+        # 2 bytes a weight, of which a quarter is there anyway.
+        gathered = parts(plan, "attribution")["gathered weights"]
+        assert gathered == parts(plan, "rollout")["gathered weights"] == pytest.approx(2 * 3_754_622_976 * 0.75 / GIB)
+    for phase in ("rollout", "loss and backward", "optimiser step"):
+        assert parts(split, phase)["teacher"] == pytest.approx(parts(kept, phase)["teacher"] / 4)
+    assert parts(split, "attribution")["teacher"] == parts(kept, "attribution")["teacher"]
+
+
 def test_activations_follow_the_tokens(three: str) -> None:
     def activations(**settings: Any) -> float:
         return parts(report_of(three, **settings).plan, "loss and backward")["activations"]

@@ -48,7 +48,7 @@ ENGINES: dict[str, dict[str, Any]] = {
         "deepspeed": {**ZERO, "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 1000}},
     },
 }
-KINDS = ("live", "own", "stored", "lora")
+KINDS = ("live", "own", "stored", "lora", "shards")
 # What `accelerate launch` makes of a file of its own questions: rank 1 must not stay without weights.
 FSDP2 = {
     "ACCELERATE_USE_FSDP": "true",
@@ -130,6 +130,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         }
         if kind == "own":
             settings["teacher_reference"] = "own_call"
+        if kind == "shards":
+            settings["teacher_shards"] = True
         if kind == "stored":
             settings |= {"teacher_reference": "own_call", "teacher_table": str(request.getfixturevalue("table"))}
         options = {"settings": settings, "lora": kind == "lora", "float64": float64}
@@ -168,7 +170,7 @@ def test_two_processes_train_as_one(trained: Any, engine: str, kind: str) -> Non
     log = json.loads((one / "told-0.json").read_text())["log"]
     assert len(log) == 3
     for mine, other in zip(log, results[0]["log"], strict=True):
-        close = 2e-6 if kind in ("live", "lora") else 2e-5
+        close = 2e-6 if kind in ("live", "lora", "shards") else 2e-5
         assert other == pytest.approx(mine, abs=close, rel=close)
     before, after = (torch.load(out / "parameters.pt", weights_only=True) for out in (one, two))
     assert before.keys() == after.keys()

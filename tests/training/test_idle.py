@@ -51,6 +51,7 @@ ACTS: dict[str, dict[str, Any]] = {
     "penalty_scope": {"reward": "overlap"},
     "penalty_decay": {"reward": "grpo", "token_distill_weight": 0.1},
     "teacher_dtype": {"teacher": "tiny-teacher"},
+    "teacher_shards": {"teacher": "tiny-teacher"},
     "model_revision": {"model": "owner/name"},
     "teacher_model_revision": {"teacher": "owner/name"},
     "verifier_model_revision": {"reward": "trm", "verifier": "owner/name"},

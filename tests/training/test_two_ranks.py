@@ -23,7 +23,7 @@ SETTINGS = {"optim": "sgd", "learning_rate": 0.05}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    trainings = ["stop", "skip", "drawn_anew", "shared_groups", "gone_on"]
+    trainings = ["stop", "skip", "drawn_anew", "shared_groups", "gone_on", "sharded_teacher"]
     options = {"settings": {**SETTINGS, "per_device_train_batch_size": 8}, "trainings": trainings}
     words = [str(LAUNCHED), "2", str(HERE / "two_ranks.py"), str(folder), json.dumps(options)]
     done = run_process([sys.executable, *words], timeout=280, fork=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -89,3 +89,15 @@ def test_two_processes_go_on(told: list[dict[str, Any]]) -> None:
         assert again == pytest.approx(whole, rel=1e-9)
         assert one["gone"]["losses"][1][-2:] == pytest.approx(one["gone"]["losses"][0][-2:], abs=1e-6)
     assert told[0]["gone"]["sums"] == told[1]["gone"]["sums"]
+
+
+def test_a_teacher_in_shards_teaches_the_same(told: list[dict[str, Any]]) -> None:
+    """Each rank holds half of it between two attributions, and all of it once training is over."""
+    for one in told:
+        whole, sharded = one["teacher_whole"], one["teacher_sharded"]
+        assert whole["held"] == [whole["all"]] * 2
+        assert max(sharded["held"]) < 0.52 * whole["all"]
+        for name in ("traces", "losses", "sum", "after"):
+            assert sharded[name] == whole[name]
+        assert any(value != 0 for _, value, _ in whole["traces"])
+    assert sum(one["teacher_sharded"]["held"][0] for one in told) >= told[0]["teacher_whole"]["all"]

@@ -14,11 +14,14 @@ import torch
 import torch.distributed as dist
 from scripted import four_ways, scripted
 from sharded_on_cpu import allow
+from transformers import TrainerCallback
 
+from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
 from iapo.errors import NumberError
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
+from iapo.teachers.references import OwnCall
 
 
 def alike(sample: Sample) -> bool:
@@ -37,6 +40,17 @@ def halves(sample: Sample, index: int) -> tuple[str, str]:
     """The same, and on the others every second rollout is right, on whichever rank a group begins."""
     answer = sample.answers[0] if alike(sample) or index % 2 else "none"
     return f"FINAL ANSWER: {answer}. TERMINATE", ""
+
+
+class Looks(TrainerCallback):
+    """Counts what this rank holds of a model between two attributions."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.held = model, []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        weights = [getattr(one, "_local_tensor", one) for one in self.model.parameters()]
+        self.held.append(sum(one.numel() for one in weights))
 
 
 class Ranks:
@@ -105,6 +119,25 @@ class Ranks:
         again.train(resume_from_checkpoint=str(checkpoint))
         losses = [[row["loss"] for row in one.state.log_history if "loss" in row] for one in (whole, again)]
         self.told["gone"] = {"sums": [self.sum(whole), self.sum(again)], "losses": losses}
+
+    def sharded_teacher(self) -> None:
+        """Trainings whose teacher is whole on each rank, and in shards; explains its own call and the student's."""
+        for name, shards in (("teacher_whole", False), ("teacher_sharded", True)):
+            teacher = load_policy("tiny-teacher")
+            looks, traces = Looks(teacher.model), []
+            settings = {"teacher_reference": "both", "penalty_weight": 0.1, "teacher_shards": shards, "max_steps": 2}
+            trainer = self.trainer(
+                name, **settings, teacher=teacher, on_rollouts=lambda _, some, to=traces: to.extend(some)
+            )
+            trainer.add_callback(looks)
+            trainer.train()
+            rows = [row for row in trainer.state.log_history if "loss" in row]
+            seen = [[one.sample.id, one.scores["alignment"].value, one.attribution] for one in traces]
+            self.told[name] = {"held": looks.held, "traces": seen, "losses": [row["loss"] for row in rows]}
+            self.told[name] |= {"sum": self.sum(trainer), "all": sum(one.numel() for one in teacher.model.parameters())}
+            # As what is measured after a training finds it.
+            own = OwnCall(teacher, AttributionSettings(max_turn_tokens=24)).explain(self.charts[:1])
+            self.told[name]["after"] = own[0].distribution
 
     def sum(self, trainer: Any) -> list[float]:
         """Parameters in two numbers, which differ where one of them does."""
