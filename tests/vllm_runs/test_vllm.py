@@ -278,7 +278,9 @@ def answers(port: int) -> bool:
 def evaluate(out: Path, model: object, count: int, *more: object) -> None:
     """Evaluates on half as many charts of each family."""
     words = ["--model", model, "--sets", "vbar,hbar", "--question-types", "value", "--samples", count // 2]
-    python("-m", "iapo", "evaluate", *words, "--max-turn-tokens", 24, "--batch-size", 100, "--out", out, *more)
+    # An endpoint makes its own batches.
+    words += [] if "--endpoint" in more else ["--batch-size", 100]
+    python("-m", "iapo", "evaluate", *words, "--max-turn-tokens", 24, "--out", out, *more)
 
 
 def traces(folder: Path) -> list[dict[str, Any]]:
