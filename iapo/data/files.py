@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.data.layouts import TABS, nearest, question_files
-from iapo.data.rows import SUFFIXES, stem_of
+from iapo.data.rows import SUFFIXES, UNREADABLE, stem_of
 from iapo.errors import InputError
 
 QUARANTINE = ".quarantine.jsonl"
@@ -114,7 +113,7 @@ def expected_rows(source: str, split: str | None) -> int | None:
             return None
         try:
             total += int(pq.read_metadata(file).num_rows)
-        except (pa.ArrowException, OSError):
+        except UNREADABLE:
             # The loader says what is wrong with it.
             return None
     return total

@@ -31,6 +31,9 @@ SOLUTION_COLUMNS = frozenset(
 """Columns that give the solution away, steps to it or the table as text; only transcripts are read with them."""
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises of a damaged file; the last where the name of a column is none."""
+
 _BATCH = 16
 _NO_VALUE = (ValueError, OverflowError)
 """What values raise that are stored, but are none of Python's: texts that are not UTF-8, times in the year 200,000."""
@@ -113,7 +116,7 @@ def columns_of(path: Path, *, solutions: bool = False) -> frozenset[str]:
     if path.suffix.lower() == ".parquet":
         try:
             names = pq.read_schema(path).names
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
         if (twice := _twice(names)) is not None:
             raise InputError(f"{path} has two columns {twice!r}; leave one of them")
@@ -157,7 +160,7 @@ def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
                         yield Damage(number, None, fields, path.name)
                     else:
                         yield Row(number, fields, path.name, path.parent)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         reason = f"the file cannot be read as parquet{' from here on' if number else ''}: {_first_line(error)}"
         yield Damage(number + 1 if number else 0, None, reason, path.name)
 

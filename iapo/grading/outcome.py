@@ -107,7 +107,9 @@ def _is_repeated(ways: Sequence[str], lines: Sequence[str], gold: str) -> bool:
         spelled.add(_spelled([*wanted[:-1], bare]))
     if len(wanted) == 1:
         return any(_spelled([way]) in spelled for way in ways)
-    return not spelled.isdisjoint((_spelled(lines), _spelled([*lines[:-1], without_stop(lines[-1])])))
+    # Behind "No" or "U.S" a stop may be the abbreviation's or the sentence's.
+    ends = dict.fromkeys([lines[-1], without_stop(lines[-1]), lines[-1].removesuffix(".").rstrip()])
+    return not spelled.isdisjoint(_spelled([*lines[:-1], end]) for end in ends)
 
 
 def _spelled(lines: Sequence[str]) -> tuple[str, ...]:

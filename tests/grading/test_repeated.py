@@ -38,7 +38,7 @@ def test_what_is_repeated_is_right(gold: str, grading: str):
 
 
 @pytest.mark.parametrize("grading", RULES)
-@pytest.mark.parametrize("gold", ["A\nB", "- A\n- B", "1. A\n2. B.", "A*\n_B_", "one\n\ntwo"])
+@pytest.mark.parametrize("gold", ["A\nB", "- A\n- B", "1. A\n2. B.", "A*\n_B_", "one\n\ntwo", "Only\nNo", "A\nU.S."])
 def test_lines_are_repeated(gold: str, grading: str):
     assert [frame for frame in FRAMES[:3] if not grade(frame.format(gold), [gold], grading).value] == []
     assert grade(f"FINAL ANSWER: {gold}\nC", [gold], grading).value == 0
