@@ -129,7 +129,9 @@ class OwnCall:
     def _explain(
         self, samples: Sequence[Sample], keys: Sequence[tuple[str, str]], prompts: Sequence[EncodedPrompt] | None
     ) -> list[TeacherRow]:
-        turns = explained_turns(samples, self.encoder, self._generate, self._attributor, self.tools, self._greedy)
+        turns = explained_turns(
+            samples, self.encoder, self._generate, self._attributor, self.tools, self._greedy, prompts
+        )
         return [
             TeacherRow(
                 name,

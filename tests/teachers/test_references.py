@@ -311,6 +311,29 @@ def test_untrained_teacher_makes_no_call(
     assert measured == [Measured(WORST, {}, {})]
 
 
+def test_what_the_student_has_read_is_not_read_again(
+    student: Policy,
+    foreign: Policy,
+    encoder: PromptEncoder,
+    charts: list[Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a teacher that reads alike; another one's prompts are its own."""
+    rollouts = rollouts_of(encoder, charts[:2], [call(chart) for chart in charts[:2]])
+    settings = dataclasses.replace(SETTINGS, teacher_reference="own_call")
+    wanted = OwnCall(student, SETTINGS).distributions(rollouts)
+    other = make_reference(settings, foreign, encoder)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a prompt is encoded again")
+
+    monkeypatch.setattr("iapo.teachers.own_turns.encode_prompts", refuse)
+    found = make_reference(settings, student, encoder).distributions(rollouts)
+    assert torch.equal(found, wanted)
+    with pytest.raises(AssertionError, match="encoded again"):
+        other.distributions(rollouts)
+
+
 def test_a_teacher_with_another_tokenizer(
     foreign: Policy,
     learner: PreTrainedModel,
