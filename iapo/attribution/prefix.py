@@ -38,7 +38,7 @@ from iapo.attribution.token_values import others_of, token_log_probs, token_valu
 from iapo.models import put_in_place
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
 LEAST_SAVED = 512
 """Prompt tokens that sharing must save, on average per batch of prompts: its passes have a price however short."""
@@ -178,9 +178,29 @@ class _Prefix:
             # Of the last layer only the keys and values are used.
             with _skipped(layers[-1].mlp):
                 run_language_model(model, inputs, batch.is_image[rows, rest], batch.position_ids[:, rows, rest], cache)
-        states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-        held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
-        return cls(head, inputs, held) if len(held) == 2 * len(layers) else None
+        states = states_with_graph(cache, len(layers), length)
+        return None if states is None else cls(head, inputs, states)
+
+
+def states_with_graph(cache: Cache, layers: int, length: int) -> list[Tensor] | None:
+    """Returns the keys and values of each layer in turn; None if the cache holds no gradients, or fewer tokens."""
+    states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == length]
+    return held if len(held) == 2 * layers else None
+
+
+def padded_turns(calls: Sequence[CallInput], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the turns' tokens, right-padded with zeros, and masks of those that are scored and of those that are
+    there; column t of what runs behind a prompt predicts token t. Shapes (k, longest turn).
+    """
+    lengths = [call.length for call in calls]
+    turn = torch.zeros(len(calls), max(lengths), dtype=torch.long)
+    scored, real = torch.zeros_like(turn, dtype=torch.bool), torch.zeros_like(turn, dtype=torch.bool)
+    for row, (call, length) in enumerate(zip(calls, lengths, strict=True)):
+        turn[row, :length] = torch.tensor(call.turn_ids[:length])
+        scored[row, :length] = torch.tensor(call.target[:length])
+        real[row, :length] = True
+    return turn.to(device), scored.to(device), real.to(device)
 
 
 def _score(
@@ -275,14 +295,8 @@ def _suffix_gradients(
         model, suffix, batch.is_image[rows, columns], batch.position_ids[:, rows, columns], cache
     )
 
-    # Column t of the suffix predicts token t of the turn.
-    turn = torch.zeros(hidden.shape[:2], dtype=torch.long)
-    scored, unscored = torch.zeros_like(turn, dtype=torch.bool), torch.zeros_like(turn, dtype=torch.bool)
-    for row, (call, length) in enumerate(zip(calls, lengths, strict=True)):
-        turn[row, :length] = torch.tensor(call.turn_ids[:length])
-        scored[row, :length] = torch.tensor(call.target[:length])
-        unscored[row, :length] = ~scored[row, :length]
-    turn, scored, unscored = (one.to(hidden.device) for one in (turn, scored, unscored))
+    turn, scored, real = padded_turns(calls, hidden.device)
+    unscored = real & ~scored
     log_probs = torch.zeros(hidden.shape[:2], device=hidden.device)
     score = calls[0].score
     values = token_values(model, hidden[scored], turn[scored], score, others_of(calls, hidden.device))

@@ -19,7 +19,7 @@ from iapo.attribution.calls import Attributor, Prompt, Turn
 from iapo.attribution.gradient import CallInput, _Batch, dot, run_language_model
 from iapo.attribution.memory import budget_of, telling_out_of_memory
 from iapo.attribution.methods import METHODS
-from iapo.attribution.prefix import _frozen, _skipped
+from iapo.attribution.prefix import _frozen, _skipped, padded_turns, states_with_graph
 from iapo.attribution.token_values import others_of, token_values
 
 if TYPE_CHECKING:
@@ -96,12 +96,11 @@ class ReadPrompts:
             # Of the last layer only the keys and values are used; right padding needs no mask here.
             with _skipped(layers[-1].mlp):
                 run_language_model(model, inputs, batch.is_image[:, seen], batch.position_ids[:, :, seen], cache)
-        states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-        held = [one for one in states if one is not None and one.requires_grad and one.shape[-2] == longest - 1]
-        if len(held) != 2 * len(layers):
+        states = states_with_graph(cache, len(layers), longest - 1)
+        if states is None:
             return None
         lengths = torch.tensor([len(prompt.ids) - 1 for prompt in prompts], device=model.device)
-        return cls(attributor, prompts, batch, lengths, inputs, held)
+        return cls(attributor, prompts, batch, lengths, inputs, states)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -119,12 +118,13 @@ class ReadPrompts:
             The turns, each up to the token that ends it.
         """
         model, rows = self.model, range(len(self.prompts))
-        cache = self._cache(rows)
-        inputs, positions = self._last(rows), self._positions(rows, 1)
-        is_image = self._last_is_image(rows)
+        cache, is_image = self._cache(rows), self._last_is_image(rows)
+        inputs, positions, mask = self._last(rows), self._positions(rows, greedy.limit), self._mask(rows, greedy.limit)
+        seen = self.inputs.shape[2]
         turns: list[list[int]] = [[] for _ in rows]
         for step in range(greedy.limit):
-            hidden = run_language_model(model, inputs, is_image, positions, cache, self._mask(rows, step + 1))
+            attended = None if mask is None else mask[:, : seen + step + 1]
+            hidden = run_language_model(model, inputs, is_image, positions[:, :, step : step + 1], cache, attended)
             tokens = greedy.pick(model.lm_head(hidden[:, -1]).float())
             for turn, token in zip(turns, tokens.tolist(), strict=True):
                 if not turn or turn[-1] not in greedy.ends:
@@ -132,8 +132,7 @@ class ReadPrompts:
             if all(turn[-1] in greedy.ends for turn in turns):
                 break
             # The rest of a turn is text alone, which has no deepstack features.
-            inputs, is_image = self.batch.embed(tokens[:, None])[None], torch.zeros_like(is_image)
-            positions = self._positions(rows, step + 2)[:, :, -1:]
+            inputs = self.batch.embed(tokens[:, None])[None]
         return turns
 
     def distributions(self, rows: Sequence[int], turns: Sequence[Turn]) -> list[Tensor]:
@@ -163,18 +162,13 @@ class ReadPrompts:
     @torch.enable_grad()
     def _scores(self, rows: Sequence[int], calls: Sequence[CallInput]) -> Tensor:
         """Returns scores of the rows' blocks, shape (rows, most blocks), fp32."""
-        model, width = self.model, max(call.length for call in calls)
-        turn = torch.zeros(len(rows), width, dtype=torch.long)
-        scored = torch.zeros_like(turn, dtype=torch.bool)
-        for row, call in enumerate(calls):
-            turn[row, : call.length] = torch.tensor(call.turn_ids[: call.length])
-            scored[row, : call.length] = torch.tensor(call.target[: call.length])
-        turn, scored = turn.to(model.device), scored.to(model.device)
+        model = self.model
+        turn, scored, _ = padded_turns(calls, model.device)
+        width = turn.shape[1]
         last = self._last(rows).requires_grad_(True)
         embedded = self.batch.embed(turn[:, :-1]).detach()[None]
         inputs = torch.cat([last, pad(embedded, (0, 0, 0, 0, 0, 0, 0, len(last) - 1))], 2)
         is_image = pad(self._last_is_image(rows), (0, width - 1))
-        # Column t of the suffix predicts token t of the turn.
         hidden = run_language_model(
             model, inputs, is_image, self._positions(rows, width), self._cache(rows), self._mask(rows, width)
         )
