@@ -30,6 +30,7 @@ from iapo.results import (
 from iapo.storage import append_record, make_folder, parse_record, read_lines, read_records, write_lines, write_records
 
 CASE_STUDY, CASE_STUDY_KIND = "case-study.json", "case_study"
+"""Where a run folder keeps its case study, and the kind of that file."""
 
 PACKAGES = (
     "iapo",

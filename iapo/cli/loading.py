@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ import typer
 from iapo.bounds import COUNT
 from iapo.cli.options import within
 from iapo.errors import InputError
-from iapo.rollout.load_settings import LoadSettings, check_view, is_hub_id, load_settings
+from iapo.rollout.load_settings import LoadSettings, check_view, comes_from_hub, load_settings
 
 _OWN = ("device", "merge_adapter")
 """Settings that a verb names itself, or that follow from what it does."""
@@ -78,7 +77,7 @@ def check_revision(model: str | None, given: Mapping[str, Any], prefix: str = ""
         InputError: If so.
     """
     name = f"{prefix}_model_revision".lstrip("_")
-    if model is not None and given.get(name) is not None and (Path(model).is_dir() or not is_hub_id(model)):
+    if model is not None and given.get(name) is not None and not comes_from_hub(model):
         option = name.replace("_", "-")
         raise InputError(f"--{option} is a branch, tag or commit of a hub id, and {model!r} is none; leave it out")
 
@@ -94,7 +93,7 @@ def check_revisions(models: Sequence[str | None], given: Mapping[str, Any], pref
     Raises:
         InputError: If so.
     """
-    if models and not any(name is None or (is_hub_id(name) and not Path(name).is_dir()) for name in models):
+    if models and not any(name is None or comes_from_hub(name) for name in models):
         check_revision(models[0], given, prefix)
 
 

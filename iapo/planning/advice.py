@@ -74,7 +74,7 @@ def changes(given: Given, plan: Plan) -> Iterator[Change]:
     if given.get("beta") and not given.get("use_peft"):
         yield Change({"beta": 0.0}, "no reference policy, no KL term")
     if plan.gpus > 1 and plan.sharding != "zero3":
-        yield Change({}, "split over the GPUs; rows do not share their prompts", sharding="zero3")
+        yield Change({}, "split over the GPUs", sharding="zero3")
     if "8bit" not in str(given.get("optim") or "") and not given.get("use_peft"):
         yield Change({"optim": "adamw_8bit"}, "states in 8 bits; needs bitsandbytes")
     if not given.get("freeze_vision_tower") and not given.get("use_peft"):

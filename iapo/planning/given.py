@@ -43,6 +43,11 @@ class Given:
         return value
 
     @property
+    def shares_prefix(self) -> bool:
+        """Whether rows that begin alike are run once, under whatever sharding."""
+        return self.get("share_prefix") is not False
+
+    @property
     def sharding(self) -> str:
         """What the settings themselves split over processes: `zero2` or `zero3` by DeepSpeed's stage, else `none`."""
         engine = self.get("deepspeed")

@@ -117,7 +117,7 @@ def make_plan(
     if sharding != "none" and gpus < 2:
         raise InputError(f"sharding {sharding} splits over several GPUs; give gpus 2 or more, or sharding none")
     student = student_of(given, models.student, device, sharding)
-    shares = given.get("share_prefix") is not False
+    shares = given.shares_prefix
     always = _always(given, models, student, gpus, sharding, device)
     # Kept in shards, the teacher is whole while calls are attributed.
     away = 0

@@ -158,7 +158,7 @@ def _steps(given: Given, plan: Plan) -> dict[str, int]:
     load, accumulation = plan.load, given.get("gradient_accumulation_steps") or 1
     rows = load.micro * accumulation * plan.gpus
     prompts = max(1, rows // load.generations)
-    shares = given.get("share_prefix") is not False and plan.sharding == "none"
+    shares = given.shares_prefix
     trained = load.packed(load.micro, load.completion, shares) * accumulation * plan.gpus
     # The first turn's calls share their prompts; what precedes later ones is their own rows'.
     attributed = prompts * load.prompt + rows * load.turn

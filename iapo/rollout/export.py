@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from iapo.rollout.policy import load_policy, resolve
 from iapo.rollout.push import check_repository, push
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
-from iapo.rollout.writing import writing
-from iapo.storage import make_folder, without_empty
+from iapo.rollout.writing import whole_folder
 
 
 def export(
@@ -81,10 +79,7 @@ def export(
     )
     run = run_of(Path(path))
     final = run is not None and Path(path).resolve() == (run / "policy").resolve()
-    part = output.with_name(output.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    with without_empty(), writing(part):
-        make_folder(part)
+    with whole_folder(output) as part:
         model.save_pretrained(part)
         policy.processor.save_pretrained(part)
         if run is not None:
@@ -93,7 +88,6 @@ def export(
         elif (Path(path) / USAGE).is_file():
             Usage.read(Path(path) / USAGE).write(part)
         write_card(part, exported, run, final=final)
-        part.rename(output)
     return {
         "source": path,
         "base": exported.base,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from iapo.bounds import COUNT, check_number
@@ -28,6 +29,11 @@ PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 def is_hub_id(name: str) -> bool:
     """Tells whether a name has the form of a hub id, `owner/name`; the hub's client raises at any other."""
     return len(name) <= _LONGEST_ID and _HUB_ID.fullmatch(name) is not None and not name.endswith(".git")
+
+
+def comes_from_hub(name: str) -> bool:
+    """Tells whether a model of that name would be fetched from the hub, and so may have a revision."""
+    return is_hub_id(name) and not Path(name).is_dir()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from iapo.errors import PlaceError
-from iapo.storage import FULL
+from iapo.storage import FULL, make_folder, without_empty
 
 _SAID = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
 """What torch, safetensors and tokenizers say of a file that they could not write; they give no error number."""
@@ -42,3 +42,25 @@ def writing(folder: Path, then: str = "", *, keep: bool = False) -> Iterator[Non
                 f"{folder} could not be written ({reason}); make room there and start the same command again{then}"
             ) from error
         raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write to, beside the one that it becomes when the block ends; with an error it is taken away,
+    and so is what was made around it.
+
+    Args:
+        folder: The folder; it does not exist yet, or is empty.
+
+    Raises:
+        PlaceError: If the disk took no more.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    # What a dead process left there.
+    shutil.rmtree(part, ignore_errors=True)
+    with without_empty(), writing(part):
+        make_folder(part)
+        yield part
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from iapo.errors import InputError
-from iapo.rollout.writing import writing
+from iapo.rollout.writing import whole_folder
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of, is_qwen3
 from iapo.standins.tokenizer import SPECIAL, find_ranks, make_tokenizer
-from iapo.storage import make_folder, without_empty, write_text
+from iapo.storage import write_text
 
 _SHARD = "5GB"
 
@@ -61,16 +60,8 @@ def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder or remove it")
     tokenizer = make_tokenizer(find_ranks(ranks), qwen3=is_qwen3(name))
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    with without_empty(), writing(part):
-        make_folder(part)
-        parameters = _write(part, name, size, tokenizer, seed)
-        if out.exists():
-            # Empty, as was looked at above.
-            out.rmdir()
-        part.rename(out)
-    return parameters
+    with whole_folder(out) as part:
+        return _write(part, name, size, tokenizer, seed)
 
 
 def _write(out: Path, name: str, size: Size, tokenizer: Tokenizer, seed: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iapo.errors import InputError, unknown
-from iapo.training.trl_settings import CHECKPOINTING, Refusal
+from iapo.training.trl_settings import CHECKPOINTING, Refusal, check_tables, refused_rows
 from iapo.training.trl_settings import REFUSED as OF_TRAINING
 
 _ROWS = "but rows are transcripts, laid out as rollouts are; leave it out"
@@ -55,15 +55,14 @@ REFUSED: Mapping[str, Refusal] = {
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "loss_type": ("nll", "dft"),
-    "log_level": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
-    "log_level_replica": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
+    **dict.fromkeys(
+        ("log_level", "log_level_replica"), ("detail", "debug", "info", "warning", "error", "critical", "passive")
+    ),
 }
 """Values of settings that TRL and Transformers take as any text, and look at after the model is loaded."""
 
 MEASURED = ("loss", "mean_token_accuracy", "entropy")
 """What an evaluation of held-out transcripts reports that is better or worse."""
-
-CHECKPOINTED = (*CHECKPOINTING, "every_n_layers")
 
 
 def check_supervised(values: Mapping[str, Any], held_out: int) -> None:
@@ -76,17 +75,7 @@ def check_supervised(values: Mapping[str, Any], held_out: int) -> None:
     Raises:
         InputError: If there is one.
     """
-    for name, refusal in REFUSED.items():
-        if name in values and values[name] not in refusal.allowed:
-            raise InputError(f"{name} is {values[name]!r}, {refusal.reason}")
-    for name, choices in CHOICES.items():
-        if name in values and values[name] not in choices:
-            raise unknown(name, str(values[name]), choices)
-    for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-        keys = values.get(name)
-        for key in keys if isinstance(keys, Mapping) else ():
-            if key not in CHECKPOINTED:
-                raise unknown("key", key, CHECKPOINTED, where=f" for {name}")
+    check_tables(values, REFUSED, CHOICES, (*CHECKPOINTING, "every_n_layers"))
     measures = values.get("eval_strategy", "no") not in ("no", False)
     for name, asked in (("eval_strategy", measures), ("eval_on_start", values.get("eval_on_start", False))):
         if asked and not held_out:
@@ -112,6 +101,4 @@ def supervised_page() -> Iterator[str]:
     yield "transcripts (`held_out`, `eval_strategy`)."
     yield ""
     yield "| setting of `iapo sft` | stays | else the sentence goes |"
-    yield "|---|---|---|"
-    for name, refusal in REFUSED.items():
-        yield f"| `{name}` | {', '.join(f'`{value}`' for value in refusal.allowed)} | {refusal.reason} |"
+    yield from refused_rows(REFUSED)

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from iapo.errors import InputError
+from iapo.storage import write_json
 
 STATE = "trainer_state.json"
 CHECKSUMS = "checksums.json"
@@ -93,8 +94,7 @@ def write_checksums(path: Path) -> None:
     Args:
         path: The folder, its weights written.
     """
-    found = {file.name: _crc(file) for file in sorted(path.glob("*.safetensors"))}
-    (path / CHECKSUMS).write_text(json.dumps(found) + "\n")
+    write_json(path / CHECKSUMS, {file.name: _crc(file) for file in sorted(path.glob("*.safetensors"))})
 
 
 def _changed(path: Path) -> str | None:

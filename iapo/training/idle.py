@@ -10,14 +10,13 @@ import ast
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from iapo.attribution.forms import form_values
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.plugins import is_reference
-from iapo.rollout.load_settings import LoadSettings, is_hub_id
+from iapo.rollout.load_settings import LoadSettings, comes_from_hub
 from iapo.training.declared import Setting
 
 Values = Mapping[str, Any]
@@ -53,7 +52,7 @@ def _draws(values: Values, *sources: str) -> bool:
 
 
 def _from_hub(name: Any) -> bool:
-    return isinstance(name, str) and is_hub_id(name) and not Path(name).is_dir()
+    return isinstance(name, str) and comes_from_hub(name)
 
 
 def _trackers(values: Values) -> list[str]:
@@ -62,9 +61,12 @@ def _trackers(values: Values) -> list[str]:
     return [name for name in names if name != "none"]
 
 
+def _asks_live_teacher(values: Values) -> bool:
+    return values["teacher"] is not None and values["teacher_table"] is None
+
+
 def _loads_teacher(values: Values) -> bool:
-    trained = values["teacher"] is not None and values["teacher_table"] is None
-    return trained or values["eval_teacher"] is not None
+    return _asks_live_teacher(values) or values["eval_teacher"] is not None
 
 
 def _verifies(values: Values) -> bool:
@@ -211,12 +213,7 @@ IDLE = (
         "a reward of the teacher's (iapo, distill, overlap) or a token_distill_weight",
     ),
     Idle(_loading("teacher"), "teacher teacher_table eval_teacher", _loads_teacher, "a teacher that is loaded"),
-    Idle(
-        "teacher_shards",
-        "teacher teacher_table",
-        lambda values: values["teacher"] is not None and values["teacher_table"] is None,
-        "a live teacher",
-    ),
+    Idle("teacher_shards", "teacher teacher_table", _asks_live_teacher, "a live teacher"),
     Idle("model_revision", "model", lambda values: _from_hub(values["model"]), "a model from the hub"),
     Idle(
         "teacher_model_revision",

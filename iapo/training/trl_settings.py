@@ -5,7 +5,7 @@ Without torch and TRL, so that what is refused is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,25 +256,49 @@ def check_trl(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: If there is one.
     """
-    for name, refusal in REFUSED.items():
-        if name == "cache_implementation" and values.get("share_prefix", True) is False:
-            continue
-        if name in values and values[name] not in refusal.allowed:
-            raise InputError(f"{name} is {values[name]!r}, {refusal.reason}")
-    for name, choices in CHOICES.items():
-        if name in values and values[name] not in choices:
-            raise unknown(name, str(values[name]), [one for one in choices if isinstance(one, str)])
-    for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-        given = values.get(name)
-        for key in given if isinstance(given, Mapping) else ():
-            if key not in CHECKPOINTING:
-                raise unknown("key", key, CHECKPOINTING, where=f" for {name}")
+    plain = values.get("share_prefix", True) is False
+    check_tables(
+        {name: value for name, value in values.items() if not (plain and name == "cache_implementation")},
+        REFUSED,
+        CHOICES,
+        CHECKPOINTING,
+    )
     given = values.get("generation_kwargs")
     for key in given if isinstance(given, Mapping) else ():
         if key in GENERATION:
             raise InputError(f"generation_kwargs has {key!r}; leave it out and set {GENERATION[key] or key}")
         if not values.get("use_vllm") and key not in GENERATION_TAKEN:
             raise unknown("key", key, GENERATION_TAKEN, where=" for generation_kwargs")
+
+
+def check_tables(
+    values: Mapping[str, Any],
+    refused: Mapping[str, Refusal],
+    choices: Mapping[str, tuple[Any, ...]],
+    checkpointing: Sequence[str],
+) -> None:
+    """Refuses settings as tables say.
+
+    Args:
+        values: Settings by name; others are passed over.
+        refused: Settings that are refused, by name.
+        choices: Values that settings may have, by name.
+        checkpointing: Keys that `activation_checkpointing_kwargs` may have.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name, refusal in refused.items():
+        if name in values and values[name] not in refusal.allowed:
+            raise InputError(f"{name} is {values[name]!r}, {refusal.reason}")
+    for name, known in choices.items():
+        if name in values and values[name] not in known:
+            raise unknown(name, str(values[name]), [one for one in known if isinstance(one, str)])
+    for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+        given = values.get(name)
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in checkpointing:
+                raise unknown("key", key, checkpointing, where=f" for {name}")
 
 
 def check_command(values: Mapping[str, Any]) -> None:
@@ -312,6 +336,11 @@ def settings_page() -> Iterator[str]:
     yield "## Refused"
     yield ""
     yield "| setting | stays | else the sentence goes |"
+    yield from refused_rows(REFUSED)
+
+
+def refused_rows(refused: Mapping[str, Refusal]) -> Iterator[str]:
+    """Yields the lines of a table of refused settings, behind its headings."""
     yield "|---|---|---|"
-    for name, refusal in REFUSED.items():
+    for name, refusal in refused.items():
         yield f"| `{name}` | {', '.join(f'`{value}`' for value in refusal.allowed)} | {refusal.reason} |"

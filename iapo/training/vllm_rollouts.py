@@ -174,7 +174,8 @@ def check_training(args: IAPOConfig, model: PreTrainedModel) -> None:
 def check_server(info: Mapping[str, Any]) -> None:
     """Refuses a vLLM server whose log-probabilities are not of what it samples from.
 
-    Without temperature and biases they would pass for another policy's, and importance sampling would weigh them.
+    Those of the bare logits leave out temperature and biases: they would pass for another policy's, and importance
+    sampling would weigh them.
 
     Args:
         info: Its configuration, as `/server_info` has it.

@@ -149,6 +149,9 @@ def test_what_is_whole_while_calls_are_attributed(three: str, seven: str) -> Non
         # 2 bytes a weight, of which a quarter is there anyway.
         gathered = parts(plan, "attribution")["gathered weights"]
         assert gathered == parts(plan, "rollout")["gathered weights"] == pytest.approx(2 * 3_754_622_976 * 0.75 / GIB)
+    # Rows share their prompts under whatever sharding.
+    alone = report_of(three, teacher=seven, dtype="float32", gpus=4)
+    assert report_of(three, **settings).steps == alone.steps
     for phase in ("rollout", "loss and backward", "optimiser step"):
         assert parts(split, phase)["teacher"] == pytest.approx(parts(kept, phase)["teacher"] / 4)
     assert parts(split, "attribution")["teacher"] == parts(kept, "attribution")["teacher"]
