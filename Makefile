@@ -113,7 +113,7 @@ lint: setup  ## Check style and types
 vllm: .venv-vllm/.set-up  ## Make .venv-vllm (vLLM for the CPU), and run the tests that need it (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -n0 -o faulthandler_timeout=1500 tests/vllm_runs
 
-.venv-vllm/.set-up: pyproject.toml constraints-vllm.txt tests/vllm_runs/environment.sh
+.venv-vllm/.set-up: pyproject.toml constraints-vllm.txt requirements-engine.txt tests/vllm_runs/environment.sh
 	sh tests/vllm_runs/environment.sh $(PYTHON)
 	@touch $@
 

@@ -1,8 +1,8 @@
 """Which checkpoints of a run are whole: told from their files alone, without torch.
 
 The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A
-machine that dies may leave any file short; each form says by itself where it ends. A bit that a disk has changed is
-told by checksums: what torch writes has them, those of weights are kept beside these.
+machine that dies may leave any file short, or without those of another machine: a list says which there were
+(`iapo.training.contents`). Where there is none, each form says by itself where it ends.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import zlib
 from pathlib import Path
 
 from iapo.errors import InputError
-from iapo.storage import write_json
+from iapo.training.contents import CONTENTS, Contents
 
 STATE = "trainer_state.json"
-CHECKSUMS = "checksums.json"
 
 logger = logging.getLogger(__name__)
 
@@ -80,48 +79,19 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
             return "it has no weights"
         if not {"optimizer.pt", "optimizer.bin"} & names:
             return "it has no optimiser's state"
+        # Without it Transformers leaves out the optimiser's state, too.
+        if "scheduler.pt" not in names:
+            return "it has no scheduler.pt"
     if not any(name.startswith("rng_state") for name in names):
         return "it has no state of the random numbers"
     if named and not any(name.startswith("iapo_state") for name in names):
         return "it has no iapo_state.pt"
-    found = _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
-    return found or _changed(path)
-
-
-def write_checksums(path: Path) -> None:
-    """Writes the CRC-32 of a checkpoint's weights, which safetensors does not keep; other files have their own.
-
-    Args:
-        path: The folder, its weights written.
-    """
-    write_json(path / CHECKSUMS, {file.name: _crc(file) for file in sorted(path.glob("*.safetensors"))})
-
-
-def _changed(path: Path) -> str | None:
-    """Says which weights are not those that were written; None where they are, or nothing tells."""
     try:
-        wanted = json.loads((path / CHECKSUMS).read_text())
-    except FileNotFoundError:
-        return None
+        contents = Contents.read(path)
     except ValueError:
-        wanted = None
-    if not isinstance(wanted, dict):
-        return f"its {CHECKSUMS} is cut off or damaged"
-    for name, crc in wanted.items():
-        file = path / Path(name).name
-        if not file.is_file():
-            return f"its {file.name} is missing"
-        if _crc(file) != crc:
-            return f"its {file.name} is damaged"
-    return None
-
-
-def _crc(file: Path) -> int:
-    crc = 0
-    with file.open("rb") as opened:
-        while part := opened.read(1 << 24):
-            crc = zlib.crc32(part, crc)
-    return crc
+        return f"its {CONTENTS} is cut off or damaged"
+    found = None if contents is None else contents.fault_of(path)
+    return found or _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
 
 
 def _missing_shard(path: Path) -> str | None:

@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iapo.errors import NumberError
@@ -25,6 +27,7 @@ from iapo.results import write_result
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.turns import Rollout
 from iapo.storage import make_folder
+from iapo.training.deepspeed_steps import ask_before_steps
 
 FOLDER = "nonfinite"
 """In a run folder: a file for each step that was stopped or skipped."""
@@ -49,13 +52,26 @@ class NumberWatch:
         self.folder, self.on_nonfinite, self.rank = folder / FOLDER, on_nonfinite, rank
         self.step = 1
         self.traces: Sequence[Trace] = ()
-        self._bad_batch = self._bad_step = False
+        self._bad_batches: set[str] = set()
+        self._bad_step, self._mode = False, "train"
         # What is to be said where all processes meet.
         self._told: str | None = None
 
-    def new_batch(self, step: int) -> None:
-        """Takes up that new rollouts begin."""
-        self.step, self.traces, self._bad_batch = step, (), False
+    def new_batch(self, step: int, mode: str = "train") -> None:
+        """Takes up that new rollouts begin, to train with or to evaluate."""
+        self.step, self.traces, self._mode = step, (), mode
+        self._bad_batches.discard(mode)
+
+    def of_step(self, loss: Tensor, inputs: Mapping[str, Any]) -> None:
+        """Looks at a loss, and takes up that the rollouts at hand are a part of the optimiser step.
+
+        A step may be of several batches, and a batch of several steps: each that has a part of a bad one is bad.
+
+        Raises:
+            NumberError: As in `look`.
+        """
+        self._bad_step = self._bad_step or "train" in self._bad_batches
+        self.look("the loss", loss, inputs)
 
     def look(self, what: str, values: Tensor | Sequence[float], tensors: Mapping[str, Any] | None = None) -> bool:
         """Tells whether all values are finite.
@@ -88,7 +104,7 @@ class NumberWatch:
         if what.startswith(_OF_STEP):
             self._bad_step = True
         else:
-            self._bad_batch = True
+            self._bad_batches.add(self._mode)
         path = self._keep(what, values, tensors or {})
         if self.on_nonfinite == "skip":
             logger.warning("Step %d is skipped: %s is not finite (%s).", self.step, what, path)
@@ -150,7 +166,7 @@ class NumberWatch:
 
     def must_skip(self, device: torch.device) -> bool:
         """Tells whether this optimiser step is left out, in all processes alike; the next one starts anew."""
-        bad, self._bad_step = self._bad_step or self._bad_batch, False
+        bad, self._bad_step = self._bad_step, False
         if self.on_nonfinite == "skip" and _several():
             told = torch.tensor(float(bad), device=device)
             dist.all_reduce(told)
@@ -191,7 +207,10 @@ def _several() -> bool:
 
 
 def statistics(tensor: Tensor) -> dict[str, Any]:
-    """Returns a tensor's shape and type, how many of its values are NaN and infinite, and those of the finite ones."""
+    """Returns a tensor's shape and type, how many of its values are NaN and infinite, and those of the finite ones; of
+    one that is kept in shards, this process's part.
+    """
+    tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     values = tensor.detach().float().flatten()
     finite = values[torch.isfinite(values)]
     found: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
@@ -212,6 +231,20 @@ class WatchCallback(TrainerCallback):
     def __init__(self, watch: NumberWatch) -> None:
         self.watch = watch
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Has DeepSpeed, which takes its steps elsewhere, ask before each."""
+
+        def leaves_out(bad: bool) -> bool:
+            if bad:
+                self.watch.found("the gradient")
+            self.watch.agree(args.device)
+            return self.watch.must_skip(args.device)
+
+        if isinstance(kwargs["optimizer"], DeepSpeedOptimizerWrapper):
+            ask_before_steps(kwargs["optimizer"].optimizer, leaves_out, fp16=args.fp16)
+
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -222,12 +255,14 @@ class WatchCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Takes up the trainer's call before a step is taken."""
+        if isinstance(kwargs["optimizer"], DeepSpeedOptimizerWrapper):
+            return
         model = kwargs["model"]
         parts = [one.grad for one in model.parameters() if one.grad is not None]
-        # In half precision a scaler looks at them itself; DeepSpeed keeps them elsewhere.
+        # In half precision a scaler looks at them itself.
         if parts and not args.fp16:
             norm = torch.nn.utils.get_total_norm(parts)
-            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             if not bool(torch.isfinite(norm)):
                 named = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
                 bad = {name: grad for name, grad in named.items() if not bool(torch.isfinite(grad).all())}

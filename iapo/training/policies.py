@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
@@ -98,11 +97,12 @@ class PolicyTrainer(ResumableTrainer):
             for one in own:
                 self.remove_callback(one)
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
-        """Makes a part of a step, and looks at its loss."""
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-        self.watch.look("the loss", loss, inputs if isinstance(inputs, dict) else None)
-        return loss
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns a part of a step's loss, which is looked at before anything is made of it."""
+        found = super().compute_loss(model, inputs, *args, **kwargs)
+        if model.training:
+            self.watch.of_step(found[0] if isinstance(found, tuple) else found, inputs)
+        return found
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model and, beside it, the prompt template; a sharded one in one piece, in any checkpoint."""

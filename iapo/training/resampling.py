@@ -20,6 +20,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 from iapo.training.batches import Batch, picture_ids, samples_of
 from iapo.training.groups import flat_groups, total_rewards
+from iapo.training.shards import generating
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ def _draw(trainer: Any, rows: Sequence[dict[str, Any]]) -> _Drawn:
     start = time.perf_counter()
     batch = trainer._batch = Batch(samples_of(list(rows)))
     prompts = [prepare_multimodal_messages(row["prompt"], images=[row["image"]]) for row in rows]
-    with trainer.whole(not trainer._generates_in_step):
+    with generating(trainer):
         ids, images, fields = trainer._tokenize_prompts(prompts)
         first, log_probs = trainer._generate_single_turn(ids, images, fields, trainer.num_generations)
         _, chats, written, *_ = trainer._tool_call_loop(prompts, ids, first, [], log_probs, images, fields)

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import last_whole, step_of, write_checksums
+from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.shards import engine_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ class ResumableTrainer(Trainer):
         step = 0
         if resume_from_checkpoint:
             step = step_of(Path(resume_from_checkpoint))
+            if contents := Contents.read(Path(resume_from_checkpoint)):
+                contents.check(Path(resume_from_checkpoint), self.accelerator.num_processes, engine_of(self))
             self._saved = Path(resume_from_checkpoint).resolve()
         if self.args.should_save:
             _set_aside(Path(self.args.output_dir), step)
@@ -121,9 +126,22 @@ class ResumableTrainer(Trainer):
             state["buffer"] = [_plain(part) for part in self._buffered_inputs]
         state["more"] = self.more_state()
         torch.save(state, self._own_state(output_dir))
+        # The trainer's own state is all that is not there yet.
+        self._write_contents(Path(output_dir))
+
+    def _write_contents(self, folder: Path) -> None:
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.accelerator.wait_for_everyone()
+        # Each process reads a share of the files, where all see them.
+        together = processes > 1 and not self.args.save_on_each_node
+        names = names_in(folder) if self.args.should_save else []
+        if together:
+            (names,) = broadcast_object_list([names])
+        found = list_contents(folder, names[rank::processes] if together else names)
+        if together:
+            found = dict(sorted(gather_object(list(found.items()))))
         if self.args.should_save:
-            # The weights are there by now, and the trainer's own state is not.
-            write_checksums(Path(output_dir))
+            Contents(processes, engine_of(self), found).write(folder)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

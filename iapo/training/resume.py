@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from iapo.runs import versions
 from iapo.stopping import Stopped
 from iapo.storage import read_records
 from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.contents import Contents
 
 FINISHED = "finished.json"
 """Written last of all, when everything else of a run is."""
@@ -239,12 +241,26 @@ def _check_settings(
     found = read_result(folder / MANIFEST, "training", "supervised", "evaluation")
     if found.get("kind", kind) != kind:
         raise InputError(f"{folder} holds another kind of run; choose another output_dir")
+    _check_processes(folder)
     if difference := _difference(found, config, free):
         raise InputError(
             f"{folder} holds a run with {difference}; a run goes on with the settings that it was begun with: give the "
             "same, or choose another output_dir"
         )
     return found
+
+
+def _check_processes(folder: Path) -> None:
+    """Refuses another number of processes, by which settings differ that nobody gave."""
+    for path in sorted(folder.glob("checkpoint-*")):
+        try:
+            contents = Contents.read(path)
+        except ValueError:
+            # Passed over elsewhere, with a line.
+            continue
+        if contents is not None:
+            contents.check(path, int(os.environ.get("WORLD_SIZE", "1")))
+            return
 
 
 def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...]) -> str | None:

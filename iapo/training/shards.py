@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -37,6 +37,15 @@ def whole_parameters(trainer: Any) -> Iterator[Any]:
         if is_zero3(trainer) and hasattr(trainer.model_wrapped, "zero_optimization_stage"):
             stack.enter_context(_gathered(trainer))
         yield trainer.accelerator.unwrap_model(trainer.model)
+
+
+def generating(trainer: Any) -> AbstractContextManager[Any]:
+    """Has each process of an `IAPOTrainer` hold all parameters while it writes turns.
+
+    Not where it gathers them layer by layer, nor with vLLM, which has weights of its own: TRL gathers them to hand them
+    over.
+    """
+    return nullcontext() if trainer._generates_in_step or trainer.use_vllm else whole_parameters(trainer)
 
 
 @contextmanager
@@ -79,10 +88,30 @@ def prepare_shards(trainer: Any) -> bool:
     return trainer.accelerator.num_processes > 1 and layerwise and not trainer.use_vllm
 
 
+def engine_of(trainer: Any) -> str:
+    """Names what splits a trainer's state over its processes: `nothing`, `FSDP2` with the form of its checkpoints, or
+    `DeepSpeed ZeRO-N`.
+    """
+    state = trainer.accelerator.state
+    if trainer.is_deepspeed_enabled:
+        return f"DeepSpeed ZeRO-{state.deepspeed_plugin.zero_stage}"
+    if trainer.is_fsdp_enabled:
+        kind = state.fsdp_plugin.state_dict_type
+        return f"FSDP{state.fsdp_plugin.fsdp_version}, {getattr(kind, 'name', kind)}"
+    return "nothing split"
+
+
 def is_zero3(trainer: Any) -> bool:
     """Tells whether DeepSpeed partitions a trainer's parameters."""
     plugin = trainer.accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3
+
+
+def give_back(model: nn.Module) -> None:
+    """Gives back what FSDP2 has gathered, of which the root's own part stays after a pass without a backward one."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @contextmanager

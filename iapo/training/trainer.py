@@ -49,7 +49,7 @@ from iapo.training.ranks import EqualRows, look_at_tools
 from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resampling import draw_batch
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
-from iapo.training.shards import prepare_shards
+from iapo.training.shards import generating, prepare_shards
 from iapo.training.shared_prefix import share_prefixes
 from iapo.training.token_teacher import make_token_teacher
 from iapo.training.trackers import report_live
@@ -182,7 +182,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
-        self.watch.new_batch(self.state.global_step + 1)
+        self.watch.new_batch(self.state.global_step + 1, self._mode)
         for index, name in enumerate(self.reward_func_names):
             if name in self._columns:
                 self.reward_weights[index] = self._columns[name].weight_at(self.state.global_step)
@@ -216,7 +216,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         start = time.perf_counter() - self._batch.seconds
-        with self.whole(not self._generates_in_step):
+        with generating(self):
             *rest, images, _ = super()._generate(prompts)
         self._metrics[self._mode]["time/rollout"].append(time.perf_counter() - start)
         # TRL rebuilds a batch's images from the image lists only if some tool made one, and else from its own

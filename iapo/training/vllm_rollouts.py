@@ -37,6 +37,7 @@ from iapo.rollout.vllm_engine import (
     telling_refusals,
 )
 from iapo.training.config import IAPOConfig
+from iapo.training.shards import give_back
 
 _Images = list[list[Image.Image]]
 
@@ -80,6 +81,7 @@ class RolloutEngine(VLLMGeneration):
 
     def sync_weights(self) -> None:
         """Hands the weights over; what vLLM remembers of images is of the old ones, and forgotten."""
+        give_back(self.model)
         super().sync_weights()
         if self.mode == "colocate":
             self.llm.llm_engine.reset_encoder_cache()

@@ -35,7 +35,7 @@ def uneven(sample: Sample, index: int) -> tuple[str, str]:
 def whole(parameter: torch.Tensor) -> torch.Tensor:
     """A parameter in one piece."""
     if isinstance(parameter, DTensor):
-        return parameter.full_tensor()
+        return parameter.full_tensor().detach()
     if hasattr(parameter, "ds_id"):
         import deepspeed
 

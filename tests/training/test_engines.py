@@ -19,6 +19,7 @@ import torch
 from processes import run as run_process
 from processes import started, wait_for
 from safetensors.torch import load_file
+from two_ranks import check_drawn, check_gradient, check_skipped
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
@@ -282,12 +283,18 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow(1)
 @pytest.mark.timeout(1000)
-def test_shards_stop_together_and_go_on(tmp_path: Path) -> None:
-    """What test_two_ranks.py tries under DDP, under FSDP2 with checkpoints in shards."""
-    needs_all("fsdp2")
-    sets = {"optim": "sgd", "learning_rate": 0.05, "per_device_train_batch_size": 8, **ENGINES["fsdp2"]}
-    launch("fsdp2", 2, "two_ranks.py", str(tmp_path), json.dumps({"settings": sets, "trainings": ["stop", "gone_on"]}))
-    first, second = (json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2))
+@pytest.mark.parametrize("engine", ["fsdp2", "zero2", "zero3"])
+def test_shards_stop_together_and_go_on(engine: str, tmp_path: Path) -> None:
+    """What test_two_ranks.py tries under DDP, under the others, with checkpoints in shards."""
+    needs_all(engine)
+    sets = {"optim": "sgd", "learning_rate": 0.05, "per_device_train_batch_size": 8, **ENGINES[engine]}
+    trainings = ["stop", "gone_on", "skipped", "gradient_stops", "drawn_anew", "shared_groups"]
+    launch(engine, 2, "two_ranks.py", str(tmp_path), json.dumps({"settings": sets, "trainings": trainings}))
+    told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]
+    check_skipped(told)
+    check_gradient(told)
+    check_drawn(told, tmp_path / "alone")
+    first, second = told
     assert second["stop"]["sentence"].startswith("step 2: the reward reward is not finite")
     assert first["stop"]["sentence"] == f"process 1 found: {second['stop']['sentence']}"
     for one in (first, second):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from scripted import scripted
+from transformers import TrainerCallback
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.data.synthetic import generate
@@ -77,6 +79,63 @@ def test_a_skipped_step_changes_nothing(tmp_path: Path, policy: Policy, charts: 
     assert all(torch.equal(value, weights[name]) for name, value in bad.model.state_dict().items())
     (evidence,) = (tmp_path / "run" / "nonfinite").iterdir()
     assert evidence.name == "step-2-the-reward-fine_at_first.json"
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_step_of_several_batches_is_skipped_for_any(
+    tmp_path: Path, policy: Policy, charts: list[Sample], bad: int
+) -> None:
+    """Two batches of rollouts a step: a bad one, the first or the second, has its step skipped, and no other."""
+    asked, sums = [], []
+
+    def reward(trace: Any, **columns: Any) -> list[float]:
+        asked.append(len(trace))
+        return [0.0, 1.0, 0.0, float("nan") if len(asked) - 1 == bad else 1.0]
+
+    class Sums(TrainerCallback):
+        def on_step_end(self, *_: Any, **given: Any) -> None:
+            sums.append(sum(float(one.double().sum()) for one in given["model"].parameters()))
+
+    steps = {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "max_steps": 2}
+    trainer = scripted(
+        tmp_path, policy.model, policy.processor, charts, reward_funcs=reward, on_nonfinite="skip", **steps
+    )
+    trainer.add_callback(Sums())
+    start = sum(float(one.detach().double().sum()) for one in trainer.model.parameters())
+    trainer.train()
+    assert len(asked) == 4
+    moved = [before != after for before, after in itertools.pairwise([start, *sums])]
+    assert moved == ([True, False] if bad == 2 else [False, True])
+
+
+def test_a_batch_of_several_steps_is_bad_in_all_whatever_is_evaluated(
+    tmp_path: Path, policy: Policy, charts: list[Sample]
+) -> None:
+    """A batch for two steps, an evaluation after each; one of the training's rewards is bad, or of an evaluation's."""
+
+    def trained(bad: str) -> list[bool]:
+        sums: list[float] = []
+
+        def reward(trace: Any, trainer_state: Any, **columns: Any) -> list[float]:
+            now = "train" if trainer.model.training else "eval"
+            return [0.0, 1.0, 0.0, float("nan") if now == bad and trainer_state.global_step < 2 else 1.0]
+
+        class Sums(TrainerCallback):
+            def on_step_end(self, *_: Any, **given: Any) -> None:
+                sums.append(sum(float(one.double().sum()) for one in given["model"].parameters()))
+
+        more = {"num_iterations": 2, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4}
+        trainer = scripted(
+            tmp_path / bad, policy.model, policy.processor, charts, reward_funcs=reward, on_nonfinite="skip",
+            eval_charts=charts[:1], max_steps=3, **more,
+        )  # fmt: skip
+        trainer.add_callback(Sums())
+        start = sum(float(one.detach().double().sum()) for one in trainer.model.parameters())
+        trainer.train()
+        return [before != after for before, after in itertools.pairwise([start, *sums])]
+
+    assert trained("train") == [False, False, True]
+    assert trained("eval") == [True, True, True]
 
 
 def test_a_gradient_that_overflows_stops_the_step(tmp_path: Path, policy: Policy, charts: list[Sample]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from iapo.errors import InputError
 from iapo.training.checkpoints import STATE, fault_of, last_whole
+from iapo.training.contents import Contents, list_contents, names_in
 from iapo.training.resume import check_free, find_start
 from iapo.training.run import run
 from iapo.training.settings import parse
@@ -140,6 +142,57 @@ def test_a_half_written_checkpoint_is_passed_over(
     assert "metrics.jsonl has no line of step 1, nor of 0 others; they are lost" in caplog.text
     metrics.write_text(first + metrics.read_text())
     same(out, whole)
+
+
+def test_all_files_of_a_checkpoint_must_be_there(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "checkpoint-2"
+    shutil.copytree(whole / "checkpoint-2", folder)
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    assert {"scheduler.pt", "tokenizer.json", "prompt.yaml"} <= {one.name for one in files}
+    for file in files:
+        content = file.read_bytes()
+        file.unlink()
+        missing = fault_of(folder)
+        # Without the list itself, as in checkpoints of earlier versions, the files that a state needs must be there.
+        assert bool(missing) == (file.name != "contents.json"), file.name
+        if file.name != STATE:
+            file.write_bytes(content[: len(content) // 2])
+            assert fault_of(folder), file.name
+        file.write_bytes(content)
+    assert fault_of(folder) is None
+    contents = Contents.read(folder)
+    assert contents is not None
+    assert (contents.processes, contents.engine) == (1, "nothing split")
+    # The other ranks' states, and what an engine keeps in folders of its own, are on the list like all others.
+    (folder / "global_step2").mkdir()
+    more = {"iapo_state_1.pt": b"of a rank", "global_step2/zero_pp_rank_1_optim_states.pt": b"of an engine"}
+    for name, content in more.items():
+        (folder / name).write_bytes(content)
+    Contents(2, "DeepSpeed ZeRO-2", list_contents(folder, names_in(folder))).write(folder)
+    for name in more:
+        (folder / name).unlink()
+        assert fault_of(folder) == f"its {name} is missing"
+        (folder / name).write_bytes(more[name])
+
+
+def test_another_number_of_processes_or_engine_is_refused(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").unlink()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"written by 1 process \(nothing split\).* gone on from by 2 processes"):
+        find_start(out, {}, "training")
+    monkeypatch.delenv("WORLD_SIZE")
+    folder = out / "checkpoint-4"
+    contents = Contents.read(folder)
+    assert contents is not None
+    dataclasses.replace(contents, engine="FSDP2, SHARDED_STATE_DICT").write(folder)
+    with pytest.raises(
+        InputError, match=r"by 1 process \(FSDP2, SHARDED_STATE_DICT\), .* by 1 process \(nothing split"
+    ):
+        trained(out)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from processes import run as run_process
-from two_ranks import Ranks
+from two_ranks import check_drawn, check_gradient, check_skipped
 
 HERE = Path(__file__).parent
 LAUNCHED = HERE.parent / "launched.py"
@@ -23,7 +23,16 @@ SETTINGS = {"optim": "sgd", "learning_rate": 0.05}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    trainings = ["stop", "skip", "drawn_anew", "shared_groups", "gone_on", "sharded_teacher"]
+    trainings = [
+        "stop",
+        "skip",
+        "skipped",
+        "gradient_stops",
+        "drawn_anew",
+        "shared_groups",
+        "gone_on",
+        "sharded_teacher",
+    ]
     options = {"settings": {**SETTINGS, "per_device_train_batch_size": 8}, "trainings": trainings}
     words = [str(LAUNCHED), "2", str(HERE / "two_ranks.py"), str(folder), json.dumps(options)]
     done = run_process([sys.executable, *words], timeout=280, fork=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -60,15 +69,16 @@ def test_all_skip_where_one_finds_nan(told: list[dict[str, Any]]) -> None:
     assert first["sentence"] == ""
 
 
+def test_a_skipped_step_touches_nothing(told: list[dict[str, Any]]) -> None:
+    check_skipped(told)
+
+
+def test_a_gradient_stops_all(told: list[dict[str, Any]]) -> None:
+    check_gradient(told)
+
+
 def test_groups_are_drawn_anew_as_in_one_process(told: list[dict[str, Any]], tmp_path: Path) -> None:
-    one = Ranks(tmp_path, {**SETTINGS, "per_device_train_batch_size": 16})
-    one.drawn_anew()
-    alone = one.told["drawn"]
-    both = [two["drawn"] for two in told]
-    assert sorted(row for two in both for row in two["seen"]) == sorted(alone["seen"])
-    assert alone["redrawn"] == both[0]["redrawn"] == both[1]["redrawn"]
-    assert sum(alone["redrawn"]) > 0
-    assert both[0]["sum"] == both[1]["sum"] == pytest.approx(alone["sum"], rel=1e-6)
+    check_drawn(told, tmp_path)
 
 
 def test_a_group_of_two_processes_is_drawn_anew_by_both(told: list[dict[str, Any]]) -> None:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
+from rank_run import whole
 from scripted import four_ways, scripted
 from sharded_on_cpu import allow
 from transformers import TrainerCallback
@@ -53,6 +55,28 @@ class Looks(TrainerCallback):
         self.held.append(sum(one.numel() for one in weights))
 
 
+class Spoils(torch.autograd.Function):
+    """A number whose gradient is infinite."""
+
+    @staticmethod
+    def forward(_: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient * math.inf
+
+
+class Sums(TrainerCallback):
+    """Parameters after each step."""
+
+    def __init__(self, ranks: Ranks, trainer: Any) -> None:
+        self.ranks, self.trainer, self.seen = ranks, trainer, [ranks.sum(trainer)]
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seen.append(self.ranks.sum(self.trainer))
+
+
 class Ranks:
     """The trainings; each writes what came of it.
 
@@ -88,6 +112,48 @@ class Ranks:
         except NumberError as error:
             sentence = str(error)
         self.told[reaction] = {"sentence": sentence, "step": trainer.state.global_step, "sum": self.sum(trainer)}
+
+    def skipped(self) -> None:
+        """A reward, a loss and a gradient of the last rank are not finite in steps 2, 3 and 4 of five."""
+
+        def reward(trace: list[Any], trainer_state: Any, **columns: Any) -> list[float]:
+            values = [float(index % 2) for index in range(len(trace))]
+            return [math.nan, *values[1:]] if last and trainer_state.global_step == 1 else values
+
+        def loss(model: Any, inputs: Any) -> torch.Tensor:
+            made: torch.Tensor = original(model, inputs)
+            if last and trainer.state.global_step == 2:
+                made = made * math.nan
+            return Spoils.apply(made) if last and trainer.state.global_step == 3 else made
+
+        last = not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
+        # Weights decay, and moments move parameters, also in steps without a gradient.
+        more = {"optim": "adamw_torch", "weight_decay": 0.1, "learning_rate": 1e-3, "max_steps": 5}
+        trainer = self.trainer("skipped", reward_funcs=reward, on_nonfinite="skip", **more)
+        original, trainer._compute_loss = trainer._compute_loss, loss
+        trainer.add_callback(sums := Sums(self, trainer))
+        trainer.train()
+        kept = sorted(path.name for path in (self.out / "skipped" / "run" / "nonfinite").iterdir())
+        self.told["skipped"] = {"sums": sums.seen, "evidence": kept}
+
+    def gradient_stops(self) -> None:
+        """The last rank's gradient is not finite in the second step."""
+        last = not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
+        trainer = self.trainer("gradient", max_steps=3)
+        original = trainer._compute_loss
+
+        def loss(model: Any, inputs: Any) -> torch.Tensor:
+            made: torch.Tensor = original(model, inputs)
+            return Spoils.apply(made) if last and trainer.state.global_step == 1 else made
+
+        trainer._compute_loss = loss
+        trainer.add_callback(sums := Sums(self, trainer))
+        sentence = ""
+        try:
+            trainer.train()
+        except NumberError as error:
+            sentence = str(error)
+        self.told["gradient"] = {"sentence": sentence, "sums": [*sums.seen, self.sum(trainer)]}
 
     def drawn_anew(self, name: str = "drawn", script: Any = mixed, **given: Any) -> None:
         """Groups without spread are drawn again."""
@@ -141,12 +207,41 @@ class Ranks:
 
     def sum(self, trainer: Any) -> list[float]:
         """Parameters in two numbers, which differ where one of them does."""
-        values = [one.detach() for one in trainer.accelerator.unwrap_model(trainer.model).parameters()]
-        values = [one.full_tensor() if hasattr(one, "full_tensor") else one for one in values]
+        values = [whole(one) for one in trainer.accelerator.unwrap_model(trainer.model).parameters()]
         return [
             float(sum(one.double().sum() for one in values)),
             float(sum((one.double() ** 2).sum() for one in values)),
         ]
+
+
+def check_skipped(told: list[dict[str, Any]]) -> None:
+    """Asserts that of `skipped`'s five steps the first and the last are taken, and the three others are told of."""
+    first, second = (one["skipped"] for one in told)
+    assert first["sums"] == second["sums"]
+    before, *after = first["sums"]
+    assert before != after[0] == after[1] == after[2] == after[3] != after[4]
+    what = [name.removesuffix("-rank-1.json").removesuffix(".json") for name in first["evidence"]]
+    assert set(what) == {"step-2-the-reward-reward", "step-3-the-loss", "step-3-the-gradient", "step-4-the-gradient"}
+
+
+def check_gradient(told: list[dict[str, Any]]) -> None:
+    """Asserts that `gradient_stops` ends all before the second step is taken."""
+    sentence = "step 2: the gradient is not finite; the step was not taken"
+    for one in told:
+        assert sentence in one["gradient"]["sentence"]
+        before, after, at_last = one["gradient"]["sums"]
+        assert before != after == at_last
+
+
+def check_drawn(told: list[dict[str, Any]], out: Path) -> None:
+    """Asserts that two processes draw the groups anew that one does, and end with the same parameters."""
+    one = Ranks(out, {"optim": "sgd", "learning_rate": 0.05, "per_device_train_batch_size": 16})
+    one.drawn_anew()
+    alone, both = one.told["drawn"], [two["drawn"] for two in told]
+    assert sorted(row for two in both for row in two["seen"]) == sorted(alone["seen"])
+    assert alone["redrawn"] == both[0]["redrawn"] == both[1]["redrawn"]
+    assert sum(alone["redrawn"]) > 0
+    assert both[0]["sum"] == both[1]["sum"] == pytest.approx(alone["sum"], rel=1e-6)
 
 
 def main(out: Path, options: dict[str, Any]) -> None:

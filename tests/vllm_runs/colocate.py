@@ -18,12 +18,14 @@ import practised
 import torch
 from by_file import hand_over_by_file
 from peft import LoraConfig
+from sharded_on_cpu import allow
 from torch import Tensor
 
 from iapo import IAPOConfig, IAPOTrainer, to_dataset
 from iapo.data.synthetic import generate
 from iapo.records import Sample
 from iapo.rollout.turns import Rollout
+from iapo.training.shards import engine_of
 
 FAMILIES = ("vbar", "hbar")
 CUT = 26
@@ -280,9 +282,43 @@ def server(out: str, student: str, port: str) -> dict[str, Any]:
     return found
 
 
+def shards(out: str, student: str, kind: str, lora: str) -> dict[str, Any]:
+    """Two steps of which each process keeps a part; then weights that vLLM has not got yet, and has."""
+    processes = int(os.environ["WORLD_SIZE"])
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 1000}
+    settings = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
+    of_engine: dict[str, dict[str, Any]] = {
+        "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2}},
+        "zero3": {"use_cpu": False, "deepspeed": {**settings, "zero_optimization": zero}},
+    }
+    rate = 0.05 if lora else 0.01
+    more = {"optim": "adamw_torch", "learning_rate": rate, "per_device_train_batch_size": 32 // processes}
+    # An adapter's dropout acts in training alone, and would be seen in the probabilities.
+    adapter = LoraConfig(r=4, target_modules=["q_proj"], lora_dropout=0.0) if lora == "lora" else None
+    samples = [one for name in FAMILIES for one in generate(name, 32, seed=0, question_types=("value",))]
+    given: dict[str, Any] = {**more, **of_engine[kind], "max_steps": 2, "dynamic_sampling": 2}
+    trainer = make(student, out, samples, adapter, **given)
+    trainer.train()
+    log = [row for row in trainer.state.log_history if "sampling/sampling_logp_difference/max" in row]
+    found: dict[str, Any] = {
+        "steps": [{end: row[f"sampling/sampling_logp_difference/{end}"] for end in ("max", "mean")} for row in log],
+        "engine": engine_of(trainer),
+    }
+    trainer.model.train()
+    size, rank = 32 // processes, trainer.accelerator.process_index
+    rows = repeated(trainer.train_dataset)[rank * size : (rank + 1) * size]
+    for name, loaded in (("unsynced", trainer.state.global_step), ("synced", -1)):
+        # Weights are handed over where the number of the step has changed.
+        trainer._last_loaded_step = loaded
+        found[name] = gaps(trainer._generate_and_score_completions(rows))
+    return found
+
+
 if __name__ == "__main__":
     what, out, where, *rest = sys.argv[1:]
-    known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server}
+    known = {"train": train, "adapter": adapter, "turns": turns, "order": order, "server": server, "shards": shards}
+    if what == "shards":
+        allow()
     # Before TRL sets one for vLLM in this process.
     rank = os.environ.get("RANK", "")
     result = known[what](out, *rest)

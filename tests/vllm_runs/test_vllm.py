@@ -34,15 +34,15 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
-    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/vllm_runs"))),
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/training", ROOT / "tests/vllm_runs"))),
 }
 SERVER = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"}
 EXACT, APART = 2e-4, 0.05
 """Differences of log-probabilities: at most 6.2e-5 was seen where both sides compute the same, from 0.25 where not."""
 
 
-def python(*words: object) -> str:
-    done = run([sys.executable, *map(str, words)], LIMIT, env={**os.environ, **ENVIRONMENT})
+def python(*words: object, **more: str) -> str:
+    done = run([sys.executable, *map(str, words)], LIMIT, env={**os.environ, **ENVIRONMENT, **more})
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -232,6 +232,21 @@ def test_steps_with_a_server(tmp_path: Path, student: Path, processes: int) -> N
         check_kinds([row for one in found for row in one["rollouts"][step]])
         samples = [name for one in found for name in one["samples"][step]]
         assert sorted(samples.count(name) for name in set(samples)) == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize(("kind", "lora"), [("fsdp2", ""), ("fsdp2", "lora"), ("zero3", ""), ("zero3", "lora")])
+def test_steps_of_shards(tmp_path: Path, kind: str, lora: str) -> None:
+    """Each process has a part of the student and a vLLM of its own, to which whole weights are handed."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    program = [ROOT / "tests/vllm_runs/colocate.py", "shards", tmp_path / "run", tmp_path / "found"]
+    given = {"ACCELERATE_USE_DEEPSPEED": "true"} if kind == "zero3" else {}
+    python(*launch, *program, "tiny-student", kind, lora, **given)
+    for name in ("found0", "found1"):
+        found = json.loads((tmp_path / name).read_text())
+        assert found["engine"].startswith({"fsdp2": "FSDP2", "zero3": "DeepSpeed ZeRO-3"}[kind])
+        assert len(found["steps"]) == 2
+        check_close(*found["steps"], found["synced"])
+        assert found["unsynced"]["max"] > APART
 
 
 def test_an_endpoint_gives_the_same_texts(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""What a checkpoint consists of: its files with their lengths and checksums, and by how many processes it was written.
+
+Each process writes files of its own, and a directory with some of them missing looks like a whole one. So the list is
+written when all have written theirs, and before the trainer's state.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iapo.errors import InputError
+from iapo.storage import write_json
+
+CONTENTS = "contents.json"
+_ARCHIVES = (".pt", ".pth", ".bin")
+"""Files of torch, which have checksums of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint consists of.
+
+    Attributes:
+        processes: Number of processes that wrote it.
+        engine: What splits its state over them, as `iapo.training.shards.engine_of` names it.
+        files: Length in bytes and CRC-32 by name, relative to the folder; the latter is None for files that have
+            checksums of their own.
+    """
+
+    processes: int
+    engine: str
+    files: Mapping[str, tuple[int, int | None]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Contents | None:
+        """Reads a checkpoint's list; None where it has none, being of an earlier version or of another program.
+
+        Raises:
+            ValueError: If it is cut off or damaged.
+        """
+        try:
+            found = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        try:
+            files = {str(name): (int(size), None if crc is None else int(crc)) for name, (size, crc) in _pairs(found)}
+            return cls(int(found["processes"]), str(found["engine"]), files)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{CONTENTS} is no list of files") from error
+
+    def write(self, folder: Path) -> None:
+        """Writes the list into its folder."""
+        files = {name: list(told) for name, told in self.files.items()}
+        write_json(folder / CONTENTS, {"processes": self.processes, "engine": self.engine, "files": files})
+
+    def fault_of(self, folder: Path) -> str | None:
+        """Says which file of a checkpoint is missing or not as it was written; None where all are."""
+        for name, (size, crc) in self.files.items():
+            file = folder / name
+            if not file.is_file():
+                return f"its {name} is missing"
+            if file.stat().st_size != size:
+                return f"its {name} is cut off" if file.stat().st_size < size else f"its {name} is damaged"
+            if crc is not None and crc_of(file) != crc:
+                return f"its {name} is damaged"
+        return None
+
+    def check(self, folder: Path, processes: int, engine: str | None = None) -> None:
+        """Refuses to go on from a checkpoint in another number of processes, or under another engine.
+
+        Args:
+            folder: The checkpoint.
+            processes: Number of processes.
+            engine: What splits the state; None where it is not known yet.
+
+        Raises:
+            InputError: If so.
+        """
+        if processes == self.processes and engine in (None, self.engine):
+            return
+        now = _words(processes, engine or self.engine)
+        raise InputError(
+            f"{folder} was written by {_words(self.processes, self.engine)}, and cannot be gone on from by {now}: its "
+            "states are of each process; start as before, or begin anew in another output_dir with the checkpoint as "
+            "model"
+        )
+
+
+def _pairs(found: Any) -> list[tuple[str, Sequence[Any]]]:
+    return list(found["files"].items())
+
+
+def _words(processes: int, engine: str) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''} ({engine})"
+
+
+def list_contents(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int | None]]:
+    """Returns length and checksum of some of a folder's files by name."""
+    found = {}
+    for name in names:
+        file = folder / name
+        found[name] = file.stat().st_size, None if file.suffix in _ARCHIVES else crc_of(file)
+    return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the names of all files in a folder and below, in order, but for the list of them."""
+    found = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
+    return sorted(found - {CONTENTS})
+
+
+def crc_of(file: Path) -> int:
+    """Returns the CRC-32 of a file's bytes."""
+    crc = 0
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 24):
+            crc = zlib.crc32(part, crc)
+    return crc
