@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -33,6 +34,15 @@ class _Nothing(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         return len(text)
+
+    def fileno(self) -> int:
+        """Returns the number of a file, which vLLM writes to past Python as it starts."""
+        return _null()
+
+
+@functools.cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 _NOTHING = _Nothing()

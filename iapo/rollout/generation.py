@@ -19,6 +19,12 @@ from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
 
+NOT_FINITE = (
+    "the model {name} gives logits that are not finite; its weights are damaged, or overflow in their type "
+    "(bfloat16 or float32 do not)"
+)
+"""What is said of a model with such numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
@@ -70,10 +76,7 @@ def check_finite(scores: Tensor, name: str) -> None:
         NumberError: If a row has no finite largest score.
     """
     if not bool(torch.isfinite(scores.amax(-1)).all()):
-        raise NumberError(
-            f"the model {name} gives logits that are not finite; its weights are damaged, or overflow in their type "
-            "(bfloat16 or float32 do not)"
-        )
+        raise NumberError(NOT_FINITE.format(name=name))
 
 
 class _Finite(LogitsProcessor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -11,9 +12,10 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 
-from iapo.errors import InputError
+from iapo.errors import InputError, NumberError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
+from iapo.rollout.generation import NOT_FINITE
 from iapo.rollout.load_settings import LoadSettings, check_vllm
 from iapo.rollout.loading import ADAPTER, first_line, optional_file
 from iapo.rollout.policy import find_checkpoint, load_processor
@@ -112,6 +114,8 @@ class VllmEngine:
             "stop_token_ids": ends,
             "logit_bias": bias_against(self.encoder.unwritable_ids),
             "detokenize": False,
+            # Of what is sampled: they tell a model whose numbers are broken, of which vLLM writes the first token.
+            "logprobs": 0,
         }
 
         def generate(rows: list[list[int]], images: list[list[Image.Image]]) -> list[list[int]]:
@@ -124,6 +128,7 @@ class VllmEngine:
                 use_tqdm=False,
             )
             check_prompts(rows, [one.prompt_token_ids for one in outputs])
+            check_told((one.outputs[0].cumulative_logprob for one in outputs), self._path)
             return [list(one.outputs[0].token_ids) or ends[:1] for one in outputs]
 
         return generate
@@ -225,6 +230,20 @@ def check_prompts(rows: Sequence[Sequence[int]], read: Sequence[Sequence[int]]) 
                 f"vLLM reads a prompt of {len(row)} tokens as one of {len(other)}, so that it sees an image otherwise "
                 "than this process does; have it load the same checkpoint, and leave out min_pixels and max_pixels"
             )
+
+
+def check_told(log_probs: Iterable[float | None], name: str) -> None:
+    """Refuses what a model wrote whose numbers are not finite.
+
+    Args:
+        log_probs: Log-probability of each text; None where nothing was written.
+        name: Name of the model.
+
+    Raises:
+        NumberError: If one is NaN or infinite.
+    """
+    if not all(math.isfinite(one) for one in log_probs if one is not None):
+        raise NumberError(NOT_FINITE.format(name=name))
 
 
 def _type_name(settings: LoadSettings) -> str:

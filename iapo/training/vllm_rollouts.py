@@ -7,6 +7,7 @@ issue 6294), its server takes rows as they are.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
+from torch import nn
 from transformers import PreTrainedModel
 from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
@@ -39,6 +41,8 @@ from iapo.rollout.vllm_engine import (
 from iapo.training.config import IAPOConfig
 from iapo.training.shards import give_back
 
+logger = logging.getLogger(__name__)
+
 _Images = list[list[Image.Image]]
 
 
@@ -55,6 +59,7 @@ class RolloutEngine(VLLMGeneration):
         self.encoder, self.precision = encoder, precision
         kwargs["generation_kwargs"] = merge_bias(kwargs.get("generation_kwargs") or {}, encoder.unwritable_ids)
         super().__init__(**kwargs)
+        say_dropout(self.model)
 
     def generate(self, prompts: list[list[int]], images: Any, num_generations: int, profiler: Any = None) -> Any:
         """Continues rows as TRL's method does; an empty continuation is returned as an end token.
@@ -171,6 +176,17 @@ def check_training(args: IAPOConfig, model: PreTrainedModel) -> None:
     if not (name := model.name_or_path):
         raise InputError("vLLM loads the model itself, and this one comes from no folder or hub id; save and load it")
     refuse_adapter(name)
+
+
+def say_dropout(model: nn.Module) -> None:
+    """Says that a model trains with dropout, which vLLM does not know."""
+    found = max((one.p for one in model.modules() if isinstance(one, nn.Dropout)), default=0.0)
+    if found:
+        logger.warning(
+            "A dropout of %g acts in the trainer's passes and not in vLLM, so that what is sampled has other "
+            "probabilities than are trained on; set lora_dropout to 0, or disable_dropout to true.",
+            found,
+        )
 
 
 def check_server(info: Mapping[str, Any]) -> None:

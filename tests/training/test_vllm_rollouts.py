@@ -15,13 +15,13 @@ from processes import iapo_here, run_ranks
 from trl.generation.vllm_generation import VLLMGeneration
 
 from iapo.data.synthetic import generate
-from iapo.errors import InputError
+from iapo.errors import InputError, NumberError
 from iapo.models import features_of_images
 from iapo.rollout.policy import ImageTextProcessor, load_policy
 from iapo.rollout.prompt import PromptEncoder, build_blocks
-from iapo.rollout.vllm_engine import VllmEngine, check_prompts, merge_bias, one_token_an_image
+from iapo.rollout.vllm_engine import VllmEngine, check_prompts, check_told, merge_bias, one_token_an_image
 from iapo.training.shared_prefix import add_shared_prefix
-from iapo.training.vllm_rollouts import RolloutEngine, check_server, vllm_for_rollouts
+from iapo.training.vllm_rollouts import RolloutEngine, check_server, say_dropout, vllm_for_rollouts
 
 without_vllm = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 
@@ -172,3 +172,18 @@ def test_deepstack_features_have_one_form(qwen3_model: Any, whole: bool) -> None
     assert [[one.shape for one in level] for level in found] == [[(8, 64), (4, 64)]] * 3
     for level, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(torch.cat(level), torch.cat(wanted))
+
+
+@pytest.mark.parametrize(("rates", "said"), [((0.0,), False), ((0.0, 0.05), True)])
+def test_dropout_that_vllm_does_not_know_is_told(
+    caplog: pytest.LogCaptureFixture, rates: tuple[float, ...], said: bool
+) -> None:
+    say_dropout(torch.nn.Sequential(*map(torch.nn.Dropout, rates)))
+    assert ("A dropout of 0.05 acts in the trainer's passes" in caplog.text) == said
+
+
+def test_what_a_broken_model_wrote_is_refused() -> None:
+    check_told([-3.0, None, 0.0], "student")
+    for value in (float("nan"), float("-inf")):
+        with pytest.raises(NumberError, match="the model student gives logits that are not finite"):
+            check_told([-3.0, value], "student")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from processes import run, started, wait_for
+from safetensors.torch import load_file, save_file
 
 from iapo.rollout.export import export
 from iapo.storage import read_records
@@ -119,6 +120,30 @@ def test_greedy_texts_of_qwen3_are_equal(tmp_path: Path) -> None:
 def test_other_limits_of_images_are_kept(tmp_path: Path) -> None:
     """Its own processor would take the checkpoint's own."""
     assert_same(tmp_path, "tiny-student", 20, "--max-pixels", 8000)
+
+
+def test_broken_weights_end_an_evaluation(tmp_path: Path) -> None:
+    """Which vLLM would have write the first token of its vocabulary, without a word."""
+    folder = tmp_path / "broken"
+    export("tiny-student", folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(one for one in weights if one.endswith("layers.0.mlp.down_proj.weight") and "visual" not in one)
+    weights[name][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    words = ["-m", "iapo", "evaluate", "--model", folder, "--vllm", "--samples", "2", "--out", tmp_path / "out"]
+    done = run([sys.executable, *map(str, words)], LIMIT, env={**os.environ, **ENVIRONMENT})
+    assert done.returncode == 4, done.stderr[-4000:]
+    assert "gives logits that are not finite" in done.stderr
+
+
+def test_a_quiet_training_starts(tmp_path: Path) -> None:
+    """As it starts, vLLM asks for the file behind the output."""
+    python(
+        *("-m", "iapo", "train", "--config", ROOT / "tests/training/engine.yaml", "--output_dir", tmp_path / "run"),
+        *("--max_steps", "1", "--eval_samples", "0", "--case_study_steps", "0", "--use_cpu", "true"),
+        *("--use_vllm", "true", "--vllm_mode", "colocate", "--vllm_max_model_length", "1024", "--quiet"),
+    )
+    assert (tmp_path / "run" / "finished.json").exists()
 
 
 def test_sampling_is_repeatable(tmp_path: Path) -> None:
