@@ -359,8 +359,6 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
 def _tools(tools: Tools, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
     if tools is None or isinstance(tools, str):
         return offered_tools(tools, timeout)
-    if not isinstance(tools, Mapping) or not all(isinstance(one, ToolDefinition) for one in tools.values()):
-        raise InputError("tools are no mapping of names to tools; give one (iapo.define makes a tool), or a setting")
     return limited(tools, timeout)
 
 
