@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,16 +142,24 @@ def check_fit(
     check_lengths(samples, PromptEncoder(policy.processor), budget_of(settings, policy), context, tools)
 
 
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Leaves torch's, numpy's and Python's random states as they were, whatever is drawn inside."""
-    python, arrays = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
+    """Leaves torch's, numpy's and Python's random states as they were, whatever is drawn inside.
+
+    The states are the process's, so that one thread at a time is inside; another one waits. What a thread draws without
+    this while another one is inside comes from the states in there, and changes what is drawn there.
+    """
+    with _one_at_a_time:
+        python, arrays = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
 
 
 def make_generator(
