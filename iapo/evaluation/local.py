@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import torch
 from transformers import set_seed
 
 from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
+from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
@@ -24,7 +25,9 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, rollout
 from iapo.rollout.usage import LONGEST_TURN
+from iapo.samples import sample_list
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.definitions import check_tools
 from iapo.tools.failing import Failing
 
 
@@ -70,7 +73,7 @@ _BOUNDS = {
 
 def evaluate(
     policy: Policy,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     settings: EvaluationSettings,
     *,
     alignment: Alignment | None = None,
@@ -82,7 +85,7 @@ def evaluate(
 
     Args:
         policy: The policy.
-        samples: The test set.
+        samples: The test set; a generator is read as a whole first.
         settings: Settings of its generation.
         alignment: Measures each call's divergence to a teacher, if given.
         tools: The offered tools.
@@ -91,7 +94,25 @@ def evaluate(
 
     Returns:
         One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
+
+    Raises:
+        InputError: If an argument is of another type, or every call of a tool fails (`iapo.tools.failing`).
     """
+    for name, value, kind, make in (
+        ("policy", policy, Policy, "iapo.load_policy(NAME) loads one by its name"),
+        ("settings", settings, EvaluationSettings, "give iapo.EvaluationSettings(...)"),
+        (
+            "alignment",
+            alignment,
+            Alignment | None,
+            "give iapo.rewards.alignment.Alignment, which a teacher is a part of",
+        ),
+    ):
+        if not isinstance(value, kind):
+            be = "are" if name == "settings" else "is"
+            raise InputError(f"{name} {be} of type {type(value).__name__}; {make}")
+    check_tools(tools)
+    samples = sample_list(samples)
     set_seed(settings.seed)
     encoder, generate = make_generator(policy, settings)
     budget = budget_of(settings, policy)
