@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, BinaryIO, Literal, Self, cast
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from iapo.answer_texts import answer_text
-from iapo.errors import InputError
+from iapo.errors import InputError, why
 from iapo.images import UNREADABLE, open_image, to_rgb
 from iapo.storage import take, take_list, whole_file
 
@@ -123,9 +123,12 @@ def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Ima
         image = open_image((root or Path()) / text)
         image.load()
         return image
+    except UnidentifiedImageError as error:
+        what = "an embedded image" if embedded else f"the image {text[:200]!r}"
+        raise InputError(f"{what} is in no known format; give an image file") from error
     except _UNSHOWN as error:
         what = "an embedded image" if embedded else f"the image {text[:200]!r}"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {' '.join(why(error).split())[:200]}"
         raise InputError(f"{what} cannot be read ({reason})") from error
 
 

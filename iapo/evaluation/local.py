@@ -105,7 +105,7 @@ def evaluate(
             "alignment",
             alignment,
             Alignment | None,
-            "give iapo.rewards.alignment.Alignment, which a teacher is a part of",
+            "give iapo.rewards.alignment.Alignment(teacher, ...)",
         ),
     ):
         if not isinstance(value, kind):

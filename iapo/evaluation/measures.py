@@ -64,20 +64,20 @@ def summarize_repeats(repeats: Iterable[Iterable[Trace]]) -> dict[str, Estimate]
     Raises:
         InputError: If there is no repeat, or they do not cover the same samples.
     """
-    repeats = [list(one) for one in repeats]
-    if not repeats:
+    runs = [list(one) for one in repeats]
+    if not runs:
         raise InputError("there is no repeat to sum up; give one at least")
-    if len(repeats) == 1:
-        return {name: share(name, repeats[0]) for name in MEASURES} | _cut(repeats[0]) | _turns(repeats)
-    for one in repeats[1:]:
-        _refuse_others(one, repeats[0], "repeats")
+    if len(runs) == 1:
+        return {name: share(name, runs[0]) for name in MEASURES} | _cut(runs[0]) | _turns(runs)
+    for one in runs[1:]:
+        _refuse_others(one, runs[0], "repeats")
     estimates = {}
     for name, verdict in MEASURES.items():
-        successes, counted = _counts(verdict, repeats)
+        successes, counted = _counts(verdict, runs)
         estimates[name] = ratio(successes.sum(0), counted.sum(0))
-    cut = np.array([[trace.observation_cut for trace in one] for one in repeats], dtype=np.int64)
-    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {}
-    return estimates | _turns(repeats)
+    cut = np.array([[trace.observation_cut for trace in one] for one in runs], dtype=np.int64)
+    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(runs)))} if cut.any() else {}
+    return estimates | _turns(runs)
 
 
 def _refuse_others(some: Sequence[Trace], others: Sequence[Trace], what: str) -> None:

@@ -54,8 +54,8 @@ def export(
         whose numbers the card has (None where it lies in none), and where it was `pushed` (None where it was not).
 
     Raises:
-        InputError: If there is no such policy or type, the folder is taken or cannot be, an adapter makes weights that are no numbers, a
-            file of its run is damaged, or it cannot be pushed.
+        InputError: If there is no such policy or type, the folder is taken or cannot be, an adapter makes weights that
+            are no numbers, a file of its run is damaged, or it cannot be pushed.
     """
     if push_to is not None:
         check_repository(push_to)

@@ -126,7 +126,7 @@ def test_all_samples_are_checked_alike(name: str, here: Path):
     [
         (
             "answers='42'",
-            "sample 'a': its answers are the text '42'; give a tuple of texts, of a single answer (TEXT,)",
+            "sample 'a': its answers are the text '42'; give a tuple of texts, of a single",
         ),
         ("answers=(None,)", "sample 'a' has an answer that is no text, finite number or date, but 'None'"),
         ("answers=(' ',)", "the answer is missing: the field 'answers' holds an empty text"),
@@ -226,3 +226,103 @@ def test_a_folder_that_a_reader_alone_knows(here: Path):
     (counts,) = check("data", format="mine.py:folder").values()
     assert counts.samples == 1
     assert convert("data", here / "out.parquet", format="mine.py:folder").samples == 1
+
+
+SEVERAL = """
+from iapo import Sample
+from PIL import Image
+
+def sample(name):
+    return Sample(name, Image.new("RGB", (90, 90)), "how?", ("1",))
+
+def row(row, x=1):
+    return sample(row.fields["id"])
+
+def row_and_all(row, *rest, scale=2, **more):
+    return sample(row.fields["id"])
+
+def place(path, split):
+    return [sample(str(split))]
+
+def place_default(path, split=None):
+    return [sample(str(split))]
+
+def place_more(path, split, x=1):
+    return [sample(str(split))]
+
+def neither(a, b, c):
+    pass
+
+def nothing():
+    pass
+
+def by_name(row, *, x):
+    pass
+
+row_ends = lambda row: exit(3)
+
+def place_ends(path, split):
+    raise SystemExit(3)
+
+def items_end(path, split):
+    yield sample("first")
+    raise SystemExit(3)
+
+from builtins import dict as builtin
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("row", "one"),
+        ("row_and_all", "one"),
+        ("place", "train"),
+        ("place_default", "train"),
+        ("place_more", "train"),
+    ],
+)
+def test_a_reader_is_told_by_what_it_needs(name: str, id: str, here: Path) -> None:
+    Path("several.py").write_text(SEVERAL)
+    write(here / "data", [{**row("one"), "split": "train"}])
+    (found,) = load(here / "data" / "own.jsonl", split="train", format=f"several.py:{name}")
+    assert isinstance(found, Sample)
+    assert found.id == id
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("neither", r"takes \(a, b, c\); give a function \(row\) -> Sample or \(path, split\) -> samples"),
+        ("nothing", r"takes \(\); give a function"),
+        ("by_name", r"takes \(row, \*, x\); give a function"),
+        ("builtin", "does not tell what it takes; give a function"),
+    ],
+)
+def test_a_reader_that_takes_something_else(name: str, reason: str, here: Path) -> None:
+    Path("several.py").write_text(SEVERAL)
+    path = write(here / "data", [row("one")])
+    with pytest.raises(InputError, match=reason):
+        load(path, format=f"several.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("row_ends", r"failed on own\.jsonl, row 1 \(SystemExit: 3, line \d+\); mend it"),
+        ("place_ends", r"ended after 0 sample\(s\) of .*own\.jsonl \(SystemExit: 3, line \d+\); mend the reader"),
+        ("items_end", r"ended after 1 sample\(s\) of .*own\.jsonl \(SystemExit: 3, line \d+\); mend the reader"),
+    ],
+)
+def test_a_reader_that_ends_the_process(
+    name: str, sentence: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a fault of its own, as any other; 3 is what an endpoint's failure ends with."""
+    Path("several.py").write_text(SEVERAL)
+    path = write(here / "data", [row("one")])
+    with pytest.raises(InputError, match=sentence):
+        list(load(path, format=f"several.py:{name}"))
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(path), "--format", f"several.py:{name}"])
+    assert end.value.code == 2
+    assert "SystemExit: 3" in capsys.readouterr().err
