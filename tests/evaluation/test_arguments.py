@@ -11,7 +11,7 @@ from PIL import Image
 from test_local import ROWS, trace
 
 from iapo.errors import InputError
-from iapo.evaluation.local import EvaluationSettings, evaluate
+from iapo.evaluation.local import EvaluationSettings, budget_of, evaluate, make_generator
 from iapo.evaluation.measures import (
     mean_attribution,
     paired_difference,
@@ -21,6 +21,7 @@ from iapo.evaluation.measures import (
 )
 from iapo.records import Sample, Trace
 from iapo.rollout.policy import Policy
+from iapo.rollout.turns import rollout
 from iapo.tools import TOOLS, define
 
 SETTINGS = EvaluationSettings(max_turn_tokens=2)
@@ -74,6 +75,10 @@ def test_samples_may_come_from_a_generator(student: Policy, samples: list[Sample
     assert [one.sample.id for one in found] == [one.id for one in some]
     assert evaluate(student, some, SETTINGS) == found
     assert evaluate(student, iter([]), SETTINGS) == []
+    encoder, generate = make_generator(student, SETTINGS)
+    budget = budget_of(SETTINGS, student)
+    rolled = rollout(iter(some), encoder, generate, budget=budget)
+    assert [one.trace.turn_1 for one in rolled] == [one.turn_1 for one in found]
 
 
 def shout(text: str) -> str:
