@@ -25,6 +25,11 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def why(error: Exception) -> str:
+    """Returns the reason in an error, for a sentence that names the file itself; the system's names it again."""
+    return one_line(str(getattr(error, "strerror", None) or error))
+
+
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> InputError:
     """Makes the error for a name that is not among the known ones.
 

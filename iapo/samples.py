@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import Any, BinaryIO, Literal, Self, get_args
+from typing import Any, BinaryIO, Literal, Self, cast
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from iapo.errors import InputError
+from iapo.answer_texts import answer_text
+from iapo.errors import InputError, why
 from iapo.images import UNREADABLE, open_image, to_rgb
 from iapo.storage import take, take_list, whole_file
 
@@ -26,6 +28,7 @@ Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` in pixels of the image, ``x1 < x2`` and ``y1 < y2``, origin at the top left."""
 
 AXES: tuple[Axis, ...] = ("columns", "rows")
+KINDS: tuple[Kind, ...] = ("chart", "table")
 GRADINGS: tuple[Grading, ...] = ("plain", "chart", "exact", "finance", "claim")
 
 MOST_IMAGES = 8
@@ -120,9 +123,12 @@ def unpack_image(data: Mapping[str, str] | None, root: Path | None) -> Image.Ima
         image = open_image((root or Path()) / text)
         image.load()
         return image
+    except UnidentifiedImageError as error:
+        what = "an embedded image" if embedded else f"the image {text[:200]!r}"
+        raise InputError(f"{what} is in no known format; give an image file") from error
     except _UNSHOWN as error:
         what = "an embedded image" if embedded else f"the image {text[:200]!r}"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {' '.join(why(error).split())[:200]}"
         raise InputError(f"{what} cannot be read ({reason})") from error
 
 
@@ -140,12 +146,44 @@ def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
         raise InputError(f"{where} are of type {type(data).__name__}; give a map from name to (x1, y1, x2, y2)")
     boxes: dict[str, Box] = {}
     for name, box in data.items():
+        if not isinstance(name, str):
+            raise InputError(f"{where} have the name {name!r} of type {type(name).__name__}; give texts")
         try:
             x1, y1, x2, y2 = (float(value) for value in box)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where} have {str(box)[:80]} for {name!r}; give four numbers, x1, y1, x2, y2") from error
+        if not (isfinite(x1) and isfinite(y1) and isfinite(x2) and isfinite(y2)):
+            raise InputError(f"{where} have {(x1, y1, x2, y2)} for {name!r}; give four finite numbers")
         boxes[name] = (x1, y1, x2, y2)
     return MappingProxyType(boxes)
+
+
+_FIELDS: tuple[tuple[str, Any, str], ...] = (
+    *((name, str, "a text") for name in ("id", "question", "source", "question_type", "judge")),
+    ("image", Image.Image, "a Pillow image"),
+    ("list_names", bool, "True or False"),
+    ("flaws", (tuple, list), "a tuple of texts"),
+    ("more_images", (tuple, list), "a tuple of Pillow images"),
+)
+"""Fields of a sample, what they are, and what to give: each is checked where the sample is made, some microseconds."""
+
+
+def _answers(values: Any, id: str) -> tuple[str, ...]:
+    """Returns the answers of a sample as texts.
+
+    Raises:
+        InputError: If there is none, or something else is given.
+    """
+    if not isinstance(values, tuple | list):
+        what = f"the text {values[:80]!r}" if isinstance(values, str) else f"of type {type(values).__name__}"
+        raise InputError(f"sample {id!r}: its answers are {what}; give a tuple of texts, of a single answer (TEXT,)")
+    if not values:
+        raise InputError(f"sample {id!r} has no answer; give at least one")
+    texts = tuple(map(answer_text, values))
+    if None in texts:
+        odd = values[texts.index(None)]
+        raise InputError(f"sample {id!r} has an answer that is no text, finite number or date, but {str(odd)[:80]!r}")
+    return cast("tuple[str, ...]", texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +194,8 @@ class Sample:
         id: Unique within its source.
         image: The image, any Pillow mode; of several the first, on which the boxes and the axis are.
         question: The question as asked.
-        answers: The gold answer(s); several mean that all of them are asked for, in any order.
+        answers: The gold answer(s); several mean that all of them are asked for, in any order. Numbers and dates among
+            them become texts, as in rows of data (`iapo.answer_texts`).
         column_boxes: Box of each named column, in pixels; empty where columns are not annotated.
         row_boxes: Box of each named row, in pixels; empty where rows are not annotated.
         kind: `chart` or `table`.
@@ -173,8 +212,8 @@ class Sample:
         more_images: The further images, `image_2` and so on, in order; `MOST_IMAGES` with the first one at most.
 
     Raises:
-        InputError: If there is no answer, a box is empty or no four numbers, the axis or the grading is unknown, or
-            there are too many images.
+        InputError: If a field is of another type, there is no answer, a box is empty or no four finite numbers, the
+            kind, the axis or the grading is unknown, or there are too many images.
     """
 
     id: str
@@ -194,15 +233,28 @@ class Sample:
     more_images: tuple[Image.Image, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.answers:
-            raise InputError(f"sample {self.id!r} has no answer; give at least one")
+        for name, kind, wanted in _FIELDS:
+            if not isinstance(value := getattr(self, name), kind):
+                raise InputError(f"sample {self.id!r}: its {name} is of type {type(value).__name__}; give {wanted}")
+        object.__setattr__(self, "answers", _answers(self.answers, self.id))
+        object.__setattr__(self, "flaws", tuple(self.flaws))
+        object.__setattr__(self, "more_images", tuple(self.more_images))
+        for flaw in self.flaws:
+            if not isinstance(flaw, str):
+                raise InputError(f"sample {self.id!r}: a flaw is of type {type(flaw).__name__}; give texts")
+        for number, image in enumerate(self.more_images, 2):
+            if not isinstance(image, Image.Image):
+                raise InputError(
+                    f"sample {self.id!r}: its image_{number} is of type {type(image).__name__}; give a Pillow image"
+                )
+        if self.kind not in KINDS:
+            raise InputError(f"sample {self.id!r} is of the kind {str(self.kind)[:40]!r}; use {' or '.join(KINDS)}")
         if self.axis is not None and self.axis not in AXES:
             raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
         if self.grading not in GRADINGS:
             raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
         if len(self.images) > MOST_IMAGES:
             raise InputError(f"sample {self.id!r} has {len(self.images)} images; give at most {MOST_IMAGES}")
-        object.__setattr__(self, "more_images", tuple(self.more_images))
         for boxes_of in ("column_boxes", "row_boxes"):
             boxes = _boxes(getattr(self, boxes_of), f"sample {self.id!r}: its {boxes_of}")
             object.__setattr__(self, boxes_of, boxes)
@@ -293,9 +345,6 @@ class Sample:
             more_images = [one for one in (unpack_image(packed, root) for packed in written) if one is not None]
         if len(more_images) != len(written):
             raise InputError(f"sample {name!r} has {1 + len(more_images)} of its {1 + len(written)} pictures")
-        kind = take(data, "kind", str)
-        if kind not in get_args(Kind):
-            raise InputError(f"sample {name!r} is of the kind {kind[:40]!r}; use {' or '.join(get_args(Kind))}")
         return cls(
             id=name,
             image=picture,
@@ -303,7 +352,7 @@ class Sample:
             answers=tuple(take_list(data, "answers", str)),
             column_boxes=_corners(data, "column_boxes"),
             row_boxes=_corners(data, "row_boxes"),
-            kind=kind,
+            kind=take(data, "kind", str),
             axis=take(data, "axis", str, NoneType),
             source=take(data, "source", str),
             question_type=take(data, "question_type", str),
@@ -313,3 +362,18 @@ class Sample:
             judge=take(data, "judge", str, default=""),
             more_images=tuple(more_images),
         )
+
+
+def sample_list(samples: Iterable[Sample]) -> list[Sample]:
+    """Returns samples, whatever gives them, as a list; a generator is read here, once.
+
+    Raises:
+        InputError: If they are none.
+    """
+    if not isinstance(samples, Iterable) or isinstance(samples, str | Mapping):
+        raise InputError(f"the samples are of type {type(samples).__name__}; give a list or a generator of iapo.Sample")
+    found = list(samples)
+    for number, one in enumerate(found, 1):
+        if not isinstance(one, Sample):
+            raise InputError(f"sample {number} of {len(found)} is of type {type(one).__name__}; give iapo.Sample")
+    return found

@@ -28,6 +28,7 @@ def trees() -> dict[str, ast.Module]:
 FLOORS = [
     {
         "errors",
+        "answer_texts",
         "bounds",
         "control",
         "plugins",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +103,12 @@ def test_sample_with_its_picture_elsewhere(tmp_path: Path):
     assert data["image"] == {"path": "one.png"}
     assert plain(Sample.from_json(data, tmp_path)) == plain(sample)
     assert Sample.from_json(data, tmp_path / "nowhere", image=sample.image).image is sample.image
-    with pytest.raises(InputError, match=r"the image 'one.png' cannot be read \(FileNotFoundError"):
+    with pytest.raises(InputError, match=r"the image 'one.png' cannot be read \(FileNotFoundError: No such") as caught:
         Sample.from_json(data, tmp_path / "nowhere")
+    assert str(caught.value).count("one.png") == 1
+    (tmp_path / "one.png").write_text("no image")
+    with pytest.raises(InputError, match=r"the image 'one.png' is in no known format; give an image file$"):
+        Sample.from_json(data, tmp_path)
     with pytest.raises(ValueError, match="'s-1' has no picture"):
         Sample.from_json({**data, "image": None})
 
@@ -226,7 +232,34 @@ def test_boxes_are_floats_that_cannot_be_changed():
         ({"axis": "diagonals"}, "use 'columns', 'rows' or None"),
         ({"column_boxes": {"A": (4, 0, 4, 7)}}, "box of column 'A' is empty"),
         ({"row_boxes": {"x": (0, 5, 9, 2)}}, "box of row 'x' is empty"),
-        ({"row_boxes": {"x": (0, float("nan"), 9, 2)}}, "box of row 'x' is empty"),
+        ({"row_boxes": {"x": (0, float("nan"), 9, 2)}}, r"row_boxes have \(0.0, nan, .*; give four finite numbers"),
+        ({"column_boxes": {"A": (0, 0, float("inf"), 7)}}, r"\(0.0, 0.0, inf, 7.0\) for 'A'; give four finite numbers"),
+        ({"column_boxes": {1: (0, 0, 4, 7)}}, "column_boxes have the name 1 of type int; give texts"),
+        (
+            {"answers": "12"},
+            r"'s-1': its answers are the text '12'; give a tuple of texts, .* \(TEXT,\)",
+        ),
+        ({"answers": 12}, "its answers are of type int"),
+        ({"answers": None}, "its answers are of type NoneType"),
+        ({"answers": {"12"}}, "its answers are of type set"),
+        ({"answers": ("12", None)}, "an answer that is no text, finite number or date, but 'None'"),
+        ({"answers": (float("nan"),)}, "an answer that is no text, finite number or date, but 'nan'"),
+        ({"answers": (["1", "2"],)}, "an answer that is no text"),
+        ({"id": 1}, "sample 1: its id is of type int; give a text"),
+        ({"question": None}, "its question is of type NoneType; give a text"),
+        ({"source": None}, "its source is of type NoneType"),
+        ({"question_type": 1}, "its question_type is of type int"),
+        ({"judge": True}, "its judge is of type bool"),
+        ({"image": None}, "its image is of type NoneType; give a Pillow image"),
+        ({"image": "x.png"}, "its image is of type str; give a Pillow image"),
+        ({"more_images": "ab"}, "its more_images is of type str; give a tuple of Pillow images"),
+        ({"more_images": (Image.new("RGB", (9, 9)), "x.png")}, "its image_3 is of type str; give a Pillow image"),
+        ({"list_names": "no"}, "its list_names is of type str; give True or False"),
+        ({"list_names": 1}, "its list_names is of type int"),
+        ({"flaws": "none"}, "its flaws is of type str; give a tuple of texts"),
+        ({"flaws": (1,)}, "a flaw is of type int; give texts"),
+        ({"kind": "foo"}, "is of the kind 'foo'; use chart or table"),
+        ({"kind": None}, "is of the kind 'None'; use chart or table"),
         ({"row_boxes": {"x": (0, 5, 9)}}, r"row_boxes have \(0, 5, 9\) for 'x'; give four numbers"),
         ({"row_boxes": {"x": (0, 5, 9, None)}}, r"row_boxes have \(0, 5, 9, None\) for 'x'; give four numbers"),
         ({"column_boxes": [(0, 5, 9, 7)]}, "column_boxes are of type list; give a map"),
@@ -267,3 +300,9 @@ def test_the_graded_turn():
     assert trace(EDITED, "second").final_text == "second"
     assert trace(EDITED, "").final_text == ""
     assert trace(RESULTS[1], None).final_text.startswith("I look")
+
+
+def test_answers_become_texts() -> None:
+    """As those of rows of data do; a list is as good as a tuple."""
+    given = ["a", 12, 12.0, 0.5, True, datetime.date(2024, 2, 1), Decimal("3.10")]
+    assert a_sample(answers=given).answers == ("a", "12", "12", "0.5", "true", "2024-02-01", "3.1")

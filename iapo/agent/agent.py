@@ -22,7 +22,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError, unknown
 from iapo.evaluation.local import EvaluationSettings
 from iapo.rollout.load_settings import placed, prefixed_names
-from iapo.rollout.policy import Policy, load_policy
+from iapo.rollout.policy import Policy, check_name, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.tools.offered import limited
@@ -118,16 +118,14 @@ class Agent:
         Raises:
             InputError: If there is no such policy, or a setting cannot be.
         """
-        if not isinstance(model, str | os.PathLike) or not str(model).strip():
-            what = "empty" if isinstance(model, str) else f"of type {type(model).__name__}"
-            raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
+        model = check_name(model)
         for name, value, kind_of_it in (("loading", loading, Mapping), ("device", device, str)):
             if not isinstance(value, kind_of_it | None):
                 raise InputError(f"{name} is of type {type(value).__name__}; give {_WANTED[name]}")
         for name in loading or ():
             if name not in (known := prefixed_names("")):
                 raise unknown("loading setting", str(name), known)
-        source = find_source(os.fspath(model), loading)
+        source = find_source(model, loading)
         usage = source.usage
         timeout = usage.tool_timeout if tool_timeout is None else tool_timeout
         offered = _tools(source.tools(None) if tools is None else tools, timeout)
@@ -359,8 +357,6 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
 def _tools(tools: Tools, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
     if tools is None or isinstance(tools, str):
         return offered_tools(tools, timeout)
-    if not isinstance(tools, Mapping) or not all(isinstance(one, ToolDefinition) for one in tools.values()):
-        raise InputError("tools are no mapping of names to tools; give one (iapo.define makes a tool), or a setting")
     return limited(tools, timeout)
 
 

@@ -95,7 +95,6 @@ class LocalPolicy:
         eos = policy.model.generation_config.eos_token_id
         self._ends = {*(eos if isinstance(eos, list) else [eos]), self.encoder.tokenizer.eos_token_id}
         self._attribution = attribution or AttributionSettings()
-        self._lock = threading.RLock()
 
     def ask(
         self,
@@ -110,7 +109,8 @@ class LocalPolicy:
         if attribution and not self.tools:
             raise InputError("no tool is offered, so that there is no call to attribute; leave the attribution out")
         found: list[Answer] = []
-        with self._lock, same_randomness():
+        # One question of the process at a time, whichever policy it is for.
+        with same_randomness():
             check_fit(self.policy, [one.sample for one in questions], settings, self.tools)
             set_seed(settings.seed)
             for start in range(0, len(questions), settings.batch_size):

@@ -44,16 +44,36 @@ def block_distribution(
         raise NumberError("a block score is not finite; the model's gradient overflowed (use bf16 or fp32, not fp16)")
     count = scores.shape[-1]
     if normalization in ("magnitude", "floored"):
-        magnitude = scores.abs() if normalization == "magnitude" else scores.abs() + floor
-        total = magnitude.sum(-1, keepdim=True)
-        p = torch.where(total > 0, magnitude / total.clamp_min(torch.finfo(torch.float32).tiny), 1.0 / count)
+        magnitude, total = summed(scores if normalization == "magnitude" else scores.abs() + floor)
+        p = torch.where(total > 0, magnitude.abs() / total.clamp_min(torch.finfo(torch.float32).tiny), 1.0 / count)
     elif normalization == "softmax":
-        p = (scores / temperature).softmax(-1)
+        scaled = scores / temperature
+        if not torch.isfinite(scaled).all():
+            # Differences to the largest score make the same shares, and minus infinity is none.
+            scaled = (scores - scores.amax(-1, keepdim=True)) / temperature
+        p = scaled.softmax(-1)
     elif normalization == "signed":
-        return scores / scores.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        scores, total = summed(scores)
+        return scores / total.clamp_min(torch.finfo(torch.float32).tiny)
     else:
         raise InputError(f"unknown normalization {normalization!r}; use one of {', '.join(get_args(Normalization))}")
     return (1 - eps) * p + eps / count
+
+
+def summed(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums the magnitudes of scores up, those that together are more than float32 holds in units of the largest.
+
+    Args:
+        scores: Finite scores, shape (..., m).
+
+    Returns:
+        The scores, in the unit of the sum, and the sum, shape (..., 1).
+    """
+    total = scores.abs().sum(-1, keepdim=True)
+    if bool(torch.isfinite(total).all()):
+        return scores, total
+    scores = torch.where(torch.isfinite(total), scores, scores / scores.abs().amax(-1, keepdim=True))
+    return scores, scores.abs().sum(-1, keepdim=True)
 
 
 def worst_divergence(blocks: int, normalization: Normalization = "magnitude") -> float:

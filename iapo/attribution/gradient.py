@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,10 @@ class CallInput:
             raise ValueError("a call without a scored token has no attribution")
         if self.reported is not None and len(self.reported) != len(self.turn_ids):
             raise ValueError(f"{len(self.turn_ids)} turn tokens, but a mask of {len(self.reported)} to report")
+        if self.score not in get_args(Score):
+            raise ValueError(f"no score {self.score!r}; use one of {', '.join(get_args(Score))}")
+        if min(self.pictures, default=0) < 0:
+            raise ValueError(f"pictures are {self.pictures}; give indices from 0, which count no picture from the end")
 
     @property
     def length(self) -> int:

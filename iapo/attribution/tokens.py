@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iapo.attribution.divergence import summed
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.memory import Budget
 from iapo.attribution.prefix import prefix_block_scores
@@ -99,8 +100,10 @@ def picture_shares(
     Raises:
         ValueError: As in `patch_map`.
     """
-    unit = scores.abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
-    return patch_map(scores / unit, prompt_ids, image_token, grid_thw, merge, image)
+    scores, total = summed(scores)
+    return patch_map(
+        scores / total.clamp_min(torch.finfo(torch.float32).tiny), prompt_ids, image_token, grid_thw, merge, image
+    )
 
 
 def patch_map(

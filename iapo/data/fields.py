@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from iapo.answer_texts import answer_text
 from iapo.data.damage import RowError
 from iapo.records import Grading, Sample
 
@@ -79,40 +78,16 @@ def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOI
 
 
 def _answer(value: Any, name: str) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
-        raise RowError(f"the answer in the field {name!r} is {value}; it must be finite")
-    if isinstance(value, (int, float, Decimal)):
-        return _number_text(value)
-    if isinstance(value, (datetime.date, datetime.time)):
-        return _time_text(value)
-    if not isinstance(value, str):
+    text = answer_text(value)
+    if text is None:
+        if isinstance(value, (float, Decimal)):
+            raise RowError(f"the answer in the field {name!r} is {value}; it must be finite")
         raise RowError(
             f"an answer in the field {name!r} is of type {type(value).__name__}; it must be text, a number or a date"
         )
-    if is_blank(value):
+    if is_blank(text):
         raise RowError(f"the answer is missing: the field {name!r} holds an empty text")
-    return value.strip()
-
-
-def _number_text(value: int | float | Decimal) -> str:
-    """Writes a number without zeros behind the point: the column's type wrote them and nobody who answered."""
-    if isinstance(value, Decimal):
-        text = f"{value:f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-        return "0" if text == "-0" else text
-    # From there on Python writes an exponent, and not every whole number is one of floats.
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
-        return str(int(value))
-    return str(value)
-
-
-def _time_text(value: datetime.date | datetime.time) -> str:
-    """Writes a date as ISO 8601 has it; of a time stamp at midnight, as a column of dates may have them, the date."""
-    if isinstance(value, datetime.datetime) and value.time() == datetime.time() and value.tzinfo is None:
-        value = value.date()
-    return value.isoformat()
+    return text.strip()
 
 
 def object_of(value: Any, what: str) -> Any:

@@ -30,8 +30,8 @@ def row_reader(name: str, function: Callable[[Row], Any]) -> Callable[[Row], Sam
             value = function(row)
         except (KeyError, ValueError) as error:
             raise RowError(reason_of(error)) from error
-        # The function is the user's own and may raise anything; the sentence says where.
-        except Exception as error:
+        # The function is the user's own and may raise anything, an end of the process too; the sentence says where.
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"format {name!r} failed on {row.file}, row {row.number} ({raised_in(error, name)}); mend it"
             ) from error
@@ -54,7 +54,7 @@ def path_reader(
     def open_path(path: Path, split: str | None) -> Iterator[Sample | Damage]:
         try:
             given = function(path, split)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(name, path, 0, error) from error
         if not isinstance(given, Iterable):
             raise InputError(
@@ -90,7 +90,7 @@ def _items(name: str, path: Path, items: Iterator[Any]) -> Iterator[Sample | Dam
             doubtful = error if _through_generator(error.__traceback__) else None
             yield Damage.of(error, number, path.name)
             continue
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(name, path, samples, error) from error
         doubtful = None
         if isinstance(item, Damage):
@@ -112,7 +112,7 @@ def _sample(name: str, value: object) -> Sample:
     return value
 
 
-def _failed(name: str, path: Path, samples: int, error: Exception) -> InputError:
+def _failed(name: str, path: Path, samples: int, error: BaseException) -> InputError:
     """Returns the sentence on a reader that cannot go on."""
     what = f"format {name!r} ended after {samples} sample(s) of {path}"
     if isinstance(error, RowError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from transformers import set_seed
 
 from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
+from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
@@ -23,7 +25,9 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate
 from iapo.rollout.turns import Generate, rollout
 from iapo.rollout.usage import LONGEST_TURN
+from iapo.samples import sample_list
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.definitions import check_tools
 from iapo.tools.failing import Failing
 
 
@@ -69,7 +73,7 @@ _BOUNDS = {
 
 def evaluate(
     policy: Policy,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     settings: EvaluationSettings,
     *,
     alignment: Alignment | None = None,
@@ -81,7 +85,7 @@ def evaluate(
 
     Args:
         policy: The policy.
-        samples: The test set.
+        samples: The test set; a generator is read as a whole first.
         settings: Settings of its generation.
         alignment: Measures each call's divergence to a teacher, if given.
         tools: The offered tools.
@@ -90,7 +94,25 @@ def evaluate(
 
     Returns:
         One trace a sample, in order, with the scores `outcome` and, if measured, `divergence`.
+
+    Raises:
+        InputError: If an argument is of another type, or every call of a tool fails (`iapo.tools.failing`).
     """
+    for name, value, kind, make in (
+        ("policy", policy, Policy, "iapo.load_policy(NAME) loads one by its name"),
+        ("settings", settings, EvaluationSettings, "give iapo.EvaluationSettings(...)"),
+        (
+            "alignment",
+            alignment,
+            Alignment | None,
+            "give iapo.rewards.alignment.Alignment(teacher, ...)",
+        ),
+    ):
+        if not isinstance(value, kind):
+            be = "are" if name == "settings" else "is"
+            raise InputError(f"{name} {be} of type {type(value).__name__}; {make}")
+    check_tools(tools)
+    samples = sample_list(samples)
     set_seed(settings.seed)
     encoder, generate = make_generator(policy, settings)
     budget = budget_of(settings, policy)
@@ -141,16 +163,24 @@ def check_fit(
     check_lengths(samples, PromptEncoder(policy.processor), budget_of(settings, policy), context, tools)
 
 
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Leaves torch's, numpy's and Python's random states as they were, whatever is drawn inside."""
-    python, arrays = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
+    """Leaves torch's, numpy's and Python's random states as they were, whatever is drawn inside.
+
+    The states are the process's, so that one thread at a time is inside; another one waits. What a thread draws without
+    this while another one is inside comes from the states in there, and changes what is drawn there.
+    """
+    with _one_at_a_time:
+        python, arrays = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
 
 
 def make_generator(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from iapo.errors import InputError, unknown
 from iapo.estimates import Counts, Estimate, mean, mean_difference, proportion, ratio, ratio_difference
 from iapo.records import Trace
 
@@ -49,31 +50,41 @@ def _turns(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
     return {TURNS: mean(turns.mean(0).tolist()), CALLS: mean((calls / turns).mean(0).tolist())}
 
 
-def summarize_repeats(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
+def summarize_repeats(repeats: Iterable[Iterable[Trace]]) -> dict[str, Estimate]:
     """Returns accuracy, call ratio, call success and misuse of one test set.
 
     Args:
-        repeats: The traces of each repeat, all on the same samples in the same order.
+        repeats: The traces of each repeat, all on the same samples in the same order; at least one repeat, and each is
+            read once.
 
     Returns:
         Wilson intervals for a single repeat. Rollouts on one sample are not independent, so several repeats have
         bootstrap intervals in which whole samples are drawn.
 
     Raises:
-        ValueError: If the repeats do not cover the same samples.
+        InputError: If there is no repeat, or they do not cover the same samples.
     """
-    if len(repeats) == 1:
-        return {name: share(name, repeats[0]) for name in MEASURES} | _cut(repeats[0]) | _turns(repeats)
-    for one in repeats[1:]:
-        if [trace.sample.id for trace in one] != [trace.sample.id for trace in repeats[0]]:
-            raise ValueError("repeats must cover the same samples in the same order")
+    runs = [list(one) for one in repeats]
+    if not runs:
+        raise InputError("there is no repeat to sum up; give one at least")
+    if len(runs) == 1:
+        return {name: share(name, runs[0]) for name in MEASURES} | _cut(runs[0]) | _turns(runs)
+    for one in runs[1:]:
+        _refuse_others(one, runs[0], "repeats")
     estimates = {}
     for name, verdict in MEASURES.items():
-        successes, counted = _counts(verdict, repeats)
+        successes, counted = _counts(verdict, runs)
         estimates[name] = ratio(successes.sum(0), counted.sum(0))
-    cut = np.array([[trace.observation_cut for trace in one] for one in repeats], dtype=np.int64)
-    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(repeats)))} if cut.any() else {}
-    return estimates | _turns(repeats)
+    cut = np.array([[trace.observation_cut for trace in one] for one in runs], dtype=np.int64)
+    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(runs)))} if cut.any() else {}
+    return estimates | _turns(runs)
+
+
+def _refuse_others(some: Sequence[Trace], others: Sequence[Trace], what: str) -> None:
+    """Refuses traces of other samples, or in another order; ids are unique within a source alone."""
+    found, wanted = ([(one.sample.source, one.sample.id) for one in traces] for traces in (some, others))
+    if found != wanted:
+        raise InputError(f"{what} must cover the same samples in the same order; pair them by source and id before")
 
 
 def verdicts(repeats: Sequence[Sequence[Trace]]) -> dict[str, list[list[bool | None]]]:
@@ -92,8 +103,11 @@ def _counts(verdict: Verdict, runs: Sequence[Sequence[Trace]]) -> tuple[Counts, 
     return successes, np.array([[one is not None for one in some] for some in verdicts], dtype=np.int64)
 
 
-def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
+def summarize(traces: Iterable[Trace]) -> dict[str, Estimate]:
     """Sums traces up.
+
+    Args:
+        traces: The traces, read once.
 
     Returns:
         The `MEASURES`, each with a Wilson interval, and `CUT`, `TURNS` and `CALLS` where they are there; and the mean
@@ -101,6 +115,7 @@ def summarize(traces: Sequence[Trace]) -> dict[str, Estimate]:
         mean entropies of the students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in nats), each
         with a bootstrap interval.
     """
+    traces = list(traces)
     by_misuse = {
         "divergence": traces,
         "divergence_right": [trace for trace in traces if MEASURES["misuse"](trace) is False],
@@ -125,19 +140,27 @@ def _entropy(shares: Mapping[str, float]) -> float:
     return float(-(sizes * np.log(sizes)).sum())
 
 
-def paired_difference(after: Sequence[Trace], before: Sequence[Trace], score: str = "outcome") -> Estimate:
+def paired_difference(after: Iterable[Trace], before: Iterable[Trace], score: str = "outcome") -> Estimate:
     """Returns the mean difference of a score between two evaluations of the same samples, with a bootstrap interval
     over samples.
 
+    Args:
+        after: Traces of the one, read once.
+        before: Traces of the other, read once.
+        score: Name of the score.
+
     Raises:
-        ValueError: If the two do not cover the same samples in the same order.
+        InputError: If the two do not cover the same samples in the same order, or a trace has no such score.
     """
-    if [trace.sample.id for trace in after] != [trace.sample.id for trace in before]:
-        raise ValueError("paired evaluations must cover the same samples in the same order")
+    after, before = list(after), list(before)
+    _refuse_others(after, before, "paired evaluations")
+    for one in (*after, *before):
+        if score not in one.scores:
+            raise unknown("score", score, one.scores, where=f" of the trace of sample {one.sample.id!r}")
     return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
 
 
-def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[str, Estimate]:
+def paired_differences(after: Iterable[Trace], before: Iterable[Trace]) -> dict[str, Estimate]:
     """Differences of what `summarize` gives between two evaluations of the same samples, by measure.
 
     Returns:
@@ -145,8 +168,9 @@ def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[
         (`accuracy` is the difference of the outcomes) and, where both measured it, `divergence`.
 
     Raises:
-        ValueError: If the two do not cover the same samples in the same order.
+        InputError: If the two do not cover the same samples in the same order.
     """
+    after, before = list(after), list(before)
     found = {"accuracy": paired_difference(after, before)}
     for name, verdict in MEASURES.items():
         if name != "accuracy":
@@ -156,10 +180,11 @@ def paired_differences(after: Sequence[Trace], before: Sequence[Trace]) -> dict[
     return found
 
 
-def mean_attribution(traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
+def mean_attribution(traces: Iterable[Trace]) -> dict[str, dict[str, float]]:
     """Returns the mean block distribution of `student` and `teacher` over the traces that have one; a block that a
     prompt has not, as an image that others have more, has no share in it.
     """
+    traces = list(traces)
     means: dict[str, dict[str, float]] = {}
     for who in ("student", "teacher"):
         found = [trace.attribution[who] for trace in traces if who in trace.attribution]

@@ -6,7 +6,7 @@ sequence alone: an edited image that took the place of the answer would make cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import check_wording
 from iapo.rollout.wording import Observation
+from iapo.samples import sample_list
 from iapo.tools import TOOLS, ToolDefinition
 
 _ENCODED = 16
@@ -181,7 +182,7 @@ def image_tokens(sample: Sample, encoder: PromptEncoder) -> list[int]:
 
 
 def check_lengths(
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     encoder: PromptEncoder,
     budget: Budget,
     context: int,
@@ -203,6 +204,8 @@ def check_lengths(
         InputError: If a text holds a control token, or a sample does not fit; the message names the one that needs
             most, and the numbers to set.
     """
+    # Looked at twice.
+    samples = sample_list(samples)
     check_texts(samples, encoder)
     if budget.sequence is None or not samples:
         return

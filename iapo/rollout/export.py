@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import ADAPTER, adapter_base
-from iapo.rollout.policy import load_policy, resolve
+from iapo.rollout.policy import check_name, load_policy, resolve
 from iapo.rollout.push import check_repository, push
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE
-from iapo.rollout.writing import whole_folder
+from iapo.rollout.writing import folder_at, whole_folder
+
+DTYPES = ("bfloat16", "float16", "float32")
+"""Types of written weights that may be asked for."""
 
 
 def export(
-    source: str,
-    output: Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     dtype: str | None = None,
     revision: str | None = None,
     *,
@@ -50,12 +54,14 @@ def export(
         whose numbers the card has (None where it lies in none), and where it was `pushed` (None where it was not).
 
     Raises:
-        InputError: If there is no such policy, the folder is taken, an adapter makes weights that are no numbers, a
-            file of its run is damaged, or it cannot be pushed.
+        InputError: If there is no such policy or type, the folder is taken or cannot be, an adapter makes weights that
+            are no numbers, a file of its run is damaged, or it cannot be pushed.
     """
     if push_to is not None:
         check_repository(push_to)
-    path = find_policy(source)
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
+    path, output = find_policy(source), folder_at(output, "output")
     if output.exists():
         raise InputError(f"{output} already exists; choose another --output or remove it")
     base = adapter_base(resolve(path), revision)
@@ -98,12 +104,13 @@ def export(
     }
 
 
-def find_policy(source: str) -> str:
+def find_policy(source: str | os.PathLike[str]) -> str:
     """Finds the policy of a run folder; another name is returned as it is.
 
     Raises:
-        InputError: If the run has no trained policy yet.
+        InputError: If the run has no trained policy yet, or it is no name.
     """
+    source = check_name(source)
     folder = Path(source)
     if (folder / "policy").is_dir():
         return str(folder / "policy")

@@ -88,7 +88,7 @@ class LoadSettings:
         if self.device is not None:
             if self.device_map is not None:
                 raise InputError("device and device_map both place the model; give one of them")
-            if not DEVICE.fullmatch(self.device):
+            if not isinstance(self.device, str) or not DEVICE.fullmatch(self.device):
                 raise InputError(f"device is {self.device!r}; use a name such as cpu or cuda:0")
         if self.device_map is not None and self.device_map not in PLACEMENTS and not DEVICE.fullmatch(self.device_map):
             raise InputError(f"device_map is {self.device_map!r}; use one of {', '.join(PLACEMENTS)} or a device")

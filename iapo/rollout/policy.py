@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -109,10 +110,28 @@ class Policy:
         return getattr(self.processor, "prompt", None) or find_prompt(DEFAULT)
 
 
-def resolve(name: str) -> str:
-    """Turns the name of a packaged checkpoint into its folder; any other name is returned as it is."""
-    folder = PACKAGED / name
-    return str(folder) if any((folder / one).is_file() for one in _KNOWN_BY) else name
+def resolve(name: str | os.PathLike[str]) -> str:
+    """Turns the name of a packaged checkpoint into its folder; any other name is returned as it is, as a text.
+
+    Raises:
+        InputError: If it is no text or path, or an empty one.
+    """
+    text = check_name(name)
+    folder = PACKAGED / text
+    return str(folder) if any((folder / one).is_file() for one in _KNOWN_BY) else text
+
+
+def check_name(name: str | os.PathLike[str]) -> str:
+    """Returns the name of a model as a text.
+
+    Raises:
+        InputError: If it is no text or path, or an empty one.
+    """
+    text = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip():
+        what = "empty" if isinstance(text, str) else f"of type {type(name).__name__}"
+        raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
+    return text
 
 
 def packaged() -> list[str]:
@@ -164,7 +183,7 @@ def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: s
 
 
 def load_processor(
-    name: str, settings: LoadSettings | None = None, *, prompt: str | PromptTemplate | None = None
+    name: str | os.PathLike[str], settings: LoadSettings | None = None, *, prompt: str | PromptTemplate | None = None
 ) -> ProcessorMixin:
     """Loads the processor of a checkpoint, without torchvision.
 
@@ -177,9 +196,9 @@ def load_processor(
         InputError: If its image processor, its tokenizer, a token of images or the chat template is missing, or the
             limits do not fit; or as `prompt_of`.
     """
-    settings = settings or LoadSettings()
-    path = resolve(name)
-    template = prompt_of(name, prompt, settings.model_revision)
+    settings = _checked(settings)
+    name = path = resolve(name)
+    template = prompt_of(path, prompt, settings.model_revision)
     revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
     try:
         processor = ImageTextProcessor.from_pretrained(path, trust_remote_code=False, **revision)
@@ -262,7 +281,7 @@ _check_config_once = functools.lru_cache(maxsize=64)(_check_config)
 
 
 def load_policy(
-    name: str,
+    name: str | os.PathLike[str],
     settings: LoadSettings | None = None,
     *,
     device: str | None = None,
@@ -282,7 +301,7 @@ def load_policy(
         InputError: As `find_checkpoint`, `prompt_of`, `load_processor` and `iapo.rollout.loading.load_model`; or if the
             model has fewer tokens than its tokenizer.
     """
-    settings = settings or LoadSettings()
+    settings, name = _checked(settings), check_name(name)
     if device is not None:
         settings = replace(settings, device=device)
     path = find_checkpoint(name, settings.model_revision)
@@ -308,6 +327,15 @@ def load_policy(
             "belong together"
         )
     return Policy(model, processor)
+
+
+def _checked(settings: LoadSettings | None) -> LoadSettings:
+    """Refuses what are no settings of a loading; the usual ones if None."""
+    if settings is None:
+        return LoadSettings()
+    if not isinstance(settings, LoadSettings):
+        raise InputError(f"settings are of type {type(settings).__name__}; give iapo.LoadSettings")
+    return settings
 
 
 def see_alike(processor: ProcessorMixin, other: ProcessorMixin, asked: LoadSettings | None = None) -> None:

@@ -22,6 +22,7 @@ from iapo.rollout.pixels import PixelReader
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, find_prompt
 from iapo.rollout.wording import Observation, observed
 from iapo.tools import TOOLS, ToolDefinition
+from iapo.tools.definitions import check_tools
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -89,7 +90,11 @@ def build_blocks(
         The blocks, in prompt order; the first is the system message, the others are the user's. The names that
         `columns_bbox` and `rows_bbox` hold are told in the query; they are no block of their own, so that all prompts
         with the same tools have the same blocks.
+
+    Raises:
+        InputError: If a tool stands under another name than its own.
     """
+    check_tools(tools)
     template = find_prompt(TINY) if template is None else template
     parts: dict[str, list[Block]] = {
         "image": [Block("image", name, image=image) for name, image in sample.named_images.items()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -15,6 +15,7 @@ from iapo.rollout.budget import Budget
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder, build_blocks
 from iapo.rollout.template import check_wording
 from iapo.rollout.wording import Observation
+from iapo.samples import sample_list
 from iapo.tools import TOOLS, ToolDefinition, execute
 
 Generate = Callable[[list[list[int]], list[list[Image.Image]]], list[list[int]]]
@@ -328,14 +329,15 @@ def steps(
 
 
 def rollout(
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     encoder: PromptEncoder,
     generate: Generate,
     *,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     budget: Budget = NO_LIMITS,
 ) -> list[Rollout]:
-    """Rolls out all turns for a batch of samples; see `finish` for the arguments."""
+    """Rolls out all turns for a batch of samples, which may come from a generator; see `finish` for the arguments."""
+    samples = sample_list(samples)
     prompts = encode_prompts(samples, encoder, tools)
     turn_1 = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     return finish(samples, prompts, turn_1, encoder, generate, tools=tools, budget=budget)

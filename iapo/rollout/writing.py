@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from iapo.errors import PlaceError
-from iapo.storage import FULL, make_folder, without_empty
+from iapo.errors import InputError, PlaceError
+from iapo.storage import FULL, check_place, make_folder, without_empty
 
 _SAID = ("PytorchStreamWriter", "unexpected pos", "No space left", "os error", "I/O error")
 """What torch, safetensors and tokenizers say of a file that they could not write; they give no error number."""
@@ -42,6 +43,23 @@ def writing(folder: Path, then: str = "", *, keep: bool = False) -> Iterator[Non
                 f"{folder} could not be written ({reason}); make room there and start the same command again{then}"
             ) from error
         raise
+
+
+def folder_at(given: str | os.PathLike[str], name: str) -> Path:
+    """Returns where a folder is to be written.
+
+    Args:
+        given: Its path.
+        name: Name of the argument, for messages.
+
+    Raises:
+        InputError: If it is no path or an empty one, or as `iapo.storage.check_place`.
+    """
+    if not isinstance(given, str | Path) or not str(given).strip():
+        what = "empty" if isinstance(given, str) else f"of type {type(given).__name__}"
+        raise InputError(f"{name} is {what}; give the path of a folder")
+    check_place(folder := Path(given))
+    return folder
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from huggingface_hub import save_torch_state_dict
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from iapo.bounds import SEED
 from iapo.errors import InputError
-from iapo.rollout.writing import whole_folder
+from iapo.rollout.writing import folder_at, whole_folder
 from iapo.standins.shapes import SIZES, STAND_INS, Size, config_of, is_qwen3
 from iapo.standins.tokenizer import SPECIAL, find_ranks, make_tokenizer
 from iapo.storage import write_text
@@ -36,7 +38,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | None = None, seed: int = 0) -> int:
+def make_stand_in(
+    name: str,
+    out: str | os.PathLike[str],
+    *,
+    size: Size = "tiny",
+    ranks: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> int:
     """Writes a checkpoint folder that is the published one's in all but the weights.
 
     Args:
@@ -50,16 +59,20 @@ def make_stand_in(name: str, out: Path, *, size: Size = "tiny", ranks: Path | No
         The number of parameters.
 
     Raises:
-        InputError: If there is no such stand-in or size, the ranks are missing, or the folder holds something.
+        InputError: If there is no such stand-in or size, the ranks are missing, the seed cannot be, or the folder holds
+            something or cannot be.
         PlaceError: If the disk took no more; then nothing is left.
     """
     if name not in STAND_INS:
         raise InputError(f"no stand-in {name!r}; use one of {', '.join(STAND_INS)}")
     if size not in SIZES:
         raise InputError(f"size is {size!r}; use one of {', '.join(SIZES)}")
+    if not SEED.allows(seed):
+        raise InputError(f"seed is {seed!r}; give a whole number from 0")
+    out = folder_at(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder or remove it")
-    tokenizer = make_tokenizer(find_ranks(ranks), qwen3=is_qwen3(name))
+    tokenizer = make_tokenizer(find_ranks(None if ranks is None else Path(ranks)), qwen3=is_qwen3(name))
     with whole_folder(out) as part:
         return _write(part, name, size, tokenizer, seed)
 

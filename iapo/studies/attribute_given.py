@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iapo.data.formats import own
 from iapo.data.rows import Row, without_solution
-from iapo.errors import InputError
+from iapo.errors import InputError, why
 from iapo.records import Sample
 from iapo.tools import ToolDefinition
 from iapo.tools.program import why_no_call
@@ -30,7 +30,7 @@ def read_sample(path: Path) -> Sample:
             return own.read(Row(1, without_solution(data), path.name, path.parent))
         return Sample.from_json(data, root=path.parent)
     except OSError as error:
-        raise InputError(f"cannot read the sample {path}: {error}") from error
+        raise InputError(f"cannot read the sample {path}: {why(error)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a sample: {error}") from error
 
@@ -50,7 +50,7 @@ def read_call(text: str) -> str:
             f"cannot read the first turn from {text[1:]}: it is not UTF-8 text; save it as such"
         ) from error
     except OSError as error:
-        raise InputError(f"cannot read the first turn from {text[1:]}: {error}") from error
+        raise InputError(f"cannot read the first turn from {text[1:]}: {why(error)}") from error
 
 
 def check_call(text: str, tools: Mapping[str, ToolDefinition]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from iapo.attribution.settings import AttributionSettings
@@ -10,6 +10,7 @@ from iapo.records import Sample
 from iapo.rollout.budget import Budget, check_lengths, context_length
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
+from iapo.samples import sample_list
 from iapo.teachers.journal import Journal
 from iapo.teachers.references import OwnCall
 from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
@@ -18,7 +19,7 @@ from iapo.tools import TOOLS, ToolDefinition
 
 def attribute_samples(
     teacher: Policy,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     settings: AttributionSettings,
     tools: Mapping[str, ToolDefinition] = TOOLS,
     progress: Callable[[int], None] = lambda done: None,
@@ -41,6 +42,7 @@ def attribute_samples(
         InputError: If two different samples have one source and id, a prompt and the turn may be longer than what the
             teacher takes, or the journal is of something else.
     """
+    samples = sample_list(samples)
     own = OwnCall(teacher, settings, tools, template=template)
     context = context_length(teacher.model.config)
     limits = Budget(settings.max_turn_tokens, sequence=context)

@@ -17,7 +17,7 @@ import torch
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.bounds import COUNT, check_number
-from iapo.errors import InputError
+from iapo.errors import InputError, why
 from iapo.storage import make_folder, take, whole_file
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class TeacherTable:
             with path.open("rb") as file:
                 table = pq.read_table(file)
         except OSError as error:
-            raise InputError(f"cannot read the teacher table {path} ({error}); {_AGAIN}") from error
+            raise InputError(f"cannot read the teacher table {path} ({why(error)}); {_AGAIN}") from error
         except pa.ArrowException as error:
             raise InputError(f"{path} is damaged or not a parquet file ({error}); {_AGAIN}") from error
         metadata = (table.schema.metadata or {}).get(_METADATA)

@@ -1,8 +1,24 @@
-"""Ranges of numbers and of lengths, as annotations say them."""
+"""Ranges of numbers and of lengths, as annotations say them, and numbers as they are written."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+MOST_DIGITS = 1000
+"""Most digits of a whole number that a tool takes, gives or has as a default: as many as the model is told."""
+
+_TOO_LARGE = 10**MOST_DIGITS
+
+
+def is_writable(value: float) -> bool:
+    """Tells whether a number has few enough digits to be written; Python itself writes 4,300 at most."""
+    return not isinstance(value, int) or abs(value) < _TOO_LARGE
+
+
+def written(value: float) -> str:
+    """Writes a number with all its digits, a whole one without a point."""
+    return repr(value).removesuffix(".0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +42,10 @@ class Bounds:
         """Says the range, with a space before it; empty where there is none."""
         if self.ge is not None and self.le is not None and self.gt is None and self.lt is None:
             if self.ge == self.le:
-                return f" of {self.ge:g}"
-            return f" from {self.ge:g} to {self.le:g}"
+                return f" of {written(self.ge)}"
+            return f" from {written(self.ge)} to {written(self.le)}"
         words = (("of at least", self.ge), ("above", self.gt), ("of at most", self.le), ("below", self.lt))
-        said = [f"{word} {bound:g}" for word, bound in words if bound is not None]
+        said = [f"{word} {written(bound)}" for word, bound in words if bound is not None]
         return f" {' and '.join(said)}" if said else ""
 
     def hold(self, value: float) -> bool:
@@ -41,12 +57,26 @@ class Bounds:
             and (self.lt is None or value < self.lt)
         )
 
-    def inside(self) -> float:
-        """Returns some value inside, a plain one."""
-        for value in (1, 0, self.ge, self.le, self.gt and self.gt + 1, self.lt and self.lt - 1):
-            if value is not None and self.hold(value):
-                return value
-        return ((self.gt or self.ge or 0) + (self.lt or self.le or 0)) / 2
+    def inside(self, *, whole: bool = False) -> float | None:
+        """Returns some value inside, a plain one; None where there is none.
+
+        Args:
+            whole: Whether it must be a whole number.
+        """
+        candidates: list[float | None] = [1, 0]
+        if whole:
+            candidates += [
+                None if self.ge is None else math.ceil(self.ge),
+                None if self.gt is None else math.floor(self.gt) + 1,
+                None if self.le is None else math.floor(self.le),
+                None if self.lt is None else math.ceil(self.lt) - 1,
+            ]
+        else:
+            low = max((one for one in (self.ge, self.gt) if one is not None), default=0)
+            high = min((one for one in (self.le, self.lt) if one is not None), default=0)
+            # Halves are added, since the sum of two large numbers may be none.
+            candidates += [self.ge, self.le, low + 1, high - 1, low / 2 + high / 2]
+        return next((one for one in candidates if one is not None and self.hold(one)), None)
 
 
 ANY = Bounds()

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from iapo.stopping import Stopped
+from iapo.tools.bounds import MOST_DIGITS, is_writable
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.errors import ToolError, reason_of
 from iapo.tools.signature import Gives
@@ -18,8 +19,11 @@ from iapo.tools.worker import WorkerError, call_in_worker
 
 _LONGEST_REASON = 500
 
-LONGEST_TEXT = 1000
+LONGEST_TEXT = MOST_DIGITS
 """Most characters of what a tool says; the rest is cut off, and a mark says so."""
+
+_LARGEST_WHOLE = 2.0**53
+"""From there on not every whole number is a float, so that its last digits say nothing."""
 
 MOST_PIXELS = 89_478_485
 """Largest image that a tool may return: what Pillow opens without a warning."""
@@ -140,8 +144,14 @@ def _read(value: Any) -> Observation | str:
     # Numbers of numpy are none of Python's.
     if isinstance(text, numbers.Integral):
         text = bool(text) if isinstance(text, bool) else int(text)
+        if not is_writable(text):
+            return f"it returned a whole number of more than {MOST_DIGITS:,} digits; return a smaller one"
     elif isinstance(text, numbers.Real):
-        text = float(text)
+        try:
+            text = float(text)
+        except OverflowError:
+            # A fraction of whole numbers may be larger than any float.
+            return "it returned a number that is larger than any float; return a smaller one"
         if not math.isfinite(text):
             return f"it returned {text}, which is no number"
     elif text is None and image is None:
@@ -151,9 +161,15 @@ def _read(value: Any) -> Observation | str:
     return Observation(image, text)
 
 
+def _number_text(value: float) -> str:
+    """Writes a float with ten digits, a whole one with all that it has."""
+    whole = value.is_integer() and abs(value) < _LARGEST_WHOLE
+    return f"{value:.0f}" if whole else f"{value:.10g}"
+
+
 def said(value: str | int | float) -> str:
     """Writes what a tool returned as the model is told it, cut where it is too long."""
-    text = f"{value:.10g}" if isinstance(value, float) else str(value)
+    text = _number_text(value) if isinstance(value, float) else str(value)
     # No tokenizer takes half a surrogate pair.
     text = text.encode("utf-8", "replace").decode()
     text = "".join(one if one.isprintable() or one in "\n\t" else " " for one in text).strip()

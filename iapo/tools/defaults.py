@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from iapo.tools.bounds import is_writable
 from iapo.tools.kinds import (
     BoxesKind,
     BoxKind,
@@ -31,7 +32,8 @@ def admits(kind: Kind, value: Any) -> bool:
         value: The default, not None.
     """
     if isinstance(kind, NumberKind):
-        return _is_number(value) and (not kind.whole or isinstance(value, int)) and kind.bounds.hold(value)
+        fits = _is_whole(value) if kind.whole else _is_number(value)
+        return fits and kind.bounds.hold(value)
     if isinstance(kind, TextKind):
         return isinstance(value, str) and kind.bounds.hold(len(value))
     if isinstance(kind, FlagKind):
@@ -51,5 +53,15 @@ def admits(kind: Kind, value: Any) -> bool:
 _PLAIN = ((NameKind, str), (BoxesKind, Mapping), (ImageKind, Image.Image))
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and is_writable(value)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # A whole number that no float is.
+        return False

@@ -165,12 +165,13 @@ def define(
             are neither the three nor all annotated with what a program can give, with defaults of the same.
     """
     name = getattr(function, "__name__", None)
-    if name is None or not callable(function):
+    if name is None or not callable(function) or isinstance(function, type):
         raise InputError(f"a tool is made of a function; {function!r} is none")
     if name in (DISPLAY, *IMAGES, COLUMNS, ROWS) or not name.isidentifier():
         raise InputError(f"a tool cannot be called {name!r}, which programs have another meaning for; rename it")
     if axis is not None and axis not in AXES:
         raise InputError(f"tool {name} has axis {axis!r}; use 'columns' or 'rows'")
+    _refuse_unsigned(function)
     if not inspect.getdoc(function):
         raise InputError(f"tool {name} has no docstring; write the sentence that a model shall read")
     if any(tells(function) for tells in _NEVER_A_RESULT):
@@ -179,12 +180,46 @@ def define(
         raise InputError(f"tool {name} has the judge {misuse!r}; give a function of a sample and a call")
     if axis is not None and _focuses(function):
         return ToolDefinition(name, axis, style, function, misuse=misuse)
-    if axis is not None and not any(one in function.__annotations__ for one in positional(function)):
+    if axis is not None and not any(one in getattr(function, "__annotations__", ()) for one in positional(function)):
         count = len(positional(function))
         raise InputError(
             f"tool {name} takes {count} parameters; take the image, names and boxes, or annotate what it takes"
         )
     return ToolDefinition(name, axis, style, function, read_signature(function, axis), misuse=misuse, example=example)
+
+
+def _refuse_unsigned(function: Callable[..., Any]) -> None:
+    """Refuses a function of which nobody can say what it takes, as some of Python's own."""
+    try:
+        inspect.signature(function)
+    except ValueError as error:
+        name = getattr(function, "__name__", "?")
+        raise InputError(f"tool {name} does not tell its parameters; write a function of your own round it") from error
+
+
+def check_tools(tools: Mapping[str, ToolDefinition]) -> None:
+    """Refuses what is no mapping of tools by their own names; prompts and records have a tool's own name alone.
+
+    Args:
+        tools: Offered tools.
+
+    Raises:
+        InputError: If so.
+    """
+    if not isinstance(tools, Mapping):
+        raise InputError(f"tools are no mapping of names to tools, but {type(tools).__name__}; give one ({_MADE})")
+    for key, tool in tools.items():
+        if not isinstance(tool, ToolDefinition):
+            what = type(tool).__name__
+            raise InputError(f"tools are no mapping of names to tools: {key!r} has an object of type {what} ({_MADE})")
+        if tool.name != key:
+            raise InputError(
+                f"tools have the tool {tool.name!r} for {key!r}; give it under its own name, or rename it "
+                "(dataclasses.replace(tool, name=NAME))"
+            )
+
+
+_MADE = "iapo.define makes one of a function"
 
 
 def _focuses(function: Callable[..., Any]) -> bool:

@@ -22,7 +22,11 @@ class ToolError(ValueError):
 
 def quoted(name: object) -> str:
     """Returns the name in quotes, shortened where a model wrote a very long one."""
-    text = repr(name)
+    try:
+        text = repr(name)
+    except ValueError:
+        # A whole number with more digits than Python writes, or a list of such.
+        return "a whole number of thousands of digits"
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 4]}...{text[-1]}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from iapo.records import Axis, Box, Sample
-from iapo.tools.bounds import ANY, Bounds
+from iapo.tools.bounds import ANY, MOST_DIGITS, Bounds, is_writable, written
 from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.names import known_name
 from iapo.tools.own_boxes import check_box, check_boxes
@@ -134,16 +134,16 @@ class NumberKind:
     def take(self, value: Value, scene: Scene) -> int | float:
         """Takes a number; `2.0` is a whole one, and so is a tool's."""
         value = value.value if isinstance(value, Said) else value
-        number = _number(value)
-        if self.whole and not number.is_integer():
-            raise ToolError(f"is {quoted(value)}; give a whole number")
+        # A whole number stays one: a float has 53 bits of it.
+        number = _whole(value) if self.whole else _number(value)
         if not self.bounds.hold(number):
             raise ToolError(f"is {quoted(value)}; give {self.told}")
-        return int(number) if self.whole else number
+        return number
 
-    def example(self, sample: Sample | None) -> str:
+    def example(self, sample: Sample | None) -> str | None:
         """Writes a number inside of its range."""
-        return f"{self.bounds.inside():g}"
+        number = self.bounds.inside(whole=self.whole)
+        return None if number is None else written(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +309,8 @@ class ListKind:
     def example(self, sample: Sample | None) -> str | None:
         """Writes a list of one entry, or of as many as there must be."""
         one = self.of.example(sample)
-        count = next((n for n in (1, 0, 2, 3, 4) if self.bounds.hold(n)), None)
-        return None if one is None or count is None else f"[{', '.join([one] * count)}]"
+        count = self.bounds.inside(whole=True)
+        return None if one is None or count is None else f"[{', '.join([one] * int(count))}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +362,17 @@ def _text(value: Value) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ToolError(f"is {described(value)}; give a text, in quotes")
     return str(value)
+
+
+def _whole(value: Value) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not is_writable(value):
+            raise ToolError(f"is a whole number of more than {MOST_DIGITS:,} digits; give a smaller one")
+        return value
+    number = _number(value)
+    if not number.is_integer():
+        raise ToolError(f"is {quoted(value)}; give a whole number")
+    return int(number)
 
 
 def _number(value: Value) -> float:

@@ -96,7 +96,9 @@ class LenientReader(Reader):
             )
         if isinstance(node, ast.List) and node.elts and all(isinstance(one, ast.Dict) for one in node.elts):
             return Boxes(tuple(_labelled(one) for one in node.elts), node.lineno)
-        if isinstance(node, ast.Set | ast.List | ast.Tuple) and not self.free:
+        if isinstance(node, ast.Set):
+            node = ast.copy_location(ast.List(node.elts), node)
+        if isinstance(node, ast.List | ast.Tuple) and not self.free:
             if any(isinstance(entry, ast.Name) for entry in node.elts):
                 return Listed(tuple(self._listed(entry) for entry in node.elts), node.lineno)
             return Literal(tuple(text_of(entry, in_list=True) for entry in node.elts), node.lineno)

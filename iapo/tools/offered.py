@@ -10,7 +10,7 @@ from typing import Any
 from iapo.bounds import SECONDS, check_number
 from iapo.errors import InputError, unknown
 from iapo.plugins import is_reference, load_module, resolve
-from iapo.tools.definitions import TOOLS, ToolDefinition, define
+from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
 from iapo.tools.packaged import PACKAGED, packaged_tool
 from iapo.tools.worker import check_own_process
 
@@ -49,8 +49,10 @@ def limited(tools: Mapping[str, ToolDefinition], timeout: float | None) -> Mappi
     """Limits the calls of tools as `offered_tools` does.
 
     Raises:
-        InputError: If a tool cannot run in a process of its own, or no call can keep the limit.
+        InputError: If a tool stands under another name than its own or cannot run in a process of its own, or no call
+            can keep the limit.
     """
+    check_tools(tools)
     check_number("tool_timeout", timeout, SECONDS)
     if timeout is None:
         return tools
@@ -81,7 +83,10 @@ def _tools_of(part: str) -> list[ToolDefinition]:
         return list(TOOLS.values())
     if is_reference(part):
         value = resolve(part, "tool", _is_tools, "a function, what iapo.define makes of one, or a mapping of such")
-        return [_tool(one) for one in (value.values() if isinstance(value, Mapping) else (value,))]
+        if not isinstance(value, Mapping):
+            return [_tool(value)]
+        check_tools(named := {name: _tool(one) for name, one in value.items()})
+        return list(named.values())
     if part.endswith(".py"):
         return _tools_in(part)
     if part in PACKAGED:

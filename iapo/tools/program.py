@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from iapo.records import Sample, ToolResult
-from iapo.tools.definitions import TOOLS, ToolDefinition, define
+from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
 from iapo.tools.errors import ToolError, listed
 from iapo.tools.fences import extract_program
 from iapo.tools.interpreter import Interpreter
@@ -38,8 +38,9 @@ def execute(
         or `edited` with the image that was displayed last, and the texts that were displayed.
 
     Raises:
-        InputError: If a judge of misuse fails (`iapo.tools.judges`).
+        InputError: If a judge of misuse fails (`iapo.tools.judges`), or a tool stands under another name than its own.
     """
+    check_tools(tools)
     known = {**TOOLS, **tools}
     place = _find(text, known, lenient=lenient)
     if place is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +15,11 @@ from PIL import Image
 
 from iapo.errors import InputError
 from iapo.records import Axis, Box
-from iapo.tools.bounds import Bounds
+from iapo.tools.bounds import Bounds, is_writable
 from iapo.tools.defaults import admits
 from iapo.tools.errors import quoted
 from iapo.tools.kinds import (
+    LONGEST_LIST,
     BoxesKind,
     BoxKind,
     ChoiceKind,
@@ -195,6 +197,7 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     kind: Kind
     if annotation in (int, float):
+        _refuse_empty(bounds, where, "number", whole=annotation is int)
         kind, bounds = NumberKind(annotation is int, bounds), Bounds()
     elif annotation is str and names is not None:
         kind, names = NameKind(names.axis), None
@@ -208,12 +211,14 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
         kind = BoxKind()
     elif annotation == Point:
         kind = PointKind()
-    elif origin is Literal and all(isinstance(one, str | int | bool) for one in inner):
+    elif origin is Literal and all(isinstance(one, str) or _is_ordinary(one) for one in inner):
         kind = ChoiceKind(inner)
     elif isinstance(origin, type) and issubclass(origin, Mapping) and inner == (str, Box):
         kind = BoxesKind(axis)
     elif _is_list(origin, inner):
         of, about = _kind(inner[0], where, axis)
+        if lengths.ge is not None and lengths.ge > LONGEST_LIST:
+            raise InputError(f"{where} asks for {lengths.ge} entries or more; programs give at most {LONGEST_LIST}")
         kind, lengths = ListKind(of, lengths, origin is tuple), Bounds()
         words = [*words, *([about] if about else [])]
     else:
@@ -223,6 +228,17 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
     return kind, "; ".join(words)
 
 
+def _is_ordinary(value: Any) -> bool:
+    return isinstance(value, int) and is_writable(value)
+
+
+def _refuse_empty(bounds: Bounds, where: str, what: str, *, whole: bool) -> None:
+    """Refuses a range that no value is in."""
+    if bounds.inside(whole=whole) is None:
+        said = f"{'whole ' if whole and what == 'number' else ''}{what}{bounds.told}"
+        raise InputError(f"{where} asks for a {said}, and there is none; give a range that has some")
+
+
 def _is_list(origin: Any, inner: tuple[Any, ...]) -> bool:
     if origin is tuple:
         return len(inner) == 2 and inner[1] is Ellipsis
@@ -230,7 +246,10 @@ def _is_list(origin: Any, inner: tuple[Any, ...]) -> bool:
 
 
 def _read_marks(marks: Iterable[Any], where: str) -> tuple[Bounds, Bounds, NameOf | None, list[str]]:
-    """Returns the range of a value, that of a length, the mark of a name, and the words of an `Annotated`."""
+    """Returns the range of a value, that of a length, the mark of a name, and the words of an `Annotated`.
+
+    Marks of one kind, as an `Annotated` inside of another has them, all hold.
+    """
     values: dict[str, float] = {}
     lengths: dict[str, float] = {}
     names: NameOf | None = None
@@ -240,23 +259,41 @@ def _read_marks(marks: Iterable[Any], where: str) -> tuple[Bounds, Bounds, NameO
         if isinstance(one, str):
             words.append(one)
         elif isinstance(one, NameOf):
-            names = one
+            names = _one_name(names, one, where)
         elif isinstance(one, annotated_types.Ge | annotated_types.Gt | annotated_types.Le | annotated_types.Lt):
             name = type(one).__name__.lower()
-            values[name] = getattr(one, name)
+            _narrow(values, name, getattr(one, name), where)
         elif isinstance(one, annotated_types.MinLen):
-            lengths["ge"] = one.min_length
+            _narrow(lengths, "ge", one.min_length, where, length=True)
         elif isinstance(one, annotated_types.MaxLen):
-            lengths["le"] = one.max_length
+            _narrow(lengths, "le", one.max_length, where, length=True)
         else:
             raise InputError(
                 f"{where} is annotated with {one!r}, which is not checked; use a text, or Ge, Gt, Le, Lt, Interval and "
                 "Len of annotated_types"
             )
-    for bound in (*values.values(), *lengths.values()):
-        if not isinstance(bound, int | float):
-            raise InputError(f"{where} has the bound {bound!r}; give a number")
+    _refuse_empty(Bounds(**lengths), where, "length", whole=True)
     return Bounds(**values), Bounds(**lengths), names, words
+
+
+def _narrow(bounds: dict[str, float], name: str, bound: Any, where: str, *, length: bool = False) -> None:
+    """Adds a bound to those that are there, of which the narrowest holds."""
+    fits = isinstance(bound, int | float) and not isinstance(bound, bool) and is_writable(bound)
+    if not fits or (isinstance(bound, float) and not math.isfinite(bound)):
+        raise InputError(f"{where} has the bound {quoted(bound)}; give a finite number, or leave it out")
+    if length and (not isinstance(bound, int) or bound < 0):
+        raise InputError(f"{where} has the length {bound!r}; give a whole number, 0 or above")
+    narrowest = max if name in ("ge", "gt") else min
+    bounds[name] = narrowest(bounds.get(name, bound), bound)
+
+
+def _one_name(known: NameOf | None, mark: NameOf, where: str) -> NameOf:
+    """Returns what two marks of a name say together."""
+    if known is None or known.axis is None or mark.axis == known.axis:
+        return mark
+    if mark.axis is None:
+        return known
+    raise InputError(f"{where} is a name of columns and of rows; say one of them, or BoxName for either")
 
 
 def _gives(annotation: Any, tool: str) -> set[Gives]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -163,3 +164,23 @@ def test_misuse_auc_compares_within_groups_alone() -> None:
     assert misuse_auc(divergences[:, :2], misused[:, :2], right[:, :2]) == 1.0
     assert misuse_auc(torch.zeros(2, 4), misused, right) == 0.5
     assert math.isnan(misuse_auc(divergences[1:], misused[1:], right[1:]))
+
+
+@pytest.mark.parametrize("normalization", ["magnitude", "floored", "signed"])
+def test_the_sum_of_finite_scores_may_be_none(normalization: Any) -> None:
+    """Shares do not depend on the unit of the scores, up to the largest that float32 holds."""
+    rows = torch.tensor([[3.0, -3.0, 1.5, 0.0], [1.0, 2.0, 3.0, 4.0]])
+    large = rows * torch.tensor([[1e38], [1.0]])
+    found = block_distribution(large, normalization, floor=0.0)
+    torch.testing.assert_close(found, block_distribution(rows, normalization, floor=0.0))
+    # A row beside such a one stays as it is, to the last bit.
+    assert torch.equal(found[1], block_distribution(rows[1], normalization, floor=0.0))
+    if normalization != "signed":
+        torch.testing.assert_close(found.sum(-1), torch.ones(2))
+
+
+def test_so_it_is_of_softmax() -> None:
+    scores = torch.tensor([3e38, -3e38, 3e38])
+    for temperature in (1.0, 1e-3, 1e-30):
+        found = block_distribution(scores, "softmax", temperature=temperature, eps=0.03)
+        torch.testing.assert_close(found, torch.tensor([0.495, 0.01, 0.495]))

@@ -509,3 +509,16 @@ def test_swapped_pictures_are_refused(model: PreTrainedModel, encoder: PromptEnc
     ]
     with pytest.raises(ValueError, match="16 image tokens in a call's sequence, but 6 image features"):
         block_scores(model, calls, pictures_of(encoder, images))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"score": "zzz"}, "no score 'zzz'; use one of log_prob, logit, log_odds, contrast"),
+        ({"pictures": (-1,)}, r"pictures are \(-1,\); give indices from 0"),
+        ({"pictures": (0, -2)}, r"pictures are \(0, -2\)"),
+    ],
+)
+def test_a_call_that_would_be_explained_as_another(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        CallInput(**{"prompt_ids": [1], "block_of": [0], "blocks": 1, "turn_ids": [2], "target": [True], **changes})

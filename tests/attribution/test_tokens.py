@@ -102,3 +102,12 @@ def test_a_spot_is_where_it_is(encoder: PromptEncoder) -> None:
 def test_refuses_another_number_of_tokens() -> None:
     with pytest.raises(ValueError, match="3 image tokens"):
         patch_map([0.5] * 4, [7, 7, 7, 1], 7, [1, 4, 4], MERGE)
+
+
+def test_shares_of_large_scores() -> None:
+    """Their sum is more than float32 holds; the shares are those of the same scores in another unit."""
+    ids, grid = [7, 9, 9, 9, 9], torch.tensor([1, 4, 4])
+    scores = torch.tensor([3.0, -3.0, 1.0, 2.0, 3.0])
+    found = picture_shares(scores * 1e38, ids, 9, grid, 2)
+    np.testing.assert_allclose(found, picture_shares(scores, ids, 9, grid, 2), rtol=1e-6)
+    assert float(np.abs(found).sum()) == pytest.approx(9 / 12)

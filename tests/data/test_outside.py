@@ -124,20 +124,24 @@ def test_all_samples_are_checked_alike(name: str, here: Path):
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        ("answers='42'", "the field 'answers' is the text '42'; give a tuple of texts"),
         (
-            "answers=(None,)",
-            "an answer in the field 'answers' is of type NoneType; it must be text, a number or a date",
+            "answers='42'",
+            "sample 'a': its answers are the text '42'; give a tuple of texts, of a single",
         ),
-        ("id=7", "the id is 7; it must be a text that is not empty"),
-        ("question=None", "the field 'question' is missing"),
-        ("image='a.png'", "the picture is of type str; it must be a Pillow image"),
+        ("answers=(None,)", "sample 'a' has an answer that is no text, finite number or date, but 'None'"),
+        ("answers=(' ',)", "the answer is missing: the field 'answers' holds an empty text"),
+        ("id=7", "sample 7: its id is of type int; give a text"),
+        ("id=' '", "the id is ' '; it must be a text that is not empty"),
+        ("question=None", "sample 'a': its question is of type NoneType; give a text"),
+        ("image='a.png'", "sample 'a': its image is of type str; give a Pillow image"),
+        ("list_names='no'", "sample 'a': its list_names is of type str; give True or False"),
         ("image=Image.new('RGB', (20, 90))", "the picture has 20 x 90 pixels"),
         ("image=Image.open('cut.png')", "the picture is damaged: "),
         ("more_images=(Image.new('RGB', (20, 90)),)", "image_2 has 20 x 90 pixels"),
-        ("kind='graph'", "the field 'kind' is 'graph'; use chart or table"),
-        ("source=None", "the field 'source' is of type NoneType; it must be text"),
-        ("column_boxes={2021: (1, 1, 9, 9)}", "the name 2021 of a column box is of type int; it must be text"),
+        ("kind='graph'", "sample 'a' is of the kind 'graph'; use chart or table"),
+        ("source=None", "sample 'a': its source is of type NoneType; give a text"),
+        ("column_boxes={2021: (1, 1, 9, 9)}", "its column_boxes have the name 2021 of type int; give texts"),
+        ("column_boxes={'A': (1, 1, float('inf'), 9)}", "its column_boxes have (1.0, 1.0, inf, 9.0) for 'A'"),
         ("column_boxes={'A': (1, 1, None, 9)}", "sample 'a': its column_boxes have (1, 1, None, 9) for 'A'; give four"),
     ],
 )
@@ -222,3 +226,103 @@ def test_a_folder_that_a_reader_alone_knows(here: Path):
     (counts,) = check("data", format="mine.py:folder").values()
     assert counts.samples == 1
     assert convert("data", here / "out.parquet", format="mine.py:folder").samples == 1
+
+
+SEVERAL = """
+from iapo import Sample
+from PIL import Image
+
+def sample(name):
+    return Sample(name, Image.new("RGB", (90, 90)), "how?", ("1",))
+
+def row(row, x=1):
+    return sample(row.fields["id"])
+
+def row_and_all(row, *rest, scale=2, **more):
+    return sample(row.fields["id"])
+
+def place(path, split):
+    return [sample(str(split))]
+
+def place_default(path, split=None):
+    return [sample(str(split))]
+
+def place_more(path, split, x=1):
+    return [sample(str(split))]
+
+def neither(a, b, c):
+    pass
+
+def nothing():
+    pass
+
+def by_name(row, *, x):
+    pass
+
+row_ends = lambda row: exit(3)
+
+def place_ends(path, split):
+    raise SystemExit(3)
+
+def items_end(path, split):
+    yield sample("first")
+    raise SystemExit(3)
+
+from builtins import dict as builtin
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("row", "one"),
+        ("row_and_all", "one"),
+        ("place", "train"),
+        ("place_default", "train"),
+        ("place_more", "train"),
+    ],
+)
+def test_a_reader_is_told_by_what_it_needs(name: str, id: str, here: Path) -> None:
+    Path("several.py").write_text(SEVERAL)
+    write(here / "data", [{**row("one"), "split": "train"}])
+    (found,) = load(here / "data" / "own.jsonl", split="train", format=f"several.py:{name}")
+    assert isinstance(found, Sample)
+    assert found.id == id
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("neither", r"takes \(a, b, c\); give a function \(row\) -> Sample or \(path, split\) -> samples"),
+        ("nothing", r"takes \(\); give a function"),
+        ("by_name", r"takes \(row, \*, x\); give a function"),
+        ("builtin", "does not tell what it takes; give a function"),
+    ],
+)
+def test_a_reader_that_takes_something_else(name: str, reason: str, here: Path) -> None:
+    Path("several.py").write_text(SEVERAL)
+    path = write(here / "data", [row("one")])
+    with pytest.raises(InputError, match=reason):
+        load(path, format=f"several.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("row_ends", r"failed on own\.jsonl, row 1 \(SystemExit: 3, line \d+\); mend it"),
+        ("place_ends", r"ended after 0 sample\(s\) of .*own\.jsonl \(SystemExit: 3, line \d+\); mend the reader"),
+        ("items_end", r"ended after 1 sample\(s\) of .*own\.jsonl \(SystemExit: 3, line \d+\); mend the reader"),
+    ],
+)
+def test_a_reader_that_ends_the_process(
+    name: str, sentence: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a fault of its own, as any other; 3 is what an endpoint's failure ends with."""
+    Path("several.py").write_text(SEVERAL)
+    path = write(here / "data", [row("one")])
+    with pytest.raises(InputError, match=sentence):
+        list(load(path, format=f"several.py:{name}"))
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(path), "--format", f"several.py:{name}"])
+    assert end.value.code == 2
+    assert "SystemExit: 3" in capsys.readouterr().err

@@ -142,7 +142,7 @@ def test_own_calls_stored_and_live_are_the_same(
     monkeypatch.setattr(ReadPrompts, "write", write)
     teacher = Policy(copy.deepcopy(other_model), processor)
     samples = mixed()
-    table = attribute_samples(teacher, samples, SETTINGS, FREE)
+    table = attribute_samples(teacher, iter(samples), SETTINGS, FREE)
     assert [row.call for row in table.rows.values()] == [
         f"```python\ndisplay(crop(image_{count}, [0, 0, 30, 30]))\n```" for count in (2, 1, 3)
     ]

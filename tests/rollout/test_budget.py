@@ -146,7 +146,7 @@ def test_refusal_names_the_sample_and_numbers_that_work(encoder: PromptEncoder, 
     sequence = max(one.prompt for one in lengths(charts, encoder)) + 300
     budget, context = Budget(turn=30, written=50, sequence=sequence), 8000
     with pytest.raises(InputError, match=r"sample 'huge' of mine, with an image of 1400 x 700 pixels") as refused:
-        check_lengths(samples, encoder, budget, context)
+        check_lengths(iter(samples), encoder, budget, context)
     message = str(refused.value)
     needed = int(re.search(r"set max_sequence_length to (\d+) or more", message)[1])  # type: ignore[index]
     pixels = int(re.search(r"set max_pixels to (\d+) or less", message)[1])  # type: ignore[index]

@@ -25,7 +25,7 @@ from iapo.errors import InputError, PlaceError
 from iapo.results import TrainingEvaluation, read_evaluation
 from iapo.rollout import push as pushing
 from iapo.rollout.export import export
-from iapo.rollout.policy import PACKAGED, ImageTextProcessor
+from iapo.rollout.policy import PACKAGED, ImageTextProcessor, load_policy
 from iapo.storage import read_records
 
 
@@ -186,3 +186,31 @@ def test_an_adapter_is_exported_in_its_bases_own_type(
     done = export(str(tmp_path / "adapter"), tmp_path / "out")
     assert done["dtype"] == "bfloat16"
     assert {str(one.dtype) for one in load_file(tmp_path / "out/model.safetensors").values()} == {"torch.bfloat16"}
+
+
+def test_paths_may_be_texts(tmp_path: Path) -> None:
+    done = export(Path("tiny-student"), str(tmp_path / "out"), "bfloat16")
+    assert (done["dtype"], done["source"]) == ("bfloat16", "tiny-student")
+    assert load_policy(tmp_path / "out").model.num_parameters() == done["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dtype": "fp7"}, "dtype is 'fp7'; use one of bfloat16, float16, float32"),
+        ({"dtype": torch.float16}, "dtype is torch.float16; use one of"),
+        ({"source": None}, "model is of type NoneType; give the name of a policy"),
+        ({"source": ""}, "model is empty"),
+        ({"output": None}, "output is of type NoneType; give the path of a folder"),
+        ({"output": " "}, "output is empty"),
+        ({"output": "file/out"}, "file/out lies below .*file, which is a file"),
+    ],
+)
+def test_what_export_does_not_take(
+    changes: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    with pytest.raises(InputError, match=reason):
+        export(**{"source": "tiny-student", "output": "out", **changes})
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from iapo.data.synthetic import TRAINED_FAMILIES
+from iapo.errors import InputError
 from iapo.models import features_of_images
 from iapo.records import Sample
 from iapo.rollout.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged
@@ -171,3 +172,33 @@ def test_packaged_model_does_what_its_manifest_says(name: str) -> None:
     for key in ("accuracy", "valid", "misuse"):
         share = min(max(written[key]["value"], 0.02), 0.98)
         assert abs(found[key].value - written[key]["value"]) <= 5 * (share * (1 - share) / found[key].count) ** 0.5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("load", [load_policy, load_processor])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "model is empty; give the name of a policy, a folder or a hub id"),
+        ("  ", "model is empty"),
+        (None, "model is of type NoneType"),
+        (5, "model is of type int"),
+        (b"tiny-student", "model is of type bytes"),
+    ],
+)
+def test_names_that_are_none(load: Any, name: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load(name)
+
+
+def test_settings_that_are_none() -> None:
+    wrong: Any = {"dtype": "float32"}
+    for load in (load_policy, load_processor):
+        with pytest.raises(InputError, match=r"settings are of type dict; give iapo\.LoadSettings"):
+            load("tiny-student", wrong)
+    device: Any = 0
+    with pytest.raises(InputError, match="device is 0; use a name such as cpu or cuda:0"):
+        load_policy("tiny-student", device=device)
+
+
+def test_a_path_is_a_name() -> None:
+    assert load_processor(Path("tiny-student")).tokenizer.get_vocab()  # type: ignore[attr-defined]

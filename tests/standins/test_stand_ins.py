@@ -170,3 +170,29 @@ def test_wrong_words_are_one_sentence(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_paths_may_be_texts(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "model"
+    assert make_stand_in("qwen2.5-vl-3b", str(out), ranks=str(ranks())) > 0
+    assert (out / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"out": None}, "out is of type NoneType; give the path of a folder"),
+        ({"out": ""}, "out is empty"),
+        ({"out": "file/x"}, "lies below .*file, which is a file"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0"),
+        ({"seed": None}, "seed is None"),
+    ],
+)
+def test_what_a_stand_in_is_not_made_of(
+    changes: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    given: dict[str, Any] = {"out": "x", "ranks": ranks(), **changes}
+    with pytest.raises(InputError, match=reason):
+        make_stand_in("qwen2.5-vl-3b", given.pop("out"), **given)

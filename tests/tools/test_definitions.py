@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from iapo.errors import InputError
 from iapo.records import Box, Sample
-from iapo.tools import TOOLS, ToolDefinition, define, execute
+from iapo.rollout.prompt import build_blocks
+from iapo.tools import TOOLS, ToolDefinition, define, execute, offered_tools
+from iapo.tools.offered import limited
 
 
 def blank_columns(image: Image.Image, columns: Sequence[str], boxes: Mapping[str, Box]) -> Image.Image:
@@ -82,8 +87,68 @@ def with_two_parameters(image, names):  # type: ignore[no-untyped-def]
         (without_docstring, "rows", "has no docstring"),
         (with_two_parameters, "rows", "takes 2 parameters"),
         (blank_columns, "diagonals", "use 'columns' or 'rows'"),
+        (int, None, "a tool is made of a function; <class 'int'> is none"),
+        (Sample, "columns", "is made of a function"),
+        (max, None, "tool max does not tell its parameters"),
+        (len, "rows", "tool len takes 1 parameters"),
     ],
 )
 def test_what_cannot_be_a_tool(function: Any, axis: Any, message: str):
     with pytest.raises(ValueError, match=message):
         define(function, axis=axis, style="mask")
+
+
+def invert(image: Image.Image, names: Sequence[str], boxes: Mapping[str, Box]) -> Image.Image:
+    """Invert."""
+    return ImageOps.invert(image)
+
+
+def shout(text: str) -> str:
+    """Shout."""
+    return text.upper()
+
+
+@pytest.mark.parametrize("tool", [define(invert, axis="columns"), define(shout)], ids=["focusing", "free"])
+@pytest.mark.parametrize("beside", [{}, TOOLS], ids=["alone", "beside"])
+def test_a_tool_stands_under_its_own_name(tool: ToolDefinition, beside: Mapping[str, ToolDefinition]) -> None:
+    """Prompts show a tool's own name, and calls go by the key."""
+    sample = Sample("s", Image.new("RGB", (9, 9), "white"), "?", ("1",), column_boxes={"a": (0, 0, 9, 9)})
+    tools = {**beside, "other": tool}
+    refused = f"tools have the tool '{tool.name}' for 'other'; give it under its own name"
+    for enter in (
+        lambda: execute("```python\ndisplay(other())\n```", sample, tools),
+        lambda: execute("nothing is called", sample, tools),
+        lambda: build_blocks(sample, tools),
+        lambda: limited(tools, None),
+    ):
+        with pytest.raises(InputError, match=refused):
+            enter()
+    renamed = dataclasses.replace(tool, name="other")
+    assert "tool:other" in [block.name for block in build_blocks(sample, {**beside, "other": renamed})]
+    assert execute("nothing is called", sample, {**beside, "other": renamed}).status == "no_call"
+
+
+def test_a_mapping_in_a_file_has_the_tools_own_names(tmp_path: Path) -> None:
+    file = tmp_path / "mapped.py"
+    file.write_text(
+        'def shout(text: str) -> str:\n    """Shout."""\n    return text.upper()\n'
+        'RIGHT = {"shout": shout}\nWRONG = {"other": shout}\n'
+    )
+    assert list(offered_tools(f"{file}:RIGHT")) == ["shout"]
+    with pytest.raises(InputError, match="tools have the tool 'shout' for 'other'"):
+        offered_tools(f"{file}:WRONG")
+
+
+@pytest.mark.parametrize(
+    ("tools", "reason"),
+    [
+        (None, "but NoneType"),
+        ([define(shout)], "but list"),
+        ({"shout": shout}, "'shout' has an object of type function"),
+    ],
+)
+def test_what_is_no_mapping_of_tools(tools: Any, reason: str) -> None:
+    sample = Sample("s", Image.new("RGB", (9, 9), "white"), "?", ("1",))
+    for enter in (lambda: execute("x", sample, tools), lambda: build_blocks(sample, tools)):
+        with pytest.raises(InputError, match=f"tools are no mapping of names to tools.*{reason}"):
+            enter()

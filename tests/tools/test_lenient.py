@@ -258,3 +258,49 @@ def test_hostile_texts_take_no_time(text: str):
     started = time.process_time()
     assert run(text).status != "edited"
     assert time.process_time() - started < 5
+
+
+def tell(image: Image.Image, words: list[str], scale: float = 1.0) -> str:
+    """Say what was given."""
+    return f"{image.size} {sorted(words)} {scale}"
+
+
+TELL = {"tell": define(tell)}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '["a", "b"], 2',
+        'image_1, ["a", "b"], 2',
+        'words=["a", "b"], scale=2',
+        'scale=2, image=image_1, words=("a", "b")',
+        'image, {"a", "b"}, 2',
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, TOOLS], ids=["alone", "beside the six"])
+def test_arguments_of_a_free_tool(arguments: str, beside: Any) -> None:
+    """As docs/prompts.md has them: the image may be left out, the others stand in their order or have their names."""
+    result = run(fenced(f"print(tell({arguments}))"), tools={**beside, **TELL})
+    assert (result.status, result.text) == ("edited", "(400, 300) ['a', 'b'] 2.0"), result.error
+
+
+@pytest.mark.parametrize("arguments", ['2, ["a"]', 'image_1, 2, ["a"]', '"a"', "texts=['a']"])
+def test_what_is_no_call_of_a_free_tool(arguments: str) -> None:
+    assert run(fenced(f"print(tell({arguments}))"), tools=TELL).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        'columns_bbox, ["2018"], image_1',
+        '["2018"]',
+        '"2018"',
+        '{"2018"}',
+        'boxes=columns_bbox, columns="2018", image=image_1',
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, TELL], ids=["alone", "beside a free tool"])
+def test_arguments_of_a_tool_that_focuses(arguments: str, beside: Any) -> None:
+    result = run(fenced(f"display(focus_on_columns_with_mask({arguments}))"), tools={**TOOLS, **beside})
+    assert (result.status, result.calls[0].targets) == ("edited", ("2018",)), result.error

@@ -93,12 +93,36 @@ def _own(name: str, found: Callable[..., Any] | Format) -> Format:
     if isinstance(found, Format):
         path = None if found.open_path is None else path_reader(name, found.open_path)
         return dataclasses.replace(found, read=row_reader(name, found.read), open_path=path)
-    parameters = len(inspect.signature(found).parameters)
-    if parameters == 1:
-        return Format(name, (), row_reader(name, found))
-    if parameters == 2:
+    if _takes_path(name, found):
         return Format(name, (), _no_rows, open_path=path_reader(name, found))
-    raise InputError(f"format {name!r} takes {parameters} arguments; give a function {OWN}")
+    return Format(name, (), row_reader(name, found))
+
+
+def _takes_path(name: str, function: Callable[..., Any]) -> bool:
+    """Tells whether a reader takes a path and a split, and not a row; by the arguments that it needs.
+
+    Raises:
+        InputError: If it can be called with neither.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise InputError(f"format {name!r} does not tell what it takes; give a function {OWN}") from error
+    named = [one for one in signature.parameters.values() if one.kind in _BY_PLACE]
+    needed = [one for one in named if one.default is inspect.Parameter.empty]
+    # A split that may be left out is one all the same; any other second argument is the function's own matter.
+    if len(needed) == 2 or (len(needed) < 2 <= len(named) and named[1].name == "split"):
+        given: tuple[None, ...] = (None, None)
+    else:
+        given = (None,)
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise InputError(f"format {name!r} takes {signature}; give a function {OWN}") from error
+    return len(given) == 2
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _no_rows(row: Row) -> Sample:

@@ -15,6 +15,7 @@ from iapo.data.damage import RowError
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
 from iapo.data.rows import Row
+from iapo.errors import why
 from iapo.records import Box, Grading, Sample
 
 TABFACT_NAME, WTQ_NAME = "tabfact", "wtq"
@@ -133,7 +134,7 @@ def _lines(path: Path, separator: str) -> list[list[str]]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RowError(f"the table {path.name} cannot be read: {error}") from error
+        raise RowError(f"the table {path.name} cannot be read: {why(error)}") from error
     if separator == "#":
         # TabFact's files quote nothing.
         return [line.split("#") for line in text.split("\n") if line.strip()]

@@ -19,8 +19,10 @@ LONGEST = 200
 _LARGEST = 10.0**100
 """Largest number that is read or comes out of a step."""
 _BITS = 333
-"""Its bits, beyond which no integer is made a float."""
+"""Its bits, beyond which no integer is compared with it."""
 _LARGEST_EXPONENT = 1000
+_MOST_ROUNDED = 100
+"""Most digits, before or behind the point, to which whole numbers are rounded as such."""
 
 _STEPS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -32,12 +34,12 @@ _STEPS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 }
 _FUNCTIONS: Mapping[str, tuple[int, int, Callable[..., float]]] = {
     "abs": (1, 1, abs),
-    "round": (1, 2, lambda value, digits=0: round(value, int(digits)) if digits else float(round(value))),
+    "round": (1, 2, lambda value, digits=0: _rounded(value, digits)),
     "sqrt": (1, 1, math.sqrt),
     # Of one number, too, which Python's own take for a list.
     "min": (1, LONGEST, lambda *values: min(values)),
     "max": (1, LONGEST, lambda *values: max(values)),
-    "sum": (1, LONGEST, lambda *values: math.fsum(values)),
+    "sum": (1, LONGEST, lambda *values: (sum if all(isinstance(one, int) for one in values) else math.fsum)(values)),
     "mean": (1, LONGEST, lambda *values: math.fsum(values) / len(values)),
 }
 """By name: how many arguments at least and at most, and what is done."""
@@ -84,9 +86,12 @@ def _call(name: str, node: ast.Call) -> float:
 
 def _step(step: ast.operator, left: float, right: float) -> float:
     if isinstance(step, ast.Pow):
-        # Floats, so that no number of a million digits is made on the way.
         if abs(right) > _LARGEST_EXPONENT:
             raise ToolError(f"the exponent {right:g} is too large; use at most {_LARGEST_EXPONENT}")
+        whole = isinstance(left, int) and isinstance(right, int) and right >= 0
+        if whole and right * int(left).bit_length() <= 2 * _BITS:
+            return _done(lambda: left**right)
+        # Floats, so that no number of a million digits is made on the way.
         return _done(lambda: math.pow(left, right))
     if type(step) not in _STEPS:
         raise ToolError(f"the expression has the operator {type(step).__name__} in it; use + - * / // % **")
@@ -105,14 +110,21 @@ def _done(step: Callable[[], float]) -> float:
 
 
 def _bounded(value: float) -> float:
-    """Returns a number as a float, whole ones as they are; refuses what is too large.
+    """Returns a number as it is, whole ones with all their digits; refuses what is too large.
 
     Raises:
         ToolError: If so.
     """
     if (isinstance(value, int) and value.bit_length() > _BITS) or not abs(value) <= _LARGEST:
         raise ToolError("a number of the expression is too large; use numbers of at most 100 digits")
-    return float(value)
+    return value
+
+
+def _rounded(value: float, digits: float) -> float:
+    if not digits:
+        return round(value)
+    # A whole number is rounded to tens by a power of ten, which may have a million digits.
+    return round(value if abs(digits) <= _MOST_ROUNDED else float(value), int(digits))
 
 
 def _named(node: ast.expr) -> str:

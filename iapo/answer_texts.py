@@ -1,0 +1,44 @@
+"""Answers as data have them, and the texts that they are graded as."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from decimal import Decimal
+from typing import Any
+
+
+def answer_text(value: Any) -> str | None:
+    """Writes an answer as a text: a text as it is, a truth value, a finite number, a date or a time.
+
+    Returns:
+        The text; None where the value is something else.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+        return None
+    if isinstance(value, (int, float, Decimal)):
+        return _number_text(value)
+    return _time_text(value) if isinstance(value, (datetime.date, datetime.time)) else None
+
+
+def _number_text(value: int | float | Decimal) -> str:
+    """Writes a number without zeros behind the point: the column's type wrote them and nobody who answered."""
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if text == "-0" else text
+    # From there on Python writes an exponent, and not every whole number is one of floats.
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
+        return str(int(value))
+    return str(value)
+
+
+def _time_text(value: datetime.date | datetime.time) -> str:
+    """Writes a date as ISO 8601 has it; of a time stamp at midnight, as a column of dates may have them, the date."""
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time() and value.tzinfo is None:
+        value = value.date()
+    return value.isoformat()
