@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from iapo.rewards.alignment import Measured
 from iapo.rollout.prompt import EncodedPrompt
 from iapo.rollout.turns import Rollout
 from iapo.runs import data_hash, records_hash
+from iapo.samples import sample_list
 
 
 @dataclass(slots=True)
@@ -47,17 +48,21 @@ class Batch:
     seconds: float = 0.0
 
 
-def to_dataset(samples: Sequence[Sample]) -> Dataset:
+def to_dataset(samples: Iterable[Sample]) -> Dataset:
     """Lays samples out as `IAPOTrainer` reads them.
 
     Args:
-        samples: The samples.
+        samples: The samples; a generator is read as a whole first.
 
     Returns:
         Columns `prompt` (the question as a chat message, for logs), `image`, `image_digest` (what tells images apart
         without their pixels, `iapo.records.images_digest`), `sample` (the rest, as JSON), and `more_images` where a
         sample has several.
+
+    Raises:
+        InputError: If they are no samples.
     """
+    samples = sample_list(samples)
     several = any(sample.more_images for sample in samples)
     more = {"more_images": [[_encoded(image) for image in sample.more_images] for sample in samples]}
     rows = Dataset.from_dict(

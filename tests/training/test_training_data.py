@@ -16,6 +16,7 @@ from PIL import Image
 
 from iapo.data.loading import Damage, load, strict
 from iapo.data.synthetic import generate
+from iapo.errors import InputError
 from iapo.records import image_digest
 from iapo.runs import RunFolder
 from iapo.training.batches import samples_of, to_dataset
@@ -144,3 +145,23 @@ def test_jpeg_pictures_are_not_compressed_again():
         (row,) = samples_of(list(to_dataset([one])))
         assert image_digest(row.image) == image_digest(one.image)
     assert image_digest(read_picture(buffer.getvalue(), None)) == image_digest(Image.open(buffer))
+
+
+def test_samples_may_come_from_a_generator() -> None:
+    some = list(generate("vbar", 3, seed=0))
+    rows = to_dataset(one for one in some)
+    assert (len(rows), list(rows["sample"])) == (3, list(to_dataset(some)["sample"]))
+    assert len(to_dataset(generate("vbar", 3, seed=0))) == 3
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (None, "the samples are of type NoneType; give a list or a generator of iapo.Sample"),
+        ("vbar", "the samples are of type str"),
+        ([1], "sample 1 of 1 is of type int; give iapo.Sample"),
+    ],
+)
+def test_what_is_no_sample(samples: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        to_dataset(samples)
