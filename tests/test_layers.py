@@ -29,6 +29,7 @@ FLOORS = [
     {
         "errors",
         "bounds",
+        "kinds",
         "control",
         "plugins",
         "images",

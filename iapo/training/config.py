@@ -16,6 +16,7 @@ from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.endpoints.address import check_addresses, hide_credentials
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
@@ -242,6 +243,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
         check_numbers(vars(self))
+        check_kinds(self)
         find_reward(self.reward)
         check_trl(vars(self))
         self.check_frozen()
