@@ -207,8 +207,8 @@ def users_code(what: str, function: Any) -> Iterator[None]:
     """
     try:
         yield
-    # The code is the user's own and may raise anything; none of it is a fault of iapo.
-    except Exception as error:
+    # The code is the user's own and may raise anything, an end of the process among it; none of it is a fault of iapo.
+    except (Exception, SystemExit) as error:
         if _iapos(error) or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise
         file = _file_of(function)

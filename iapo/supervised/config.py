@@ -13,6 +13,7 @@ from iapo.errors import InputError
 from iapo.kinds import check_kinds
 from iapo.supervised.trl_settings import CHOICES, REFUSED, check_supervised
 from iapo.training.precision import check_precision, usual_bf16
+from iapo.training.rehearsal import refused_values
 
 
 @dataclass
@@ -38,7 +39,7 @@ class SupervisedConfig(SFTConfig):
         check_supervised({name: getattr(self, name) for name in sorted(looked_at)}, 0)
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), refused_values():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
         if self.activation_offloading and self.device.type == "cpu":

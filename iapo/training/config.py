@@ -22,6 +22,7 @@ from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings
 from iapo.training.precision import check_precision, usual_bf16
+from iapo.training.rehearsal import refused_values
 from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -249,7 +250,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         self.check_frozen()
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), refused_values():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):

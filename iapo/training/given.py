@@ -18,7 +18,6 @@ from iapo.rewards.own import own_function
 from iapo.rewards.presets import check_logged, check_reward, logged_as
 from iapo.rollout.load_settings import is_hub_id
 from iapo.rollout.policy import Policy
-from iapo.rollout.prompt import PromptEncoder
 from iapo.teachers.own import check_reference
 from iapo.tools import ToolDefinition
 from iapo.training.checks import check_enough, check_functions
@@ -57,7 +56,7 @@ def check_arguments(
     if teacher is not None and not isinstance(teacher, Policy):
         check_reference(teacher)
     check_tools(tools)
-    if on_rollouts is not None and not callable(on_rollouts):
+    if on_rollouts is not None and not _takes_two(on_rollouts):
         raise InputError(f"on_rollouts is {_shown(on_rollouts)}; give a function (step, traces)")
     if not isinstance(keep_run, bool):
         raise InputError(f"keep_run is {keep_run!r}; give True or False")
@@ -101,32 +100,6 @@ def check_data(args: IAPOConfig, train: Any, evaluation: Any) -> None:
         if missing := {"prompt", "image", "sample"} - set(dataset.column_names):
             raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
     check_enough(train, args)
-
-
-def check_processor(config: Any, encoder: PromptEncoder) -> None:
-    """Refuses a processor of another model: its images and tokens would be none of this one's.
-
-    Args:
-        config: Configuration of the model.
-        encoder: Encoder of the processor.
-
-    Raises:
-        InputError: If so.
-    """
-    vision, images = config.vision_config, encoder.processor.image_processor
-    own, other = (
-        (config.image_token_id, vision.patch_size, vision.spatial_merge_size),
-        (encoder.image_token_id, images.patch_size, images.merge_size),
-    )
-    for what, mine, theirs in zip(_FIT, own, other, strict=True):
-        if mine != theirs:
-            raise InputError(
-                f"the processing_class is of another model: its {what} is {theirs}, the model's {mine}; "
-                "iapo.load_processor gives a checkpoint's own"
-            )
-
-
-_FIT = ("image token", "patch size", "merge size")
 
 
 def reward_functions(given: Any, args: IAPOConfig) -> list[Any]:
@@ -175,6 +148,20 @@ def _reward_function(function: Any) -> Any:
     if logged_as(name) == "outcome":
         raise InputError(f"a reward function is called {name!r}, which is the rules' verdict in logs; rename it")
     return own_function(f"reward function {name!r}", function)
+
+
+def _takes_two(function: Any) -> bool:
+    """Tells whether something can be called with two arguments, as far as its signature says."""
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(1, [])
+    except TypeError:
+        return False
+    except ValueError:
+        # What is built in may have no signature.
+        return True
+    return True
 
 
 def _is_processor(value: Any) -> bool:

@@ -36,7 +36,7 @@ from iapo.training.batches import Batch, finished, join_logprobs, picture_ids, s
 from iapo.training.budget import check_datasets, leave_out
 from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
-from iapo.training.given import check_arguments, check_data, check_processor, reward_functions
+from iapo.training.given import check_arguments, check_data, reward_functions
 from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
@@ -117,8 +117,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         check_data(args, train_dataset, eval_dataset)
         model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
-        self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
-        check_processor(model.config, self.encoder)
+        self.encoder, self.offered_tools = make_encoder(processing_class, template, model.config), tools
         train_dataset = short_enough(train_dataset, args, self.encoder, model.config, tools)
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment = make_alignment(args, teacher, self.encoder, tools)
