@@ -17,6 +17,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.plan import EvaluationPlan
+from iapo.experiments.compare import Comparison
 from iapo.experiments.faithfulness import FaithfulnessPlan
 from iapo.experiments.forms import FormsPlan
 from iapo.experiments.trials import Budget
@@ -24,6 +25,7 @@ from iapo.kinds import members
 from iapo.rollout.budget import Budget as Lengths
 from iapo.rollout.load_settings import LoadSettings
 from iapo.studies.attribute_inputs import AttributePlan
+from iapo.studies.case_study import CaseStudyPlan
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.supervised.config import SupervisedConfig
 from iapo.training import settings as training
@@ -43,6 +45,8 @@ CLASSES: dict[type, dict[str, Any]] = {
     Budget: {},
     Lengths: {},
     AttributePlan: {},
+    CaseStudyPlan: {},
+    Comparison: {},
     RunArguments: {},
     SupervisedArguments: {"transcripts": "x"},
 }
