@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
-from iapo.grading.outcome import Outcome
+from iapo.grading.outcome import Outcome, outcome_reward
 from iapo.plugins import function_name
 from iapo.rewards.own import own_function
 from iapo.rewards.presets import check_logged, check_reward, logged_as
@@ -139,7 +139,7 @@ def _reward_function(function: Any) -> Any:
             f"reward_funcs has {function!r}; give a function (**columns) -> list of numbers, or a reward model (a "
             "packaged reward is the setting `reward`)"
         )
-    if isinstance(function, str | PreTrainedModel | Outcome):
+    if isinstance(function, str | PreTrainedModel | Outcome) or function is outcome_reward:
         return function
     if not callable(function):
         raise InputError(f"reward_funcs has {_shown(function)}; give functions (**columns) -> list of numbers")

@@ -16,7 +16,7 @@ from trl import GRPOConfig
 
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
-from iapo.grading.outcome import Outcome
+from iapo.grading.outcome import Outcome, outcome_reward
 from iapo.records import Sample
 from iapo.rollout.policy import Policy, load_processor
 from iapo.tools import TOOLS
@@ -128,8 +128,8 @@ def test_functions_beside_a_reward_in_the_outcomes_place(tmp_path: Path) -> None
         path.write_text(f"def {name}(trace):\n    return 1\n")
         with pytest.raises(InputError, match=rf"has a component '{name}', and so is .* called; take another name"):
             reward_functions(None, settings(tmp_path, reward=f"{path}:{name}"))
-    given = Outcome()
-    assert reward_functions((given,), settings(tmp_path)) == [given], "the outcome itself may be given, too"
+    for given in (Outcome(), outcome_reward):
+        assert reward_functions((given,), settings(tmp_path)) == [given], "the outcome itself may be given, too"
 
 
 def test_names_in_logs(tmp_path: Path, student: Policy, charts: list[Sample]) -> None:
