@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from iapo.attribution.attention import attention_scores, attention_token_scores
@@ -138,6 +140,8 @@ def find_method(name: str) -> Method:
     if not is_reference(name):
         return look_up(METHODS, name, "attribution method")
     found = resolve(name, "attribution method", _is_method, "a function (model, calls, pictures, settings)")
+    if inspect.iscoroutinefunction(found):
+        raise InputError(f"attribution method {name!r} is async; give a plain function")
     if isinstance(found, Method):
         return found if found in METHODS.values() else _own(name, found)
     return Method(name_in(name), _checked(name, found), "the function's own")
@@ -197,6 +201,8 @@ def _checked(name: str, function: Scores) -> Scores:
         if not isinstance(found, Tensor) or found.shape != wanted:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise InputError(f"attribution method {name!r} gives {shape}; give a tensor of shape {wanted}")
+        if found.is_complex() or found.dtype == torch.bool:
+            raise InputError(f"attribution method {name!r} gives a tensor of {found.dtype}; give one of real numbers")
         return found
 
     return scores
