@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -183,14 +185,72 @@ def raised_in(error: BaseException, reference: str) -> str:
         error: What was raised.
         reference: Reference to the part, as `resolve` takes it.
     """
-    text = " ".join(f"{type(error).__name__}: {error}".split())
     place = reference.rpartition(":")[0]
     file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
-    if file is None or isinstance(error, SyntaxError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
-    return f"{text}, line {lines[-1]}" if lines else text
+    text, line = _said(error), None if isinstance(error, SyntaxError) else _line_in(error, file)
+    return text if line is None else f"{text}, line {line}"
+
+
+@contextmanager
+def users_code(what: str, function: Any) -> Iterator[None]:
+    """Says what a function of the user's own raises in one sentence, with the file and the line.
+
+    What it asks of iapo and what that says (an endpoint that fails, numbers that are not finite), and that memory ran
+    out, stay what they are.
+
+    Args:
+        what: Noun for it with its name, as the sentence begins.
+        function: The function, or an object that is called.
+
+    Raises:
+        InputError: If it raises anything else.
+    """
+    try:
+        yield
+    # The code is the user's own and may raise anything, an end of the process among it; none of it is a fault of iapo.
+    except (Exception, SystemExit) as error:
+        if _iapos(error) or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise
+        file = _file_of(function)
+        line = _line_in(error, file)
+        # A reference has named the file already.
+        where = "" if file is None or Path(file).name in what else f", {file}"
+        where += "" if line is None else f", line {line}"
+        raise InputError(f"{what} failed ({_said(error)}{where}); mend it") from error
+
+
+def function_name(function: Any) -> str:
+    """Returns what a function is called: of a partial one the function's name, of another object its class's."""
+    name = getattr(function, "__name__", None)
+    if isinstance(name, str):
+        return name
+    return function_name(function.func) if isinstance(function, functools.partial) else type(function).__name__
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _iapos(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _file_of(function: Any) -> str | None:
+    """Returns the file of a function's code; None where it has none, as what is built in."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for one in (function, getattr(type(function), "__call__", None)):  # noqa: B004
+        code = getattr(getattr(one, "__func__", one), "__code__", None)
+        if code is not None:
+            return str(code.co_filename)
+    return None
+
+
+def _line_in(error: BaseException, file: str | None) -> int | None:
+    """Returns the innermost line of a file that an error passed; None where it passed none."""
+    frames = [] if file is None else traceback.extract_tb(error.__traceback__)
+    lines = [one.lineno for one in frames if file and Path(one.filename).resolve() == Path(file).resolve()]
+    return lines[-1] if lines else None
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

@@ -299,6 +299,15 @@ def first_block(model, calls, pictures, settings):
 
 def flat(model, calls, pictures, settings):
     return torch.ones(len(calls))
+
+def unreal(model, calls, pictures, settings):
+    return torch.ones(len(calls), calls[0].blocks, dtype=torch.cfloat)
+
+def raising(model, calls, pictures, settings):
+    return {}["score"]
+
+async def later(model, calls, pictures, settings):
+    return first_block(model, calls, pictures, settings)
 """
 
 
@@ -325,8 +334,14 @@ def test_an_attribution_method_from_outside(
     assert torch.equal(attributor.log_probs(*explained), gradient.log_probs(*explained))
     assert (attributor.patches(*explained)[0][0] == gradient.patches(*explained)[0][0]).all()
     assert IAPOConfig("x", bf16=False, attribution_method="mine.py:first_block").attribution_method
-    with pytest.raises(InputError, match=r"gives \(1,\); give a tensor of shape \(1, "):
-        Attributor(model, encoder.pixels, AttributionSettings(method="mine.py:flat")).distributions(*explained)
+    for name, sentence in (
+        ("flat", r"gives \(1,\); give a tensor of shape \(1, "),
+        ("unreal", "gives a tensor of torch.complex64; give one of real numbers"),
+        ("raising", r"attribution method 'mine.py:raising' failed \(KeyError: 'score', line 16\); mend it"),
+        ("later", "attribution method 'mine.py:later' is async; give a plain function"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            Attributor(model, encoder.pixels, AttributionSettings(method=f"mine.py:{name}")).distributions(*explained)
 
 
 def test_the_methods_of_the_table(

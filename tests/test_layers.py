@@ -30,6 +30,7 @@ FLOORS = [
         "errors",
         "answer_texts",
         "bounds",
+        "kinds",
         "control",
         "plugins",
         "images",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from iapo.attribution.attention import attention_scores, attention_token_scores
@@ -16,7 +18,7 @@ from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import all_token_scores
 from iapo.errors import InputError
-from iapo.plugins import is_reference, look_up, name_in, resolve
+from iapo.plugins import is_reference, look_up, name_in, resolve, users_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -138,8 +140,10 @@ def find_method(name: str) -> Method:
     if not is_reference(name):
         return look_up(METHODS, name, "attribution method")
     found = resolve(name, "attribution method", _is_method, "a function (model, calls, pictures, settings)")
+    if inspect.iscoroutinefunction(found):
+        raise InputError(f"attribution method {name!r} is async; give a plain function")
     if isinstance(found, Method):
-        return found
+        return found if found in METHODS.values() else _own(name, found)
     return Method(name_in(name), _checked(name, found), "the function's own")
 
 
@@ -168,17 +172,37 @@ def _is_method(value: object) -> bool:
     return isinstance(value, Method) or callable(value)
 
 
+def _own(name: str, method: Method) -> Method:
+    """Returns a method of the user's own, with what its functions raise said as theirs."""
+
+    def said(function: Callable[..., Any] | None) -> Any:
+        if function is None:
+            return None
+
+        def scores(*args: Any) -> Any:
+            with users_code(f"attribution method {name!r}", function):
+                return function(*args)
+
+        return scores
+
+    more = {key: said(getattr(method, key)) for key in ("tokens", "scores_with_log_probs")}
+    return replace(method, scores=_checked(name, method.scores), **more)
+
+
 def _checked(name: str, function: Scores) -> Scores:
     """Returns the function, with what it returns checked: a wrong shape would be taken for scores of other blocks."""
 
     def scores(
         model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
     ) -> Tensor:
-        found = function(model, calls, pictures, settings)
+        with users_code(f"attribution method {name!r}", function):
+            found = function(model, calls, pictures, settings)
         wanted = (len(calls), calls[0].blocks)
         if not isinstance(found, Tensor) or found.shape != wanted:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise InputError(f"attribution method {name!r} gives {shape}; give a tensor of shape {wanted}")
+        if found.is_complex() or found.dtype == torch.bool:
+            raise InputError(f"attribution method {name!r} gives a tensor of {found.dtype}; give one of real numbers")
         return found
 
     return scores

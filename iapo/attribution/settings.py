@@ -21,6 +21,7 @@ from iapo.attribution.forms import (
     form_values,
 )
 from iapo.bounds import SETTINGS, check_number
+from iapo.kinds import check_kinds
 
 _SETTINGS = {
     "temperature": "attribution_temperature",
@@ -91,6 +92,7 @@ class AttributionSettings:
     def __post_init__(self) -> None:
         for name, setting in _SETTINGS.items():
             check_number(name, getattr(self, name), SETTINGS[setting])
+        check_kinds(self)
 
     @property
     def method_name(self) -> str:

@@ -17,6 +17,7 @@ from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError, one_line
+from iapo.kinds import check_kinds
 from iapo.records import image_address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -111,6 +112,7 @@ class EndpointSettings:
     def __post_init__(self) -> None:
         for name, bound in _BOUNDS.items():
             check_number(f"the endpoint's {name}", getattr(self, name), bound)
+        check_kinds(self)
 
     @property
     def where(self) -> str:

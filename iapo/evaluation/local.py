@@ -16,6 +16,7 @@ from transformers import set_seed
 from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
 from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
+from iapo.kinds import check_kinds
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
@@ -60,6 +61,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
+        check_kinds(self)
 
 
 _BOUNDS = {

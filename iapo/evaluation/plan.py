@@ -10,6 +10,7 @@ from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
+from iapo.kinds import check_kinds
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.template import check_wording, find_prompt
 from iapo.tools import offered_tools
@@ -52,6 +53,7 @@ class EvaluationPlan:
     tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not self.sets or len(set(self.sets)) < len(self.sets):
             raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
         check_number("repeats", self.repeats, COUNT)

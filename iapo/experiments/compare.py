@@ -50,8 +50,8 @@ class Comparison(Budget):
     reference: str = "grpo"
 
     def __post_init__(self) -> None:
+        Budget.__post_init__(self)
         once("methods", [trial.name for trial in self.trials])
-        once("seeds", self.seeds)
         for method in self.methods:
             check_reward(method, "method")
         if reward_label(self.reference) not in (names := [trial.name for trial in self.trials]):

@@ -30,6 +30,7 @@ from iapo.experiments.faithfulness_measure import (
 )
 from iapo.experiments.forms_grid import NamedForm
 from iapo.experiments.study_run import files, progress_bars, write_study
+from iapo.kinds import check_kinds
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
@@ -76,6 +77,7 @@ class FaithfulnessPlan:
     def __post_init__(self) -> None:
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
+        check_kinds(self)
 
 
 _BOUNDS = {

@@ -21,6 +21,7 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.experiments.forms_grid import NamedForm
 from iapo.experiments.forms_measure import VALUES, Cell, FormsMeter, Sampling
 from iapo.experiments.study_run import files, progress_bars, write_study
+from iapo.kinds import check_kinds
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, see_alike
@@ -70,6 +71,7 @@ class FormsPlan:
         check_seeds(self.seeds)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
+        check_kinds(self)
 
 
 _BOUNDS = {

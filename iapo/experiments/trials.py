@@ -18,6 +18,7 @@ from iapo.endpoints.address import hide_credentials, holds_credentials
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
 from iapo.experiments.table_one import Row, read_row
+from iapo.kinds import check_kinds
 from iapo.locks import LOCK, hold_folder
 from iapo.results import EVALUATION, SetsEvaluation, first_difference, read_evaluation, read_result, write_result
 from iapo.rollout.load_settings import placed, settings_in
@@ -93,6 +94,7 @@ class Budget:
         refuse_credentials(self.settings)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
+        check_kinds(self)
 
 
 def once(what: str, some: Sequence[object]) -> None:

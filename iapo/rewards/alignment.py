@@ -23,6 +23,7 @@ from iapo.rewards.controls import compared, controlled, named_shares, permutatio
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Rollout
+from iapo.teachers.own import looked_at
 from iapo.teachers.references import Both, OwnCall, Reference
 from iapo.teachers.student_call import StudentCall, grids
 from iapo.tools import TOOLS, ToolDefinition
@@ -112,8 +113,8 @@ class Alignment:
         student_call: The one among them in which a live teacher explains the student's calls; None without one.
 
     Raises:
-        InputError: If student and teacher are asked with different prompt templates, or the blocks to compare are fewer
-            than two.
+        InputError: If the teacher is nothing that gives distributions, student and teacher are asked with different
+            prompt templates, or the blocks to compare are fewer than two.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class Alignment:
         self.encoder = encoder
         self.settings = settings or AttributionSettings()
         self.reference: Reference = (
-            StudentCall(teacher, encoder, self.settings, tools) if isinstance(teacher, Policy) else teacher
+            StudentCall(teacher, encoder, self.settings, tools)
+            if isinstance(teacher, Policy)
+            else looked_at(teacher, self.settings)
         )
         # Those of the sample alone come first: where the teacher has none, nothing else need be explained.
         self.parts = self.reference.parts if isinstance(self.reference, Both) else (self.reference,)

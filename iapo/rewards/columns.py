@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from iapo.attribution.divergence import penalty_weight
+from iapo.errors import InputError, unknown
+from iapo.kinds import check_kinds
 from iapo.records import Score, Trace
 from iapo.rollout.turns import Rollout
 
@@ -28,6 +32,9 @@ class Column:
         weight: Its weight at optimiser step 0.
         decay: The weight at step k is `weight * exp(-decay k)`.
         scope: Scope of its part in the advantage (`iapo.training.scope`).
+
+    Raises:
+        InputError: If one of them is of another kind, or a number is not finite.
     """
 
     name: str
@@ -35,6 +42,15 @@ class Column:
     weight: float = 1.0
     decay: float = 0.0
     scope: Scope = "rollout"
+
+    def __post_init__(self) -> None:
+        what = f"component {self.name!r}"
+        _check(self, what, self.weight, self.decay)
+        if not self.name:
+            raise InputError("a component of a reward has an empty name; give it one")
+        if not callable(self.function) or inspect.iscoroutinefunction(self.function):
+            shown = "async" if callable(self.function) else repr(self.function)
+            raise InputError(f"the function of {what} is {shown}; give a plain function (**columns) -> list of numbers")
 
     def weight_at(self, step: int) -> float:
         """Returns the weight at an optimiser step."""
@@ -48,10 +64,37 @@ class Preset:
     Attributes:
         columns: The components beside the outcome.
         outcome_weight: Weight of the outcome (0 or 1).
+
+    Raises:
+        InputError: If one of them is of another kind, or the weight is not finite.
     """
 
     columns: tuple[Column, ...] = ()
     outcome_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, "preset", self.outcome_weight)
+        if not isinstance(self.columns, list | tuple) or not all(isinstance(one, Column) for one in self.columns):
+            raise InputError(f"the columns of a preset are {self.columns!r}; give a tuple of `Column`")
+
+
+def _check(holder: Column | Preset, what: str, *found: float) -> None:
+    try:
+        check_kinds(holder)
+        check_finite(found)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def check_finite(values: Iterable[float]) -> None:
+    """Refuses weights that are not finite: a component with one would drop out of the reward.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for value in values:
+        if not math.isfinite(value):
+            raise InputError(f"a weight is {value}; give a finite number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +152,14 @@ def reward(*uses: Source) -> Callable[[Callable[[Sources], Preset]], Reward]:
         uses: Sources that it draws on beside the outcome: `divergences` (then `penalty_weight` counts and a teacher is
             loaded), `log_probs` (a teacher that explains the student's call), `verify` (a verifier), `overlaps` (the
             student alone explains its calls).
+
+    Raises:
+        InputError: If there is no such source.
     """
+    if wrong := next((one for one in uses if one not in get_args(Source)), None):
+        if callable(wrong):
+            raise InputError("@reward stands without brackets; write @reward(), with the names of sources in them")
+        raise unknown("source of a reward", str(wrong), get_args(Source))
     return lambda make: Reward(make, frozenset(uses))
 
 

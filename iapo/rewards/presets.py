@@ -130,6 +130,31 @@ def make_preset(
     )
 
 
+def logged_as(name: str) -> str:
+    """Returns what logs and records call a component or a reward function."""
+    return name.removesuffix("_reward")
+
+
+def check_logged(what: str, name: str) -> None:
+    """Refuses a name under which logs and records have something else.
+
+    Args:
+        what: Subject that has it, as the sentence begins.
+        name: The name.
+
+    Raises:
+        InputError: If so.
+    """
+    if logged_as(name) in _LOGGED:
+        raise InputError(f"{what} {name!r}, and so is {_LOGGED[logged_as(name)]} called; take another name")
+
+
+_LOGGED: Mapping[str, str] = {
+    "total": "the whole reward in `metrics.jsonl`",
+    "divergence": "the teacher's disagreement in `traces.jsonl`",
+}
+
+
 def check_reward(args: RewardArguments) -> Preset:
     """Refuses a reward that cannot be; loads nothing and asks no endpoint.
 
@@ -165,7 +190,9 @@ def _weighted_preset(
             penalty_scope=args.penalty_scope,
         )
     )
-    names = ["outcome", *(column.name for column in preset.columns)]
+    names = ["outcome", *(logged_as(column.name) for column in preset.columns)]
+    for name in names:
+        check_logged(f"reward {args.reward!r} has a component", name)
     if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
         raise InputError(f"reward {args.reward!r} has two components {twice!r}; give one of them another name")
     weights = _component_weights(args)
@@ -174,7 +201,7 @@ def _weighted_preset(
     )
     outcome_weight = weights.pop("outcome", preset.outcome_weight)
     if weights:
-        known = ", ".join(names)
+        known = ", ".join(["outcome", *(column.name for column in preset.columns)])
         raise InputError(f"component_weights names {next(iter(weights))!r}; reward {args.reward!r} has {known}")
     return Preset(columns, outcome_weight)
 
@@ -272,7 +299,7 @@ def _absent(source: str) -> Callable[[Any], list[float]]:
 
 
 def _unasked(rollouts: Sequence[Any]) -> list[Any]:
-    raise AssertionError("checking a reward asks for no value")
+    raise InputError("a source is asked while the preset is made; ask it in the function of a column")
 
 
 def _endpoint(args: RewardArguments, model: str, url: str | None, served_as: str | None) -> EndpointSettings:

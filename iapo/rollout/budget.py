@@ -12,6 +12,7 @@ from typing import Any
 
 from iapo.bounds import TURNS, check_number
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.records import Sample
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import check_wording
@@ -49,6 +50,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_number("max_turns", self.turns, TURNS)
+        check_kinds(self)
 
     @property
     def first(self) -> int | None:

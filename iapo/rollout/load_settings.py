@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from iapo.bounds import COUNT, check_number
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 
 if TYPE_CHECKING:
     import torch
@@ -78,13 +79,7 @@ class LoadSettings:
     merge_adapter: bool | None = field(default=None, metadata={"help": "Adds an adapter to its base's weights."})
 
     def __post_init__(self) -> None:
-        for name, values in (
-            ("dtype", (None, "auto", "bfloat16", "float16", "float32")),
-            ("bnb_4bit_quant_type", ("fp4", "nf4")),
-        ):
-            if getattr(self, name) not in values:
-                known = ", ".join(value for value in values if value is not None)
-                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {known}")
+        check_kinds(self)
         if self.device is not None:
             if self.device_map is not None:
                 raise InputError("device and device_map both place the model; give one of them")

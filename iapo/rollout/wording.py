@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from iapo.control import spaced
+from iapo.kinds import check_kinds
 from iapo.records import Sample, ToolResult
 from iapo.storage import write_text
 from iapo.tools import TOOLS, ToolDefinition
@@ -102,6 +103,9 @@ class PromptTemplate:
         several_without_tools: What stands there where no tool is offered.
         programs: Whether programs are read as `strict`ly as the tiny models write them, or with what instruction
             models write (`iapo.tools.lenient`).
+
+    Raises:
+        InputError: If one of them is of another kind.
     """
 
     name: str
@@ -125,6 +129,9 @@ class PromptTemplate:
     observation_text_more: str = OBSERVATION_TEXT_MORE
     several: str = SEVERAL
     several_without_tools: str = SEVERAL_WITHOUT_TOOLS
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
     @property
     def lenient(self) -> bool:

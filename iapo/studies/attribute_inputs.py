@@ -15,6 +15,7 @@ from iapo.bounds import TURNS, check_number
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings
 from iapo.rollout.template import PromptTemplate, find_prompt
@@ -56,6 +57,7 @@ class AttributePlan:
 
     def __post_init__(self) -> None:
         check_number("max_turns", self.max_turns, TURNS)
+        check_kinds(self)
         if not 1 <= self.turn < self.max_turns:
             raise InputError(
                 f"turn is {self.turn}, but of {self.max_turns} turns those from 1 to {self.max_turns - 1} may call a "

@@ -26,6 +26,7 @@ from iapo.data.synthetic.families import find_family
 from iapo.errors import InputError
 from iapo.estimates import Estimate, mean, proportion
 from iapo.evaluation.local import EvaluationSettings, make_generator, same_randomness
+from iapo.kinds import check_kinds
 from iapo.records import Axis, Sample, ToolResult
 from iapo.results import read_result, stamp, write_result
 from iapo.rollout.policy import Policy
@@ -78,6 +79,7 @@ class CaseStudyPlan:
     tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.samples < 1:
             raise InputError(f"a case study of {self.samples} samples shows nothing; give at least 1")
 

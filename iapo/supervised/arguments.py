@@ -7,6 +7,7 @@ from typing import Literal
 
 from iapo.bounds import check_numbers
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.rollout.template import find_prompt
 from iapo.training.model_settings import StudentSettings
 
@@ -55,6 +56,7 @@ class SupervisedArguments(StudentSettings):
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))
+        check_kinds(self)
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from trl import SFTConfig
 
+from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.errors import InputError
-from iapo.supervised.trl_settings import REFUSED, check_supervised
+from iapo.kinds import check_kinds
+from iapo.supervised.trl_settings import CHOICES, REFUSED, check_supervised
 from iapo.training.precision import check_precision, usual_bf16
+from iapo.training.rehearsal import refused_values
 
 
 @dataclass
@@ -30,10 +33,13 @@ class SupervisedConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         # What `iapo sft` has looked at before; in Python this is the place.
-        check_supervised({name: getattr(self, name) for name in REFUSED if name != "remove_unused_columns"}, 0)
+        looked_at = (REFUSED.keys() | CHOICES.keys()) - {"remove_unused_columns"}
+        check_numbers(vars(self))
+        check_kinds(self)
+        check_supervised({name: getattr(self, name) for name in sorted(looked_at)}, 0)
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), refused_values():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
         if self.activation_offloading and self.device.type == "cpu":

@@ -279,7 +279,11 @@ class Reference(Protocol):
     per_sample: bool
 
     def distributions(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """Returns the teacher's block distributions, shape (n, m), fp32, on the CPU; rows of NaN where it has none."""
+        """Returns the teacher's distributions over the compared blocks, shape (n, m), fp32, on the CPU.
+
+        Rows are numbers above 0 that sum to 1, those of the normalisation `signed` shares whose magnitudes do, and rows
+        of NaN where it has none; anything else of the user's own is refused (`iapo.teachers.own`).
+        """
 
 
 class Both:

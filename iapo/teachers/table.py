@@ -305,14 +305,24 @@ def _checked(record: Mapping[str, Any], path: Path, *, signed: bool) -> TeacherR
         sound = sound and record["call"] is None
     else:
         sound = sound and record["call"] is not None and len(values) == len(blocks or ())
-        # A probability of 0 would make divergences infinite; none is stored, since the uniform part is mixed in.
-        sound = sound and all(value is not None and (-1 if signed else 0) <= value <= 1 for value in values)
-        sound = sound and (signed or all(values))
-        # Signed shares of a call without any score are all 0.
-        sound = sound and (math.isclose(sum(map(abs, values)), 1, abs_tol=1e-4) or (signed and not any(values)))
+        sound = sound and None not in values and is_distribution(values, signed=signed)
     if not sound:
         raise InputError(f"{path}: the row of sample {name!r} is damaged; {_AGAIN}")
     return TeacherRow(name, tuple(blocks), None if values is None else tuple(values), record["call"], record["prompt"])
+
+
+def is_distribution(values: Sequence[float], *, signed: bool) -> bool:
+    """Tells whether numbers are shares of blocks that a teacher can have.
+
+    Args:
+        values: The numbers, length m.
+        signed: Whether they are those of the normalisation `signed`: of magnitudes that sum to 1.
+    """
+    # A probability of 0 would make divergences infinite; there is none, since the uniform part is mixed in.
+    if not all((-1 if signed else 0) <= value <= 1 for value in values) or not (signed or all(values)):
+        return False
+    # Signed shares of a call without any score are all 0.
+    return math.isclose(sum(map(abs, values)), 1, abs_tol=1e-4) or (signed and not any(values))
 
 
 def fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from iapo.bounds import check_numbers
 from iapo.data.synthetic.families import BAR_FAMILIES, find_family
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.rollout.template import find_prompt
 from iapo.tools import offered_tools
 from iapo.training.model_settings import StudentSettings
@@ -89,6 +90,7 @@ class RunArguments(StudentSettings):
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))
+        check_kinds(self)
         self.check_student()
         if not self.families:
             raise InputError("families is empty; name at least one family of synthetic images")

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig
 
 from iapo.bounds import SECONDS, check_number
 from iapo.errors import InputError
-from iapo.rewards.presets import check_reward
+from iapo.plugins import function_name
+from iapo.rewards.presets import check_reward, logged_as
 from iapo.rollout.load_settings import check_vllm
 from iapo.training.config import IAPOConfig
 from iapo.training.rehearsal import refused_by_libraries, rehearse
@@ -90,41 +90,9 @@ def _check_generation(given: Mapping[str, Any]) -> None:
                 raise InputError(f"generation_kwargs has {key} {given[key]!r}, which changes nothing; leave it out")
 
 
-def check_inputs(given: Mapping[str, Any], *datasets: Dataset | None) -> None:
-    """Refuses arguments of `GRPOTrainer` that have another meaning here, and data sets of another layout.
-
-    Args:
-        given: Arguments by name.
-        datasets: The data sets.
-
-    Raises:
-        InputError: If there is one.
-    """
-    for taken in ("tools", "rollout_func", "environment_factory"):
-        if given.get(taken) is not None:
-            raise InputError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
-    for dataset in datasets:
-        missing = {"prompt", "image", "sample"} - set(dataset.column_names or ()) if dataset is not None else set()
-        if missing:
-            raise InputError(f"the data set has no column {sorted(missing)[0]!r}; make it with iapo.to_dataset")
-
-
-def check_redrawing(args: IAPOConfig, dataset: Any) -> None:
-    """Refuses to draw groups anew from data that are read once, in their order.
-
-    Raises:
-        InputError: If it is asked for.
-    """
-    if args.dynamic_sampling and not isinstance(dataset, Dataset):
-        raise InputError(
-            f"dynamic_sampling is {args.dynamic_sampling}, which draws further prompts from a data set with rows by "
-            "number; make it with iapo.to_dataset, or set dynamic_sampling to 0"
-        )
-
-
 def check_functions(functions: Sequence[Any], components: Collection[str], weights: Sequence[float] | None) -> None:
-    """Refuses reward functions that bear the name of a reward's component, by which its weight is found, and weights
-    that are not theirs.
+    """Refuses reward functions that bear one name, or that of a reward's component, by which logs and records tell them
+    apart, and weights that are not theirs.
 
     Args:
         functions: The reward functions.
@@ -132,16 +100,20 @@ def check_functions(functions: Sequence[Any], components: Collection[str], weigh
         weights: The setting `reward_weights`.
 
     Raises:
-        InputError: If there is such a function, or another number of weights than of functions.
+        InputError: If there are such functions, or another number of weights than of functions.
     """
     if weights is not None and len(weights) != len(functions):
         raise InputError(
             f"reward_weights has {len(weights)} numbers for {len(functions)} reward function(s); give one for each "
             "(components have component_weights)"
         )
-    for function in functions:
-        if (name := getattr(function, "__name__", None)) in components:
+    taken = {logged_as(name) for name in components}
+    names = [logged_as(function_name(one)) for one in functions if callable(one)]
+    for place, name in enumerate(names):
+        if name in taken:
             raise InputError(f"a reward function and a component of the reward are both {name!r}; rename the function")
+        if name in names[:place]:
+            raise InputError(f"two reward functions are called {name!r}; give one of them another `__name__`")
 
 
 def check_enough(dataset: Sized | None, args: IAPOConfig) -> None:

@@ -16,11 +16,13 @@ from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
 from iapo.endpoints.address import check_addresses, hide_credentials
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.results import defaults_left
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rewards.presets import check_verifier, find_reward
 from iapo.training.model_settings import FrozenModelSettings
 from iapo.training.precision import check_precision, usual_bf16
+from iapo.training.rehearsal import refused_values
 from iapo.training.trl_settings import check_trl
 
 TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})
@@ -242,12 +244,13 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
         check_numbers(vars(self))
+        check_kinds(self)
         find_reward(self.reward)
         check_trl(vars(self))
         self.check_frozen()
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), refused_values():
             warnings.filterwarnings("ignore", RENAMED, FutureWarning)
             super().__post_init__()
         for tracker in TRACKERS.intersection(self.report_to or ()):

@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iapo.errors import NumberError
+from iapo.plugins import function_name
 from iapo.records import Trace
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment, Measured
@@ -143,7 +144,7 @@ class NumberWatch:
         """Returns a reward function whose values are looked at; None still says that it has no value for a rollout."""
         if isinstance(function, PreTrainedModel) or not callable(function):
             return function
-        called = name or getattr(function, "__name__", type(function).__name__)
+        called = name or function_name(function)
 
         def checked(values: Sequence[float | None]) -> list[float | None]:
             known = [0.0 if value is None else float(value) for value in values]
@@ -162,7 +163,10 @@ class NumberWatch:
         def now(*args: Any, **columns: Any) -> list[float | None]:
             return checked(function(*args, **columns))
 
-        return functools.update_wrapper(now, function)
+        functools.update_wrapper(now, function)
+        # By which TRL logs it: a partial function, or an object, has none of its own.
+        now.__name__ = called
+        return now
 
     def must_skip(self, device: torch.device) -> bool:
         """Tells whether this optimiser step is left out, in all processes alike; the next one starts anew."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
 from iapo.rollout.load_settings import load_settings
@@ -38,15 +38,50 @@ def with_processor(
     return model, processor
 
 
-def make_encoder(processor: ProcessorMixin, template: PromptTemplate | str | None) -> PromptEncoder:
+def make_encoder(
+    processor: ProcessorMixin, template: PromptTemplate | str | None, config: PreTrainedConfig
+) -> PromptEncoder:
     """Returns a processor's encoder; a template that is given stays with the processor, for all that is made of it.
 
+    Args:
+        processor: The processor.
+        template: The template; the processor's own if None.
+        config: Configuration of the model that it is to fit.
+
     Raises:
-        InputError: If there is no such template.
+        InputError: If there is no such template, or the processor is of another model.
     """
     if template is not None:
         processor.prompt = find_prompt(template)
-    return PromptEncoder(processor)
+    encoder = PromptEncoder(processor)
+    _check_processor(config, encoder)
+    return encoder
+
+
+def _check_processor(config: PreTrainedConfig, encoder: PromptEncoder) -> None:
+    """Refuses a processor of another model: its images and tokens would be none of this one's.
+
+    Args:
+        config: Configuration of the model.
+        encoder: Encoder of the processor.
+
+    Raises:
+        InputError: If so.
+    """
+    vision, images = config.vision_config, encoder.processor.image_processor
+    own, other = (
+        (config.image_token_id, vision.patch_size, vision.spatial_merge_size),
+        (encoder.image_token_id, images.patch_size, images.merge_size),
+    )
+    for what, mine, theirs in zip(_FIT, own, other, strict=True):
+        if mine != theirs:
+            raise InputError(
+                f"the processing_class is of another model: its {what} is {theirs}, the model's {mine}; "
+                "iapo.load_processor gives a checkpoint's own"
+            )
+
+
+_FIT = ("image token", "patch size", "merge size")
 
 
 class PolicyTrainer(ResumableTrainer):

@@ -41,9 +41,20 @@ def made(kind: Callable[..., _Settings], values: Mapping[str, Any]) -> _Settings
     Raises:
         InputError: If it or its libraries refuse one.
     """
+    with refused_values():
+        return kind(**values)
+
+
+@contextmanager
+def refused_values() -> Iterator[None]:
+    """Turns what a library raises over a trainer's settings into a sentence.
+
+    Raises:
+        InputError: If it does.
+    """
     with refused_by_libraries("the settings"):
         try:
-            return kind(**values)
+            yield
         except InputError:
             raise
         except ValueError as error:

@@ -34,8 +34,9 @@ from iapo.tools import TOOLS, ToolDefinition
 from iapo.tools.failing import Failing
 from iapo.training.batches import Batch, finished, join_logprobs, picture_ids, samples_of
 from iapo.training.budget import check_datasets, leave_out
-from iapo.training.checks import check_enough, check_functions, check_inputs, check_redrawing, check_settings
+from iapo.training.checks import check_settings
 from iapo.training.config import IAPOConfig
+from iapo.training.given import check_arguments, check_data, reward_functions
 from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
@@ -87,8 +88,9 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         kwargs: Passed to `GRPOTrainer`; its own `tools`, `rollout_func` and `environment_factory` cannot be used.
 
     Raises:
-        InputError: If the reward, one of its weights or its verifier cannot be, a penalty is asked for without a
-            teacher, or the data set has not the columns it needs. Nothing is loaded or written before.
+        InputError: If an argument is of another kind, the reward or its verifier cannot be, a penalty is asked for
+            without a teacher, or the data set has not the columns it needs; nothing is loaded or written before.
+            Or if the processing class is another model's, or does not take the prompts.
     """
 
     _tag_names: ClassVar = ["trl", "grpo", "iapo"]
@@ -109,13 +111,13 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = IAPOConfig("iapo-run") if args is None else args
+        check_arguments(model, args, processing_class, teacher, tools, on_rollouts, keep_run, kwargs)
         check_settings(args, has_teacher=teacher is not None)
-        check_inputs(kwargs, train_dataset, eval_dataset)
-        check_enough(train_dataset, args)
-        check_redrawing(args, train_dataset)
+        functions = reward_functions(reward_funcs, args)
+        check_data(args, train_dataset, eval_dataset)
         model, processing_class = with_processor(model, processing_class, args.device)
         # All that may be refused comes before TRL's own start, which makes the output folder.
-        self.encoder, self.offered_tools = make_encoder(processing_class, template), tools
+        self.encoder, self.offered_tools = make_encoder(processing_class, template, model.config), tools
         train_dataset = short_enough(train_dataset, args, self.encoder, model.config, tools)
         self.budget = check_datasets((train_dataset, eval_dataset), args, self.encoder, model.config, tools)
         self.alignment = make_alignment(args, teacher, self.encoder, tools)
@@ -123,10 +125,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         asked = self._divergences, self._log_probs, self._overlaps
         preset = make_preset(args, outcome, *asked, tools=tools, device=args.device)
         self._columns = {column.name: column for column in preset.columns}
-        functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs or outcome]
-        check_functions(functions, self._columns, args.reward_weights)
         watch = self.watch = NumberWatch(Path(args.output_dir), args.on_nonfinite, args.process_index)
-        functions = list(map(watch.reward, functions))
+        functions = list(map(watch.reward, functions or [outcome]))
         self.keeper = RunKeeper(args, train_dataset, self.encoder.template) if keep_run else None
         prepare_reference_policy(model, args)
         callbacks = [*((self.keeper,) if self.keeper else ()), *(kwargs.pop("callbacks", None) or ())]

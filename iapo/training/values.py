@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from iapo.errors import InputError
+from iapo.kinds import expected, members, order
 from iapo.yaml_files import parse_yaml
 
 _TRUE, _FALSE = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
@@ -38,7 +38,7 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
     Raises:
         InputError: If the value is of another type; it says which setting, what value, and what it takes.
     """
-    kinds = _members(kind)
+    kinds = members(kind)
     if isinstance(value, bool) and name in _OR_TRUE:
         value = str(value).lower()
     if str in kinds:
@@ -49,34 +49,21 @@ def parse_value(name: str, value: Any, kind: Any) -> Any:
             # To Transformers' trainer a null is no list of trackers.
             return "none" if name == "report_to" else None
         if value is None:
-            raise InputError(f"{name} is empty (null); it takes {_expected(kinds)}")
+            raise InputError(f"{name} is empty (null); it takes {expected(kinds)}")
     if str in kinds and isinstance(value, str) and "," not in value and not value.lstrip().startswith("["):
         # Where a text alone fits as well, a list shows by its commas or its bracket.
         kinds = [one for one in kinds if get_origin(one) is not list and one is not list]
     if {dict, str} <= set(kinds) and not (isinstance(value, str) and Path(value).is_file()):
         # The text that such a setting takes is a file with the mapping; a mapping on one line becomes one here.
         kinds = [one for one in kinds if one is not str]
-    for one in sorted(kinds, key=_order):
+    for one in sorted(kinds, key=order):
         found = _parse(name, value, one)
         if found is not _REFUSED:
             return found
     # A flag that stands alone is true.
     shown = "true or without a value" if value is True else repr(value)
     hint = "; put a word like yes or no in quotes" if isinstance(value, bool) and str in kinds else ""
-    raise InputError(f"{name} is {shown}; it takes {_expected(kinds)}{hint}")
-
-
-def _members(kind: Any) -> list[Any]:
-    """Returns the types of a union, or the type alone."""
-    if get_origin(kind) in (Union, UnionType):
-        return [member for one in get_args(kind) for member in _members(one)]
-    return [kind]
-
-
-def _order(kind: Any) -> int:
-    """Sorts narrow types before wide ones: a text fits nearly all."""
-    order = {bool: 0, int: 1, float: 2, dict: 3, str: 6, Any: 7}
-    return order.get(kind, 5 if get_origin(kind) is list or kind is list else 4)
+    raise InputError(f"{name} is {shown}; it takes {expected(kinds)}{hint}")
 
 
 def _parse(name: str, value: Any, kind: Any) -> Any:
@@ -157,22 +144,3 @@ def _flow(text: str) -> Any:
         return parse_yaml(text, "the value")
     except InputError:
         return _REFUSED
-
-
-def _expected(kinds: list[Any]) -> str:
-    return " or ".join(dict.fromkeys(_named(one) for one in sorted(kinds, key=_order)))
-
-
-def _named(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(str(one) for one in get_args(kind))
-    if get_origin(kind) is list:
-        return f"a list of {_named(get_args(kind)[0]).removeprefix('a ')}s"
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        dict: "a mapping, {name: value}",
-    }
-    return names.get(kind, "none" if kind is type(None) else "a list" if kind is list else "a value of its own")

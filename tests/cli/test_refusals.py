@@ -206,7 +206,7 @@ REFUSED = {
     # evaluate
     "evaluate --model tiny-student --out out --data-damage ignore": "data_damage is 'ignore'",
     "study misuse run --data-damage ignore": "data_damage is 'ignore'",
-    "evaluate --model tiny-student --out out --dtype float8": "dtype is 'float8'; use one of auto",
+    "evaluate --model tiny-student --out out --dtype float8": "dtype is 'float8'; it takes auto",
     "evaluate --model tiny-student --out out --device gpu": "device is 'gpu'; use a name such as cpu",
     "evaluate --model tiny-student --out out --device cpu --device-map auto": "give one of them",
     "evaluate --model tiny-student --out out --max-pixels 0": "max_pixels is 0; give at least 1",
@@ -253,7 +253,7 @@ REFUSED = {
     "ask chart.png a? --model tiny-student --tools gone.py": "there is no file 'gone.py'",
     "ask chart.png a? --model tiny-student --tools none --attribution": "there is no call to attribute",
     "ask chart.png a? --model tiny-student --prompt tols": "no prompt 'tols'; did you mean tools?",
-    "ask chart.png a? --model tiny-student --dtype float8": "dtype is 'float8'; use one of auto",
+    "ask chart.png a? --model tiny-student --dtype float8": "dtype is 'float8'; it takes auto",
     "ask chart.png a? --model tiny-student --modle x": "no option --modle; did you mean --model?",
     "ask chart.png a? --model run": "run holds no trained policy",
     # serve

@@ -231,8 +231,8 @@ def test_the_device_decides_on_the_type(device: str | None, device_map: str | No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dtype": "float8"}, "dtype is 'float8'; use one of auto, bfloat16, float16, float32"),
-        ({"bnb_4bit_quant_type": "nf5"}, "use one of fp4, nf4"),
+        ({"dtype": "float8"}, "dtype is 'float8'; it takes auto or bfloat16 or float16 or float32"),
+        ({"bnb_4bit_quant_type": "nf5"}, "it takes fp4 or nf4"),
         ({"device": "gpu"}, "use a name such as cpu or cuda:0"),
         ({"device": "cpu", "device_map": "auto"}, "give one of them"),
         ({"min_pixels": 0}, "min_pixels is 0; give at least 1"),

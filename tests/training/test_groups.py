@@ -7,7 +7,6 @@ import json
 import logging
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from iapo.records import Sample
 from iapo.rollout.budget import lengths
 from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
-from iapo.training.checks import check_redrawing
 from iapo.training.groups import flat_groups, group_metrics, total_rewards
 from iapo.training.lengths import long_prompts
 
@@ -133,8 +131,6 @@ def test_where_nothing_is_drawn_anew_nothing_changes(tmp_path: Path, charts: lis
 def test_what_cannot_be_drawn_anew_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dynamic_sampling is -1; give at least 0"):
         settings(tmp_path, dynamic_sampling=-1)
-    with pytest.raises(InputError, match="dynamic_sampling is 2, which draws further prompts"):
-        check_redrawing(SimpleNamespace(dynamic_sampling=2), iter(()))  # type: ignore[arg-type]
 
 
 def test_long_prompts_are_refused_or_dropped(

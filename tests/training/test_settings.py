@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from iapo.kinds import members
 from iapo.rewards.presets import PRESETS
 from iapo.rollout.load_settings import LoadSettings
 from iapo.tiny.recipes import RECIPES
@@ -17,7 +18,6 @@ from iapo.training.config import IAPOConfig
 from iapo.training.declared import keys_of, settings_of
 from iapo.training.resume import named_checkpoint
 from iapo.training.settings import check, list_settings, parse, read_flags, reward_names, run_settings, trainer_settings
-from iapo.training.values import _members
 
 
 @pytest.mark.parametrize(("holder", "settings"), [(IAPOConfig, trainer_settings()), (RunArguments, run_settings())])
@@ -28,7 +28,7 @@ def test_the_source_says_what_the_class_has(holder: type[Any], settings: dict[st
     hints = get_type_hints(holder)
     known = {bool, int, float, str, type(None)}
     for name, setting in settings.items():
-        found, meant = ({kind for kind in _members(one) if kind in known} for one in (setting.kind, hints[name]))
+        found, meant = ({kind for kind in members(one) if kind in known} for one in (setting.kind, hints[name]))
         assert found == meant, name
 
 
