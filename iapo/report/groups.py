@@ -41,12 +41,15 @@ class Line:
         """Reads a trace's JSON record.
 
         Raises:
-            TypeError: If its step is no number.
+            TypeError: If its step or a score is no number.
         """
         step = record["step"]
         if step is not None and finite(step) is None:
             raise TypeError("its step is no number")
         sample = record["sample"]
+        for name, score in record["scores"].items():
+            if isinstance(score["value"], bool) or not isinstance(score["value"], int | float | None):
+                raise TypeError(f"its score {name} is no number")
         values = {
             name: number for name, score in record["scores"].items() if (number := finite(score["value"])) is not None
         }

@@ -161,7 +161,7 @@ def _read_run(name: str, path: Path) -> Run:
     manifest = Manifest.read(path / MANIFEST)
     trained = manifest.kind == "training"
     logged = path / "metrics.jsonl"
-    metrics = list(measured_lines(logged, _whole_lines(logged, notes)).values())
+    metrics = list(measured_lines(logged, _lines(logged, notes)).values())
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
@@ -224,13 +224,17 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
+    return [line for line in _lines(path, notes) if line.strip()]
+
+
+def _lines(path: Path, notes: list[str]) -> list[bytes]:
     """Reads a file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
     lines, rest = read_lines(path)
     if rest.strip():
         notes.append(f"is still being written, or was stopped: half a line at the end of {path.name} is left out")
-    return [line for line in lines if line.strip()]
+    return lines
 
 
 def walk_notes(found: Found) -> Iterator[str]:
