@@ -1,4 +1,4 @@
-"""What of a run folder's files tells that it is of another run or model; it is told in a line, and shown all the same."""
+"""What of a run folder's files tells that it is of another run or model: told in a line, and shown all the same."""
 
 from __future__ import annotations
 

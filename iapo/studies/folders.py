@@ -70,7 +70,7 @@ def find_runs(words: Sequence[str]) -> list[Run]:
         if not paths:
             raise InputError(_nothing(folder, begun))
         for path in begun:
-            logger.warning("%s has measured no step yet, and is left out.", path)
+            logger.warning("no step of the run %s has been measured; it is left out.", path)
         found += [Run(name or _name(path), path, Manifest.read(path / MANIFEST)) for path in paths]
     places = [run.path.resolve() for run in found]
     if twice := next((path for index, path in enumerate(places) if path in places[:index]), None):
@@ -146,10 +146,10 @@ def _has_measured(folder: Path) -> bool:
 def _nothing(folder: str, begun: Sequence[Path]) -> str:
     if not begun:
         return f"{folder} holds no run; give a run folder of iapo train, or a folder of such"
-    which = "which has" if len(begun) == 1 else f"and {len(begun) - 1} more, which have"
+    more = f" (and of {len(begun) - 1} more)" if len(begun) > 1 else ""
     return (
-        f"{folder} holds the run {begun[0]}, {which} measured no step yet: stopped before the first one was logged, or "
-        "about to make it; wait for that, or start its command again"
+        f"no step of the run {begun[0]}{more} has been measured: its metrics.jsonl is missing or empty, as it is until "
+        "the first one is logged; wait for that, or start its command again"
     )
 
 

@@ -151,13 +151,15 @@ def test_a_run_that_has_measured_nothing_yet(
     begun, measured = write_run(tmp_path / "all" / "begun", [0.5]), write_run(tmp_path / "all" / "done", [0.5])
     path = begun.path / "metrics.jsonl"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(InputError, match=r"holds the run .*begun, which has measured no step yet: stopped before"):
+    with pytest.raises(InputError, match=r"no step of the run .*begun has been measured: its metrics.jsonl is missing"):
         study_curves([str(begun.path)], tmp_path, smooth=1)
     # Among others it is left out with a line.
     assert study_curves([str(tmp_path / "all")], tmp_path, smooth=1)[0].steps.tolist() == [1]
-    assert [one.getMessage() for one in caplog.records] == [f"{begun.path} has measured no step yet, and is left out."]
+    assert [one.getMessage() for one in caplog.records] == [
+        f"no step of the run {begun.path} has been measured; it is left out."
+    ]
     (measured.path / "metrics.jsonl").unlink()
-    with pytest.raises(InputError, match=r"begun, and 1 more, which have measured no step yet"):
+    with pytest.raises(InputError, match=r"begun \(and of 1 more\) has been measured"):
         study_curves([str(tmp_path / "all")], tmp_path, smooth=1)
 
 
