@@ -92,6 +92,7 @@ def hold(lock_path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
         before = _holder(path)
         if before and not isinstance(lock, SoftFileLock):
             logger.warning("%s was held by %s, which has ended; taken over.", what, _named(before))
+            _remove_parts(path.parent, before)
         # Without file locks the package keeps its own marker in the file.
         if not isinstance(lock, SoftFileLock):
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -125,6 +126,13 @@ def _acquire(lock: FileLock, path: Path, what: str, wait: float) -> None:
         raise InputError(
             f"{what} is in use by {_named(holder)}; wait until it ends, or choose another place for this one"
         )
+
+
+def _remove_parts(folder: Path, dead: dict[str, Any]) -> None:
+    """Removes what a dead holder was writing into a folder when it ended (`iapo.storage.whole_file`)."""
+    if dead["host"] == socket.gethostname():
+        for part in folder.glob(f"*.{dead['pid']}-????????.part"):
+            part.unlink(missing_ok=True)
 
 
 def _holder(path: Path) -> dict[str, Any]:

@@ -22,9 +22,12 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from iapo.locks import hold_folder
+from iapo.storage import whole_file
 with hold_folder(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(2000)
+    with whole_file(Path(sys.argv[1]) / "manifest.json") as part:
+        part.write_text("half")
+        print("held", flush=True)
+        time.sleep(2000)
 """
 
 
@@ -39,10 +42,14 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path, cap
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert json.loads((folder / LOCK).read_text())["pid"] == process.pid
+        # What it was writing goes with its lock; what others write stays.
+        (half,) = folder.glob("manifest.json.*.part")
+        other = half.with_name(f"manifest.json.{os.getpid()}-0123abcd.part")
+        other.touch()
         with caplog.at_level(logging.WARNING), hold_folder(folder):
             assert json.loads((folder / LOCK).read_text())["pid"] == os.getpid()
         assert f"was held by process {process.pid}" in caplog.text
-    assert not list(folder.iterdir())
+    assert list(folder.iterdir()) == [other]
 
 
 def test_a_holder_goes_on_holding(tmp_path: Path) -> None:

@@ -318,7 +318,9 @@ def check_free(out: Path) -> None:
     """Refuses a folder that holds something else than a comparison."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose another --out")
-    if out.exists() and not (out / COMPARISON).exists() and any(one.name != LOCK for one in out.iterdir()):
+    # A process that was killed may have left its lock, and a file half written.
+    there = [one for one in out.iterdir() if one.name != LOCK and one.suffix != ".part"] if out.exists() else []
+    if there and not (out / COMPARISON).exists():
         raise InputError(f"{out} is not empty and holds no comparison; choose another --out")
 
 

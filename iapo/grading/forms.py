@@ -9,7 +9,7 @@ from decimal import Decimal
 from iapo.grading.number_words import read_fraction
 from iapo.grading.numbers import LONGEST, Quantity, read_quantity
 from iapo.grading.rules import Rules
-from iapo.grading.units import Side, same_unit
+from iapo.grading.units import Side, is_percentage, same_unit
 
 _NUMBER = r"[$€£¥]?(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?"
 _RANGE = re.compile(
@@ -71,7 +71,8 @@ class Span:
         gold, other = self.end, answer.end
         if gold.unit and other.unit and not same_unit(gold.unit, other.unit):
             return False
-        if gold.scale != other.scale and not (rules.free_scale and not gold.scale):
+        scaled = is_percentage(gold.unit) or is_percentage(other.unit)
+        if gold.scale != other.scale and not (rules.free_scale and not gold.scale and not scaled):
             return False
         mine = (self.start.value, gold.value.scaleb(-gold.scale))
         return mine == (answer.start.value, other.value.scaleb(-other.scale))
@@ -85,14 +86,19 @@ class Ratio:
         one: The number before the mark.
         other: The number behind it.
         slash: Whether it is written as a fraction.
+        worded: Whether it is written with `to`, and may be a range as well.
     """
 
     one: Decimal
     other: Decimal
     slash: bool
+    worded: bool = False
 
     def is_number(self, number: Quantity, rules: Rules) -> bool:
         """Tells whether it has the value of a number: `1:2` is 0.5, and where there are ratios `4:1` is 4."""
+        # 3000 to 4000 is no 0.75.
+        if self.worded and self.other != 1:
+            return False
         value = self.one / self.other
         if self.slash and number.unit == "%" and not number.scale:
             # A third is 33%, and 33.3%.
@@ -150,7 +156,8 @@ def read_ratio(text: str) -> Ratio | None:
     if found is None or _PADDED.match(found["one"]) or _PADDED.match(found["other"]):
         return None
     one, other = Decimal(found["one"]), Decimal(found["other"])
-    return Ratio(one, other, "/" in found["joint"]) if one and other else None
+    joint = found["joint"]
+    return Ratio(one, other, "/" in joint, "to" in joint) if one and other else None
 
 
 def read_ordinal(words: str) -> int | None:

@@ -11,6 +11,7 @@ _WHAT = """
 answer result value total sum difference average mean median number count percentage share ratio country state year
 color colour name category region city label trend model method group team player age month
 """
+_IT_IS = re.compile(r"it(?: is|'s| was) (?=\w)", re.IGNORECASE)
 _SAID = re.compile(
     rf"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:(?:correct|right|final|total|average) )?"
     rf"(?:{'|'.join(_WHAT.split())}) (?:is|was|would be)(?: ?: ?| )",
@@ -19,7 +20,8 @@ _SAID = re.compile(
 # What follows must begin like a number, so that no title loses its first words.
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 _COUNTED = re.compile(
-    r"(?:it(?: is|'s| was| equals)|(?:that|this) is|there (?:is|are|was|were)|equals|=|only|exactly|ages?|aged)"
+    r"(?:it(?: is|'s| was| equals)|(?:that|this) is|there (?:is|are|was|were)|equals|=|only|exactly|(?:a )?total of"
+    r"|ages?|aged)"
     rf"(?: only)? ?(?=[-+(~]?[$€£¥]?\.?\d|(?<= )(?:{_NUMBERS})\b)",
     re.IGNORECASE,
 )
@@ -27,7 +29,7 @@ _MONTH_BEGINS = "|".join(dict.fromkeys(name[:3] for name in MONTHS))
 _MONTH_ALONE = "|".join(MONTHS)
 # The whole text must be a year or a date: `in 5 years` is a time to come, and `in 2015 dollars` a unit.
 _DATED = re.compile(
-    r"(?:(?:in |on )?the years? (?:of )?|(?:in )?(?:fiscal(?: year)?|fy) ?|as of |in |on |years? )"
+    r"(?:(?:in |on )?the years? (?:of )?|(?:in )?(?:fiscal(?: year)?|fy) ?|as of |in |on |during |years? )"
     rf"(?=\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTH_BEGINS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
     rf"|\d{{1,2}} (?:{_MONTH_BEGINS})[a-z.]{{0,7}}(?:,? \d{{4}})?|(?:{_MONTH_ALONE})\.?)$)",
     re.IGNORECASE | re.ASCII,
@@ -49,7 +51,9 @@ _BEFORE = re.compile(
 _LABELLED = re.compile(
     r"(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})|[\d.,%$+*/x() -]{3,80}= ?(?P<sum>[^:=]{1,60})"
 )
-_WHERE = re.compile(r" (?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)$", re.IGNORECASE)
+_WHERE = re.compile(
+    r" (?:(?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)|in total|altogether)$", re.IGNORECASE
+)
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
 _DENIED = frozenset({"not", "no", "wrong", "incorrect", "false", "except", "than", "or", "isn't", "never", "unlike"})
 
@@ -61,7 +65,7 @@ def without_lead(text: str) -> str:
         text: An answer of the model's, cleaned; never a gold answer, in which every word may count.
     """
     text = _WHERE.sub("", text)
-    for lead in (_SAID, _COUNTED, _DATED):
+    for lead in (_SAID, _COUNTED, _IT_IS, _DATED):
         if (found := lead.match(text)) is not None and found.end() < len(text):
             text = text[found.end() :]
     return text

@@ -12,6 +12,8 @@ _PIPES = re.compile(r"\|{2,3}")
 _ANY_PIPES = re.compile(r"\|+")
 _LOOSE = re.compile(r", and |, & |, | and | & ")
 _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&|/)\s")
+_THOUSANDS = re.compile(r"\d,\d{3}(?!\d)", re.ASCII)
+_APART = re.compile(r"[;,](?!\d{3}(?!\d))", re.ASCII)
 _BOTH = re.compile(r"^both ", re.IGNORECASE)
 _MOST_PIECES = 1000
 """Above it a list without marks is taken apart at its semicolons, or at all its commas and `and`, and not otherwise."""
@@ -46,6 +48,9 @@ def readings(answer: str, wanted: int, *, wide: bool = False) -> Iterator[list[s
     """
     parts = marked_parts(answer, wide=wide)
     yield parts
+    if len(parts) > 1 and wanted == 1 and wide and answer.startswith("[") and answer.endswith("]"):
+        # One gold answer with commas.
+        yield [answer[1:-1].strip()]
     if len(parts) == 1 and wanted > 1:
         yield [part for part in parts[0].split(";") if part.strip()]
         yield _LOOSE.split(parts[0])
@@ -164,6 +169,9 @@ def _covers(pieces: _Pieces, golds: Sequence[str], longest: int, accepts: Callab
 
 
 def _bracketed(text: str) -> list[str]:
+    # [1,200, 3,400] are two numbers, [1,200,3] are three.
+    if _THOUSANDS.search(text) and ", " in text:
+        return [part for part in _APART.split(text[1:-1]) if part.strip()]
     try:
         values = json.loads(text)
     # Too many digits are a plain ValueError, too many brackets a RecursionError.

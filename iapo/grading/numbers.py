@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from iapo.grading.number_words import in_digits
 from iapo.grading.rules import Rules
-from iapo.grading.units import COUNTED, Side, is_known, is_percentage, read_currency, read_rest, same_unit
+from iapo.grading.units import COUNTED, Side, is_known, is_percentage, measures, read_currency, read_rest, same_unit
 
 LONGEST = 100
 """Characters; what is longer is no number that anybody answers with."""
@@ -32,6 +32,8 @@ _NUMBER = re.compile(
 _NEGATIVE = re.compile(r"(?P<currency>[^\w\s()-]?)\s?\((?P<inner>[^\w\s()-]?\d[^()]*)\)(?P<rest>[^()]*)")
 _POWER = re.compile(r"(?P<sign>[+-]?)10\s?(?:\^|\*\*)\s?[({]?(?P<power>[+-]?\d{1,2})[)}]?", re.ASCII)
 _CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)) ?(?=[\d.])", re.ASCII)
+# Parts that have an end in decimals: 8 1/2.
+_MIXED = re.compile(r"(?<![\d.,/])(\d{1,6}) ([1-7])/([2458])(?![\d/])", re.ASCII)
 _MINUS = re.compile(r"(?:minus|negative) (?=[$€£¥]?\.?\d)", re.IGNORECASE | re.ASCII)
 
 
@@ -143,6 +145,7 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
 def _narrowed(text: str) -> tuple[str, str]:
     """Rewrites a wide form as a narrow one; returns it and the currency of a code before the number."""
     text = _MINUS.sub("-", in_digits(text), count=1)
+    text = _MIXED.sub(lambda found: str(int(found[1]) + Decimal(found[2]) / int(found[3])), text, count=1)
     if power := _POWER.fullmatch(text):
         return f"{power['sign']}1e{power['power']}", ""
     if negative := _NEGATIVE.fullmatch(text):
@@ -156,9 +159,9 @@ def _narrowed(text: str) -> tuple[str, str]:
 
 def _is_measured(value: Decimal, unit: str, *, has_point: bool, scaled: bool) -> bool:
     whole = value == value.to_integral_value()
-    if not whole or (unit and unit not in COUNTED):
+    if not whole or measures(unit):
         return True
-    if unit:
+    if unit in COUNTED:
         return False
     is_year = _YEARS[0] <= value < _YEARS[1]
     return not is_year and (has_point or scaled or abs(value) >= _LARGEST_COUNT)

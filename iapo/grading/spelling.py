@@ -8,12 +8,15 @@ import unicodedata
 from iapo.grading.text import tighten, without_towers
 
 _DOT = re.compile(r"\.(?!\d)")
+_AND = re.compile(r" & |(?<=\w)&(?=\w)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
 # Between letters, or a letter and a digit; 12-13 is a range, and xx-10-23 a date.
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W_])(?!\d+-)|(?<=\d)-(?=[^\W\d_])")
 _SLASH = re.compile(r" ?/ ?")
 _LABEL = re.compile(r"\(?([^\W\d_]{1,3})\)")
-_LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d"})
+_MARKED = ("LATIN", "GREEK", "ARABIC", "HEBREW")
+"""Scripts whose marks are accents, or vowels that are left out as often as not."""
+_LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d", "\u0451": "\u0435"})
 _OVERSEAS = """
 grey colour colours centre favour favourable unfavourable favourite behaviour labour neighbour defence programme
 """
@@ -35,7 +38,10 @@ def _inflected(verb: str) -> list[str]:
     return [*forms, f"it {forms[0]}", *(f"{who} {forms[2]}" for who in ("it is", "they are", "both are"))]
 
 
+_QUARTERS = ("first quarter", "second quarter", "third quarter", "fourth quarter")
 _WHOLE = {
+    **dict(zip(("q1", "q2", "q3", "q4"), _QUARTERS, strict=True)),
+    **dict(zip(("1st quarter", "2nd quarter", "3rd quarter", "4th quarter"), _QUARTERS, strict=True)),
     **dict.fromkeys(("us", "usa", "united states of america"), "united states"),
     **dict.fromkeys(("uk", "great britain, northern ireland"), "united kingdom"),
     **dict.fromkeys(_inflected("increase"), "increase"),
@@ -46,6 +52,12 @@ _AND_OLDER = re.compile(
     _AGES + r"(?: ?years)?(?: ?\+|(?:, | or )(?:older|over|above|more|up))(?: years(?: old)?)?", re.ASCII
 )
 _AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: years?(?: olds?)?)?", re.ASCII)
+_FISCAL = re.compile(r"(?:fy|fiscal(?: year)?) ?(\d{4})", re.ASCII)
+_BOUND = re.compile(
+    r"(?:(?P<less>(?:less|fewer|lower) than|under|below)|(?:more|greater|higher) than|over|above) (?P<rest>[$\d].*)",
+    re.ASCII,
+)
+_ERA = re.compile(r"(?<=\d) ?(bce?|ce|ad)$", re.ASCII)
 _GRID = re.compile(r"(\d{1,2}) ?(?:x|\u00d7|by) ?(\d{1,2})", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
@@ -59,16 +71,29 @@ _LONGEST = 1000
 """Characters."""
 
 
+def _folded(text: str) -> str:
+    """Returns a text without the marks on letters of scripts that are read without them, too."""
+    if text.isascii():
+        return text
+    kept, drops = [], True
+    for one in unicodedata.normalize("NFKD", text):
+        if unicodedata.category(one) != "Mn":
+            drops = not one.isalpha() or unicodedata.name(one, "").startswith(_MARKED)
+        elif drops:
+            continue
+        kept.append(one)
+    # Marks of other scripts tell letters apart: those of \u30d0\u30ea and \u30d1\u30ea, or the vowels of Hindi.
+    return unicodedata.normalize("NFKC", "".join(kept))
+
+
 def spell(text: str) -> str:
     """Returns one spelling of a text: diacritics, articles, dots, hyphens and the kinds of `and` left out.
 
     Args:
         text: Text in lower case.
     """
-    folded = "".join(
-        one for one in unicodedata.normalize("NFKD", without_towers(text)) if unicodedata.category(one) != "Mn"
-    )
-    words = " ".join(_DOT.sub("", folded.translate(_LETTERS)).replace(" & ", " and ").split())
+    folded = _folded(without_towers(text))
+    words = " ".join(_AND.sub(" and ", _DOT.sub("", folded.translate(_LETTERS))).split())
     words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
     words = _ARTICLE.sub("", _SLASH.sub("/", _HYPHEN.sub(" ", words)))
     words = _BRITISH_WORD.sub(lambda word: _BRITISH[word[0]], words)
@@ -91,6 +116,11 @@ def spell_alike(words: str) -> str:
         return f"{group[1]}-{group[2]}"
     if grid := _GRID.fullmatch(words):
         return f"{grid[1]} by {grid[2]}"
+    if fiscal := _FISCAL.fullmatch(words):
+        return f"fiscal {fiscal[1]}"
+    if bound := _BOUND.fullmatch(words):
+        words = f"{'<' if bound['less'] else '>'}{bound['rest']}"
+    words = _ERA.sub(lambda found: " bc" if found[1] in ("bc", "bce") else " ad", words)
     if _IN_BRACKETS.fullmatch(words):
         words = words.replace(", ", ",")
     words = _INDEX.sub(lambda found: found[1] or f"_{found[2]}", words)

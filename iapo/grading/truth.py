@@ -40,6 +40,9 @@ _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
+_PRONOUNS = frozenset(["it", "they", "there", "this", "that", "these", "those", "he", "she", "we", "i"])
+_CLAUSES = frozenset(["it's", "that's", "there's", "they're", "he's", "she's", "we're"])
+_VERBS = _AUXILIARY | {"isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "haven't"}
 _LONGEST = 1000
 """Characters; longer texts say neither."""
 
@@ -53,7 +56,7 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
     """
     found = _HEAD.fullmatch(text)
     said = None if found is None else _TRUTH.get(found["head"])
-    if found is None or said is None:
+    if found is None or said is None or (side == "gold" and not _says_only(text)):
         return None
     rest = found["rest"] or ""
     if side == "answer" and read_truth(text) is not None:
@@ -70,17 +73,29 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
     return None if not said and _ends_as_yes(words) else said
 
 
+def _says_only(text: str) -> bool:
+    """Tells whether a text is yes or no, alone or with a clause of a pronoun and its verb: `No, they are not.`"""
+    words = _words(text)
+    rest = [word for word in words[1:] if word not in _STOPS]
+    if not rest or words[1] not in _STOPS:
+        return not rest
+    return rest[0] in _CLAUSES or (rest[0] in _PRONOUNS and bool(_VERBS.intersection(rest[1:2])))
+
+
 def _ends_as_yes(words: list[str]) -> bool:
     """Tells whether a sentence ends as one that says yes: `it is`, `they did`."""
     return len(words) > 1 and words[-1] in _AUXILIARY and words[-2] in _OPENERS
 
 
-def read_truth(text: str) -> bool | None:
+def read_truth(text: str, side: Side = "answer") -> bool | None:
     """Reads yes or no, bare or with an explanation that does not take it back.
 
     Args:
         text: Text in lower case, with its punctuation.
+        side: Who wrote it: a gold answer that begins with yes or no may be a name (`Yes, Minister`).
     """
+    if side == "gold" and not _says_only(text):
+        return None
     # Yes (45 > 40).
     if (found := _BRACKETED.fullmatch(text)) is not None:
         text = f"{found[1]}, {found[2]}"

@@ -148,7 +148,9 @@ about around between except without instead maybe perhaps possibly probably appr
 since before after onward onwards later earlier ago bc bce ad ce am pm half halves quarter quarters third thirds
 fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three
 four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds
-lakh crore is are was were wrong incorrect false true yes unsure unknown unclear january february march april may june
+lakh crore is are was were wrong incorrect false true yes unsure unknown unclear isn't wasn't aren't weren't doesn't
+don't didn't can't cannot won't never neither either unlikely likely excluded excluding included including too much many
+january february march april may june
 july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
 """
 _NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})
@@ -231,6 +233,15 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
 def is_known(unit: str) -> bool:
     """Tells whether a unit is one of the known ones, and not mere words behind a number."""
     return unit in _KNOWN
+
+
+def measures(unit: str) -> bool:
+    """Tells whether whole numbers of a unit are measured, and not counted: `km`, `$ per barrel`, `deaths per_1000`.
+
+    Other words say what is counted, or name what a year is of: 24 teams, the 1998 season.
+    """
+    head = unit.partition(" per ")[0].partition(" of ")[0]
+    return head not in COUNTED and (is_known(head) or "per" in unit.replace("_", " ").split() or is_percentage(unit))
 
 
 def is_percentage(unit: str) -> bool:

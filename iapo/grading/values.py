@@ -187,7 +187,7 @@ def _wide_value(text: str, rules: Rules, side: Side) -> Value:
     said = text.casefold()
     spelled = spell(said)
     words = spell_alike(spelled)
-    truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said)
+    truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said, side)
     if truth is not None:
         return Value(f"truth {truth}", truth=truth, words=words)
     # Before numbers: 2020 Q1 is none with a unit.

@@ -113,6 +113,14 @@ def test_a_taken_folder_is_refused(tmp_path: Path):
         run_comparison(SMALL, tmp_path, run=Pretended())
 
 
+def test_a_comparison_that_was_killed_as_it_began_is_begun_again(tmp_path: Path):
+    for name in ("comparison.json.7-0123abcd.part", "run.lock"):
+        (tmp_path / name).write_text("{}")
+    told = Pretended()
+    run_comparison(SMALL, tmp_path, run=told)
+    assert told.orders
+
+
 def test_what_a_configuration_was_is_told(tmp_path: Path):
     config = tmp_path / "own.yaml"
     config.write_text("base: compare\nmax_steps: 3\n")

@@ -44,6 +44,13 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.detach().clone()
 
 
+def gathered(parameter: torch.Tensor, *, fsdp: bool) -> bool:
+    """Whether a parameter that is kept in shards is there in one piece; small ones always are, under ZeRO-3."""
+    if hasattr(parameter, "ds_id"):
+        return parameter.ds_status.name != "NOT_AVAILABLE" and not parameter.ds_persist
+    return fsdp and not isinstance(parameter, DTensor)
+
+
 def in_float64(*policies: Policy) -> None:
     """Has all be computed in float64: the models, and what makes float32 of their numbers for good."""
     original = torch.Tensor.float
@@ -95,7 +102,7 @@ def main(out: Path, options: dict[str, Any]) -> None:
     left = [
         name
         for name, one in trainer.accelerator.unwrap_model(trainer.model).named_parameters()
-        if trainer.is_fsdp_enabled and not isinstance(one, DTensor)
+        if gathered(one, fsdp=trainer.is_fsdp_enabled)
     ]
     names = ("loss", "grad_norm", "reward", "attribution/divergence")
     log = [{k: row[k] for k in names if k in row} for row in trainer.state.log_history if "loss" in row]
