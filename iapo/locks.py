@@ -17,6 +17,7 @@ import psutil
 from filelock import FileLock, SoftFileLock, Timeout
 
 from iapo.errors import InputError
+from iapo.stopping import writes_to
 from iapo.storage import make_folder, remove_empty
 
 LOCK = "run.lock"
@@ -45,6 +46,7 @@ def hold_folder(folder: Path, wait: float = 0.0) -> Iterator[None]:
         InputError: If another process holds it; the message names the process and its machine.
     """
     made = make_folder(folder)
+    writes_to(folder)
     try:
         with hold(folder / LOCK, str(folder), wait):
             yield
@@ -60,6 +62,7 @@ def hold_file(path: Path) -> Iterator[None]:
         InputError: As `hold_folder`.
     """
     make_folder(path.parent)
+    writes_to(path)
     with hold(path.with_name(f".{path.name}.lock"), str(path)):
         yield
 

@@ -103,12 +103,19 @@ class Turn:
             they were measured; else None.
         attribution: Block distributions of its call, as `Trace.attribution`, where `divergence` is there and it has
             one. Blocks are those of all that stands before the turn.
+        cut: Whether its tokens were used up before the model ended it.
     """
 
     text: str
     result: ToolResult = _NOT_RUN
     divergence: float | None = None
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cut: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether the model said nothing."""
+        return not self.text.strip()
 
     def to_json(self, edited_path: str | None = None) -> dict[str, Any]:
         """Returns a JSON-ready dict; the image is embedded unless a path says where it lies."""
@@ -117,6 +124,7 @@ class Turn:
             "result": self.result.to_json(edited_path),
             "divergence": self.divergence,
             "attribution": _shares(self.attribution),
+            **({"cut": True} if self.cut else {}),
         }
 
     @classmethod
@@ -131,6 +139,7 @@ class Turn:
             ToolResult.from_json(take(data, "result", dict), root),
             take(data, "divergence", float, NoneType),
             _blocks(data),
+            take(data, "cut", bool, default=False),
         )
 
 
@@ -271,12 +280,14 @@ class Trace:
         """
         paths = edited_paths or (None,) * len(self.turns)
         first, *rest = self.turns
-        if len(rest) > 1 or any(one != Turn(one.text) for one in rest):
+        if len(rest) > 1 or any(replace(one, cut=False) != Turn(one.text) for one in rest):
             turns: dict[str, Any] = {"turns": [one.to_json(path) for one, path in zip(self.turns, paths, strict=True)]}
         else:
             # Rollouts as the paper has them are written as they were before there were others.
             result = first.result.to_json(paths[0])
             turns = {"turn_1": first.text, "result": result, "turn_2": self.turn_2}
+            cut = [number for number, one in enumerate(self.turns) if one.cut]
+            turns |= {"cut_turns": cut} if cut else {}
         return {
             "sample": self.sample.to_json(image_path, more_paths),
             **turns,
@@ -314,7 +325,8 @@ class Trace:
 
 def recorded_turns(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the turns of a trace's JSON, each as `Turn.to_json` gives it: of `turns`, else of `turn_1`, `result` and
-    `turn_2`, as rollouts of at most two turns have them.
+    `turn_2`, as rollouts of at most two turns have them, with the numbers, from 0, of those that were cut off in
+    `cut_turns`.
 
     Raises:
         InputError: If they are something else.
@@ -326,7 +338,9 @@ def recorded_turns(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         return turns
     first, second = take(data, "turn_1", str), take(data, "turn_2", str, NoneType)
     found = [{"text": first, "result": take(data, "result", dict), "divergence": None, "attribution": {}}]
-    return found if second is None else [*found, Turn(second).to_json()]
+    found += [] if second is None else [Turn(second).to_json()]
+    cut = take_list(data, "cut_turns", int) if "cut_turns" in data else []
+    return [{**one, "cut": True} if number in cut else one for number, one in enumerate(found)]
 
 
 def _blocks(data: Mapping[str, Any]) -> dict[str, dict[str, float]]:

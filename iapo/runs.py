@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,9 @@ their weights come after these, as `reward/<component>` and `weight/<component>`
 
 MORE_METRICS = ("tools/turns", "tools/calls_per_turn")
 """Keys that only lines of runs with more than two turns have."""
+
+_MORE = ("reward/", "weight/", "groups/", *MORE_METRICS)
+"""What the names of a line's further keys begin with."""
 
 COMPONENTS = {"mean": "reward", "weight": "weight"}
 """What a trainer logs of a component, as `rewards/<component>/<this>` -> the first part of its name here."""
@@ -163,23 +167,31 @@ def step_of(path: Path, index: int, record: Mapping[str, Any]) -> int:
     return step
 
 
+_LARGEST = 1e100
+"""Larger measurements overflow where they are added up, or where axes are laid out; no run makes them."""
+
+
 def measured_lines(path: Path, lines: Iterable[bytes]) -> dict[int, dict[str, Any]]:
-    """Reads the lines of a `metrics.jsonl`.
+    """Reads the lines of a `metrics.jsonl`; those of white space are passed over.
 
     Args:
         path: The file, for the message.
         lines: Its lines.
 
     Returns:
-        The lines' numbers, from 0, and their records, in order.
+        The lines' numbers, from 0, and their records, in order. What a run logs is a number in them, or null.
 
     Raises:
-        InputError: If a line is no record, its step is none, or two lines are of one step; the message names them.
+        InputError: If a line is no record, its step is none, a value of a run's own keys is no number or too large, or
+            two lines are of one step; the message names them.
     """
     found: dict[int, dict[str, Any]] = {}
     seen: dict[int, int] = {}
     for index, line in enumerate(lines):
+        if not line.strip():
+            continue
         record = parse_record(path, index, line)
+        _check_measured(path, index, record)
         if (step := step_of(path, index, record)) in seen:
             raise InputError(
                 f"{path} is damaged: lines {seen[step] + 1} and {index + 1} are both of step {step}, as those of two "
@@ -188,6 +200,21 @@ def measured_lines(path: Path, lines: Iterable[bytes]) -> dict[int, dict[str, An
         seen[step] = index
         found[index] = record
     return found
+
+
+def _check_measured(path: Path, index: int, record: Mapping[str, Any]) -> None:
+    for key, value in record.items():
+        if value is None or key == "step" or not (key in METRICS or key.startswith(_MORE)):
+            continue
+        # A truth value is no measurement.
+        number = not isinstance(value, bool) and isinstance(value, int | float)
+        if number and (abs(value) <= _LARGEST or (isinstance(value, float) and not math.isfinite(value))):
+            continue
+        what = "too large for a measurement" if number else "no number"
+        raise InputError(
+            f"{path} is damaged: the value of {key} in line {index + 1} is {what}, {repr(value)[:50]}; remove the line "
+            "or run again"
+        )
 
 
 def rewind(folder: Path, step: int) -> None:
@@ -266,8 +293,7 @@ class RunFolder:
         """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components, what
         is told of groups, and `MORE_METRICS` where they are there.
         """
-        starts = ("reward/", "weight/", "groups/", *MORE_METRICS)
-        components = {key: value for key, value in row.items() if key.startswith(starts)}
+        components = {key: value for key, value in row.items() if key.startswith(_MORE)}
         append_record(self.path / "metrics.jsonl", {key: row.get(key) for key in METRICS} | components)
 
     def append_traces(self, traces: Iterable[Trace], more: Mapping[str, Any] | None = None) -> None:

@@ -5,6 +5,7 @@ point.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
 from types import FrameType
 
 from iapo.rank import is_first
@@ -51,20 +54,24 @@ class Stopping:
         asked: Name of the signal that asked; None until one does.
         goes_on: Whether the same command goes on from what is saved; a verb that keeps nothing says that it does not.
             None before it has begun.
+        places: Folders and files that it writes to, those that are not there yet too.
     """
 
     def __init__(self) -> None:
         self.asked: str | None = None
         self.goes_on: bool | None = True
+        self.places: list[Path] = []
         self._waits = False
 
     @property
     def ending(self) -> str:
         """What becomes of the work, as the end of a sentence."""
-        if self.goes_on is None:
+        if self.goes_on is None or (self.goes_on and not self.places):
             return "it had not begun yet"
-        if self.goes_on:
+        if self.goes_on and any(map(_has_work, self.places)):
             return "what is saved stays, and the same command goes on from it"
+        if self.goes_on:
+            return "nothing was saved yet that the same command could go on from; it begins anew"
         return "nothing goes on from here: another start begins anew"
 
     @contextmanager
@@ -82,13 +89,14 @@ class Stopping:
         """Ends the process if it was asked to.
 
         Args:
-            said: More of the sentence, for example what was saved.
+            said: More of the sentence: what was saved.
 
         Raises:
             Stopped: If so.
         """
         if self.asked is not None:
-            raise Stopped(f"stopped by {self.asked}{said}; the same command goes on from there")
+            ending = "the same command goes on from there" if said else self.ending
+            raise Stopped(f"stopped by {self.asked}{said}; {ending}")
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if put_off(number, frame):
@@ -101,6 +109,34 @@ class Stopping:
                     sys.stderr.write(f"iapo: {self.asked}: stops after this step; once more stops at once\n")
             return
         raise Stopped(f"stopped by {self.asked}; {self.ending}")
+
+
+def writes_to(place: Path) -> None:
+    """Remembers a folder or file that the process writes to, by which it says whether anything is saved."""
+    if _current is not None:
+        _current.places.append(place.absolute())
+
+
+_WORK = ("*.safetensors", "*.pt", "*.bin", "*.parquet", "*.begun.jsonl", "evaluation.json", "finished.json")
+"""Names of what verbs go on from: weights and states, data, begun tables, and what says that a part is done."""
+
+
+def _has_work(place: Path) -> bool:
+    """Tells whether there is anything at a place to go on from; at a file's also in what is named after it."""
+    beside = [one for one in place.parent.glob(f"{glob.escape(place.name)}[.-]*") if not place.is_dir()]
+    return any(map(_is_work, (place, *beside)))
+
+
+def _is_work(place: Path) -> bool:
+    if not place.is_dir():
+        return place.is_file() and any(fnmatch(place.name, one) for one in _WORK)
+    for _, _, names in os.walk(place):
+        # Rollouts alone are kept by an evaluation; a training begins anew from them.
+        if "traces.jsonl" in names and "metrics.jsonl" not in names:
+            return True
+        if any(fnmatch(name, one) for name in names for one in _WORK):
+            return True
+    return False
 
 
 _since: dict[int, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import textwrap
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from calls import call_text
+from documented import DOCUMENTS, blocks
 from transformers import PreTrainedModel, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from iapo.attribution.calls import Attributor
@@ -274,6 +276,17 @@ def test_a_data_format_from_outside() -> None:
         plan.read_samples()
     with pytest.raises(InputError, match="no format 'tabel'"):
         open_source("formats.py:tabel@other.csv", settings)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_documents_reader_of_tables_takes_long_cells() -> None:
+    (code,) = (block.text for block in blocks(DOCUMENTS["docs/data.md"]) if "def from_csv" in block.text)
+    write("readers.py", code)
+    next(iter(generate("vbar", 1, seed=0))).image.save("a.png")
+    Path("long.csv").write_text(f"key,picture,question,gold\none,a.png,{'how ' * 50_000}?,4\ntwo,a.png,how?,5\n")
+    csv.field_size_limit(131_072)
+    samples = read_source("readers.py:from_csv@long.csv", SourceSettings(count=0))
+    assert [(one.id, one.answers) for one in samples] == [("one", ("4",)), ("two", ("5",))]
 
 
 @pytest.mark.usefixtures("here")

@@ -144,6 +144,7 @@ def evaluate(
     from iapo.evaluation.plan import make_plan
     from iapo.evaluation.run import evaluate_with_progress
     from iapo.evaluation.sets import loss_lines
+    from iapo.evaluation.shortfalls import shortfall_lines
     from iapo.results import stamp
 
     source = plain_source(model, local) if endpoint is not None else find_source(model, {**loading, "device": device})
@@ -182,6 +183,6 @@ def evaluate(
         say(source.line)
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
-    for line in loss_lines(found, str(out)):
+    for line in (*loss_lines(found, str(out)), *shortfall_lines(found)):
         say(line)
     write_json(json, stamp("test_sets", found.to_json()))

@@ -226,6 +226,9 @@ from iapo import Sample
 from iapo.data.damage import Damage
 from iapo.data.pictures import read_picture
 
+# Else the reader ends at a cell of more than 131,072 characters, such as many boxes.
+csv.field_size_limit(2**31 - 1)
+
 
 def @NAME@(path, split):
     """Yields the samples of a split, and the damage of a row that cannot be used."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from iapo.data.files import canonical
 from iapo.data.floats import short_floats, shortest
-from iapo.data.rows import SOLUTION_COLUMNS, Row, without_solution
+from iapo.data.rows import INDEX, SOLUTION_COLUMNS, Row, without_solution
 from iapo.errors import InputError
 
 
@@ -39,11 +39,12 @@ def open_hub(source: str, split: str | None) -> tuple[frozenset[str], Iterator[R
     if stream.features is not None:
         stream = stream.decode(False)
     names = _columns(stream)
-    gone = [name for name in names if name in SOLUTION_COLUMNS]
+    # What pandas wrote beside a column's name is not handed on by the stream.
+    gone = [name for name in names if name in SOLUTION_COLUMNS or INDEX.fullmatch(name)]
     if gone:
         stream = stream.remove_columns(gone)
     short = {} if stream.features is None else short_floats(stream.features.arrow_schema)
-    return frozenset(names) - SOLUTION_COLUMNS, _rows(stream, f"{source}/{chosen}", short)
+    return frozenset(names).difference(gone), _rows(stream, f"{source}/{chosen}", short)
 
 
 def _choose(source: str, splits: list[str], split: str | None) -> str:

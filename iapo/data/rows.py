@@ -30,6 +30,9 @@ SOLUTION_COLUMNS = frozenset(
 )
 """Columns that give the solution away, steps to it or the table as text; only transcripts are read with them."""
 
+INDEX = re.compile(r"__index_level_\d+__")
+"""Names that pandas gives the columns of an index that has none; no column of the data's own."""
+
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises of a damaged file; the last where the name of a column is none."""
@@ -115,7 +118,7 @@ def columns_of(path: Path, *, solutions: bool = False) -> frozenset[str]:
     """
     if path.suffix.lower() == ".parquet":
         try:
-            names = pq.read_schema(path).names
+            names = _own_columns(pq.read_schema(path))
         except UNREADABLE as error:
             raise InputError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
         if (twice := _twice(names)) is not None:
@@ -149,7 +152,7 @@ def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     try:
         # Buffered ahead, all row groups would stay in memory to the end.
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            names = [name for name in file.schema_arrow.names if solutions or name not in SOLUTION_COLUMNS]
+            names = [name for name in _own_columns(file.schema_arrow) if solutions or name not in SOLUTION_COLUMNS]
             if (twice := _twice(names)) is not None:
                 yield Damage(0, None, f"the file has two columns {twice!r}", path.name)
                 return
@@ -163,6 +166,16 @@ def _read_parquet(path: Path, solutions: bool) -> Iterator[Row | Damage]:
     except UNREADABLE as error:
         reason = f"the file cannot be read as parquet{' from here on' if number else ''}: {_first_line(error)}"
         yield Damage(number + 1 if number else 0, None, reason, path.name)
+
+
+def _own_columns(schema: pa.Schema) -> list[str]:
+    """Returns a schema's columns without those of pandas' index; an index that has a name is data like any other."""
+    try:
+        index = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return list(schema.names)
+    listed = {one for one in index if isinstance(one, str)} if isinstance(index, list) else set()
+    return [name for name in schema.names if not (name in listed and INDEX.fullmatch(name))]
 
 
 def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:

@@ -18,6 +18,7 @@ from iapo.data.loading import load
 from iapo.data.synthetic import SMALLEST, generate
 from iapo.data.synthetic.families import BY_NAME, FAMILIES
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.plugins import is_reference
 from iapo.records import Sample
 
@@ -48,6 +49,7 @@ class SourceSettings:
     def __post_init__(self) -> None:
         for name, bound in (("count", COUNT_OR_NONE), ("seed", SEED), ("size", SIDE)):
             check_number(name, getattr(self, name), bound)
+        check_kinds(self)
 
 
 def split_list(text: str) -> tuple[str, ...]:

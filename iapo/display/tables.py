@@ -25,9 +25,12 @@ GREEDY = {"accuracy": "accuracy, greedy", "misuse": "misuse, greedy"}
 ENTROPIES = {"student_entropy": "entropy, student", "teacher_entropy": "entropy, teacher"}
 """More rows of the comparison: mean entropies of the shares, in nats."""
 
-CUT = "observation_cut"
-"""Key of the share of rollouts whose observation did not fit; it is there only where there were some."""
-
+SHORTFALLS = {
+    "observation_cut": "ended before the answer: the edited image did not fit",
+    "empty_turn": "have an empty turn",
+    "cut_turn": "have a turn that was cut off at its longest",
+}
+"""Keys of shares of rollouts in which something came short, and what they are; there only where there were some."""
 
 TURNS = {"turns": "turns", "calls_per_turn": "calls a turn"}
 """Headings of what is measured of rollouts with more than two turns, by key."""
@@ -86,8 +89,8 @@ def training_table(evaluation: TrainingEvaluation) -> Table:
     Args:
         evaluation: Evaluation before and after the training.
     """
-    cut = [one[CUT] for one in (evaluation.before, evaluation.after) if CUT in one]
-    table = Table(title=f"{_held_out(evaluation)}; 95% intervals", caption=_cut_text(cut))
+    caption = _shortfalls([evaluation.before, evaluation.after])
+    table = Table(title=f"{_held_out(evaluation)}; 95% intervals", caption=caption)
     for heading in ("", "before", "after", "difference"):
         table.add_column(heading)
     greedy = [evaluation.greedy.get(when, {}) for when in ("before", "after")]
@@ -103,10 +106,13 @@ def training_table(evaluation: TrainingEvaluation) -> Table:
     return table
 
 
-def _cut_text(shares: Sequence[Estimate]) -> str | None:
-    """Says how often what a tool gave did not fit; None where it always did."""
-    share = max((one.value or 0.0 for one in shares), default=0.0)
-    return f"up to {share:.1%} of rollouts ended before the answer: the edited image did not fit" if share else None
+def _shortfalls(measured: Sequence[Mapping[str, Estimate]]) -> str | None:
+    """Says in how many rollouts something came short; None where nothing did."""
+    found = []
+    for key, said in SHORTFALLS.items():
+        if share := max((one[key].value or 0.0 for one in measured if key in one), default=0.0):
+            found.append(f"up to {share:.1%} of rollouts {said}")
+    return "; ".join(found) or None
 
 
 def _held_out(evaluation: TrainingEvaluation) -> str:
@@ -140,8 +146,8 @@ def evaluation_table(evaluation: SetsEvaluation) -> Table:
     named = {None: "with tools", "none": "without tools"}
     tools = named.get(settings["tools"], f"with {settings['tools']}")
     times = "" if settings["repeats"] == 1 else f", {settings['repeats']} times each"
-    cut = [row.measures[CUT] for row in evaluation.sets.values() if CUT in row.measures]
-    table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals", caption=_cut_text(cut))
+    caption = _shortfalls([row.measures for row in evaluation.sets.values()])
+    table = Table(title=f"{evaluation.model}, {tools}, {how}{times}; 95% intervals", caption=caption)
     measures = {key: MEASURES[key] for key in list(MEASURES)[:4]}
     measures |= {key: TURNS[key] for key in TURNS if any(key in row.measures for row in evaluation.sets.values())}
     for heading in ("", "samples", *measures.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
 from iapo.endpoints.address import check_address, without_credentials
-from iapo.endpoints.replies import UnusableError, read_reply
+from iapo.endpoints.replies import Reply, UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError, one_line
 from iapo.kinds import check_kinds
@@ -34,6 +35,8 @@ PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 these fields."""
 
 _Answer = TypeVar("_Answer")
+
+logger = logging.getLogger(__name__)
 
 
 class EndpointError(RuntimeError):
@@ -163,7 +166,7 @@ class ChatEndpoint:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
         self.settings, self._openai, self._key = settings, openai, key
         self._vllm: bool | None = None
-        self._asking = threading.Lock()
+        self._asking, self._told = threading.Lock(), False
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
         self._client = openai.OpenAI(
             base_url=url,
@@ -173,8 +176,8 @@ class ChatEndpoint:
             http_client=make_client(openai, settings.timeout),
         )
 
-    def __call__(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any] | None = None) -> str:
-        """The model's next turn.
+    def __call__(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any] | None = None) -> Reply:
+        """The model's next turn; the first answer without a text of its own is told in a line.
 
         Args:
             messages: Chat messages in the form of `iapo.rollout.prompt.to_messages`, images as Pillow images.
@@ -183,12 +186,24 @@ class ChatEndpoint:
         Raises:
             EndpointError: If the endpoint refuses the request, or fails in every attempt.
         """
-        return self.ask([_wire(message) for message in messages], lambda text: text, more)
+        reply = self.ask([_wire(message) for message in messages], lambda reply: reply, more)
+        if reply.instead:
+            with self._asking:
+                told, self._told = self._told, True
+            if not told:
+                counts = "is taken as the answer" if reply else "is no answer, and counts as an empty turn"
+                logger.warning(
+                    "%s gave %s in the place of a text, which %s; so it is with further ones.",
+                    self.settings.name,
+                    reply.instead,
+                    counts,
+                )
+        return reply
 
     def ask(
         self,
         messages: Sequence[Mapping[str, Any]],
-        read: Callable[[str], _Answer],
+        read: Callable[[Reply], _Answer],
         more: Mapping[str, Any] | None = None,
     ) -> _Answer:
         """Asks until an answer can be used.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Self
 
 LONGEST_BODY = 16 * 2**20
 """Bytes of a response; the longest answers of today's models are a few hundred thousand."""
@@ -22,12 +22,39 @@ _OTHERS = ("user", "system", "developer", "tool", "function")
 _UNSAID = ("thinking", "reasoning")
 """Kinds of parts that are not of the answer."""
 
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Fields of a message in which servers with a parser of thoughts put what they take out of the text."""
+
 
 class UnusableError(Exception):
     """An answer is not whole, or not what was asked for; it is asked for again."""
 
 
-def read_reply(body: bytes, model: str) -> str:
+class Reply(str):
+    """An answer's text, and how it came to be.
+
+    Attributes:
+        cut: Whether its tokens were used up before the model ended it.
+        instead: What stands in the place of a text, a phrase; empty where the text is the answer, or there is nothing.
+    """
+
+    cut: bool
+    instead: str
+
+    def __new__(cls, text: str, *, cut: bool = False, instead: str = "") -> Self:
+        """Makes one.
+
+        Args:
+            text: Text of the answer.
+            cut: Whether it was cut off.
+            instead: What stands in its place.
+        """
+        reply = super().__new__(cls, text)
+        reply.cut, reply.instead = cut, instead
+        return reply
+
+
+def read_reply(body: bytes, model: str) -> Reply:
     """Reads the text of a response's one choice.
 
     Args:
@@ -35,7 +62,7 @@ def read_reply(body: bytes, model: str) -> str:
         model: Name of the model that was asked, or that it is served as.
 
     Returns:
-        The text; empty if the model ended at once.
+        The text; empty if the model ended at once. A refusal in words is its text where there is no other.
 
     Raises:
         UnusableError: If it is no whole answer of that model.
@@ -71,14 +98,20 @@ def read_reply(body: bytes, model: str) -> str:
         raise UnusableError(f"a message of the {message['role']}, in place of an answer")
     if message.get("audio"):
         raise UnusableError("an answer that is spoken, in place of a text")
-    text = _text(content)
+    text, instead = _text(content), ""
     # A turn that was cut off or ended at once is the model's.
-    text = _text(refusal) if not text and refusal else text
+    if not text and refusal:
+        text, instead = _text(refusal), "a refusal"
+    elif not text.strip():
+        field = next((one for one in _THOUGHTS if isinstance(message.get(one), str) and message[one].strip()), "")
+        parts = content if isinstance(content, list) else []
+        apart = any(isinstance(part, dict) and part.get("type") in _UNSAID for part in parts)
+        instead = f"{field} alone" if field else "thoughts alone" if apart else ""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UnusableError("a text with a character that is not valid Unicode") from error
-    return text
+    return Reply(text, cut=reason == "length", instead=instead)
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,8 +23,13 @@ MEASURES: Mapping[str, Verdict] = {
 (what they gave was seen), and of those with a program that executed on a sample that has a right axis the ones with a
 tool of the wrong one."""
 
-CUT = "observation_cut"
-"""The share of traces whose observation did not fit; it stands among measures only where there is one."""
+SHORTFALLS: Mapping[str, Callable[[Trace], bool]] = {
+    "observation_cut": lambda trace: trace.observation_cut,
+    "empty_turn": lambda trace: any(one.empty for one in trace.turns),
+    "cut_turn": lambda trace: any(one.cut for one in trace.turns),
+}
+"""What came short in a trace: an observation that did not fit, a turn in which the model said nothing, and one whose
+tokens were used up before the model ended it. Their share stands among measures only where there is such a trace."""
 
 TURNS, CALLS = "turns", "calls_per_turn"
 """Mean number of turns of a trace, and mean of its tool calls by the turn; among measures only where a trace has more
@@ -36,9 +41,14 @@ def share(name: str, traces: Iterable[Trace]) -> Estimate:
     return proportion([verdict for trace in traces if (verdict := MEASURES[name](trace)) is not None])
 
 
-def _cut(traces: Sequence[Trace]) -> dict[str, Estimate]:
-    cut = [trace.observation_cut for trace in traces]
-    return {CUT: proportion(cut)} if any(cut) else {}
+def _shortfalls(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
+    found = {}
+    for name, came_short in SHORTFALLS.items():
+        short, counted = _counts(came_short, repeats)
+        if short.any():
+            several = len(repeats) > 1
+            found[name] = ratio(short.sum(0), counted.sum(0)) if several else proportion(list(map(bool, short[0])))
+    return found
 
 
 def _turns(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
@@ -68,16 +78,14 @@ def summarize_repeats(repeats: Iterable[Iterable[Trace]]) -> dict[str, Estimate]
     if not runs:
         raise InputError("there is no repeat to sum up; give one at least")
     if len(runs) == 1:
-        return {name: share(name, runs[0]) for name in MEASURES} | _cut(runs[0]) | _turns(runs)
+        return {name: share(name, runs[0]) for name in MEASURES} | _shortfalls(runs) | _turns(runs)
     for one in runs[1:]:
         _refuse_others(one, runs[0], "repeats")
     estimates = {}
     for name, verdict in MEASURES.items():
         successes, counted = _counts(verdict, runs)
         estimates[name] = ratio(successes.sum(0), counted.sum(0))
-    cut = np.array([[trace.observation_cut for trace in one] for one in runs], dtype=np.int64)
-    estimates |= {CUT: ratio(cut.sum(0), np.full(cut.shape[1], len(runs)))} if cut.any() else {}
-    return estimates | _turns(runs)
+    return estimates | _shortfalls(runs) | _turns(runs)
 
 
 def _refuse_others(some: Sequence[Trace], others: Sequence[Trace], what: str) -> None:
@@ -110,10 +118,10 @@ def summarize(traces: Iterable[Trace]) -> dict[str, Estimate]:
         traces: The traces, read once.
 
     Returns:
-        The `MEASURES`, each with a Wilson interval, and `CUT`, `TURNS` and `CALLS` where they are there; and the mean
-        `divergence` of all, of right calls (`divergence_right`) and of misused ones (`divergence_misused`), and the
-        mean entropies of the students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in nats), each
-        with a bootstrap interval.
+        The `MEASURES`, each with a Wilson interval, and `SHORTFALLS`, `TURNS` and `CALLS` where they are there; and
+        the mean `divergence` of all, of right calls (`divergence_right`) and of misused ones (`divergence_misused`),
+        and the mean entropies of the students' and the teacher's shares (`student_entropy`, `teacher_entropy`, in
+        nats), each with a bootstrap interval.
     """
     traces = list(traces)
     by_misuse = {
@@ -130,7 +138,7 @@ def summarize(traces: Iterable[Trace]) -> dict[str, Estimate]:
         for who in ("student", "teacher")
     }
     shares = {name: share(name, traces) for name in MEASURES}
-    return shares | _cut(traces) | _turns([traces]) | divergences | entropies
+    return shares | _shortfalls([traces]) | _turns([traces]) | divergences | entropies
 
 
 def _entropy(shares: Mapping[str, float]) -> float:

@@ -22,6 +22,7 @@ from iapo.evaluation.measures import summarize_repeats, verdicts
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.progress import TRACES, Batch, Done
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
+from iapo.evaluation.shortfalls import refuse_silence
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.evaluation.vllm_solver import vllm_solver
 from iapo.locks import hold_folder
@@ -71,7 +72,8 @@ def run_evaluation(
     Raises:
         InputError: If the folder holds something else, or another evaluation, or is in use; or if a rollout on a sample
             may not fit into what the model takes; or if every call of a tool fails (`iapo.tools.failing`).
-        iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept.
+        iapo.endpoints.chat.EndpointError: If the endpoint fails; the finished rollouts are kept. Or if all its answers
+            are empty, which are not.
         iapo.stopping.Stopped: If the process was asked to stop; the finished rollouts are kept.
     """
     with stoppable(), hold_folder(out):
@@ -94,6 +96,8 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     settings = _answering(json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)})))
     done = Done(folder, batches, settings, together=plan.endpoint is None)
     progress(len(done.traces))
+    if plan.endpoint is not None:
+        solver = refuse_silence(solver, plan.endpoint.name, done.traces.values())
     failing = Failing()
     for batch in batches:
         if not (missing := done.missing(batch)):

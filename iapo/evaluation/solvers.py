@@ -10,10 +10,11 @@ from typing import Any
 from transformers import set_seed
 
 from iapo.endpoints.chat import ChatEndpoint
+from iapo.endpoints.replies import Reply
 from iapo.evaluation.local import EvaluationSettings, evaluate, make_generator
 from iapo.grading.extraction import extract_answer
 from iapo.grading.outcome import grade_sample
-from iapo.records import Sample, Trace, Turn
+from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import build_blocks, to_messages
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
@@ -26,7 +27,8 @@ Solver = Callable[[Sequence[Sample], int], Iterator[Trace]]
 of its sample."""
 
 Chat = Callable[[Sequence[Mapping[str, Any]]], str]
-"""Chat messages, as `iapo.rollout.prompt.to_messages` makes them -> the model's next turn."""
+"""Chat messages, as `iapo.rollout.prompt.to_messages` makes them -> the model's next turn; a `Reply` says of it whether
+it was cut off, too."""
 
 
 def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[str, ToolDefinition] = TOOLS) -> Solver:
@@ -48,7 +50,7 @@ def local_solver(policy: Policy, settings: EvaluationSettings, tools: Mapping[st
 
     def without_tools(samples: Sequence[Sample], seed: int) -> Iterator[Trace]:
         set_seed(seed)
-        return map(graded, answer(samples, encoder, generate))
+        return map(graded, answer(samples, encoder, generate, settings.max_turn_tokens))
 
     return without_tools
 
@@ -119,9 +121,11 @@ def solve_by_chat(
     written: list[Turn] = []
     seen = sample
     for left in range(turns - 1 if tools else 0, -1, -1):
-        text = chat(messages)
+        reply = chat(messages)
+        text, cut = str(reply), isinstance(reply, Reply) and reply.cut
         ends = left == 0 or (turns > 2 and extract_answer(text) is not None)
-        one = Turn(text) if ends else Turn(text, execute(text, seen, tools, lenient=template.lenient))
+        result = ToolResult("no_call") if ends else execute(text, seen, tools, lenient=template.lenient)
+        one = Turn(text, result, cut=cut)
         written.append(one)
         if not one.result.called:
             break

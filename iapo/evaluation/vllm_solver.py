@@ -41,7 +41,7 @@ def vllm_solver(plan: EvaluationPlan, samples: Sequence[Sample], tools: Mapping[
     def solve(some: Sequence[Sample], seed: int) -> Iterator[Trace]:
         set_seed(seed)
         if not tools:
-            return map(graded, answer(some, encoder, generate))
+            return map(graded, answer(some, encoder, generate, asked.max_turn_tokens))
         return (graded(one.trace) for one in rollout(some, encoder, generate, tools=tools, budget=budget))
 
     return solve

@@ -33,6 +33,7 @@ class Written:
         shown: Number of traces.
         total: Number of traces there are.
         size: Bytes of the page, without images beside it.
+        foreign: Sentences about what it shows and what seems to be of another run.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Written:
     shown: int
     total: int
     size: int
+    foreign: Sequence[str] = ()
 
 
 def write_report(
@@ -85,7 +87,7 @@ def write_report(
         )
     if store.missing:
         notes.append(f"{store.missing:,} pictures that traces name are not in their run folder, and are not shown.")
-    notes += browsed.notes
+    notes += [*browsed.notes, *browsed.foreign]
     own = versions()
     text = render(
         {
@@ -133,7 +135,8 @@ def write_report(
             make_folder(store.folder)
         # The page comes last, since it names the others.
         write_all({**store.files, path: content})
-    return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content))
+    foreign = [*(note for run in found.runs for note in run.foreign), *browsed.foreign]
+    return Written(path, len(found.runs), len(browsed.traces), browsed.total, len(content), foreign)
 
 
 def describe(written: Written) -> list[str]:
@@ -142,7 +145,7 @@ def describe(written: Written) -> list[str]:
     lines = [f"Report: {written.path} ({written.runs} runs, {traces} traces, {written.size / 1e6:.1f} MB)"]
     if written.shown < written.total:
         lines.append("Not all traces are in it; --max-traces 0 takes all.")
-    return lines
+    return [*lines, *written.foreign]
 
 
 def open_report(path: Path) -> None:

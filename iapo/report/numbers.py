@@ -11,8 +11,10 @@ MINUS = "\u2212"
 
 
 def finite(value: Any) -> float | None:
-    """Returns a number as a float; None for what is none, not finite, or more than a float holds."""
-    if not isinstance(value, int | float):
+    """Returns a number as a float; None for what is none (a truth value is none), not finite, or more than a float
+    holds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         found = float(value)

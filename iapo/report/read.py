@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iapo.errors import InputError
+from iapo.report.foreign import foreign_evaluation
 from iapo.report.numbers import finite
 from iapo.results import EVALUATION, MANIFEST, Evaluation, Manifest, read_evaluation, read_result
 from iapo.runs import CASE_STUDY, CASE_STUDY_KIND, measured_lines
@@ -28,12 +29,14 @@ class TraceFile:
         part: Kind of its rollouts.
         prefix: A letter that tells the run's trace files apart in links.
         lines: Its whole lines.
+        manifest: Manifest of the evaluation that it is of, where that is in the run's folder; else None.
     """
 
     path: Path
     part: Part
     prefix: str
     lines: Sequence[bytes] = field(repr=False)
+    manifest: Manifest | None = None
 
     def read(self, index: int) -> dict[str, Any]:
         """Reads one trace as JSON data.
@@ -58,6 +61,7 @@ class Run:
         evaluations: Contents of `evaluation.json`, of the run itself and of an `evaluation` folder in it.
         case_study: Contents of `case-study.json`.
         notes: Sentences about what is missing or not whole.
+        foreign: Sentences about what seems to be of another run.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Run:
     evaluations: Sequence[Evaluation]
     case_study: Mapping[str, Any] | None
     notes: Sequence[str]
+    foreign: Sequence[str] = ()
 
     @property
     def trained(self) -> bool:
@@ -161,18 +166,25 @@ def _read_run(name: str, path: Path) -> Run:
     manifest = Manifest.read(path / MANIFEST)
     trained = manifest.kind == "training"
     logged = path / "metrics.jsonl"
-    metrics = list(measured_lines(logged, _whole_lines(logged, notes)).values())
+    metrics = list(measured_lines(logged, _lines(logged, notes)).values())
     files = [(path / file, part, part[0]) for file, part in TRACE_FILES.items()]
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
-    elif (path / "evaluation" / MANIFEST).is_file():
+    inner = None
+    if trained and (path / "evaluation" / MANIFEST).is_file():
+        inner = Manifest.read(path / "evaluation" / MANIFEST)
         files.append((path / "evaluation" / "traces.jsonl", "held-out", "e"))
     traces = [
-        TraceFile(file, part, prefix, lines) for file, part, prefix in files if (lines := _whole_lines(file, notes))
+        TraceFile(file, part, prefix, lines, inner if file.parent != path else None)
+        for file, part, prefix in files
+        if (lines := _whole_lines(file, notes))
     ]
-    evaluations = [
-        read_evaluation(file) for file in (path / EVALUATION, path / "evaluation" / EVALUATION) if file.is_file()
-    ]
+    evaluations, foreign = [], []
+    for file, of in ((path / EVALUATION, manifest), (path / "evaluation" / EVALUATION, inner)):
+        if file.is_file():
+            evaluations.append(read_evaluation(file))
+            if of is not None and (what := foreign_evaluation(of, evaluations[-1])):
+                foreign.append(f"{name}: {file.relative_to(path)} is of another run: {what}.")
     study = path / CASE_STUDY
     if trained and not metrics:
         notes.append("has no metrics.jsonl yet, so it has no curves")
@@ -190,6 +202,7 @@ def _read_run(name: str, path: Path) -> Run:
         evaluations=evaluations,
         case_study=_case_study(study) if study.is_file() else None,
         notes=notes,
+        foreign=foreign,
     )
 
 
@@ -224,13 +237,17 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
+    return [line for line in _lines(path, notes) if line.strip()]
+
+
+def _lines(path: Path, notes: list[str]) -> list[bytes]:
     """Reads a file's lines; half a line at its end is left out and noted."""
     if not path.is_file():
         return []
     lines, rest = read_lines(path)
     if rest.strip():
         notes.append(f"is still being written, or was stopped: half a line at the end of {path.name} is left out")
-    return [line for line in lines if line.strip()]
+    return lines
 
 
 def walk_notes(found: Found) -> Iterator[str]:
@@ -239,3 +256,4 @@ def walk_notes(found: Found) -> Iterator[str]:
     for run in found.runs:
         for note in run.notes:
             yield f"{run.name} {note}."
+        yield from run.foreign

@@ -12,7 +12,9 @@ from typing import Any
 
 from iapo.errors import InputError
 from iapo.records import Axis, ToolResult, recorded_grids
-from iapo.report.groups import Credit, Group, Line, credit, foreign, weights_in
+from iapo.report.foreign import foreign_lines
+from iapo.report.groups import Credit, Group, credit, weights_in
+from iapo.report.lines import Line
 from iapo.report.numbers import finite
 from iapo.report.pictures import Pictures
 from iapo.report.prompts import Prompts, RunPrompt, Texts
@@ -38,6 +40,7 @@ class Browsed:
         total: Number of traces there are, shown or not.
         without_patches: Number of the shown ones have an attribution but no shares of an image's tokens.
         notes: Sentences about what cannot be shown.
+        foreign: Sentences about files that seem to hold traces of another run.
     """
 
     samples: list[dict[str, Any]]
@@ -49,6 +52,7 @@ class Browsed:
     total: int
     without_patches: int
     notes: list[str]
+    foreign: list[str]
 
 
 def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
@@ -67,12 +71,13 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
     counts = share_out([len(file.lines) for _, _, file in files], most)
     collector = _Collector(pictures)
     notes: list[str] = []
+    foreign: list[str] = []
     prompts = [collector.prompts.of_run(run) for run in runs]
     notes += [f"{run.name} {prompt.note}." for run, prompt in zip(runs, prompts, strict=True) if prompt.note]
     for (place, run, file), count in zip(files, counts, strict=True):
         lines = [_checked(file, index, Line.of, file.read(index)) for index in range(len(file.lines))]
-        if file.part == "training" and (what := foreign(run, lines)):
-            notes.append(f"{run.name}: {file.path.name} may hold traces of another run, too: {what}.")
+        if what := foreign_lines(file.manifest or run.manifest, file.part, lines):
+            foreign.append(f"{run.name}: {file.path.name} may hold traces of another run, too: {what}.")
         try:
             groups, credits = credit(run, lines) if file.part == "training" else ([], [])
         except (ValueError, ArithmeticError) as error:
@@ -87,7 +92,7 @@ def browse(runs: Sequence[Run], pictures: Pictures, most: int) -> Browsed:
             add = functools.partial(collector.add, place, file, index, prompts[place], given)
             _checked(file, index, add, file.read(index))
     total = sum(len(file.lines) for _, _, file in files)
-    return collector.browsed(total, notes)
+    return collector.browsed(total, notes, foreign)
 
 
 def _checked(file: TraceFile, index: int, read: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> Any:
@@ -227,7 +232,7 @@ class _Collector:
             trace["prompt"], trace["query"] = found
         self.traces.append(trace)
 
-    def browsed(self, total: int, notes: list[str]) -> Browsed:
+    def browsed(self, total: int, notes: list[str], foreign: list[str]) -> Browsed:
         """Returns all that was added."""
         return Browsed(
             samples=self.samples,
@@ -239,6 +244,7 @@ class _Collector:
             total=total,
             without_patches=self.without_patches,
             notes=notes,
+            foreign=foreign,
         )
 
     def _turn(self, turns: Sequence[Mapping[str, Any]], place: int, prompt: RunPrompt, root: Path) -> dict[str, Any]:

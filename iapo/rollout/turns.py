@@ -52,12 +52,14 @@ class WrittenTurn:
         text: Its text, without special tokens.
         result: Result of its program.
         target: Target of its tokens belong to the program, hence to the attribution target; all False without one.
+        cut: Whether its tokens were used up before the model ended it.
     """
 
     ids: list[int]
     text: str
     result: ToolResult
     target: list[bool]
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +168,18 @@ class _Growing:
     def images(self) -> list[Image.Image]:
         return [*self.prompt.images, *(one.shown.image for one in self.observations if one.shown.image is not None)]
 
-    def add(self, ids: Sequence[int], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition], turns: int) -> None:
+    def add(
+        self, ids: Sequence[int], encoder: PromptEncoder, tools: Mapping[str, ToolDefinition], budget: Budget
+    ) -> None:
         """Takes a turn up, and carries its program out where one may stand."""
-        if len(self.turns) + 1 < turns:
+        if len(self.turns) + 1 < budget.turns:
             one = read_turn(ids, self.sample, encoder, tools)
             # Where two turns are all, a program is one whatever else is said.
-            ends = turns > 2 and extract_answer(_without_thoughts(one.text)) is not None
+            ends = budget.turns > 2 and extract_answer(_without_thoughts(one.text)) is not None
         else:
             one, ends = _said(ids, encoder), False
-        self.turns.append(_said(ids, encoder) if ends else one)
+        one = _said(ids, encoder) if ends else one
+        self.turns.append(replace(one, cut=_is_cut(ids, budget.next(self.written), encoder)))
 
     def observe(self, encoder: PromptEncoder, budget: Budget) -> bool:
         """Appends what the last turn's program gave; tells whether there is another turn."""
@@ -196,7 +201,7 @@ class _Growing:
         return True
 
     def done(self) -> Rollout:
-        turns = tuple(Turn(one.text, one.result) for one in self.turns)
+        turns = tuple(Turn(one.text, one.result, cut=one.cut) for one in self.turns)
         trace = Trace(self.given, turns, observation_cut=self.cut)
         return Rollout(trace, self.prompt, tuple(self.turns), tuple(self.observations))
 
@@ -252,6 +257,11 @@ def _said(ids: Sequence[int], encoder: PromptEncoder) -> WrittenTurn:
     return WrittenTurn(list(ids), text, ToolResult("no_call"), [False] * len(ids))
 
 
+def _is_cut(ids: Sequence[int], limit: int | None, encoder: PromptEncoder) -> bool:
+    """Tells whether a turn took all the tokens that it may and has no end: one of several, all of them special."""
+    return limit is not None and len(ids) >= limit > 0 and ids[-1] not in encoder.tokenizer.all_special_ids
+
+
 def finish(
     samples: Sequence[Sample],
     prompts: Sequence[EncodedPrompt],
@@ -288,12 +298,12 @@ def finish(
     check_wording(encoder.template, budget.turns)
     growing = [_Growing(sample, prompt, sample) for sample, prompt in zip(samples, prompts, strict=True)]
     for one, ids in zip(growing, turn_1, strict=True):
-        one.add(ids, encoder, tools, budget.turns)
+        one.add(ids, encoder, tools, budget)
     going = growing
     while going := [one for one in going if one.observe(encoder, budget)]:
         written = generate([one.ids for one in going], [one.images for one in going])
         for one, new in zip(going, written, strict=True):
-            one.add(new[: budget.next(one.written)], encoder, tools, budget.turns)
+            one.add(new[: budget.next(one.written)], encoder, tools, budget)
     return [one.done() for one in growing]
 
 
@@ -323,7 +333,7 @@ def steps(
     while True:
         limit = budget.next(one.written)
         new = yield Asked(one.ids, one.images, limit)
-        one.add(new[:limit], encoder, tools, budget.turns)
+        one.add(new[:limit], encoder, tools, budget)
         if not one.observe(encoder, budget):
             return one.done()
 
@@ -356,9 +366,21 @@ def first_turns(
     return found
 
 
-def answer(samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate) -> list[Trace]:
-    """Rolls out one turn without any tool for a batch of samples; what looks like a program in it stays text."""
+def answer(
+    samples: Sequence[Sample], encoder: PromptEncoder, generate: Generate, limit: int | None = None
+) -> list[Trace]:
+    """Rolls out one turn without any tool for a batch of samples; what looks like a program in it stays text.
+
+    Args:
+        samples: The samples.
+        encoder: The policy's encoder.
+        generate: Writes the turns.
+        limit: Longest turn in tokens, by which one that was cut off is told; None tells of none.
+    """
     prompts = [encoder.encode(build_blocks(sample, {}, encoder.template)) for sample in samples]
     turns = generate([prompt.ids for prompt in prompts], [list(prompt.images) for prompt in prompts])
     texts = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in turns]
-    return [Trace.of(sample, text, ToolResult("no_call")) for sample, text in zip(samples, texts, strict=True)]
+    return [
+        Trace(sample, (Turn(text, cut=_is_cut(ids, limit, encoder)),))
+        for sample, text, ids in zip(samples, texts, turns, strict=True)
+    ]

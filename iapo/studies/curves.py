@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,6 @@ from iapo.storage import make_folder
 from iapo.studies.folders import by_name, common_folder, find_runs
 
 Values = npt.NDArray[np.float64]
-
-_LARGEST = 1e100
-"""Larger values overflow where axes are laid out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,26 +148,10 @@ def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> l
 
 def _read(folder: RunFolder) -> dict[int, dict[str, float]]:
     """Reads what a run measured: step -> key of a panel -> value, NaN where nothing was measured."""
-    path = folder.path / "metrics.jsonl"
     return {
-        row["step"]: {panel.key: _value(path, index, row, panel.key) for panel in PANELS}
-        for index, row in folder.read_measured().items()
+        row["step"]: {panel.key: math.nan if row.get(panel.key) is None else float(row[panel.key]) for panel in PANELS}
+        for row in folder.read_measured().values()
     }
-
-
-def _value(path: Path, index: int, row: Mapping[str, Any], key: str) -> float:
-    value = row.get(key)
-    if value is None:
-        return math.nan
-    # A truth value is no measurement.
-    number = not isinstance(value, bool) and isinstance(value, int | float)
-    if number and (abs(value) <= _LARGEST or (isinstance(value, float) and not math.isfinite(value))):
-        return float(value)
-    what = "too large to be drawn" if number else "no number"
-    raise InputError(
-        f"{path} is damaged: the value of {key} in line {index + 1} is {what}, {repr(value)[:50]}; remove the line or "
-        "run again"
-    )
 
 
 def running_mean(values: Values, width: int) -> Values:
@@ -181,6 +161,8 @@ def running_mean(values: Values, width: int) -> Values:
         values: Shape (n,); NaN where nothing was measured, and there it stays.
         width: Width of the window, odd.
     """
+    if not len(values):
+        return values
     there = ~np.isnan(values)
     ones = np.ones(width)
     sums = np.convolve(np.where(there, values, 0), ones)[width // 2 :][: len(values)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,11 @@ from typing import Any
 from iapo.errors import InputError
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.template import FILE, TINY, PromptTemplate, find_prompt, read_prompt
+from iapo.storage import read_json, read_lines
+
+logger = logging.getLogger(__name__)
+
+_METRICS = "metrics.jsonl"
 
 # Settings, by how their names begin, in which runs of one method may differ: seeds, places, what is kept and measured.
 _OWN = (
@@ -53,15 +60,17 @@ def find_runs(words: Sequence[str]) -> list[Run]:
             compare` and `iapo study ablate` do, stands for all of them.
 
     Raises:
-        InputError: If a folder holds no run of `iapo train`, or one is named twice.
+        InputError: If a folder holds no run of `iapo train` that has measured a step, or one is named twice.
     """
     found: list[Run] = []
     for word in words:
         # A folder's name may hold an equals sign, too.
         name, _, folder = ("", "", word) if Path(word).exists() or "=" not in word else word.partition("=")
-        paths = _runs_in(Path(folder))
+        paths, begun = _runs_in(Path(folder))
         if not paths:
-            raise InputError(f"{folder} holds no run; give a run folder of iapo train, or a folder of such")
+            raise InputError(_nothing(folder, begun))
+        for path in begun:
+            logger.warning("no step of the run %s has been measured; it is left out.", path)
         found += [Run(name or _name(path), path, Manifest.read(path / MANIFEST)) for path in paths]
     places = [run.path.resolve() for run in found]
     if twice := next((path for index, path in enumerate(places) if path in places[:index]), None):
@@ -107,15 +116,41 @@ def common_folder(runs: Sequence[Run], out: Path | None) -> Path:
     return out or Path(os.path.commonpath([run.path.resolve() for run in runs]))
 
 
-def _runs_in(folder: Path) -> list[Path]:
+def _runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Returns the folder's trainings that have measured a step, of the uppermost level that has any, and the others."""
+    begun: list[Path] = []
     for pattern in (".", "*", "*/*", "*/*/*"):
-        if found := sorted(path.parent for path in folder.glob(f"{pattern}/{MANIFEST}") if _is_run(path.parent)):
-            return found
-    return []
+        trainings = sorted(path.parent for path in folder.glob(f"{pattern}/{MANIFEST}") if _is_training(path))
+        found = [path for path in trainings if _has_measured(path)]
+        begun += [path for path in trainings if path not in found]
+        if found:
+            return found, begun
+    return [], begun
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "metrics.jsonl").exists() and Manifest.read(folder / MANIFEST).kind == "training"
+def _is_training(manifest: Path) -> bool:
+    if (manifest.parent / _METRICS).exists():
+        return Manifest.read(manifest).kind == "training"
+    # Without measurements it may be anything's.
+    with contextlib.suppress(InputError):
+        config = read_json(manifest).get("config")
+        return isinstance(config, dict) and isinstance(config.get("training"), dict)
+    return False
+
+
+def _has_measured(folder: Path) -> bool:
+    path = folder / _METRICS
+    return path.exists() and any(line.strip() for line in read_lines(path)[0])
+
+
+def _nothing(folder: str, begun: Sequence[Path]) -> str:
+    if not begun:
+        return f"{folder} holds no run; give a run folder of iapo train, or a folder of such"
+    more = f" (and of {len(begun) - 1} more)" if len(begun) > 1 else ""
+    return (
+        f"no step of the run {begun[0]}{more} has been measured: its metrics.jsonl is missing or empty, as it is until "
+        "the first one is logged; wait for that, or start its command again"
+    )
 
 
 def _name(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from iapo.rewards.presets import check_logged, check_reward, logged_as
 from iapo.rollout.load_settings import is_hub_id
 from iapo.rollout.policy import Policy
 from iapo.teachers.own import check_reference
-from iapo.tools import ToolDefinition
+from iapo.tools.definitions import check_tools
 from iapo.training.checks import check_enough, check_functions
 from iapo.training.config import IAPOConfig
 
@@ -56,6 +56,8 @@ def check_arguments(
     if teacher is not None and not isinstance(teacher, Policy):
         check_reference(teacher)
     check_tools(tools)
+    if not tools:
+        raise InputError("tools are none; a training needs one at least")
     if on_rollouts is not None and not _takes_two(on_rollouts):
         raise InputError(f"on_rollouts is {_shown(on_rollouts)}; give a function (step, traces)")
     if not isinstance(keep_run, bool):
@@ -63,22 +65,6 @@ def check_arguments(
     for taken in _TAKEN:
         if more.get(taken) is not None:
             raise InputError(f"{taken} is GRPOTrainer's own tool protocol; IAPOTrainer takes `tools` of iapo.tools")
-
-
-def check_tools(tools: Any) -> None:
-    """Refuses what are no tools by name, and none at all: a training needs one.
-
-    Raises:
-        InputError: If so.
-    """
-    form = "give a mapping from names to tools, as iapo.tools.TOOLS, or what iapo.define makes: {tool.name: tool}"
-    if not isinstance(tools, Mapping):
-        raise InputError(f"tools is {_shown(tools)}; {form}")
-    if not tools:
-        raise InputError("tools are none; a training needs one at least")
-    for name, tool in tools.items():
-        if not isinstance(name, str) or not isinstance(tool, ToolDefinition):
-            raise InputError(f"tools has {_shown(tool)} for {name!r}; {form}")
 
 
 def check_data(args: IAPOConfig, train: Any, evaluation: Any) -> None:

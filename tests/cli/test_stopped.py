@@ -20,10 +20,12 @@ from test_bounds import verbs
 from typer.main import get_command
 
 import iapo.tiny.command
+import iapo.training.run
 from iapo.cli.main import app
 from iapo.data import sheet
 from iapo.data.convert import make
 from iapo.report import command
+from iapo.stopping import stoppable, writes_to
 from iapo.storage import whole_file
 
 
@@ -66,12 +68,53 @@ def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
     assert not (tmp_path / "new").exists()
 
 
+NOT_BEGUN = "it had not begun yet"
+ANEW = "nothing was saved yet that the same command could go on from; it begins anew"
+GOES_ON = "what is saved stays, and the same command goes on from it"
+
+
 @pytest.mark.usefixtures("heeded")
-def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iapo.tiny.command, "build_models", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str) -> None:
+    """Where something is saved, and only there."""
+    code = 130 if number == signal.SIGINT else 75
+    monkeypatch.setattr(iapo.tiny.command, "build_models", lambda *_, **__: os.kill(os.getpid(), number))
     done = iapo_here("tiny", "build", "--out", tmp_path / "built")
-    said = "stopped by SIGTERM; what is saved stays, and the same command goes on from it"
-    assert (done.returncode, done.stderr) == (75, f"iapo: {said}\n")
+    assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {NOT_BEGUN}\n")
+    monkeypatch.setattr(iapo.training.run, "_run", lambda *_, **__: os.kill(os.getpid(), number))
+    train = ("train", "--config", "demo-iapo", "--output_dir", tmp_path / "run")
+    done = iapo_here(*train)
+    assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {ANEW}\n")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run" / "checkpoint-1").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-1" / "model.safetensors").write_bytes(b"weights")
+    done = iapo_here(*train)
+    assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {GOES_ON}\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "files", "ending"),
+    [
+        ("run", ["run/manifest.json", "run/prompt.yaml", "run/run.lock", "run/pictures/a.png"], ANEW),
+        # A training begins anew without a checkpoint, whatever it has logged.
+        ("run", ["run/manifest.json", "run/traces.jsonl", "run/metrics.jsonl"], ANEW),
+        ("run", ["run/manifest.json", "run/traces.jsonl"], GOES_ON),
+        ("full", ["full/comparison.json", "full/iapo/seed-0/log.txt"], ANEW),
+        ("full", ["full/comparison.json", "full/iapo/seed-0/checkpoint-5/adapter_model.safetensors"], GOES_ON),
+        ("teacher.parquet", ["other.begun.jsonl", ".teacher.parquet.lock"], ANEW),
+        ("teacher.parquet", ["teacher.parquet.begun.jsonl"], GOES_ON),
+        ("tiny-student", ["tiny-teacher-sight/state.pt"], ANEW),
+        ("tiny-student", ["tiny-student-sight/state.pt"], GOES_ON),
+    ],
+)
+def test_what_is_there_to_go_on_from(tmp_path: Path, place: str, files: list[str], ending: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with stoppable() as stop:
+        assert stop.ending == NOT_BEGUN
+        writes_to(tmp_path / place)
+        assert stop.ending == ending
 
 
 def test_what_goes_on_is_what_the_document_has() -> None:

@@ -11,6 +11,7 @@ import datasets
 import pytest
 from fixtures.layouts import LAYOUTS, LEAK, Picture
 
+from iapo.data.hub import open_hub
 from iapo.data.loading import Damage, detect, load, strict
 
 
@@ -153,6 +154,15 @@ def test_short_floats_are_read_as_they_were_written(hub: Path):
     table = datasets.Dataset.from_parquet(str(path)).cast_column("answer", datasets.Value("float32"))
     table.to_parquet(path)
     assert {one.answers for one in strict(load("owner/set"))} == {("0.1",)}
+
+
+def test_what_pandas_wrote_behind_a_filter_is_read(hub: Path):
+    layout = LAYOUTS["ours"]
+    rows = layout.rows(layout.samples())
+    upload(hub, "owner/set", "train", [{**row, "__index_level_0__": 7} for row in rows])
+    columns, found = open_hub("owner/set", "train")
+    assert columns == rows[0].keys()
+    assert {frozenset(one.fields) for one in found} == {columns}
 
 
 def test_what_the_hub_does_not_have(hub: Path):

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,6 +71,25 @@ def test_two_columns_of_one_name(table: pa.Table, tmp_path: Path):
     (item,) = load(path, format="iapo")
     assert isinstance(item, Damage)
     assert "two columns 'question'" in item.reason
+
+
+@pytest.mark.parametrize("name", [None, "id"])
+def test_what_pandas_writes_behind_a_filter_is_read(name: str | None, tmp_path: Path):
+    """An index without a name is a column that the format does not know; one with a name is the data's own."""
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
+    index = pd.Index(["x", "y", "z"], name=name)
+    frame = pd.DataFrame({"image": ["a.png"] * 3, "question": ["how?"] * 3, "answer": ["1", "2", "3"]}, index=index)
+    path = tmp_path / "train.parquet"
+    frame[frame["answer"] != "2"].to_parquet(path)
+    assert pq.read_schema(path).names[-1] == (name or "__index_level_0__")
+    found = list(load(path))
+    assert [one.answers for one in found if isinstance(one, Sample)] == [("1",), ("3",)]
+    assert [one.id for one in found] == (["x", "z"] if name else ["train-1", "train-2"])
+    # Whoever gives a column of their own that name means something by it.
+    table = pq.read_table(path).replace_schema_metadata({})
+    damaged = list(load(written(table.rename_columns([*table.column_names[:-1], "__index_level_0__"]), tmp_path)))
+    assert [type(one) for one in damaged] == [Damage, Damage]
+    assert "__index_level_0__" in str(damaged[0])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".tsv", ".parquet"])

@@ -38,7 +38,7 @@ def trace(
         scores["divergence"] = Score(divergence)
     sample = Sample(name, Image.new("RGB", (4, 4)), "?", ("1",), axis=axis)
     calls = (call,) if status in ("edited", "failed") else ()
-    return Trace.of(sample, "", ToolResult(status, calls), scores=scores, attribution=attribution or {})
+    return Trace.of(sample, "a call", ToolResult(status, calls), scores=scores, attribution=attribution or {})
 
 
 def test_summary_by_hand():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_local import ROWS, trace
 
 from iapo.estimates import Estimate, average, proportion, ratio
 from iapo.evaluation.measures import MEASURES, summarize, summarize_repeats
+from iapo.records import Turn
 
 
 def test_one_repeat_has_wilson_intervals():
@@ -26,6 +29,22 @@ def test_repeats_are_counted_by_hand():
         "call_ratio": (4 / 6, 6),
         "call_success": (3 / 4, 4),
         "misuse": (1 / 3, 3),
+    }
+
+
+def test_what_came_short_is_counted_where_there_is_some():
+    """Of several repeats as the measures are, over samples."""
+    said = trace("a", 1, "no_call")
+    empty, cut = (replace(said, turns=(one,)) for one in (Turn("\n "), Turn("FINAL", cut=True)))
+    assert summarize_repeats([[said, said]]).keys() == summarize_repeats([[said, said]] * 2).keys() == MEASURES.keys()
+    once, twice = summarize_repeats([[empty, cut, cut, said]]), summarize_repeats([[empty, said], [empty, cut]])
+    assert {name: (one.value, one.count) for name, one in once.items() if name not in MEASURES} == {
+        "empty_turn": (1 / 4, 4),
+        "cut_turn": (2 / 4, 4),
+    }
+    assert {name: (one.value, one.count) for name, one in twice.items() if name not in MEASURES} == {
+        "empty_turn": (2 / 4, 4),
+        "cut_turn": (1 / 4, 4),
     }
 
 

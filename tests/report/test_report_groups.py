@@ -12,7 +12,8 @@ import torch
 from report_runs import make_group, make_run, make_trace
 
 from iapo.records import Score
-from iapo.report.groups import Line, credit, group_lines
+from iapo.report.groups import credit, group_lines
+from iapo.report.lines import Line
 from iapo.report.pictures import Pictures
 from iapo.report.read import find_runs
 from iapo.report.traces import browse, pick
@@ -104,23 +105,3 @@ def test_scores_too_large_are_a_sentence(tmp_path: Path):
     make_run(tmp_path, group, num_generations=4)
     with pytest.raises(ValueError, match="scores too large"):
         browse(find_runs([tmp_path]).runs, Pictures("embed", tmp_path), 0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "steps", "sentence"),
-    [
-        ({}, [1, 2, 2, 1], "line 4 is of step 1 and the one before it of step 2"),
-        (
-            {"generation_batch_size": 2, "gradient_accumulation_steps": 1, "steps_per_generation": 1},
-            [1, 1, 1, 1],
-            "it has 4 rollouts of step 1, and a step makes 2",
-        ),
-        ({"generation_batch_size": 2, "gradient_accumulation_steps": 2, "steps_per_generation": 1}, [1] * 4, ""),
-        ({"generation_batch_size": "x", "gradient_accumulation_steps": 2, "steps_per_generation": 0}, [1] * 4, ""),
-    ],
-)
-def test_lines_of_another_run_are_told(tmp_path: Path, settings: dict[str, Any], steps: list[int], sentence: str):
-    make_run(tmp_path, [make_trace(number, step=step) for number, step in enumerate(steps)], steps=2, **settings)
-    found = browse(find_runs([tmp_path]).runs, Pictures("embed", tmp_path / "p"), 0)
-    said = [f"{tmp_path.name}: traces.jsonl may hold traces of another run, too: {sentence}."] if sentence else []
-    assert [note for note in found.notes if "another run" in note] == said

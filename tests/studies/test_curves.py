@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from written_runs import write_run
 
 from iapo.errors import InputError
+from iapo.report.command import write_report
 from iapo.runs import RunFolder
 from iapo.studies.curves import PANELS, make_curves, plot_curves, running_mean, study_curves
 
@@ -107,8 +108,8 @@ def _changed(path: Path, **changes: Any) -> RunFolder:
         ({"reward/outcome": "x"}, "the value of reward/outcome in line 2 is no number, 'x'"),
         ({"reward/outcome": True}, "the value of reward/outcome in line 2 is no number"),
         ({"tools/call_ratio": [1]}, "the value of tools/call_ratio in line 2 is no number"),
-        ({"attribution/divergence": 1e308}, "in line 2 is too large to be drawn, 1e"),
-        ({"attribution/divergence": 10**400}, "in line 2 is too large to be drawn, 1000"),
+        ({"attribution/divergence": 1e308}, "in line 2 is too large for a measurement, 1e"),
+        ({"attribution/divergence": 10**400}, "in line 2 is too large for a measurement, 1000"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
@@ -116,6 +117,54 @@ def test_a_damaged_line_is_named(tmp_path: Path, changes: dict[str, Any], senten
     with pytest.raises(InputError, match=sentence) as refused:
         make_curves({"grpo": [folder]})
     assert str(tmp_path / "0" / "metrics.jsonl") in str(refused.value)
+    # The report reads it with the same eyes.
+    with pytest.raises(InputError, match=sentence) as reported:
+        write_report([folder.path], tmp_path / "page.html")
+    assert str(reported.value) == str(refused.value)
+
+
+def test_lines_of_white_space_are_passed_over_and_counted(tmp_path: Path) -> None:
+    folder = _changed(tmp_path / "0")
+    path = tmp_path / "0" / "metrics.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n\n  \n{second}\n")
+    assert {one.steps.tolist()[-1] for one in make_curves({"grpo": [folder]})} == {2}
+    write_report([folder.path], tmp_path / "page.html")
+    path.write_text(f"\n{first}\n\n{second.replace('0.4', 'true')}\n")
+    for read in (lambda: make_curves({"grpo": [folder]}), lambda: write_report([folder.path], tmp_path / "page.html")):
+        with pytest.raises(InputError, match="the value of tools/misuse_rate in line 4 is no number, True"):
+            read()
+
+
+def test_what_is_no_measurement_of_a_run_may_be_anything(tmp_path: Path) -> None:
+    folder = _changed(tmp_path / "0", note="by hand", **{"reward/outcome": math.nan})
+    (outcome,) = (one for one in make_curves({"grpo": [folder]}) if one.key == "reward/outcome")
+    assert outcome.runs.tolist() == [1, 0]
+    write_report([folder.path], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", None])
+def test_a_run_that_has_measured_nothing_yet(
+    tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one is that was killed before its first step; it has a manifest, and perhaps an empty file."""
+    begun, measured = write_run(tmp_path / "all" / "begun", [0.5]), write_run(tmp_path / "all" / "done", [0.5])
+    path = begun.path / "metrics.jsonl"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(InputError, match=r"no step of the run .*begun has been measured: its metrics.jsonl is missing"):
+        study_curves([str(begun.path)], tmp_path, smooth=1)
+    # Among others it is left out with a line.
+    assert study_curves([str(tmp_path / "all")], tmp_path, smooth=1)[0].steps.tolist() == [1]
+    assert [one.getMessage() for one in caplog.records] == [
+        f"no step of the run {begun.path} has been measured; it is left out."
+    ]
+    (measured.path / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match=r"begun \(and of 1 more\) has been measured"):
+        study_curves([str(tmp_path / "all")], tmp_path, smooth=1)
+
+
+def test_no_steps_have_no_mean() -> None:
+    assert running_mean(np.array([]), 5).tolist() == []
 
 
 JSON = st.recursive(
