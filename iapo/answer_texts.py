@@ -16,6 +16,9 @@ def answer_text(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        # As pandas' columns give them; a float in half precision has its shortest text.
+        value = Decimal(str(value)) if value.dtype.kind == "f" else value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (float, Decimal)) and not math.isfinite(value):

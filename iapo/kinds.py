@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import inspect
 import numbers
@@ -54,7 +55,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def check_kinds(holder: Any) -> None:
-    """Refuses values of a dataclass that are not of their fields' types.
+    """Refuses values of a dataclass that are not of their fields' types; NumPy's numbers and paths become Python's.
 
     Fields are looked at whose types are made of numbers, truth values, lists of such and `Literal`; texts in classes of
     this package alone: what a library declares as a text it may take in other forms, too.
@@ -66,6 +67,11 @@ def check_kinds(holder: Any) -> None:
         InputError: If there is such a value; the sentence says what the command line says of it.
     """
     cls: type = type(holder)
+    for name, kinds in _all(cls).items():
+        given = getattr(holder, name)
+        if (plain := _plain(given, text=str in kinds)) is not given:
+            # Also where the dataclass is frozen: it is being made.
+            object.__setattr__(holder, name, plain)
     for name, kinds in _checked(cls).items():
         value = getattr(holder, name)
         if not any(fits(value, kind) for kind in kinds):
@@ -74,18 +80,38 @@ def check_kinds(holder: Any) -> None:
             raise InputError(f"{name} is {shown}; it takes {expected(kinds)}")
 
 
+def _plain(value: Any, *, text: bool) -> Any:
+    """Returns a number of NumPy or `fractions` as Python's, which JSON takes, and a path as a text where one may stand;
+    anything else as it is.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value) if text else value
+    if type(value) in (bool, int, float, complex) or isinstance(value, enum.Enum):
+        return value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+@functools.cache
+def _all(cls: type) -> dict[str, list[Any]]:
+    """Returns the types of a dataclass's fields."""
+    hints = get_type_hints(cls)
+    return {one.name: members(hints[one.name]) for one in dataclasses.fields(cls) if one.init}
+
+
 @functools.cache
 def _checked(cls: type) -> dict[str, list[Any]]:
     """Returns the types of a dataclass's fields that are looked at."""
-    hints = get_type_hints(cls)
     own = {
         name
         for base in cls.__mro__
         if base.__module__.partition(".")[0] == __name__.partition(".")[0]
         for name in inspect.get_annotations(base)
     }
-    found = {one.name: members(hints[one.name]) for one in dataclasses.fields(cls) if one.init}
-    return {name: kinds for name, kinds in found.items() if all(_known(kind, text=name in own) for kind in kinds)}
+    return {name: kinds for name, kinds in _all(cls).items() if all(_known(kind, text=name in own) for kind in kinds)}
 
 
 def _known(kind: Any, *, text: bool) -> bool:

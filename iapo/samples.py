@@ -149,6 +149,8 @@ def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
         if not isinstance(name, str):
             raise InputError(f"{where} have the name {name!r} of type {type(name).__name__}; give texts")
         try:
+            if isinstance(box, str | bytes | set | frozenset | Mapping):
+                raise TypeError
             x1, y1, x2, y2 = (float(value) for value in box)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where} have {str(box)[:80]} for {name!r}; give four numbers, x1, y1, x2, y2") from error

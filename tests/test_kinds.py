@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -142,3 +143,18 @@ def test_what_libraries_take_is_taken(tmp_path: Path) -> None:
     )
     assert (made.max_steps, made.penalty_weight) == (3, 0.5)
     assert made.lr_scheduler_type == "cosine"
+
+
+def test_numbers_of_numpy_and_paths_are_kept_as_json_takes_them(tmp_path: Path) -> None:
+    args = IAPOConfig(
+        tmp_path,
+        max_steps=np.int64(3),
+        learning_rate=np.float32(0.5),
+        teacher=Path("tiny-teacher"),
+        bf16=np.bool_(False),
+    )
+    kept = [args.max_steps, args.learning_rate, args.teacher, args.bf16]
+    assert kept == [3, 0.5, "tiny-teacher", False]
+    assert [type(one) for one in kept] == [int, float, str, bool]
+    settings = EvaluationSettings(seed=np.int64(4), temperature=np.float32(0.5))
+    assert json.dumps(dataclasses.asdict(settings))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -306,3 +307,15 @@ def test_answers_become_texts() -> None:
     """As those of rows of data do; a list is as good as a tuple."""
     given = ["a", 12, 12.0, 0.5, True, datetime.date(2024, 2, 1), Decimal("3.10")]
     assert a_sample(answers=given).answers == ("a", "12", "12", "0.5", "true", "2024-02-01", "3.1")
+
+
+def test_answers_of_numpy_are_texts() -> None:
+    given = (np.int64(5), np.float32(0.1), np.bool_(True))
+    sample = Sample("a", Image.new("RGB", (40, 40)), "How many?", given)  # type: ignore[arg-type]
+    assert sample.answers == ("5", "0.1", "true")
+
+
+@pytest.mark.parametrize("box", ["1234", {1.0, 2.0, 3.0, 4.0}, {1: 1, 2: 2, 3: 3, 4: 4}])
+def test_a_box_is_a_list_of_four_numbers(box: Any) -> None:
+    with pytest.raises(InputError, match="give four numbers"):
+        Sample("a", Image.new("RGB", (40, 40)), "How many?", ("5",), column_boxes={"A": box})

@@ -14,7 +14,8 @@ MANY = 0.1
 
 _SAID = {
     "empty_turn": "have an empty turn, which is measured as what the model said; look at traces.jsonl",
-    "cut_turn": "have a turn that was cut off at its longest, before the model ended it; raise --max-turn-tokens",
+    "cut_turn": "have a turn that was cut off at its longest, before the model ended it; raise --max-turn-tokens, "
+    "with a new --out",
 }
 
 

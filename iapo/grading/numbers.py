@@ -93,6 +93,9 @@ class Quantity:
         """Tells whether an answer adds only the scale that an axis or a header has and this number leaves out."""
         if self.scale or is_percentage(self.unit) or is_percentage(answer.unit) or abs(self.value) >= _LARGEST_UNSCALED:
             return False
+        # What is counted is written out: 24 teams are not 24 million.
+        if self.unit and not measures(self.unit):
+            return False
         if answer.scale >= _SMALLEST_SCALE and self._near(answer.value.scaleb(-answer.scale), rules):
             return True
         # Written out, all digits must agree: 6.3 and 6,300,000, but not 42 and 42,000, nor 2.02 and the year 2020.

@@ -185,8 +185,9 @@ def _takes_back(rest: list[str], said: bool) -> bool:
         elif behind in _STOPS and place and rest[place - 1] not in _STOPS:
             if said and (word == "not" or word.endswith("n't")):
                 return True
-            # "No, only three of them are." does not.
-            if not said and word in _AUXILIARY and not denied and "only" not in rest[:place]:
+            # "No, only three of them are." does not, nor does "No, Germany is."
+            short = rest[place - 1] in _OPENERS
+            if not said and word in _AUXILIARY and short and not denied and "only" not in rest[:place]:
                 return True
     return False
 

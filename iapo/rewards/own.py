@@ -179,7 +179,11 @@ def _numbers(what: str, found: Any, count: int) -> list[float | None]:
         or isinstance(found, Mapping | str | bytes | set)
     ):
         raise InputError(f"{what} returned {_shown(found)}; {form}")
-    values = list(found)
+    try:
+        values = list(found)
+    except TypeError as error:
+        # A tensor or an array of one number.
+        raise InputError(f"{what} returned {_shown(found)}; {form}") from error
     if len(values) != count:
         raise InputError(f"{what} returned {len(values)} values for {count} rollouts; {form}")
     numbers = [_number(one) for one in values]

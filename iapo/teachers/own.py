@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from iapo.attribution.settings import AttributionSettings
@@ -16,6 +17,7 @@ from iapo.teachers.references import Both, OwnCall, Reference, StoredCalls, samp
 from iapo.teachers.student_call import StudentCall
 from iapo.teachers.table import is_distribution
 
+_ROUNDING = 0.02
 _OURS = (Both, OwnCall, StoredCalls, StudentCall)
 
 
@@ -84,6 +86,10 @@ class OwnReference:
             kind = type(found).__name__
             raise InputError(f"{what} gives {tuple(found.shape) if isinstance(found, Tensor) else f'a {kind}'}; {form}")
         rows = found.detach().float().cpu()
+        if found.dtype in (torch.bfloat16, torch.float16):
+            # Rounded to so few digits, shares sum to 1 within some hundredths.
+            sums = rows.abs().sum(-1, keepdim=True)
+            rows = torch.where((sums - 1).abs() < _ROUNDING, rows / sums, rows)
         signed = self.settings.normalization == "signed"
         for row, none, rollout in zip(rows.tolist(), rows.isnan().all(-1).tolist(), rollouts, strict=True):
             if not none and not is_distribution(row, signed=signed):

@@ -19,6 +19,7 @@ from iapo.storage import write_json
 CONTENTS = "contents.json"
 _ARCHIVES = (".pt", ".pth", ".bin")
 """Files of torch, which have checksums of their own."""
+_LONGEST = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,12 @@ class Contents:
             found = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (OSError, RecursionError) as error:
+            raise ValueError(f"{CONTENTS} cannot be read") from error
         try:
             files = {str(name): (int(size), None if crc is None else int(crc)) for name, (size, crc) in _pairs(found)}
             return cls(int(found["processes"]), str(found["engine"]), files)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{CONTENTS} is no list of files") from error
 
     def write(self, folder: Path) -> None:
@@ -62,7 +65,8 @@ class Contents:
         """Says which file of a checkpoint is missing or not as it was written; None where all are."""
         for name, (size, crc) in self.files.items():
             file = folder / name
-            if not file.is_file():
+            # A name of more letters than a file's may have is of none.
+            if max(map(len, file.parts)) > _LONGEST or not file.is_file():
                 return f"its {name} is missing"
             if file.stat().st_size != size:
                 return f"its {name} is cut off" if file.stat().st_size < size else f"its {name} is damaged"

@@ -54,7 +54,7 @@ class NumberWatch:
         self.step = 1
         self.traces: Sequence[Trace] = ()
         self._bad_batches: set[str] = set()
-        self._bad_step, self._mode = False, "train"
+        self._bad_step, self._mode, self._last_told = False, "train", 0
         # What is to be said where all processes meet.
         self._told: str | None = None
 
@@ -62,6 +62,14 @@ class NumberWatch:
         """Takes up that new rollouts begin, to train with or to evaluate."""
         self.step, self.traces, self._mode = step, (), mode
         self._bad_batches.discard(mode)
+
+    def to_state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps: whether the rollouts at hand, which further steps may share, are bad."""
+        return {"bad": sorted(self._bad_batches)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `to_state` returned; nothing of a checkpoint of an earlier version."""
+        self._bad_batches = set(state.get("bad", ()))
 
     def of_step(self, loss: Tensor, inputs: Mapping[str, Any]) -> None:
         """Looks at a loss, and takes up that the rollouts at hand are a part of the optimiser step.
@@ -109,6 +117,7 @@ class NumberWatch:
         path = self._keep(what, values, tensors or {})
         if self.on_nonfinite == "skip":
             logger.warning("Step %d is skipped: %s is not finite (%s).", self.step, what, path)
+            self._last_told = self.step
             return
         sentence = (
             f"step {self.step}: {what} is not finite; the step was not taken, {path} has the samples, texts and "
@@ -175,6 +184,8 @@ class NumberWatch:
             told = torch.tensor(float(bad), device=device)
             dist.all_reduce(told)
             bad = bool(told.item())
+        if bad and self.on_nonfinite == "skip" and self._last_told != self.step:
+            logger.warning("Step %d is skipped: numbers of rollouts that it shares are not finite.", self.step)
         return bad
 
     def _keep(self, what: str, values: Tensor | None, tensors: Mapping[str, Any]) -> Path:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
@@ -16,7 +16,7 @@ from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
-from iapo.training.numbers import NumberWatch, WatchCallback
+from iapo.training.numbers import WatchCallback
 from iapo.training.resumable import ResumableTrainer
 from iapo.training.shards import whole_checkpoints, whole_parameters
 from iapo.training.teacher_shards import TeacherShards, teacher_shards
@@ -113,12 +113,6 @@ class PolicyTrainer(ResumableTrainer):
         """
         with self.whole() as student, self.teacher_shards.whole() if self.teacher_shards else nullcontext():
             yield student
-
-    @functools.cached_property
-    def watch(self) -> NumberWatch:
-        """What looks at the training's numbers."""
-        reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
-        return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Trains, looks at the gradient of each step, and has a teacher in shards meanwhile, if it is to be."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -20,6 +21,7 @@ from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.numbers import NumberWatch
 from iapo.training.shards import engine_of
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,12 @@ class ResumableTrainer(Trainer):
 
     args: Any
     _saved: Path | None = None
+
+    @functools.cached_property
+    def watch(self) -> NumberWatch:
+        """What looks at the training's numbers."""
+        reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
+        return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Trains as Transformers' trainer does.
@@ -124,7 +132,7 @@ class ResumableTrainer(Trainer):
         state["metrics"] = {kind: dict(values) for kind, values in getattr(self, "_metrics", {}).items()}
         if self._is_between_generations():
             state["buffer"] = [_plain(part) for part in self._buffered_inputs]
-        state["more"] = self.more_state()
+        state |= {"more": self.more_state(), "numbers": self.watch.to_state()}
         torch.save(state, self._own_state(output_dir))
         # The trainer's own state is all that is not there yet.
         self._write_contents(Path(output_dir))
@@ -157,6 +165,7 @@ class ResumableTrainer(Trainer):
         for kind, values in state["metrics"].items():
             self._metrics[kind] = defaultdict(list, {name: list(some) for name, some in values.items()})
         self.load_more_state(state.get("more", {}))
+        self.watch.load_state(state.get("numbers", {}))
         if "buffer" in state:
             self._buffered_inputs: Any = state["buffer"]
 

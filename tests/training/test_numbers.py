@@ -138,6 +138,24 @@ def test_a_batch_of_several_steps_is_bad_in_all_whatever_is_evaluated(
     assert trained("eval") == [True, True, True]
 
 
+def test_a_bad_batch_is_bad_where_a_training_goes_on(
+    tmp_path: Path, policy: Policy, charts: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch of two steps; gone on from between them, the second is left out, too, and said."""
+
+    def reward(trace: Any, trainer_state: Any, **columns: Any) -> list[float]:
+        return [0.0, 1.0, 0.0, float("nan") if trainer_state.global_step == 0 else 1.0]
+
+    steps = {"num_iterations": 2, "max_steps": 3, "save_strategy": "steps", "save_steps": 1, "on_nonfinite": "skip"}
+    whole = scripted(tmp_path / "whole", policy.model, policy.processor, charts, reward_funcs=reward, **steps)
+    whole.train()
+    assert "Step 2 is skipped: numbers of rollouts that it shares are not finite" in caplog.text
+    again = scripted(tmp_path / "again", policy.model, policy.processor, charts, reward_funcs=reward, **steps)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "run" / "checkpoint-1"))
+    wanted = whole.model.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in again.model.state_dict().items())
+
+
 def test_a_gradient_that_overflows_stops_the_step(tmp_path: Path, policy: Policy, charts: list[Sample]) -> None:
     before = policy.model.state_dict()
     trainer = scripted(tmp_path, policy.model, policy.processor, charts)

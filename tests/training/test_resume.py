@@ -304,3 +304,16 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         assert second.returncode == 2
         assert f"in use by process {process.pid}" in second.stderr
         assert psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"processes": 1, "engine": "x", "files": {"a": [Infinity, null]}}', "[]", "{"]
+)
+def test_a_list_of_files_may_be_anything(tmp_path: Path, whole: Path, text: str) -> None:
+    folder = tmp_path / "checkpoint-2"
+    shutil.copytree(whole / "checkpoint-2", folder)
+    (folder / "contents.json").write_text(text)
+    assert fault_of(folder) == "its contents.json is cut off or damaged"
+    (folder / "contents.json").unlink()
+    (folder / "contents.json").mkdir()
+    assert fault_of(folder) == "its contents.json is cut off or damaged"
