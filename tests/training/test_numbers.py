@@ -94,7 +94,7 @@ def test_a_step_of_several_batches_is_skipped_for_any(
 
     class Sums(TrainerCallback):
         def on_step_end(self, *_: Any, **given: Any) -> None:
-            sums.append(sum(float(one.double().sum()) for one in given["model"].parameters()))
+            sums.append(sum(float(one.detach().double().sum()) for one in given["model"].parameters()))
 
     steps = {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "max_steps": 2}
     trainer = scripted(
@@ -122,7 +122,7 @@ def test_a_batch_of_several_steps_is_bad_in_all_whatever_is_evaluated(
 
         class Sums(TrainerCallback):
             def on_step_end(self, *_: Any, **given: Any) -> None:
-                sums.append(sum(float(one.double().sum()) for one in given["model"].parameters()))
+                sums.append(sum(float(one.detach().double().sum()) for one in given["model"].parameters()))
 
         more = {"num_iterations": 2, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4}
         trainer = scripted(
