@@ -173,11 +173,7 @@ def _numbers(what: str, found: Any, count: int) -> list[float | None]:
         InputError: If it is anything else.
     """
     form = f"return a list of {count} numbers, one a rollout"
-    if (
-        not isinstance(found, Iterable)
-        or not isinstance(found, Sized)
-        or isinstance(found, Mapping | str | bytes | set)
-    ):
+    if not isinstance(found, Iterable) or not isinstance(found, Sized) or isinstance(found, _NO_LIST):
         raise InputError(f"{what} returned {_shown(found)}; {form}")
     try:
         values = list(found)

@@ -18,6 +18,7 @@ from iapo.teachers.student_call import StudentCall
 from iapo.teachers.table import is_distribution
 
 _ROUNDING = 0.02
+"""How far from 1 shares may sum up that are given in half precision."""
 _OURS = (Both, OwnCall, StoredCalls, StudentCall)
 
 

@@ -20,6 +20,7 @@ CONTENTS = "contents.json"
 _ARCHIVES = (".pt", ".pth", ".bin")
 """Files of torch, which have checksums of their own."""
 _LONGEST = 255
+"""Letters that a file's name has at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,16 @@ class Contents:
             ValueError: If it is cut off or damaged.
         """
         try:
-            found = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+            found: Any = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, RecursionError) as error:
             raise ValueError(f"{CONTENTS} cannot be read") from error
         try:
-            files = {str(name): (int(size), None if crc is None else int(crc)) for name, (size, crc) in _pairs(found)}
+            files = {
+                str(name): (int(size), None if crc is None else int(crc))
+                for name, (size, crc) in found["files"].items()
+            }
             return cls(int(found["processes"]), str(found["engine"]), files)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{CONTENTS} is no list of files") from error
@@ -93,10 +97,6 @@ class Contents:
             "states are of each process; start as before, or begin anew in another output_dir with the checkpoint as "
             "model"
         )
-
-
-def _pairs(found: Any) -> list[tuple[str, Sequence[Any]]]:
-    return list(found["files"].items())
 
 
 def _words(processes: int, engine: str) -> str:
