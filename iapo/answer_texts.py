@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import datetime
 import math
+import unicodedata
 from decimal import Decimal
 from typing import Any
+
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters, marks and symbols that nothing is drawn for."""
+
+
+def is_blank(text: str) -> bool:
+    """Tells whether nothing of a text is seen: it has white space and invisible characters alone."""
+    return all(letter.isspace() or letter in _UNSEEN or unicodedata.category(letter) in ("Cc", "Cf") for letter in text)
 
 
 def answer_text(value: Any) -> str | None:

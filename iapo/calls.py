@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_args
 from PIL import Image
 
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.samples import AXES, FIRST_IMAGE, Axis, pack_image, unpack_image
 from iapo.storage import take, take_list
 
@@ -38,6 +39,9 @@ class ToolCall:
     axis: Axis | None
     arguments: tuple[tuple[str, Any], ...] = ()
     misused: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_kinds(self, "the call's ")
 
     @property
     def given(self) -> dict[str, Any]:
@@ -112,6 +116,9 @@ class ToolResult:
     text: str | None = None
     broken: str = ""
     made_of: str = FIRST_IMAGE
+
+    def __post_init__(self) -> None:
+        check_kinds(self, "the result's ")
 
     @property
     def called(self) -> bool:

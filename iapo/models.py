@@ -13,6 +13,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
 
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,6 +94,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
 """By model type."""
 
 
+@checks_kinds
 def add_family(family: ModelFamily) -> None:
     """Makes a family known in this process, before its checkpoints are loaded.
 

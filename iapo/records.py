@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Self
+from types import MappingProxyType, NoneType
+from typing import Any, Self, TypeVar
 
+from iapo.answer_texts import is_blank
 from iapo.calls import Status, ToolCall, ToolResult
 from iapo.errors import InputError
+from iapo.kinds import check_kinds
 from iapo.samples import (
     AXES,
     FIRST_IMAGE,
@@ -58,6 +60,8 @@ __all__ = [
     "save_png",
 ]
 
+_Value = TypeVar("_Value")
+
 Grid = tuple[tuple[float, ...], ...]
 """Numbers laid out as an image lies, the top row first; all rows are of one length."""
 
@@ -75,6 +79,9 @@ class Score:
     value: float
     answer: str | None = None
     explanation: str = ""
+
+    def __post_init__(self) -> None:
+        check_kinds(self, "the score's ")
 
     def to_json(self) -> dict[str, Any]:
         return {"value": self.value, "answer": self.answer, "explanation": self.explanation}
@@ -112,10 +119,14 @@ class Turn:
     attribution: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cut: bool = False
 
+    def __post_init__(self) -> None:
+        check_kinds(self, "the turn's ")
+        object.__setattr__(self, "attribution", _closed(self.attribution))
+
     @property
     def empty(self) -> bool:
-        """Whether the model said nothing."""
-        return not self.text.strip()
+        """Whether the model said nothing, or nothing that a reader sees."""
+        return is_blank(self.text)
 
     def to_json(self, edited_path: str | None = None) -> dict[str, Any]:
         """Returns a JSON-ready dict; the image is embedded unless a path says where it lies."""
@@ -169,6 +180,15 @@ class Trace:
     step: int | None = None
     patches: Mapping[str, tuple[Grid, ...]] = field(default_factory=dict)
     observation_cut: bool = False
+
+    def __post_init__(self) -> None:
+        check_kinds(self, "the trace's ")
+        if not self.turns:
+            raise InputError(f"the trace of sample {self.sample.id!r} has no turn; give at least one")
+        # Rewards of the user's own are handed traces; what one changed, all that follows would read.
+        object.__setattr__(self, "scores", _read_only(self.scores))
+        object.__setattr__(self, "patches", _read_only(self.patches))
+        object.__setattr__(self, "attribution", _closed(self.attribution))
 
     @classmethod
     def of(
@@ -321,6 +341,14 @@ class Trace:
             },
             observation_cut=take(data, "observation_cut", bool, default=False),
         )
+
+
+def _closed(shares: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    return _read_only({who: _read_only(blocks) for who, blocks in shares.items()})
+
+
+def _read_only(found: Mapping[str, _Value]) -> Mapping[str, _Value]:
+    return found if isinstance(found, MappingProxyType) else MappingProxyType(found)
 
 
 def recorded_turns(data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Sample, Trace, image_digest, images_digest, save_png
 from iapo.results import (
     EVALUATION,
@@ -256,6 +257,7 @@ class RunFolder:
         path: The folder; created where it does not exist.
     """
 
+    @checks_kinds
     def __init__(self, path: Path) -> None:
         self.path = path
         make_folder(path / "pictures")

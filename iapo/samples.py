@@ -7,7 +7,6 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, BinaryIO, Literal, Self, cast
@@ -136,7 +135,7 @@ def _corners(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Takes boxes out of a sample's record."""
     boxes: dict[str, Any] = take(data, name, dict)
     for box in boxes:
-        if len(numbers := take_list(boxes, box, int, float)) != 4 or not all(abs(one) < _FAR for one in numbers):
+        if len(take_list(boxes, box, int, float)) != 4:
             raise InputError(f"the box {box[:100]!r} of {name} is no list of four numbers of pixels")
     return boxes
 
@@ -154,8 +153,12 @@ def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
             x1, y1, x2, y2 = (float(value) for value in box)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where} have {str(box)[:80]} for {name!r}; give four numbers, x1, y1, x2, y2") from error
-        if not (isfinite(x1) and isfinite(y1) and isfinite(x2) and isfinite(y2)):
-            raise InputError(f"{where} have {(x1, y1, x2, y2)} for {name!r}; give four finite numbers")
+        # Whatever is compared with NaN is false.
+        if not all(abs(value) < _FAR for value in (x1, y1, x2, y2)):
+            raise InputError(
+                f"{where} have {(x1, y1, x2, y2)} for {name!r}; give four finite numbers, each less than {_FAR:g} "
+                "pixels away"
+            )
         boxes[name] = (x1, y1, x2, y2)
     return MappingProxyType(boxes)
 
@@ -186,6 +189,11 @@ def _answers(values: Any, id: str) -> tuple[str, ...]:
         odd = values[texts.index(None)]
         raise InputError(f"sample {id!r} has an answer that is no text, finite number or date, but {str(odd)[:80]!r}")
     return cast("tuple[str, ...]", texts)
+
+
+def _is_one(value: Any, known: Sequence[str]) -> bool:
+    # An array would be compared with each of them.
+    return isinstance(value, str) and value in known
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +257,11 @@ class Sample:
                 raise InputError(
                     f"sample {self.id!r}: its image_{number} is of type {type(image).__name__}; give a Pillow image"
                 )
-        if self.kind not in KINDS:
+        if not _is_one(self.kind, KINDS):
             raise InputError(f"sample {self.id!r} is of the kind {str(self.kind)[:40]!r}; use {' or '.join(KINDS)}")
-        if self.axis is not None and self.axis not in AXES:
+        if self.axis is not None and not _is_one(self.axis, AXES):
             raise InputError(f"sample {self.id!r} has axis {self.axis!r}; use 'columns', 'rows' or None")
-        if self.grading not in GRADINGS:
+        if not _is_one(self.grading, GRADINGS):
             raise InputError(f"sample {self.id!r} has grading {self.grading!r}; use one of {', '.join(GRADINGS)}")
         if len(self.images) > MOST_IMAGES:
             raise InputError(f"sample {self.id!r} has {len(self.images)} images; give at most {MOST_IMAGES}")

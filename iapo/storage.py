@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
 """Numbers of the errors that say that a disk takes no more: full, over a quota or a limit, or read-only."""
@@ -150,6 +151,7 @@ def create_json(path: Path, data: Mapping[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
+@checks_kinds
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
@@ -165,6 +167,7 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
     write_bytes(path, b"".join(line + b"\n" for line in lines))
 
 
+@checks_kinds
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes a JSON record a line, whole or not at all."""
     write_lines(path, (json.dumps(record).encode() for record in records))
@@ -216,6 +219,7 @@ def parse_record(path: Path, index: int, line: bytes) -> dict[str, Any]:
     return record
 
 
+@checks_kinds
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Reads the JSON records of a file's whole lines; half a line at the end is left out.
 

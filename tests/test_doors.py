@@ -145,7 +145,7 @@ def test_a_reward_from_outside() -> None:
 
     write("mine.py", REWARDS)
     sample = next(iter(generate("vbar", 1, seed=0)))
-    wrong_axis = ToolResult("edited", (ToolCall("f", "rows", "mask", ("a",)),), sample.image)
+    wrong_axis = ToolResult("edited", (ToolCall("f", ("a",), "rows_bbox", "rows"),), sample.image)
     right = f"FINAL ANSWER: {sample.answers[0]}. TERMINATE"
     wrong = Trace.of(sample, "FINAL ANSWER: no. TERMINATE", ToolResult("no_call"), None)
     traces = [Trace.of(sample, "four", wrong_axis, right), wrong]

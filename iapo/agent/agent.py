@@ -21,6 +21,7 @@ from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError, unknown
 from iapo.evaluation.local import EvaluationSettings
+from iapo.kinds import checks_kinds
 from iapo.rollout.load_settings import placed, prefixed_names
 from iapo.rollout.policy import Policy, check_name, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
@@ -143,6 +144,7 @@ class Agent:
         )
 
     @classmethod
+    @checks_kinds
     def from_endpoint(
         cls,
         endpoint: EndpointSettings,

@@ -117,7 +117,8 @@ def check_kind(kind: str) -> None:
     Raises:
         InputError: If so.
     """
-    if kind not in KINDS:
+    # An array would be compared with each of them.
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"kind is {kind!r}; use auto, chart or table")
 
 
@@ -179,6 +180,8 @@ def _encoded(image: Picture) -> bytes:
         if not Path(image).is_file() and Path(image).exists():
             raise InputError(f"cannot read the image {image} (it is no file); give the path of an image file")
         return Path(image).read_bytes()
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot read the image {image} ({reason}); give the path of an image file") from error

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from iapo.attribution.attention import attention_scores, attention_token_scores
+from iapo.attribution.given import real_tensor
 from iapo.attribution.gradient import CallInput, Pictures, block_scores
 from iapo.attribution.memory import budget_of
 from iapo.attribution.occlusion import occlusion_scores
@@ -18,6 +18,7 @@ from iapo.attribution.prefix import prefix_block_scores
 from iapo.attribution.settings import AttributionSettings
 from iapo.attribution.tokens import all_token_scores
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.plugins import is_reference, look_up, name_in, resolve, users_code
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ METHODS: Mapping[str, Method] = {
 """By name; docs/method.md has their mathematics."""
 
 
+@checks_kinds
 def find_method(name: str) -> Method:
     """Returns the attribution method of that name.
 
@@ -173,20 +175,35 @@ def _is_method(value: object) -> bool:
 
 
 def _own(name: str, method: Method) -> Method:
-    """Returns a method of the user's own, with what its functions raise said as theirs."""
+    """Returns a method of the user's own, with what its functions raise and give looked at."""
+    what, tokens, both = f"attribution method {name!r}", method.tokens, method.scores_with_log_probs
 
-    def said(function: Callable[..., Any] | None) -> Any:
-        if function is None:
-            return None
+    def given_tokens(
+        model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+    ) -> list[Tensor]:
+        assert tokens is not None
+        with users_code(what, tokens):
+            found = tokens(model, calls, pictures, settings)
+        return _each(f"{what} (tokens)", found, [len(call.prompt_ids) for call in calls])
 
-        def scores(*args: Any) -> Any:
-            with users_code(f"attribution method {name!r}", function):
-                return function(*args)
+    def given_both(
+        model: PreTrainedModel, calls: Sequence[CallInput], pictures: Pictures, settings: AttributionSettings
+    ) -> tuple[Tensor, list[Tensor]]:
+        assert both is not None
+        with users_code(what, both):
+            found: Any = both(model, calls, pictures, settings)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise InputError(f"{what} (scores_with_log_probs) gives a {type(found).__name__}; give (scores, log_probs)")
+        scores, log_probs = found
+        told = _each(f"{what} (log_probs)", log_probs, [call.length for call in calls])
+        return _scores(what, scores, calls), told
 
-        return scores
-
-    more = {key: said(getattr(method, key)) for key in ("tokens", "scores_with_log_probs")}
-    return replace(method, scores=_checked(name, method.scores), **more)
+    return replace(
+        method,
+        scores=_checked(name, method.scores),
+        tokens=tokens and given_tokens,
+        scores_with_log_probs=both and given_both,
+    )
 
 
 def _checked(name: str, function: Scores) -> Scores:
@@ -197,12 +214,21 @@ def _checked(name: str, function: Scores) -> Scores:
     ) -> Tensor:
         with users_code(f"attribution method {name!r}", function):
             found = function(model, calls, pictures, settings)
-        wanted = (len(calls), calls[0].blocks)
-        if not isinstance(found, Tensor) or found.shape != wanted:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"attribution method {name!r} gives {shape}; give a tensor of shape {wanted}")
-        if found.is_complex() or found.dtype == torch.bool:
-            raise InputError(f"attribution method {name!r} gives a tensor of {found.dtype}; give one of real numbers")
-        return found
+        return _scores(f"attribution method {name!r}", found, calls)
 
     return scores
+
+
+def _scores(what: str, found: Any, calls: Sequence[CallInput]) -> Tensor:
+    wanted = (len(calls), calls[0].blocks)
+    return real_tensor(what, found, wanted, f"give a tensor of shape {wanted}")
+
+
+def _each(what: str, found: Any, lengths: Sequence[int]) -> list[Tensor]:
+    if not isinstance(found, list | tuple) or len(found) != len(lengths):
+        shown = f"{len(found)} of them" if isinstance(found, list | tuple) else f"a {type(found).__name__}"
+        raise InputError(f"{what} gives {shown}; give a list of {len(lengths)} tensors, one a call")
+    return [
+        real_tensor(what, one, (length,), f"give a tensor of shape {(length,)} for each call")
+        for one, length in zip(found, lengths, strict=True)
+    ]

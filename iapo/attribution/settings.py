@@ -90,9 +90,9 @@ class AttributionSettings:
     control_seed: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name, setting in _SETTINGS.items():
             check_number(name, getattr(self, name), SETTINGS[setting])
-        check_kinds(self)
 
     @property
     def method_name(self) -> str:

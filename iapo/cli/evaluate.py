@@ -183,6 +183,6 @@ def evaluate(
         say(source.line)
     found = evaluate_with_progress(plan, out)
     Console().print(evaluation_table(found))
-    for line in (*loss_lines(found, str(out)), *shortfall_lines(found)):
+    for line in (*loss_lines(found, str(out)), *shortfall_lines([found])):
         say(line)
     write_json(json, stamp("test_sets", found.to_json()))

@@ -13,6 +13,7 @@ from iapo.data.leakage import Leak, PictureIndex
 from iapo.data.loading import load
 from iapo.data.rows import stem_of
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Axis, Kind, Sample
 
 
@@ -75,6 +76,7 @@ def find_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+@checks_kinds
 def load_benchmark(name: str, source: str | Path | None = None, *, any_size: bool = False) -> Iterator[Sample | Damage]:
     """Yields a test set, one question at a time.
 
@@ -95,6 +97,7 @@ def load_benchmark(name: str, source: str | Path | None = None, *, any_size: boo
     return _counted(one, load(where, split=split), str(where), any_size)
 
 
+@checks_kinds
 def report_leaks(
     train: Iterable[Sample], names: Iterable[str], source: str | Path | None = None
 ) -> dict[str, list[Leak]]:

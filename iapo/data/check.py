@@ -12,6 +12,7 @@ from rich.table import Table
 
 from iapo.data.loading import Damage, count_rows, detect, load, splits_of
 from iapo.display.terminal import plain, progress, say
+from iapo.kinds import checks_kinds
 from iapo.records import Sample
 
 EXAMPLES = 3
@@ -54,6 +55,7 @@ class Counts:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
+@checks_kinds
 def check(source: str, *, split: str | None = None, format: str | None = None) -> dict[str, Counts]:
     """Reads a data set to its end, prints each kind of problem with its number and three examples, then the counts.
 

@@ -17,6 +17,7 @@ from iapo.data.loading import count_rows, load
 from iapo.data.synthetic import generate
 from iapo.display.terminal import progress
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Sample
 from iapo.storage import append_record, check_place, make_folder, whole_file
 
@@ -42,6 +43,7 @@ class Converted:
     boxless: Counter[str] = field(default_factory=Counter)
 
 
+@checks_kinds
 def convert(
     source: str,
     out: Path,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Sample
 
 
@@ -57,6 +58,7 @@ def reason_of(error: Exception) -> str:
     return text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+@checks_kinds
 def strict(items: Iterable[Sample | Damage]) -> Iterator[Sample]:
     """Yields the samples and raises at the first damage.
 
@@ -69,6 +71,7 @@ def strict(items: Iterable[Sample | Damage]) -> Iterator[Sample]:
         yield item
 
 
+@checks_kinds
 def quarantine(items: Iterable[Sample | Damage], keep: Callable[[Damage], object]) -> Iterator[Sample]:
     """Yields the samples and hands each damage over.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from iapo.answer_texts import answer_text
+from iapo.answer_texts import answer_text, is_blank
 from iapo.data.damage import RowError
 from iapo.records import Grading, Sample
 
@@ -51,11 +50,6 @@ def text_of(fields: Mapping[str, Any], *names: str) -> str:
     if is_blank(value):
         raise RowError(f"the field {name!r} is empty")
     return value.strip()
-
-
-def is_blank(text: str) -> bool:
-    """Tells whether nothing of a text is seen: it has white space and invisible characters alone."""
-    return all(letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf") for letter in text)
 
 
 def answers_of(fields: Mapping[str, Any], name: str, separator: str | None = JOINED) -> tuple[str, ...]:

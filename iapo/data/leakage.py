@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from iapo.kinds import checks_kinds
 from iapo.records import Sample, image_digest
 
 SIDE = 16
@@ -105,6 +106,7 @@ class PictureIndex:
         return nearest if distances[nearest] <= self.near else None
 
 
+@checks_kinds
 def leaks(train: Iterable[Sample], test: Iterable[Sample], *, near: int = NEAR) -> list[Leak]:
     """Finds the test samples whose image stands in the training set; both are read once.
 

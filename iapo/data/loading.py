@@ -20,6 +20,7 @@ from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
 from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Sample
 
 __all__ = ["FORMATS", "Damage", "detect", "load", "quarantine", "strict"]
@@ -27,6 +28,7 @@ __all__ = ["FORMATS", "Damage", "detect", "load", "quarantine", "strict"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+@checks_kinds
 def detect(source: str | Path, *, split: str | None = None) -> str:
     """Tells the format of data by its columns.
 
@@ -47,6 +49,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
     return format_of(columns, str(source)).name
 
 
+@checks_kinds
 def load(source: str | Path, *, split: str | None = None, format: str | None = None) -> Iterator[Sample | Damage]:
     """Yields a sample for each row, or the damage that stands in its place.
 
@@ -80,6 +83,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     return _samples(rows, known, str(source), split)
 
 
+@checks_kinds
 def splits_of(source: str | Path, format: str | None = None) -> list[str | None]:
     """Returns the splits of a local folder by its files' names; None where all is one, or a reader's own matter.
 
@@ -97,6 +101,7 @@ def splits_of(source: str | Path, format: str | None = None) -> list[str | None]
     return [None] if len(names) == 1 else list(names)
 
 
+@checks_kinds
 def count_rows(source: str | Path, split: str | None, format: str | None = None) -> int | None:
     """Returns how many rows there are to read, where that is known beforehand (`iapo.data.files.expected_rows`).
 

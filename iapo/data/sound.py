@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from iapo.answer_texts import is_blank
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import answers_of, is_blank, refuse_control_tokens, text_of
+from iapo.data.fields import answers_of, refuse_control_tokens, text_of
 from iapo.data.pictures import check_picture
 from iapo.records import Sample
 

@@ -18,7 +18,7 @@ from iapo.data.loading import load
 from iapo.data.synthetic import SMALLEST, generate
 from iapo.data.synthetic.families import BY_NAME, FAMILIES
 from iapo.errors import InputError
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, checks_kinds
 from iapo.plugins import is_reference
 from iapo.records import Sample
 
@@ -47,9 +47,9 @@ class SourceSettings:
     question_types: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name, bound in (("count", COUNT_OR_NONE), ("seed", SEED), ("size", SIDE)):
             check_number(name, getattr(self, name), bound)
-        check_kinds(self)
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -97,6 +97,7 @@ def sources_of(run: Mapping[str, Any], part: Part) -> tuple[tuple[str, ...], Sou
     )
 
 
+@checks_kinds
 def read_sources(
     names: Sequence[str], settings: SourceSettings, keep: Callable[[Damage], object] | None = None
 ) -> list[Sample]:
@@ -124,6 +125,7 @@ def read_sources(
     return [sample for row in zip_longest(*columns) for sample in row if sample is not None]
 
 
+@checks_kinds
 def read_source(name: str, settings: SourceSettings, keep: Callable[[Damage], object] | None = None) -> list[Sample]:
     """Reads the samples of a source.
 
@@ -152,6 +154,7 @@ def read_source(name: str, settings: SourceSettings, keep: Callable[[Damage], ob
     return found
 
 
+@checks_kinds
 def open_source(name: str, settings: SourceSettings, *, any_size: bool = False) -> Iterator[Sample | Damage]:
     """Opens a source, which may hold more than `settings.count` samples.
 

@@ -18,7 +18,7 @@ from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import Reply, UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError, one_line
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, checks_kinds
 from iapo.records import image_address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -94,7 +94,7 @@ class EndpointSettings:
         cache: File that keeps the replies to structured questions; None keeps them in memory.
 
     Raises:
-        InputError: If a number cannot be.
+        InputError: If the model has no name, the URL is no base address, or a number cannot be.
     """
 
     model: str
@@ -113,9 +113,12 @@ class EndpointSettings:
     served_as: str | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
+        check_address("the endpoint's address", self.url)
+        if not self.model:
+            raise InputError("the endpoint's model is an empty text; give the model's name there")
         for name, bound in _BOUNDS.items():
             check_number(f"the endpoint's {name}", getattr(self, name), bound)
-        check_kinds(self)
 
     @property
     def where(self) -> str:
@@ -151,6 +154,7 @@ class ChatEndpoint:
         InputError: If the `openai` package or the key is missing, or a setting cannot be.
     """
 
+    @checks_kinds
     def __init__(self, settings: EndpointSettings) -> None:
         try:
             import openai
@@ -159,7 +163,6 @@ class ChatEndpoint:
         url = settings.url
         headers: dict[str, str] = {}
         if url is not None:
-            check_address("the endpoint's address", url)
             url, headers = _split_credentials(url)
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:

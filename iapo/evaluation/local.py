@@ -59,9 +59,9 @@ class EvaluationSettings:
     max_turns: int = 2
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
-        check_kinds(self)
 
 
 _BOUNDS = {

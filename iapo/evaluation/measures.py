@@ -8,6 +8,7 @@ import numpy as np
 
 from iapo.errors import InputError, unknown
 from iapo.estimates import Counts, Estimate, mean, mean_difference, proportion, ratio, ratio_difference
+from iapo.kinds import checks_kinds
 from iapo.records import Trace
 
 Verdict = Callable[[Trace], bool | None]
@@ -60,6 +61,7 @@ def _turns(repeats: Sequence[Sequence[Trace]]) -> dict[str, Estimate]:
     return {TURNS: mean(turns.mean(0).tolist()), CALLS: mean((calls / turns).mean(0).tolist())}
 
 
+@checks_kinds
 def summarize_repeats(repeats: Iterable[Iterable[Trace]]) -> dict[str, Estimate]:
     """Returns accuracy, call ratio, call success and misuse of one test set.
 
@@ -111,6 +113,7 @@ def _counts(verdict: Verdict, runs: Sequence[Sequence[Trace]]) -> tuple[Counts, 
     return successes, np.array([[one is not None for one in some] for some in verdicts], dtype=np.int64)
 
 
+@checks_kinds
 def summarize(traces: Iterable[Trace]) -> dict[str, Estimate]:
     """Sums traces up.
 
@@ -148,6 +151,7 @@ def _entropy(shares: Mapping[str, float]) -> float:
     return float(-(sizes * np.log(sizes)).sum())
 
 
+@checks_kinds
 def paired_difference(after: Iterable[Trace], before: Iterable[Trace], score: str = "outcome") -> Estimate:
     """Returns the mean difference of a score between two evaluations of the same samples, with a bootstrap interval
     over samples.
@@ -168,6 +172,7 @@ def paired_difference(after: Iterable[Trace], before: Iterable[Trace], score: st
     return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
 
 
+@checks_kinds
 def paired_differences(after: Iterable[Trace], before: Iterable[Trace]) -> dict[str, Estimate]:
     """Differences of what `summarize` gives between two evaluations of the same samples, by measure.
 
@@ -188,6 +193,7 @@ def paired_differences(after: Iterable[Trace], before: Iterable[Trace]) -> dict[
     return found
 
 
+@checks_kinds
 def mean_attribution(traces: Iterable[Trace]) -> dict[str, dict[str, float]]:
     """Returns the mean block distribution of `student` and `teacher` over the traces that have one; a block that a
     prompt has not, as an image that others have more, has no share in it.

@@ -25,6 +25,7 @@ from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.shortfalls import refuse_silence
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
 from iapo.evaluation.vllm_solver import vllm_solver
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
 from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left, first_difference
@@ -40,6 +41,7 @@ from iapo.tools.judges import check_judges
 _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
 
 
+@checks_kinds
 def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
     """Runs `run_evaluation` with a progress bar on standard error, where that is a terminal."""
     # The size of a whole source is not known before it is read.
@@ -47,6 +49,7 @@ def evaluate_with_progress(plan: EvaluationPlan, out: Path) -> SetsEvaluation:
         return run_evaluation(plan, out, progress=bar.update)
 
 
+@checks_kinds
 def run_evaluation(
     plan: EvaluationPlan,
     out: Path,

@@ -14,18 +14,28 @@ MANY = 0.1
 
 _SAID = {
     "empty_turn": "have an empty turn, which is measured as what the model said; look at traces.jsonl",
-    "cut_turn": "have a turn that was cut off at its longest, before the model ended it; raise --max-turn-tokens, "
-    "with a new --out",
+    "cut_turn": "have a turn that was cut off at its longest, before the model ended it; raise ",
 }
 
+OPTION = "--max-turn-tokens, with a new --out"
 
-def shortfall_lines(evaluation: SetsEvaluation) -> Iterator[str]:
-    """Yields a line for each test set and for each of empty and cut-off turns that are in many of its rollouts."""
-    for name, one in evaluation.sets.items():
+
+def shortfall_lines(evaluations: Sequence[SetsEvaluation], whose: str = "", longest: str = OPTION) -> Iterator[str]:
+    """Yields a line for each test set and for each of empty and cut-off turns that are in many of its rollouts.
+
+    Args:
+        evaluations: Evaluations on the same test sets, whose rollouts are counted together; at least one.
+        whose: Words before the test set's name, for example `grpo, `.
+        longest: Words for what says how long a turn may be.
+    """
+    for name in evaluations[0].sets:
+        found = [one.sets[name].measures for one in evaluations if name in one.sets]
+        count = sum(one["accuracy"].count for one in found)
         for key, said in _SAID.items():
-            share = one.measures.get(key)
-            if share is not None and share.value is not None and share.value >= MANY:
-                yield f"{name}: {round(share.value * share.count)} of {share.count} rollouts {said}"
+            shares = [one[key] for one in found if key in one]
+            short = sum(round(share.value * share.count) for share in shares if share.value is not None)
+            if short and short >= MANY * count:
+                yield f"{whose}{name}: {short} of {count} rollouts {said}{longest if key == 'cut_turn' else ''}"
 
 
 def refuse_silence(solver: Solver, name: str, done: Iterable[Trace] = ()) -> Solver:

@@ -13,11 +13,14 @@ from iapo.display.terminal import say
 from iapo.experiments.ablations import Ablation, check_variants, read_ablation
 from iapo.experiments.calls_table import calls_text
 from iapo.experiments.processes import Job, run_jobs
+from iapo.experiments.shortfalls import shortfalls
 from iapo.experiments.table_one import table_one, text_table, write_table
 from iapo.experiments.trials import START, TEACHER, check_free, losses, read_lists, run_trials
+from iapo.kinds import checks_kinds
 from iapo.training.settings import Changes
 
 
+@checks_kinds
 def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *, together: int) -> dict[str, Any]:
     """Runs `run_ablation` for the terminal: prints the table, where things lie, and what to type next.
 
@@ -40,13 +43,14 @@ def ablate(name: str, given: Mapping[str, Any], settings: Changes, out: Path, *,
     found = run_ablation(ablation, out, together=together)
     console.print(text_table(found))
     console.print(calls_text(found))
-    for line in losses(out):
+    for line in (*losses(out), *shortfalls(out)):
         say(line)
     console.print(f"Table: {out}/ablation.txt, .csv, .tex, .json", soft_wrap=True)
     console.print(f"Next: iapo report {out} --open", soft_wrap=True)
     return found
 
 
+@checks_kinds
 def run_ablation(
     ablation: Ablation,
     out: Path,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from iapo.errors import InputError
 from iapo.experiments.trials import COMPARISON, START, TAKEN, TEACHER, Budget, Trial, once, refuse_taken
 from iapo.home import with_home
+from iapo.kinds import checks_kinds
 from iapo.locks import LOCK
 from iapo.training.arguments import RunArguments
 from iapo.training.files import CONFIGS, find_yaml
@@ -90,11 +91,13 @@ class Ablation:
     where: str = "the ablation"
 
 
+@checks_kinds
 def find_ablation(name: str) -> Path:
     """Finds the YAML file of an ablation (`iapo.training.config.find_yaml`)."""
     return find_yaml(name, FOLDER, "ablation")
 
 
+@checks_kinds
 def read_ablation(
     name: str, changes: Mapping[str, Any] | None = None, settings: Changes = (), groups: Sequence[str] | None = None
 ) -> Ablation:

@@ -14,6 +14,7 @@ from iapo.display.terminal import say
 from iapo.errors import InputError
 from iapo.experiments.calls_table import calls_text
 from iapo.experiments.processes import Job, run_jobs
+from iapo.experiments.shortfalls import shortfalls
 from iapo.experiments.table_one import Row, read_row, table_one, text_table, write_table
 from iapo.experiments.trials import (
     START,
@@ -31,6 +32,7 @@ from iapo.experiments.trials import (
     seconds_per_step,
     shared,
 )
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.runs import data_hash
 from iapo.stopping import stoppable
@@ -101,6 +103,7 @@ def describe(
     return comparison, {name: Path(folder) for name, folder in more.items()}
 
 
+@checks_kinds
 def run_comparison(
     comparison: Comparison,
     out: Path,
@@ -167,13 +170,14 @@ def _check_row(row: Row, budget: Budget) -> None:
             )
 
 
+@checks_kinds
 def compare(comparison: Comparison, out: Path, *, together: int, more_rows: Mapping[str, Path]) -> dict[str, Any]:
     """Runs `run_comparison` for the terminal: prints the table, where things lie, and what to type next."""
     console = Console()
     found = run_comparison(comparison, out, together=together, more_rows=more_rows)
     console.print(text_table(found))
     console.print(calls_text(found))
-    for line in losses(out):
+    for line in (*losses(out), *shortfalls(out)):
         say(line)
     if steps := seconds_per_step(comparison.trials, comparison, out):
         console.print(

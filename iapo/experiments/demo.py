@@ -17,6 +17,7 @@ from iapo.display.figures import plot_attribution
 from iapo.display.tables import comparison_table, difference_lines
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
+from iapo.kinds import checks_kinds
 from iapo.report.command import describe, write_report
 from iapo.results import EVALUATION
 from iapo.runs import RunFolder
@@ -54,6 +55,7 @@ STEPS = 80
 """Optimiser steps of each run, as in the packaged configurations."""
 
 
+@checks_kinds
 def run_demo(
     out: Path | None, *, steps: int | None, seed: int, samples: int | None = None, controls: bool = False
 ) -> dict[str, Any]:

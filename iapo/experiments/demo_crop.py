@@ -17,6 +17,7 @@ from iapo.data.formats.parquet import write_rows
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.experiments.processes import Job, count_lines, run_jobs
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.report.command import describe, write_report
 from iapo.results import EVALUATION, create_result, read_result
@@ -37,6 +38,7 @@ DEMO = "demo.json"
 """In the demo's folder: what it was begun with."""
 
 
+@checks_kinds
 def run_crop_demo(
     out: Path | None, *, steps: int | None, seed: int, samples: int | None = None, scale: float = 1.0
 ) -> dict[str, Any]:

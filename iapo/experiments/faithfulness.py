@@ -30,7 +30,7 @@ from iapo.experiments.faithfulness_measure import (
 )
 from iapo.experiments.forms_grid import NamedForm
 from iapo.experiments.study_run import files, progress_bars, write_study
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, checks_kinds
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
@@ -75,9 +75,9 @@ class FaithfulnessPlan:
     tools: str | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
-        check_kinds(self)
 
 
 _BOUNDS = {
@@ -89,6 +89,7 @@ _BOUNDS = {
 }
 
 
+@checks_kinds
 def study_faithfulness(
     plan: FaithfulnessPlan, forms: Sequence[NamedForm], out: Path, loading: tuple[LoadSettings, LoadSettings]
 ) -> dict[str, Any]:

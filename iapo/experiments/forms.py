@@ -21,7 +21,7 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.experiments.forms_grid import NamedForm
 from iapo.experiments.forms_measure import VALUES, Cell, FormsMeter, Sampling
 from iapo.experiments.study_run import files, progress_bars, write_study
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, checks_kinds
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.policy import load_policy, see_alike
@@ -68,10 +68,10 @@ class FormsPlan:
     tools: str | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_seeds(self.seeds)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
-        check_kinds(self)
 
 
 _BOUNDS = {
@@ -82,6 +82,7 @@ _BOUNDS = {
 }
 
 
+@checks_kinds
 def study_forms(
     plan: FormsPlan, forms: Sequence[NamedForm], out: Path, loading: tuple[LoadSettings, LoadSettings]
 ) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.attribution.forms import Form, check_form
 from iapo.errors import InputError, unknown
+from iapo.kinds import checks_kinds
 from iapo.training.files import CONFIGS
 from iapo.training.settings import trainer_settings, typed
 from iapo.yaml_files import read_yaml
@@ -49,6 +50,7 @@ class NamedForm:
         return settings_of_run(shared | dict(self.given))
 
 
+@checks_kinds
 def read_forms(name: str) -> list[NamedForm]:
     """Reads forms.
 

@@ -27,6 +27,7 @@ from iapo.experiments.calls_table import (
     read_calls,
 )
 from iapo.experiments.paper import on_paper_sets, paper_average
+from iapo.kinds import checks_kinds
 from iapo.results import EVALUATION, SetMeasures, SetsEvaluation, read_evaluation, write_result
 from iapo.storage import write_text
 
@@ -56,6 +57,7 @@ class Row:
     calls: Mapping[int | None, CallTallies] = field(default_factory=dict)
 
 
+@checks_kinds
 def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,)) -> Row:
     """Reads the evaluations of a row's runs.
 
@@ -65,8 +67,11 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
         seeds: The training seeds.
 
     Raises:
-        InputError: If an evaluation is missing, or not on the same test sets as the first.
+        InputError: If there are not as many folders as seeds, an evaluation is missing, or one is not on the same test
+            sets as the first.
     """
+    if not folders or len(folders) != len(seeds):
+        raise InputError(f"row {name!r} has {len(folders)} folders for {len(seeds)} seeds; give one folder a seed")
     runs: dict[int | None, Outcomes] = {}
     calls: dict[int | None, CallTallies] = {}
     data: dict[str, str] = {}
@@ -92,6 +97,7 @@ def _read_sets(folder: Path) -> Mapping[str, SetMeasures]:
     return evaluation.sets
 
 
+@checks_kinds
 def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str, Any]:
     """Returns the table as data.
 
@@ -111,12 +117,15 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
         not its six), and `calls` and `calls_difference` (`iapo.experiments.calls_table`).
 
     Raises:
-        InputError: If the rows are not on the same samples.
+        InputError: If the rows are not on the same samples, or the reference is none of them.
     """
     for row in rows[1:]:
         if row.data != rows[0].data:
             raise InputError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
-    base = next(row for row in rows if (row.name, row.group) == (reference, group))
+    base = next((row for row in rows if (row.name, row.group) == (reference, group)), None)
+    if base is None:
+        names = ", ".join(row.name for row in rows) or "none"
+        raise InputError(f"the reference {reference!r} is none of the rows ({names}); name one of them")
     written = []
     paper = on_paper_sets(rows[0].data)
     for row in rows:

@@ -89,12 +89,12 @@ class Budget:
     greedy: bool = True
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_seeds(self.seeds)
         refuse_taken(self.settings, TAKEN)
         refuse_credentials(self.settings)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
-        check_kinds(self)
 
 
 def once(what: str, some: Sequence[object]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.training import settings
 
 # Of another branch of settings, where these are not declared yet.
@@ -70,6 +71,7 @@ def declared_default(name: str) -> Any:
         return None
 
 
+@checks_kinds
 def read_given(config: str, changes: Sequence[str] = (), options: Sequence[str] = ()) -> Given:
     """Reads a training's settings as `iapo train` does, without TRL and torch.
 

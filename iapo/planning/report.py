@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iapo.kinds import checks_kinds
 from iapo.planning.advice import Option, options
 from iapo.planning.given import Given
 from iapo.planning.plan import GIB, Models, Plan, make_plan
@@ -110,6 +111,7 @@ class Shapes:
         )
 
 
+@checks_kinds
 def make_report(
     given: Given,
     *,

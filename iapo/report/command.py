@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.report.curves import case_studies, charts, group_runs
 from iapo.report.pictures import Mode, Pictures
 from iapo.report.read import Run, find_runs, walk_notes
@@ -44,6 +45,7 @@ class Written:
     foreign: Sequence[str] = ()
 
 
+@checks_kinds
 def write_report(
     folders: Sequence[Path], out: Path | None = None, *, pictures: str = "embed", max_traces: int = 2000
 ) -> Written:

@@ -18,6 +18,7 @@ from torch import Tensor
 from iapo.attribution.calls import ATTRIBUTED, Attributor
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Grid, Trace
 from iapo.rewards.controls import compared, controlled, named_shares, permutation
 from iapo.rollout.policy import Policy
@@ -117,6 +118,7 @@ class Alignment:
             prompt templates, or the blocks to compare are fewer than two.
     """
 
+    @checks_kinds
     def __init__(
         self,
         teacher: Policy | Reference,

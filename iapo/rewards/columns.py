@@ -45,12 +45,12 @@ class Column:
 
     def __post_init__(self) -> None:
         what = f"component {self.name!r}"
-        _check(self, what, self.weight, self.decay)
-        if not self.name:
-            raise InputError("a component of a reward has an empty name; give it one")
         if not callable(self.function) or inspect.iscoroutinefunction(self.function):
             shown = "async" if callable(self.function) else repr(self.function)
             raise InputError(f"the function of {what} is {shown}; give a plain function (**columns) -> list of numbers")
+        _check(self, what, self.weight, self.decay)
+        if not self.name:
+            raise InputError("a component of a reward has an empty name; give it one")
 
     def weight_at(self, step: int) -> float:
         """Returns the weight at an optimiser step."""
@@ -73,9 +73,9 @@ class Preset:
     outcome_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, "preset", self.outcome_weight)
         if not isinstance(self.columns, list | tuple) or not all(isinstance(one, Column) for one in self.columns):
             raise InputError(f"the columns of a preset are {self.columns!r}; give a tuple of `Column`")
+        _check(self, "preset", self.outcome_weight)
 
 
 def _check(holder: Column | Preset, what: str, *found: float) -> None:

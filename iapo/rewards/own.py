@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from typing import Any, cast
 
 from iapo.errors import InputError
@@ -16,8 +17,8 @@ from iapo.rewards.columns import Column, Preset, Reward, RewardFunction, Sources
 FORMS = "(trace), (trace, outcome), (trace, **columns) or (sources)"
 """The forms that a function may have; docs/rewards.md has one of each."""
 
-_NO_LIST = (Mapping, str, bytes, set)
-"""What has a length and can be gone through, and yet is no list: keys and letters are no rewards."""
+_NO_LIST = (Mapping, Set, str, bytes, bytearray, memoryview)
+"""What has a length and can be gone through, and yet is no list: keys and letters are no rewards, sets unordered."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -84,16 +85,20 @@ def own_function(what: str, function: RewardFunction) -> RewardFunction:
     if inspect.iscoroutinefunction(function):
 
         async def later(*args: Any, **columns: Any) -> list[float | None]:
+            count, check = _rows(args, columns), _kept(what, columns)
             with users_code(what, function):
-                found = await function(*args, **columns)
-            return _numbers(what, found, _rows(args, columns))
+                numbers = _numbers(what, await function(*args, **columns), count)
+            check()
+            return numbers
 
         return _named_as(function, later)
 
     def now(*args: Any, **columns: Any) -> list[float | None]:
+        count, check = _rows(args, columns), _kept(what, columns)
         with users_code(what, function):
-            found = function(*args, **columns)
-        return _numbers(what, found, _rows(args, columns))
+            numbers = _numbers(what, function(*args, **columns), count)
+        check()
+        return numbers
 
     return _named_as(function, now)
 
@@ -154,11 +159,23 @@ def _worth(what: str, value: Callable[..., float], trace: Trace, *args: Any, **n
     """Returns what the user's function says that one rollout is worth."""
     with users_code(what, value):
         found = value(trace, *args, **named)
-    number = _number(found)
-    if number is None:
-        sample = f"{trace.sample.source}/{trace.sample.id}"
-        raise InputError(f"{what} returned {_shown(found)} for a rollout of sample {sample}; return a number")
-    return number
+        number = _number(found)
+        if number is None:
+            sample = f"{trace.sample.source}/{trace.sample.id}"
+            raise InputError(f"{what} returned {_shown(found)} for a rollout of sample {sample}; return a number")
+        return number
+
+
+def _kept(what: str, columns: Mapping[str, Any]) -> Callable[[], None]:
+    """Returns what refuses, once a function was called, that it changed lists of columns: others read them after it."""
+    before = {name: list(some) for name, some in columns.items() if isinstance(some, list)}
+
+    def check() -> None:
+        for name, some in before.items():
+            if len(some) != len(columns[name]) or any(map(operator.is_not, some, columns[name])):
+                raise InputError(f"{what} changed the column {name!r}, which others read after it; change a copy")
+
+    return check
 
 
 def _rows(args: Sequence[Any], columns: Mapping[str, Any]) -> int:
@@ -177,8 +194,8 @@ def _numbers(what: str, found: Any, count: int) -> list[float | None]:
         raise InputError(f"{what} returned {_shown(found)}; {form}")
     try:
         values = list(found)
-    except TypeError as error:
-        # A tensor or an array of one number.
+    except (TypeError, RuntimeError) as error:
+        # A tensor or an array of one number, or a tensor that is sparse.
         raise InputError(f"{what} returned {_shown(found)}; {form}") from error
     if len(values) != count:
         raise InputError(f"{what} returned {len(values)} values for {count} rollouts; {form}")
@@ -191,12 +208,12 @@ def _numbers(what: str, found: Any, count: int) -> list[float | None]:
 
 def _number(value: Any) -> float | None:
     """Returns a number of Python, NumPy or torch as Python's; None for anything else."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-        return None
     try:
-        return float(value)
+        # Of a complex number `float` would take a part.
+        plain = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
+        return None if isinstance(plain, str | bytes) or not hasattr(plain, "__float__") else float(plain)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        # An array or a tensor of several numbers, or a number of hundreds of digits.
+        # An array or a tensor of several numbers, or of none, a complex one, or a number of hundreds of digits.
         return None
 
 

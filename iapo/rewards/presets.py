@@ -14,6 +14,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.grading.judge import Judge
 from iapo.grading.outcome import Outcome
+from iapo.kinds import checks_kinds
 from iapo.plugins import is_reference, look_up
 from iapo.records import Score, Trace
 from iapo.rewards import deepeyes, distill, grpo, iapo, mt_grpo, openthinkimg, otc, overlap, toolrl, torl, trm
@@ -66,6 +67,7 @@ class RewardArguments(Protocol):
     verifier_served_as: str | None
 
 
+@checks_kinds
 def find_reward(text: str) -> Reward:
     """Returns the reward that a setting names.
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from iapo.control import ControlTokens
 from iapo.errors import InputError
+from iapo.kinds import check_kind
 from iapo.records import Sample
 from iapo.rollout.chat_template import render
 from iapo.rollout.pixels import PixelReader
@@ -95,6 +96,7 @@ def build_blocks(
         InputError: If a tool stands under another name than its own.
     """
     check_tools(tools)
+    check_kind("the sample", sample, (Sample,))
     template = find_prompt(TINY) if template is None else template
     parts: dict[str, list[Block]] = {
         "image": [Block("image", name, image=image) for name, image in sample.named_images.items()],
@@ -138,10 +140,12 @@ class PromptEncoder:
         pixels: Reads images as the vision tower takes them.
 
     Raises:
-        InputError: If the tokenizer gives no character offsets.
+        InputError: If it is no processor, or its tokenizer gives no character offsets.
     """
 
     def __init__(self, processor: ProcessorMixin, template: PromptTemplate | None = None) -> None:
+        if not hasattr(processor, "tokenizer"):
+            raise InputError(f"the processor is of type {type(processor).__name__}; give one (iapo.load_processor)")
         self.processor = processor
         self.template = template or getattr(processor, "prompt", None) or find_prompt(DEFAULT)
         self.tokenizer = processor.tokenizer

@@ -17,6 +17,7 @@ from iapo.display.heatmap import Panel, plot_call
 from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
+from iapo.kinds import checks_kinds
 from iapo.records import Sample, Score
 from iapo.results import write_result
 from iapo.rewards.alignment import Alignment
@@ -43,6 +44,7 @@ WRITTEN = (
 """Settings that are written beside the numbers."""
 
 
+@checks_kinds
 def run_attribute(
     plan: AttributePlan, out: Path, *, sample: Sample, call: str | None = None, device: str | None = None
 ) -> dict[str, Any]:

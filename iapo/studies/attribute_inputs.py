@@ -15,7 +15,7 @@ from iapo.bounds import TURNS, check_number
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, checks_kinds
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings
 from iapo.rollout.template import PromptTemplate, find_prompt
@@ -56,8 +56,8 @@ class AttributePlan:
     tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("max_turns", self.max_turns, TURNS)
         check_kinds(self)
+        check_number("max_turns", self.max_turns, TURNS)
         if not 1 <= self.turn < self.max_turns:
             raise InputError(
                 f"turn is {self.turn}, but of {self.max_turns} turns those from 1 to {self.max_turns - 1} may call a "
@@ -70,6 +70,7 @@ class AttributePlan:
             )
 
 
+@checks_kinds
 def plan_of(run: Path | None, changes: Mapping[str, Any], loading: Mapping[str, Any] | None = None) -> AttributePlan:
     """Makes the plan that the command line describes.
 
@@ -139,6 +140,7 @@ def _find(folder: Path) -> Run:
     return runs[0]
 
 
+@checks_kinds
 def held_out_sample(folder: Path, index: int) -> Sample:
     """Reads one of the samples that a run is evaluated on.
 
@@ -161,6 +163,7 @@ def held_out_sample(folder: Path, index: int) -> Sample:
     return samples[index]
 
 
+@checks_kinds
 def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
     """Returns one synthetic image of the test split, with a question that the packaged models know.
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from iapo.display.figures import GREY, line_style, new_figure, plain_axes, save_figure, step_axis
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.runs import RunFolder
 from iapo.storage import make_folder
 from iapo.studies.folders import by_name, common_folder, find_runs
@@ -77,6 +78,7 @@ class Curve:
     window: int = 1
 
 
+@checks_kinds
 def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list[Curve]:
     """Writes `curves.csv`, `curves.svg` and `curves.png`, and prints where they lie.
 
@@ -104,6 +106,7 @@ def study_curves(words: Sequence[str], out: Path | None, *, smooth: int) -> list
     return curves
 
 
+@checks_kinds
 def make_curves(groups: Mapping[str, Sequence[RunFolder]], smooth: int = 1) -> list[Curve]:
     """Curves of all measures, method by method.
 

@@ -147,9 +147,15 @@ def _nothing(folder: str, begun: Sequence[Path]) -> str:
     if not begun:
         return f"{folder} holds no run; give a run folder of iapo train, or a folder of such"
     more = f" (and of {len(begun) - 1} more)" if len(begun) > 1 else ""
+    path = begun[0] / _METRICS
+    said = "is missing"
+    if path.exists():
+        lines, rest = read_lines(path)
+        # Of whole lines there are empty ones at most.
+        said = f"holds half a line alone (line {len(lines) + 1} has no end)" if rest.strip() else "is empty"
     return (
-        f"no step of the run {begun[0]}{more} has been measured: its metrics.jsonl is missing or empty, as it is until "
-        "the first one is logged; wait for that, or start its command again"
+        f"no step of the run {begun[0]}{more} has been measured: its metrics.jsonl {said}, as it may until the first "
+        "one is logged; wait for that, or start its command again"
     )
 
 

@@ -19,6 +19,7 @@ from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
 from iapo.estimates import Estimate
+from iapo.kinds import checks_kinds
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, placed
 from iapo.rollout.policy import load_policy, load_processor, see_alike
@@ -32,6 +33,7 @@ from iapo.studies.misuse_figure import plot_misuse
 ENDS = ("value", "low", "high", "count")
 
 
+@checks_kinds
 def study_misuse(
     words: Sequence[str],
     out: Path | None,
@@ -71,6 +73,7 @@ def study_misuse(
     return found
 
 
+@checks_kinds
 def run_misuse(
     runs: Sequence[Run],
     changes: Mapping[str, Any],

@@ -55,8 +55,8 @@ class SupervisedArguments(StudentSettings):
     threads: int = field(default=0, metadata={"help": "Threads of torch; 0: torch's own choice."})
 
     def __post_init__(self) -> None:
-        check_numbers(vars(self))
         check_kinds(self)
+        check_numbers(vars(self))
         self.check_student()
         if not self.transcripts:
             raise InputError("transcripts is not given; name files or folders of transcripts (docs/real-models.md)")

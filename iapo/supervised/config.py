@@ -34,8 +34,8 @@ class SupervisedConfig(SFTConfig):
     def __post_init__(self) -> None:
         # What `iapo sft` has looked at before; in Python this is the place.
         looked_at = (REFUSED.keys() | CHOICES.keys()) - {"remove_unused_columns"}
-        check_numbers(vars(self))
         check_kinds(self)
+        check_numbers(vars(self))
         check_supervised({name: getattr(self, name) for name in sorted(looked_at)}, 0)
         self.bf16 = usual_bf16(self.bf16, self.fp16, self.use_cpu)
         check_precision(self.bf16, self.fp16)

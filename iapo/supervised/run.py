@@ -23,6 +23,7 @@ from iapo.data.transcripts import Transcript, read_transcripts
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.rank import is_first
 from iapo.records import image_digest
@@ -75,6 +76,7 @@ class Chosen:
     tokens: int
 
 
+@checks_kinds
 def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bool = False) -> Path:
     """Trains on transcripts, and writes the run folder: `manifest.json`, `metrics.jsonl`, `policy/`.
 

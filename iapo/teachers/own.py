@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iapo.attribution.given import real_tensor
 from iapo.attribution.settings import AttributionSettings
 from iapo.errors import InputError
 from iapo.plugins import users_code
@@ -83,10 +84,7 @@ class OwnReference:
         names = self.settings.compared(rollouts[0].prompt.block_names)
         wanted = (len(rollouts), len(names))
         form = f"give a tensor of shape {wanted}, a row a rollout, over the blocks {', '.join(names)}"
-        if not isinstance(found, Tensor) or found.is_complex() or tuple(found.shape) != wanted:
-            kind = type(found).__name__
-            raise InputError(f"{what} gives {tuple(found.shape) if isinstance(found, Tensor) else f'a {kind}'}; {form}")
-        rows = found.detach().float().cpu()
+        rows = real_tensor(what, found, wanted, form).float().cpu()
         if found.dtype in (torch.bfloat16, torch.float16):
             # Rounded to so few digits, shares sum to 1 within some hundredths.
             sums = rows.abs().sum(-1, keepdim=True)

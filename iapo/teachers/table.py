@@ -18,6 +18,7 @@ import torch
 from iapo.attribution.settings import AttributionSettings
 from iapo.bounds import COUNT, check_number
 from iapo.errors import InputError, why
+from iapo.kinds import checks_kinds
 from iapo.storage import make_folder, take, whole_file
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class TeacherTable:
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
     @classmethod
+    @checks_kinds
     def read(cls, path: Path) -> Self:
         """Reads what `write` wrote.
 

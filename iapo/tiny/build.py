@@ -23,6 +23,7 @@ from iapo.data.synthetic import TRAINED_FAMILIES, Chart, draw
 from iapo.errors import InputError
 from iapo.experiments.parent import PARENT
 from iapo.experiments.processes import run_child
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_file
 from iapo.records import AXES
 from iapo.results import read_result, write_result
@@ -54,6 +55,7 @@ _FOLDERS = {"sight": "sight", "protocol": "protocol", "teacher": "grpo"}
 Log = Callable[[dict[str, Any]], None]
 
 
+@checks_kinds
 def build(
     name: str,
     out: Path,

@@ -16,6 +16,7 @@ from rich.table import Table
 from iapo.data.synthetic.families import FAMILIES, find_family
 from iapo.errors import InputError
 from iapo.experiments.parent import end_with_parent
+from iapo.kinds import checks_kinds
 from iapo.rollout.policy import load_policy
 from iapo.runs import versions
 from iapo.tiny.build import build
@@ -23,6 +24,7 @@ from iapo.tiny.evaluate import OFFERS, report
 from iapo.tiny.recipes import RECIPES
 
 
+@checks_kinds
 def build_models(
     out: Path, model: str, *, stage: str | None, seed: int, scale: float, quiet: bool = False
 ) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def _built(manifest: Mapping[str, Any]) -> Table:
     return table
 
 
+@checks_kinds
 def evaluate_models(
     models: Sequence[str],
     families: Sequence[str] | None,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from iapo.errors import InputError, unknown
+from iapo.kinds import checks_kinds
 from iapo.records import Sample, ToolCall
 from iapo.tools.definitions import Judge, ToolDefinition
 
@@ -13,6 +14,7 @@ JUDGES: dict[str, Judge] = {}
 """Judges that samples may name (`Sample.judge`)."""
 
 
+@checks_kinds
 def add_judge(name: str, judge: Judge) -> None:
     """Makes a judge known by a name, which samples and rows of data can then say.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from iapo.bounds import SECONDS, check_number
 from iapo.errors import InputError, unknown
+from iapo.kinds import checks_kinds
 from iapo.plugins import is_reference, load_module, resolve
 from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
 from iapo.tools.packaged import PACKAGED, packaged_tool
@@ -21,6 +22,7 @@ STANDARD = "standard"
 """The six standard tools, where others are named beside them."""
 
 
+@checks_kinds
 def offered_tools(setting: str | None, timeout: float | None = None) -> Mapping[str, ToolDefinition]:
     """Returns the tools that a setting names, in its order, which is that of the prompt.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+from iapo.kinds import check_kind
 from iapo.records import Sample, ToolResult
 from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
 from iapo.tools.errors import ToolError, listed
@@ -38,9 +39,12 @@ def execute(
         or `edited` with the image that was displayed last, and the texts that were displayed.
 
     Raises:
-        InputError: If a judge of misuse fails (`iapo.tools.judges`), or a tool stands under another name than its own.
+        InputError: If an argument is of another type, a judge of misuse fails (`iapo.tools.judges`), or a tool stands
+            under another name than its own.
     """
     check_tools(tools)
+    check_kind("the text", text, (str,))
+    check_kind("the sample", sample, (Sample,))
     known = {**TOOLS, **tools}
     place = _find(text, known, lenient=lenient)
     if place is None:

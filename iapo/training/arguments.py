@@ -89,8 +89,8 @@ class RunArguments(StudentSettings):
     prompt: str | None = field(default=None, metadata={"help": "tools, tiny or a YAML file; the student's own."})
 
     def __post_init__(self) -> None:
-        check_numbers(vars(self))
         check_kinds(self)
+        check_numbers(vars(self))
         self.check_student()
         if not self.families:
             raise InputError("families is empty; name at least one family of synthetic images")

@@ -243,8 +243,8 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     def __post_init__(self) -> None:
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
-        check_numbers(vars(self))
         check_kinds(self)
+        check_numbers(vars(self))
         find_reward(self.reward)
         check_trl(vars(self))
         self.check_frozen()

@@ -22,6 +22,7 @@ from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import training_table
 from iapo.errors import InputError
 from iapo.evaluation.local import check_fit
+from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.rank import is_first
 from iapo.records import Sample
@@ -98,6 +99,7 @@ def shared_pictures(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str
     return {"exact": exact, "near": len(found) - exact}
 
 
+@checks_kinds
 def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -> RunFolder:
     """Trains, evaluates before and after on the same held-out charts, and writes the run folder.
 
@@ -219,6 +221,7 @@ def _check(arguments: RunArguments, settings: IAPOConfig) -> Start:
     return start
 
 
+@checks_kinds
 def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
     """Refuses settings that cannot be, and checkpoints that are not there.
 

@@ -98,7 +98,7 @@ def test_an_empty_turn_is_data_and_counted(server: Server, tmp_path: Path, first
     found = read_evaluation(tmp_path / "evaluation.json")
     assert isinstance(found, SetsEvaluation)
     assert found.sets["vbar"].measures["empty_turn"] == share
-    assert list(shortfall_lines(found)) == [
+    assert list(shortfall_lines([found])) == [
         "vbar: 2 of 5 rollouts have an empty turn, which is measured as what the model said; look at traces.jsonl"
     ]
     assert evaluation_table(found).caption == "up to 40.0% of rollouts have an empty turn"

@@ -13,7 +13,7 @@ from iapo.data.boxes.names import Names, check_names, named, read_texts
 from iapo.data.boxes.pixels import to_pixels
 from iapo.data.boxes.slots import DoubtError
 from iapo.data.boxes.tables import find_table
-from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Axis, Box, Kind, Sample
 
 _LARGEST = 1600
@@ -22,6 +22,7 @@ _SMALLEST = 48
 """In smaller ones lettering cannot be told from lines."""
 
 
+@checks_kinds
 def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     """Finds the boxes of a bar chart or of a table, from the image alone.
 
@@ -40,8 +41,6 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     Raises:
         InputError: If `kind` is neither `chart` nor `table`.
     """
-    if kind not in ("chart", "table"):
-        raise InputError(f"kind is {kind!r}; boxes are found for 'chart' or 'table'")
     if min(image.size) < _SMALLEST:
         return FoundBoxes(reason=f"the picture has {image.width} x {image.height} pixels, too few to find boxes in")
     scale = max(1.0, max(image.size) / _LARGEST)
@@ -66,6 +65,7 @@ def find_boxes(image: Image.Image, kind: Kind) -> FoundBoxes:
     return FoundBoxes(_within(columns, image.size, scale), _within(rows, image.size, scale), axis)
 
 
+@checks_kinds
 def add_boxes(sample: Sample, names: Names = "places") -> tuple[Sample, str]:
     """Returns a sample with found boxes, where it has none.
 

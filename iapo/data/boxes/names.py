@@ -67,7 +67,7 @@ def check_names(names: str) -> None:
     Raises:
         InputError: If it is unknown, or needs what is not installed.
     """
-    if names not in NAMES:
+    if not isinstance(names, str) or names not in NAMES:
         raise InputError(f"names is {names!r}; use one of {', '.join(NAMES)}")
     if names == "ocr":
         check_ocr("names by OCR need", "leave the names places")

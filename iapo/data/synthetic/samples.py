@@ -59,6 +59,7 @@ from iapo.data.synthetic.families import BAR_FAMILIES, FAMILIES, TRAINED_FAMILIE
 from iapo.data.synthetic.splits import Part, part_of_split
 from iapo.data.synthetic.table_styles import draw_style
 from iapo.errors import InputError
+from iapo.kinds import checks_kinds
 from iapo.records import Axis, Box, Sample
 
 __all__ = ["BAR_FAMILIES", "FAMILIES", "LARGEST", "SMALLEST", "TRAINED_FAMILIES", "Chart", "draw", "generate"]
@@ -97,6 +98,7 @@ class Chart:
     cells: tuple[tuple[float | int, ...], ...] = ()
 
 
+@checks_kinds
 def generate(
     family: str,
     count: int,

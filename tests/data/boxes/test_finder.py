@@ -157,7 +157,7 @@ def test_lines_and_points_are_no_bars():
 
 
 def test_refuses_other_kinds():
-    with pytest.raises(ValueError, match="kind is 'photo'; boxes are found for 'chart' or 'table'"):
+    with pytest.raises(ValueError, match="kind is 'photo'; it takes chart or table"):
         find_boxes(blank(), "photo")  # type: ignore[arg-type]
 
 
