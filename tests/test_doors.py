@@ -304,6 +304,7 @@ def test_several_sources_in_turn() -> None:
 
 METHOD = """
 import torch
+from iapo.attribution.methods import Method
 
 def first_block(model, calls, pictures, settings):
     scores = torch.zeros(len(calls), calls[0].blocks)
@@ -315,6 +316,15 @@ def flat(model, calls, pictures, settings):
 
 def unreal(model, calls, pictures, settings):
     return torch.ones(len(calls), calls[0].blocks, dtype=torch.cfloat)
+
+def sparse(model, calls, pictures, settings):
+    return first_block(model, calls, pictures, settings).to_sparse()
+
+def graph(model, calls, pictures, settings):
+    return first_block(model, calls, pictures, settings).requires_grad_()
+
+whole = Method("whole", graph, "none", tokens=lambda model, calls, pictures, settings: [torch.ones(1)])
+pair = Method("pair", graph, "none", scores_with_log_probs=lambda *given: (graph(*given), []))
 
 def raising(model, calls, pictures, settings):
     return {}["score"]
@@ -350,11 +360,18 @@ def test_an_attribution_method_from_outside(
     for name, sentence in (
         ("flat", r"gives \(1,\); give a tensor of shape \(1, "),
         ("unreal", "gives a tensor of torch.complex64; give one of real numbers"),
-        ("raising", r"attribution method 'mine.py:raising' failed \(KeyError: 'score', line 16\); mend it"),
+        ("sparse", "gives a nested or sparse tensor; give a plain one"),
+        ("pair", r"'mine.py:pair' \(log_probs\) gives 0 of them; give a list of 1 tensors, one a call"),
+        ("raising", r"attribution method 'mine.py:raising' failed \(KeyError: 'score', line 26\); mend it"),
         ("later", "attribution method 'mine.py:later' is async; give a plain function"),
     ):
+        how = AttributionSettings(method=f"mine.py:{name}", log_probs=name == "pair")
         with pytest.raises(InputError, match=sentence):
-            Attributor(model, encoder.pixels, AttributionSettings(method=f"mine.py:{name}")).distributions(*explained)
+            Attributor(model, encoder.pixels, how).distributions(*explained)
+    own = Attributor(model, encoder.pixels, AttributionSettings(method="mine.py:whole"))
+    assert not own.distributions(*explained)[0].requires_grad
+    with pytest.raises(InputError, match=r"'mine.py:whole' \(tokens\) gives \(1,\); give a tensor of shape"):
+        own.patches(*explained)
 
 
 def test_the_methods_of_the_table(

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from iapo.errors import InputError
-from iapo.records import Sample, Score, ToolCall, ToolResult, Trace, image_digest, image_from_text, image_to_text
+from iapo.records import Sample, Score, ToolCall, ToolResult, Trace, Turn, image_digest, image_from_text, image_to_text
 
 
 def picture(colour: tuple[int, int, int] = (10, 20, 30)) -> Image.Image:
@@ -234,6 +234,10 @@ def test_boxes_are_floats_that_cannot_be_changed():
         ({"column_boxes": {"A": (4, 0, 4, 7)}}, "box of column 'A' is empty"),
         ({"row_boxes": {"x": (0, 5, 9, 2)}}, "box of row 'x' is empty"),
         ({"row_boxes": {"x": (0, float("nan"), 9, 2)}}, r"row_boxes have \(0.0, nan, .*; give four finite numbers"),
+        ({"row_boxes": {"x": (0, 0, 1e12, 2)}}, r"give four finite numbers, each less than 1e\+09 pixels away"),
+        ({"kind": np.array(["chart", "table"])}, "is of the kind .*; use chart or table"),
+        ({"axis": np.array(["columns", "rows"])}, "use 'columns', 'rows' or None"),
+        ({"grading": np.array(["plain", "exact"])}, "use one of plain"),
         ({"column_boxes": {"A": (0, 0, float("inf"), 7)}}, r"\(0.0, 0.0, inf, 7.0\) for 'A'; give four finite numbers"),
         ({"column_boxes": {1: (0, 0, 4, 7)}}, "column_boxes have the name 1 of type int; give texts"),
         (
@@ -319,3 +323,48 @@ def test_answers_of_numpy_are_texts() -> None:
 def test_a_box_is_a_list_of_four_numbers(box: Any) -> None:
     with pytest.raises(InputError, match="give four numbers"):
         Sample("a", Image.new("RGB", (40, 40)), "How many?", ("5",), column_boxes={"A": box})
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Score("1"), "the score's value is '1'; it takes a number"),
+        (lambda: Score(1.0, explanation=None), "the score's explanation is None; it takes a text"),
+        (lambda: ToolCall("f", "A", "columns_bbox", "columns"), "the call's targets is 'A'; it takes a list of texts"),
+        (lambda: ToolCall("f", ("A",), "", np.array(["rows", "columns"])), "the call's axis is array"),
+        (lambda: ToolResult("done"), "the result's status is 'done'; it takes edited or no_call"),
+        (lambda: ToolResult("edited", [CALL, "f"]), "the result's calls is .*; it takes a list of iapo.calls.ToolCall"),
+        (lambda: Turn(None), "the turn's text is None; it takes a text"),
+        (lambda: Trace(None, (Turn("a"),)), "the trace's sample is None; it takes iapo.samples.Sample"),
+        (lambda: Trace(a_sample(), ("a",)), "the trace's turns is .*; it takes a list of iapo.records.Turn"),
+        (lambda: Trace(a_sample(), ()), "the trace of sample 's-1' has no turn; give at least one"),
+        (lambda: Trace(a_sample(), (Turn("a"),), {"outcome": 1.0}), "the trace's scores is .*; it takes a mapping"),
+    ],
+)
+def test_records_of_other_kinds_are_refused(make: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make()
+
+
+def test_what_records_hold_is_pythons_and_read_only() -> None:
+    shares: Any = {"student": {"query": np.float32(0.5)}}
+    found = Trace(a_sample(), [Turn("a")], {"outcome": Score(np.float64(1))}, shares, np.int64(3))  # type: ignore
+    assert json.loads(json.dumps(found.to_json())) == found.to_json()
+    kept: Any = found
+    for changed in (
+        kept.scores,
+        kept.attribution,
+        kept.attribution["student"],
+        kept.patches,
+        kept.turns[0].attribution,
+    ):
+        with pytest.raises(TypeError):
+            changed["outcome"] = 5
+    again = dataclasses.replace(found, step=4)
+    assert again.scores is found.scores
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b\ufeff", "\u2060\u3164 \u2800"])
+def test_what_nobody_sees_is_an_empty_turn(text: str) -> None:
+    assert Turn(text).empty
+    assert not Turn(f"{text}.").empty

@@ -42,7 +42,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
     Raises:
         InputError: If there is no such data, it cannot be read, or its columns are of no known format.
     """
-    path = Path(source)
+    path = _place(source)
     if _is_there(path):
         return _detect_files(choose(path, split) if split is not None else files_of(path)).name
     columns, _ = open_hub(_hub_id(source), split)
@@ -67,7 +67,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
         InputError: At the call: if there is no such data or split, or the format cannot be told.
     """
     known = None if format is None else find_format(format)
-    path = Path(source)
+    path = _place(source)
     rows: Iterator[Row | Damage]
     if known is not None and known.open_path is not None:
         if not _is_there(path):
@@ -94,7 +94,7 @@ def splits_of(source: str | Path, format: str | None = None) -> list[str | None]
     Raises:
         InputError: If the folder has no data, or there is no such format.
     """
-    path = Path(source)
+    path = _place(source)
     if _own_way(format) or not path.is_dir():
         return [None]
     names = list(dict.fromkeys(split_of(file) for file in files_of(path)))
@@ -111,6 +111,13 @@ def count_rows(source: str | Path, split: str | None, format: str | None = None)
         format: Format as in `load`.
     """
     return None if _own_way(format) else expected_rows(str(source), split)
+
+
+def _place(source: str | Path) -> Path:
+    """Returns the path of data; an empty text, which would be the working directory, is refused."""
+    if not str(source).strip():
+        raise InputError(f"the data are {str(source)!r}; give a file, a folder (. for the one here) or a hub id")
+    return Path(source)
 
 
 def _own_way(format: str | None) -> bool:

@@ -54,6 +54,10 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         check_kinds(self)
+        if not self.model:
+            raise InputError(
+                "model is empty; give a checkpoint's name, a folder or a hub id, or a name at the endpoint"
+            )
         if not self.sets or len(set(self.sets)) < len(self.sets):
             raise InputError(f"test sets are {', '.join(self.sets) or 'none'}; name each one once, and at least one")
         check_number("repeats", self.repeats, COUNT)

@@ -29,11 +29,13 @@ def shortfall_lines(evaluations: Sequence[SetsEvaluation], whose: str = "", long
         longest: Words for what says how long a turn may be.
     """
     for name in evaluations[0].sets:
-        found = [one.sets[name].measures for one in evaluations if name in one.sets]
-        count = sum(one["accuracy"].count for one in found)
+        found = [one.sets[name] for one in evaluations if name in one.sets]
+        counts = [sum(map(len, one.outcomes)) for one in found]
+        count = sum(counts)
         for key, said in _SAID.items():
-            shares = [one[key] for one in found if key in one]
-            short = sum(round(share.value * share.count) for share in shares if share.value is not None)
+            # A measure that is not there is of none.
+            shares = [share.value if (share := one.measures.get(key)) and share.value else 0.0 for one in found]
+            short = sum(round(share * of) for share, of in zip(shares, counts, strict=True))
             if short and short >= MANY * count:
                 yield f"{whose}{name}: {short} of {count} rollouts {said}{longest if key == 'cut_turn' else ''}"
 

@@ -241,9 +241,9 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
     report_traces: int = field(default=4, metadata={"help": "How many of them trackers show with images; 0: none."})
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         # Before anything is completed or derived; no field, so that it is no setting itself.
         self.defaults_left = defaults_left(self)
-        check_kinds(self)
         check_numbers(vars(self))
         find_reward(self.reward)
         check_trl(vars(self))

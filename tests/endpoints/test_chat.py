@@ -183,9 +183,15 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
         "Basic " + base64.b64encode(b"me:my secret").decode()
     }
     for odd in ("me:secret@localhost", "http://me:a/secret@localhost", "http://h/v1?key=secret", "http://h:secret/v1"):
+        # Where the settings are made: nothing is asked, and no package is needed.
         with pytest.raises(ValueError, match="the endpoint's address") as refused:
-            ChatEndpoint(EndpointSettings("m", odd))
+            EndpointSettings("m", odd)
         assert "secret" not in str(refused.value)
+    for url in ("", "localhost:8000", "ftp://h/v1", "http://", "http:///v1", "http://:80/v1"):
+        with pytest.raises(ValueError, match=r"^the endpoint's address is"):
+            EndpointSettings("m", url)
+    with pytest.raises(ValueError, match="the endpoint's model is an empty text"):
+        EndpointSettings("")
 
 
 @pytest.mark.usefixtures("waits")

@@ -187,6 +187,61 @@ def test_names() -> None:
     assert [own_function("r", one).__name__ for one in (partial, Kind())] == ["named", "Kind"]
 
 
+class Broken:
+    """A list of two that fails where it is read."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Any:
+        raise KeyError("rows")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Broken(), r"^r failed \(KeyError: 'rows', .*\); mend it"),
+        (frozenset((1.0, 2.0)), "returned a frozenset .* return a list of 2 numbers"),
+        ({1.0: 0, 2.0: 0}.keys(), "returned a dict_keys"),
+        (bytearray(b"ab"), "returned a bytearray"),
+        (memoryview(b"ab"), "returned a memoryview"),
+        (np.array([1j, 2]), "returned a list with a complex128"),
+        (torch.tensor([1j, 2]), "returned a list with a Tensor"),
+        (torch.eye(2).to_sparse(), "returned a list with a Tensor"),
+        (torch.ones(2, device="meta"), "returned a list with a Tensor"),
+        (torch.ones(3), "returned 3 values for 2 rollouts"),
+        (np.array(1.0), "returned a ndarray"),
+        ([np.str_("1"), 1.0], "returned a list with a str_"),
+    ],
+)
+def test_what_looks_like_a_list_of_numbers(given: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        own_function("r", lambda trace, **columns: given)(trace=TRACES)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_libraries_are_numbers() -> None:
+    for given in (np.ones(2), torch.ones(2, requires_grad=True), [np.float32(1), torch.tensor([1.0])], (True, 1)):
+        assert own_function("r", lambda trace, given=given, **columns: given)(trace=TRACES) == [1.0, 1.0]
+
+
+def test_what_a_reward_is_given_stays_as_it_is(mine: Any) -> None:
+    def scores(trace: Any, **columns: Any) -> list[float]:
+        trace[0].scores["outcome"] = 5
+        return [0.0] * len(trace)
+
+    def rows(trace: Any, **columns: Any) -> list[float]:
+        trace.reverse()
+        return [0.0] * len(trace)
+
+    with pytest.raises(InputError, match=r"^r failed \(TypeError: 'mappingproxy' object does not support"):
+        own_function("r", scores)(trace=TRACES)
+    with pytest.raises(InputError, match="r changed the column 'trace', which others read after it; change a copy"):
+        own_function("r", rows)(trace=list(TRACES))
+    with pytest.raises(InputError, match=r"failed \(TypeError: 'mappingproxy'"):
+        values(mine("def f(trace):\n    trace.attribution['student'] = {}\n    return 1.0"))
+
+
 def test_weights_of_a_sum_stay_finite(mine: Any) -> None:
     found = find_reward(f"grpo+{mine('def f(trace): return 1')}")(SOURCES)
     assert found == Preset(found.columns, 0.0)

@@ -143,15 +143,23 @@ def test_what_is_no_measurement_of_a_run_may_be_anything(tmp_path: Path) -> None
     write_report([folder.path], tmp_path / "page.html")
 
 
-@pytest.mark.parametrize("text", ["", " \n\n", None])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        (" \n\n", "is empty"),
+        (None, "is missing"),
+        ("\nnonsense", r"holds half a line alone \(line 2 has no end\)"),
+    ],
+)
 def test_a_run_that_has_measured_nothing_yet(
-    tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, text: str | None, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one is that was killed before its first step; it has a manifest, and perhaps an empty file."""
     begun, measured = write_run(tmp_path / "all" / "begun", [0.5]), write_run(tmp_path / "all" / "done", [0.5])
     path = begun.path / "metrics.jsonl"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(InputError, match=r"no step of the run .*begun has been measured: its metrics.jsonl is missing"):
+    with pytest.raises(InputError, match=rf"no step of the run .*begun has been measured: its metrics.jsonl {said}"):
         study_curves([str(begun.path)], tmp_path, smooth=1)
     # Among others it is left out with a line.
     assert study_curves([str(tmp_path / "all")], tmp_path, smooth=1)[0].steps.tolist() == [1]

@@ -76,6 +76,20 @@ def test_another_shape(rows: Any) -> None:
         asked(rows)
 
 
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (EVEN.to(torch.cfloat), "gives a tensor of torch.complex64; give one of real numbers"),
+        (EVEN.to_sparse(), "gives a nested or sparse tensor; give a plain one"),
+        (EVEN.to("meta"), "gives a meta tensor; give a plain one, which holds all its numbers"),
+        (torch.nested.nested_tensor([EVEN[0], EVEN[0]], layout=torch.jagged), "gives a nested or sparse tensor"),
+    ],
+)
+def test_a_tensor_of_another_kind(rows: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=f"the teacher Mine {sentence}"):
+        asked(rows)
+
+
 def test_what_it_raises_is_its_own() -> None:
     with pytest.raises(
         InputError, match=rf"the teacher Mine failed \(ValueError: mine, {__file__}, line \d+\); mend it"
