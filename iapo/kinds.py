@@ -12,10 +12,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, UnionType
+from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from iapo.errors import InputError
+from iapo.read_only import ReadOnly
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -153,13 +154,13 @@ def checks_kinds(function: Callable[P, R]) -> Callable[P, R]:
 def _exact(value: Any, kinds: Sequence[Any]) -> bool:
     """Tells at little cost of most values that are as they should be that they are: records are made all the time."""
     cls = type(value)
-    if cls not in (tuple, list, dict, MappingProxyType):
+    if cls not in (tuple, list, dict, ReadOnly):
         return cls in kinds
     for kind in kinds:
         origin, inner = _parts(kind)
         if cls in (tuple, list) and origin in (cls, *_LISTS[2:]) and len(inner) == 1:
             return _all_exact(value, inner[0])
-        if cls in (dict, MappingProxyType) and origin in _MAPPINGS and len(inner) == 2:
+        if cls in (dict, ReadOnly) and origin in _MAPPINGS and len(inner) == 2:
             return _all_exact(value, inner[0]) and _all_exact(value.values(), inner[1])
     return False
 

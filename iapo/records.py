@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType, NoneType
-from typing import Any, Self, TypeVar
+from types import NoneType
+from typing import Any, Self
 
 from iapo.answer_texts import is_blank
 from iapo.calls import Status, ToolCall, ToolResult
 from iapo.errors import InputError
 from iapo.kinds import check_kinds
+from iapo.read_only import read_only, read_only_maps
 from iapo.samples import (
     AXES,
     FIRST_IMAGE,
@@ -59,8 +60,6 @@ __all__ = [
     "recorded_turns",
     "save_png",
 ]
-
-_Value = TypeVar("_Value")
 
 Grid = tuple[tuple[float, ...], ...]
 """Numbers laid out as an image lies, the top row first; all rows are of one length."""
@@ -121,7 +120,7 @@ class Turn:
 
     def __post_init__(self) -> None:
         check_kinds(self, "the turn's ")
-        object.__setattr__(self, "attribution", _closed(self.attribution))
+        object.__setattr__(self, "attribution", read_only_maps(self.attribution))
 
     @property
     def empty(self) -> bool:
@@ -186,9 +185,9 @@ class Trace:
         if not self.turns:
             raise InputError(f"the trace of sample {self.sample.id!r} has no turn; give at least one")
         # Rewards of the user's own are handed traces; what one changed, all that follows would read.
-        object.__setattr__(self, "scores", _read_only(self.scores))
-        object.__setattr__(self, "patches", _read_only(self.patches))
-        object.__setattr__(self, "attribution", _closed(self.attribution))
+        object.__setattr__(self, "scores", read_only(self.scores))
+        object.__setattr__(self, "patches", read_only(self.patches))
+        object.__setattr__(self, "attribution", read_only_maps(self.attribution))
 
     @classmethod
     def of(
@@ -341,14 +340,6 @@ class Trace:
             },
             observation_cut=take(data, "observation_cut", bool, default=False),
         )
-
-
-def _closed(shares: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
-    return _read_only({who: _read_only(blocks) for who, blocks in shares.items()})
-
-
-def _read_only(found: Mapping[str, _Value]) -> Mapping[str, _Value]:
-    return found if isinstance(found, MappingProxyType) else MappingProxyType(found)
 
 
 def recorded_turns(data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from iapo.attribution.settings import AttributionSettings
 from iapo.data.boxes.find import find_boxes
 from iapo.data.damage import strict
 from iapo.data.loading import detect, load
+from iapo.data.sources import SourceSettings
 from iapo.data.synthetic import generate
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
@@ -39,6 +40,7 @@ from iapo.rollout.budget import Budget as Lengths
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.runs import RunFolder
+from iapo.serving.limits import Limits
 from iapo.studies.attribute_inputs import AttributePlan
 from iapo.studies.case_study import CaseStudyPlan
 from iapo.supervised.arguments import SupervisedArguments
@@ -65,6 +67,8 @@ CLASSES: dict[type, dict[str, Any]] = {
     Comparison: {},
     RunArguments: {},
     SupervisedArguments: {"transcripts": "x"},
+    SourceSettings: {},
+    Limits: {},
 }
 """Classes of settings, with what they need."""
 

@@ -31,6 +31,7 @@ FLOORS = [
         "answer_texts",
         "bounds",
         "kinds",
+        "read_only",
         "control",
         "plugins",
         "images",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import json
+import pickle
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -358,8 +360,13 @@ def test_what_records_hold_is_pythons_and_read_only() -> None:
         kept.patches,
         kept.turns[0].attribution,
     ):
+        for change in (lambda one: one.update(outcome=5), lambda one: one.clear(), lambda one: one.pop("student")):
+            with pytest.raises(TypeError, match="a record's map cannot be changed; change a copy of it"):
+                change(changed)
         with pytest.raises(TypeError):
             changed["outcome"] = 5
+    assert json.loads(json.dumps(found.attribution)) == {"student": {"query": 0.5}}
+    assert copy.deepcopy(found.attribution) == pickle.loads(pickle.dumps(found.attribution)) == found.attribution
     again = dataclasses.replace(found, step=4)
     assert again.scores is found.scores
 

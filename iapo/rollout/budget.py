@@ -49,8 +49,8 @@ class Budget:
     turns: int = 2
 
     def __post_init__(self) -> None:
-        check_kinds(self)
         check_number("max_turns", self.turns, TURNS)
+        check_kinds(self)
 
     @property
     def first(self) -> int | None:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from iapo.errors import InputError
-from iapo.kinds import checks_kinds
 from iapo.models import dtype_of
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
@@ -25,7 +24,6 @@ DTYPES = ("bfloat16", "float16", "float32")
 """Types of written weights that may be asked for."""
 
 
-@checks_kinds
 def export(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

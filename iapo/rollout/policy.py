@@ -13,7 +13,6 @@ from typing import Any, Self
 from transformers import AutoConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
 
 from iapo.errors import InputError
-from iapo.kinds import checks_kinds
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import (
@@ -183,7 +182,6 @@ def prompt_of(name: str, prompt: str | PromptTemplate | None = None, revision: s
         raise InputError(f"{error}; or set prompt, {DEFAULT} for example, which counts instead") from error
 
 
-@checks_kinds
 def load_processor(
     name: str | os.PathLike[str], settings: LoadSettings | None = None, *, prompt: str | PromptTemplate | None = None
 ) -> ProcessorMixin:
@@ -282,7 +280,6 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
 _check_config_once = functools.lru_cache(maxsize=64)(_check_config)
 
 
-@checks_kinds
 def load_policy(
     name: str | os.PathLike[str],
     settings: LoadSettings | None = None,

@@ -56,8 +56,8 @@ class AttributePlan:
     tool_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        check_kinds(self)
         check_number("max_turns", self.max_turns, TURNS)
+        check_kinds(self)
         if not 1 <= self.turn < self.max_turns:
             raise InputError(
                 f"turn is {self.turn}, but of {self.max_turns} turns those from 1 to {self.max_turns - 1} may call a "

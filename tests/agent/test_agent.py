@@ -346,7 +346,7 @@ def test_what_cannot_be_set(agent: Agent) -> None:
         ({"device": 5}, "device is of type int"),
         ({"loading": 5}, "loading is of type int"),
         ({"loading": {"dtpye": "float32"}}, "did you mean dtype"),
-        ({"prompt": 5}, "prompt is 5; it takes"),
+        ({"prompt": 5}, "prompt is of type int"),
         ({"kind": "map"}, "kind is 'map'; use auto, chart or table"),
     ):
         with pytest.raises(InputError, match=reason):
