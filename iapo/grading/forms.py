@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from iapo.grading.number_words import read_fraction
+from iapo.grading.number_words import in_digits, read_fraction
 from iapo.grading.numbers import LONGEST, Quantity, read_quantity
 from iapo.grading.rules import Rules
 from iapo.grading.units import Side, is_percentage, same_unit
@@ -21,6 +21,7 @@ _RATIO = re.compile(
     r"(?P<one>\d{1,7}(?:\.\d{1,6})?)(?P<joint>\s?[:/]\s?| to )(?P<other>\d{1,7}(?:\.\d{1,6})?)", re.ASCII
 )
 _SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)", re.ASCII)
+_MIXED = re.compile(r"(\d{1,6})[ -](\d{1,3})/(\d{1,3})", re.ASCII)
 _PADDED = re.compile(r"0\d")
 _ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)
 _ORDINAL_WORDS = """
@@ -34,24 +35,37 @@ MONTHS = {
     for number, name in enumerate(_MONTH_NAMES.split(), start=1)
     for short in (name, name[:3], *(("sept",) if number == 9 else ()))
 }
+_WEEKDAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday"
+WEEKDAYS = {
+    short: number
+    for number, name in enumerate(_WEEKDAY_NAMES.split(), start=1)
+    for short in (name, name[:3], *{"tuesday": ("tues",), "thursday": ("thur", "thurs")}.get(name, ()))
+}
 _MONTH = r"(?P<month>[a-z]{3,9})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4}|'\d\d)"
+QUARTER = "q[1-4]|[1-4]q|(?:first|second|third|fourth|1st|2nd|3rd|4th) quarter"
+_PART = rf"{QUARTER}|h[12]|[12]h|(?:first|second|1st|2nd) half"
+_DIGIT = re.compile(r"\d", re.ASCII)
 _DATES = [
     re.compile(pattern, re.ASCII)
     for pattern in (
         rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
         rf"(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? {_YEAR})?",
         rf"{_MONTH},? {_YEAR}",
-        rf"(?P<quarter>q[1-4]|first quarter|second quarter|third quarter|fourth quarter),? ?(?:of )?{_YEAR}",
-        rf"{_YEAR},? ?(?P<quarter>q[1-4])",
+        rf"{_MONTH}",
+        rf"(?P<part>{_PART}),? ?(?:of |in )?{_YEAR}",
+        # 1Q20, Q1 20; 1h20 is a time.
+        r"(?P<part>q[1-4]|[1-4]q|h[12])[ '-]{0,2}(?P<short>\d\d)",
+        rf"{_YEAR},? ?(?P<part>{_PART})",
+        rf"(?P<part>{QUARTER})",
         # As WikiTableQuestions has it, xx for what is not said.
         r"(?P<year>\d{4}|x{2,4})-(?P<number>\d{1,2})-(?P<day>\d{1,2}|xx)",
     )
 ]
 
 Date = tuple[int | None, int, int | None]
-"""Year, month (or the quarter, less than 0), day."""
+"""Year, month (or the quarter, less than 0, or the half-year, less than -10), day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,9 @@ def _season(text: str) -> Span | None:
 
 def read_ratio(text: str) -> Ratio | None:
     """Reads a ratio or a fraction, in words too; None where it is something else, such as a time (`1:05`)."""
+    if len(text) <= LONGEST and (mixed := _MIXED.fullmatch(in_digits(text))) is not None:
+        whole, over, under = map(int, mixed.groups())
+        return Ratio(Decimal(whole * under + over), Decimal(under), slash=True) if 0 < over < under else None
     if (fraction := read_fraction(text)) is not None:
         return Ratio(Decimal(fraction[0]), Decimal(fraction[1]), slash=True)
     found = _RATIO.fullmatch(text) if len(text) <= LONGEST else None
@@ -179,9 +196,9 @@ def read_date(words: str) -> Date | None:
         if found is None:
             continue
         parts = found.groupdict()
-        year = _full_year(parts.get("year"))
-        if quarter := parts.get("quarter"):
-            return year, -(_ORDINALS.get(quarter.split()[0]) or int(quarter[1])), None
+        year = full_year(f"'{parts['short']}" if parts.get("short") else parts.get("year"))
+        if part := parts.get("part"):
+            return year, read_part(part), None
         month = int(parts["number"]) if parts.get("number") else MONTHS.get(parts.get("month") or "")
         day = int(parts["day"]) if (parts.get("day") or "").isdigit() else None
         if month is None or not 1 <= month <= 12 or (day is not None and not 1 <= day <= 31):
@@ -190,7 +207,15 @@ def read_date(words: str) -> Date | None:
     return None
 
 
-def _full_year(text: str | None) -> int | None:
+def read_part(text: str) -> int:
+    """Returns a quarter of a year, less than 0, or a half of one, less than -10."""
+    number = _DIGIT.search(text)
+    place = _ORDINALS[text.split()[0]] if number is None else int(number[0])
+    is_quarter = text.endswith("quarter") or "q" in text
+    return -place if is_quarter else -10 - place
+
+
+def full_year(text: str | None) -> int | None:
     """Returns a year; `'15` is 2015 and `'85` 1985."""
     if text is None or not text.strip("'").isdigit():
         return None

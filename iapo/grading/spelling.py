@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from iapo.grading.text import tighten, without_towers
+from iapo.grading.years import read_era_year, read_fiscal, spell_eras
 
 _DOT = re.compile(r"\.(?!\d)")
 _AND = re.compile(r" & |(?<=\w)&(?=\w)")
@@ -41,6 +42,7 @@ def _inflected(verb: str) -> list[str]:
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "fourth quarter")
 _WHOLE = {
     **dict(zip(("q1", "q2", "q3", "q4"), _QUARTERS, strict=True)),
+    **dict(zip(("1q", "2q", "3q", "4q"), _QUARTERS, strict=True)),
     **dict(zip(("1st quarter", "2nd quarter", "3rd quarter", "4th quarter"), _QUARTERS, strict=True)),
     **dict.fromkeys(("us", "usa", "united states of america"), "united states"),
     **dict.fromkeys(("uk", "great britain, northern ireland"), "united kingdom"),
@@ -48,17 +50,8 @@ _WHOLE = {
     **dict.fromkeys(_inflected("decrease"), "decrease"),
 }
 _AGES = r"(?:ages |aged )?(\d{1,3})"
-_AND_OLDER = re.compile(
-    _AGES + r"(?: ?years)?(?: ?\+|(?:, | or )(?:older|over|above|more|up))(?: years(?: old)?)?", re.ASCII
-)
-_AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: years?(?: olds?)?)?", re.ASCII)
-_FISCAL = re.compile(r"(?:fy|fiscal(?: year)?) ?(\d{4})", re.ASCII)
-_BOUND = re.compile(
-    r"(?:(?P<less>(?:less|fewer|lower) than|under|below)|(?:more|greater|higher) than|over|above) (?P<rest>[$\d].*)",
-    re.ASCII,
-)
-_ERA = re.compile(r"(?<=\d) ?(bce?|ce|ad)$", re.ASCII)
-_GRID = re.compile(r"(\d{1,2}) ?(?:x|\u00d7|by) ?(\d{1,2})", re.ASCII)
+_AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: ?years?(?: olds?)?)?", re.ASCII)
+_CROSS = re.compile(r"(?<=\d)(?: ?[x\u00d7] ?| by )(?=\d)", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")
@@ -110,17 +103,12 @@ def spell_alike(words: str) -> str:
     """
     if len(words) > _LONGEST:
         return words
-    if older := _AND_OLDER.fullmatch(words):
-        return f"{older[1]}+"
+    words = _CROSS.sub("x", words)
     if group := _AGE_GROUP.fullmatch(words):
         return f"{group[1]}-{group[2]}"
-    if grid := _GRID.fullmatch(words):
-        return f"{grid[1]} by {grid[2]}"
-    if fiscal := _FISCAL.fullmatch(words):
-        return f"fiscal {fiscal[1]}"
-    if bound := _BOUND.fullmatch(words):
-        words = f"{'<' if bound['less'] else '>'}{bound['rest']}"
-    words = _ERA.sub(lambda found: " bc" if found[1] in ("bc", "bce") else " ad", words)
+    if (special := read_fiscal(words) or read_era_year(words)) is not None:
+        return special
+    words = spell_eras(words)
     if _IN_BRACKETS.fullmatch(words):
         words = words.replace(", ", ",")
     words = _INDEX.sub(lambda found: found[1] or f"_{found[2]}", words)

@@ -138,6 +138,20 @@ _MONEY = (
 COUNTED = {"day", "week", "month", "year", "times"}
 """Units in which one counts; a whole number of them is exact."""
 
+_IN_NAMES = "mm cm m km ft mi mg g kg lb ml l km/h mph min h day week month year %"
+"""Units that stand in names: 110 m hurdles, 24 Hours of Le Mans; not `in` and `s`, which may be words or a plural."""
+
+
+def _names_of(units: str) -> re.Pattern[str]:
+    names = [name for name, unit in _UNITS.items() if unit in units.split()]
+    names.sort(key=lambda name: (-len(name), name))
+    words = "|".join(re.escape(name) for name in names)
+    return re.compile(
+        rf"(?<![\d.,])((?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?)[ -]?({words})(?![\w/^'])", re.IGNORECASE | re.ASCII
+    )
+
+
+_MEASURE = _names_of(_IN_NAMES)
 _WORD = re.compile(r"[^\W\d_][\w/^'-]*")
 _PER = {"hundred": "100", "thousand": "1000", "million": "1000000"}
 _PER_NUMBER = re.compile(r"\bper (10{0,2}(?:,000){1,2}|10{1,6}|hundred|thousand|million)\b", re.IGNORECASE | re.ASCII)
@@ -228,6 +242,26 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
             if head is not None:
                 return " ".join([head, *words[words.index(joint) :]])
     return " ".join(words).removesuffix("s")
+
+
+def spell_measures(text: str) -> str | None:
+    """Returns a text with one spelling of its measures, `110 metres hurdles` as `110m hurdles`.
+
+    Args:
+        text: The text, cleaned.
+
+    Returns:
+        The text; None where it has no measures, or is nothing else (`5M` and `5 m` are numbers).
+    """
+    # In 5M people the capital is a scale.
+    found = [one for one in _MEASURE.finditer(text) if len(one[2]) > 1 or one[2].islower() or one[2] == "%"]
+    if not found or not any(map(str.isalpha, _MEASURE.sub("", text))):
+        return None
+    pieces, end = [], 0
+    for one in found:
+        pieces += [text[end : one.start()], one[1].replace(",", ""), _UNITS[one[2].casefold()]]
+        end = one.end()
+    return "".join([*pieces, text[end:]])
 
 
 def is_known(unit: str) -> bool:
