@@ -6,6 +6,7 @@ import re
 
 from iapo.grading.forms import MONTHS, QUARTER, WEEKDAYS, full_year
 from iapo.grading.numbers import read_quantity
+from iapo.grading.units import Side
 
 _WHAT = """
 answer result value total sum difference average mean median number count percentage share ratio country state year
@@ -51,6 +52,11 @@ _BEHIND = re.compile(
     r"|(?:the )?(?P<side>left|right|top|bottom|upper|lower|middle) one",
     re.IGNORECASE,
 )
+_COLORED = re.compile(
+    r"(?:the )?(?:(?:light|dark|bright|pale|deep)[ -])?(?:red|green|blue|yellow|orange|purple|pink|brown|black|white"
+    r"|gr[ae]y|teal|cyan|magenta|navy|maroon|olive|violet|turquoise|beige|gold|silver)",
+    re.IGNORECASE,
+)
 _BEFORE = re.compile(
     r"(?:the )?(?:subplot|plot|panel|color|colour|category) (?P<name>[^\d]{1,80})",
     re.IGNORECASE,
@@ -81,10 +87,18 @@ def without_lead(text: str) -> str:
     return text if fiscal is None else str(full_year(f"'{fiscal[1]}"))
 
 
-def without_part(text: str) -> str | None:
-    """Returns the name in `the pink bar` or `subplot (b)`; None where there is no such word, or a digit in the name."""
+def without_part(text: str, side: Side) -> str | None:
+    """Returns the name in `the pink bar` or `subplot (b)`; None where there is no such word, or a digit in the name.
+
+    Args:
+        text: The text, cleaned.
+        side: Who wrote it: in a gold answer only colors stand before a part (`solar panel` is a name).
+    """
     found = (_BEHIND.fullmatch(text) or _BEFORE.fullmatch(text)) if len(text) <= 100 else None
-    return None if found is None else found["name"] or found.groupdict().get("side")
+    name = None if found is None else found["name"] or found.groupdict().get("side")
+    if name is None or side == "answer" or _COLORED.fullmatch(name):
+        return name
+    return None
 
 
 def without_label(text: str) -> str | None:

@@ -24,6 +24,7 @@ _SCALES = "thousand|million|billion|trillion|percent|per cent|%|percentage point
 _REST = re.compile(rf"(?:{_SCALES})(?: .*)?|(?:[a-z-]{{2,20}} ){{0,2}}[a-z]{{2,20}}s", re.ASCII)
 _SINGULAR = re.compile(r"[a-z]{2,20}", re.ASCII)
 _OFTEN = {"once": "1", "twice": "2", "thrice": "3"}
+_FOLD = re.compile(rf"(\d{{1,6}}(?:\.\d{{1,3}})?|{'|'.join(list(_SMALL)[2:])})[ -]?fold", re.IGNORECASE | re.ASCII)
 _OF_A_SCALE = re.compile(
     r"a (?P<scale>thousand|million|billion|trillion)(?P<rest> .+)?|(?P<half>half )?a dozen(?P<dozens> .+)?",
     re.IGNORECASE | re.ASCII,
@@ -39,7 +40,7 @@ _AND_PART = re.compile(
 )
 _FRACTION = re.compile(
     rf"(?P<count>one|two|three|four|seven|nine)[ -](?P<part>{'|'.join(_PARTS)})s?|(?:a )?(?P<alone>half)"
-    r"|a (?P<one>quarter)",
+    r"|a (?P<one>third|quarter|fifth|tenth)",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -52,6 +53,8 @@ def in_digits(text: str) -> str:
     """
     if len(text) > _LONGEST:
         return text
+    if (fold := _FOLD.fullmatch(text)) is not None:
+        return f"{in_digits(fold[1])} times"
     if text.casefold() in _OFTEN:
         return f"{_OFTEN[text.casefold()]} times"
     if (scaled := _OF_A_SCALE.fullmatch(text)) is not None:
@@ -99,7 +102,7 @@ def _with_part(text: str, part: re.Match[str]) -> str:
 
 
 def read_fraction(text: str) -> tuple[int, int] | None:
-    """Reads `two thirds`, `half` or `a quarter` as a numerator and a denominator; `a third` may be a place."""
+    """Reads `two thirds`, `half` or `a third` as a numerator and a denominator; `third` is a place."""
     found = _FRACTION.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         return None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from iapo.grading.compound import read_compound
 from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, read_ratio, read_span
 from iapo.grading.leads import without_label, without_lead, without_part
 from iapo.grading.limits import Limit, read_limit
@@ -16,6 +17,7 @@ from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
 from iapo.grading.spelling import items_of, spell, spell_alike
 from iapo.grading.text import CLOSING_STOPS, tighten
+from iapo.grading.times import read_decade, read_season
 from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
 from iapo.grading.units import Side, is_known, spell_measures
 
@@ -23,6 +25,7 @@ _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
 _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})", re.ASCII)
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _TELLING = frozenset(
@@ -169,6 +172,9 @@ def read_value(text: str, rules: Rules, side: Side) -> Value:
 
 
 def _unquoted(text: str) -> str:
+    # The apostrophe of '90s says which century.
+    if read_decade(text) is not None:
+        return text
     bare = text.strip("\"' ")
     # Dots alone have no closing one.
     if bare.endswith(CLOSING_STOPS) and bare.strip("".join(CLOSING_STOPS)):
@@ -212,14 +218,23 @@ def _read_wide(text: str, rules: Rules, side: Side) -> Value:
         return Value(f"date {date}", words=words)
     if (weekday := WEEKDAYS.get(said)) is not None:
         return Value(f"weekday {weekday}", words=words)
+    if (decade := read_decade(said)) is not None:
+        return Value(f"decade {decade}", words=words)
+    if (compound := read_compound(said)) is not None:
+        return Value(f"measures {compound}", words=words)
+    if (season := read_season(said)) is not None:
+        return Value(f"season {season}", words=words)
     if (period := read_period(said)) is not None:
         return Value(f"period {period}", words=words)
     quantity = read_quantity(text, side)
     plural = rules.sets and side == "answer"
     if quantity is not None and not (plural and _is_named(text, quantity)):
         return dataclasses.replace(_number(quantity), words=words)
-    if (ordinal := read_ordinal(spelled)) is not None:
+    if (ordinal := read_ordinal(words)) is not None and not said.startswith("a "):
         return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
+    # No. 5 and #5; 5 says the same where it is the gold answer.
+    if (numbered := _NUMBERED.fullmatch(spelled)) is not None:
+        return Value(f"numbered {int(numbered[1])}", ordinal=int(numbered[1]), words=words)
     if (limit := read_limit(text, side)) is not None:
         return Value(f"limit {limit.key}", limit=limit, words=words)
     span = read_span(text, side)
@@ -231,7 +246,7 @@ def _read_wide(text: str, rules: Rules, side: Side) -> Value:
 def _is_named(text: str, quantity: Quantity) -> bool:
     """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
     head = quantity.unit.split(" per ")[0].split(" of ")[0]
-    return bool(head) and not is_known(head) and not text.endswith("s")
+    return bool(head) and not head.startswith("per_") and not is_known(head) and not text.endswith("s")
 
 
 def _number(quantity: Quantity) -> Value:
@@ -255,7 +270,7 @@ def _without_marks(text: str) -> str:
 def _without_rest(text: str, rules: Rules, side: Side) -> str | None:
     """Returns a text without a note behind it, or a label or the name of a part around it; None where there is none."""
     text = _without_marks(_unquoted(_without_marks(text)))
-    part = without_part(text) if side == "answer" else None
+    part = without_part(text, side)
     return part or _without_note(text, rules, side) or without_label(text)
 
 
