@@ -8,7 +8,7 @@ import re
 from iapo.grading.forms import MONTHS, WEEKDAYS, Date, read_date
 from iapo.grading.numbers import LONGEST
 from iapo.grading.spelling import spell
-from iapo.grading.times import read_hour
+from iapo.grading.times import read_decade, read_hour
 from iapo.grading.years import ERA_YEAR, read_era_year, read_fiscal
 
 _JOINT = re.compile(r" (?:to|through|thru|until|till|and) | ?- ?")
@@ -18,7 +18,7 @@ _MOST_JOINTS = 6
 # Without one of these a range is of numbers.
 _NAMED = re.compile(
     rf"q[1-4]|[1-4]q|quarter|\bfy|fiscal|\b(?:{'|'.join(name for name in [*MONTHS, *WEEKDAYS] if len(name) == 3)})"
-    rf"|{ERA_YEAR.pattern}|\d-\d\d?-\d|present|now|today|\d:\d\d|\d ?[ap]\.?m|^[a-z] ?-|^(?:from )?[a-z] to",
+    rf"|{ERA_YEAR.pattern}|\d-\d\d?-\d|present|now|today|\d:\d\d|\d0'?s\b|\d ?[ap]\.?m|^[a-z] ?-|^(?:from )?[a-z] to",
     re.ASCII,
 )
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
@@ -51,7 +51,7 @@ def _two_points(first: str, last: str) -> tuple[str, str] | None:
     """Reads two points of time; the month or the year of one of them may stand at the other."""
     if last in ("present", "now", "today") and (_YEAR.fullmatch(first) or read_date(first) is not None):
         return str(read_date(first) or first), "present"
-    for read in (read_era_year, read_fiscal, WEEKDAYS.get, read_hour, _letter):
+    for read in (read_era_year, read_fiscal, WEEKDAYS.get, read_hour, read_decade, _letter):
         start, end = read(first), read(last)
         if start is not None and end is not None:
             return str(start), str(end)

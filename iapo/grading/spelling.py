@@ -49,6 +49,7 @@ _COMPOUNDS = {words.strip(): words.strip().replace(" ", "") for words in _IN_TWO
 _COMPOUND = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})\b")
 # J. K. Rowling.
 _INITIALS = re.compile(r"(?<![^\W_])([^\W\d_]\.) (?=[^\W\d_]\.)")
+_DECADE = re.compile(r"(?<!\w)(\d{3}0)'s(?!\w)", re.ASCII)
 _ISATION = re.compile(r"(?<=[a-z]{2})isation(?=s?\b)")
 _SHORT = {"saint": "st", "mount": "mt", "upper": "top", "lower": "bottom"}
 _SHORTENED = re.compile(r"\b(?:(?:saint|mount)(?= [a-z])|(?:upper|lower)(?=[ -](?:left|right)\b))")
@@ -131,6 +132,7 @@ def spell_alike(words: str) -> str:
     if (special := read_fiscal(words) or read_era_year(words)) is not None:
         return special
     words = spell_clock(spell_ordinals(spell_eras(words)))
+    words = _DECADE.sub(r"\1s", words)
     words = _COMPOUND.sub(lambda word: _COMPOUNDS[word[0]], words)
     words = _SUFFIX.sub(" ", _NOT.sub(r"\1n't", _SHORTENED.sub(lambda word: _SHORT[word[0]], words)))
     if _IN_BRACKETS.fullmatch(words):

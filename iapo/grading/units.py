@@ -113,7 +113,7 @@ _MORE_NAMES = {
     "mb": "megabyte megabytes",
     "gb": "gigabyte gigabytes",
     "tb": "terabyte terabytes",
-    "w": "watt watts",
+    "watt": "watt watts",
     "kw": "kw kilowatt kilowatts",
     "mw": "mw megawatt megawatts",
     "gw": "gw gigawatt gigawatts",
