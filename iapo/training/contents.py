@@ -7,6 +7,7 @@ written when all have written theirs, and before the trainer's state.
 from __future__ import annotations
 
 import json
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from iapo.storage import write_json
 
 CONTENTS = "contents.json"
 _ARCHIVES = (".pt", ".pth", ".bin")
-"""Files of torch, which have checksums of their own."""
+"""Files of torch: archives with a list of their parts and the checksum of each, made as they were written."""
 _LONGEST = 255
 """Letters that a file's name has at most."""
 
@@ -30,8 +31,8 @@ class Contents:
     Attributes:
         processes: Number of processes that wrote it.
         engine: What splits its state over them, as `iapo.training.shards.engine_of` names it.
-        files: Length in bytes and CRC-32 by name, relative to the folder; the latter is None for files that have
-            checksums of their own.
+        files: Length in bytes and checksum by name, relative to the folder; the latter is None for torch's archives
+            in lists of earlier versions.
     """
 
     processes: int
@@ -74,8 +75,8 @@ class Contents:
                 return f"its {name} is missing"
             if file.stat().st_size != size:
                 return f"its {name} is cut off" if file.stat().st_size < size else f"its {name} is damaged"
-            if crc is not None and crc_of(file) != crc:
-                return f"its {name} is damaged"
+            if crc is not None and checksum_of(file) != crc:
+                return f"its {name} is damaged or another checkpoint's"
         return None
 
     def check(self, folder: Path, processes: int, engine: str | None = None) -> None:
@@ -105,10 +106,10 @@ def _words(processes: int, engine: str) -> str:
 
 def list_contents(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int | None]]:
     """Returns length and checksum of some of a folder's files by name."""
-    found = {}
+    found: dict[str, tuple[int, int | None]] = {}
     for name in names:
         file = folder / name
-        found[name] = file.stat().st_size, None if file.suffix in _ARCHIVES else crc_of(file)
+        found[name] = file.stat().st_size, checksum_of(file)
     return found
 
 
@@ -118,8 +119,19 @@ def names_in(folder: Path) -> list[str]:
     return sorted(found - {CONTENTS})
 
 
-def crc_of(file: Path) -> int:
-    """Returns the CRC-32 of a file's bytes."""
+def checksum_of(file: Path) -> int:
+    """Returns the CRC-32 of a file's bytes; of torch's archives, whose parts have their own, that of their list.
+
+    So a state of many gigabytes is not read again as soon as it is written.
+    """
+    if file.suffix in _ARCHIVES:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                parts = [(one.filename, one.CRC, one.file_size) for one in archive.infolist()]
+            return zlib.crc32(repr(parts).encode())
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError):
+            # None of torch's, or damaged: then another than was noted.
+            pass
     crc = 0
     with file.open("rb") as opened:
         while part := opened.read(1 << 24):

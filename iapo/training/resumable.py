@@ -22,6 +22,7 @@ from iapo.stopping import Stopping, stoppable
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents, list_contents, names_in
 from iapo.training.numbers import NumberWatch
+from iapo.training.resume import Start
 from iapo.training.shards import engine_of
 
 logger = logging.getLogger(__name__)
@@ -46,35 +47,31 @@ class ResumableTrainer(Trainer):
         reaction: Literal["stop", "skip"] = getattr(self.args, "on_nonfinite", "stop")
         return NumberWatch(Path(self.args.output_dir), reaction, self.args.process_index)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | Start | None = None, **kwargs: Any) -> Any:
         """Trains as Transformers' trainer does.
 
         Args:
-            resume_from_checkpoint: A checkpoint's folder; true takes the last whole one of the output folder.
+            resume_from_checkpoint: A checkpoint's folder; true takes the last whole one of the output folder. What
+                `find_start` returned is not read through once more.
             kwargs: Passed on.
 
         Raises:
             InputError: If there is no such checkpoint, or it is not whole.
             Stopped: If the process was asked to stop; the state is saved.
         """
-        if resume_from_checkpoint is True:
-            whole = last_whole(Path(self.args.output_dir))
-            if whole is None:
-                raise InputError(f"{self.args.output_dir} has no whole checkpoint; leave out resume_from_checkpoint")
-            resume_from_checkpoint = str(whole[0])
-        step = 0
-        if resume_from_checkpoint:
-            step = step_of(Path(resume_from_checkpoint))
-            if contents := Contents.read(Path(resume_from_checkpoint)):
-                contents.check(Path(resume_from_checkpoint), self.accelerator.num_processes, engine_of(self))
-            self._saved = Path(resume_from_checkpoint).resolve()
+        start = self._start(resume_from_checkpoint)
+        if start.checkpoint is not None:
+            if contents := Contents.read(start.checkpoint):
+                contents.check(start.checkpoint, self.accelerator.num_processes, engine_of(self))
+            self._saved = start.checkpoint.resolve()
         if self.args.should_save:
-            _set_aside(Path(self.args.output_dir), step)
+            _set_aside(Path(self.args.output_dir), start.step)
         with stoppable() as stop, stop.later():
             ends = _StopsWhenAsked(stop)
             self.add_callback(ends)
             try:
-                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                place = None if start.checkpoint is None else str(start.checkpoint)
+                result = super().train(resume_from_checkpoint=place, **kwargs)
             finally:
                 self.remove_callback(ends)
             if stop.asked is not None:
@@ -82,6 +79,16 @@ class ResumableTrainer(Trainer):
                 self._save_checkpoint(self.model, None)
             stop.check(f" after step {self.state.global_step}, which is saved")
         return result
+
+    def _start(self, named: str | bool | Start | None) -> Start:
+        if isinstance(named, Start):
+            return named
+        if named is True:
+            whole = last_whole(Path(self.args.output_dir))
+            if whole is None:
+                raise InputError(f"{self.args.output_dir} has no whole checkpoint; leave out resume_from_checkpoint")
+            return Start(*whole)
+        return Start(Path(named), step_of(Path(named))) if named else Start()
 
     def save_policy(self, folder: Path) -> None:
         """Saves the policy, whole or not at all."""

@@ -163,7 +163,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         """The divergence's weight in the next batch's reward."""
         return penalty_weight(self.state.global_step, self.args.penalty_weight, self.args.penalty_decay)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Trains as Transformers' trainer does, and writes the run folder.
 
         Raises:
