@@ -86,7 +86,7 @@ def steps(
             states as a second one has them, and the last turn alone is generated, which has the longest prompts.
 
     Returns:
-        Sizes, and the settings.
+        Sizes and what splits the states, and the settings.
     """
     import torch
     from transformers import TrainerCallback
@@ -94,12 +94,14 @@ def steps(
     from iapo.data.synthetic import generate
     from iapo.training import run as run_module
     from iapo.training import settings as settings_module
+    from iapo.training.shards import engine_of
     from iapo.training.trainer import IAPOTrainer
 
     draw = random.Random(0)
     turns: list[dict[str, int]] = []
     images: list[Any] = []
     counts: list[int] = []
+    engines: list[str] = []
 
     class Phases(TrainerCallback):
         def on_step_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
@@ -127,6 +129,7 @@ def steps(
 
         def train(self, *args: Any, **kwargs: Any) -> Any:
             loading.__exit__(None, None, None)
+            engines.append(engine_of(self))
             with peak.running():
                 return super().train(*args, **kwargs)
 
@@ -200,4 +203,4 @@ def steps(
             run_module.run(arguments, settings, quiet=True)
     prompt, completion = turns[0]["prompt"], int(given["max_completion_length"])
     sizes = {"prompt": prompt, "completion": completion, "text": prompt - counts[0], "size": images[0].size}
-    return {**case, **sizes}, changes
+    return {**case, **sizes, "engine": engines[0]}, changes

@@ -20,7 +20,7 @@ _LARGEST_UNSCALED = 10_000_000
 _SMALLEST_SCALE = 3
 """No axis is in hundreds."""
 
-_ABOUT = re.compile(r"(?:~|≈|(?:about|around|roughly|approximately|approx\.?) )\s*", re.IGNORECASE)
+_ABOUT = re.compile(r"(?:~|≈|(?:about|around|roughly|approximately|approx\.?|circa|ca\.) )\s*", re.IGNORECASE)
 _NUMBER = re.compile(
     r"(?P<sign>[+-]?)\s?(?P<currency>(?:US)?\$|[€£¥₹])?\s?(?P<inner>[+-]?)"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?P<point>\.\d+)?|\.\d+)"
@@ -32,9 +32,10 @@ _NUMBER = re.compile(
 _NEGATIVE = re.compile(r"(?P<currency>[^\w\s()-]?)\s?\((?P<inner>[^\w\s()-]?\d[^()]*)\)(?P<rest>[^()]*)")
 _POWER = re.compile(r"(?P<sign>[+-]?)10\s?(?:\^|\*\*)\s?[({]?(?P<power>[+-]?\d{1,2})[)}]?", re.ASCII)
 _CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)) ?(?=[\d.])", re.ASCII)
-# Parts that have an end in decimals: 8 1/2.
-_MIXED = re.compile(r"(?<![\d.,/])(\d{1,6}) ([1-7])/([2458])(?![\d/])", re.ASCII)
-_MINUS = re.compile(r"(?:minus|negative) (?=[$€£¥]?\.?\d)", re.IGNORECASE | re.ASCII)
+# Parts that have an end in decimals: 8 1/2, 8-1/2, but not the difference 8 - 1/2.
+_MIXED = re.compile(r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(2|4|5|8|10|16|20|25|32|64)(?![\d/])", re.ASCII)
+_MINUS = re.compile(r"(?:minus|negative) (?=\S)", re.IGNORECASE | re.ASCII)
+_DIGITS_BEGIN = re.compile(r"[$€£¥]?\.?\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,11 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
 
 def _narrowed(text: str) -> tuple[str, str]:
     """Rewrites a wide form as a narrow one; returns it and the currency of a code before the number."""
-    text = _MINUS.sub("-", in_digits(text), count=1)
-    text = _MIXED.sub(lambda found: str(int(found[1]) + Decimal(found[2]) / int(found[3])), text, count=1)
+    minus = _MINUS.match(text)
+    said = in_digits(text[minus.end() :] if minus else text)
+    if minus is None or _DIGITS_BEGIN.match(said):
+        text = f"-{said}" if minus else said
+    text = _MIXED.sub(_decimals, text, count=1)
     if power := _POWER.fullmatch(text):
         return f"{power['sign']}1e{power['power']}", ""
     if negative := _NEGATIVE.fullmatch(text):
@@ -158,6 +162,12 @@ def _narrowed(text: str) -> tuple[str, str]:
         if currency is not None:
             return found["sign"] + text[found.end() :], currency
     return text, ""
+
+
+def _decimals(mixed: re.Match[str]) -> str:
+    """Returns a whole number and the part behind it as decimals; as it is where the part is no part."""
+    over, under = int(mixed[2]), int(mixed[3])
+    return str(int(mixed[1]) + Decimal(over) / under) if 0 < over < under else mixed[0]
 
 
 def _is_measured(value: Decimal, unit: str, *, has_point: bool, scaled: bool) -> bool:

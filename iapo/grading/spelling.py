@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from iapo.grading.forms import spell_ordinals
 from iapo.grading.text import tighten, without_towers
+from iapo.grading.times import spell_clock
+from iapo.grading.years import read_era_year, read_fiscal, spell_eras
 
 _DOT = re.compile(r"\.(?!\d)")
 _AND = re.compile(r" & |(?<=\w)&(?=\w)")
-_ARTICLE = re.compile(r"^(?:the|an|a) ")
+# "A third" is a part, and "third" a place.
+_ARTICLE = re.compile(r"^(?:the|an|a(?! (?:third|fifth|tenth)$)) ")
 # Between letters, or a letter and a digit; 12-13 is a range, and xx-10-23 a date.
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W_])(?!\d+-)|(?<=\d)-(?=[^\W\d_])")
 _SLASH = re.compile(r" ?/ ?")
@@ -19,9 +23,15 @@ _MARKED = ("LATIN", "GREEK", "ARABIC", "HEBREW")
 _LETTERS = str.maketrans({"\u0142": "l", "\u00f8": "o", "\u0111": "d", "\u0451": "\u0435"})
 _OVERSEAS = """
 grey colour colours centre favour favourable unfavourable favourite behaviour labour neighbour defence programme
+aluminium theatre theatres litre litres metre metres fibre catalogue travelling traveller travellers travelled
+modelling jewellery analyse analysed neighbourhood honour humour flavour harbour tumour licence ageing coloured
+programmes centres labelled cancelled
 """
 _AMERICAN = """
 gray color colors center favor favorable unfavorable favorite behavior labor neighbor defense program
+aluminum theater theaters liter liters meter meters fiber catalog traveling traveler travelers traveled
+modeling jewelry analyze analyzed neighborhood honor humor flavor harbor tumor license aging colored
+programs centers labeled canceled
 """
 _BRITISH = dict(
     zip(
@@ -31,6 +41,20 @@ _BRITISH = dict(
     )
 )
 _BRITISH_WORD = re.compile(rf"\b(?:{'|'.join(_BRITISH)})\b")
+_IN_TWO = """
+health care, child care, e mail, e commerce, wi fi, web site, north east, north west, south east, south west,
+smart phone, data set, life style, non profit, non profits, co operation, semi finals, semi final, quarter finals
+"""
+_COMPOUNDS = {words.strip(): words.strip().replace(" ", "") for words in _IN_TWO.split(",")}
+_COMPOUND = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})\b")
+# J. K. Rowling.
+_INITIALS = re.compile(r"(?<![^\W_])([^\W\d_]\.) (?=[^\W\d_]\.)")
+_DECADE = re.compile(r"(?<!\w)(\d{3}0)'s(?!\w)", re.ASCII)
+_ISATION = re.compile(r"(?<=[a-z]{2})isation(?=s?\b)")
+_SHORT = {"saint": "st", "mount": "mt", "upper": "top", "lower": "bottom"}
+_SHORTENED = re.compile(r"\b(?:(?:saint|mount)(?= [a-z])|(?:upper|lower)(?=[ -](?:left|right)\b))")
+_NOT = re.compile(r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should) not\b")
+_SUFFIX = re.compile(r", (?=(?:jr|sr|dc|inc|ltd|llc|ii|iii)$)")
 
 
 def _inflected(verb: str) -> list[str]:
@@ -41,24 +65,16 @@ def _inflected(verb: str) -> list[str]:
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "fourth quarter")
 _WHOLE = {
     **dict(zip(("q1", "q2", "q3", "q4"), _QUARTERS, strict=True)),
+    **dict(zip(("1q", "2q", "3q", "4q"), _QUARTERS, strict=True)),
     **dict(zip(("1st quarter", "2nd quarter", "3rd quarter", "4th quarter"), _QUARTERS, strict=True)),
     **dict.fromkeys(("us", "usa", "united states of america"), "united states"),
     **dict.fromkeys(("uk", "great britain, northern ireland"), "united kingdom"),
     **dict.fromkeys(_inflected("increase"), "increase"),
     **dict.fromkeys(_inflected("decrease"), "decrease"),
 }
-_AGES = r"(?:ages |aged )?(\d{1,3})"
-_AND_OLDER = re.compile(
-    _AGES + r"(?: ?years)?(?: ?\+|(?:, | or )(?:older|over|above|more|up))(?: years(?: old)?)?", re.ASCII
-)
-_AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: years?(?: olds?)?)?", re.ASCII)
-_FISCAL = re.compile(r"(?:fy|fiscal(?: year)?) ?(\d{4})", re.ASCII)
-_BOUND = re.compile(
-    r"(?:(?P<less>(?:less|fewer|lower) than|under|below)|(?:more|greater|higher) than|over|above) (?P<rest>[$\d].*)",
-    re.ASCII,
-)
-_ERA = re.compile(r"(?<=\d) ?(bce?|ce|ad)$", re.ASCII)
-_GRID = re.compile(r"(\d{1,2}) ?(?:x|\u00d7|by) ?(\d{1,2})", re.ASCII)
+_AGES = r"(?:ages? |aged )?(\d{1,3})"
+_AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: ?years?(?: olds?)?)?", re.ASCII)
+_CROSS = re.compile(r"(?<=\d)(?: ?[x\u00d7] ?| by )(?=\d)", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")
@@ -92,11 +108,11 @@ def spell(text: str) -> str:
     Args:
         text: Text in lower case.
     """
-    folded = _folded(without_towers(text))
+    folded = _INITIALS.sub(r"\1", _folded(without_towers(text)))
     words = " ".join(_AND.sub(" and ", _DOT.sub("", folded.translate(_LETTERS))).split())
     words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
     words = _ARTICLE.sub("", _SLASH.sub("/", _HYPHEN.sub(" ", words)))
-    words = _BRITISH_WORD.sub(lambda word: _BRITISH[word[0]], words)
+    words = _ISATION.sub("ization", _BRITISH_WORD.sub(lambda word: _BRITISH[word[0]], words))
     if label := _LABEL.fullmatch(words):
         return label[1]
     return _WHOLE.get(words, words) or text
@@ -110,17 +126,15 @@ def spell_alike(words: str) -> str:
     """
     if len(words) > _LONGEST:
         return words
-    if older := _AND_OLDER.fullmatch(words):
-        return f"{older[1]}+"
+    words = _CROSS.sub("x", words)
     if group := _AGE_GROUP.fullmatch(words):
         return f"{group[1]}-{group[2]}"
-    if grid := _GRID.fullmatch(words):
-        return f"{grid[1]} by {grid[2]}"
-    if fiscal := _FISCAL.fullmatch(words):
-        return f"fiscal {fiscal[1]}"
-    if bound := _BOUND.fullmatch(words):
-        words = f"{'<' if bound['less'] else '>'}{bound['rest']}"
-    words = _ERA.sub(lambda found: " bc" if found[1] in ("bc", "bce") else " ad", words)
+    if (special := read_fiscal(words) or read_era_year(words)) is not None:
+        return special
+    words = spell_clock(spell_ordinals(spell_eras(words)))
+    words = _DECADE.sub(r"\1s", words)
+    words = _COMPOUND.sub(lambda word: _COMPOUNDS[word[0]], words)
+    words = _SUFFIX.sub(" ", _NOT.sub(r"\1n't", _SHORTENED.sub(lambda word: _SHORT[word[0]], words)))
     if _IN_BRACKETS.fullmatch(words):
         words = words.replace(", ", ",")
     words = _INDEX.sub(lambda found: found[1] or f"_{found[2]}", words)

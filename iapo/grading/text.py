@@ -26,6 +26,8 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u2018\u2019\u02bc", "'"),
         **dict.fromkeys("\u201c\u201d\u00ab\u00bb", '"'),
         "\u2044": "/",
+        # The Arabic percent sign, point and comma between thousands.
+        **{"\u066a": "%", "\u066b": ".", "\u066c": ","},
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f", None),
     }
 )

@@ -35,14 +35,18 @@ is are was were does did do has have had in according
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
 _HEAD = re.compile(r"(?P<head>\w+)(?:(?P<mark>[,:;]|[.!](?=\s)|\s?-(?=\s))(?P<rest>.*)|\s?\.*)", re.DOTALL)
+_NAMED = re.compile(r"\w+(?:\.\s*(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\.?$)|-\w)")
 _PARTING = (",", ":", ";", None)
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
 _PRONOUNS = frozenset(["it", "they", "there", "this", "that", "these", "those", "he", "she", "we", "i"])
+_PERSONS = frozenset(["he", "she", "we", "i"])
 _CLAUSES = frozenset(["it's", "that's", "there's", "they're", "he's", "she's", "we're"])
 _VERBS = _AUXILIARY | {"isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "haven't"}
+_SMALL_WORDS = frozenset(["a", "an", "the", "of", "for", "and", "or", "in", "on", "at", "to", "by", "with", "from"])
+"""Words without a capital in a title."""
 _LONGEST = 1000
 """Characters; longer texts say neither."""
 
@@ -71,6 +75,29 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
         return None
     # "No, it is" says the opposite, "No, France is" does not.
     return None if not said and _ends_as_yes(words) else said
+
+
+def is_title(text: str) -> bool:
+    """Tells whether a text that begins with yes or no is a title: `Yes We Can`, `No, It Is Not Unusual`.
+
+    Every word behind yes or no begins with a capital; `No, New Zealand` is no title, nor is `Yes, It Is`.
+
+    Args:
+        text: Text in its own case.
+    """
+    words = _words(text)
+    if not words or words[0].casefold() not in _TRUTH or text.isupper():
+        return False
+    behind = [word for word in words[1:] if word not in _STOPS]
+    named = all(word[0].isupper() or word[0].isdecimal() or word in _SMALL_WORDS for word in behind)
+    if len(behind) < 2 or not named or not behind[0][0].isupper():
+        return False
+    if words[1] not in _STOPS:
+        return True
+    if behind[0].casefold() not in _PRONOUNS | _CLAUSES | _VERBS:
+        return False
+    # "Yes, It Is" may be a sentence, "Yes, We Can" is none about a chart.
+    return behind[0].casefold() in _PERSONS or not _says_only(text.casefold())
 
 
 def _says_only(text: str) -> bool:
@@ -107,8 +134,8 @@ def read_truth(text: str, side: Side = "answer") -> bool | None:
     if not [word for word in rest if word not in _STOPS]:
         return None if "?" in rest else said
     if rest[0] in _STOPS:
-        # No. 5, no-hitter.
-        if re.match(r"\w+(?:\.\s*\d|-\w)", text):
+        # No. 5, No. One, no-hitter.
+        if _NAMED.match(text):
             return None
     elif rest[0] not in _OPENERS:
         return None

@@ -60,7 +60,7 @@ _UNIT_NAMES = {
     "m/s": "m/s",
 }
 _MORE_NAMES = {
-    "%": "percents percentage_point percentage_points",
+    "%": "percents percentage_point percentage_points pp",
     "$": "united_states_dollar united_states_dollars american_dollars",
     "£": "british_pound british_pounds pound_sterling pounds_sterling",
     # Money or weight.
@@ -99,7 +99,36 @@ _MORE_NAMES = {
     "ft^2": "ft^2 ft2 sq_ft square_foot square_feet",
     "mi^2": "mi^2 sq_mi square_mile square_miles",
     "year": "years_old",
-    "times": "times x",
+    "times": "times x \u00d7",
+    "\u00a2": "\u00a2 cents",
+    "mph": "miles_per_hour",
+    "km/h": "kilometers_per_hour kilometres_per_hour km_per_hour",
+    "m/s": "meters_per_second metres_per_second m_per_second",
+    "°c": "celsius degrees_c deg_c",
+    "°f": "fahrenheit degrees_f deg_f",
+    "kwh": "kilowatt_hour kilowatt_hours",
+    "mwh": "megawatt_hour megawatt_hours",
+    "gwh": "gigawatt_hour gigawatt_hours",
+    "twh": "terawatt_hour terawatt_hours",
+    "mb": "megabyte megabytes",
+    "gb": "gigabyte gigabytes",
+    "tb": "terabyte terabytes",
+    "watt": "watt watts",
+    "kw": "kw kilowatt kilowatts",
+    "mw": "mw megawatt megawatts",
+    "gw": "gw gigawatt gigawatts",
+    "hz": "hz hertz",
+    "khz": "khz kilohertz",
+    "mhz": "mhz megahertz",
+    "ghz": "ghz gigahertz",
+    "oz": "oz ounce ounces",
+    "ha": "ha hectare hectares",
+    "db": "db decibel decibels",
+    "\u03bcm": "\u03bcm um micrometer micrometers micrometre micrometres",
+    "ms": "ms millisecond milliseconds",
+    "ppm": "ppm parts_per_million",
+    "ppb": "ppb parts_per_billion",
+    "bps": "bps basis_point basis_points",
 }
 
 
@@ -138,6 +167,20 @@ _MONEY = (
 COUNTED = {"day", "week", "month", "year", "times"}
 """Units in which one counts; a whole number of them is exact."""
 
+_IN_NAMES = "mm cm m km ft mi mg g kg lb ml l km/h mph min h day week month year %"
+"""Units that stand in names: 110 m hurdles, 24 Hours of Le Mans; not `in` and `s`, which may be words or a plural."""
+
+
+def _names_of(units: str) -> re.Pattern[str]:
+    names = [name for name, unit in _UNITS.items() if unit in units.split()]
+    names.sort(key=lambda name: (-len(name), name))
+    words = "|".join(re.escape(name) for name in names)
+    return re.compile(
+        rf"(?<![\d.,])((?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?)[ -]?({words})(?![\w/^'])", re.IGNORECASE | re.ASCII
+    )
+
+
+_MEASURE = _names_of(_IN_NAMES)
 _WORD = re.compile(r"[^\W\d_][\w/^'-]*")
 _PER = {"hundred": "100", "thousand": "1000", "million": "1000000"}
 _PER_NUMBER = re.compile(r"\bper (10{0,2}(?:,000){1,2}|10{1,6}|hundred|thousand|million)\b", re.IGNORECASE | re.ASCII)
@@ -190,7 +233,7 @@ def read_rest(
             scale, words = power, words[1:]
     if not words:
         return scale, ""
-    if side is not None and text == "s" and decade:
+    if text == "s" and decade:
         return None
     if side is None:
         unit = _UNITS.get(" ".join(words).casefold())
@@ -202,7 +245,7 @@ def read_rest(
 def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None:
     """Reads a known unit, or words that can be one."""
     # U.S. dollars are US dollars.
-    known = _MORE_UNITS.get(text.casefold().replace(".", ""))
+    known = _MORE_UNITS.get(text.casefold().replace(".", "").replace("-", " "))
     if known is not None:
         return known
     if len(text) > _LONGEST_UNIT or not (apart or text.startswith("% of ")):
@@ -230,6 +273,26 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
     return " ".join(words).removesuffix("s")
 
 
+def spell_measures(text: str) -> str | None:
+    """Returns a text with one spelling of its measures, `110 metres hurdles` as `110m hurdles`.
+
+    Args:
+        text: The text, cleaned.
+
+    Returns:
+        The text; None where it has no measures, or is nothing else (`5M` and `5 m` are numbers).
+    """
+    # In 5M people the capital is a scale.
+    found = [one for one in _MEASURE.finditer(text) if len(one[2]) > 1 or one[2].islower() or one[2] == "%"]
+    if not found or not any(map(str.isalpha, _MEASURE.sub("", text))):
+        return None
+    pieces, end = [], 0
+    for one in found:
+        pieces += [text[end : one.start()], one[1].replace(",", ""), _UNITS[one[2].casefold()]]
+        end = one.end()
+    return "".join([*pieces, text[end:]])
+
+
 def is_known(unit: str) -> bool:
     """Tells whether a unit is one of the known ones, and not mere words behind a number."""
     return unit in _KNOWN
@@ -241,7 +304,11 @@ def measures(unit: str) -> bool:
     Other words say what is counted, or name what a year is of: 24 teams, the 1998 season.
     """
     head = unit.partition(" per ")[0].partition(" of ")[0]
-    return head not in COUNTED and (is_known(head) or "per" in unit.replace("_", " ").split() or is_percentage(unit))
+    return head not in COUNTED and (is_known(head) or _is_rate(unit) or is_percentage(unit))
+
+
+def _is_rate(unit: str) -> bool:
+    return "per" in unit.replace("_", " ").split()
 
 
 def is_percentage(unit: str) -> bool:
@@ -254,6 +321,9 @@ def same_unit(one: str, other: str) -> bool:
     if one == other or {one, other} in ({"pounds", "£"}, {"pounds", "lb"}):
         return True
     short, long = sorted((one, other), key=len)
+    # 5 per 1,000 people.
+    if short.startswith("per_") and long.startswith(f"{short} "):
+        return True
     if long.startswith((f"{short} of ", f"{short} per ") if short in _MONEY else f"{short} of "):
         return True
-    return not is_known(short) and not is_known(long) and long.endswith(f" {short}") and "per" not in long.split()
+    return not is_known(short) and not is_known(long) and long.endswith(f" {short}") and not _is_rate(long)

@@ -8,19 +8,24 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from iapo.grading.forms import Ratio, Span, read_date, read_ordinal, read_ratio, read_span
+from iapo.grading.compound import read_compound
+from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, read_ratio, read_span
 from iapo.grading.leads import without_label, without_lead, without_part
+from iapo.grading.limits import Limit, read_limit
 from iapo.grading.numbers import Quantity, read_quantity
+from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
 from iapo.grading.spelling import items_of, spell, spell_alike
 from iapo.grading.text import CLOSING_STOPS, tighten
-from iapo.grading.truth import read_claim, read_plain_truth, read_truth
-from iapo.grading.units import Side, is_known
+from iapo.grading.times import read_decade, read_season
+from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
+from iapo.grading.units import Side, is_known, spell_measures
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
 _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})", re.ASCII)
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _TELLING = frozenset(
@@ -57,9 +62,11 @@ class Value:
         span: The range, where it is one.
         ratio: The ratio or the fraction, where it is one.
         ordinal: The place in an order, where it is one.
+        limit: The bound, where it is one.
         words: One spelling of the text, equal for answers that are equal whatever they mean; empty of a plain number.
         whole: The same with the words before an answer that say nothing, where it has such; a gold answer may have them
             too (`Only One`, `In 2015`).
+        named: The words of a name with one spelling of its measures, `110m hurdles`; empty where it has none.
         items: The items of words with commas, sorted; empty where their order may count.
     """
 
@@ -69,21 +76,28 @@ class Value:
     span: Span | None = None
     ratio: Ratio | None = None
     ordinal: int | None = None
+    limit: Limit | None = None
     words: str = ""
     whole: str = ""
+    named: str = ""
     items: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
         """Equal for answers that are the same item of a list."""
-        return self.key if self.quantity is None else f"{self.key} {self.quantity.unit}"
+        number = self.quantity if self.limit is None else self.limit.number
+        return self.key if number is None else f"{self.key} {number.unit}"
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
         if self.words and (self.words in (answer.words, answer.whole) or (self.items and self.items == answer.items)):
             return True
+        if self.named and self.named == answer.named:
+            return True
         if self.quantity is not None and answer.quantity is not None:
             return self.quantity.accepts(answer.quantity, rules)
+        if self.limit is not None and answer.limit is not None:
+            return self.limit.accepts(answer.limit, rules)
         if self.key == answer.key:
             return True
         if self.span is not None and answer.span is not None:
@@ -158,6 +172,9 @@ def read_value(text: str, rules: Rules, side: Side) -> Value:
 
 
 def _unquoted(text: str) -> str:
+    # The apostrophe of '90s says which century.
+    if read_decade(text) is not None:
+        return text
     bare = text.strip("\"' ")
     # Dots alone have no closing one.
     if bare.endswith(CLOSING_STOPS) and bare.strip("".join(CLOSING_STOPS)):
@@ -172,7 +189,7 @@ def _plain(text: str, side: Side) -> Value:
     said = text.casefold()
     words = (_DOT.sub("", said) or said).replace(" & ", " and ")
     words = tighten(" ".join(_ARTICLE.sub("", " ".join(words.split())).split()))
-    truth = read_plain_truth(said, side)
+    truth = None if is_title(text) else read_plain_truth(said, side)
     return Value(f"text {words}" if truth is None else f"truth {truth}", truth=truth, words=words)
 
 
@@ -184,23 +201,44 @@ def _wide(text: str, rules: Rules, side: Side) -> Value:
 
 
 def _wide_value(text: str, rules: Rules, side: Side) -> Value:
+    measured = spell_measures(text)
+    named = "" if measured is None else spell_alike(spell(measured.casefold()))
+    return dataclasses.replace(_read_wide(text, rules, side), named=named)
+
+
+def _read_wide(text: str, rules: Rules, side: Side) -> Value:
     said = text.casefold()
     spelled = spell(said)
     words = spell_alike(spelled)
     truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said, side)
-    if truth is not None:
+    if truth is not None and not is_title(text):
         return Value(f"truth {truth}", truth=truth, words=words)
     # Before numbers: 2020 Q1 is none with a unit.
     if (date := read_date(spelled)) is not None:
         return Value(f"date {date}", words=words)
+    if (weekday := WEEKDAYS.get(said)) is not None:
+        return Value(f"weekday {weekday}", words=words)
+    if (decade := read_decade(said)) is not None:
+        return Value(f"decade {decade}", words=words)
+    if (compound := read_compound(said)) is not None:
+        return Value(f"measures {compound}", words=words)
+    if (season := read_season(said)) is not None:
+        return Value(f"season {season}", words=words)
+    if (period := read_period(said)) is not None:
+        return Value(f"period {period}", words=words)
     quantity = read_quantity(text, side)
-    named = rules.sets and side == "answer"
-    if quantity is not None and not (named and _is_named(text, quantity)):
+    plural = rules.sets and side == "answer"
+    if quantity is not None and not (plural and _is_named(text, quantity)):
         return dataclasses.replace(_number(quantity), words=words)
-    if (ordinal := read_ordinal(spelled)) is not None:
+    if (ordinal := read_ordinal(words)) is not None and not said.startswith("a "):
         return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
+    # No. 5 and #5; 5 says the same where it is the gold answer.
+    if (numbered := _NUMBERED.fullmatch(spelled)) is not None:
+        return Value(f"numbered {int(numbered[1])}", ordinal=int(numbered[1]), words=words)
+    if (limit := read_limit(text, side)) is not None:
+        return Value(f"limit {limit.key}", limit=limit, words=words)
     span = read_span(text, side)
-    if span is not None and named and _is_named(text, span.end):
+    if span is not None and plural and _is_named(text, span.end):
         span = None
     return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words, items=items_of(spelled))
 
@@ -208,7 +246,7 @@ def _wide_value(text: str, rules: Rules, side: Side) -> Value:
 def _is_named(text: str, quantity: Quantity) -> bool:
     """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
     head = quantity.unit.split(" per ")[0].split(" of ")[0]
-    return bool(head) and not is_known(head) and not text.endswith("s")
+    return bool(head) and not head.startswith("per_") and not is_known(head) and not text.endswith("s")
 
 
 def _number(quantity: Quantity) -> Value:
@@ -232,7 +270,7 @@ def _without_marks(text: str) -> str:
 def _without_rest(text: str, rules: Rules, side: Side) -> str | None:
     """Returns a text without a note behind it, or a label or the name of a part around it; None where there is none."""
     text = _without_marks(_unquoted(_without_marks(text)))
-    part = without_part(text) if side == "answer" else None
+    part = without_part(text, side)
     return part or _without_note(text, rules, side) or without_label(text)
 
 

@@ -220,6 +220,9 @@ def test_equal(answer: str, gold: str):
         ("not yes", "yes"),
         ("true or false", "true"),
         ("Y", "yes"),
+        # A decade is no number of seconds.
+        ("1990", "1990s"),
+        ("1990s", "1980s"),
     ],
 )
 def test_different(answer: str, gold: str):
@@ -339,6 +342,11 @@ def test_the_tolerance_can_be_set():
         ("Yes, it is larger.", "Yes", 1),
         ("no, B is", "No", 1),
         ("Yes, but no", "Yes", 0),
+        ("Yes, It Is.", "Yes", 1),
+        ("YES, IT IS LARGER", "Yes", 1),
+        ("No, New Zealand", "No", 1),
+        ("Yes, We Can", "Yes", 0),
+        ("No, I Am Not a Robot", "No", 0),
         ("No, that is not true", "no", 1),
         ("No. 5", "No", 0),
         ("Nobody", "No", 0),
