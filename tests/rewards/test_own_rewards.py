@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,11 @@ def test_a_function_in_python() -> None:
     async def later(trace: Any, **columns: Any) -> Any:
         return [1.0] if columns else [1.0, 2.0]
 
-    assert asyncio.run(own_function("r", later)(trace=TRACES)) == [1.0, 2.0]
-    with pytest.raises(InputError, match="r returned 1 values for 2 rollouts"):
-        asyncio.run(own_function("r", later)(trace=TRACES, more=1))
+    # In a thread: that of the tests has a loop of its own once one of them has opened a browser.
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(asyncio.run, own_function("r", later)(trace=TRACES)).result() == [1.0, 2.0]
+        with pytest.raises(InputError, match="r returned 1 values for 2 rollouts"):
+            threads.submit(asyncio.run, own_function("r", later)(trace=TRACES, more=1)).result()
 
 
 @pytest.mark.parametrize("error", [EndpointError("no answer"), MemoryError("none left")])
