@@ -51,6 +51,6 @@ def _number_text(value: int | float | Decimal) -> str:
 
 def _time_text(value: datetime.date | datetime.time) -> str:
     """Writes a date as ISO 8601 has it; of a time stamp at midnight, as a column of dates may have them, the date."""
-    if isinstance(value, datetime.datetime) and value.time() == datetime.time() and value.tzinfo is None:
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         value = value.date()
     return value.isoformat()

@@ -67,7 +67,7 @@ def named_boxes(
         edge = next((edge for edge, number in zip(EDGES, box, strict=True) if not _finite(number)), None)
         if edge is not None:
             number = str(box[EDGES.index(edge)])[:20]
-            found[name] = f"{edge} of the box of {what} {name!r} is {number}; it must be finite"
+            found[name] = f"{edge} of the box of {what} {name!r} is {number}; it must be less than {_FAR:g} in size"
     # In the order of the row.
     small = dict.fromkeys(name for name, box in boxes.items() if max(box) <= _FRACTION)
     fractions = 2 * len(small) > len(boxes)

@@ -304,7 +304,8 @@ class ChatEndpoint:
     def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
         reason = self._plain(reason)
         where = f"the endpoint {self.settings.where} failed {attempts} times"
-        message = f"{where}, lastly with: {reason}; see that it is up and run the same command again"
+        advice = "correct its name, its address or the server" if answered else "see that it is up"
+        message = f"{where}, lastly with: {reason}; {advice} and run the same command again"
         return UnansweredError(message, reason, attempts, answered)
 
 

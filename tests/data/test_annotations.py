@@ -165,7 +165,7 @@ def test_boxes_that_cannot_be_trusted_as_a_whole_cost_the_row(value: Any, reason
         ({"A": (10, 90, 50, 10)}, None, "has no height"),
         ({"A": (10, math.nan, 50, 10)}, None, "y1 of the box of column 'A' is nan"),
         ({"A": (10, 10, 10**400, 90)}, None, "x2 of the box of column 'A' is "),
-        ({"A": (10, 10, 50, -(10**400))}, None, "must be finite"),
+        ({"A": (10, 10, 50, -(10**400))}, None, "must be less than 1e\\+12"),
         ({"A": (10, 10, 50, True)}, None, "y2 of the box of column 'A' is of type bool"),
         ({"A": edges(A), "B": edges([0.3, 0.2, 0.5, 0.9])}, None, "mix units: 'B' has fractions .* 'A' has pixels"),
         ("none", None, "the column boxes are of type str"),
