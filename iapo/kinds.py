@@ -201,6 +201,13 @@ def _fits_list(value: Any, kind: Any, origin: Any) -> bool:
     return not inner or all(_fits_one(one, inner[0]) for one in value)
 
 
+def plain(value: Any) -> Any:
+    """Returns NumPy's numbers, truth values and arrays, and torch's on a CPU, as Python's, within lists and mappings,
+    too; anything else as it is.
+    """
+    return value.tolist() if type(value).__module__ == "torch" and hasattr(value, "tolist") else _plain(value, (Any,))
+
+
 def _plain(value: Any, kinds: Sequence[Any]) -> Any:
     """Returns numbers of NumPy or `fractions` as Python's, which JSON takes, and a path as a text where one may stand,
     within lists and mappings, too; anything else as it is.
@@ -220,7 +227,7 @@ def _plain(value: Any, kinds: Sequence[Any]) -> Any:
         value = value.tolist()
     if isinstance(value, list | tuple):
         return _plain_list(value, next((one for one in kinds if _origin(one) in _LISTS), Any))
-    if type(value) is dict:
+    if isinstance(value, Mapping) and not isinstance(value, ReadOnly):
         kind = next((one for one in kinds if _origin(one) in _MAPPINGS), Any)
         inner = members((get_args(kind) or (Any, Any))[1])
         found = {key: _plain(one, inner) for key, one in value.items()}
@@ -257,8 +264,24 @@ def _arguments(function: Any) -> dict[str, list[Any]]:
 @functools.cache
 def _all(cls: type) -> dict[str, list[Any]]:
     """Returns the types of a dataclass's fields."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     return {one.name: members(hints[one.name]) for one in dataclasses.fields(cls) if one.init}
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """Returns the types of a class's fields; `Any` of those of a user's own class that cannot be resolved here, as
+    names that are imported for type checkers alone, and types that a function knows.
+    """
+    try:
+        return get_type_hints(cls)
+    except NameError:
+        found: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            try:
+                found |= inspect.get_annotations(base, eval_str=True)
+            except NameError:
+                found |= dict.fromkeys(inspect.get_annotations(base), Any)
+        return found
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Any, BinaryIO, Literal, Self, cast
 
 from PIL import Image, UnidentifiedImageError
@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from iapo.answer_texts import answer_text
 from iapo.errors import InputError, why
 from iapo.images import UNREADABLE, open_image, to_rgb
+from iapo.read_only import read_only
 from iapo.storage import take, take_list, whole_file
 
 Axis = Literal["columns", "rows"]
@@ -160,7 +161,7 @@ def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
                 "pixels away"
             )
         boxes[name] = (x1, y1, x2, y2)
-    return MappingProxyType(boxes)
+    return read_only(boxes)
 
 
 _FIELDS: tuple[tuple[str, Any, str], ...] = (

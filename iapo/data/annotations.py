@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iapo.data.damage import RowError
+from iapo.kinds import plain
 from iapo.records import Box
 
 EDGES = ("x1", "y1", "x2", "y2")
@@ -196,6 +197,7 @@ def _numbers(box: Any, name: str, what: str) -> Box:
         if missing:
             raise RowError(f"the box of {what} {name!r} has no {missing[0]}; it needs {', '.join(EDGES)}")
         box = [box[edge] for edge in EDGES]
+    box = plain(box)
     if not isinstance(box, Sequence) or isinstance(box, (str, bytes)):
         raise RowError(f"the box of {what} {name!r} is of type {type(box).__name__}; it must hold {', '.join(EDGES)}")
     if len(box) != 4:

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from iapo.kinds import plain
 from iapo.stopping import Stopped
 from iapo.tools.bounds import MOST_DIGITS, is_writable
 from iapo.tools.definitions import ToolDefinition
@@ -141,7 +142,8 @@ def _read(value: Any) -> Observation | str:
             return f"it returned an image of {width} x {height} pixels; return at most {MOST_PIXELS:,} pixels"
         if max(width, height) > MOST_TIMES * min(width, height):
             return f"it returned an image of {width} x {height} pixels, which is too narrow to be seen"
-    # Numbers of numpy are none of Python's.
+    # Numbers and truth values of NumPy are none of Python's.
+    text = plain(text) if getattr(text, "ndim", None) == 0 else text
     if isinstance(text, numbers.Integral):
         text = bool(text) if isinstance(text, bool) else int(text)
         if not is_writable(text):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from iapo.errors import InputError, unknown
-from iapo.kinds import checks_kinds
+from iapo.kinds import checks_kinds, plain
 from iapo.records import Sample, ToolCall
 from iapo.tools.definitions import Judge, ToolDefinition
 
@@ -76,6 +76,8 @@ def judged(sample: Sample, tool: ToolDefinition, call: ToolCall) -> ToolCall:
         raise InputError(
             f"{whose} failed on a call of {call.name} ({type(error).__name__}: {error}); mend it"
         ) from error
+    # A comparison of NumPy's numbers gives a truth value of its own.
+    verdict = plain(verdict)
     if verdict is not None and not isinstance(verdict, bool):
         raise InputError(f"{whose} returned {verdict!r}; return True for misuse, False, or None where it cannot tell")
     return dataclasses.replace(call, misused=verdict)

@@ -34,7 +34,13 @@ from iapo.tools.kinds import (
 )
 from iapo.tools.values import Observation
 
-Point: TypeAlias = tuple[float, float]
+
+@dataclass(frozen=True, slots=True)
+class InPixels:
+    """Mark of two numbers that are a place in the image."""
+
+
+Point: TypeAlias = Annotated[tuple[float, float], InPixels()]
 """``(x, y)`` in pixels of the image, origin at the top left."""
 
 
@@ -193,7 +199,8 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
     marks: Sequence[Any] = ()
     if typing.get_origin(annotation) is Annotated:
         annotation, *marks = typing.get_args(annotation)
-    bounds, lengths, names, words = _read_marks(marks, where)
+    in_pixels = InPixels() in marks
+    bounds, lengths, names, words = _read_marks([one for one in marks if one != InPixels()], where)
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     kind: Kind
     if annotation in (int, float):
@@ -209,8 +216,13 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
         kind = ImageKind()
     elif annotation == Box:
         kind = BoxKind()
-    elif annotation == Point:
-        kind = PointKind()
+    elif annotation == tuple[float, float]:
+        if not in_pixels:
+            raise InputError(
+                f"{where} takes two numbers; annotate it with iapo.tools.Point for a point in the image, which is "
+                "held to its sides, else with list[float] (and Len(2, 2) of annotated_types)"
+            )
+        kind, in_pixels = PointKind(), False
     elif origin is Literal and all(isinstance(one, str) or _is_ordinary(one) for one in inner):
         kind = ChoiceKind(inner)
     elif isinstance(origin, type) and issubclass(origin, Mapping) and inner == (str, Box):
@@ -223,7 +235,7 @@ def _kind(annotation: Any, where: str, axis: Axis | None) -> tuple[Kind, str]:
         words = [*words, *([about] if about else [])]
     else:
         raise InputError(f"{where} has the annotation {annotation!r}; give it one of: {_KNOWN}")
-    if (bounds, lengths, names) != (Bounds(), Bounds(), None):
+    if in_pixels or (bounds, lengths, names) != (Bounds(), Bounds(), None):
         raise InputError(f"{where} has bounds or a mark that do not fit its type {annotation!r}; leave them out")
     return kind, "; ".join(words)
 

@@ -75,6 +75,8 @@ def rehearse(args: TrainingArguments) -> None:
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
     for tracker in args.report_to or ():
+        if tracker == "none":
+            raise InputError(f"report_to is {', '.join(args.report_to)}; give none alone, or the trackers alone")
         if tracker not in INTEGRATION_TO_CALLBACK:
             raise unknown("tracker", str(tracker), (*sorted(INTEGRATION_TO_CALLBACK), "none"), where=" for report_to")
     if args.push_to_hub:

@@ -98,7 +98,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
 
     def __init__(
         self,
-        model: str | PreTrainedModel,
+        model: str | Path | PreTrainedModel,
         reward_funcs: RewardFunction | list[RewardFunction] | None = None,
         args: IAPOConfig | None = None,
         train_dataset: Dataset | None = None,
@@ -112,6 +112,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = IAPOConfig("iapo-run") if args is None else args
+        model = str(model) if isinstance(model, Path) else model
         check_arguments(model, args, processing_class, teacher, tools, on_rollouts, keep_run, kwargs)
         check_settings(args, has_teacher=teacher is not None)
         functions = reward_functions(reward_funcs, args)
