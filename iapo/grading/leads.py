@@ -80,8 +80,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
 # A label with one of these denies the number, doubts it, makes another one of it, or names another one.
 _DENIALS = f"""
-not no wrong incorrect false except than or isn't never unlike either neither nor maybe perhaps possibly possible
-probably if unless up least most over under above below more less fewer exceeding within almost nearly minus negative
+not no wrong incorrect false except than or isn't wasn't aren't weren't doesn't don't didn't can't cannot never unlike
+without excluding either neither nor maybe perhaps possibly possible probably unlikely unknown unsure if unless up least most over under above below more less fewer exceeding within almost nearly minus negative
 half double twice thrice triple {_NUMBERS.replace("|", " ")} thirteen fourteen fifteen sixteen seventeen eighteen
 nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion
 """

@@ -205,7 +205,11 @@ def _is_attribute(words: list[str], place: int) -> bool:
 
 def _compares(words: list[str]) -> bool:
     """Tells whether words end a comparison, before its verb: `lower than they`, `not as high as it`."""
-    return words[-2:-1] == ["than"] or (words[-2:-1] == ["as"] and "as" in words[-5:-2])
+    if words[-2:-1] == ["than"]:
+        return True
+    # One word or two between `as` and `as`.
+    begins = (words[-place:][:1] == ["as"] and _STOPS.isdisjoint(words[-place:]) for place in (4, 5))
+    return words[-2:-1] == ["as"] and any(begins)
 
 
 def _takes_back(rest: list[str], said: bool) -> bool:
