@@ -22,7 +22,7 @@ _RATIO = re.compile(
 )
 # 1 in 4, nine out of ten.
 _SHARE = re.compile(r"(\d{1,7}|[a-z]{3,9}) (?:in|of|out of) (?:every )?(\d{1,7}|[a-z]{3,9})", re.IGNORECASE | re.ASCII)
-_SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)", re.ASCII)
+_SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)(?: season)?", re.ASCII)
 _MIXED = re.compile(r"(\d{1,6})[ -](\d{1,3})/(\d{1,3})", re.ASCII)
 _PADDED = re.compile(r"0\d")
 _ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)

@@ -68,9 +68,13 @@ _LABELLED = re.compile(
     r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x])(?:,(?! )|[\d.%$+*/x() -]){3,80}= ?(?P<sum>[^:=]{1,60})"
     r"|(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})"
 )
-# What no label of a chart or a table holds, or it names another candidate: `Germany 20, France: 24`. A year may stand
-# in it, but where the answer is one, and digits at letters: Q1, x1.
+# Digits of a label that may be another candidate: `Germany 20, France: 24`; those of Q1 and x1 are none. A year may
+# stand in a label, but where the answer is one, and a number at its end: `Group 2`, `Ages 18-29`.
 _CANDIDATE = re.compile(r"(?<![^\W\d_])\d|;")
+_NUMBERED = re.compile(
+    r"(?:[^\d,;]* )?(?!(?:was|were|are|from|now|about|approx|around|plus|minus) )[^\W\d_]{3,} \d{1,3}(?:-\d{1,3}|\+)?",
+    re.ASCII | re.IGNORECASE,
+)
 _YEAR = re.compile(r"(?<![\w.,-])[12]\d{3}(?:-[12]\d{3}|-\d\d)?(?![\w.,%-]*\d)", re.ASCII)
 _WHERE = re.compile(
     r" (?:(?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)|in total|altogether)$", re.IGNORECASE
@@ -78,16 +82,20 @@ _WHERE = re.compile(
 _SHORT_FISCAL = re.compile(r"fy ?'?(\d\d)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
-# A label with one of these denies the number, doubts it, makes another one of it, or names another one.
-_DENIALS = f"""
-not no wrong incorrect false except than or isn't wasn't aren't weren't doesn't don't didn't can't cannot never unlike
-without excluding either neither nor maybe perhaps possibly possible probably unlikely unknown unsure if unless up least most over under above below more less fewer exceeding within almost nearly minus negative
-half double twice thrice triple {_NUMBERS.replace("|", " ")} thirteen fourteen fifteen sixteen seventeen eighteen
-nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion
+# A label with one of these denies the number, doubts it, or names another one.
+_DENIALS = """
+not no wrong incorrect false except than or isn't wasn't aren't weren't never unlike either neither nor maybe perhaps
+possibly probably rather instead if unless
 """
 _DENIED = frozenset(_DENIALS.split())
-_OPEN_ENDED = frozenset({"of", "to", "by", "from", "at", "and"})
-"""Words behind which the number is no value of the label: `minimum of: 24`."""
+# Behind one of these the number is a bound, or another one: `Up to: 24`, `at most: 24`, `minimum of: 24`. Elsewhere in
+# a label they tell what it is: `Above average: 24`, `Most goals: 24`.
+_OPEN = """
+of to by from at and least most over under above below exceeding within almost nearly minus half double triple twice
+thrice
+"""
+_OPEN_ENDED = frozenset(_OPEN.split())
+_IN_WORDS = re.compile(rf"\b(?:{_NUMBERS}|\w+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b.*,", re.ASCII)
 
 
 def without_leads(text: str) -> list[str]:
@@ -138,6 +146,12 @@ def without_label(text: str, side: Side) -> str | None:
     # `<= 5` is a condition.
     if label.endswith(_COMPARED) or not _DENIED.isdisjoint(words) or not _OPEN_ENDED.isdisjoint(words[-1:]):
         return None
-    if side == "answer" and _CANDIDATE.search(label if _YEAR.fullmatch(number) else _YEAR.sub("", label)):
+    if side == "answer" and _names_another(label if _YEAR.fullmatch(number) else _YEAR.sub("", label)):
         return None
     return number if read_quantity(number) is not None else None
+
+
+def _names_another(label: str) -> bool:
+    if _NUMBERED.fullmatch(label):
+        return False
+    return _CANDIDATE.search(label) is not None or _IN_WORDS.search(label.casefold()) is not None

@@ -75,7 +75,7 @@ _WHOLE = {
 _AGES = r"(?:ages? |aged )?(\d{1,3})"
 _AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: ?years?(?: olds?)?)?", re.ASCII)
 _CROSS = re.compile(r"(?<=\d)(?: ?[x\u00d7] ?| by )(?=\d)", re.ASCII)
-_SLASHED_DAY = re.compile(r"(\d\d?)([/.])(\d\d?)\2(\d{4})", re.ASCII)
+_SLASHED_DAY = re.compile(r"(\d\d?)([/.])(\d\d?)\2(\d{4}|(?<=/)\d\d)", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")

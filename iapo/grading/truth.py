@@ -37,7 +37,7 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
 _HEAD = re.compile(r"(?P<head>\w+)(?:(?P<mark>[,:;]|[.!](?=\s)|\s?-(?=\s))(?P<rest>.*)|\s?\.*)", re.DOTALL)
 # No. 5, No. 10 Downing Street; but "No. 45 exceeds 30" and "No. 2015 was lower than 2014" are sentences.
 _NAMED = re.compile(
-    r"no\.\s*(?:\d(?![\d.,]*%? [^\W\d_]+ (?:\S*\d|\S+ \S))"
+    r"no\.\s*(?:\d(?![\d.,]*%? (?:(?:is|are|was|were) \S|[^\W\d_]+ (?:\S*\d|\S+ \S)))"
     r"|(?:one|two|three|four|five|six|seven|eight|nine|ten)\.?$)|\w+-\w"
 )
 _PARTING = (",", ":", ";", None)
