@@ -205,9 +205,18 @@ def _end(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+_OUT_OF_TOUCH = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
+
+
 def _tells_of_memory(error: RuntimeError) -> bool:
     """Tells whether torch says that memory ran out: by a type of its own on accelerators, in words on the CPU."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _tells_of_others(error: BaseException) -> bool:
+    """Tells whether torch says that another process does not answer: by a type of its own, or in the words of gloo."""
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_TOUCH)
+    return said or (type(error).__module__.startswith("torch") and type(error).__name__.startswith("Dist"))
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -222,6 +231,11 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _tells_of_memory(error)):
         what = (
             "memory ran out; this is no bug of iapo (`iapo plan` with a training's settings says what takes how much)"
+        )
+    elif _tells_of_others(error):
+        what = (
+            "the other processes of this run do not answer: one of them has ended, as its own lines say, or they are "
+            "out of step, which is a bug of iapo"
         )
     elif isinstance(error, OSError):
         what = "this is no fault of the input, but of a file, the disk or the network, or a bug of iapo"

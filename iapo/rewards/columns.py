@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,8 @@ class Column:
         weight: Its weight at optimiser step 0.
         decay: The weight at step k is `weight * exp(-decay k)`.
         scope: Scope of its part in the advantage (`iapo.training.scope`).
+        memory: What the function remembers from batch to batch, which a checkpoint of each process keeps: numbers,
+            texts, lists, tuples and mappings of these; None where it remembers nothing.
 
     Raises:
         InputError: If one of them is of another kind, or a number is not finite.
@@ -42,6 +44,7 @@ class Column:
     weight: float = 1.0
     decay: float = 0.0
     scope: Scope = "rollout"
+    memory: MutableMapping[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         what = f"component {self.name!r}"

@@ -34,7 +34,7 @@ def preset(sources: Sources) -> Preset:
             for name, number, is_right in zip(names, calls, right, strict=True)
         ]
 
-    return Preset((Column("call_discount", call_discount),))
+    return Preset((Column("call_discount", call_discount, memory=fewest),))
 
 
 def count_calls(trace: Trace) -> int:

@@ -92,7 +92,7 @@ class Contents:
         """
         if processes == self.processes and engine in (None, self.engine):
             return
-        now = _words(processes, engine or self.engine)
+        now = _words(processes, engine)
         raise InputError(
             f"{folder} was written by {_words(self.processes, self.engine)}, and cannot be gone on from by {now}: its "
             "states are of each process; start as before, or begin anew in another output_dir with the checkpoint as "
@@ -100,8 +100,8 @@ class Contents:
         )
 
 
-def _words(processes: int, engine: str) -> str:
-    return f"{processes} process{'es' if processes > 1 else ''} ({engine})"
+def _words(processes: int, engine: str | None) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}{f' ({engine})' if engine else ''}"
 
 
 def list_contents(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int | None]]:

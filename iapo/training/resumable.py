@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.trainer.utils import RepeatSampler
 
 from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
@@ -21,6 +22,7 @@ from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.kept import load_reference, save_reference
 from iapo.training.numbers import NumberWatch
 from iapo.training.resume import Start
 from iapo.training.shards import engine_of
@@ -40,6 +42,7 @@ class ResumableTrainer(Trainer):
 
     args: Any
     _saved: Path | None = None
+    _sampler: Any = None
 
     @functools.cached_property
     def watch(self) -> NumberWatch:
@@ -74,7 +77,7 @@ class ResumableTrainer(Trainer):
                 result = super().train(resume_from_checkpoint=place, **kwargs)
             finally:
                 self.remove_callback(ends)
-            if stop.asked is not None:
+            if told_to_all(stop, self.args.device):
                 # Asked after the last step, there may be no state of it yet.
                 self._save_checkpoint(self.model, None)
             stop.check(f" after step {self.state.global_step}, which is saved")
@@ -103,7 +106,16 @@ class ResumableTrainer(Trainer):
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self._sampler = super()._get_train_sampler(*args, **kwargs)
+        return self._sampler
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        first = kwargs["epochs_trained"]
+        if kwargs["epoch"] == first and isinstance(self._sampler, RepeatSampler) and self._sampler.shuffle:
+            # One generator draws the orders of all epochs; Transformers passes over those that are done.
+            for _ in range(first):
+                torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
         if self.state.global_step >= self.state.max_steps:
             # Gone on from its last step, Transformers' loop would make one more.
             self.control.should_training_stop = True
@@ -141,6 +153,7 @@ class ResumableTrainer(Trainer):
             state["buffer"] = [_plain(part) for part in self._buffered_inputs]
         state |= {"more": self.more_state(), "numbers": self.watch.to_state()}
         torch.save(state, self._own_state(output_dir))
+        save_reference(self, Path(output_dir))
         # The trainer's own state is all that is not there yet.
         self._write_contents(Path(output_dir))
 
@@ -173,6 +186,7 @@ class ResumableTrainer(Trainer):
             self._metrics[kind] = defaultdict(list, {name: list(some) for name, some in values.items()})
         self.load_more_state(state.get("more", {}))
         self.watch.load_state(state.get("numbers", {}))
+        load_reference(self, path.parent)
         if "buffer" in state:
             self._buffered_inputs: Any = state["buffer"]
 
@@ -202,15 +216,24 @@ class _StopsWhenAsked(TrainerCallback):
         self.stop = stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        asked = self.stop.asked is not None
-        if args.world_size > 1 and torch.distributed.is_initialized():
-            # A signal reaches the processes at different steps; they end after one and the same.
-            told = torch.tensor(float(asked), device=args.device)
-            torch.distributed.all_reduce(told)
-            asked = bool(told.item())
-            self.stop.asked = self.stop.asked or ("the signal of another process" if asked else None)
-        if asked:
+        if told_to_all(self.stop, args.device):
             control.should_save = control.should_training_stop = True
+
+
+def told_to_all(stop: Stopping, device: torch.device) -> bool:
+    """Tells whether any process was asked to stop: a signal reaches them at different moments, and all end together.
+
+    Args:
+        stop: The process's own; it is asked, too, where another one is.
+        device: The process's device.
+    """
+    asked = stop.asked is not None
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        told = torch.tensor(float(asked), device=device)
+        torch.distributed.all_reduce(told)
+        asked = bool(told.item())
+        stop.asked = stop.asked or ("the signal of another process" if asked else None)
+    return asked
 
 
 def _plain(part: Mapping[str, Any]) -> dict[str, Any]:

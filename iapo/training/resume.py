@@ -95,6 +95,7 @@ def find_start(
     if isinstance(named, str):
         checkpoint = Path(named)
         step = step_of(checkpoint)
+        _check_processes(checkpoint)
         for place in (checkpoint.parent, folder):
             if (place / MANIFEST).exists():
                 _check_settings(place, config, kind, free=(*_FREE, *_LENGTH))
@@ -241,7 +242,8 @@ def _check_settings(
     found = read_result(folder / MANIFEST, "training", "supervised", "evaluation")
     if found.get("kind", kind) != kind:
         raise InputError(f"{folder} holds another kind of run; choose another output_dir")
-    _check_processes(folder)
+    for checkpoint in sorted(folder.glob("checkpoint-*")):
+        _check_processes(checkpoint)
     if difference := _difference(found, config, free):
         raise InputError(
             f"{folder} holds a run with {difference}; a run goes on with the settings that it was begun with: give the "
@@ -250,17 +252,15 @@ def _check_settings(
     return found
 
 
-def _check_processes(folder: Path) -> None:
+def _check_processes(checkpoint: Path) -> None:
     """Refuses another number of processes, by which settings differ that nobody gave."""
-    for path in sorted(folder.glob("checkpoint-*")):
-        try:
-            contents = Contents.read(path)
-        except ValueError:
-            # Passed over elsewhere, with a line.
-            continue
-        if contents is not None:
-            contents.check(path, int(os.environ.get("WORLD_SIZE", "1")))
-            return
+    try:
+        contents = Contents.read(checkpoint)
+    except ValueError:
+        # Passed over elsewhere, with a line.
+        return
+    if contents is not None:
+        contents.check(checkpoint, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...]) -> str | None:

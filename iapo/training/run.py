@@ -172,9 +172,9 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     for callback in callbacks:
         callback.whole = trainer.whole
     main = trainer.is_world_process_zero()
+    assert trainer.keeper is not None
+    trainer.keeper.begun = start.begun
     if main:
-        assert trainer.keeper is not None
-        trainer.keeper.begun = start.begun
         trainer.keeper.describe(
             config={"run": dataclasses.asdict(arguments)},
             seeds={"charts": arguments.charts_seed, "evaluation": arguments.eval_seed},

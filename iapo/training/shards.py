@@ -107,6 +107,11 @@ def is_zero3(trainer: Any) -> bool:
     return plugin is not None and plugin.zero_stage == 3
 
 
+def is_split(trainer: Any) -> bool:
+    """Tells whether each process holds a part of a trainer's parameters."""
+    return is_zero3(trainer) or bool(trainer.is_fsdp_enabled)
+
+
 def give_back(model: nn.Module) -> None:
     """Gives back what FSDP2 has gathered, of which the root's own part stays after a pass without a backward one."""
     for module in model.modules():

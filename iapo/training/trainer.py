@@ -40,6 +40,7 @@ from iapo.training.given import check_arguments, check_data, reward_functions
 from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper, refuse_taken
+from iapo.training.kept import kept_state, load_kept
 from iapo.training.lengths import short_enough
 from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_counts, call_flags, call_metrics, divergence_metrics, measured_columns, reward_of
@@ -356,12 +357,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         }
 
     def more_state(self) -> dict[str, Any]:
-        return {} if self.alignment is None else {"alignment": self.alignment.to_state()}
+        return kept_state(self.alignment, self._columns.values())
 
     def load_more_state(self, state: Mapping[str, Any]) -> None:
-        if self.alignment is not None:
-            # Checkpoints of earlier versions have the teacher's own calls alone.
-            self.alignment.load_state(state.get("alignment", {"own_calls": state.get("teacher", [])}))
+        load_kept(state, self.alignment, self._columns.values())
 
     def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:

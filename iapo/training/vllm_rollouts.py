@@ -101,8 +101,13 @@ class RolloutEngine(VLLMGeneration):
 
     @property
     def together(self) -> bool:
-        """Whether several processes generate in one go, so that none may leave out a call."""
-        return self.accelerator.num_processes > 1 and (self.mode == "server" or self.tensor_parallel_size > 1)
+        """Whether several processes generate in one go, so that none may leave out a call.
+
+        An engine that sleeps between generations is given the weights anew at each, which all gather together.
+        """
+        if self.accelerator.num_processes <= 1:
+            return False
+        return self.mode == "server" or self.tensor_parallel_size > 1 or self.enable_sleep_mode
 
     def _init_vllm(self) -> None:
         if self.mode == "server":

@@ -213,6 +213,10 @@ def test_failures_have_their_codes(
         ("open('gone')", "this is no fault of the input, but of a file"),
         ("bytearray(1 << 62)", "memory ran out; this is no bug of iapo"),
         ("__import__('torch').empty(1 << 58)", "memory ran out; this is no bug of iapo"),
+        (
+            "exec(\"raise RuntimeError('[gloo/pair.cc:5] Connection closed by peer')\")",
+            "the other processes of this run",
+        ),
     ],
 )
 def test_the_unexpected_keeps_its_traceback(raised: str, sentence: str, tmp_path: Path) -> None:

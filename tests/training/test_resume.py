@@ -98,6 +98,30 @@ def test_the_same_command_goes_on(tmp_path: Path, whole: Path, how: signal.Signa
         trained(out)
 
 
+@pytest.mark.slow(6)
+@pytest.mark.parametrize(
+    "more",
+    [
+        # Three steps an epoch.
+        {"reward": "otc", "learning_rate": 1e-4},
+        {"reward": "grpo", "beta": 0.5, "sync_ref_model": True, "ref_model_sync_steps": 1, "learning_rate": 1e-3},
+    ],
+    ids=["what a reward remembers", "a reference policy that moves"],
+)
+def test_later_epochs_go_on(tmp_path: Path, more: dict[str, Any]) -> None:
+    given = {**more, "train_samples": 3, "max_steps": 7, "teacher": "none", "penalty_weight": 0, "temperature": 0.3}
+    once = trained(tmp_path / "once", **given)
+    for last in (3, 4):
+        out = tmp_path / str(last)
+        shutil.copytree(once, out)
+        (out / "finished.json").unlink()
+        shutil.rmtree(out / "policy")
+        for step in range(last + 1, 8):
+            shutil.rmtree(out / f"checkpoint-{step}")
+        trained(out, **given)
+        same(out, once)
+
+
 @pytest.mark.slow(2)
 def test_a_run_without_a_step_may_begin_otherwise(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture):
     """What ended before its first step has left a manifest and a prompt, and nothing that could be lost."""

@@ -32,6 +32,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shared_groups",
         "gone_on",
         "sharded_teacher",
+        "stopped_late",
+        "begun_again",
     ]
     options = {"settings": {**SETTINGS, "per_device_train_batch_size": 8}, "trainings": trainings}
     words = [str(LAUNCHED), "2", str(HERE / "two_ranks.py"), str(folder), json.dumps(options)]
@@ -99,6 +101,18 @@ def test_two_processes_go_on(told: list[dict[str, Any]]) -> None:
         assert again == pytest.approx(whole, rel=1e-9)
         assert one["gone"]["losses"][1][-2:] == pytest.approx(one["gone"]["losses"][0][-2:], abs=1e-6)
     assert told[0]["gone"]["sums"] == told[1]["gone"]["sums"]
+
+
+def test_all_stop_where_one_is_asked_behind_the_last_step(told: list[dict[str, Any]]) -> None:
+    """Both save, which neither can alone."""
+    sentences = [one["late"]["sentence"] for one in told]
+    assert sentences[1].startswith("stopped by SIGTERM after step 2, which is saved")
+    assert sentences[0].startswith("stopped by the signal of another process after step 2, which is saved")
+    assert [one["late"]["saved"] for one in told] == [2, 2]
+
+
+def test_a_run_without_a_checkpoint_begins_again(told: list[dict[str, Any]]) -> None:
+    assert {"finished.json", "policy", "metrics.jsonl"} <= set(told[0]["again"])
 
 
 def test_a_teacher_in_shards_teaches_the_same(told: list[dict[str, Any]]) -> None:

@@ -187,3 +187,23 @@ def test_what_a_broken_model_wrote_is_refused() -> None:
     for value in (float("nan"), float("-inf")):
         with pytest.raises(NumberError, match="the model student gives logits that are not finite"):
             check_told([-3.0, value], "student")
+
+
+@pytest.mark.parametrize(
+    ("processes", "given", "together"),
+    [
+        (1, {"enable_sleep_mode": True}, False),
+        (2, {}, False),
+        # Each generation begins with weights that all gather.
+        (2, {"enable_sleep_mode": True}, True),
+        (2, {"tensor_parallel_size": 2}, True),
+        (2, {"mode": "server"}, True),
+    ],
+)
+def test_which_processes_generate_together(processes: int, given: dict[str, Any], together: bool) -> None:
+    engine: Any = object.__new__(RolloutEngine)
+    engine.accelerator = SimpleNamespace(num_processes=processes)
+    usual = {"mode": "colocate", "tensor_parallel_size": 1, "enable_sleep_mode": False}
+    for name, value in {**usual, **given}.items():
+        setattr(engine, name, value)
+    assert engine.together is together

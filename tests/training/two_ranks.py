@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,11 @@ from iapo.data.synthetic import generate
 from iapo.errors import NumberError
 from iapo.records import Sample
 from iapo.rollout.policy import load_policy
+from iapo.stopping import Stopped
 from iapo.teachers.references import OwnCall
+from iapo.training.checkpoints import last_whole
+from iapo.training.run import run
+from iapo.training.settings import parse
 
 
 def alike(sample: Sample) -> bool:
@@ -185,6 +191,39 @@ class Ranks:
         again.train(resume_from_checkpoint=str(checkpoint))
         losses = [[row["loss"] for row in one.state.log_history if "loss" in row] for one in (whole, again)]
         self.told["gone"] = {"sums": [self.sum(whole), self.sum(again)], "losses": losses}
+
+    def stopped_late(self) -> None:
+        """The last rank is asked to stop when all steps are done, and no checkpoint was to be."""
+        last = not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
+
+        class Asks(TrainerCallback):
+            def on_train_end(self, *_: Any, **__: Any) -> None:
+                if last:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        trainer = self.trainer("late", max_steps=2, save_strategy="no")
+        trainer.add_callback(Asks())
+        sentence = ""
+        try:
+            trainer.train()
+        except Stopped as error:
+            sentence = error.text
+        trainer.accelerator.wait_for_everyone()
+        self.told["late"] = {"sentence": sentence, "saved": last_whole(self.out / "late" / "run")[1]}
+
+    def begun_again(self) -> None:
+        """A run that died behind its first steps, before its first checkpoint, and the same command again."""
+        out = self.out / "again"
+        given = {"output_dir": str(out), "max_steps": 2, "train_samples": 8, "eval_samples": 0, "case_study_steps": 0}
+        given |= {"per_device_train_batch_size": 4, "num_generations": 4, "teacher": "none", "always_measure": False}
+        for last in (False, True):
+            run(*parse("demo-grpo", {**given, "save_strategy": "no", "use_cpu": True}), quiet=True)
+            dist.barrier()
+            if not last and dist.get_rank() == 0:
+                (out / "finished.json").unlink()
+                shutil.rmtree(out / "policy")
+            dist.barrier()
+        self.told["again"] = sorted(path.name for path in out.iterdir())
 
     def sharded_teacher(self) -> None:
         """Trainings whose teacher is whole on each rank, and in shards; explains its own call and the student's."""
