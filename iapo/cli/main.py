@@ -234,8 +234,8 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         )
     elif _tells_of_others(error):
         what = (
-            "the other processes of this run do not answer: one of them has ended, as its own lines say, or they are "
-            "out of step, which is a bug of iapo"
+            "the other processes of this run do not answer: one of them has ended, as its own lines or the launcher's "
+            "say, or they are out of step, which is a bug of iapo"
         )
     elif isinstance(error, OSError):
         what = "this is no fault of the input, but of a file, the disk or the network, or a bug of iapo"
