@@ -22,7 +22,7 @@ _RATIO = re.compile(
 )
 # 1 in 4, nine out of ten.
 _SHARE = re.compile(r"(\d{1,7}|[a-z]{3,9}) (?:in|of|out of) (?:every )?(\d{1,7}|[a-z]{3,9})", re.IGNORECASE | re.ASCII)
-_SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)", re.ASCII)
+_SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)(?: season)?", re.ASCII)
 _MIXED = re.compile(r"(\d{1,6})[ -](\d{1,3})/(\d{1,3})", re.ASCII)
 _PADDED = re.compile(r"0\d")
 _ORDINAL = re.compile(r"(\d{1,4})(st|nd|rd|th)", re.ASCII)
@@ -64,7 +64,8 @@ _DATES = [
         rf"{_DAY} {_MONTH} (?P<short>\d\d)",
         rf"{_MONTH},? {_YEAR}",
         rf"{_MONTH}",
-        rf"(?P<part>{_PART}),? ?(?:of |in )?{_YEAR}",
+        rf"{_YEAR},? {_MONTH}(?: {_DAY})?",
+        rf"(?P<part>{_PART})(?:-|,? ?(?:of |in )?){_YEAR}",
         # 1Q20, Q1 20; 1h20 is a time.
         r"(?P<part>q[1-4]|[1-4]q|h[12])[ '-]{0,2}(?P<short>\d\d)",
         rf"{_YEAR},? ?(?P<part>{_PART})",
@@ -165,13 +166,11 @@ def read_span(text: str, side: Side) -> Span | None:
         if start.scale != end.scale:
             return None
         start = Quantity(start.value.scaleb(-start.scale), start.unit, start.measured)
-    if (
-        len(found["end"]) == 2
-        and 1000 <= start.value < 2200
-        and end.value > start.value % 100
-        and end.unit in ("", "season")
-    ):
-        end = Quantity(start.value // 100 * 100 + end.value, end.unit, measured=False)
+    if len(found["end"]) == 2 and 1000 <= start.value < 2200 and end.unit in ("", "season"):
+        # 1998-99, and 1999-00.
+        year = start.value + 1 if end.value == (start.value + 1) % 100 else start.value // 100 * 100 + end.value
+        if year > start.value:
+            end = Quantity(year, end.unit, measured=False)
     return Span(start, Quantity(end.value, end.unit or start.unit, end.measured, end.scale))
 
 

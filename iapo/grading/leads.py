@@ -14,7 +14,7 @@ color colour name category region city label trend model method group team playe
 """
 _SAID = re.compile(
     rf"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:(?:correct|right|final|total|average) )?"
-    rf"(?:{'|'.join(_WHAT.split())}) (?:is|was|would be)(?: ?: ?| )",
+    rf"(?:(?:{'|'.join(_WHAT.split())})(?:e?s)?|countries|cities|categories) (?:is|was|are|were|would be)(?: ?: ?| )",
     re.IGNORECASE,
 )
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
@@ -35,13 +35,16 @@ _OTHER_TIMES = (
     rf"|{_ERAS} ?\d[\d,]{{0,8}}|\d[\d,]{{0,8}} ?{_ERAS}|{'|'.join(name for name in WEEKDAYS if len(name) > 5)}"
     rf"|(?:the )?\d{{4}}s|(?:the )?\d{{1,2}}(?:st|nd|rd|th) century(?: {_ERAS})?"
 )
+_FISCAL = r"(?:the )?(?:fiscal(?: year)?|fy) ?'?"
 # The whole text must be a year or a date: `in 5 years` is a time to come, and `in 2015 dollars` a unit.
 _DATED = re.compile(
-    r"(?:(?:in |on )?the years? (?:of )?|(?:in )?(?:fiscal(?: year)?|fy) ?|as of |in |on |during |years? )"
-    rf"(?=\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTH_BEGINS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
+    r"(?:(?:in |on )?(?:the )?years? (?:of )?|as of |in |on |during )"
+    rf"(?={_FISCAL}\d{{2,4}}(?:[-/]\d{{2,4}})?$"
+    rf"|\d{{4}}(?:$|-\d\d?-\d\d?$|(?:, | and )\d{{4}}$)|(?:(?:{_MONTH_BEGINS})[a-z.]{{0,7}} [\d, ]{{1,9}}"
     rf"|\d{{1,2}} (?:{_MONTH_BEGINS})[a-z.]{{0,7}}(?:,? \d{{4}})?|(?:{_MONTH_ALONE})\.?|{_OTHER_TIMES})$)",
     re.IGNORECASE | re.ASCII,
 )
+_OF_A_FISCAL_YEAR = re.compile(rf"{_FISCAL}(?=\d{{4}}$)", re.IGNORECASE | re.ASCII)
 # What a part of a chart or a table is called: the pink bar, subplot (b), silver medal.
 _PARTS = """
 bar bars line lines segment segments slice slices sector wedge color colour category group subplot plot panel curve
@@ -62,29 +65,56 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
-    r"(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})|[\d.,%$+*/x() -]{3,80}= ?(?P<sum>[^:=]{1,60})"
+    r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x])(?:,(?! )|[\d.%$+*/x() -]){3,80}= ?(?P<sum>[^:=]{1,60})"
+    r"|(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})"
 )
+# Digits of a label that may be another candidate: `Germany 20, France: 24`; those of Q1 and x1 are none. A year may
+# stand in a label, but where the answer is one, and a number at its end: `Group 2`, `Ages 18-29`.
+_CANDIDATE = re.compile(r"(?<![^\W\d_])\d|;")
+_NUMBERED = re.compile(
+    r"(?:[^\d,;]* )?(?!(?:was|were|are|from|now|about|approx|around|plus|minus) )[^\W\d_]{3,} \d{1,3}(?:-\d{1,3}|\+)?",
+    re.ASCII | re.IGNORECASE,
+)
+_YEAR = re.compile(r"(?<![\w.,-])[12]\d{3}(?:-[12]\d{3}|-\d\d)?(?![\w.,%-]*\d)", re.ASCII)
 _WHERE = re.compile(
     r" (?:(?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)|in total|altogether)$", re.IGNORECASE
 )
 _SHORT_FISCAL = re.compile(r"fy ?'?(\d\d)", re.IGNORECASE | re.ASCII)
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
-_DENIED = frozenset({"not", "no", "wrong", "incorrect", "false", "except", "than", "or", "isn't", "never", "unlike"})
+# A label with one of these denies the number, doubts it, or names another one.
+_DENIALS = """
+not no wrong incorrect false except than or isn't wasn't aren't weren't never unlike either neither nor maybe perhaps
+possibly probably rather instead if unless
+"""
+_DENIED = frozenset(_DENIALS.split())
+# Behind one of these the number is a bound, or another one: `Up to: 24`, `at most: 24`, `minimum of: 24`. Elsewhere in
+# a label they tell what it is: `Above average: 24`, `Most goals: 24`.
+_OPEN = """
+of to by from at and least most over under above below exceeding within almost nearly minus half double triple twice
+thrice
+"""
+_OPEN_ENDED = frozenset(_OPEN.split())
+_IN_WORDS = re.compile(rf"\b(?:{_NUMBERS}|\w+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b.*,", re.ASCII)
 
 
-def without_lead(text: str) -> str:
-    """Returns an answer without the words before it, or `in the chart` behind it, that say nothing.
+def without_leads(text: str) -> list[str]:
+    """Returns an answer and what is left of it, step by step, without words that say nothing.
+
+    They stand before it, but `in the chart` behind it. The last text has none of them; it is the first one where the
+    answer has none.
 
     Args:
         text: An answer of the model's, cleaned; never a gold answer, in which every word may count.
     """
-    text = _WHERE.sub("", text)
-    for lead in (_SAID, _IT_IS, _DATED):
-        if (found := lead.match(text)) is not None and found.end() < len(text):
-            text = text[found.end() :]
+    texts = [text, _WHERE.sub("", text)]
+    for lead in (_SAID, _IT_IS, _DATED, _OF_A_FISCAL_YEAR):
+        if (found := lead.match(texts[-1])) is not None and found.end() < len(texts[-1]):
+            texts.append(texts[-1][found.end() :])
     # FY15, as fiscal 2015, is an answer where 2015 is the gold one.
-    fiscal = _SHORT_FISCAL.fullmatch(text)
-    return text if fiscal is None else str(full_year(f"'{fiscal[1]}"))
+    if (fiscal := _SHORT_FISCAL.fullmatch(texts[-1])) is not None:
+        texts.append(str(full_year(f"'{fiscal[1]}")))
+    return list(dict.fromkeys(texts))
 
 
 def without_part(text: str, side: Side) -> str | None:
@@ -101,12 +131,27 @@ def without_part(text: str, side: Side) -> str | None:
     return None
 
 
-def without_label(text: str) -> str | None:
-    """Returns the number behind a label or a sum: `K = 0.8`, `Total: 24`, `20 + 4 = 24`; None where there is none."""
+def without_label(text: str, side: Side) -> str | None:
+    """Returns the number behind a label or a sum: `K = 0.8`, `Total: 24`, `20 + 4 = 24`; None where there is none.
+
+    Args:
+        text: The text, cleaned.
+        side: Who wrote it: a gold answer names no other candidate.
+    """
     found = _LABELLED.fullmatch(text) if len(text) <= 150 else None
-    label = (found["label"] or "").strip() if found is not None else ""
-    # `<= 5` is a condition.
-    if found is None or label.endswith(_COMPARED) or not _DENIED.isdisjoint(label.casefold().split()):
+    if found is None:
         return None
-    number = (found["number"] or found["sum"]).strip()
+    label, number = (found["label"] or "").strip(), (found["number"] or found["sum"]).strip()
+    words = _WORD.findall(label.casefold())
+    # `<= 5` is a condition.
+    if label.endswith(_COMPARED) or not _DENIED.isdisjoint(words) or not _OPEN_ENDED.isdisjoint(words[-1:]):
+        return None
+    if side == "answer" and _names_another(label if _YEAR.fullmatch(number) else _YEAR.sub("", label)):
+        return None
     return number if read_quantity(number) is not None else None
+
+
+def _names_another(label: str) -> bool:
+    if _NUMBERED.fullmatch(label):
+        return False
+    return _CANDIDATE.search(label) is not None or _IN_WORDS.search(label.casefold()) is not None

@@ -152,7 +152,7 @@ def _narrowed(text: str) -> tuple[str, str]:
     said = in_digits(text[minus.end() :] if minus else text)
     if minus is None or _DIGITS_BEGIN.match(said):
         text = f"-{said}" if minus else said
-    text = _MIXED.sub(_decimals, text, count=1)
+    text = spell_mixed(text)
     if power := _POWER.fullmatch(text):
         return f"{power['sign']}1e{power['power']}", ""
     if negative := _NEGATIVE.fullmatch(text):
@@ -162,6 +162,11 @@ def _narrowed(text: str) -> tuple[str, str]:
         if currency is not None:
             return found["sign"] + text[found.end() :], currency
     return text, ""
+
+
+def spell_mixed(text: str) -> str:
+    """Returns a text with its first mixed number as decimals: `10.5` for `10 1/2`."""
+    return _MIXED.sub(_decimals, text, count=1)
 
 
 def _decimals(mixed: re.Match[str]) -> str:

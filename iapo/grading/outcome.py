@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iapo.grading.compound import join_compounds
 from iapo.grading.extraction import answer_lines, extract_answer, read_answers, without_stop
+from iapo.grading.leads import without_leads
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
@@ -61,11 +63,17 @@ def _grade(text: str, answers: Sequence[str], rules: Rules) -> Score:
         return Score(1.0, answer or ways[0], "equals the gold answer")
     gold = _Gold.of(answers, rules)
     for way in ways:
-        if (why := _compare(clean(way), gold, rules)) is not None:
-            return Score(1.0, way, why)
+        for form in _forms(clean(way), rules):
+            if (why := _compare(form, gold, rules)) is not None:
+                return Score(1.0, way, why)
     if answer is None:
         return Score(0.0, None, "no final answer in the text")
     return Score(0.0, answer, f"differs from the gold answer {whole}")
+
+
+def _forms(answer: str, rules: Rules) -> list[str]:
+    """Returns an answer, cleaned, and the list behind `The answers are`, where it has brackets."""
+    return list(dict.fromkeys((answer, without_leads(answer)[-1]))) if rules.wide and answer[-1:] == "]" else [answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +157,16 @@ def _is_list(answer: str, parts: Sequence[str], golds: Sequence[Alternatives], r
     def read(item: str) -> Alternatives:
         return Alternatives(item, rules, "answer")
 
-    return is_list_of(
-        answer,
-        parts,
-        lambda gold, item: golds[gold].accepts(read(item), rules),
-        # Beside pipes, commas are none that part answers: what is said again may be a list of lists.
-        (lambda item: read(item).full.identity) if rules.sets and "|" not in answer else None,
+    return any(
+        is_list_of(
+            form,
+            parts,
+            lambda gold, item: golds[gold].accepts(read(item), rules),
+            # Beside pipes, commas are none that part answers: what is said again may be a list of lists.
+            (lambda item: read(item).full.identity) if rules.sets and "|" not in answer else None,
+        )
+        # 6 hours and 22 minutes are one answer or two.
+        for form in dict.fromkeys((answer, join_compounds(answer)))
     )
 
 

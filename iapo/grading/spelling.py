@@ -8,7 +8,7 @@ import unicodedata
 from iapo.grading.forms import spell_ordinals
 from iapo.grading.text import tighten, without_towers
 from iapo.grading.times import spell_clock
-from iapo.grading.years import read_era_year, read_fiscal, spell_eras
+from iapo.grading.years import read_era_day, read_era_year, read_fiscal, spell_eras
 
 _DOT = re.compile(r"\.(?!\d)")
 _AND = re.compile(r" & |(?<=\w)&(?=\w)")
@@ -75,13 +75,14 @@ _WHOLE = {
 _AGES = r"(?:ages? |aged )?(\d{1,3})"
 _AGE_GROUP = re.compile(_AGES + r" ?(?:-|to) ?(\d{1,3})(?: ?years?(?: olds?)?)?", re.ASCII)
 _CROSS = re.compile(r"(?<=\d)(?: ?[x\u00d7] ?| by )(?=\d)", re.ASCII)
+_SLASHED_DAY = re.compile(r"(\d\d?)([/.])(\d\d?)\2(\d{4}|(?<=/)\d\d)", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")
 _IN_BRACKETS = re.compile(r"[(\[].*[)\]]")
 _ORDERED = re.compile(
     r"\b(?:incr|decr|(?:rises?|rising|rose|falls?|falling|fell|up|down|then|first|second|last|wins?|won|loss|lost|low"
-    r"|high)\b)"
+    r"|high|yes|no|true|false)\b)"
 )
 _LONGEST = 1000
 """Characters."""
@@ -129,8 +130,11 @@ def spell_alike(words: str) -> str:
     words = _CROSS.sub("x", words)
     if group := _AGE_GROUP.fullmatch(words):
         return f"{group[1]}-{group[2]}"
-    if (special := read_fiscal(words) or read_era_year(words)) is not None:
+    if (special := read_fiscal(words) or read_era_year(words) or read_era_day(words)) is not None:
         return special
+    # 1/5/2014 and 01/05/2014, whichever is the month.
+    if day := _SLASHED_DAY.fullmatch(words):
+        return f"{int(day[1])}{day[2]}{int(day[3])}{day[2]}{day[4]}"
     words = spell_clock(spell_ordinals(spell_eras(words)))
     words = _DECADE.sub(r"\1s", words)
     words = _COMPOUND.sub(lambda word: _COMPOUNDS[word[0]], words)

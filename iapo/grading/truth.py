@@ -35,7 +35,11 @@ is are was were does did do has have had in according
 _OPENERS = frozenset(_BEGINNINGS.split())
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,:;!?-]")
 _HEAD = re.compile(r"(?P<head>\w+)(?:(?P<mark>[,:;]|[.!](?=\s)|\s?-(?=\s))(?P<rest>.*)|\s?\.*)", re.DOTALL)
-_NAMED = re.compile(r"\w+(?:\.\s*(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\.?$)|-\w)")
+# No. 5, No. 10 Downing Street; but "No. 45 exceeds 30" and "No. 2015 was lower than 2014" are sentences.
+_NAMED = re.compile(
+    r"no\.\s*(?:\d(?![\d.,]*%? (?:(?:is|are|was|were) \S|[^\W\d_]+ (?:\S*\d|\S+ \S)))"
+    r"|(?:one|two|three|four|five|six|seven|eight|nine|ten)\.?$)|\w+-\w"
+)
 _PARTING = (",", ":", ";", None)
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _STOPS = frozenset(".,:;!?-")
@@ -64,9 +68,9 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
         return None
     rest = found["rest"] or ""
     if side == "answer" and read_truth(text) is not None:
-        # A sentence of its own is told from a name (No. One) by the word that begins it.
+        # A sentence of its own is told from a name (No. One) by the word that begins it; No. 5 is none of these.
         begins = _words(rest)[:1]
-        if found["mark"] in _PARTING or (begins and begins[0] in _OPENERS):
+        if found["mark"] in _PARTING or (begins and (begins[0] in _OPENERS or begins[0][0].isdecimal())):
             return said
     if found["mark"] not in _PARTING:
         return None
@@ -180,13 +184,32 @@ def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     """Returns what the word at a place says of the claim, `not` before it heeded; None if it judges nothing."""
     word = words[place]
     said = {"true": True, "false": False, **_CLAIM}.get(word)
-    if said is None:
+    if said is None or _is_attribute(words, place):
         return None
     clause = list(itertools.takewhile(lambda one: one not in _STOPS, reversed(words[:place])))
     # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
     if not _NOT.isdisjoint(clause[3:]):
         return "unclear"
     return said if (_NOT | _NONE).isdisjoint(clause) else not said
+
+
+def _is_attribute(words: list[str], place: int) -> bool:
+    """Tells whether a word judges no claim but says which value: `the correct number is 5`, `the true value was 5`."""
+    if words[place] not in ("correct", "true", "accurate") or place == 0 or words[place - 1] != "the":
+        return False
+    if not _NOT.isdisjoint(words[max(0, place - 4) : place]):
+        return False
+    noun = list(itertools.takewhile(lambda one: one not in _STOPS | _VERBS, words[place + 1 : place + 6]))
+    return bool(noun) and words[place + 1 + len(noun) :][:1] in (["is"], ["are"], ["was"], ["were"], ["should"])
+
+
+def _compares(words: list[str]) -> bool:
+    """Tells whether words end a comparison, before its verb: `lower than they`, `not as high as it`."""
+    if words[-2:-1] == ["than"]:
+        return True
+    # One word or two between `as` and `as`.
+    begins = (words[-place:][:1] == ["as"] and _STOPS.isdisjoint(words[-place:]) for place in (4, 5))
+    return words[-2:-1] == ["as"] and any(begins)
 
 
 def _takes_back(rest: list[str], said: bool) -> bool:
@@ -198,7 +221,7 @@ def _takes_back(rest: list[str], said: bool) -> bool:
     for place, word in enumerate(rest):
         behind = rest[place + 1] if place + 1 < len(rest) else "."
         denied = _denied(rest, place)
-        if word in ("true", "false", "correct", "incorrect", "wrong", "untrue"):
+        if word in ("true", "false", "correct", "incorrect", "wrong", "untrue") and not _is_attribute(rest, place):
             # "not true" is a no, "not false" a yes.
             means = (word in ("true", "correct")) != denied
             if means != said and (word not in ("correct", "wrong", "incorrect") or behind in _STOPS):
@@ -213,7 +236,7 @@ def _takes_back(rest: list[str], said: bool) -> bool:
             if said and (word == "not" or word.endswith("n't")):
                 return True
             # "No, only three of them are." does not, nor does "No, Germany is."
-            short = rest[place - 1] in _OPENERS
+            short = rest[place - 1] in _OPENERS and not _compares(rest[:place])
             if not said and word in _AUXILIARY and short and not denied and "only" not in rest[:place]:
                 return True
     return False

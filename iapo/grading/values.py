@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from iapo.grading.compound import read_compound
 from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, read_ratio, read_span
-from iapo.grading.leads import without_label, without_lead, without_part
+from iapo.grading.leads import without_label, without_leads, without_part
 from iapo.grading.limits import Limit, read_limit
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.periods import read_period
@@ -64,8 +64,8 @@ class Value:
         ordinal: The place in an order, where it is one.
         limit: The bound, where it is one.
         words: One spelling of the text, equal for answers that are equal whatever they mean; empty of a plain number.
-        whole: The same with the words before an answer that say nothing, where it has such; a gold answer may have them
-            too (`Only One`, `In 2015`).
+        wholes: The same with words before an answer that say nothing, where it has such; a gold answer may have them
+            too (`Only One`, `In 2015`, `FY2013`).
         named: The words of a name with one spelling of its measures, `110m hurdles`; empty where it has none.
         items: The items of words with commas, sorted; empty where their order may count.
     """
@@ -78,7 +78,7 @@ class Value:
     ordinal: int | None = None
     limit: Limit | None = None
     words: str = ""
-    whole: str = ""
+    wholes: tuple[str, ...] = ()
     named: str = ""
     items: tuple[str, ...] = ()
 
@@ -90,7 +90,9 @@ class Value:
 
     def accepts(self, answer: Value, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one."""
-        if self.words and (self.words in (answer.words, answer.whole) or (self.items and self.items == answer.items)):
+        if self.words and self.words in (answer.words, *answer.wholes):
+            return True
+        if self.items and self.items == answer.items:
             return True
         if self.named and self.named == answer.named:
             return True
@@ -195,9 +197,11 @@ def _plain(text: str, side: Side) -> Value:
 
 def _wide(text: str, rules: Rules, side: Side) -> Value:
     text = _without_marks(text) or text
-    if side == "answer" and (bare := without_lead(text)) != text:
-        return dataclasses.replace(_wide_value(bare, rules, side), whole=spell_alike(spell(text.casefold())))
-    return _wide_value(text, rules, side)
+    if side == "gold":
+        return _wide_value(text, rules, side)
+    *leading, bare = without_leads(text)
+    wholes = tuple(spell_alike(spell(one.casefold())) for one in leading)
+    return dataclasses.replace(_wide_value(bare, rules, side), wholes=wholes)
 
 
 def _wide_value(text: str, rules: Rules, side: Side) -> Value:
@@ -238,7 +242,8 @@ def _read_wide(text: str, rules: Rules, side: Side) -> Value:
     if (limit := read_limit(text, side)) is not None:
         return Value(f"limit {limit.key}", limit=limit, words=words)
     span = read_span(text, side)
-    if span is not None and plural and _is_named(text, span.end):
+    # 2010-11 season is no name of something else.
+    if span is not None and plural and span.end.unit != "season" and _is_named(text, span.end):
         span = None
     return Value(f"text {words}", span=span, ratio=read_ratio(text), words=words, items=items_of(spelled))
 
@@ -271,7 +276,7 @@ def _without_rest(text: str, rules: Rules, side: Side) -> str | None:
     """Returns a text without a note behind it, or a label or the name of a part around it; None where there is none."""
     text = _without_marks(_unquoted(_without_marks(text)))
     part = without_part(text, side)
-    return part or _without_note(text, rules, side) or without_label(text)
+    return part or _without_note(text, rules, side) or without_label(text, side)
 
 
 def _without_note(text: str, rules: Rules, side: Side) -> str | None:

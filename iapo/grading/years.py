@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from iapo.grading.forms import QUARTER, full_year, read_part
+from iapo.grading.forms import QUARTER, full_year, read_date, read_part
 
 _FISCAL_YEAR = r"(?:the )?(?:fy|fiscal(?: year)?) ?(?P<year>'?\d\d|\d{4})(?:[-/](?P<next>\d\d|\d{4}))?"
 _FISCALS = [
@@ -19,7 +19,8 @@ ERA_YEAR = re.compile(
     rf"(?<![\w.,])(?:(?P<before>ad|bce?|ce) ?(?P<one>{_NUMBER})|(?P<other>{_NUMBER}) ?(?P<behind>bce?|ce|ad))(?!\w)",
     re.ASCII,
 )
-_ABOUT = re.compile(r"(?:about|around|circa|ca|c|approximately|roughly) |~ ?")
+_ABOUT = re.compile(r"(?:about|around|approximately|roughly) |(?:circa|ca|c)(?: |\. ?)|~ ?")
+_DAY_OF_ERA = re.compile(rf"(?P<day>[a-z\d. ]{{5,20}}?),? (?P<year>{ERA_YEAR.pattern})", re.ASCII)
 _CENTURY = re.compile(r"(?<=century )(?:bce?|ce|ad)(?!\w)")
 _LONGEST = 1000
 """Characters."""
@@ -32,8 +33,21 @@ def read_era_year(words: str) -> str | None:
         words: What `spell` returned.
     """
     about = _ABOUT.match(words)
-    found = ERA_YEAR.fullmatch(words, about.end() if about else 0) if len(words) <= _LONGEST else None
+    found = ERA_YEAR.fullmatch(words[about.end() if about else 0 :]) if len(words) <= _LONGEST else None
     return None if found is None else _era_year(found)
+
+
+def read_era_day(words: str) -> str | None:
+    """Returns one spelling of a day of a year with its era, `March 15, 44 BC`; None where it is something else.
+
+    Args:
+        words: What `spell` returned.
+    """
+    found = _DAY_OF_ERA.fullmatch(words) if len(words) <= _LONGEST else None
+    date = None if found is None else read_date(found["day"])
+    if found is None or date is None or date[0] is not None or date[2] is None:
+        return None
+    return f"{date[1]}-{date[2]} {read_era_year(found['year'])}"
 
 
 def spell_eras(words: str) -> str:
