@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib
 import inspect
@@ -310,3 +311,25 @@ def test_public_functions(call: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_types_that_cannot_be_resolved_are_not_looked_at() -> None:
+    """Those of a user's own subclass: imported for type checkers alone, or known to a function."""
+
+    class Known:
+        pass
+
+    @dataclasses.dataclass
+    class Mine(IAPOConfig):
+        cache: Nowhere | None = None  # type: ignore[name-defined]  # noqa: F821
+        other: Known | None = None
+
+    assert Mine("out", use_cpu=True, bf16=False, cache=5).cache == 5
+    with pytest.raises(InputError, match="penalty_weight is 'much'; it takes a number"):
+        Mine("out", use_cpu=True, bf16=False, penalty_weight="much")
+
+
+def test_numbers_in_any_mapping_become_plain() -> None:
+    weights = collections.OrderedDict(outcome=np.float32(1))
+    config = IAPOConfig("out", use_cpu=True, bf16=False, component_weights=weights)
+    assert json.dumps(config.component_weights) == '{"outcome": 1.0}'

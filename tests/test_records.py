@@ -371,6 +371,16 @@ def test_what_records_hold_is_pythons_and_read_only() -> None:
     assert again.scores is found.scores
 
 
+def test_records_go_to_another_process() -> None:
+    """As a loader's workers, or a reward that grades in a pool, are handed them."""
+    boxed = Sample("s", Image.new("RGB", (28, 28)), "How many?", ("5",), column_boxes={"a": (0, 0, 9, 9)})
+    found = Trace.of(boxed, "FINAL ANSWER: 5", ToolResult("no_call"))
+    for one in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert one.sample.column_boxes == {"a": (0, 0, 9, 9)}
+        assert one.turns == found.turns
+    assert dataclasses.asdict(boxed)["column_boxes"] == {"a": (0.0, 0.0, 9.0, 9.0)}
+
+
 @pytest.mark.parametrize("text", ["", " \n", "\u200b\ufeff", "\u2060\u3164 \u2800"])
 def test_what_nobody_sees_is_an_empty_turn(text: str) -> None:
     assert Turn(text).empty

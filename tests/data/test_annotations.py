@@ -6,7 +6,9 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from iapo.data.annotations import named_boxes, unique_names
 from iapo.data.damage import RowError
@@ -194,3 +196,10 @@ def test_where_many_boxes_are_crossed_none_is_a_slip():
         flaws: list[str] = []
         assert len(named_boxes(boxes, None, "column", SIZE, flaws)) == kept
         assert len(flaws) == count
+
+
+@pytest.mark.parametrize(
+    "box", [np.array([10, 10, 50, 90]), [np.float32(10), np.int64(10), 50, 90], torch.tensor([10.0, 10, 50, 90])]
+)
+def test_boxes_as_detectors_give_them(box: Any):
+    assert named_boxes({"A": box}, None, "column", SIZE) == {"A": (10, 10, 50, 90)}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -270,6 +271,11 @@ def test_without_free_tools_the_language_is_what_it_was() -> None:
         ('def f(x):\n    """Do."""', "parameter 'x' of tool f has no annotation"),
         ('def f(x: dict):\n    """Do."""', "parameter 'x' of tool f has the annotation"),
         ('def f(x: int | str):\n    """Do."""', "has the annotation"),
+        ('def f(x: tuple[int, int]):\n    """Do."""', "has the annotation"),
+        # A range, say, that would be held to the image's sides.
+        ('def f(x: tuple[float, float]):\n    """Do."""', "takes two numbers; annotate it with iapo.tools.Point"),
+        ('def f(x: list[tuple[float, float]]):\n    """Do."""', "takes two numbers; annotate it"),
+        ('def f(x: Annotated[int, InPixels()]):\n    """Do."""', "bounds or a mark that do not fit"),
         ('def f(x: int | None):\n    """Do."""', "may be None but has no default"),
         ('def f(*x: int):\n    """Do."""', "is no plain one"),
         ('def f(x: "Nowhere"):\n    """Do."""', "has an annotation that cannot be read"),
@@ -283,6 +289,7 @@ def test_without_free_tools_the_language_is_what_it_was() -> None:
 )
 def test_what_is_no_free_tool(tmp_path: Path, source: str, sentence: str) -> None:
     head = "from typing import Annotated\nfrom annotated_types import Ge, MultipleOf\n"
+    head += "from iapo.tools.signature import InPixels\n"
     (tmp_path / "bad.py").write_text(head + source)
     with pytest.raises(InputError) as error:
         offered_tools(f"{tmp_path}/bad.py")
@@ -290,6 +297,8 @@ def test_what_is_no_free_tool(tmp_path: Path, source: str, sentence: str) -> Non
 
 
 JUDGED = '''
+import numpy
+
 from iapo import define
 from iapo.tools import Box, add_judge
 from PIL import Image
@@ -305,7 +314,7 @@ def look(image: Image.Image, box: Box) -> Image.Image:
 
 
 def strict(sample, call):
-    return call.name != "look"
+    return numpy.float64(call.name != "look") > 0
 
 
 def broken(sample, call):
@@ -445,3 +454,24 @@ def test_whatever_is_given_nothing_is_raised(parameter: str, value: Any, lenient
     result = execute(f"<tool_call>{text}</tool_call>", SAMPLE, FUZZED, lenient=True)
     assert result.status in ("edited", "failed", "refused")
     assert result.broken == "", result.error
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(np.float64(2.0) > 1, "True"), (np.int64(3), "3"), (np.array(0.5), "0.5"), (True, "True")]
+)
+def test_values_of_numpy_are_told_as_pythons(value: Any, text: str) -> None:
+    def measured(number: int):  # type: ignore[no-untyped-def]
+        """Measure."""
+        return value
+
+    result = execute("```python\ndisplay(measured(1))\n```", SAMPLE, {"measured": define(measured)})
+    assert (result.broken, result.text) == ("", text)
+
+
+def test_an_array_is_no_number() -> None:
+    def measured(number: int):  # type: ignore[no-untyped-def]
+        """Measure."""
+        return np.array([1.0, 2.0])
+
+    result = execute("```python\ndisplay(measured(1))\n```", SAMPLE, {"measured": define(measured)})
+    assert "it returned an object of type ndarray" in (result.error or "")
