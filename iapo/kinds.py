@@ -155,7 +155,7 @@ def _exact(value: Any, kinds: Sequence[Any]) -> bool:
     """Tells at little cost of most values that are as they should be that they are: records are made all the time."""
     cls = type(value)
     if cls not in (tuple, list, dict, ReadOnly):
-        return cls in kinds
+        return cls in kinds or (Any in kinds and cls in _EXACT)
     for kind in kinds:
         origin, inner = _parts(kind)
         if cls in (tuple, list) and origin in (cls, *_LISTS[2:]) and len(inner) == 1:
@@ -268,18 +268,22 @@ def _all(cls: type) -> dict[str, list[Any]]:
     return {one.name: members(hints[one.name]) for one in dataclasses.fields(cls) if one.init}
 
 
+_UNREADABLE = (NameError, AttributeError, TypeError, SyntaxError)
+"""What an annotation raises that names what is not there."""
+
+
 def _hints(cls: type) -> dict[str, Any]:
     """Returns the types of a class's fields; `Any` of those of a user's own class that cannot be resolved here, as
     names that are imported for type checkers alone, and types that a function knows.
     """
     try:
         return get_type_hints(cls)
-    except NameError:
+    except _UNREADABLE:
         found: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
             try:
                 found |= inspect.get_annotations(base, eval_str=True)
-            except NameError:
+            except _UNREADABLE:
                 found |= dict.fromkeys(inspect.get_annotations(base), Any)
         return found
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from iapo.answer_texts import is_blank
 from iapo.calls import Status, ToolCall, ToolResult
 from iapo.errors import InputError
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kinds, plain
 from iapo.read_only import read_only, read_only_maps
 from iapo.samples import (
     AXES,
@@ -80,6 +80,9 @@ class Score:
     explanation: str = ""
 
     def __post_init__(self) -> None:
+        value = plain(self.value)
+        # A comparison is worth 0 or 1.
+        object.__setattr__(self, "value", float(value) if isinstance(value, bool) else value)
         check_kinds(self, "the score's ")
 
     def to_json(self) -> dict[str, Any]:

@@ -385,3 +385,10 @@ def test_records_go_to_another_process() -> None:
 def test_what_nobody_sees_is_an_empty_turn(text: str) -> None:
     assert Turn(text).empty
     assert not Turn(f"{text}.").empty
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.float32(1), np.int64(1)])
+def test_a_comparison_is_a_score(value: Any) -> None:
+    score = Score(value)
+    assert json.dumps(score.to_json()["value"]) in ("1.0", "1")
+    assert score.value == 1

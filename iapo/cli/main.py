@@ -205,7 +205,11 @@ def _end(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-_OUT_OF_TOUCH = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
+_OUT_OF_TOUCH = (
+    *("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting"),
+    *("collective mismatch", "ncclRemoteError", "remote process exited", "NCCL communicator was aborted"),
+    *("Watchdog caught collective", "Socket Timeout", "wait timeout"),
+)
 
 
 def _tells_of_memory(error: RuntimeError) -> bool:
@@ -214,9 +218,11 @@ def _tells_of_memory(error: RuntimeError) -> bool:
 
 
 def _tells_of_others(error: BaseException) -> bool:
-    """Tells whether torch says that another process does not answer: by a type of its own, or in the words of gloo."""
-    said = isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_TOUCH)
-    return said or (type(error).__module__.startswith("torch") and type(error).__name__.startswith("Dist"))
+    """Tells whether torch says, among processes that had found each other, that another one does not answer."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if not isinstance(error, RuntimeError) or distributed is None or not distributed.is_available():
+        return False
+    return distributed.is_initialized() and any(word in str(error) for word in _OUT_OF_TOUCH)
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -304,7 +304,11 @@ class ChatEndpoint:
     def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
         reason = self._plain(reason)
         where = f"the endpoint {self.settings.where} failed {attempts} times"
-        advice = "correct its name, its address or the server" if answered else "see that it is up"
+        advice = (
+            "check the model's name, the address and that it can answer in this form"
+            if answered
+            else "see that it is up"
+        )
         message = f"{where}, lastly with: {reason}; {advice} and run the same command again"
         return UnansweredError(message, reason, attempts, answered)
 

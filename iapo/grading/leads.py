@@ -68,13 +68,15 @@ _LABELLED = re.compile(
     r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x])(?:,(?! )|[\d.%$+*/x() -]){3,80}= ?(?P<sum>[^:=]{1,60})"
     r"|(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})"
 )
-# Digits of a label that may be another candidate: `Germany 20, France: 24`; those of Q1 and x1 are none. A year may
-# stand in a label, but where the answer is one, and a number at its end: `Group 2`, `Ages 18-29`.
-_CANDIDATE = re.compile(r"(?<![^\W\d_])\d|;")
-_NUMBERED = re.compile(
-    r"(?:[^\d,;]* )?(?!(?:was|were|are|from|now|about|approx|around|plus|minus) )[^\W\d_]{3,} \d{1,3}(?:-\d{1,3}|\+)?",
-    re.ASCII | re.IGNORECASE,
+# A number in a label that another item follows is another candidate: `Germany 20, France: 24`. Those of `Sum of 20 and
+# 4`, `Ages 65 and over`, `COVID-19`, `$50,000` and `June 5, 2015` are none, nor is a year, but where the answer is one.
+_CANDIDATE = re.compile(
+    rf";|(?<![^\W_])(?:\d[^,;]{{0,12}}|(?:{_NUMBERS}|\w+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)),"
+    r"|\b(?:is|are|was|were|from|[a-z]) \d",
+    re.IGNORECASE,
 )
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_DAY = re.compile(rf"\b(?:{_MONTH_BEGINS})[a-z]{{0,6}}\.? \d\d?, ?(?=$|[12]\d{{3}})", re.IGNORECASE)
 _YEAR = re.compile(r"(?<![\w.,-])[12]\d{3}(?:-[12]\d{3}|-\d\d)?(?![\w.,%-]*\d)", re.ASCII)
 _WHERE = re.compile(
     r" (?:(?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)|in total|altogether)$", re.IGNORECASE
@@ -84,8 +86,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
 # A label with one of these denies the number, doubts it, or names another one.
 _DENIALS = """
-not no wrong incorrect false except than or isn't wasn't aren't weren't never unlike either neither nor maybe perhaps
-possibly probably rather instead if unless
+not no wrong incorrect false except than or isn't wasn't aren't weren't never unlike neither nor maybe perhaps
+possibly probably rather instead if unless either could might
 """
 _DENIED = frozenset(_DENIALS.split())
 # Behind one of these the number is a bound, or another one: `Up to: 24`, `at most: 24`, `minimum of: 24`. Elsewhere in
@@ -95,7 +97,6 @@ of to by from at and least most over under above below exceeding within almost n
 thrice
 """
 _OPEN_ENDED = frozenset(_OPEN.split())
-_IN_WORDS = re.compile(rf"\b(?:{_NUMBERS}|\w+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b.*,", re.ASCII)
 
 
 def without_leads(text: str) -> list[str]:
@@ -144,14 +145,19 @@ def without_label(text: str, side: Side) -> str | None:
     label, number = (found["label"] or "").strip(), (found["number"] or found["sum"]).strip()
     words = _WORD.findall(label.casefold())
     # `<= 5` is a condition.
-    if label.endswith(_COMPARED) or not _DENIED.isdisjoint(words) or not _OPEN_ENDED.isdisjoint(words[-1:]):
+    if label.endswith(_COMPARED) or not _DENIED.isdisjoint(words) or _is_open(label, words):
         return None
-    if side == "answer" and _names_another(label if _YEAR.fullmatch(number) else _YEAR.sub("", label)):
-        return None
+    if side == "answer":
+        label = _DAY.sub(" ", label)
+        if _YEAR.fullmatch(number) and _YEAR.search(label):
+            return None
+        if _CANDIDATE.search(_THOUSANDS.sub("", _YEAR.sub("", label))):
+            return None
     return number if read_quantity(number) is not None else None
 
 
-def _names_another(label: str) -> bool:
-    if _NUMBERED.fullmatch(label):
+def _is_open(label: str, words: list[str]) -> bool:
+    """Tells whether a label ends as a bound does; not so `Class of 2015`, nor `Ages 65 and over`."""
+    if not words or _OPEN_ENDED.isdisjoint(words[-1:]) or not label.casefold().rstrip(").]\"' ").endswith(words[-1]):
         return False
-    return _CANDIDATE.search(label) is not None or _IN_WORDS.search(label.casefold()) is not None
+    return words[-1] not in ("over", "above", "under", "below") or words[-2:-1] not in (["and"], ["or"])

@@ -21,7 +21,7 @@ _BEFORE = re.compile(
 )
 # What follows it is the number's unit: `5 + 3` and `5 or more than 6` are no bounds.
 _BEHIND = re.compile(
-    rf"(?: ?\+|,? (?:or|and) (?:(?:{_MORE}|above|over|up|upwards?|later)|(?P<most>{_LESS}|below|under|earlier)))"
+    rf"(?: ?\+|,? (?:or|and|&) (?:(?:{_MORE}|above|over|up|upwards?|later)|(?P<most>{_LESS}|below|under|earlier)))"
     r"(?=$| (?!than\b)[^\W\d_])",
     re.IGNORECASE,
 )
@@ -47,7 +47,9 @@ class Limit:
 
     def accepts(self, answer: Limit, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one: the kind and the number are exact."""
-        return self.kind == answer.kind and self.number.accepts(answer.number, dataclasses.replace(rules, tolerance=0))
+        return self.kind == answer.kind and self.number.accepts(
+            answer.number, dataclasses.replace(rules, tolerance=0, free_scale=False)
+        )
 
 
 def read_limit(text: str, side: Side) -> Limit | None:

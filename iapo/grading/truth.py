@@ -22,8 +22,11 @@ but however although though actually wait maybe perhaps possibly probably unclea
 partially partly sometimes undetermined indeterminate sorry correction
 """
 _DOUBT = frozenset(_DOUBTS.split())
+# "No, it cannot be determined", "No, there is not enough information".
+_OPEN_PAIRS = frozenset({("enough", "information"), ("enough", "data"), ("be", "determined"), ("not", "sure")})
 _CLAIM_DOUBTS = """
-half mostly nearly almost neither nor might could either opposite hardly far barely scarcely say saying otherwise
+half mostly nearly almost likely unlikely somewhat fails fail nobody neither nor might could
+either opposite hardly far barely scarcely say saying otherwise
 """
 _CLAIM_DOUBT = _DOUBT | frozenset(_CLAIM_DOUBTS.split())
 _NONE = frozenset({"no", "nothing", "none", "without"})
@@ -75,7 +78,7 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
     if found["mark"] not in _PARTING:
         return None
     words = re.findall(r"\w+(?:'\w+)*", rest)
-    if any(word in _NOT or word in _TRUTH or word.endswith("n't") for word in words):
+    if any(word in _NOT or word in _TRUTH or word.endswith("n't") for word in words) or _is_open(words):
         return None
     # "No, it is" says the opposite, "No, France is" does not.
     return None if not said and _ends_as_yes(words) else said
@@ -214,7 +217,7 @@ def _compares(words: list[str]) -> bool:
 
 def _takes_back(rest: list[str], said: bool) -> bool:
     """Tells whether an explanation says the opposite, or doubts."""
-    if not _DOUBT.isdisjoint(rest) or "?" in rest:
+    if not _DOUBT.isdisjoint(rest) or "?" in rest or _is_open(rest):
         return True
     if rest[0] in ("or", "and") or (rest[0] in _STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
         return True
@@ -240,6 +243,10 @@ def _takes_back(rest: list[str], said: bool) -> bool:
             if not said and word in _AUXILIARY and short and not denied and "only" not in rest[:place]:
                 return True
     return False
+
+
+def _is_open(words: list[str]) -> bool:
+    return "insufficient" in words or not _OPEN_PAIRS.isdisjoint(itertools.pairwise(words))
 
 
 def _denied(words: list[str], place: int) -> bool:

@@ -193,7 +193,7 @@ fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousan
 four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds
 lakh crore is are was were wrong incorrect false true yes unsure unknown unclear isn't wasn't aren't weren't doesn't
 don't didn't can't cannot won't never neither either unlikely likely excluded excluding included including too much many
-january february march april may june
+think guess suppose supposedly presumably january february march april may june
 july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
 """
 _NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})

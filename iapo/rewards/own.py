@@ -173,7 +173,7 @@ def _kept(what: str, columns: Mapping[str, Any]) -> Callable[[], None]:
     def check() -> None:
         for name, some in before.items():
             if len(some) != len(columns[name]) or any(map(operator.is_not, some, columns[name])):
-                raise InputError(f"{what} changed the column {name!r}, which others read after it; change a copy")
+                raise InputError(f"the column {name!r} was changed while {what} ran, and others read it; change a copy")
 
     return check
 

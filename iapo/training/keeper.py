@@ -92,6 +92,15 @@ class RunKeeper(TrainerCallback):
         self._seeds |= seeds
         self._data |= data
 
+    def refuse_taken(self) -> None:
+        """Refuses a folder in which another training has begun to log.
+
+        Raises:
+            InputError: If there is one.
+        """
+        if not self.begun:
+            refuse_taken(self.settings.output_dir)
+
     @property
     def data(self) -> dict[str, Any]:
         """Facts about the data, as the manifest keeps them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from iapo.errors import InputError
+from iapo.kinds import plain
 from iapo.rewards.columns import Column
 from iapo.training.shards import is_split
 
@@ -26,14 +27,29 @@ def kept_state(alignment: Any, columns: Iterable[Column]) -> dict[str, Any]:
         InputError: If a reward remembers what is no plain value.
     """
     found = {} if alignment is None else {"alignment": alignment.to_state()}
-    memories = {column.name: list(column.memory.items()) for column in columns if column.memory is not None}
-    for name, rows in memories.items():
-        if not _is_plain(rows):
-            raise InputError(
-                f"the memory of component {name!r} holds what a checkpoint cannot keep; numbers, texts, lists, tuples "
-                "and mappings of these can be"
-            )
+    memories = {column.name: _rows(column) for column in columns if column.memory is not None}
     return {**found, **({"memories": memories} if memories else {})}
+
+
+def remembering(column: Column) -> Callable[..., list[float]]:
+    """Returns a component's function, which refuses a memory that no checkpoint can keep at the first batch.
+
+    Args:
+        column: The component.
+    """
+    if column.memory is None:
+        return column.function
+    looked_at = False
+
+    def function(*args: Any, **columns: Any) -> list[float]:
+        nonlocal looked_at
+        values = column.function(*args, **columns)
+        if not looked_at:
+            _rows(column)
+            looked_at = True
+        return values
+
+    return function
 
 
 def load_kept(state: Mapping[str, Any], alignment: Any, columns: Iterable[Column]) -> None:
@@ -58,7 +74,7 @@ def save_reference(trainer: Any, folder: Path) -> None:
     if not _moves(trainer):
         return
     if is_split(trainer) or trainer.args.should_save:
-        parts = [list(map(Tensor.detach, _parts(one))) for one in trainer.ref_model.parameters()]
+        parts = [_part(one).detach() for one in trainer.ref_model.parameters()]
         torch.save(parts, folder / _file(trainer))
 
 
@@ -78,9 +94,11 @@ def load_reference(trainer: Any, folder: Path) -> None:
         )
     parts = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     with torch.no_grad():
-        for parameter, found in zip(trainer.ref_model.parameters(), parts, strict=True):
-            for part, value in zip(_parts(parameter), found, strict=True):
-                part.copy_(value)
+        for parameter, part in zip(trainer.ref_model.parameters(), parts, strict=True):
+            if hasattr(parameter, "ds_tensor") and parameter.data.numel():
+                # A small one, which ZeRO-3 has in one piece beside its part, and gathers anew.
+                parameter.partition([parameter])
+            _part(parameter).copy_(part)
 
 
 def _moves(trainer: Any) -> bool:
@@ -91,19 +109,38 @@ def _file(trainer: Any) -> str:
     return f"reference_{trainer.args.process_index}.pt" if is_split(trainer) else "reference.pt"
 
 
-def _parts(parameter: Tensor) -> list[Tensor]:
-    """Returns what of a parameter this process holds; under ZeRO-3 a small one is there in one piece, too."""
+def _part(parameter: Any) -> Tensor:
+    """Returns what of a parameter this process holds."""
     if isinstance(parameter, DTensor):
-        return [parameter.to_local()]
-    if hasattr(parameter, "ds_tensor"):
-        whole = [parameter.data] if parameter.data.numel() else []
-        return [parameter.ds_tensor, *whole]
-    return [parameter.data]
+        return parameter.to_local()
+    found: Tensor = parameter.ds_tensor if hasattr(parameter, "ds_tensor") else parameter.data
+    return found
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return _is_plain(list(value.items()))
-    return value is None or isinstance(value, bool | int | float | str)
+def _rows(column: Column) -> list[tuple[Any, Any]]:
+    assert column.memory is not None
+    try:
+        return [(_plain(key), _plain(value)) for key, value in column.memory.items()]
+    except TypeError as error:
+        raise InputError(
+            f"the memory of component {column.name!r} holds {error}, which a checkpoint cannot keep; give it numbers, "
+            "texts, lists, tuples and dicts of these"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as a file has it that is read without running anything.
+
+    Raises:
+        TypeError: If it cannot be one; what of it, in words.
+    """
+    value = plain(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if type(value) is dict:
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if value is None or type(value) in (bool, int, float):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__}")

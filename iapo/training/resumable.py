@@ -80,7 +80,7 @@ class ResumableTrainer(Trainer):
             if told_to_all(stop, self.args.device):
                 # Asked after the last step, there may be no state of it yet.
                 self._save_checkpoint(self.model, None)
-            stop.check(f" after step {self.state.global_step}, which is saved")
+                stop.check(f" after step {self.state.global_step}, which is saved")
         return result
 
     def _start(self, named: str | bool | Start | None) -> Start:
@@ -173,6 +173,8 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            load_reference(self, Path(checkpoint))
         path = None if checkpoint is None else self._own_state(checkpoint)
         if path is None or not path.exists():
             return
@@ -186,7 +188,6 @@ class ResumableTrainer(Trainer):
             self._metrics[kind] = defaultdict(list, {name: list(some) for name, some in values.items()})
         self.load_more_state(state.get("more", {}))
         self.watch.load_state(state.get("numbers", {}))
-        load_reference(self, path.parent)
         if "buffer" in state:
             self._buffered_inputs: Any = state["buffer"]
 
@@ -228,7 +229,8 @@ def told_to_all(stop: Stopping, device: torch.device) -> bool:
         device: The process's device.
     """
     asked = stop.asked is not None
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if together and torch.distributed.get_world_size() > 1:
         told = torch.tensor(float(asked), device=device)
         torch.distributed.all_reduce(told)
         asked = bool(told.item())

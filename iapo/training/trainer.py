@@ -39,8 +39,8 @@ from iapo.training.config import IAPOConfig
 from iapo.training.given import check_arguments, check_data, reward_functions
 from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
-from iapo.training.keeper import RunKeeper, refuse_taken
-from iapo.training.kept import kept_state, load_kept
+from iapo.training.keeper import RunKeeper
+from iapo.training.kept import kept_state, load_kept, remembering
 from iapo.training.lengths import short_enough
 from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_counts, call_flags, call_metrics, divergence_metrics, measured_columns, reward_of
@@ -146,7 +146,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
-        self.reward_funcs += [watch.reward(column.function, column.name) for column in preset.columns]
+        self.reward_funcs += [watch.reward(remembering(column), column.name) for column in preset.columns]
         self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
@@ -171,8 +171,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         Raises:
             InputError: If the output folder already holds a run, and nothing is resumed.
         """
-        if self.keeper is not None and not (resume_from_checkpoint or self.keeper.begun):
-            refuse_taken(self.args.output_dir)
+        if self.keeper is not None and not getattr(resume_from_checkpoint, "checkpoint", resume_from_checkpoint):
+            self.keeper.refuse_taken()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:

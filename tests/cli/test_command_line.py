@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from agent.asked import boxes_of, charts
 from processes import run as run_process
 
 from iapo.cli.base import Verb
-from iapo.cli.main import Root, app, main
+from iapo.cli.main import Root, _report, app, main
 from iapo.endpoints.chat import EndpointError
 from iapo.experiments.processes import JobError
 from iapo.tools import TOOLS
@@ -205,6 +206,23 @@ def test_failures_have_their_codes(
     assert run(capsys, "demo", "--quiet") == (code, "", f"iapo: {error}\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "together", "sentence"),
+    [
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer", True, "the other processes of this run"),
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer", False, "this is a bug of iapo"),
+        ("Distributed package doesn't have NCCL built in", True, "this is a bug of iapo"),
+        ("NCCL error: CUDA out of memory", True, "this is a bug of iapo"),
+    ],
+)
+def test_a_process_that_is_left_alone_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, together: bool, sentence: str
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: together)
+    _report(RuntimeError, RuntimeError(text), None)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"iapo: {sentence}")
+
+
 @pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("raised", "sentence"),
@@ -213,10 +231,6 @@ def test_failures_have_their_codes(
         ("open('gone')", "this is no fault of the input, but of a file"),
         ("bytearray(1 << 62)", "memory ran out; this is no bug of iapo"),
         ("__import__('torch').empty(1 << 58)", "memory ran out; this is no bug of iapo"),
-        (
-            "exec(\"raise RuntimeError('[gloo/pair.cc:5] Connection closed by peer')\")",
-            "the other processes of this run",
-        ),
     ],
 )
 def test_the_unexpected_keeps_its_traceback(raised: str, sentence: str, tmp_path: Path) -> None:

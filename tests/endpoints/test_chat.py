@@ -85,7 +85,7 @@ def test_a_lasting_fault_stops(server: Server, faults: list[int | bytes]):
 @pytest.mark.parametrize("status", [202, 206])
 def test_a_part_or_a_promise_is_no_answer(server: Server, status: int):
     server.status = status
-    with pytest.raises(EndpointError, match=f"failed 2 times, lastly with: HTTP {status}.*; correct its name"):
+    with pytest.raises(EndpointError, match=f"failed 2 times, lastly with: HTTP {status}.*; check the model's name"):
         ask(server, retries=1)
 
 

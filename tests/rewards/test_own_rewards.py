@@ -239,7 +239,9 @@ def test_what_a_reward_is_given_stays_as_it_is(mine: Any) -> None:
 
     with pytest.raises(InputError, match=r"^r failed \(TypeError: a record's map cannot be changed; change a copy"):
         own_function("r", scores)(trace=TRACES)
-    with pytest.raises(InputError, match="r changed the column 'trace', which others read after it; change a copy"):
+    with pytest.raises(
+        InputError, match="the column 'trace' was changed while r ran, and others read it; change a copy"
+    ):
         own_function("r", rows)(trace=list(TRACES))
     with pytest.raises(InputError, match=r"failed \(TypeError: a record's map cannot"):
         values(mine("def f(trace):\n    trace.attribution['student'] = {}\n    return 1.0"))
