@@ -79,6 +79,9 @@ def carry_out(text: str, lenient: bool, tools: Mapping[str, ToolDefinition] = TO
         json.dumps([(one.name, one.targets, one.boxes) for one in result.calls])
 
 
+# The package's own annotations are read once, as its records are first made: Python compiles those that are texts.
+for one in ('display(focus_on_columns_with_draw(image_1, ["2018"], columns_bbox))', "gone", "display(image_1)"):
+    execute(f"```python\n{one}\n```", SAMPLE, TOOLS, lenient=True)
 carry_out('```python\ndisplay(focus_on_columns_with_draw(image_1, ["2018"], columns_bbox))\n```', True)
 
 NAMES = st.sampled_from(["image_1", "columns_bbox", "rows_bbox", "edited", "x", "display", "None", "True", "é", "os"])
