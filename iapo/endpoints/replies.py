@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any, Self
 
+from iapo.errors import one_line
+
 LONGEST_BODY = 16 * 2**20
 """Bytes of a response; the longest answers of today's models are a few hundred thousand."""
 
@@ -28,6 +30,10 @@ _THOUGHTS = ("reasoning_content", "reasoning")
 
 class UnusableError(Exception):
     """An answer is not whole, or not what was asked for; it is asked for again."""
+
+    def __init__(self, said: str) -> None:
+        # What an endpoint sent may have lines.
+        super().__init__(one_line(" ".join(said.split())))
 
 
 class Reply(str):

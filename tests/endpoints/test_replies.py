@@ -68,7 +68,7 @@ def test_a_call_of_a_tool_is_none(content: object, more: dict[str, object]):
 
 
 OTHER_BODIES = [b"", b"\xff\xfe", b'"a"', b"null", b"5", b"[]", b"{}", b'{"choices": {}}', b'{"choices": [[]]}']
-OTHER_BODIES += [b"<html>", b"[" * 100_000, b'{"a":' * 100_000]
+OTHER_BODIES += [b"\n0", b'{"error": "a\\nb\\u001b[2J"}', b"<html>", b"[" * 100_000, b'{"a":' * 100_000]
 OTHER_BODIES += [b'{"choices": [{"message": [], "finish_reason": "stop"}]}', completion("a")[:-1]]
 OTHER_BODIES += [completion("a").replace(b'"content": "a"', b'"content": "b", "content": "a"')]
 OTHER_BODIES += [completion(None, audio={"transcript": "a"}), completion("a", model=0), completion("a", model=False)]
@@ -79,8 +79,9 @@ OTHER_BODIES += [json.dumps(one | {"choices": one["choices"] * 2}).encode() for 
 
 @pytest.mark.parametrize("body", OTHER_BODIES, ids=lambda body: str(body[:40]))
 def test_other_bodies_are_none(body: bytes):
-    with pytest.raises(UnusableError):
+    with pytest.raises(UnusableError) as caught:
         read_reply(body, "m")
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
