@@ -14,6 +14,7 @@ CPU; both are the first process's. `/ grpo` is the step to that of GRPO with the
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -31,13 +32,6 @@ from rich.table import Table
 TRAINED = {"all weights": [], "LoRA": ["--use_peft", "true", "--lora_r", "16"]}
 METHODS = ("grpo", "iapo, stored", "iapo, live")
 PHASES = ("rollout", "attribution", "reference", "update", "optimizer")
-FSDP2 = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
-}
 
 
 def child(trained: str, method: str, student: str, teacher: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -56,13 +50,11 @@ def child(trained: str, method: str, student: str, teacher: str, options: argpar
             return torch.full((len(rollouts), blocks), 1 / blocks)
 
     cuda = torch.cuda.is_available()
+    words = []
     if options.fsdp2 and not cuda:
         # Accelerate shards on accelerators alone, by the device's type.
-        sys.path.append(str(Path(__file__).parents[1] / "tests/training"))
-        __import__("sharded_on_cpu").allow()
+        sharding().allow()
         words = ["--use_cpu", "true"]
-    else:
-        words = []
     words += ["--teacher", "none" if method == "grpo" else teacher, "--reward", method.partition(",")[0]]
     words += ["--dtype", "bfloat16" if cuda else "float32", "--teacher_dtype", "bfloat16" if cuda else "float32"]
     words += ["--max_turn_tokens", str(options.turn), "--max_completion_length", str(2 * options.turn)]
@@ -89,6 +81,12 @@ def child(trained: str, method: str, student: str, teacher: str, options: argpar
         "tokens a second": tokens / sum(seconds.values()),
         "peak": max(peak.phases.values()),
     }
+
+
+def sharding() -> Any:
+    """Returns the module of the tests that has FSDP2's settings, and lets Accelerate shard on a CPU."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests/training"))
+    return importlib.import_module("sharded_on_cpu")
 
 
 def make(folder: Path, size: str, ranks: Path | None) -> tuple[str, str]:
@@ -132,7 +130,7 @@ def main() -> None:
                 launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.fsdp2)]
                 program = [__file__, *words, "--child", trained, method, *folders]
                 command = [sys.executable, *(launch if options.fsdp2 else []), *program]
-                more = FSDP2 if options.fsdp2 else {}
+                more = sharding().FSDP2 if options.fsdp2 else {}
                 done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
                 if done.returncode:
                     # What does not fit into a device is a result, too.

@@ -10,7 +10,7 @@ import inspect
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -228,6 +228,9 @@ def _plain(value: Any, kinds: Sequence[Any]) -> Any:
     if isinstance(value, list | tuple):
         return _plain_list(value, next((one for one in kinds if _origin(one) in _LISTS), Any))
     if isinstance(value, Mapping) and not isinstance(value, ReadOnly):
+        if any(_origin(one) is MutableMapping for one in kinds):
+            # Its giver goes on writing to it.
+            return value
         kind = next((one for one in kinds if _origin(one) in _MAPPINGS), Any)
         inner = members((get_args(kind) or (Any, Any))[1])
         found = {key: _plain(one, inner) for key, one in value.items()}

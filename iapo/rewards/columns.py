@@ -51,10 +51,7 @@ class Column:
         if not callable(self.function) or inspect.iscoroutinefunction(self.function):
             shown = "async" if callable(self.function) else repr(self.function)
             raise InputError(f"the function of {what} is {shown}; give a plain function (**columns) -> list of numbers")
-        memory = self.memory
         _check(self, what, self.weight, self.decay)
-        # The function's own, whatever it holds.
-        object.__setattr__(self, "memory", memory)
         if not self.name:
             raise InputError("a component of a reward has an empty name; give it one")
 

@@ -142,7 +142,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Log(folder if main else None, console))
-    trainer.train(resume_from_checkpoint=start if start.checkpoint else None)
+    trainer.train(resume_from_checkpoint=start)
     check_ended(trainer.state.global_step, trainer.state.max_steps)
     trainer.save_policy(folder / "policy")
     if main:

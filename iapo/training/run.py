@@ -194,7 +194,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, trainer, "before training", console, live=live)
     with step_progress(trainer, console, live=live):
-        trainer.train(resume_from_checkpoint=start if start.checkpoint else None)
+        trainer.train(resume_from_checkpoint=start)
     check_ended(trainer.state.global_step, trainer.state.max_steps)
     drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_policy(path / "policy")

@@ -16,6 +16,15 @@ from accelerate.utils import DistributedType
 
 from iapo.experiments.parent import end_with_parent
 
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+}
+"""Accelerate's environment variables of that engine."""
+
 
 def allow() -> None:
     """Has FSDP's settings take effect on the CPU, and DeepSpeed talk through gloo."""

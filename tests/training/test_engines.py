@@ -19,6 +19,7 @@ import torch
 from processes import run as run_process
 from processes import started, wait_for
 from safetensors.torch import load_file
+from sharded_on_cpu import FSDP2
 from two_ranks import check_drawn, check_gradient, check_skipped
 
 from iapo.attribution.settings import AttributionSettings
@@ -51,14 +52,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 KINDS = ("live", "own", "stored", "lora", "shards")
 # What `accelerate launch` makes of a file of its own questions: rank 1 must not stay without weights.
-FSDP2 = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
-}
+LAUNCHED = {**FSDP2, "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
 CASES = [(engine, kind) for engine in ENGINES for kind in KINDS]
 
 
@@ -308,7 +302,7 @@ def test_shards_stop_together_and_go_on(engine: str, tmp_path: Path) -> None:
 def test_killed_ranks_go_on(engine: str, tmp_path: Path) -> None:
     """Both processes are killed in the middle; the same command ends as if nothing had been, as one that was not."""
     needs_all(engine)
-    given = dict(FSDP2) if engine == "fsdp2" else {}
+    given = dict(LAUNCHED) if engine == "fsdp2" else {}
     shorter = ["--max_steps", "4", "--eval_samples", "0", "--case_study_steps", "0", "--eval_temperature", "1"]
     shorter += ["--use_cpu", str(ENGINES[engine].get("use_cpu", True)).lower()]
     if "deepspeed" in ENGINES[engine]:
