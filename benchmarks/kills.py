@@ -29,15 +29,18 @@ from typing import Any
 
 import psutil
 
-TRAIN = [
+STEPS = [
     *("train", "--config", "demo-iapo", "--max_steps", "6", "--per_device_train_batch_size", "16"),
-    *("--train_samples", "64", "--eval_samples", "8", "--case_study_steps", "2", "--case_study_samples", "8"),
+    *("--eval_samples", "8", "--case_study_steps", "2", "--case_study_samples", "8"),
     *("--save_strategy", "steps", "--save_steps", "1", "--trace_every", "1", "--traces_per_step", "2"),
 ]
+TRAIN = [*STEPS, "--train_samples", "64"]
 VERBS: dict[str, list[str]] = {
     "train": [*TRAIN, "--output_dir", "{out}"],
     "lora": [*TRAIN, "--use_peft", "--learning_rate", "1e-3", "--output_dir", "{out}"],
     "iterations": [*TRAIN, "--num_iterations", "2", "--logging_steps", "4", "--output_dir", "{out}"],
+    # Two steps an epoch.
+    "epochs": [*STEPS, "--train_samples", "4", "--output_dir", "{out}"],
     "sft": [
         *("sft", "--model", "tiny-student", "--transcripts", "{inputs}/teacher", "--keep", "all", "--max_steps", "20"),
         *("--per_device_train_batch_size", "4", "--logging_steps", "1", "--save_strategy", "steps"),

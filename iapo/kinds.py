@@ -10,7 +10,7 @@ import inspect
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -131,7 +131,8 @@ def checks_kinds(function: Callable[P, R]) -> Callable[P, R]:
         function: The function, whose annotations can be resolved where it is defined.
 
     Returns:
-        The function, which raises `InputError` at the call, also where it is a generator.
+        The function, which raises `InputError` at the call, also where it is a generator; of what an iterator gives,
+        when it is given.
     """
     signature = inspect.signature(function)
 
@@ -145,10 +146,26 @@ def checks_kinds(function: Callable[P, R]) -> Callable[P, R]:
         for name, kinds in _arguments(function).items():
             if name in bound.arguments and not _exact(bound.arguments[name], kinds):
                 plain = bound.arguments[name] = _plain(bound.arguments[name], kinds)
-                check_kind(f"{function.__qualname__.removesuffix('.__init__')}: {name}", plain, kinds)
+                whose = f"{function.__qualname__.removesuffix('.__init__')}: {name}"
+                check_kind(whose, plain, kinds)
+                if isinstance(plain, Iterator) and (inner := _items(kinds)):
+                    bound.arguments[name] = _each_checked(whose, plain, inner)
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _items(kinds: Sequence[Any]) -> list[Any]:
+    """Returns the types of what an argument of some types gives where it is an iterator; none where nothing tells."""
+    found = [_parts(kind)[1] for kind in kinds if _origin(kind) in _LISTS[2:]]
+    return list(found[0][0]) if len(found) == 1 and found[0] else []
+
+
+def _each_checked(whose: str, items: Iterator[Any], kinds: list[Any]) -> Iterator[Any]:
+    for place, one in enumerate(items, 1):
+        if not _exact(one, kinds):
+            check_kind(f"{whose}: item {place}", one, kinds)
+        yield one
 
 
 def _exact(value: Any, kinds: Sequence[Any]) -> bool:

@@ -35,6 +35,7 @@ from iapo.experiments.faithfulness import FaithfulnessPlan
 from iapo.experiments.forms import FormsPlan
 from iapo.experiments.table_one import read_row, table_one
 from iapo.experiments.trials import Budget
+from iapo.grading.outcome import grade, grade_sample, outcome_reward
 from iapo.kinds import check_kind, checks_kinds, members
 from iapo.records import Score
 from iapo.rollout.budget import Budget as Lengths
@@ -288,6 +289,15 @@ def test_every_checked_function_knows_its_types() -> None:
     [
         (lambda: summarize(None), "summarize: traces is None; it takes a list of iapo.records.Trace"),
         (lambda: summarize([5]), r"summarize: traces is \[5\]; it takes a list of iapo.records.Trace"),
+        (lambda: summarize(iter([{}])), r"summarize: traces: item 1 is {}; it takes iapo.records.Trace"),
+        (
+            lambda: list(strict(one for one in [SAMPLE, 5])),
+            "strict: items: item 2 is 5; it takes iapo.samples.Sample",
+        ),
+        (lambda: grade("FINAL ANSWER: 12", "12"), "grade: answers is '12'; it takes a list of texts"),
+        (lambda: grade(12, ["12"]), "grade: text is 12; it takes a text"),
+        (lambda: grade_sample("12", {}), "grade_sample: sample is {}; it takes iapo.samples.Sample"),
+        (lambda: outcome_reward(["12"]), r"outcome_reward: trace is \['12'\]; it takes a list of iapo.records.Trace"),
         (lambda: load(None), "load: source is None; it takes a path or a text"),
         (lambda: load(""), "the data are ''; give a file, a folder"),
         (lambda: detect(None), "detect: source is None"),

@@ -18,6 +18,7 @@ from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
 from iapo.grading.text import CLOSING_STOPS, clean
 from iapo.grading.values import Alternatives, keep_distinct
+from iapo.kinds import checks_kinds
 from iapo.records import Sample, Score, Trace
 
 LONGEST_ANSWER = 100_000
@@ -30,6 +31,7 @@ _MOST_REPEATED = 20
 """Where lists are sets: how often an item may be said again."""
 
 
+@checks_kinds
 def grade(text: str, answers: Sequence[str], grading: str = "plain", *, tolerance: float | None = None) -> Score:
     """Grades a model's final turn: 1 if its final answer is the gold one, else 0.
 
@@ -43,7 +45,7 @@ def grade(text: str, answers: Sequence[str], grading: str = "plain", *, toleranc
         tolerance: Largest error of a measured value, as a share of the gold one, if it is not the rules'.
 
     Raises:
-        InputError: If there are no rules of that name.
+        InputError: If there are no rules of that name, or an argument is of another kind, as a text as `answers`.
     """
     rules = find_rules(grading)
     if tolerance is not None:
@@ -170,11 +172,13 @@ def _is_list(answer: str, parts: Sequence[str], golds: Sequence[Alternatives], r
     )
 
 
+@checks_kinds
 def grade_sample(text: str, sample: Sample) -> Score:
     """Grades a model's final turn on a sample, by the rules of its data set, as `grade`."""
     return grade(text, sample.answers, sample.grading)
 
 
+@checks_kinds
 def outcome_reward(trace: Sequence[Trace], **columns: Any) -> list[float]:
     """Grades a batch as a TRL reward function: 1 for a right final answer, else 0.
 

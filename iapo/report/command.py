@@ -88,7 +88,10 @@ def write_report(
             "kept by an earlier version."
         )
     if store.missing:
-        notes.append(f"{store.missing:,} pictures that traces name are not in their run folder, and are not shown.")
+        notes.append(
+            f"{store.missing:,} pictures that traces name are not in their run folder, or cannot be read, and are not "
+            "shown."
+        )
     notes += [*browsed.notes, *browsed.foreign]
     own = versions()
     text = render(

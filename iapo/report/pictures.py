@@ -61,8 +61,7 @@ class Pictures:
             # A link that leads to itself, or what no path can hold.
             return self._keep(b"")
         if path not in self._files:
-            inside = path.is_relative_to(root.resolve()) and path.is_file()
-            self._files[path] = self._keep(path.read_bytes()) if inside else self._keep(b"")
+            self._files[path] = self._keep(_content(path, root.resolve()))
         elif self._files[path] is None:
             self.missing += 1
         return self._files[path]
@@ -85,6 +84,15 @@ class Pictures:
         name = f"{digest}.{kind}"
         self.files[self.folder / name] = content
         return f"{self.folder.name}/{name}"
+
+
+def _content(path: Path, root: Path) -> bytes:
+    """Returns a file's bytes; none where it is not below `root`, is no file, or cannot be read."""
+    try:
+        return path.read_bytes() if path.is_relative_to(root) and path.is_file() else b""
+    except OSError:
+        # A name of more letters than a file's may have, or a file of somebody else's.
+        return b""
 
 
 def _size(content: bytes) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from iapo.errors import InputError
 from iapo.training.contents import CONTENTS, Contents
+from iapo.training.course import course_of
 
 STATE = "trainer_state.json"
 
@@ -31,12 +32,21 @@ def last_whole(folder: Path) -> tuple[Path, int] | None:
     steps = {
         int(found[1]): path for path in folder.glob("checkpoint-*") if (found := re.fullmatch(r"\D+-(\d+)", path.name))
     }
+    course = course_of(folder) if steps else None
     for step, path in sorted(steps.items(), reverse=True):
-        fault = fault_of(path)
+        fault = fault_of(path) or _another(path, course)
         if fault is None:
             return path, step
         logger.warning("%s is passed over: %s.", path, fault)
     return None
+
+
+def _another(path: Path, course: str | None) -> str | None:
+    """Says that a whole checkpoint is of another run than the folder's; None where it is not, or nothing says so."""
+    contents = Contents.read(path)
+    if contents is None or course is None or contents.course in (course, None):
+        return None
+    return "it is of a run with other settings or data"
 
 
 def step_of(path: Path) -> int:

@@ -33,11 +33,13 @@ class Contents:
         engine: What splits its state over them, as `iapo.training.shards.engine_of` names it.
         files: Length in bytes and checksum by name, relative to the folder; the latter is None for torch's archives
             in lists of earlier versions.
+        course: What tells the run from others (`iapo.training.course.course_of`); None where nothing does.
     """
 
     processes: int
     engine: str
     files: Mapping[str, tuple[int, int | None]]
+    course: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Contents | None:
@@ -57,14 +59,16 @@ class Contents:
                 str(name): (int(size), None if crc is None else int(crc))
                 for name, (size, crc) in found["files"].items()
             }
-            return cls(int(found["processes"]), str(found["engine"]), files)
+            course = found.get("course")
+            return cls(int(found["processes"]), str(found["engine"]), files, None if course is None else str(course))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{CONTENTS} is no list of files") from error
 
     def write(self, folder: Path) -> None:
         """Writes the list into its folder."""
         files = {name: list(told) for name, told in self.files.items()}
-        write_json(folder / CONTENTS, {"processes": self.processes, "engine": self.engine, "files": files})
+        told = {"processes": self.processes, "engine": self.engine, "course": self.course, "files": files}
+        write_json(folder / CONTENTS, told)
 
     def fault_of(self, folder: Path) -> str | None:
         """Says which file of a checkpoint is missing or not as it was written; None where all are."""

@@ -22,6 +22,7 @@ from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.course import course_of
 from iapo.training.kept import load_reference, save_reference
 from iapo.training.numbers import NumberWatch
 from iapo.training.resume import Start
@@ -169,7 +170,7 @@ class ResumableTrainer(Trainer):
         if together:
             found = dict(sorted(gather_object(list(found.items()))))
         if self.args.should_save:
-            Contents(processes, engine_of(self), found).write(folder)
+            Contents(processes, engine_of(self), found, course_of(folder.parent)).write(folder)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

@@ -18,23 +18,12 @@ from iapo.stopping import Stopped
 from iapo.storage import read_records
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents
+from iapo.training.course import FREE, LENGTH
 
 FINISHED = "finished.json"
 """Written last of all, when everything else of a run is."""
 
 logger = logging.getLogger(__name__)
-
-# Settings in which a run that goes on may differ, by how their names begin: where and how often it is written and
-# shown, on how many threads, and how often and for how long somebody is asked again. No result depends on them.
-_FREE = (
-    *("output_dir", "resume", "threads", "run_name", "logging_dir", "log_level", "disable_tqdm", "report_to"),
-    *("report_traces", "save_", "hub_", "push_to_hub", "project", "trackio", "enable_jit_checkpoint", "local_rank"),
-    *("dataloader_num_workers", "dataloader_pin", "dataloader_prefetch", "dataloader_persistent", "ddp_timeout"),
-    *("judge_timeout", "judge_retries", "judge_concurrency", "judge_cache", "attribution_tokens"),
-    *("vllm_server", "vllm_group_port", "on_nonfinite"),
-)
-# A checkpoint that the user names may be trained for longer than it was to be.
-_LENGTH = ("max_steps", "num_train_epochs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,7 @@ def find_start(
         _check_processes(checkpoint)
         for place in (checkpoint.parent, folder):
             if (place / MANIFEST).exists():
-                _check_settings(place, config, kind, free=(*_FREE, *_LENGTH))
+                _check_settings(place, config, kind, free=(*FREE, *LENGTH))
         return Start(checkpoint, step, begun=(folder / MANIFEST).exists())
     manifest = folder / MANIFEST
     if not manifest.exists():
@@ -108,7 +97,7 @@ def find_start(
     if named is not True and not has_steps(folder, kind):
         logger.warning("%s holds a run that was stopped before its first step; it starts again.", folder)
         return Start(begun=True)
-    found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH) if named is True else _FREE)
+    found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH) if named is True else FREE)
     if named is not True and "resume" not in found["config"].get("run", {}):
         raise InputError(
             f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on "
@@ -231,9 +220,9 @@ def check_begun(
     """
     if not has_steps(folder, kind):
         return False
-    found = _check_settings(folder, config, kind, free=(*_FREE, *_LENGTH))
+    found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
     check_data(folder, data)
-    return _difference(found, config, _FREE) is None
+    return _difference(found, config, FREE) is None
 
 
 def _check_settings(

@@ -291,10 +291,12 @@ def test_only_pictures_of_the_run_are_shown(tmp_path: Path):
         {"path": str(tmp_path / "outside.png")},
         {"path": "text.png"},
         {"path": "gone"},
+        # More letters than a file's name may have.
+        {"path": f"{'a' * 300}.png"},
     ]
-    assert [store.add(one, run) for one in asked] == [None] * 4
+    assert [store.add(one, run) for one in asked] == [None] * 5
     assert store.add(None, run) is None
-    assert store.missing == 4
+    assert store.missing == 5
     assert store.addresses == []
 
 

@@ -122,6 +122,20 @@ def test_later_epochs_go_on(tmp_path: Path, more: dict[str, Any]) -> None:
         same(out, once)
 
 
+@pytest.mark.slow(4)
+def test_a_checkpoint_of_another_run_is_passed_over(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").unlink()
+    for name in ("policy", "checkpoint-2", "checkpoint-3", "checkpoint-4"):
+        shutil.rmtree(out / name)
+    shutil.copytree(trained(tmp_path / "other", learning_rate=1e-3) / "checkpoint-2", out / "checkpoint-2")
+    trained(out)
+    assert f"{out / 'checkpoint-2'} is passed over: it is of a run with other settings or data." in caplog.text
+    assert "goes on from step 1" in caplog.text
+    same(out, whole)
+
+
 @pytest.mark.slow(2)
 def test_a_run_without_a_step_may_begin_otherwise(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture):
     """What ended before its first step has left a manifest and a prompt, and nothing that could be lost."""
