@@ -25,6 +25,7 @@ _BEHIND = re.compile(
     r"(?=$| (?!than\b)[^\W\d_])",
     re.IGNORECASE,
 )
+_BEGINS_WITH_A_NUMBER = re.compile(r"[$\u20ac\u00a3]?\d")
 _AGES = re.compile(r"(?:ages?|aged) (?=\S)", re.IGNORECASE)
 
 
@@ -34,22 +35,26 @@ class Limit:
 
     Attributes:
         kind: `>=`, `<=`, `>` or `<`.
-        number: The number.
+        number: The number; None where more follows it in a gold answer than a unit, `5% of adults`.
+        said: The number and what follows it as they were written, in lower case.
     """
 
     kind: str
-    number: Quantity
+    number: Quantity | None
+    said: str
 
     @property
     def key(self) -> str:
         """Equal for bounds that are equal, units aside."""
-        return f"{self.kind} {self.number.value.normalize():f}"
+        return f"{self.kind} {self.said if self.number is None else format(self.number.value.normalize(), 'f')}"
 
     def accepts(self, answer: Limit, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one: the kind and the number are exact."""
-        return self.kind == answer.kind and self.number.accepts(
-            answer.number, dataclasses.replace(rules, tolerance=0, free_scale=False)
-        )
+        if self.kind != answer.kind:
+            return False
+        if self.number is None or answer.number is None:
+            return self.said == answer.said
+        return self.number.accepts(answer.number, dataclasses.replace(rules, tolerance=0, free_scale=False))
 
 
 def read_limit(text: str, side: Side) -> Limit | None:
@@ -71,4 +76,6 @@ def read_limit(text: str, side: Side) -> Limit | None:
     else:
         return None
     number = read_quantity(rest, side)
-    return None if number is None else Limit(kind, number)
+    if number is None and not (found.re is _BEFORE and _BEGINS_WITH_A_NUMBER.match(rest)):
+        return None
+    return Limit(kind, number, rest.casefold())
