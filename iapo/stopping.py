@@ -52,6 +52,7 @@ class Stopping:
 
     Attributes:
         asked: Name of the signal that asked; None until one does.
+        told: Whether another process of the same run was asked to, which all of them heed together.
         goes_on: Whether the same command goes on from what is saved; a verb that keeps nothing says that it does not.
             None before it has begun.
         places: Folders and files that it writes to, those that are not there yet too.
@@ -59,6 +60,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.asked: str | None = None
+        self.told = False
         self.goes_on: bool | None = True
         self.places: list[Path] = []
         self._waits = False
@@ -94,9 +96,9 @@ class Stopping:
         Raises:
             Stopped: If so.
         """
-        if self.asked is not None:
+        if self.asked is not None or self.told:
             ending = "the same command goes on from there" if said else self.ending
-            raise Stopped(f"stopped by {self.asked}{said}; {ending}")
+            raise Stopped(f"stopped by {self.asked or 'the signal of another process'}{said}; {ending}")
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if put_off(number, frame):
@@ -130,10 +132,19 @@ def _has_work(place: Path) -> bool:
 def _is_work(place: Path) -> bool:
     if not place.is_dir():
         return place.is_file() and any(fnmatch(place.name, one) for one in _WORK)
-    for _, _, names in os.walk(place):
+    for folder, below, names in os.walk(place):
+        if os.path.basename(folder).startswith("checkpoint-"):
+            # The trainer's state is written last; without it nothing goes on from there.
+            if "trainer_state.json" in names:
+                return True
+            below.clear()
+            continue
         # Rollouts alone are kept by an evaluation; a training begins anew from them.
         if "traces.jsonl" in names and "metrics.jsonl" not in names:
             return True
+        if "metrics.jsonl" in names and not {"finished.json", "trained.json"} & set(names):
+            # A policy that training, say of an earlier version, did not mark as its last.
+            below[:] = [one for one in below if not one.startswith("policy")]
         if any(fnmatch(name, one) for name in names for one in _WORK):
             return True
     return False

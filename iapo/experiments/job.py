@@ -25,7 +25,7 @@ from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings
 from iapo.stopping import stoppable
 from iapo.training.checkpoints import last_whole
-from iapo.training.resume import is_finished
+from iapo.training.resume import is_finished, trained_step
 from iapo.training.run import run
 from iapo.training.settings import parse
 
@@ -53,11 +53,12 @@ def _run(folder: Path) -> None:
     torch.set_num_threads(job["threads"])
     times: dict[str, float] = {}
     if job["config"] is not None and not (is_finished(folder) or (folder / TRAINED).exists()):
-        whole = last_whole(folder)
+        whole, trained = last_whole(folder), trained_step(folder)
         started = time.perf_counter()
         run(*parse(job["config"], job["settings"]))
         steps = count_lines(folder / "metrics.jsonl") - (whole[1] if whole else 0)
-        times |= {"training": time.perf_counter() - started, "steps": steps}
+        if trained is None:
+            times |= {"training": time.perf_counter() - started, "steps": steps}
     if job["config"] is not None:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)

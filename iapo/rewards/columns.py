@@ -32,8 +32,9 @@ class Column:
         weight: Its weight at optimiser step 0.
         decay: The weight at step k is `weight * exp(-decay k)`.
         scope: Scope of its part in the advantage (`iapo.training.scope`).
-        memory: What the function remembers from batch to batch, which a checkpoint of each process keeps: numbers,
-            texts, lists, tuples and mappings of these; None where it remembers nothing.
+        memory: What the function remembers from batch to batch, which a checkpoint of each process keeps and gives
+            back as what it was: numbers, texts, NumPy's arrays, tensors on the CPU, and lists, tuples, sets, counters
+            and dicts of these; None where it remembers nothing.
 
     Raises:
         InputError: If one of them is of another kind, or a number is not finite.

@@ -304,5 +304,11 @@ def _adapter_reason(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of what an error says, or its name."""
-    return one_line((str(error).strip().splitlines() or [type(error).__name__])[0])[:_LONGEST_REASON]
+    """Returns the first line of what an error says, or its name; of pydantic's, whose first line counts them, what each
+    field's says.
+    """
+    said = str(error)
+    if type(error).__module__.partition(".")[0] in ("pydantic", "pydantic_core") and hasattr(error, "errors"):
+        told = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        said = "; ".join(f"{name}: {text}" if name else text for name, text in told).replace("\n", " ")
+    return one_line((said.strip().splitlines() or [type(error).__name__])[0])[:_LONGEST_REASON]

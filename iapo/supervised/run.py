@@ -30,7 +30,7 @@ from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import commit, data_hash, rewind, versions
-from iapo.stopping import stoppable
+from iapo.stopping import stoppable, writes_to
 from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments
 from iapo.supervised.config import SupervisedConfig
@@ -40,6 +40,7 @@ from iapo.tools import offered_tools
 from iapo.training.batches import dataset_hash, to_dataset
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
+from iapo.training.ranks import agree
 from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resume import (
     check_begun,
@@ -101,6 +102,7 @@ def run(arguments: SupervisedArguments, settings: SupervisedConfig, *, quiet: bo
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with quiet_libraries(), stoppable(), hold_folder(folder) if main else contextlib.nullcontext():
+        writes_to(folder)
         return _run(arguments, settings, console)
 
 
@@ -108,7 +110,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     folder = Path(str(settings.output_dir))
     config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict()}
     named = named_checkpoint(settings.resume_from_checkpoint)
-    start = find_start(folder, config, KIND, resume=arguments.resume, named=named)
+    start = agree(find_start(folder, config, KIND, resume=arguments.resume, named=named), settings)
     policy = load_student(arguments, arguments.model, settings.device, arguments.prompt)
     adapter = new_adapter(arguments, policy.model)
     tools = offered_tools(arguments.tools, arguments.tool_timeout)
@@ -144,9 +146,11 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     trainer.add_callback(_Log(folder if main else None, console))
     trainer.train(resume_from_checkpoint=start)
     check_ended(trainer.state.global_step, trainer.state.max_steps)
-    trainer.save_policy(folder / "policy")
-    if main:
-        finish(folder, trainer.state.global_step)
+    # What is left is soon done: a signal comes too late.
+    with stoppable() as stop, stop.later():
+        trainer.save_policy(folder / "policy")
+        if main:
+            finish(folder, trainer.state.global_step)
     model = shlex.quote(str(folder / "policy"))
     console.print(f"Policy: {model}. Next: iapo train --config CONFIG --model {model}", soft_wrap=True)
     return folder / "policy"

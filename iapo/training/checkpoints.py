@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from iapo.errors import InputError
+from iapo.rank import warn
 from iapo.training.contents import CONTENTS, Contents
 from iapo.training.course import course_of
 
@@ -37,7 +38,7 @@ def last_whole(folder: Path) -> tuple[Path, int] | None:
         fault = fault_of(path) or _another(path, course)
         if fault is None:
             return path, step
-        logger.warning("%s is passed over: %s.", path, fault)
+        warn(logger, "%s is passed over: %s.", path, fault)
     return None
 
 
@@ -102,6 +103,18 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return f"its {CONTENTS} is cut off or damaged"
     found = None if contents is None else contents.fault_of(path)
     return found or _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
+
+
+def weights_fault(path: Path) -> str | None:
+    """Says why a folder of weights is not whole, by its files' own lengths; None where it is.
+
+    Args:
+        path: The folder, of a whole model or of an adapter.
+    """
+    files = [one for one in path.rglob("*") if one.is_file()]
+    if not any(one.suffix == ".safetensors" and "model" in one.name for one in files):
+        return "it has no weights"
+    return _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
 
 
 def _missing_shard(path: Path) -> str | None:

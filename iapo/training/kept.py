@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from iapo.errors import InputError
-from iapo.kinds import plain
 from iapo.rewards.columns import Column
+from iapo.training import memories
 from iapo.training.shards import is_split
 
 
@@ -24,32 +24,11 @@ def kept_state(alignment: Any, columns: Iterable[Column]) -> dict[str, Any]:
         columns: Components of the reward.
 
     Raises:
-        InputError: If a reward remembers what is no plain value.
+        InputError: If a reward remembers what no file can keep.
     """
     found = {} if alignment is None else {"alignment": alignment.to_state()}
-    memories = {column.name: _rows(column) for column in columns if column.memory is not None}
-    return {**found, **({"memories": memories} if memories else {})}
-
-
-def remembering(column: Column) -> Callable[..., list[float]]:
-    """Returns a component's function, which refuses a memory that no checkpoint can keep at the first batch.
-
-    Args:
-        column: The component.
-    """
-    if column.memory is None:
-        return column.function
-    looked_at = False
-
-    def function(*args: Any, **columns: Any) -> list[float]:
-        nonlocal looked_at
-        values = column.function(*args, **columns)
-        if not looked_at:
-            _rows(column)
-            looked_at = True
-        return values
-
-    return function
+    remembered = memories.keep(columns)
+    return {**found, **({"remembered": remembered} if remembered else {})}
 
 
 def load_kept(state: Mapping[str, Any], alignment: Any, columns: Iterable[Column]) -> None:
@@ -57,11 +36,7 @@ def load_kept(state: Mapping[str, Any], alignment: Any, columns: Iterable[Column
     if alignment is not None:
         # Checkpoints of earlier versions have the teacher's own calls alone.
         alignment.load_state(state.get("alignment", {"own_calls": state.get("teacher", [])}))
-    memories = state.get("memories", {})
-    for column in columns:
-        if column.memory is not None and column.name in memories:
-            column.memory.clear()
-            column.memory.update(memories[column.name])
+    memories.load(state.get("remembered", {}), columns)
 
 
 def save_reference(trainer: Any, folder: Path) -> None:
@@ -115,32 +90,3 @@ def _part(parameter: Any) -> Tensor:
         return parameter.to_local()
     found: Tensor = parameter.ds_tensor if hasattr(parameter, "ds_tensor") else parameter.data
     return found
-
-
-def _rows(column: Column) -> list[tuple[Any, Any]]:
-    assert column.memory is not None
-    try:
-        return [(_plain(key), _plain(value)) for key, value in column.memory.items()]
-    except TypeError as error:
-        raise InputError(
-            f"the memory of component {column.name!r} holds {error}, which a checkpoint cannot keep; give it numbers, "
-            "texts, lists, tuples and dicts of these"
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value as a file has it that is read without running anything.
-
-    Raises:
-        TypeError: If it cannot be one; what of it, in words.
-    """
-    value = plain(value)
-    if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
-    if type(value) is dict:
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
-    if value is None or type(value) in (bool, int, float):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    raise TypeError(f"a value of type {type(value).__name__}")

@@ -140,15 +140,29 @@ class PolicyTrainer(ResumableTrainer):
         if self.args.should_save:
             self.encoder.template.write(Path(output_dir or self.args.output_dir))
 
+    def load_weights(self, folder: Path) -> None:
+        """Gives the policy the weights of a saved one, or its adapter's; not once training has begun.
+
+        Args:
+            folder: What `save_policy` wrote.
+        """
+        if isinstance(self.model, PreTrainedModel):
+            self._load_whole(self.model, str(folder))
+        else:
+            super()._load_from_checkpoint(str(folder))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.model if model is None else model
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(target, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
+        else:
+            self._load_whole(target, resume_from_checkpoint)
+
+    def _load_whole(self, target: PreTrainedModel, folder: str) -> None:
         # Files of Qwen-VL models name the weights otherwise than the model in memory does. Transformers' own resuming
         # does not translate the names: it finds no weight, warns, and trains on from the start.
         dtype = str(target.dtype).removeprefix("torch.")
-        saved = load_policy(resume_from_checkpoint, load_settings({"dtype": dtype})).model
+        saved = load_policy(folder, load_settings({"dtype": dtype})).model
         target.load_state_dict(saved.state_dict())
 
     def _load_best_model(self) -> None:

@@ -17,6 +17,7 @@ from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.rollout.turns import Generate
 from iapo.tools.failing import Failing
+from iapo.training.resume import Start
 
 
 def check_world(settings: Any) -> None:
@@ -34,6 +35,33 @@ def check_world(settings: Any) -> None:
             f"the launcher started {told} processes (WORLD_SIZE), but each would train alone: there is no GPU that "
             "PyTorch can use; set use_cpu to true to train on the CPU, or start one process"
         )
+
+
+def agree(start: Start, settings: Any) -> Start:
+    """Has all ranks find the same place to begin at, before one of them writes there.
+
+    Args:
+        start: What this rank found.
+        settings: The training's settings, by which the processes have found each other.
+
+    Raises:
+        InputError: If they did not, on each rank.
+    """
+    if settings.world_size > 1:
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, (start.step, start.trained, start.begun))
+        if others := [rank for rank, one in enumerate(found) if one != found[0]]:
+            raise InputError(
+                f"{settings.output_dir} does not hold the same in all processes: the first would go on from step "
+                f"{_place(found[0])}, process {others[0]} from step {_place(found[others[0]])}; give an output_dir "
+                "that all of them see"
+            )
+    return start
+
+
+def _place(found: tuple[int, int | None, bool]) -> str:
+    step, trained, begun = found
+    return f"{step if trained is None else trained}{'' if begun else ' of a new run'}"
 
 
 class EqualRows:

@@ -226,16 +226,16 @@ def told_to_all(stop: Stopping, device: torch.device) -> bool:
     """Tells whether any process was asked to stop: a signal reaches them at different moments, and all end together.
 
     Args:
-        stop: The process's own; it is asked, too, where another one is.
+        stop: The process's own; it is told where another one is asked.
         device: The process's device.
     """
-    asked = stop.asked is not None
+    asked = stop.asked is not None or stop.told
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     if together and torch.distributed.get_world_size() > 1:
         told = torch.tensor(float(asked), device=device)
         torch.distributed.all_reduce(told)
-        asked = bool(told.item())
-        stop.asked = stop.asked or ("the signal of another process" if asked else None)
+        # No signal of this process's own: the first one that reaches it later is not the second.
+        asked = stop.told = bool(told.item())
     return asked
 
 

@@ -12,16 +12,19 @@ from typing import Any
 
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
+from iapo.rank import warn
 from iapo.results import MANIFEST, read_result, write_result
 from iapo.runs import versions
 from iapo.stopping import Stopped
 from iapo.storage import read_records
-from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.checkpoints import last_whole, step_of, weights_fault
 from iapo.training.contents import Contents
 from iapo.training.course import FREE, LENGTH
 
 FINISHED = "finished.json"
 """Written last of all, when everything else of a run is."""
+TRAINED = "trained.json"
+"""Written with the last policy, and taken away with the end: what is left to do is to evaluate it."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +37,13 @@ class Start:
         checkpoint: Checkpoint that it goes on from; None where it begins anew.
         step: Step of the checkpoint, else 0.
         begun: Whether the folder holds a part of this run.
+        trained: Step of the policy where training has ended, and only the policy is still to be evaluated; else None.
     """
 
     checkpoint: Path | None = None
     step: int = 0
     begun: bool = False
+    trained: int | None = None
 
 
 def check_free(folder: Path, resume: str, named: object) -> None:
@@ -95,7 +100,7 @@ def find_start(
             raise InputError(f"{folder} holds no run to go on with; leave out resume_from_checkpoint")
         return Start()
     if named is not True and not has_steps(folder, kind):
-        logger.warning("%s holds a run that was stopped before its first step; it starts again.", folder)
+        warn(logger, "%s holds a run that was stopped before its first step; it starts again.", folder)
         return Start(begun=True)
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH) if named is True else FREE)
     if named is not True and "resume" not in found["config"].get("run", {}):
@@ -104,11 +109,14 @@ def find_start(
             "with it by --resume_from_checkpoint true"
         )
     _say_versions(found)
+    if named is not True and (trained := trained_step(folder)) is not None:
+        warn(logger, "%s was trained up to its last step, %d, and goes on from its policy.", folder, trained)
+        return Start(begun=True, trained=trained)
     whole = last_whole(folder)
     if whole is None:
-        logger.warning("%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
+        warn(logger, "%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
-    logger.warning("%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
+    warn(logger, "%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
     _say_lost(folder, whole[1], found["config"].get("training", {}))
     return Start(*whole, begun=True)
 
@@ -139,7 +147,7 @@ def _say_lost(folder: Path, step: int, training: Mapping[str, Any]) -> None:
     known = {row.get("step") for row in read_records(path)} if path.is_file() else set()
     lost = [one for one in range(int(every), step + 1, int(every)) if one not in known]
     if lost:
-        logger.warning("%s has no line of step %d, nor of %d others; they are lost.", path, lost[0], len(lost) - 1)
+        warn(logger, "%s has no line of step %d, nor of %d others; they are lost.", path, lost[0], len(lost) - 1)
 
 
 def check_data(folder: Path, data: Mapping[str, Any]) -> None:
@@ -164,14 +172,29 @@ def check_data(folder: Path, data: Mapping[str, Any]) -> None:
             )
 
 
+def mark_trained(folder: Path, step: int) -> None:
+    """Marks the policy in a run's folder as that of its last step."""
+    write_result(folder / TRAINED, "trained", {"step": step})
+
+
+def trained_step(folder: Path) -> int | None:
+    """Returns the step of a run's last policy; None where there is none yet, or it is not whole."""
+    if not (folder / TRAINED).is_file() or weights_fault(folder / "policy") is not None:
+        return None
+    step = read_result(folder / TRAINED, "trained").get("step")
+    return step if isinstance(step, int) else None
+
+
 def finish(folder: Path, step: int) -> None:
     """Marks a run as finished; the last that is written."""
     write_result(folder / FINISHED, "finished", {"step": step})
+    (folder / TRAINED).unlink(missing_ok=True)
 
 
 def unfinish(folder: Path) -> None:
     """Takes the mark away, where a finished run is trained for longer."""
-    (folder / FINISHED).unlink(missing_ok=True)
+    for name in (FINISHED, TRAINED):
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_ended(step: int, last: int) -> None:
@@ -267,7 +290,8 @@ def _say_versions(found: Mapping[str, Any]) -> None:
     before, now = found.get("versions") or {}, versions()
     for name in ("torch", "transformers", "trl"):
         if before.get(name, now.get(name)) != now.get(name):
-            logger.warning(
+            warn(
+                logger,
                 "The run was begun with %s %s and goes on with %s: its numbers may differ in their last digits.",
                 name,
                 before[name],

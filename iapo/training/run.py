@@ -33,7 +33,7 @@ from iapo.rollout.load_settings import settings_in
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
-from iapo.stopping import stoppable
+from iapo.stopping import stoppable, writes_to
 from iapo.studies.case_study import CaseStudyCallback, CaseStudyPlan
 from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
@@ -48,7 +48,8 @@ from iapo.training.keeper import check_prompt
 from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
-from iapo.training.ranks import check_world, share_of
+from iapo.training.ranks import agree, check_world, share_of
+from iapo.training.resumable import told_to_all
 from iapo.training.resume import (
     Start,
     check_data,
@@ -56,6 +57,7 @@ from iapo.training.resume import (
     find_start,
     finish,
     has_steps,
+    mark_trained,
     named_checkpoint,
     unfinish,
 )
@@ -121,12 +123,13 @@ def run(arguments: RunArguments, settings: IAPOConfig, *, quiet: bool = False) -
     live = console.is_terminal and not settings.disable_tqdm and not console.quiet
     path = Path(settings.output_dir)
     with quiet_libraries(), stoppable(), hold_folder(path) if is_first() else contextlib.nullcontext():
+        writes_to(path)
         return _run(arguments, settings, console, live=live)
 
 
 def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, live: bool) -> RunFolder:
     path = Path(settings.output_dir)
-    start = _check(arguments, settings)
+    start = agree(_check(arguments, settings), settings)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     tools = offered_tools(arguments.tools, arguments.tool_timeout)
@@ -189,23 +192,40 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         if start.checkpoint is not None:
             check_data(start.checkpoint.parent, trainer.keeper.data)
         folder = trainer.keeper.open()
-        unfinish(path)
+        if start.trained is None:
+            unfinish(path)
         for part, (some, lost) in read.items():
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, trainer, "before training", console, live=live)
-    with step_progress(trainer, console, live=live):
-        trainer.train(resume_from_checkpoint=start)
-    check_ended(trainer.state.global_step, trainer.state.max_steps)
-    drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
-    trainer.save_policy(path / "policy")
+    step = start.trained
+    if step is None:
+        with step_progress(trainer, console, live=live):
+            trainer.train(resume_from_checkpoint=start)
+        step = trainer.state.global_step
+        check_ended(step, trainer.state.max_steps)
+        _save_policy(trainer, path)
+    else:
+        trainer.load_weights(path / "policy")
     after = _evaluate(held_out, trainer, "after training", console, live=live)
     if main:
         if held_out.samples:
-            evaluation = held_out.write(folder, before, after, trainer.state.global_step)
+            evaluation = held_out.write(folder, before, after, step)
             console.print(training_table(evaluation))
-        finish(path, trainer.state.global_step)
+        finish(path, step)
         console.print(f"Run: {folder.path}. Next: iapo report {shlex.quote(str(folder.path))}", soft_wrap=True)
     return RunFolder(path)
+
+
+def _save_policy(trainer: IAPOTrainer, folder: Path) -> None:
+    """Saves the policy of the last step, from which the run goes on where it is stopped from here on."""
+    step = trainer.state.global_step
+    drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
+    with stoppable() as stop, stop.later():
+        trainer.save_policy(folder / "policy")
+        if trainer.is_world_process_zero():
+            mark_trained(folder, step)
+        if told_to_all(stop, trainer.args.device):
+            stop.check(f" after step {step}, whose policy is saved")
 
 
 def _check(arguments: RunArguments, settings: IAPOConfig) -> Start:

@@ -32,6 +32,7 @@ from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.references import Reference
 from iapo.tools import TOOLS, ToolDefinition
 from iapo.tools.failing import Failing
+from iapo.training import kept, memories
 from iapo.training.batches import Batch, finished, join_logprobs, picture_ids, samples_of
 from iapo.training.budget import check_datasets, leave_out
 from iapo.training.checks import check_settings
@@ -40,7 +41,6 @@ from iapo.training.given import check_arguments, check_data, reward_functions
 from iapo.training.groups import told_groups
 from iapo.training.handing_on import hand_on
 from iapo.training.keeper import RunKeeper
-from iapo.training.kept import kept_state, load_kept, remembering
 from iapo.training.lengths import short_enough
 from iapo.training.loaded import make_alignment, prepare_reference_policy
 from iapo.training.metrics import call_counts, call_flags, call_metrics, divergence_metrics, measured_columns, reward_of
@@ -146,7 +146,7 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         self.on_rollouts = report_live(self, on_rollouts)
         if args.reward_weights is None:
             self.reward_weights: Tensor = self.reward_weights * preset.outcome_weight
-        self.reward_funcs += [watch.reward(remembering(column), column.name) for column in preset.columns]
+        self.reward_funcs += [watch.reward(memories.remembering(column), column.name) for column in preset.columns]
         self.reward_func_names += list(self._columns)
         self.reward_processing_classes += [None] * len(self._columns)
         self.reward_weights = torch.cat([self.reward_weights, torch.zeros(len(self._columns))])
@@ -358,10 +358,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         }
 
     def more_state(self) -> dict[str, Any]:
-        return kept_state(self.alignment, self._columns.values())
+        return kept.kept_state(self.alignment, self._columns.values())
 
     def load_more_state(self, state: Mapping[str, Any]) -> None:
-        load_kept(state, self.alignment, self._columns.values())
+        kept.load_kept(state, self.alignment, self._columns.values())
 
     def _limit_turns(self, tokens: int) -> None:
         if not self.use_vllm:

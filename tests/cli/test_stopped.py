@@ -87,7 +87,7 @@ def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {ANEW}\n")
     assert not (tmp_path / "run").exists()
     (tmp_path / "run" / "checkpoint-1").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoint-1" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "run" / "checkpoint-1" / "trainer_state.json").write_text("{}")
     done = iapo_here(*train)
     assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {GOES_ON}\n")
 
@@ -100,7 +100,11 @@ def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         ("run", ["run/manifest.json", "run/traces.jsonl", "run/metrics.jsonl"], ANEW),
         ("run", ["run/manifest.json", "run/traces.jsonl"], GOES_ON),
         ("full", ["full/comparison.json", "full/iapo/seed-0/log.txt"], ANEW),
-        ("full", ["full/comparison.json", "full/iapo/seed-0/checkpoint-5/adapter_model.safetensors"], GOES_ON),
+        ("full", ["full/comparison.json", "full/iapo/seed-0/checkpoint-5/trainer_state.json"], GOES_ON),
+        # Half of one, and a policy that is not marked as the last.
+        ("run", ["run/metrics.jsonl", "run/checkpoint-5/model.safetensors", "run/checkpoint-5/optimizer.pt"], ANEW),
+        ("run", ["run/metrics.jsonl", "run/policy/model.safetensors"], ANEW),
+        ("run", ["run/metrics.jsonl", "run/policy/model.safetensors", "run/trained.json"], GOES_ON),
         ("teacher.parquet", ["other.begun.jsonl", ".teacher.parquet.lock"], ANEW),
         ("teacher.parquet", ["teacher.parquet.begun.jsonl"], GOES_ON),
         ("tiny-student", ["tiny-teacher-sight/state.pt"], ANEW),

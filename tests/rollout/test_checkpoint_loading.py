@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
+from iapo.rollout.loading import first_line
 from iapo.rollout.policy import PACKAGED, Policy, find_checkpoint, load_policy, load_processor, resolve
 
 EMBEDDINGS = "model.embed_tokens.weight"
@@ -468,3 +469,18 @@ def test_an_adapter_with_a_number_that_is_none(adapter: Path) -> None:
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(InputError, match="holds NaN or infinity in the weight"):
         load_policy(str(adapter))
+
+
+def test_what_pydantic_refuses_is_said_and_not_counted() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    def refuse(value: int) -> int:
+        raise ValueError(f"{value} is more than\n  the model has")
+
+    model = pydantic.create_model("ModelConfig", length=(Annotated[int, pydantic.AfterValidator(refuse)], ...))
+    with pytest.raises(pydantic.ValidationError) as caught:
+        model(length=9)
+    assert str(caught.value).startswith("1 validation error for ModelConfig\n")
+    assert first_line(caught.value) == "length: 9 is more than   the model has"
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"

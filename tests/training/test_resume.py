@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,14 @@ from processes import started, wait_for
 from safetensors.torch import load_file
 
 from iapo.errors import InputError
+from iapo.stopping import Stopped, stoppable
 from iapo.training.checkpoints import STATE, fault_of, last_whole
 from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.held_out import HeldOut
 from iapo.training.resume import check_free, find_start
 from iapo.training.run import run
 from iapo.training.settings import parse
+from iapo.training.trainer import IAPOTrainer
 
 TINY: dict[str, Any] = {
     "max_steps": 4,
@@ -120,6 +124,69 @@ def test_later_epochs_go_on(tmp_path: Path, more: dict[str, Any]) -> None:
             shutil.rmtree(out / f"checkpoint-{step}")
         trained(out, **given)
         same(out, once)
+
+
+@pytest.mark.slow(4)
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_run_without_checkpoints_goes_on_from_its_last_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, adapter: bool
+) -> None:
+    given = {"save_strategy": "no", "eval_samples": 4, "use_peft": adapter, "learning_rate": 1e-2, "max_steps": 2}
+    once, out = trained(tmp_path / "once", **given), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(HeldOut, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped, match="the same command goes on from it"):
+            trained(out, **given)
+    assert json.loads((out / "trained.json").read_text())["step"] == 2
+    damaged = tmp_path / "damaged"
+    shutil.copytree(out, damaged)
+    (weights,) = (damaged / "policy").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    # No step is taken once more.
+    with monkeypatch.context() as patched:
+        patched.setattr(IAPOTrainer, "train", None)
+        trained(out, **given)
+    assert "was trained up to its last step, 2, and goes on from its policy" in caplog.text
+    same(out, once)
+    for name in ("evaluation.json", "finished.json", "held-out.jsonl"):
+        assert (out / name).read_text() == (once / name).read_text()
+    assert not (out / "trained.json").exists()
+    caplog.clear()
+    trained(damaged, **given)
+    assert "was stopped before its first whole checkpoint; it starts again" in caplog.text
+    same(damaged, once)
+
+
+@pytest.mark.slow(4)
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_while_the_last_policy_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = IAPOTrainer.save_model
+
+    def interrupted(trainer: IAPOTrainer, *given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(trainer, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IAPOTrainer, "save_model", interrupted)
+        with pytest.raises(Stopped, match="after step 4, whose policy is saved; the same command goes on from there"):
+            trained(tmp_path / "run", save_strategy="no")
+    trained(tmp_path / "run", save_strategy="no")
+    assert json.loads((tmp_path / "run" / "finished.json").read_text())["step"] == 4
+
+
+def test_another_process_that_is_asked_is_not_the_first_signal() -> None:
+    """It may reach this one later, while the state is being saved."""
+    with stoppable() as stop, stop.later():
+        stop.told = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped, match="stopped by SIGTERM; "):
+            stop.check()
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with stoppable() as stop:
+        stop.told = True
+        with pytest.raises(Stopped, match="stopped by the signal of another process; "):
+            stop.check()
 
 
 @pytest.mark.slow(4)
