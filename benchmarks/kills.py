@@ -126,7 +126,7 @@ def harass(verb: str, folder: Path, inputs: Path, kills: int, rng: random.Random
             process = subprocess.Popen(words(out), stdout=log, stderr=log, start_new_session=True)
         how = ("SIGTERM", "SIGKILL", "SIGKILL while writing")[count % 3]
         wait(process, out, rng.uniform(0.0, 0.7 * seconds), "writing" in how)
-        if process.poll() is None:
+        if (code := process.poll()) is None:
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
             code = process.wait(180)
@@ -136,10 +136,11 @@ def harass(verb: str, folder: Path, inputs: Path, kills: int, rng: random.Random
             tally.outlived += len(alive)
             if how == "SIGTERM":
                 tally.codes[str(code)] += 1
-            # Asked in its last moments, it may have ended.
-            if code != 0:
+            # In its last moments, it may have ended.
+            if code != 0 and not (out / "finished.json").exists():
                 continue
-        settle(process.wait(), wanted, out, tally)
+            code = 0
+        settle(code, wanted, out, tally)
     if out.exists():
         with (folder / "log.txt").open("ab") as log:
             code = subprocess.run(words(out), stdout=log, stderr=log, check=False).returncode

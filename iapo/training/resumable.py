@@ -20,7 +20,7 @@ from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.checkpoints import STATE, last_whole, step_of
 from iapo.training.contents import Contents, list_contents, names_in
 from iapo.training.course import course_of
 from iapo.training.kept import load_reference, save_reference
@@ -245,10 +245,17 @@ def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set_aside(folder: Path, step: int) -> None:
-    """Renames checkpoints after the step from which a training goes on: they are of another course of it."""
+    """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
+
+    What a dead process began to write is removed.
+    """
     for path in folder.glob("checkpoint-*"):
         number = path.name.rpartition("-")[2]
         if number.isdigit() and int(number) > step:
+            if not (path / STATE).exists():
+                shutil.rmtree(path)
+                logger.warning("%s is half written and is removed.", path)
+                continue
             aside = path.with_name(f"superseded-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)

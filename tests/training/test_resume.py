@@ -203,6 +203,26 @@ def test_a_checkpoint_of_another_run_is_passed_over(tmp_path: Path, whole: Path,
     same(out, whole)
 
 
+@pytest.mark.slow(4)
+def test_what_a_dead_process_began_to_write_is_removed(
+    tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for name in ("finished.json", "checkpoint-4/trainer_state.json"):
+        (out / name).unlink()
+    cut = out / "checkpoint-3" / "optimizer.pt"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    trained(out)
+    assert "checkpoint-4 is half written and is removed" in caplog.text
+    # What is damaged otherwise is left for its owner to look at.
+    assert sorted(path.name for path in out.glob("*checkpoint-*")) == [
+        *(f"checkpoint-{step}" for step in range(1, 5)),
+        "superseded-checkpoint-3",
+    ]
+    same(out, whole)
+
+
 @pytest.mark.slow(2)
 def test_a_run_without_a_step_may_begin_otherwise(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture):
     """What ended before its first step has left a manifest and a prompt, and nothing that could be lost."""
