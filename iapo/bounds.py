@@ -67,10 +67,14 @@ SHARE = Bound(0, 1)
 PART = Bound(0, 1, above=True)
 """A share that is not nothing."""
 DECAY = Bound(0, 1, below=True)
-HEAT = Bound(0, 1000)
+LEAST_HEAT = 1e-4
+"""Lowest temperature but 0: no score of a model becomes infinite by it, and it is greedy to all intents."""
+HEAT = Bound(LEAST_HEAT, 1000, also=(0,))
 """A temperature; 0 is greedy."""
-ASKED_HEAT = Bound(0, 100)
+ASKED_HEAT = Bound(LEAST_HEAT, 100, also=(0,))
 """The same, of a question that somebody asks."""
+ENDPOINT_HEAT = Bound(0, 1000)
+"""The same, of an endpoint, which divides by it itself."""
 WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)
@@ -148,11 +152,11 @@ SETTINGS: Mapping[str, Bound] = {
     ),
     # A group of one has no advantage.
     "num_generations": Bound(2, whole=True),
-    "temperature": Bound(0, 1000, above=True),
+    "temperature": Bound(LEAST_HEAT, 1000),
     "top_p": PART,
     "top_k": COUNT_OR_NONE,
     "min_p": SHARE,
-    "repetition_penalty": Bound(0, 1000, above=True),
+    "repetition_penalty": Bound(1e-4, 1000),
     **dict.fromkeys(("vllm_server_port", "vllm_group_port"), PORT),
     "vllm_server_timeout": Bound(0, 1e7),
     "vllm_gpu_memory_utilization": PART,
