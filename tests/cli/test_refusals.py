@@ -300,6 +300,7 @@ REFUSED = {
     "evaluate --model tiny-student --out out --question_types colour": "no question type 'colour'",
     "evaluate --model tiny-student --out out --samples -1": "samples is -1; give at least 0",
     "evaluate --model tiny-student --out out --size 50": "size is 50; give 112 to 1000",
+    "evaluate --model tiny-student --out out --temperature 1e-300": "temperature is 1e-300; give 0.0001 to 1000, or 0",
     "evaluate --model tiny-student --out out --temperature -1": "temperature is -1.0; give 0.0001 to 1000, or 0",
     "evaluate --model tiny-student --out out --top-p 2": "top_p is 2.0; give a number above 0, up to 1",
     "evaluate --model tiny-student --out out --repeats 3": "3 greedy repeats are all the same",

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from iapo.bounds import LEAST_HEAT
+from iapo.errors import InputError
 from iapo.estimates import Estimate, proportion
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.evaluation.measures import mean_attribution, paired_difference, summarize
@@ -208,6 +210,17 @@ def test_sampling_reaches_every_token(policy: Policy, encoder: PromptEncoder, ro
     torch.manual_seed(0)
     narrow = make_generate(policy, encoder, max_new_tokens=1, temperature=1.0, top_p=1e-6)
     assert narrow([rows[0][1]] * 20, [rows[1][1]] * 20) == [narrow([rows[0][1]], [rows[1][1]])[0]] * 20
+
+
+def test_the_lowest_temperature_is_greedy(policy: Policy, encoder: PromptEncoder, rows: Rows):
+    """No score overflows there, and of what lies below none is asked for."""
+    least = EvaluationSettings(temperature=LEAST_HEAT).temperature
+    assert least > 0
+    cold = make_generate(policy, encoder, max_new_tokens=4, temperature=least)(*rows)
+    assert cold == make_generate(policy, encoder, max_new_tokens=4)(*rows)
+    for temperature in (LEAST_HEAT / 2, 1e-300):
+        with pytest.raises(InputError, match=r"temperature is .*; give 0\.0001 to 1000, or 0"):
+            EvaluationSettings(temperature=temperature)
 
 
 def test_rows_end_with_their_end_token(policy: Policy, encoder: PromptEncoder, rows: Rows):
