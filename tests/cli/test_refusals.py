@@ -433,6 +433,14 @@ REFUSED = {
     "teacher attribute --config demo-iapo": "missing option '--out'",
     "teacher attribute --config demo-iapo --out t.parquet --split some": "split is 'some'; use train, test or both",
     "teacher attribute --config demo-iapo --out file.txt": "file.txt already exists",
+    "teacher attribute --config demo-iapo --out t.csv": "--out is t.csv, but the table is a parquet file",
+    "teacher attribute --config demo-iapo --out t.parquet --model tiny-student": "the teacher is the student's own",
+    "train --config demo-iapo --teacher tiny-student": "the teacher is the student's own checkpoint",
+    "train --config demo-iapo --model tiny-teacher": "the teacher is the student's own checkpoint",
+    **{
+        f'evaluate --model m --out out --endpoint "http://user:pa{mark}ss@host/v1"': "endpoint is no address of a host"
+        for mark in "'<>"
+    },
     "teacher attribute --config tiny-teacher --out t.parquet --model_name x": "no setting 'model_name'",
     # data
     "data check gone": "gone",
