@@ -84,6 +84,8 @@ TURNS = Bound(2, 8, whole=True)
 """Two are the paper's; each observation brings an image's tokens into the sequence."""
 CELLS = Bound(1, 16, whole=True)
 """Cells along each side of an image."""
+CHART = Bound(0, 100_000, whole=True)
+"""Number of a synthetic image, before which all others are made."""
 TRIES = Bound(0, 1000, whole=True)
 TOGETHER = Bound(1, 1024, whole=True)
 ANY = Bound(-1e6, 1e6)
@@ -91,9 +93,11 @@ ANY = Bound(-1e6, 1e6)
 SETTINGS: Mapping[str, Bound] = {
     # What is trained on what.
     **dict.fromkeys(
-        ("train_samples", "eval_batch_size", "case_study_samples", "min_pixels", "max_pixels", "lora_r", "lora_alpha"),
+        ("train_samples", "eval_batch_size", "case_study_samples", "min_pixels", "max_pixels", "lora_alpha"),
         COUNT,
     ),
+    # Beyond any model's width, where an adapter is larger than what it adapts.
+    "lora_r": Bound(1, 8192, whole=True),
     **dict.fromkeys(("data_samples", "eval_samples", "eval_traces", "case_study_steps", "held_out"), COUNT_OR_NONE),
     **dict.fromkeys(("charts_seed", "eval_seed", "seed", "data_seed", "alignment_control_seed"), SEED),
     **dict.fromkeys((f"{who}_{what}_pixels" for who in ("teacher", "verifier") for what in ("min", "max")), COUNT),

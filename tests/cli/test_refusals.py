@@ -135,6 +135,8 @@ REFUSED = {
     "evaluate --model m --endpoint http://x/v1 --out out --batch-size 3": "--batch-size is of a local model, and 'm'",
     "attribute start --out out --seed 9": "--seed is of a drawn chart, and a run's own is explained; give --family",
     "attribute start --out out --size 500": "--size is of a drawn chart, and a run's own is explained; give --family",
+    "attribute --out out --index 99999999": "index is 99999999; give 0 to 100000",
+    "train --config demo-iapo --use_peft true --lora_r 100000": "lora_r is 100000; give",
     "attribute --sample file.txt --out out --index 1": "--index is of a chart, and --sample is explained; give one",
     "export tiny-student --out out --model-revision zz": "--model-revision is a branch, tag or commit of a hub id",
     "study misuse start --teacher tiny-teacher --teacher-model-revision zz": "and 'tiny-teacher' is none; leave it out",
@@ -171,7 +173,7 @@ REFUSED = {
     "train --config demo-iapo --dtype float16": "float16 weights cannot be trained; set dtype to bfloat16 or float32",
     "train --config demo-iapo --lora_r 8": "lora_r is 8 without an adapter; set use_peft",
     "train --config demo-iapo --use_dora": "use_dora is True without an adapter",
-    "train --config demo-iapo --use_peft --lora_r 0": "lora_r is 0; give at least 1",
+    "train --config demo-iapo --use_peft --lora_r 0": "lora_r is 0; give 1 to 8192",
     "train --config demo-iapo --use_peft --lora_dropout 1": "lora_dropout is 1.0; give a number from 0 and below 1",
     "train --config demo-iapo --use_peft --lora_task_type SEQ_CLS": "lora_task_type is 'SEQ_CLS'; it takes",
     "train --config demo-iapo --load_in_4bit --load_in_8bit": "load_in_4bit and load_in_8bit exclude each other",
@@ -434,6 +436,14 @@ REFUSED = {
     "teacher attribute --config demo-iapo": "missing option '--out'",
     "teacher attribute --config demo-iapo --out t.parquet --split some": "split is 'some'; use train, test or both",
     "teacher attribute --config demo-iapo --out file.txt": "file.txt already exists",
+    "teacher attribute --config demo-iapo --out t.csv": "--out is t.csv, but the table is a parquet file",
+    "teacher attribute --config demo-iapo --out t.parquet --model tiny-student": "the teacher is the student's own",
+    "train --config demo-iapo --teacher tiny-student": "the teacher is the student's own checkpoint",
+    "train --config demo-iapo --model tiny-teacher": "the teacher is the student's own checkpoint",
+    **{
+        f'evaluate --model m --out out --endpoint "http://user:pa{mark}ss@host/v1"': "endpoint is no address of a host"
+        for mark in "'<>"
+    },
     "teacher attribute --config tiny-teacher --out t.parquet --model_name x": "no setting 'model_name'",
     # data
     "data check gone": "gone",
