@@ -81,8 +81,7 @@ def _check_manifest(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{out} holds another kind of run; choose another --out")
     try:
         before = {name: take(manifest.config, name, dict, default={}) for name in (PART, _FILES)}
-        # What is not known of one of the two, as of an evaluation of an earlier version, cannot differ.
-        now = {name: wanted["config"].get(name, {}) if digests else {} for name, digests in before.items()}
+        now = {name: wanted["config"].get(name, {}) for name in before}
         tools = take(manifest.config["evaluation"], "tools", str, NoneType, default=None)
         found = _answering({"config": manifest.config, "data": manifest.data})
     except InputError as error:
@@ -100,6 +99,7 @@ def _check_manifest(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         # A file of tools is the same wherever it lies.
         plan = {**plan, "tools": tools}
     rest = {name: value for name, value in wanted["config"].items() if name not in before}
+    # What an evaluation of an earlier version does not know cannot differ.
     same = {name: digests for name, digests in before.items() if digests}
     settings = _answering({**wanted, "config": {**rest, "evaluation": plan, **same}})
     if difference := first_difference(found, settings):
