@@ -63,6 +63,8 @@ VERBS: dict[str, list[str]] = {
 # What differs between two runs of one thing: times and places, and how long steps took.
 VOLATILE = ("time/", "seconds", "output_dir", "run", "threads", "since", "commit", "train_runtime", "model")
 FORMS = (".jsonl", ".json", ".safetensors", ".parquet", ".csv", ".txt")
+# What a verb writes last, which refuses to begin where it is there.
+DONE = ("finished.json", "table.parquet")
 SKIPPED = ("log.txt", "job.json", "times.json", "manifest.json", "trainer_state.json", "comparison.json", "build.json")
 
 
@@ -137,7 +139,7 @@ def harass(verb: str, folder: Path, inputs: Path, kills: int, rng: random.Random
             if how == "SIGTERM":
                 tally.codes[str(code)] += 1
             # In its last moments, it may have ended.
-            if code != 0 and not (out / "finished.json").exists():
+            if code != 0 and not any((out / name).exists() for name in DONE):
                 continue
             code = 0
         settle(code, wanted, out, tally)

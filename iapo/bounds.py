@@ -67,10 +67,14 @@ SHARE = Bound(0, 1)
 PART = Bound(0, 1, above=True)
 """A share that is not nothing."""
 DECAY = Bound(0, 1, below=True)
-HEAT = Bound(0, 1000)
+LEAST_HEAT = 1e-4
+"""Lowest temperature but 0: no score of a model becomes infinite by it, and it is greedy to all intents."""
+HEAT = Bound(LEAST_HEAT, 1000, also=(0,))
 """A temperature; 0 is greedy."""
-ASKED_HEAT = Bound(0, 100)
+ASKED_HEAT = Bound(LEAST_HEAT, 100, also=(0,))
 """The same, of a question that somebody asks."""
+ENDPOINT_HEAT = Bound(0, 1000)
+"""The same, of an endpoint, which divides by it itself."""
 WEIGHT = Bound(0, 1e6)
 PORT = Bound(1, 65535, whole=True)
 SECONDS = Bound(0, 1e7, above=True)
@@ -80,6 +84,8 @@ TURNS = Bound(2, 8, whole=True)
 """Two are the paper's; each observation brings an image's tokens into the sequence."""
 CELLS = Bound(1, 16, whole=True)
 """Cells along each side of an image."""
+CHART = Bound(0, 100_000, whole=True)
+"""Number of a synthetic image, before which all others are made."""
 TRIES = Bound(0, 1000, whole=True)
 TOGETHER = Bound(1, 1024, whole=True)
 ANY = Bound(-1e6, 1e6)
@@ -87,9 +93,11 @@ ANY = Bound(-1e6, 1e6)
 SETTINGS: Mapping[str, Bound] = {
     # What is trained on what.
     **dict.fromkeys(
-        ("train_samples", "eval_batch_size", "case_study_samples", "min_pixels", "max_pixels", "lora_r", "lora_alpha"),
+        ("train_samples", "eval_batch_size", "case_study_samples", "min_pixels", "max_pixels", "lora_alpha"),
         COUNT,
     ),
+    # Beyond any model's width, where an adapter is larger than what it adapts.
+    "lora_r": Bound(1, 8192, whole=True),
     **dict.fromkeys(("data_samples", "eval_samples", "eval_traces", "case_study_steps", "held_out"), COUNT_OR_NONE),
     **dict.fromkeys(("charts_seed", "eval_seed", "seed", "data_seed", "alignment_control_seed"), SEED),
     **dict.fromkeys((f"{who}_{what}_pixels" for who in ("teacher", "verifier") for what in ("min", "max")), COUNT),
@@ -148,11 +156,11 @@ SETTINGS: Mapping[str, Bound] = {
     ),
     # A group of one has no advantage.
     "num_generations": Bound(2, whole=True),
-    "temperature": Bound(0, 1000, above=True),
+    "temperature": Bound(LEAST_HEAT, 1000),
     "top_p": PART,
     "top_k": COUNT_OR_NONE,
     "min_p": SHARE,
-    "repetition_penalty": Bound(0, 1000, above=True),
+    "repetition_penalty": Bound(1e-4, 1000),
     **dict.fromkeys(("vllm_server_port", "vllm_group_port"), PORT),
     "vllm_server_timeout": Bound(0, 1e7),
     "vllm_gpu_memory_utilization": PART,

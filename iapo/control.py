@@ -9,8 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_LIKE = re.compile(r"<(?=[|\uff5c]|/?[\w.-]+[|\uff5c]?>)|\[(?=/?[A-Z_]{2,}\])")
-"""How the control tokens of known families begin: `<|im_end|>`, `<start_of_turn>`, `</s>`, `[INST]`, `<image>`."""
+_LIKE = re.compile(
+    r"<(?=[|\uff5c]|/?[\w.:-]+[|\uff5c]?>)"
+    r"|\[(?=\||/?(?:[A-Z_]{2,}\d*|[a-z][A-Z]{2,}|unused\d+|[A-Za-z]+(?:_[A-Za-z\d]+)+)\]|!?[a-z]{1,3}~\[)"
+    r"|\](?=~!?[a-z]{1,3}[\[\]])|>(?=>[A-Z_]+<<)|\|(?=\|\|[A-Z_]+\|\|\|)"
+)
+"""How the control tokens of known families begin: `<|im_end|>`, `<start_of_turn>`, `</s>`, `<seed:bos>`, `[INST]`,
+`[gMASK]`, `[control_8]`, `[|endofturn|]`, `]~b]`, `[e~[`, `>>ANSWER<<`.
+"""
 
 _MARKUP = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 
@@ -22,7 +28,7 @@ def spaced(text: str) -> str:
 
 def escaped(json_text: str) -> str:
     """Returns JSON that says the same and holds nothing that may be one: their first character by its code point."""
-    # Outside of texts JSON has no "<", and no "[" before a capital letter.
+    # Outside of texts JSON has no "<", ">", "|" and "~", and no "[" before a word but true, false and null.
     return _LIKE.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
 
 

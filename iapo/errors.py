@@ -16,6 +16,10 @@ class NumberError(InputError):
     """Numbers that are NaN or infinite: one sentence. The command line exits with 4."""
 
 
+DISK = 74
+"""Exit code where a disk takes no more: the system's word for an error of input or output."""
+
+
 class PlaceError(RuntimeError):
     """A disk that is full or does not take what is written: one sentence. The command line exits with 74."""
 

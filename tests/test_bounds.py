@@ -134,6 +134,8 @@ def test_a_setting_that_cannot_be(name: str) -> None:
         *[("max_steps", -2), ("judge_timeout", 1e9), ("num_generations", 1), ("vllm_gpu_memory_utilization", 1.1)],
         *[("train_samples", 1.5), ("reward_weights", [1.0, math.nan]), ("component_weights", {"outcome": math.inf})],
         *[("generation_kwargs", {"top_p": 7}), ("generation_kwargs", {"temperature": -1})],
+        *[("temperature", 1e-300), ("eval_temperature", 1e-300), ("generation_kwargs", {"temperature": 1e-30})],
+        ("repetition_penalty", 1e-300),
         ("lr_scheduler_kwargs", {"min_lr": [math.nan]}),
     ],
 )

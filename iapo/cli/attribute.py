@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import TURNS
+from iapo.bounds import CHART, TURNS
 from iapo.cli.base import Verb, make_app
 from iapo.cli.checks import check_unused, checkpoint, offered, prompt
 from iapo.cli.loading import check_loading, check_revision, loading_options
@@ -40,7 +40,7 @@ def attribute(
     ] = None,
     index: Annotated[
         int,
-        typer.Option(callback=at_least(0), help="Number of the run's sample or the family's chart, from 0."),
+        typer.Option(callback=within(CHART), help="Number of the run's sample or the family's chart, 0 to 100,000."),
     ] = 0,
     seed: Annotated[int, typer.Option(callback=at_least(0), help="Seed of the charts.")] = 0,
     size: Annotated[

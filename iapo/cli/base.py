@@ -144,7 +144,7 @@ class Verb(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""
         out = ctx.params.get("out")
-        Known.folder = out if isinstance(out, Path) and not out.suffix else None
+        Known.folder = (out.parent if out.suffix else out) if isinstance(out, Path) else None
         with stoppable() as stop, contextlib.ExitStack() as stack:
             stop.goes_on = self.goes_on
             if ctx.params.get("quiet"):

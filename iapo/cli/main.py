@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 import typer
 
 from iapo.cli.base import Known, Lazy, UsageError, sentence
-from iapo.errors import InputError, NumberError, PlaceError, one_line
+from iapo.errors import DISK, InputError, NumberError, PlaceError, one_line
 from iapo.rank import is_first
 from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 from iapo.storage import FULL
@@ -24,9 +24,6 @@ FAILED = 1
 
 INTERRUPTED = 130
 """Exit code of what Ctrl-C ended: the shell's word for SIGINT."""
-
-DISK = 74
-"""Exit code where a disk takes no more: the system's word for an error of reading or writing."""
 
 
 class Root(Lazy):

@@ -133,7 +133,7 @@ def make(
 
 def _check_free(out: Path, *others: Path) -> None:
     if out.suffix != ".parquet":
-        raise InputError(f"the output {out} is a parquet file; give it a name that ends in .parquet")
+        raise InputError(f"the output is a parquet file, but is named {out}; give it a name that ends in .parquet")
     for path in (out, *others):
         if path.exists():
             raise InputError(f"{path} already exists; remove it or give another name")

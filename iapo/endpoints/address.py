@@ -14,7 +14,8 @@ ADDRESSES = ("judge_url", "verifier_url", "vllm_server_base_url")
 
 _WORD = re.compile(r"[^\s'\"<>]+")
 _SCHEME = re.compile(r":/{1,2}")
-_ODD = re.compile(r"[\s\\\x00-\x1f\x7f]")
+# In a longer text a quote or an angle bracket ends an address, so none may be in one.
+_ODD = re.compile(r"[\s\\'\"<>\x00-\x1f\x7f]")
 
 
 def without_credentials(text: str) -> str:
@@ -34,7 +35,10 @@ def hide_credentials(value: Any) -> Any:
         return {key: hide_credentials(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [hide_credentials(inner) for inner in value]
-    return without_credentials(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # An address alone may have what would end it in a longer text.
+    return _without(value) if value.startswith(("http:", "https:")) else without_credentials(value)
 
 
 def holds_credentials(text: str) -> bool:
@@ -72,7 +76,7 @@ def check_address(name: str, url: str | None) -> None:
     if not fits:
         raise InputError(
             f"{name} is no address of a host and a port; write http://HOST:PORT/v1, and what is odd in a user or a "
-            "password as %2F and the like"
+            "password as %2F, %27 and the like"
         )
     if parts.query or parts.fragment:
         raise InputError(f"{name} goes on behind its path, with ? or #, which is not sent; give the base address alone")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from iapo.bounds import COUNT, HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
+from iapo.bounds import COUNT, ENDPOINT_HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
 from iapo.endpoints.address import check_address, without_credentials
 from iapo.endpoints.replies import Reply, UnusableError, read_reply
 from iapo.endpoints.transport import make_client
@@ -132,7 +132,7 @@ class EndpointSettings:
 
 
 _BOUNDS = {
-    "temperature": HEAT,
+    "temperature": ENDPOINT_HEAT,
     "top_p": PART,
     "max_turn_tokens": COUNT,
     "timeout": SECONDS,

@@ -17,6 +17,7 @@ from iapo.endpoints.chat import EndpointSettings
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.run import run_evaluation
+from iapo.experiments.endings import ending
 from iapo.experiments.parent import GRACE, end_with_parent
 from iapo.experiments.processes import count_lines
 from iapo.experiments.trials import GREEDY, JOB, MEASURED, TIMES
@@ -88,4 +89,5 @@ def plan_from_json(data: Mapping[str, Any]) -> EvaluationPlan:
 
 if __name__ == "__main__":
     end_with_parent()
-    run_job(Path(sys.argv[1]))
+    with ending():
+        run_job(Path(sys.argv[1]))

@@ -17,6 +17,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from iapo.experiments.endings import error_of
 from iapo.experiments.parent import GRACE, PARENT
 from iapo.stopping import STOPPED, Stopped, Stopping, stoppable
 from iapo.storage import make_folder
@@ -58,7 +59,8 @@ def run_jobs(jobs: Sequence[Job], together: int) -> None:
         together: Number of jobs at a time; the machine's cores are shared out among them.
 
     Raises:
-        JobError: If one fails; the message ends with the last lines of its log. The others are ended.
+        InputError, NumberError, EndpointError or PlaceError: If one ends with a sentence; the others are ended.
+        JobError: If one fails otherwise; the message ends with the last lines of its log.
         Stopped: If this process or one of them was asked to stop; the others are stopped as well.
     """
     threads = max(1, (os.cpu_count() or 1) // max(1, together))
@@ -190,5 +192,7 @@ def _check(job: Job, code: int, stop: Stopping) -> None:
     if code == STOPPED:
         raise Stopped(f"the run {job.name} was stopped; {stop.ending}")
     if code != 0:
+        if (error := error_of(job.name, code, job.log)) is not None:
+            raise error
         tail = "\n".join(job.log.read_text(errors="replace").splitlines()[-15:])
         raise JobError(f"the run {job.name} ended with exit code {code}; the end of {job.log}:\n{tail}")

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from iapo.errors import NumberError
-from iapo.models import put_in_place
+from iapo.models import bare_model, put_in_place
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.turns import Generate
@@ -112,6 +112,23 @@ def own_precision(model: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def tokens_alone(model: Any) -> Iterator[None]:
+    """Has a model generate without the settings of its checkpoint's `generation_config.json`, from which Transformers
+    takes whatever it is not told; only the tokens that end, fill up and begin a turn stay the checkpoint's.
+
+    Args:
+        model: The model, also with PEFT's wrapper; its settings are as they were afterwards, and are saved with it.
+    """
+    model = bare_model(model)
+    named = {name: getattr(model.generation_config, name) for name in _TOKENS}
+    with put_in_place(model, "generation_config", GenerationConfig(**named)):
+        yield
+
+
+_TOKENS = ("eos_token_id", "pad_token_id", "bos_token_id")
+
+
 def make_generate(
     policy: Policy,
     encoder: PromptEncoder,
@@ -133,7 +150,7 @@ def make_generate(
     """
     model, tokenizer = policy.model, encoder.tokenizer
     rules = Greedy.of(policy, encoder, max_new_tokens)
-    # All of it is named, since what is left open is taken from the checkpoint's own settings or is top-50 sampling.
+    # All of it is named, since what is left open is top-50 sampling.
     sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -143,7 +160,6 @@ def make_generate(
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=list(rules.unwritable),
         disable_compile=True,
-        repetition_penalty=1.0,
         **sampling,
     )
 
@@ -165,7 +181,7 @@ def make_generate(
         training = model.training
         model.eval()
         try:
-            with torch.inference_mode(), own_precision(model):
+            with torch.inference_mode(), own_precision(model), tokens_alone(model):
                 output = model.generate(
                     **{name: value.to(model.device) for name, value in inputs.items()},
                     generation_config=config,

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import cached_file
 
@@ -85,8 +85,8 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
     """Loads the weights of a checkpoint that is no adapter, in evaluation mode.
 
     Raises:
-        InputError: If weights are missing, left over or misshapen, their files cannot be read, or the attention or
-            the device cannot be had.
+        InputError: If weights are missing, left over, misshapen or of integers, their files cannot be read, or the
+            attention or the device cannot be had.
     """
     settings.check_packages()
     for place in (settings.device, settings.device_map):
@@ -121,6 +121,7 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
             f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {first_line(error)}"
         ) from error
     _refuse_others(path, report)
+    _refuse_kinds_of_numbers(path, settings.model_revision)
     _refuse_untied(path, model)
     _refuse_not_finite(path, dict(model.named_parameters()))
     for module in model.modules():
@@ -166,6 +167,8 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
         raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
     _refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
     _refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
+    odd = [key for key, weight in weights.items() if not weight.is_floating_point()]
+    _refuse_keys(path, _NO_FLOATS, "weight", odd, _UNEXPLAINED)
     _refuse_not_finite(path, weights)
     if trainable:
         return cast(PreTrainedModel, model)
@@ -225,6 +228,27 @@ def _refuse_others(path: str, report: Mapping[str, Any]) -> None:
     _refuse_keys(path, "has", "misshapen weight", misshapen)
     _refuse_keys(path, "lacks", "weight", report["missing_keys"])
     _refuse_keys(path, "has", "unknown weight", report["unexpected_keys"])
+
+
+def _refuse_kinds_of_numbers(path: str, revision: str | None) -> None:
+    """Transformers rounds or cuts whatever numbers files hold to the type that is asked for, without a word."""
+    config = read_json(Path(optional_file(path, "config.json", revision) or ""))
+    if any(isinstance(one, dict) and _QUANTISED & one.keys() for one in (config, *config.values())):
+        return
+    whole = optional_file(path, config.get("transformers_weights") or "model.safetensors", revision)
+    index = optional_file(path, "model.safetensors.index.json", revision) if whole is None else None
+    shards = [] if index is None else sorted(set(read_json(Path(index))["weight_map"].values()))
+    odd = []
+    for file in [whole, *(optional_file(path, name, revision) for name in shards)]:
+        if file is not None:
+            with safe_open(file, framework="pt") as weights:
+                odd += [key for key in weights.keys() if "F" not in weights.get_slice(key).get_dtype()]  # noqa: SIM118
+    _refuse_keys(path, _NO_FLOATS, "weight", odd, _UNEXPLAINED)
+
+
+_QUANTISED = {"quantization_config", "compression_config"}
+_NO_FLOATS = "holds no floating-point numbers in"
+_UNEXPLAINED = "no quantisation in its configuration explains that"
 
 
 def _refuse_untied(path: str, model: PreTrainedModel) -> None:

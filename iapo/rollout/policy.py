@@ -10,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import AutoConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
+from iapo.rollout.fit import TOKENIZER_FILE, check_positions, check_processor, check_tokenizer
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import (
     ADAPTER,
@@ -193,8 +194,8 @@ def load_processor(
         prompt: Prompt template (`prompt_of`); the checkpoint's own, else `tools`, if None.
 
     Raises:
-        InputError: If its image processor, its tokenizer, a token of images or the chat template is missing, or the
-            limits do not fit; or as `prompt_of`.
+        InputError: If its image processor, its tokenizer, what that is, a token of images or the chat template is
+            missing, or the limits do not fit; or as `prompt_of`.
     """
     settings = _checked(settings)
     name = path = resolve(name)
@@ -212,6 +213,7 @@ def load_processor(
             f"the tokenizer of {name} does not know {lacking[0]}; its files (tokenizer.json, tokenizer_config.json) "
             "are missing or another model's"
         )
+    check_tokenizer(name, path, settings.model_revision, tokenizer)
     if not (processor.chat_template or tokenizer.chat_template):
         raise InputError(f"{name} has no chat template; put its chat_template.jinja or chat_template.json beside it")
     if processor.image_processor.patch_size not in _PUBLISHED:
@@ -235,7 +237,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
 
     Raises:
         InputError: If there is no such checkpoint (the message names what is packaged), it is of another model type,
-            or it is an adapter whose base cannot be found.
+            its positions do not fit its heads, or it is an adapter whose base cannot be found.
     """
     path = resolve(name)
     unknown = f"no checkpoint {name!r}: neither packaged ({', '.join(packaged()) or 'none'}) nor a local folder"
@@ -261,7 +263,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
 
 def _check_config(name: str, path: str, revision: str | None, unknown: str, written: tuple[int, int] | None) -> None:
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        config = _config(path, revision)
     except DAMAGED as error:
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
@@ -275,6 +277,7 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
+    check_positions(name, config)
 
 
 _check_config_once = functools.lru_cache(maxsize=64)(_check_config)
@@ -299,7 +302,7 @@ def load_policy(
 
     Raises:
         InputError: As `find_checkpoint`, `prompt_of`, `load_processor` and `iapo.rollout.loading.load_model`; or if the
-            model has fewer tokens than its tokenizer.
+            model has fewer tokens than its tokenizer, or its processor is another model's.
     """
     settings, name = _checked(settings), check_name(name)
     if device is not None:
@@ -309,24 +312,24 @@ def load_policy(
     base = adapter_base(path, settings.model_revision)
     if base is None:
         processor = load_processor(path, settings, prompt=template)
+        check_processor(name, _config(path, settings.model_revision), processor)
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
         # A trained adapter has its processor beside it, one from elsewhere has not.
-        beside = optional_file(path, "tokenizer_config.json", settings.model_revision)
+        beside = optional_file(path, TOKENIZER_FILE, settings.model_revision)
         home, at = (base_path, at_base) if beside is None else (path, settings)
         processor = load_processor(home, at, prompt=template)
+        check_processor(name, _config(base_path, at_base.model_revision), processor)
         model = add_adapter(load_model(base_path, at_base), path, settings)
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
     if tokens > rows:
         raise InputError(f"the tokenizer of {name} has {tokens} tokens, its model {rows}; they do not belong together")
-    told, expected = processor.image_token_id, model.config.image_token_id
-    if told != expected:
-        raise InputError(
-            f"<|image_pad|> is {told} for the tokenizer of {name} and {expected} in its config.json; they do not "
-            "belong together"
-        )
     return Policy(model, processor)
+
+
+def _config(path: str, revision: str | None) -> PreTrainedConfig:
+    return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 def _checked(settings: LoadSettings | None) -> LoadSettings:

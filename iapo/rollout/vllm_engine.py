@@ -15,6 +15,7 @@ from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 from iapo.errors import InputError, NumberError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
+from iapo.rollout.fit import check_processor
 from iapo.rollout.generation import NOT_FINITE
 from iapo.rollout.load_settings import LoadSettings, check_vllm
 from iapo.rollout.loading import ADAPTER, first_line, optional_file
@@ -46,7 +47,8 @@ class VllmEngine:
         context: Number of tokens that the model takes.
 
     Raises:
-        InputError: If vLLM is missing, the checkpoint cannot be had, is an adapter, or a setting is not vLLM's.
+        InputError: If vLLM is missing, the checkpoint cannot be had, is an adapter, has another model's processor, or a
+            setting is not vLLM's.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class VllmEngine:
         refuse_adapter(self._path, settings.model_revision)
         self.encoder = PromptEncoder(load_processor(name, settings, prompt=prompt))
         config = AutoConfig.from_pretrained(self._path, revision=settings.model_revision, trust_remote_code=False)
+        check_processor(name, config, self.encoder.processor)
         self.context = context_length(config)
         self._sequence = longest_sequence(sequence, self.context)
         self._llm: Any = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from iapo.attribution.methods import find_method
 from iapo.attribution.settings import AttributionSettings, settings_of_run
-from iapo.bounds import TURNS, check_number
+from iapo.bounds import CHART, TURNS, check_number
 from iapo.data.sources import read_sources, sources_of
 from iapo.data.synthetic import generate
 from iapo.errors import InputError
@@ -174,9 +174,8 @@ def chart_sample(family: str, index: int, *, seed: int, size: int) -> Sample:
         size: The image's side in pixels.
 
     Raises:
-        InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is negative.
+        InputError: If an argument is outside what `iapo.data.synthetic.generate` takes, or the index is beyond 100,000.
     """
-    if index < 0:
-        raise InputError(f"index is {index}; it must not be negative")
+    check_number("index", index, CHART)
     charts = generate(family, index + 1, seed=seed, size=size, question_types=("value",), split="test")
     return next(itertools.islice(charts, index, None))

@@ -104,24 +104,12 @@ class Interpreter:
         if pictures and not pictures[-1].edited and not texts:
             raise ToolError("the displayed picture is the unchanged one; call a tool and display its result")
         edited = pictures[-1] if pictures and pictures[-1].edited else None
-        # A free tool may well give back what it got: a crop of all, say.
-        if edited is not None and all(self._tools[call.name].free is None for call in self.calls):
-            self._check_effect(edited.image, self._given[edited.made_of])
+        # A free tool may well give back what it got: a crop of all, say. A tool of the wrong axis is misuse, whatever
+        # it shows: a mask of a row may leave a chart of columns as it is.
+        if edited is not None and not (edited.free or edited.misused):
+            _check_effect(edited.image, self._given[edited.made_of])
         text = "\n".join(texts)[:LONGEST_TEXT] if texts else None
         return Shown(None, text, IMAGE) if edited is None else Shown(edited.image, text, edited.made_of)
-
-    def _check_effect(self, shown: Image.Image, original: Image.Image) -> None:
-        """Refuses a picture that says what the given one says, or nothing.
-
-        A tool of the wrong axis is misuse, whatever it shows: a mask of a row may leave a chart of columns as it is.
-        """
-        if any(call.misuse(self._sample.axis) for call in self.calls):
-            return
-        given = to_rgb(original)
-        if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
-            raise ToolError(UNCHANGED)
-        if _is_blank(shown) and not _is_blank(given):
-            raise ToolError(BLANK)
 
     def _displayed(self, call: Call) -> Picture | Said:
         if len(call.arguments) != 1 or call.keywords:
@@ -205,7 +193,8 @@ class Interpreter:
         # Where it is told of no other, the image is the first one, or made of it.
         arguments = () if picture.made_of == IMAGE else tuple(told)
         self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments), picture.made_of)
-        return Picture(observed.image, f"{tool.name}(...)", edited=True, made_of=picture.made_of)
+        misused = picture.misused or bool(self.calls[-1].misuse(self._sample.axis))
+        return replace(picture, image=observed.image, name=f"{tool.name}(...)", edited=True, text=None, misused=misused)
 
     def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
         """Calls a free tool."""
@@ -220,7 +209,7 @@ class Interpreter:
         self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record), bound.made_of)
         text = None if observed.text is None else said(observed.text)
         if observed.image is not None:
-            return Picture(observed.image, f"{tool.name}(...)", edited=True, text=text, made_of=bound.made_of)
+            return Picture(observed.image, f"{tool.name}(...)", True, text, bound.made_of, free=True)
         assert observed.text is not None
         assert text is not None
         return Said(observed.text, text)
@@ -291,6 +280,15 @@ class Interpreter:
         if 1 not in bound:
             _fail(call, f"was given no {tool.parameters[1]}; give it a list of names")
         return [bound[slot] for slot in range(3)]
+
+
+def _check_effect(shown: Image.Image, original: Image.Image) -> None:
+    """Refuses a picture that says what the given one says, or nothing."""
+    given = to_rgb(original)
+    if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
+        raise ToolError(UNCHANGED)
+    if _is_blank(shown) and not _is_blank(given):
+        raise ToolError(BLANK)
 
 
 def _is_blank(image: Image.Image) -> bool:

@@ -35,6 +35,8 @@ class Picture:
         edited: Whether a tool made it.
         text: Text that the tool gave with it, if it did.
         made_of: Name of the sample's image that it is or was made of; of several the first that is not `image_1`.
+        free: Whether a free tool made it, or what it was made of.
+        misused: Whether a tool of the wrong axis did.
     """
 
     image: Image.Image
@@ -42,6 +44,8 @@ class Picture:
     edited: bool
     text: str | None = None
     made_of: str = FIRST_IMAGE
+    free: bool = False
+    misused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from iapo.errors import InputError
+from iapo.rollout.fit import difference
+from iapo.rollout.generation import tokens_alone
 from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
@@ -54,34 +56,11 @@ def make_encoder(
     if template is not None:
         processor.prompt = find_prompt(template)
     encoder = PromptEncoder(processor)
-    _check_processor(config, encoder)
+    if (found := difference(config, processor, encoder.image_token_id)) is not None:
+        raise InputError(
+            f"the processing_class is of another model: {found}; iapo.load_processor gives a checkpoint's own"
+        )
     return encoder
-
-
-def _check_processor(config: PreTrainedConfig, encoder: PromptEncoder) -> None:
-    """Refuses a processor of another model: its images and tokens would be none of this one's.
-
-    Args:
-        config: Configuration of the model.
-        encoder: Encoder of the processor.
-
-    Raises:
-        InputError: If so.
-    """
-    vision, images = config.vision_config, encoder.processor.image_processor
-    own, other = (
-        (config.image_token_id, vision.patch_size, vision.spatial_merge_size),
-        (encoder.image_token_id, images.patch_size, images.merge_size),
-    )
-    for what, mine, theirs in zip(_FIT, own, other, strict=True):
-        if mine != theirs:
-            raise InputError(
-                f"the processing_class is of another model: its {what} is {theirs}, the model's {mine}; "
-                "iapo.load_processor gives a checkpoint's own"
-            )
-
-
-_FIT = ("image token", "patch size", "merge size")
 
 
 class PolicyTrainer(ResumableTrainer):
@@ -100,6 +79,12 @@ class PolicyTrainer(ResumableTrainer):
         and leave it together.
         """
         return whole_parameters(self) if wanted else nullcontext()
+
+    @contextmanager
+    def sampled_as_set(self) -> Iterator[None]:
+        """Has the policy generate as the settings say while it is open, and not as its checkpoint's file does."""
+        with tokens_alone(self.accelerator.unwrap_model(self.model, keep_torch_compile=False)):
+            yield
 
     @functools.cached_property
     def teacher_shards(self) -> TeacherShards | None:

@@ -41,7 +41,7 @@ from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
 from iapo.training.budget import check_samples
-from iapo.training.checks import check_functions, check_settings
+from iapo.training.checks import check_functions, check_settings, check_teacher
 from iapo.training.config import IAPOConfig
 from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
@@ -254,7 +254,9 @@ def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
     check_world(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     arguments.loading.check_packages()
-    find_checkpoint(arguments.model, arguments.model_revision)
+    student = find_checkpoint(arguments.model, arguments.model_revision)
+    if teacher is not None and arguments.model_revision == settings_in(settings, "teacher").model_revision:
+        check_teacher(student, find_checkpoint(teacher, arguments.model_revision))
     others = [(teacher, "teacher"), (arguments.eval_teacher, "teacher"), (local_verifier(settings), "verifier")]
     for name, who in others:
         if name is not None:

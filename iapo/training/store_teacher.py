@@ -14,11 +14,13 @@ from iapo.display.quiet import quiet_libraries
 from iapo.errors import InputError
 from iapo.locks import hold_file
 from iapo.rewards.alignment import OWN_CALL
-from iapo.rollout.policy import load_processor
+from iapo.rollout.load_settings import settings_in
+from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.stopping import stoppable
 from iapo.teachers.asking import attribute_samples
 from iapo.tools import offered_tools
 from iapo.training.arguments import RunArguments
+from iapo.training.checks import check_teacher
 from iapo.training.config import IAPOConfig
 from iapo.training.loaded import load_teacher
 from iapo.training.run import run_samples
@@ -47,6 +49,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
         raise InputError(f"no split {split!r}; use train, test or both")
     if out.exists():
         raise InputError(f"{out} already exists; choose another --out or remove it")
+    if out.suffix not in ("", ".parquet"):
+        raise InputError(f"--out is {out}, but the table is a parquet file; end its name in .parquet")
     # Read as by the training that will use it, which may say that no table can serve it.
     arguments, training = parse(config, changes, teacher_table=str(out))
     if training.max_turns > 2:
@@ -54,6 +58,8 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
+    if arguments.model_revision == settings_in(training, "teacher").model_revision:
+        check_teacher(*(find_checkpoint(one, arguments.model_revision) for one in (arguments.model, name)))
     with quiet_libraries(), stoppable(), hold_file(out):
         return _store(arguments, training, name, out, split)
 

@@ -228,8 +228,8 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if self._batch.rollouts:
             return [one.completion_ids for one in self._batch.rollouts], self._batch.log_probs
-        made, ended = super()._generate_single_turn, [[self.encoder.tokenizer.eos_token_id]] * len(prompt_ids)
-        nothing = ended, [[0.0]] * len(ended) if self.use_vllm else None
+        made, end = self.sampled_as_set()(super()._generate_single_turn), self.encoder.tokenizer.eos_token_id
+        nothing = [[end]] * len(prompt_ids), [[0.0]] * len(prompt_ids) if self.use_vllm else None
         what = "the policy's next token"
         turns: tuple[Any, Any] = guarded(self.watch, what, lambda: made(prompt_ids, *args, **kwargs), lambda: nothing)
         return turns

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from iapo.bounds import LEAST_HEAT
+from iapo.errors import InputError
 from iapo.estimates import Estimate, proportion
 from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.evaluation.measures import mean_attribution, paired_difference, summarize
@@ -157,12 +159,35 @@ def test_greedy_is_the_most_likely_token(policy: Policy, encoder: PromptEncoder,
         assert logits.argmax(-1).tolist() == new
 
 
-def test_the_checkpoints_own_settings_do_not_count(policy: Policy, encoder: PromptEncoder, rows: Rows):
-    """Published checkpoints carry sampling settings, among them a repetition penalty."""
-    model = copy.deepcopy(policy.model)
-    settings = model.generation_config
-    settings.do_sample, settings.temperature, settings.top_k, settings.top_p = True, 5.0, 3, 0.5
-    settings.repetition_penalty = 9.0
+@pytest.mark.parametrize(
+    "file",
+    [
+        # As published Qwen2.5-VL checkpoints have it.
+        {"do_sample": True, "temperature": 1e-6, "top_k": 1, "top_p": 0.001, "repetition_penalty": 1.05},
+        {"do_sample": True, "temperature": 5.0, "top_k": 3, "top_p": 0.5, "repetition_penalty": 9.0},
+        {"min_new_tokens": 8, "min_length": 400, "eos_token_id": list(range(600))},
+        {"no_repeat_ngram_size": 1, "encoder_repetition_penalty": 9.0, "encoder_no_repeat_ngram_size": 1},
+        {"bad_words_ids": [[token] for token in range(10, 600)], "sequence_bias": [[[20], 50.0]]},
+        {"begin_suppress_tokens": list(range(10, 600)), "exponential_decay_length_penalty": [0, 5.0]},
+        {"watermarking_config": {"bias": 20.0}, "renormalize_logits": True, "remove_invalid_values": True},
+        {"typical_p": 0.01, "min_p": 0.9, "epsilon_cutoff": 0.9, "eta_cutoff": 0.9, "top_h": 0.1},
+        {"forced_eos_token_id": 5, "forced_bos_token_id": 5, "max_time": 1e-9, "max_length": 5},
+        {"num_beams": 4, "num_return_sequences": 2, "stop_strings": ["a"], "guidance_scale": 5.0},
+        {"token_healing": True, "assistant_early_exit": 1, "prompt_lookup_num_tokens": 3, "constraints": [1]},
+        {"cache_implementation": "static", "use_cache": False, "unheard_of": 1},
+    ],
+    ids=lambda file: next(iter(file)) + str(len(file)),
+)
+def test_the_checkpoints_own_settings_do_not_count(
+    policy: Policy, encoder: PromptEncoder, rows: Rows, file: dict[str, Any]
+):
+    """Published checkpoints carry sampling settings, among them a repetition penalty; what ends a turn is theirs."""
+    policy, model = Policy(copy.deepcopy(policy.model), policy.processor), copy.deepcopy(policy.model)
+    for one in (policy.model, model):
+        one.generation_config.eos_token_id = file.get("eos_token_id", one.generation_config.eos_token_id)
+    for name, value in file.items():
+        setattr(model.generation_config, name, value)
+    before = model.generation_config.to_dict()
     spoilt = Policy(model, policy.processor)
     greedy = [make_generate(one, encoder, max_new_tokens=8)(*rows) for one in (policy, spoilt)]
     assert greedy[0] == greedy[1]
@@ -170,7 +195,9 @@ def test_the_checkpoints_own_settings_do_not_count(policy: Policy, encoder: Prom
     for one in (policy, spoilt):
         torch.manual_seed(5)
         sampled.append(make_generate(one, encoder, max_new_tokens=8, temperature=1.0)(*rows))
-    assert sampled[0] == sampled[1] != greedy[0]
+    assert sampled[0] == sampled[1]
+    assert sampled[0] != greedy[0] or "eos_token_id" in file
+    assert model.generation_config.to_dict() == before
 
 
 def test_sampling_reaches_every_token(policy: Policy, encoder: PromptEncoder, rows: Rows):
@@ -183,6 +210,17 @@ def test_sampling_reaches_every_token(policy: Policy, encoder: PromptEncoder, ro
     torch.manual_seed(0)
     narrow = make_generate(policy, encoder, max_new_tokens=1, temperature=1.0, top_p=1e-6)
     assert narrow([rows[0][1]] * 20, [rows[1][1]] * 20) == [narrow([rows[0][1]], [rows[1][1]])[0]] * 20
+
+
+def test_the_lowest_temperature_is_greedy(policy: Policy, encoder: PromptEncoder, rows: Rows):
+    """No score overflows there, and of what lies below none is asked for."""
+    least = EvaluationSettings(temperature=LEAST_HEAT).temperature
+    assert least > 0
+    cold = make_generate(policy, encoder, max_new_tokens=4, temperature=least)(*rows)
+    assert cold == make_generate(policy, encoder, max_new_tokens=4)(*rows)
+    for temperature in (LEAST_HEAT / 2, 1e-300):
+        with pytest.raises(InputError, match=r"temperature is .*; give 0\.0001 to 1000, or 0"):
+            EvaluationSettings(temperature=temperature)
 
 
 def test_rows_end_with_their_end_token(policy: Policy, encoder: PromptEncoder, rows: Rows):

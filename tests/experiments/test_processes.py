@@ -16,6 +16,8 @@ import psutil
 import pytest
 from processes import started, wait_for
 
+from iapo.endpoints.chat import EndpointError
+from iapo.errors import InputError, NumberError, PlaceError
 from iapo.experiments import processes as job_processes
 from iapo.experiments.processes import Job, JobError, count_lines, run_jobs
 
@@ -137,3 +139,36 @@ def test_a_process_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pyte
     ]
     with pytest.raises(JobError, match="the run two ended with exit code 1"):
         run_jobs(jobs, 2)
+
+
+@pytest.mark.slow(3)
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        ("InputError('no checkpoint x; name one')", InputError, "no checkpoint x; name one"),
+        ("NumberError('a NaN')", NumberError, "a NaN"),
+        ("PlaceError('no room')", PlaceError, "no room"),
+        ("EndpointError('no answer')", EndpointError, "no answer"),
+        (
+            "OSError(errno.ENOSPC, 'No space left on device', 'there/a.bin')",
+            PlaceError,
+            "there/a.bin could not be written: No space left on device; make room there and start the same command",
+        ),
+    ],
+)
+def test_what_ends_with_a_sentence_ends_the_whole_with_it(
+    tmp_path: Path, raised: str, kind: type[Exception], said: str
+) -> None:
+    code = (
+        "import errno\nfrom iapo.endpoints.chat import EndpointError\nfrom iapo.errors import *\n"
+        f"from iapo.experiments.endings import ending\nprint('begun')\nwith ending():\n    raise {raised}"
+    )
+    with pytest.raises(kind, match=f"^the run a: {re.escape(said)}") as caught:
+        run_jobs([job("a", tmp_path, code)], 1)
+    assert type(caught.value) is kind
+
+
+def test_an_exit_code_alone_says_nothing(tmp_path: Path) -> None:
+    """A process that is no `iapo` may end with 2, too."""
+    with pytest.raises(JobError, match=r"ended with exit code 2; the end of .*\n.*what"):
+        run_jobs([job("a", tmp_path, "print('what'); raise SystemExit(2)")], 1)

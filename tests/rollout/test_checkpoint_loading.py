@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
-from iapo.rollout.loading import first_line
+from iapo.rollout.loading import _refuse_kinds_of_numbers, first_line
 from iapo.rollout.policy import PACKAGED, Policy, find_checkpoint, load_policy, load_processor, resolve
 
 EMBEDDINGS = "model.embed_tokens.weight"
@@ -61,6 +61,14 @@ def untie(weights: dict[str, torch.Tensor]) -> None:
     weights["lm_head.weight"] = torch.zeros_like(weights[EMBEDDINGS])
 
 
+def round_off(weights: dict[str, torch.Tensor]) -> None:
+    weights.update({name: (100 * weight).to(torch.int8) for name, weight in weights.items()})
+
+
+def make_complex(weights: dict[str, torch.Tensor]) -> None:
+    weights[EMBEDDINGS] = weights[EMBEDDINGS].to(torch.complex64)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -70,6 +78,8 @@ def untie(weights: dict[str, torch.Tensor]) -> None:
         (name_oddly, r"has the unknown weight a\\nbx{150,200};"),
         (spoil, r"holds NaN or infinity in 2 weights: .*; it is damaged"),
         (untie, r"has an output layer of its own, but its config\.json says"),
+        (round_off, r"holds no floating-point numbers in \d+ weights: .*; no quantisation in its configuration expl"),
+        (make_complex, r"holds no floating-point numbers in the weight .*embed_tokens\.weight;"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -77,6 +87,88 @@ def test_weights_that_do_not_fit_are_named(
 ) -> None:
     change_weights(folder, change)
     with pytest.raises(InputError, match=message):
+        load_policy(str(folder))
+
+
+def test_shards_of_integers_are_named(folder: Path) -> None:
+    change_weights(folder, round_off)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    shards = dict.fromkeys(load_file(folder / "model-00001-of-00001.safetensors"), "model-00001-of-00001.safetensors")
+    index = {"metadata": {"total_size": 1}, "weight_map": shards}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="holds no floating-point numbers in"):
+        load_policy(str(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_floating_point_numbers_load(folder: Path, dtype: torch.dtype) -> None:
+    change_weights(folder, lambda weights: weights.update({name: one.to(dtype) for name, one in weights.items()}))
+    assert load_policy(str(folder)).model.dtype == torch.float32
+
+
+def test_integers_of_a_quantisation_are_its_own(folder: Path) -> None:
+    change_weights(folder, round_off)
+    change_file(folder / "config.json", {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}})
+    _refuse_kinds_of_numbers(str(folder), None)
+    change_file(folder / "config.json", {"quantization_config": None})
+    with pytest.raises(InputError, match="holds no floating-point numbers in"):
+        _refuse_kinds_of_numbers(str(folder), None)
+
+
+def change_file(file: Path, changes: dict[str, Any]) -> None:
+    """Sets keys of a JSON file; those that are None are left out."""
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+QWEN3 = PACKAGED / "tiny-qwen3-vl-teacher"
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("merge_size", 1, "its merge size is 1, the model's 2; take preprocessor_config.json"),
+        ("patch_size", 16, "its patch size is 16, the model's 14"),
+        ("temporal_patch_size", 1, "its number of frames in a patch is 1, the model's 2"),
+    ],
+)
+def test_a_processor_of_another_model_is_refused_before_weights_are_read(
+    folder: Path, key: str, value: int, message: str
+) -> None:
+    (folder / "model.safetensors").unlink()
+    for name in PROCESSOR_FILES:
+        content = json.loads((folder / name).read_text())
+        content.get("image_processor", content)[key] = value
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"processor of .* is of another model: {message}"):
+        load_policy(str(folder))
+
+
+def test_files_of_another_familys_processor_are_refused(folder: Path, adapter: Path) -> None:
+    for name in PROCESSOR_FILES:
+        shutil.copy(QWEN3 / name, folder / name)
+    with pytest.raises(InputError, match="is of another model: its patch size is 16, the model's 14"):
+        load_policy(str(folder))
+    load_processor(str(QWEN3)).save_pretrained(adapter)
+    with pytest.raises(InputError, match=f"processor of {adapter} is of another model"):
+        load_policy(str(adapter))
+
+
+@pytest.mark.parametrize("section", [[1, 1, 1], [16], [8, 4, "4"], "16", [20, 4, -8]])
+@pytest.mark.parametrize("name", ["tiny-student", "tiny-qwen3-vl-teacher"])
+def test_positions_that_do_not_fit_a_head_are_refused(tmp_path: Path, name: str, section: Any) -> None:
+    config = json.loads((PACKAGED / name / "config.json").read_text())
+    config["text_config"]["rope_parameters"]["mrope_section"] = section
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"three whole numbers that sum to 16, half of|is no checkpoint"):
+        find_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["tokenizer_class", "eos_token"])
+def test_a_tokenizer_that_is_not_told_is_refused(folder: Path, key: str) -> None:
+    change_file(folder / "tokenizer_config.json", {key: None})
+    with pytest.raises(InputError, match=rf"the tokenizer_config\.json of .* has no {key}; take it"):
         load_policy(str(folder))
 
 
@@ -91,6 +183,7 @@ def test_cut_off_weights_are_refused(folder: Path) -> None:
     ("files", "message"),
     [
         (("tokenizer.json",), "no processor that can be loaded|tokenizer of"),
+        (("tokenizer_config.json",), r"has no tokenizer_config\.json, without which its tokenizer would be another"),
         (("tokenizer.json", "tokenizer_config.json"), "no processor that can be loaded|tokenizer of"),
         (("processor_config.json", "preprocessor_config.json"), "no processor that can be loaded"),
         (("chat_template.jinja",), "has no chat template"),
@@ -332,6 +425,9 @@ def test_adapters_that_do_not_fit_are_refused(adapter: Path) -> None:
     lost = sorted(weights)[0]
     save_file({key: value for key, value in weights.items() if key != lost}, adapter / "adapter_model.safetensors")
     with pytest.raises(InputError, match=f"lacks the weight {lost}"):
+        load_policy(str(adapter))
+    save_file({**weights, lost: weights[lost].to(torch.int32)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=f"holds no floating-point numbers in the weight {lost}"):
         load_policy(str(adapter))
 
 

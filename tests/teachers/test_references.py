@@ -586,12 +586,15 @@ def iapo(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow(8)
 def test_verb_writes_the_table(student: Policy, encoder: PromptEncoder, tmp_path: Path):
     out = tmp_path / "new" / "teacher.parquet"
-    flags = ["--model", "tiny-student", "--split", "both", "--train_samples", "3", "--eval_samples", "2"]
+    flags = ["--model", "tiny-teacher", "--split", "both", "--train_samples", "3", "--eval_samples", "2"]
     done = iapo("--out", str(out), *flags, "--attribution_normalization", "magnitude")
     assert done.returncode == 0, done.stderr
     assert "5 samples, 0 of them without a call" in done.stdout
     settings = AttributionSettings(teacher_table=str(out), max_turn_tokens=24)
-    stored, live = make_reference(settings, None, PromptEncoder(student.processor)), OwnCall(student, settings)
+    stored, live = (
+        make_reference(settings, None, PromptEncoder(student.processor)),
+        OwnCall(load_policy("tiny-teacher"), settings),
+    )
     samples = [
         *generate("vbar", 2, seed=0, question_types=("value",)),
         *generate("hbar", 1, seed=0, question_types=("value",)),

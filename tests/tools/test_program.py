@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 import warnings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iapo.records import Box, Sample, Status, ToolResult
-from iapo.tools import TOOLS, edits, errors, execute, extract_program
+from iapo.tools import TOOLS, edits, errors, execute, extract_program, offered_tools
 
 GREY = (100, 100, 100)
 COLUMNS: dict[str, Box] = {
@@ -225,6 +226,28 @@ def test_a_mask_of_everything_is_no_edit(axis: str, style: str):
     assert (result.image is None) is (style == "mask")
     fewer = run(program.replace(f"{names[0]!r}, ", ""), OTHER)
     assert fewer.status == "edited"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        'n = calculate("1+1")',
+        "part = crop(image_1, (5, 5, 30, 30))",
+        'other = focus_on_rows_with_draw(image_1, ["X"], rows_bbox)',
+        'display(calculate("1+1"))',
+    ],
+)
+def test_a_call_beside_it_makes_a_mask_of_everything_no_edit(beside: str):
+    """What counts is what the displayed image was made of."""
+    sample = dataclasses.replace(OTHER, axis="columns", row_boxes={"X": (0, 0, 60, 20)})
+    tools = offered_tools("standard,crop,calculate")
+
+    def masked(what: str) -> ToolResult:
+        mask = f"focus_on_columns_with_mask({what}, {list(COLUMNS)!r}, columns_bbox)"
+        return execute(fenced(f"{beside}\ndisplay({mask})"), sample, tools)
+
+    assert masked("image_1").error == errors.UNCHANGED
+    assert not beside.startswith("other") or masked("other").status == "edited"
 
 
 def test_one_box_over_the_others_is_no_edit():

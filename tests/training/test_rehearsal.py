@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "scale": ({"scale_rewards": "foo"}, "no scale_rewards 'foo'; use one of group, batch, none"),
     "aggregation": ({"multi_objective_aggregation": "x"}, "no multi_objective_aggregation 'x'; use one of sum_then_"),
     "vllm": ({"vllm_importance_sampling_mode": "x"}, "no vllm_importance_sampling_mode 'x'; use one of token_trunc"),
-    "a tracker and none": ({"report_to": ["none", "tensorboard"]}, "report_to is none, tensorboard; give none alone"),
+    "a tracker and none": ({"report_to": ["none", "none"]}, "report_to is none, none; give none alone"),
     "no trackers": ({"report_to": None}, "no tracker 'None' for report_to; .*use one of .*, none"),
     "layer by layer": ({"optim": "lomo"}, "optim is lomo, which steps within the backward pass"),
     "layer by layer, adaptive": ({"optim": "adalomo"}, "optim is adalomo, which steps within the backward pass"),

@@ -285,7 +285,8 @@ def test_an_endpoint_gives_the_same_texts(tmp_path: Path) -> None:
         evaluate(tmp_path / "endpoint", "student", 20, *asked)
         evaluate(tmp_path / "open", "student", 20, *asked, "--endpoint-kind", "openai")
     evaluate(tmp_path / "vllm", folder, 20, "--vllm")
-    assert texts(tmp_path / "endpoint") == texts(tmp_path / "vllm")
+    evaluate(tmp_path / "plain", "tiny-student", 20, "--vllm")
+    assert texts(tmp_path / "endpoint") == texts(tmp_path / "vllm") == texts(tmp_path / "plain")
     assert texts(tmp_path / "open") != texts(tmp_path / "vllm")
 
 
