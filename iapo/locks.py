@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,7 +44,8 @@ def hold_folder(folder: Path, wait: float = 0.0) -> Iterator[None]:
         wait: Seconds to wait for another holder.
 
     Raises:
-        InputError: If another process holds it; the message names the process and its machine.
+        InputError: If another process holds it; the message names the process and its machine. Or if something else
+            than a file stands in the lock's place.
     """
     made = make_folder(folder)
     writes_to(folder)
@@ -79,7 +81,7 @@ def hold(lock_path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
         wait: Seconds to wait for another holder.
 
     Raises:
-        InputError: If another process holds it.
+        InputError: If another process holds it, or something else than a file stands in its place.
     """
     path = lock_path.parent.resolve() / lock_path.name
     if path in _held:
@@ -109,6 +111,7 @@ def hold(lock_path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 def _acquire(lock: FileLock, path: Path, what: str, wait: float) -> None:
     begun = time.monotonic()
     while True:
+        _refuse_other(path, what)
         try:
             lock.acquire(timeout=0)
             return
@@ -126,6 +129,25 @@ def _acquire(lock: FileLock, path: Path, what: str, wait: float) -> None:
         raise InputError(
             f"{what} is in use by {_named(holder)}; wait until it ends, or choose another place for this one"
         )
+
+
+def _refuse_other(path: Path, what: str) -> None:
+    """Refuses what is no file in the place of a lock: a link would be written through, a pipe be waited at.
+
+    Raises:
+        InputError: If so.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        # There is none, or who makes it says why it cannot be.
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "something else than a file")
+        raise InputError(f"{what} cannot be held: {path} is {kind} and no lock; remove it, then start again")
+
+
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a named pipe"))
 
 
 def _remove_parts(folder: Path, dead: dict[str, Any]) -> None:

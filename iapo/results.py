@@ -111,7 +111,8 @@ class Manifest:
     Attributes:
         kind: `training` of `iapo train`, or `evaluation` of `iapo evaluate`.
         config: Resolved configuration: of a training `run` and `training`, of an evaluation `evaluation` (its plan) and
-            `checkpoint`; of both `prompt`, the prompt template.
+            `checkpoint` and `files` (its small files' digests); of both `prompt`, the prompt template, and `code`,
+            digests of the user's own files that settings name.
         versions: Versions of Python and of packages.
         seeds: Seeds by what they are of.
         data: Hashes of the data by what they are for.

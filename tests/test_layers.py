@@ -45,6 +45,7 @@ FLOORS = [
         "yaml_files",
         "grouping",
         "locks",
+        "own_files",
         "home",
         "rank",
         "stopping",

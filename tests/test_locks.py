@@ -113,3 +113,28 @@ def test_what_a_dead_holder_left_may_be_anything(tmp_path: Path, text: bytes) ->
     (tmp_path / LOCK).write_bytes(text)
     with hold_folder(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a symbolic link", "a named pipe", "something else than a file"])
+def test_what_is_no_file_in_the_place_of_a_lock_is_refused(tmp_path: Path, kind: str) -> None:
+    """At once, and nothing is written through a link."""
+    folder, precious = tmp_path / "run", tmp_path / "precious"
+    folder.mkdir()
+    precious.write_text("precious")
+    lock = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        if kind == "a folder":
+            lock.mkdir()
+        elif kind == "a symbolic link":
+            lock.symlink_to(precious)
+        elif kind == "a named pipe":
+            os.mkfifo(lock)
+        else:
+            # A socket's path may be short alone.
+            stack.enter_context(contextlib.chdir(folder))
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(LOCK)
+        with pytest.raises(InputError) as refused, hold_folder(folder):
+            pass
+    assert str(refused.value) == f"{folder} cannot be held: {lock} is {kind} and no lock; remove it, then start again"
+    assert precious.read_text() == "precious"
+    assert [one.name for one in folder.iterdir()] == [LOCK]

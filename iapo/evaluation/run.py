@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,12 +12,12 @@ from tqdm.auto import tqdm
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.address import hide_credentials
 from iapo.endpoints.chat import ChatEndpoint
-from iapo.errors import InputError
 from iapo.estimates import average
+from iapo.evaluation.identity import check_folder, template_of
 from iapo.evaluation.local import check_fit
 from iapo.evaluation.measures import summarize_repeats, verdicts
 from iapo.evaluation.plan import EvaluationPlan
-from iapo.evaluation.progress import TRACES, Batch, Done
+from iapo.evaluation.progress import Batch, Done
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.shortfalls import refuse_silence
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
@@ -28,17 +25,13 @@ from iapo.evaluation.vllm_solver import vllm_solver
 from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
 from iapo.records import Sample, Trace
-from iapo.results import MANIFEST, Manifest, SetMeasures, SetsEvaluation, defaults_left, first_difference
-from iapo.rollout.policy import load_policy, prompt_of
-from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
+from iapo.results import MANIFEST, SetMeasures, SetsEvaluation, defaults_left
+from iapo.rollout.policy import load_policy
 from iapo.runs import RunFolder, data_hash
 from iapo.stopping import stoppable
-from iapo.storage import take
 from iapo.tools import offered_tools
 from iapo.tools.failing import Failing
 from iapo.tools.judges import check_judges
-
-_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
 
 
 @checks_kinds
@@ -87,7 +80,7 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     sets = read_sets(plan.sets, plan.source, plan.data_damage)
     samples = {name: one.samples for name, one in sets.items()}
     hashes = {name: data_hash(some) for name, some in samples.items()}
-    config = _check_folder(plan, hashes, out)
+    config, settings = check_folder(plan, hashes, out)
     solver = solver or _solver(plan, [sample for some in samples.values() for sample in some])
     folder = RunFolder(out)
     if not (out / MANIFEST).exists():
@@ -96,7 +89,6 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     keep_losses(folder, sets)
     batches = _batches(plan, samples)
     # Only an endpoint's batch can be half there; a local one is sampled as a whole.
-    settings = _answering(json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)})))
     done = Done(folder, batches, settings, together=plan.endpoint is None)
     progress(len(done.traces))
     if plan.endpoint is not None:
@@ -142,7 +134,7 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
     check_judges(samples)
     if plan.endpoint is not None:
         turns = plan.generation.max_turns
-        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, _template(plan), turns)
+        return endpoint_solver(ChatEndpoint(plan.endpoint), plan.concurrency, tools, template_of(plan), turns)
     if plan.vllm_memory is not None:
         with quiet_libraries():
             return vllm_solver(plan, samples, tools)
@@ -150,65 +142,6 @@ def _solver(plan: EvaluationPlan, samples: Sequence[Sample]) -> Solver:
         policy = load_policy(plan.model, plan.loading, prompt=plan.prompt)
     check_fit(policy, samples, plan.generation, tools)
     return local_solver(policy, plan.generation, tools)
-
-
-def _template(plan: EvaluationPlan) -> PromptTemplate:
-    if plan.endpoint is not None:
-        return find_prompt(plan.prompt or DEFAULT)
-    return prompt_of(plan.model, plan.prompt, plan.loading.model_revision)
-
-
-def _check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> dict[str, Any]:
-    """Refuses a folder that holds something else; returns what the manifest of this evaluation says of it."""
-    path = out / MANIFEST
-    template = _template(plan)
-    check_wording(template, plan.generation.max_turns)
-    prompt = template.to_json()
-    config = {"evaluation": dataclasses.asdict(plan), "checkpoint": _checkpoint(plan), "prompt": prompt}
-    # As JSON gives it back.
-    wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
-    if path.exists():
-        manifest = Manifest.read(path)
-        if manifest.kind != "evaluation":
-            raise InputError(f"{out} holds another kind of run; choose another --out")
-        try:
-            found = _answering({"config": manifest.config, "data": manifest.data})
-        except InputError as error:
-            raise InputError(f"{path} is damaged: {error}; choose another --out") from error
-        if difference := first_difference(found, _answering(wanted)):
-            raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
-    elif (out / TRACES).exists():
-        raise InputError(f"{out} holds traces but no manifest; choose another --out")
-    return config
-
-
-def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
-    key, and of the prompt its wording and not where it was found.
-
-    Raises:
-        InputError: If it is something else.
-    """
-    # Earlier versions knew one prompt, and two turns.
-    config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
-    plan = {**plan, "generation": {"max_turns": 2, **take(plan, "generation", dict)}}
-    asked = take(plan, "endpoint", dict, NoneType, default=None)
-    endpoint = asked and {name: asked.get(name) for name in _ANSWERING}
-    # How damage was treated shows in the data's hashes.
-    told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
-    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
-    return {**found, "config": {**config, "evaluation": {**plan, **told}}}
-
-
-def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
-    """Sizes and times of a checkpoint folder's weights: enough to notice that it was written anew."""
-    folder = Path(plan.model)
-    if plan.endpoint is not None or not folder.is_dir():
-        return None
-    stats = {file.name: file.stat() for file in sorted(folder.glob("*.safetensors"))}
-    return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
-        f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
-    }
 
 
 def _evaluation(

@@ -46,6 +46,7 @@ from iapo.training.resume import (
     check_begun,
     check_data,
     check_ended,
+    code_part,
     find_start,
     finish,
     named_checkpoint,
@@ -265,7 +266,7 @@ def _data(chosen: Chosen, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
 def _write_manifest(folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> None:
     """Writes the manifest; a run that goes on keeps the one that it was begun with, unless it is to be longer."""
     found: dict[str, Any] = {
-        "config": hide_credentials(config),
+        "config": hide_credentials({**config, **code_part(folder, config, KIND)}),
         "versions": versions(),
         "seeds": {"training": seed},
         "data": data,

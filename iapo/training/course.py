@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from iapo.errors import InputError
+from iapo.own_files import PART, by_contents
 from iapo.results import MANIFEST, read_result
 
 # Settings in which a run that goes on may differ, by how their names begin: where and how often it is written and
@@ -36,10 +37,16 @@ def course_of(folder: Path) -> str | None:
         found = read_result(folder / MANIFEST, "training", "supervised")
     except InputError:
         return None
+    config = found.get("config", {})
+    # Own code is told by its contents, wherever it lies; without digests by its place, as earlier versions did.
     settings = {
-        part: {name: value for name, value in values.items() if not name.startswith((*FREE, *LENGTH))}
-        for part, values in found.get("config", {}).items()
-        if isinstance(values, dict)
+        part: {
+            name: by_contents(name, value, config.get(PART))
+            for name, value in values.items()
+            if not name.startswith((*FREE, *LENGTH))
+        }
+        for part, values in config.items()
+        if isinstance(values, dict) and part != PART
     }
     told = json.dumps([settings, found.get("data")], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ from iapo.rollout.template import PromptTemplate, read_prompt
 from iapo.runs import RunFolder, metric_name
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig
-from iapo.training.resume import check_begun
+from iapo.training.resume import check_begun, code_part
 
 
 def refuse_taken(output_dir: str) -> None:
@@ -122,7 +122,7 @@ class RunKeeper(TrainerCallback):
             folder = RunFolder(path)
             if not same:
                 seeds = {"training": self.settings.seed, **self._seeds}
-                whole = {**config, "prompt": self.template.to_json()}
+                whole = {**config, **code_part(path, config), "prompt": self.template.to_json()}
                 folder.write_manifest(whole, seeds, data, defaults=self._defaults, again=begun)
             self.template.write(folder.path)
             self.folder = folder

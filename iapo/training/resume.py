@@ -12,6 +12,7 @@ from typing import Any
 
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
+from iapo.own_files import PART, by_contents, changed_file, code_digests
 from iapo.rank import warn
 from iapo.results import MANIFEST, read_result, write_result
 from iapo.runs import versions
@@ -248,6 +249,30 @@ def check_begun(
     return _difference(found, config, FREE) is None
 
 
+def code_part(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str = "training") -> dict[str, Any]:
+    """Returns the part of a manifest's configuration by which own code is compared: digests of the files named.
+
+    A run of an earlier version, whose manifest has none, gets none later on: its checkpoints are told from those of
+    others by what it has (`course_of`).
+
+    Args:
+        folder: The run folder.
+        config: Settings by part.
+        kind: Kind of the manifest.
+    """
+    path = folder / MANIFEST
+    if path.exists() and has_steps(folder, kind):
+        found = read_result(path, "training", "supervised", "evaluation")
+        if PART not in found["config"]:
+            return {}
+    digests = code_digests(_named(config))
+    return {PART: digests} if digests else {}
+
+
+def _named(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for part in ("run", "training") for name, value in config.get(part, {}).items()}
+
+
 def _check_settings(
     folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, free: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -256,6 +281,11 @@ def _check_settings(
         raise InputError(f"{folder} holds another kind of run; choose another output_dir")
     for checkpoint in sorted(folder.glob("checkpoint-*")):
         _check_processes(checkpoint)
+    if changed := _changed(found, config):
+        raise InputError(
+            f"{folder} was begun with other contents of {changed}; a run goes on with the code that it was begun with: "
+            "give back the file as it was, or choose another output_dir"
+        )
     if difference := _difference(found, config, free):
         raise InputError(
             f"{folder} holds a run with {difference}; a run goes on with the settings that it was begun with: give the "
@@ -277,13 +307,21 @@ def _check_processes(checkpoint: Path) -> None:
 
 def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...]) -> str | None:
     now = json.loads(json.dumps(hide_credentials(config)))
+    known, code = found["config"].get(PART), code_digests(_named(config))
     for part, settings in now.items():
         before = found["config"].get(part, {})
         for name, value in settings.items():
             # What one of the two versions does not know cannot differ.
-            if name in before and not name.startswith(free) and before[name] != value:
+            if name not in before or name.startswith(free) or before[name] == value:
+                continue
+            # A file of own code is the same wherever it lies.
+            if by_contents(name, before[name], known) != by_contents(name, value, code):
                 return f"{name} {before[name]!r}, now it is {value!r}"
     return None
+
+
+def _changed(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> str | None:
+    return changed_file(found["config"].get(PART), code_digests(_named(config)))
 
 
 def _say_versions(found: Mapping[str, Any]) -> None:

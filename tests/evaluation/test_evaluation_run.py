@@ -32,6 +32,7 @@ from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace
 from iapo.results import SetsEvaluation, read_evaluation, stamp
 from iapo.rollout.policy import Policy
+from iapo.rollout.policy import resolve as packaged
 from iapo.rollout.prompt import build_blocks
 from iapo.rollout.template import DEFAULT, find_prompt
 from iapo.runs import RunFolder
@@ -464,3 +465,129 @@ def test_a_rollout_that_is_none_of_this_data_is_refused(
 
     with pytest.raises(InputError, match=message):
         run_evaluation(PLAN, again(whole, tmp_path / "out", change), solver=never)
+
+
+# What an evaluation is beside its plan
+
+
+TOOL = '''"""A tool."""
+
+from PIL import Image
+
+
+def sharpen(image: Image.Image) -> Image.Image:
+    """Sharpens the image."""
+    return image
+'''
+
+
+def cut(out: Path, *parts: str) -> None:
+    """Leaves the first rollouts, as a stopped evaluation does; without parts of its manifest as an earlier version."""
+    (out / "evaluation.json").unlink(missing_ok=True)
+    path = out / "traces.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    if parts:
+        manifest = json.loads((out / "manifest.json").read_text())
+        for part in parts:
+            del manifest["config"][part]
+        (out / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_another_file_of_tools_is_another_evaluation(server: Server, tmp_path: Path):
+    file, moved, out = tmp_path / "tool.py", tmp_path / "moved.py", tmp_path / "out"
+    for one in (file, moved):
+        one.write_text(TOOL)
+    plan = endpoint_plan(server, tools=f"standard,{file}")
+    run_evaluation(plan, out)
+    wanted = json.loads((out / "evaluation.json").read_text())["sets"]
+    run = lines(out)[0]["evaluation"]["run"]
+    cut(out)
+    file.write_text(TOOL.replace("Sharpens", "Blurs"))
+    with pytest.raises(InputError, match=r"begun with other contents of .*tool\.py \(tools\); give the file back"):
+        run_evaluation(plan, out)
+    assert len(lines(out)) == 2
+    with pytest.raises(InputError, match=r"other settings \(config\.evaluation\.tools"):
+        run_evaluation(dataclasses.replace(plan, tools=f"standard,{write_tool(tmp_path / 'third.py')}"), out)
+    file.unlink()
+    run_evaluation(dataclasses.replace(plan, tools=f"standard,{moved}"), out)
+    assert json.loads((out / "evaluation.json").read_text())["sets"] == wanted
+    assert {line["evaluation"]["run"] for line in lines(out)} == {run}
+
+
+def write_tool(path: Path) -> Path:
+    path.write_text(TOOL.replace("sharpen", "whet"))
+    return path
+
+
+def test_an_evaluation_of_an_earlier_version_goes_on(server: Server, tmp_path: Path):
+    """It does not know its files, and its lines say a digest without them."""
+    file, out = tmp_path / "tool.py", tmp_path / "out"
+    file.write_text(TOOL)
+    plan = endpoint_plan(server, tools=f"standard,{file}")
+    run_evaluation(plan, out)
+    cut(out, "code")
+    (out / "traces.jsonl").unlink()
+    run_evaluation(plan, out)
+    first = {line["evaluation"]["run"] for line in lines(out)}
+    cut(out)
+    file.write_text(TOOL.replace("Sharpens", "Blurs"))
+    run_evaluation(plan, out)
+    assert {line["evaluation"]["run"] for line in lines(out)} == first
+    assert len(lines(out)) == 5
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationPlan, Path, Path]:
+    """A stopped evaluation of a checkpoint in a folder."""
+    folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(packaged("tiny-student"), folder / "policy")
+    plan = EvaluationPlan(str(folder / "policy"), ("vbar",), SOURCE, generation=SAMPLED)
+    with pytest.raises(StoppedError):
+        run_evaluation(plan, folder / "out", solver=never)
+    assert set(json.loads((folder / "out" / "manifest.json").read_text())["config"]["files"]) >= {
+        *("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
+    return plan, folder / "policy", folder / "out"
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "preprocessor_config.json", "config.json", "tokenizer.json", "added_tokens.json"]
+)
+def test_another_small_file_of_the_checkpoint_is_another_evaluation(
+    local: tuple[EvaluationPlan, Path, Path], name: str, tmp_path: Path
+):
+    plan, policy, out = local
+    before = (policy / name).read_bytes() if (policy / name).exists() else None
+    try:
+        # White space alone, so that the checkpoint can be read; a file that was not there is one more.
+        (policy / name).write_bytes((before or b"{}") + b"\n")
+        with pytest.raises(InputError, match=rf"begun with other contents of {name} in .*policy; give the file back"):
+            run_evaluation(plan, out, solver=never)
+        shutil.copytree(out, tmp_path / "earlier")
+        manifest = json.loads((out / "manifest.json").read_text())
+        del manifest["config"]["files"]
+        (tmp_path / "earlier" / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(StoppedError):
+            run_evaluation(plan, tmp_path / "earlier", solver=never)
+    finally:
+        (policy / name).unlink()
+        if before is not None:
+            (policy / name).write_bytes(before)
+    with pytest.raises(StoppedError):
+        run_evaluation(plan, out, solver=never)
+
+
+def test_small_files_of_an_adapters_base_count(tmp_path: Path):
+    shutil.copytree(packaged("tiny-student"), tmp_path / "base")
+    shutil.copytree(packaged("tiny-student-causes"), tmp_path / "adapter")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    told["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
+    plan = EvaluationPlan(str(tmp_path / "adapter"), ("vbar",), SOURCE, generation=SAMPLED)
+    with pytest.raises(StoppedError):
+        run_evaluation(plan, tmp_path / "out", solver=never)
+    with (tmp_path / "base" / "chat_template.jinja").open("a") as file:
+        file.write("!")
+    with pytest.raises(InputError, match=r"other contents of chat_template\.jinja of the base in"):
+        run_evaluation(plan, tmp_path / "out", solver=never)

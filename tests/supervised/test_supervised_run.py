@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,27 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(transcripts: Path, tm
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
     start = load_policy("tiny-student").model.state_dict()
     assert any(not torch.equal(weight, start[name]) for name, weight in first.items())
+
+
+@pytest.mark.slow(4)
+def test_other_tools_of_ones_own_are_refused(transcripts: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "tool.py", tmp_path / "run"
+    text = (
+        'from PIL import Image\n\ndef turn(image: Image.Image) -> Image.Image:\n    """Turns it."""\n    return image\n'
+    )
+    file.write_text(text)
+    given = {"tools": f"standard,{file}", "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    run(*settings(transcripts, out, **given), quiet=True)
+    (out / "finished.json").unlink()
+    shutil.rmtree(out / "policy")
+    shutil.rmtree(out / "checkpoint-2")
+    file.write_text(text.replace("Turns", "Keeps"))
+    with pytest.raises(InputError, match=rf"begun with other contents of {file} \(tools\)"):
+        run(*settings(transcripts, out, **given), quiet=True)
+    moved = tmp_path / "moved.py"
+    moved.write_text(text)
+    run(*settings(transcripts, out, **{**given, "tools": f"standard,{moved}"}), quiet=True)
+    assert (out / "finished.json").exists()
 
 
 def test_damage_and_wrong_answers_are_told_apart(transcripts: Path, tmp_path: Path) -> None:

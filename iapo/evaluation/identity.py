@@ -1,0 +1,161 @@
+"""What an evaluation is: all that its rollouts depend on, by which one that was stopped is told from another one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from iapo.endpoints.address import hide_credentials
+from iapo.errors import InputError
+from iapo.evaluation.plan import EvaluationPlan
+from iapo.evaluation.progress import TRACES
+from iapo.own_files import PART, by_contents, changed_file, code_digests, digest_of
+from iapo.results import MANIFEST, Manifest, first_difference
+from iapo.rollout.loading import adapter_base
+from iapo.rollout.policy import prompt_of
+from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
+from iapo.storage import take
+
+_ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length_parameter", "kind", "served_as")
+
+_FILES = "files"
+"""Name of the digests of a checkpoint's small files in the configuration."""
+
+_SMALL = (
+    *("config.json", "generation_config.json", "adapter_config.json"),
+    *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+)
+"""Files of a checkpoint beside its weights by which a prompt becomes numbers, and numbers text."""
+
+
+def template_of(plan: EvaluationPlan) -> PromptTemplate:
+    """Returns the prompt template that a plan means."""
+    if plan.endpoint is not None:
+        return find_prompt(plan.prompt or DEFAULT)
+    return prompt_of(plan.model, plan.prompt, plan.loading.model_revision)
+
+
+def check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Refuses a folder that holds something else than this evaluation.
+
+    Args:
+        plan: Plan of the evaluation.
+        hashes: SHA-256 of the test sets by name.
+        out: The run folder.
+
+    Returns:
+        What the manifest of this evaluation says of it, and what its rollouts depend on; of an evaluation that goes on
+        as it was begun.
+
+    Raises:
+        InputError: If it holds something else; the sentence names what differs.
+    """
+    path = out / MANIFEST
+    template = template_of(plan)
+    check_wording(template, plan.generation.max_turns)
+    told = dataclasses.asdict(plan)
+    config = {"evaluation": told, "checkpoint": _checkpoint(plan), "prompt": template.to_json()}
+    # An evaluation with neither is written as earlier versions wrote it.
+    more: dict[str, Any] = {PART: code_digests(told), _FILES: _small_files(plan)}
+    config = {**config, **{name: value for name, value in more.items() if value}}
+    # As JSON gives it back.
+    wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
+    if path.exists():
+        return config, _check_manifest(path, wanted)
+    if (out / TRACES).exists():
+        raise InputError(f"{out} holds traces but no manifest; choose another --out")
+    return config, _answering(wanted)
+
+
+def _check_manifest(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuses another evaluation than a manifest's; returns what its rollouts depend on."""
+    out, manifest = path.parent, Manifest.read(path)
+    if manifest.kind != "evaluation":
+        raise InputError(f"{out} holds another kind of run; choose another --out")
+    try:
+        before = {name: take(manifest.config, name, dict, default={}) for name in (PART, _FILES)}
+        now = {name: wanted["config"].get(name, {}) for name in before}
+        tools = take(manifest.config["evaluation"], "tools", str, NoneType, default=None)
+        found = _answering({"config": manifest.config, "data": manifest.data})
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}; choose another --out") from error
+    plan = wanted["config"]["evaluation"]
+    changed = changed_file(before[PART], now[PART])
+    if changed is None and manifest.config["evaluation"].get("model") == plan["model"]:
+        changed = _changed_small(plan["model"], before[_FILES], now[_FILES])
+    if changed:
+        raise InputError(
+            f"{out} holds an evaluation that was begun with other contents of {changed}; give the file back as it was, "
+            "or choose another --out"
+        )
+    if by_contents("tools", tools, before[PART]) == by_contents("tools", plan["tools"], now[PART]):
+        # A file of tools is the same wherever it lies.
+        plan = {**plan, "tools": tools}
+    rest = {name: value for name, value in wanted["config"].items() if name not in before}
+    # What an evaluation of an earlier version does not know cannot differ.
+    same = {name: digests for name, digests in before.items() if digests}
+    settings = _answering({**wanted, "config": {**rest, "evaluation": plan, **same}})
+    if difference := first_difference(found, settings):
+        raise InputError(f"{out} holds an evaluation with other settings ({difference}); choose another --out")
+    return settings
+
+
+def _changed_small(model: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Names a small file of the checkpoint that differs, is new or is gone."""
+    # A folder that is gone, or was none, is told by its weights.
+    names = [*now, *before] if before and now else []
+    name = next((name for name in names if before.get(name) != now.get(name)), None)
+    return None if name is None else f"{name} in {model}"
+
+
+def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a manifest's part that the rollouts depend on: not how often an endpoint is asked again, or with which
+    key, and of the prompt its wording and not where it was found.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    # Earlier versions knew one prompt, and two turns.
+    config, plan = {"prompt": find_prompt(TINY).to_json(), **found["config"]}, found["config"]["evaluation"]
+    plan = {**plan, "generation": {"max_turns": 2, **take(plan, "generation", dict)}}
+    asked = take(plan, "endpoint", dict, NoneType, default=None)
+    endpoint = asked and {name: asked.get(name) for name in _ANSWERING}
+    # How damage was treated shows in the data's hashes.
+    told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
+    plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
+    return {**found, "config": {**config, "evaluation": {**plan, **told}}}
+
+
+def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
+    """Sizes and times of a checkpoint folder's weights: enough to notice that it was written anew."""
+    folder = Path(plan.model)
+    if plan.endpoint is not None or not folder.is_dir():
+        return None
+    stats = {file.name: file.stat() for file in sorted(folder.glob("*.safetensors"))}
+    return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
+        f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
+    }
+
+
+def _small_files(plan: EvaluationPlan) -> dict[str, str]:
+    """Digests of a checkpoint folder's small files by name, and of those of the folder that an adapter adapts."""
+    folder = Path(plan.model)
+    if plan.endpoint is not None or not folder.is_dir():
+        return {}
+    found = _digests(folder)
+    base = adapter_base(plan.model, plan.loading.model_revision)
+    if base is not None and Path(base[0]).is_dir():
+        found |= {f"{name} of the base": digest for name, digest in _digests(Path(base[0])).items()}
+    return found
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [file for pattern in _SMALL for file in sorted(folder.glob(pattern)) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): digest_of(file) for file in files}
