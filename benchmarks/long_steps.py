@@ -22,13 +22,24 @@ NAMES = {
 """The phases as they are measured, and as the plan names them."""
 
 
-def changes_of(folder: str, case: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+def twin_of(folder: str, place: Path) -> str:
+    """Makes another folder of a checkpoint's files, since no student may be its own teacher."""
+    from iapo.rollout.policy import find_checkpoint
+
+    place.mkdir()
+    for file in Path(find_checkpoint(folder)).resolve().iterdir():
+        (place / file.name).symlink_to(file)
+    return str(place)
+
+
+def changes_of(folder: str, case: Mapping[str, Any], words: Sequence[str], teacher: str | None = None) -> list[str]:
     """Returns the settings of a case as words of a command line, all but the folder of the run.
 
     Args:
-        folder: Checkpoint of student and teacher.
+        folder: Checkpoint of the student.
         case: Sizes: rollouts of the `group`, `side` of the square image in pixels.
         words: Further settings, which win.
+        teacher: Checkpoint of the teacher; the student's, of which a plan alone is made, if None.
     """
     from iapo.training.settings import read_flags
 
@@ -40,7 +51,7 @@ def changes_of(folder: str, case: Mapping[str, Any], words: Sequence[str]) -> li
         "num_generations": str(case["group"]),
         "max_turn_tokens": str(CALL_TOKENS),
         "max_completion_length": str(2 * CALL_TOKENS),
-        "teacher": folder,
+        "teacher": teacher or folder,
         # Every token of a turn is explained, as the plan assumes.
         "attribution_target": "turn",
         "bf16": "false",
@@ -190,7 +201,9 @@ def steps(
         return [dataclasses.replace(one, question=one.question + " word" * case["words"]) for one in some]
 
     with tempfile.TemporaryDirectory() as out:
-        changes = [*changes_of(folder, case, words), "--output_dir", f"{out}/run", "--max_steps", str(1 + every)]
+        teacher = twin_of(folder, Path(out) / "teacher")
+        more = ["--output_dir", f"{out}/run", "--max_steps", str(1 + every)]
+        changes = [*changes_of(folder, case, words, teacher), *more]
         given = settings_module.read_flags(changes)
         case = {**case, "batch": int(given["per_device_train_batch_size"])}
         (Path(out) / "config.yaml").write_text("{}")
@@ -203,4 +216,4 @@ def steps(
             run_module.run(arguments, settings, quiet=True)
     prompt, completion = turns[0]["prompt"], int(given["max_completion_length"])
     sizes = {"prompt": prompt, "completion": completion, "text": prompt - counts[0], "size": images[0].size}
-    return {**case, **sizes, "engine": engines[0]}, changes
+    return {**case, **sizes, "engine": engines[0]}, [*changes_of(folder, case, words), *more]

@@ -119,6 +119,8 @@ class Manifest:
         commit: Commit of the source tree; None where it is unknown.
         defaults: Defaults of the settings that were given otherwise, by the part of `config` and their name there;
             empty in a file of an earlier version, which does not say.
+        id: What tells the run from all others, and stays where the file is written again; None in a file of an earlier
+            version.
     """
 
     kind: Literal["training", "evaluation"]
@@ -128,6 +130,7 @@ class Manifest:
     data: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    id: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -150,7 +153,7 @@ class Manifest:
         # A training on data of one's own also counts images and rows there.
         if not all(value is None or isinstance(value, str | dict) for value in data.values()):
             raise InputError(f"{path} is damaged: data holds digests and counts; give another folder")
-        return cls(kind, found["config"], versions, seeds, data, found.get("commit"), defaults)
+        return cls(kind, found["config"], versions, seeds, data, found.get("commit"), defaults, found.get("id"))
 
     def create(self, path: Path) -> None:
         """Writes a `manifest.json` where there is none.

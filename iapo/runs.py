@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import subprocess
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -250,6 +251,13 @@ def rewind(folder: Path, step: int) -> None:
             write_result(path, CASE_STUDY_KIND, {**study, "points": kept_points})
 
 
+def run_id(folder: Path) -> str:
+    """Returns what tells a folder's run from all others: as its manifest says, or where it says nothing, a new name."""
+    path = folder / MANIFEST
+    found = read_result(path, "training", "supervised", "evaluation").get("id") if path.is_file() else None
+    return found if isinstance(found, str) else uuid.uuid4().hex[:16]
+
+
 class RunFolder:
     """One run on disk.
 
@@ -284,7 +292,8 @@ class RunFolder:
             InputError: If there is one and `again` is not set.
         """
         kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
-        manifest = Manifest(kind, hide_credentials(config), versions(), seeds, data, commit(), defaults or {})
+        facts = hide_credentials(config), versions(), seeds, data, commit(), defaults or {}
+        manifest = Manifest(kind, *facts, id=run_id(self.path))
         (manifest.write if again else manifest.create)(self.path / MANIFEST)
 
     def rewind(self, step: int) -> None:

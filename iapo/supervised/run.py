@@ -29,7 +29,7 @@ from iapo.rank import is_first
 from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
-from iapo.runs import commit, data_hash, rewind, versions
+from iapo.runs import commit, data_hash, rewind, run_id, versions
 from iapo.stopping import stoppable, writes_to
 from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments
@@ -266,11 +266,12 @@ def _data(chosen: Chosen, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
 def _write_manifest(folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> None:
     """Writes the manifest; a run that goes on keeps the one that it was begun with, unless it is to be longer."""
     found: dict[str, Any] = {
-        "config": hide_credentials({**config, **code_part(folder, config, KIND)}),
+        "config": hide_credentials({**config, **code_part(config)}),
         "versions": versions(),
         "seeds": {"training": seed},
         "data": data,
         "commit": commit(),
+        "id": run_id(folder),
     }
     path = folder / MANIFEST
     if not path.exists():

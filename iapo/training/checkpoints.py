@@ -16,8 +16,8 @@ from pathlib import Path
 
 from iapo.errors import InputError
 from iapo.rank import warn
-from iapo.training.contents import CONTENTS, Contents
-from iapo.training.course import course_of
+from iapo.training.contents import CONTENTS, INCOMPLETE, Contents
+from iapo.training.course import run_of
 
 STATE = "trainer_state.json"
 
@@ -33,21 +33,21 @@ def last_whole(folder: Path) -> tuple[Path, int] | None:
     steps = {
         int(found[1]): path for path in folder.glob("checkpoint-*") if (found := re.fullmatch(r"\D+-(\d+)", path.name))
     }
-    course = course_of(folder) if steps else None
+    run = run_of(folder) if steps else None
     for step, path in sorted(steps.items(), reverse=True):
-        fault = fault_of(path) or _another(path, course)
+        fault = fault_of(path) or _another(path, run)
         if fault is None:
             return path, step
         warn(logger, "%s is passed over: %s.", path, fault)
     return None
 
 
-def _another(path: Path, course: str | None) -> str | None:
+def _another(path: Path, run: str | None) -> str | None:
     """Says that a whole checkpoint is of another run than the folder's; None where it is not, or nothing says so."""
     contents = Contents.read(path)
-    if contents is None or course is None or contents.course in (course, None):
+    if contents is None or run is None or contents.run in (run, None):
         return None
-    return "it is of a run with other settings or data"
+    return "it is of another run"
 
 
 def step_of(path: Path) -> int:
@@ -80,7 +80,7 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return f"its {STATE} is cut off or damaged"
     if named and path.name != f"checkpoint-{step}":
         return f"its {STATE} is of step {step}"
-    if (path / "checkpoint-is-incomplete.txt").exists():
+    if (path / INCOMPLETE).exists():
         return "it was being written when the process ended"
     files = [one for one in path.rglob("*") if one.is_file()]
     names = {one.name for one in files}
@@ -103,18 +103,6 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return f"its {CONTENTS} is cut off or damaged"
     found = None if contents is None else contents.fault_of(path)
     return found or _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
-
-
-def weights_fault(path: Path) -> str | None:
-    """Says why a folder of weights is not whole, by its files' own lengths; None where it is.
-
-    Args:
-        path: The folder, of a whole model or of an adapter.
-    """
-    files = [one for one in path.rglob("*") if one.is_file()]
-    if not any(one.suffix == ".safetensors" and "model" in one.name for one in files):
-        return "it has no weights"
-    return _missing_shard(path) or next((fault for one in files if (fault := _cut_off(one))), None)
 
 
 def _missing_shard(path: Path) -> str | None:

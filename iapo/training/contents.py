@@ -18,6 +18,8 @@ from iapo.errors import InputError
 from iapo.storage import write_json
 
 CONTENTS = "contents.json"
+INCOMPLETE = "checkpoint-is-incomplete.txt"
+"""Lies in a checkpoint while it is being written, as Transformers has it, too."""
 _ARCHIVES = (".pt", ".pth", ".bin")
 """Files of torch: archives with a list of their parts and the checksum of each, made as they were written."""
 _LONGEST = 255
@@ -33,13 +35,13 @@ class Contents:
         engine: What splits its state over them, as `iapo.training.shards.engine_of` names it.
         files: Length in bytes and checksum by name, relative to the folder; the latter is None for torch's archives
             in lists of earlier versions.
-        course: What tells the run from others (`iapo.training.course.course_of`); None where nothing does.
+        run: What tells the run from others (`iapo.training.course.run_of`); None where nothing does.
     """
 
     processes: int
     engine: str
     files: Mapping[str, tuple[int, int | None]]
-    course: str | None = None
+    run: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Contents | None:
@@ -59,15 +61,15 @@ class Contents:
                 str(name): (int(size), None if crc is None else int(crc))
                 for name, (size, crc) in found["files"].items()
             }
-            course = found.get("course")
-            return cls(int(found["processes"]), str(found["engine"]), files, None if course is None else str(course))
+            run = found.get("run")
+            return cls(int(found["processes"]), str(found["engine"]), files, None if run is None else str(run))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{CONTENTS} is no list of files") from error
 
     def write(self, folder: Path) -> None:
         """Writes the list into its folder."""
         files = {name: list(told) for name, told in self.files.items()}
-        told = {"processes": self.processes, "engine": self.engine, "course": self.course, "files": files}
+        told = {"processes": self.processes, "engine": self.engine, "run": self.run, "files": files}
         write_json(folder / CONTENTS, told)
 
     def fault_of(self, folder: Path) -> str | None:
@@ -118,9 +120,11 @@ def list_contents(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, in
 
 
 def names_in(folder: Path) -> list[str]:
-    """Returns the names of all files in a folder and below, in order, but for the list of them."""
+    """Returns the names of all files in a folder and below, in order, but for the list of them and the mark of what is
+    being written.
+    """
     found = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
-    return sorted(found - {CONTENTS})
+    return sorted(found - {CONTENTS, INCOMPLETE})
 
 
 def checksum_of(file: Path) -> int:

@@ -1,13 +1,10 @@
-"""What a run's numbers depend on: its settings but for those that are about writing and showing, and its data."""
+"""Which settings of a run a training that goes on may change, and which run a folder holds."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from iapo.errors import InputError
-from iapo.own_files import PART, by_contents
 from iapo.results import MANIFEST, read_result
 
 # Settings in which a run that goes on may differ, by how their names begin: where and how often it is written and
@@ -23,30 +20,17 @@ LENGTH = ("max_steps", "num_train_epochs")
 """A checkpoint that the user names may be trained for longer than it was to be."""
 
 
-def course_of(folder: Path) -> str | None:
-    """Returns a digest of a run's settings and data, by which its checkpoints are told from those of other runs.
+def run_of(folder: Path) -> str | None:
+    """Returns what tells a run from all others, as its manifest has it from its beginning on.
 
     Args:
-        folder: The run folder.
+        folder: The run folder; moved or copied, it stays the same run.
 
     Returns:
-        The digest, which stays where a run is to be longer, or is written elsewhere; None where the folder's manifest
-        is missing or damaged.
+        The name; None where there is no manifest, or one of an earlier version.
     """
     try:
-        found = read_result(folder / MANIFEST, "training", "supervised")
+        found = read_result(folder / MANIFEST, "training", "supervised").get("id")
     except InputError:
         return None
-    config = found.get("config", {})
-    # Own code is told by its contents, wherever it lies; without digests by its place, as earlier versions did.
-    settings = {
-        part: {
-            name: by_contents(name, value, config.get(PART))
-            for name, value in values.items()
-            if not name.startswith((*FREE, *LENGTH))
-        }
-        for part, values in config.items()
-        if isinstance(values, dict) and part != PART
-    }
-    told = json.dumps([settings, found.get("data")], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return found if isinstance(found, str) else None

@@ -122,7 +122,7 @@ class RunKeeper(TrainerCallback):
             folder = RunFolder(path)
             if not same:
                 seeds = {"training": self.settings.seed, **self._seeds}
-                whole = {**config, **code_part(path, config), "prompt": self.template.to_json()}
+                whole = {**config, **code_part(config), "prompt": self.template.to_json()}
                 folder.write_manifest(whole, seeds, data, defaults=self._defaults, again=begun)
             self.template.write(folder.path)
             self.folder = folder

@@ -16,6 +16,7 @@ from iapo.errors import InputError
 from iapo.rewards.columns import Column
 
 _PLAIN = (type(None), bool, int, float, str)
+_CHANGING = (list, set, dict, OrderedDict, Counter, deque, np.ndarray, Tensor)
 _LISTS: dict[str, Callable[[list[Any]], Any]] = {one.__name__: one for one in (list, tuple, set, frozenset)}
 _MAPPINGS: dict[str, Callable[[Iterable[Any]], Any]] = {"dict": dict, "OrderedDict": OrderedDict}
 
@@ -62,17 +63,26 @@ def remembering(column: Column) -> Callable[..., list[float]]:
 
 def _rows(column: Column) -> list[tuple[Any, Any]]:
     assert column.memory is not None
+    seen: set[int] = set()
     try:
-        return [(_told(key), _told(value)) for key, value in column.memory.items()]
-    except TypeError as error:
+        return [(_told(key, seen), _told(value, seen)) for key, value in column.memory.items()]
+    except (TypeError, RecursionError) as error:
         raise InputError(
-            f"the memory of component {column.name!r} holds {error}, which a checkpoint cannot keep; give it numbers, "
-            "texts, arrays, tensors on the CPU, and lists, tuples, sets and dicts of these"
+            f"the memory of component {column.name!r} holds {_words(error)}, which a checkpoint cannot keep; give it "
+            "numbers, texts, arrays, tensors on the CPU, and lists, tuples, sets and dicts of these"
         ) from error
 
 
-def _told(value: Any) -> Any:
+def _words(error: Exception) -> str:
+    return "values too deep within one another" if isinstance(error, RecursionError) else str(error)
+
+
+def _told(value: Any, seen: set[int]) -> Any:
     """Returns a value in the form of a file: a plain one as it is, any other as a name of its kind and what it holds.
+
+    Args:
+        value: The value.
+        seen: Identities of what can be changed and was told of; in two places it would be two things afterwards.
 
     Raises:
         TypeError: If it cannot be one; what of it, in words.
@@ -80,12 +90,16 @@ def _told(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind in _CHANGING:
+        if id(value) in seen:
+            raise TypeError(f"one {kind.__name__} in two places")
+        seen.add(id(value))
     if kind.__name__ in _LISTS and kind is _LISTS[kind.__name__]:
-        return kind.__name__, [_told(one) for one in value]
+        return kind.__name__, [_told(one, seen) for one in value]
     if kind in (dict, OrderedDict, Counter):
-        return kind.__name__, [(_told(key), _told(inner)) for key, inner in value.items()]
+        return kind.__name__, [(_told(key, seen), _told(inner, seen)) for key, inner in value.items()]
     if kind is deque:
-        return "deque", [_told(one) for one in value], value.maxlen
+        return "deque", [_told(one, seen) for one in value], value.maxlen
     if kind is Tensor and value.device.type == "cpu" and value.layout is torch.strided and not value.requires_grad:
         return "tensor", value
     if kind is np.str_:
@@ -99,7 +113,8 @@ def _told(value: Any) -> Any:
 def _told_array(value: Any) -> Any:
     name = "array" if type(value) is np.ndarray else "number"
     try:
-        return name, torch.from_numpy(np.array(value)), value.dtype.str
+        # PyTorch knows the machine's order of bytes alone.
+        return name, torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="))), value.dtype.str
     except TypeError:
         raise TypeError(f"values of NumPy's type {value.dtype}") from None
 

@@ -20,9 +20,9 @@ from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import STATE, last_whole, step_of
-from iapo.training.contents import Contents, list_contents, names_in
-from iapo.training.course import course_of
+from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
+from iapo.training.course import run_of
 from iapo.training.kept import load_reference, save_reference
 from iapo.training.numbers import NumberWatch
 from iapo.training.resume import Start
@@ -80,9 +80,13 @@ class ResumableTrainer(Trainer):
                 self.remove_callback(ends)
             if told_to_all(stop, self.args.device):
                 # Asked after the last step, there may be no state of it yet.
-                self._save_checkpoint(self.model, None)
+                self.keep_state()
                 stop.check(f" after step {self.state.global_step}, which is saved")
         return result
+
+    def keep_state(self) -> None:
+        """Saves a checkpoint of the step that the training has come to, where there is none; all processes call it."""
+        self._save_checkpoint(self.model, None)
 
     def _start(self, named: str | bool | Start | None) -> Start:
         if isinstance(named, Start):
@@ -138,12 +142,17 @@ class ResumableTrainer(Trainer):
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if folder.resolve() == self._saved:
             return
-        if self.args.should_save and folder.exists():
-            # What a dead process left there.
-            shutil.rmtree(folder)
+        if self.args.should_save:
+            if folder.exists():
+                # What a dead process left there.
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            (folder / INCOMPLETE).touch()
         self.accelerator.wait_for_everyone()
         with writing(folder, _THEN, keep=self.accelerator.num_processes > 1):
             super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            (folder / INCOMPLETE).unlink()
         self._saved = folder.resolve()
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -170,7 +179,7 @@ class ResumableTrainer(Trainer):
         if together:
             found = dict(sorted(gather_object(list(found.items()))))
         if self.args.should_save:
-            Contents(processes, engine_of(self), found, course_of(folder.parent)).write(folder)
+            Contents(processes, engine_of(self), found, run_of(folder.parent)).write(folder)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
@@ -247,16 +256,19 @@ def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
 def _set_aside(folder: Path, step: int) -> None:
     """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
 
-    What a dead process began to write is removed.
+    What a dead process began to write is removed, by the mark that it left there.
     """
     for path in folder.glob("checkpoint-*"):
-        number = path.name.rpartition("-")[2]
-        if number.isdigit() and int(number) > step:
-            if not (path / STATE).exists():
-                shutil.rmtree(path)
-                logger.warning("%s is half written and is removed.", path)
-                continue
-            aside = path.with_name(f"superseded-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            logger.warning("%s is of later than step %d and is set aside as %s.", path, step, aside.name)
+        number = path.name.removeprefix("checkpoint-")
+        if not number.isdecimal() or int(number) <= step:
+            continue
+        if (path / INCOMPLETE).exists() and not path.is_symlink():
+            shutil.rmtree(path)
+            logger.warning("%s is half written and is removed.", path)
+            continue
+        aside = path.with_name(f"superseded-{path.name}")
+        if aside.is_symlink():
+            aside.unlink()
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        logger.warning("%s is of later than step %d and is set aside as %s.", path, step, aside.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from iapo.results import MANIFEST, read_result, write_result
 from iapo.runs import versions
 from iapo.stopping import Stopped
 from iapo.storage import read_records
-from iapo.training.checkpoints import last_whole, step_of, weights_fault
-from iapo.training.contents import Contents
+from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.contents import Contents, list_contents, names_in
 from iapo.training.course import FREE, LENGTH
 
 FINISHED = "finished.json"
@@ -114,6 +115,11 @@ def find_start(
         warn(logger, "%s was trained up to its last step, %d, and goes on from its policy.", folder, trained)
         return Start(begun=True, trained=trained)
     whole = last_whole(folder)
+    if whole is None and named is True and any((folder / name).exists() for name in (FINISHED, TRAINED)):
+        raise InputError(
+            f"{folder} was trained to its end and has no whole checkpoint to be trained on from; begin anew in another "
+            f"output_dir with {folder / 'policy'} as model"
+        )
     if whole is None:
         warn(logger, "%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
@@ -146,7 +152,10 @@ def _say_lost(folder: Path, step: int, training: Mapping[str, Any]) -> None:
         return
     path = folder / "metrics.jsonl"
     known = {row.get("step") for row in read_records(path)} if path.is_file() else set()
-    lost = [one for one in range(int(every), step + 1, int(every)) if one not in known]
+    # Lines before a checkpoint of another folder are there.
+    begun = re.search(r"-(\d+)$", str(training.get("resume_from_checkpoint")).rstrip("/"))
+    first = int(begun[1]) if begun else 0
+    lost = [one for one in range(int(every), step + 1, int(every)) if one > first and one not in known]
     if lost:
         warn(logger, "%s has no line of step %d, nor of %d others; they are lost.", path, lost[0], len(lost) - 1)
 
@@ -174,28 +183,40 @@ def check_data(folder: Path, data: Mapping[str, Any]) -> None:
 
 
 def mark_trained(folder: Path, step: int) -> None:
-    """Marks the policy in a run's folder as that of its last step."""
-    write_result(folder / TRAINED, "trained", {"step": step})
+    """Marks the policy in a run's folder as that of its last step, with the checksums of its files."""
+    policy = folder / "policy"
+    write_result(folder / TRAINED, "trained", {"step": step, "files": list_contents(policy, names_in(policy))})
 
 
 def trained_step(folder: Path) -> int | None:
     """Returns the step of a run's last policy; None where there is none yet, or it is not whole."""
-    if not (folder / TRAINED).is_file() or weights_fault(folder / "policy") is not None:
+    if not (folder / TRAINED).is_file():
         return None
-    step = read_result(folder / TRAINED, "trained").get("step")
-    return step if isinstance(step, int) else None
+    found = read_result(folder / TRAINED, "trained")
+    step, files = found.get("step"), found.get("files")
+    if not isinstance(step, int) or not isinstance(files, dict):
+        return None
+    told = {str(name): (int(size), int(crc)) for name, (size, crc) in files.items()}
+    fault = Contents(1, "", told).fault_of(folder / "policy")
+    if fault is not None:
+        warn(logger, "%s is passed over: %s.", folder / "policy", fault)
+    return step if fault is None else None
 
 
 def finish(folder: Path, step: int) -> None:
     """Marks a run as finished; the last that is written."""
     write_result(folder / FINISHED, "finished", {"step": step})
+    unmark(folder)
+
+
+def unmark(folder: Path) -> None:
+    """Takes away the mark of a run's last policy, where the run ends or goes on being trained."""
     (folder / TRAINED).unlink(missing_ok=True)
 
 
 def unfinish(folder: Path) -> None:
-    """Takes the mark away, where a finished run is trained for longer."""
-    for name in (FINISHED, TRAINED):
-        (folder / name).unlink(missing_ok=True)
+    """Takes the mark of a finished run away, where it is trained for longer."""
+    (folder / FINISHED).unlink(missing_ok=True)
 
 
 def check_ended(step: int, last: int) -> None:
@@ -249,22 +270,12 @@ def check_begun(
     return _difference(found, config, FREE) is None
 
 
-def code_part(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str = "training") -> dict[str, Any]:
+def code_part(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the part of a manifest's configuration by which own code is compared: digests of the files named.
 
-    A run of an earlier version, whose manifest has none, gets none later on: its checkpoints are told from those of
-    others by what it has (`course_of`).
-
     Args:
-        folder: The run folder.
         config: Settings by part.
-        kind: Kind of the manifest.
     """
-    path = folder / MANIFEST
-    if path.exists() and has_steps(folder, kind):
-        found = read_result(path, "training", "supervised", "evaluation")
-        if PART not in found["config"]:
-            return {}
     digests = code_digests(_named(config))
     return {PART: digests} if digests else {}
 

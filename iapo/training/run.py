@@ -60,6 +60,7 @@ from iapo.training.resume import (
     mark_trained,
     named_checkpoint,
     unfinish,
+    unmark,
 )
 from iapo.training.trainer import IAPOTrainer
 
@@ -191,9 +192,11 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         )
         if start.checkpoint is not None:
             check_data(start.checkpoint.parent, trainer.keeper.data)
-        folder = trainer.keeper.open()
         if start.trained is None:
-            unfinish(path)
+            # Before the manifest says how long the run is to be.
+            unmark(path)
+        folder = trainer.keeper.open()
+        unfinish(path)
         for part, (some, lost) in read.items():
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, trainer, "before training", console, live=live)
@@ -222,10 +225,15 @@ def _save_policy(trainer: IAPOTrainer, folder: Path) -> None:
     drop_reference_policy(trainer.accelerator.unwrap_model(trainer.model))
     with stoppable() as stop, stop.later():
         trainer.save_policy(folder / "policy")
-        if trainer.is_world_process_zero():
+        # FSDP and DeepSpeed compute in other precisions than a model that is loaded, so that its evaluation would be
+        # another: they go on from a checkpoint.
+        marks = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+        if marks and trainer.is_world_process_zero():
             mark_trained(folder, step)
         if told_to_all(stop, trainer.args.device):
-            stop.check(f" after step {step}, whose policy is saved")
+            if not marks:
+                trainer.keep_state()
+            stop.check(f" after step {step}, which is saved")
 
 
 def _check(arguments: RunArguments, settings: IAPOConfig) -> Start:

@@ -40,6 +40,14 @@ class Point(NamedTuple):
     y: int
 
 
+ONE: list[int] = []
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+DEEP: Any = ()
+for _ in range(3000):
+    DEEP = (DEEP,)
+
+
 def discount() -> Column:
     """A column of `otc`, as a new process has it."""
     sources = Sources(lambda traces: [Score(1.0)] * len(traces), unasked, unasked, unasked, unasked)
@@ -96,8 +104,11 @@ def test_what_is_remembered_comes_back_as_what_it_was(make: Any) -> None:
 
 
 def test_arrays_and_tensors_come_back() -> None:
-    found = kept({"a": [np.arange(6.0).reshape(2, 3)], "b": torch.ones(2, dtype=torch.bfloat16), "c": np.str_("x")})
+    found = kept(
+        {"a": [np.arange(6.0, dtype=">f8").reshape(2, 3)], "b": torch.ones(2, dtype=torch.bfloat16), "c": np.str_("x")}
+    )
     (array,) = found["a"]
+    assert array.dtype.str == ">f8"
     array *= 0.5
     assert array.tolist() == [[0.0, 0.5, 1.0], [1.5, 2.0, 2.5]]
     assert found["b"].equal(torch.ones(2, dtype=torch.bfloat16))
@@ -109,7 +120,7 @@ def test_arrays_and_tensors_come_back() -> None:
     [
         *(object(), [b"a"], {"a": {3: 1j}}, fractions.Fraction(1, 3), collections.defaultdict(int), Shade.DARK),
         *(Point(1, 2), range(3), torch.ones(2, requires_grad=True), np.array([{}]), np.datetime64("2020-01-01")),
-        collections.ChainMap({}),
+        *(collections.ChainMap({}), [ONE, ONE], CIRCLE, DEEP),
     ],
 )
 def test_what_would_not_come_back_is_refused(value: Any) -> None:

@@ -14,7 +14,7 @@ from test_resume import TINY, trained
 from iapo.errors import InputError
 from iapo.training.checkpoints import last_whole
 from iapo.training.contents import CONTENTS
-from iapo.training.course import course_of
+from iapo.training.course import run_of
 from iapo.training.resume import check_begun
 
 TOOL = '''"""A tool."""
@@ -98,11 +98,12 @@ def test_code_that_moved_is_the_same(
     stopped: tuple[Path, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, given = copied(stopped, tmp_path)
-    course = course_of(out)
+    run = run_of(out)
+    assert run is not None
     trained(out, **{**given, "max_steps": 3}, resume_from_checkpoint="true")
     # The manifest of a longer run is another one, with the new places.
     assert str(tmp_path) in (out / "manifest.json").read_text()
-    assert course_of(out) == course
+    assert run_of(out) == run
     assert "goes on from step 1" in caplog.text
     assert last_whole(out) == (out / "checkpoint-3", 3)
     assert "passed over" not in caplog.text
@@ -112,19 +113,21 @@ def test_code_that_moved_is_the_same(
 def test_a_run_of_an_earlier_version_goes_on(
     stopped: tuple[Path, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has no digests, and gets none: its checkpoints are told without."""
+    """Its manifest has no digests, nor what tells it from other runs; neither have its checkpoints."""
     out, given = copied(stopped, tmp_path)
     given = {name: stopped[1][name] if name != "tools" else value for name, value in given.items()}
     manifest = json.loads((out / "manifest.json").read_text())
     assert set(manifest["config"].pop("code")) == {"tools", "reward", "data"}
     manifest["config"]["run"]["tools"] = given["tools"]
     (out / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["id"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
     contents = json.loads((out / "checkpoint-1" / CONTENTS).read_text())
-    (out / "checkpoint-1" / CONTENTS).write_text(json.dumps({**contents, "course": course_of(out)}))
+    del contents["run"]
+    (out / "checkpoint-1" / CONTENTS).write_text(json.dumps(contents))
     (tmp_path / "tool.py").write_text(TOOL.replace("Sharpens", "Blurs"))
     with caplog.at_level(logging.WARNING):
         trained(out, **{**given, "max_steps": 3}, resume_from_checkpoint="true")
     assert "goes on from step 1" in caplog.text
-    assert "code" not in json.loads((out / "manifest.json").read_text())["config"]
     assert last_whole(out) == (out / "checkpoint-3", 3)
-    assert course_of(out) == json.loads((out / "checkpoint-3" / CONTENTS).read_text())["course"]
+    assert run_of(out) == json.loads((out / "checkpoint-3" / CONTENTS).read_text())["run"] is not None

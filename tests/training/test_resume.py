@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from iapo.errors import InputError
 from iapo.stopping import Stopped, stoppable
 from iapo.training.checkpoints import STATE, fault_of, last_whole
-from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.held_out import HeldOut
 from iapo.training.resume import check_free, find_start
 from iapo.training.run import run
@@ -141,7 +141,11 @@ def test_a_run_without_checkpoints_goes_on_from_its_last_policy(
     damaged = tmp_path / "damaged"
     shutil.copytree(out, damaged)
     (weights,) = (damaged / "policy").glob("*.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1])
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match="was trained to its end and has no whole checkpoint to be trained on from"):
+        trained(damaged, **{**given, "max_steps": 3}, resume_from_checkpoint="true")
     # No step is taken once more.
     with monkeypatch.context() as patched:
         patched.setattr(IAPOTrainer, "train", None)
@@ -168,7 +172,7 @@ def test_a_signal_while_the_last_policy_is_saved(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(IAPOTrainer, "save_model", interrupted)
-        with pytest.raises(Stopped, match="after step 4, whose policy is saved; the same command goes on from there"):
+        with pytest.raises(Stopped, match="after step 4, which is saved; the same command goes on from there"):
             trained(tmp_path / "run", save_strategy="no")
     trained(tmp_path / "run", save_strategy="no")
     assert json.loads((tmp_path / "run" / "finished.json").read_text())["step"] == 4
@@ -198,7 +202,7 @@ def test_a_checkpoint_of_another_run_is_passed_over(tmp_path: Path, whole: Path,
         shutil.rmtree(out / name)
     shutil.copytree(trained(tmp_path / "other", learning_rate=1e-3) / "checkpoint-2", out / "checkpoint-2")
     trained(out)
-    assert f"{out / 'checkpoint-2'} is passed over: it is of a run with other settings or data." in caplog.text
+    assert f"{out / 'checkpoint-2'} is passed over: it is of another run." in caplog.text
     assert "goes on from step 1" in caplog.text
     same(out, whole)
 
@@ -209,17 +213,24 @@ def test_what_a_dead_process_began_to_write_is_removed(
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    for name in ("finished.json", "checkpoint-4/trainer_state.json"):
-        (out / name).unlink()
-    cut = out / "checkpoint-3" / "optimizer.pt"
-    cut.write_bytes(cut.read_bytes()[:-9])
+    (out / "finished.json").unlink()
+    (out / "checkpoint-4" / INCOMPLETE).touch()
+    # Of a user, who kept the weights alone; and links whose targets are gone, or half written.
+    (out / "checkpoint-3" / STATE).unlink()
+    (out / "checkpoint-5").symlink_to(tmp_path / "gone")
+    shutil.copytree(out / "checkpoint-4", tmp_path / "elsewhere")
+    (out / "checkpoint-6").symlink_to(tmp_path / "elsewhere")
+    shutil.copytree(out / "checkpoint-1", out / "checkpoint-export-9")
     trained(out)
     assert "checkpoint-4 is half written and is removed" in caplog.text
-    # What is damaged otherwise is left for its owner to look at.
+    # What nobody was writing is left for its owner to look at.
     assert sorted(path.name for path in out.glob("*checkpoint-*")) == [
-        *(f"checkpoint-{step}" for step in range(1, 5)),
-        "superseded-checkpoint-3",
+        *(*(f"checkpoint-{step}" for step in range(1, 5)), "checkpoint-export-9"),
+        *(f"superseded-checkpoint-{step}" for step in (3, 5, 6)),
     ]
+    assert (out / "superseded-checkpoint-3" / "model.safetensors").is_file()
+    assert (tmp_path / "elsewhere" / STATE).is_file()
+    assert not any(out.glob(f"checkpoint-*/{INCOMPLETE}"))
     same(out, whole)
 
 
