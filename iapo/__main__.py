@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -30,15 +32,37 @@ def start() -> None:
     if signal.SIGINT in heeded:
         signal.signal(signal.SIGINT, interrupt)
     code: object = 1
+    ended = False
     try:
         main()
     except SystemExit as end:
-        code = end.code
+        code, ended = end.code, True
         raise
     finally:
         done = code if isinstance(code, int) else 0 if code is None else 1
         for number in heeded:
             signal.signal(number, lambda number, _: signal.signal(number, lambda *_: os._exit(done)))
+        if ended and _has_met_others():
+            _leave(done)
+
+
+def _has_met_others() -> bool:
+    """Tells whether this is one of several processes that talk to one another."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def _leave(code: int) -> None:
+    """Ends the process without the interpreter's own end, where threads of torch.distributed now and then abort a run
+    that is done ("terminate called without an active exception").
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # Who read it may be gone.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _ignore(numbers: Sequence[int]) -> None:

@@ -7,7 +7,6 @@ Accelerate's own environment variables, `ACCELERATE_USE_FSDP` or `ACCELERATE_USE
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def allow() -> None:
 
 
 if __name__ == "__main__":
-    from iapo.cli.main import main
+    from iapo.__main__ import start
 
     allow()
-    main(sys.argv[1:])
+    start()
