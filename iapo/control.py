@@ -10,9 +10,9 @@ import re
 from typing import Any
 
 _LIKE = re.compile(
-    r"<(?=[|\uff5c]|/?[\w.:-]+[|\uff5c]?>)"
+    r"<(?=[|\uff5c]|/?[\w.:-]+[|\uff5c]?>|\[[^\[\]<>\n]{1,40}\]>)"
     r"|\[(?=\||/?(?:[A-Z_]{2,}\d*|[a-z][A-Z]{2,}|unused\d+|[A-Za-z]+(?:_[A-Za-z\d]+)+)\]|!?[a-z]{1,3}~\[)"
-    r"|\](?=~!?[a-z]{1,3}[\[\]])|>(?=>[A-Z_]+<<)|\|(?=\|\|[A-Z_]+\|\|\|)"
+    r"|\](?=~!?[a-z]{1,3}[\[\]]|!?[a-z]{1,3}~\[|<\][\w .-]{1,40}\[>\[)|>(?=>[A-Z_]+<<)|\|(?=\|\|[A-Z_]+\|\|\|)"
 )
 """How the control tokens of known families begin: `<|im_end|>`, `<start_of_turn>`, `</s>`, `<seed:bos>`, `[INST]`,
 `[gMASK]`, `[control_8]`, `[|endofturn|]`, `]~b]`, `[e~[`, `>>ANSWER<<`.

@@ -33,7 +33,8 @@ OF_FAMILIES = [
     ),
     *("[|assistant|]", "[|endofturn|]", "<seed:bos>", "</seed:think>", "]~b]", "[e~[", "]~!b[", "[gMASK]", "[sMASK]"),
     *("[UNUSED_TOKEN_145]", "[control_8]", "[start_header_id]", "[unused12]", "[PAD151645]", ">>ANSWER<<", "[BOS]"),
-    "|||IP_ADDRESS|||",
+    *("|||IP_ADDRESS|||", "]!p~[", "]!d~[", "]<]image[>[", "]<]start of image[>[", "<[fim-suffix]>"),
+    "<[end\u2581of\u2581sentence]>",
 ]
 PLAIN = ["a < b", "1<2", "<3", "[1, 2]", "[a]", "x <- y", "a|b", "A [b] C", "5 <= 6 |> f", "[true, null]"]
 PLAIN += ["[Source: A]", "a >> b", "[12]", "x[i]~y", "[Note 1]", "a || b", "3 >>> 2", "[A1]", "~5 [b] ~6"]

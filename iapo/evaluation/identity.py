@@ -134,11 +134,16 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
-    """Sizes and times of a checkpoint folder's weights: enough to notice that it was written anew."""
+    """Sizes and times of a checkpoint folder's weights, and of those that an adapter adapts: enough to notice that they
+    were written anew.
+    """
     folder = Path(plan.model)
     if plan.endpoint is not None or not folder.is_dir():
         return None
     stats = {file.name: file.stat() for file in sorted(folder.glob("*.safetensors"))}
+    base = adapter_base(plan.model, plan.loading.model_revision)
+    if base is not None and Path(base[0]).is_dir():
+        stats |= {f"{file.name} of the base": file.stat() for file in sorted(Path(base[0]).glob("*.safetensors"))}
     return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
         f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedConfig, ProcessorMixin
 
@@ -61,14 +60,13 @@ def check_processor(name: str, config: PreTrainedConfig, processor: ProcessorMix
         )
 
 
-def check_tokenizer(name: str, path: str, revision: str | None, tokenizer: Any) -> None:
-    """Refuses a tokenizer whose class was guessed, since a file is missing or says nothing, or that has no end token.
+def check_tokenizer(name: str, path: str, revision: str | None) -> None:
+    """Refuses a tokenizer whose class or end token would be guessed, since a file is missing or says nothing.
 
     Args:
         name: Name of the checkpoint.
         path: Its folder or hub id.
         revision: Its branch, tag or commit on the hub.
-        tokenizer: The tokenizer as it was loaded.
 
     Raises:
         InputError: If so.
@@ -79,11 +77,10 @@ def check_tokenizer(name: str, path: str, revision: str | None, tokenizer: Any) 
             f"{name} has no {TOKENIZER_FILE}, without which its tokenizer would be another one; take it from its "
             "source anew"
         )
-    for key, had in (
-        ("tokenizer_class", read_json(Path(found)).get("tokenizer_class")),
-        ("eos_token", tokenizer.eos_token),
-    ):
-        if not had:
+    told = read_json(Path(found))
+    for key in ("tokenizer_class", "eos_token"):
+        # A class has an end token of its own, which need not be the checkpoint's.
+        if not told.get(key):
             raise InputError(f"the {TOKENIZER_FILE} of {name} has no {key}; take it from its source anew")
 
 

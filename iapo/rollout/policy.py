@@ -213,7 +213,7 @@ def load_processor(
             f"the tokenizer of {name} does not know {lacking[0]}; its files (tokenizer.json, tokenizer_config.json) "
             "are missing or another model's"
         )
-    check_tokenizer(name, path, settings.model_revision, tokenizer)
+    check_tokenizer(name, path, settings.model_revision)
     if not (processor.chat_template or tokenizer.chat_template):
         raise InputError(f"{name} has no chat template; put its chat_template.jinja or chat_template.json beside it")
     if processor.image_processor.patch_size not in _PUBLISHED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -586,6 +587,9 @@ def test_small_files_of_an_adapters_base_count(tmp_path: Path):
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
     plan = EvaluationPlan(str(tmp_path / "adapter"), ("vbar",), SOURCE, generation=SAMPLED)
     with pytest.raises(StoppedError):
+        run_evaluation(plan, tmp_path / "out", solver=never)
+    os.utime(tmp_path / "base" / "model.safetensors", ns=(0, 0))
+    with pytest.raises(InputError, match=r"settings \(config\.checkpoint\.model\.safetensors of the base"):
         run_evaluation(plan, tmp_path / "out", solver=never)
     with (tmp_path / "base" / "chat_template.jinja").open("a") as file:
         file.write("!")
