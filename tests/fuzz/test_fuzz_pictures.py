@@ -46,7 +46,8 @@ def damaged(draw: st.DrawFn) -> bytes:
     return mutated(draw(st.sampled_from(FILES)), draw)
 
 
-@fuzz("image files", damaged() | st.binary(max_size=200), 150)
+# One may have 89 million pixels.
+@fuzz("image files", damaged() | st.binary(max_size=200), 150, seconds=10)
 def test_pictures(data: bytes, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
