@@ -80,7 +80,8 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return f"its {STATE} is cut off or damaged"
     if named and path.name != f"checkpoint-{step}":
         return f"its {STATE} is of step {step}"
-    if (path / INCOMPLETE).exists():
+    # With a list it is whole but for what is done after it is written, such as removing older ones.
+    if (path / INCOMPLETE).exists() and not (path / CONTENTS).exists():
         return "it was being written when the process ended"
     files = [one for one in path.rglob("*") if one.is_file()]
     names = {one.name for one in files}

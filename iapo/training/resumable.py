@@ -20,7 +20,7 @@ from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.checkpoints import STATE, last_whole, step_of
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.course import run_of
 from iapo.training.kept import load_reference, save_reference
@@ -262,7 +262,7 @@ def _set_aside(folder: Path, step: int) -> None:
         number = path.name.removeprefix("checkpoint-")
         if not number.isdecimal() or int(number) <= step:
             continue
-        if (path / INCOMPLETE).exists() and not path.is_symlink():
+        if (path / INCOMPLETE).exists() and not (path / STATE).exists() and not path.is_symlink():
             shutil.rmtree(path)
             logger.warning("%s is half written and is removed.", path)
             continue
