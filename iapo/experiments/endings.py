@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from iapo.endpoints.chat import EndpointError
 from iapo.errors import DISK, InputError, NumberError, PlaceError, one_line
@@ -34,7 +35,7 @@ def ending() -> Iterator[None]:
         _end(f"{where} could not be written: {error.strerror}; make room there and start the same command again", DISK)
 
 
-def _end(text: str, code: int) -> None:
+def _end(text: str, code: int) -> NoReturn:
     sys.stderr.write(f"{_MARK}{one_line(text)}\n")
     raise SystemExit(code)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
-from iapo.own_files import PART, by_contents, changed_file, code_digests
+from iapo.own_files import PART, Digests, by_contents, changed_file, code_digests
 from iapo.rank import warn
 from iapo.results import MANIFEST, read_result, write_result
 from iapo.runs import versions
@@ -267,7 +267,7 @@ def check_begun(
         return False
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
     check_data(folder, data)
-    return _difference(found, config, FREE) is None
+    return _difference(found, config, FREE, code_digests(_named(config))) is None
 
 
 def code_part(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -292,12 +292,13 @@ def _check_settings(
         raise InputError(f"{folder} holds another kind of run; choose another output_dir")
     for checkpoint in sorted(folder.glob("checkpoint-*")):
         _check_processes(checkpoint)
-    if changed := _changed(found, config):
+    code = code_digests(_named(config))
+    if changed := changed_file(found["config"].get(PART), code):
         raise InputError(
             f"{folder} was begun with other contents of {changed}; a run goes on with the code that it was begun with: "
             "give back the file as it was, or choose another output_dir"
         )
-    if difference := _difference(found, config, free):
+    if difference := _difference(found, config, free, code):
         raise InputError(
             f"{folder} holds a run with {difference}; a run goes on with the settings that it was begun with: give the "
             "same, or choose another output_dir"
@@ -316,9 +317,11 @@ def _check_processes(checkpoint: Path) -> None:
         contents.check(checkpoint, int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...]) -> str | None:
+def _difference(
+    found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], free: tuple[str, ...], code: Digests
+) -> str | None:
     now = json.loads(json.dumps(hide_credentials(config)))
-    known, code = found["config"].get(PART), code_digests(_named(config))
+    known = found["config"].get(PART)
     for part, settings in now.items():
         before = found["config"].get(part, {})
         for name, value in settings.items():
@@ -329,10 +332,6 @@ def _difference(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]
             if by_contents(name, before[name], known) != by_contents(name, value, code):
                 return f"{name} {before[name]!r}, now it is {value!r}"
     return None
-
-
-def _changed(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> str | None:
-    return changed_file(found["config"].get(PART), code_digests(_named(config)))
 
 
 def _say_versions(found: Mapping[str, Any]) -> None:
