@@ -76,10 +76,14 @@ def planned(size: tuple[int, int], text_tokens: int, changes: Sequence[str], dev
     from iapo.planning.given import read_given
     from iapo.planning.report import make_report
 
+    words = list(changes)
+    model, teacher = (words.index(name) + 1 for name in ("--model", "--teacher"))
     with tempfile.TemporaryDirectory() as out:
+        if words[teacher] == words[model]:
+            words[teacher] = twin_of(words[model], Path(out) / "teacher")
         (Path(out) / "config.yaml").write_text("{}")
-        given = read_given(f"{out}/config.yaml", changes)
-    report = make_report(given, memory=64, size=size, text_tokens=text_tokens, device=device)
+        given = read_given(f"{out}/config.yaml", words)
+        report = make_report(given, memory=64, size=size, text_tokens=text_tokens, device=device)
     return {phase: report.plan.total(name) for phase, name in NAMES.items()}
 
 

@@ -191,7 +191,8 @@ def random_model(folder: Path, hidden: int = 256, layers: int = 4) -> str:
     """Writes the packaged student's folder with another, larger model of random weights in it."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from iapo.rollout.policy import load_processor, resolve
+    from iapo.rollout.names import resolve
+    from iapo.rollout.policy import load_processor
 
     config = AutoConfig.from_pretrained(resolve("tiny-student"))
     config.text_config.update({"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers})

@@ -50,7 +50,8 @@ def policy(layers: int) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from iapo.rollout.policy import Policy, load_processor, resolve
+    from iapo.rollout.names import resolve
+    from iapo.rollout.policy import Policy, load_processor
 
     torch.manual_seed(layers)
     config = AutoConfig.from_pretrained(resolve("tiny-student"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,7 +113,7 @@ def _texts(value: Any) -> list[str]:
 
 def _placed(name: str, text: str, put: Callable[[str], str]) -> str:
     """Returns a setting's text with something else in the place of each file or module of own code."""
-    if name in _READERS and Path(text).exists():
+    if name in _READERS and os.path.exists(text):
         return text
     between, parts = _BETWEEN.get(name, ","), []
     for part in text.split(between):
@@ -129,7 +130,7 @@ def _placed(name: str, text: str, put: Callable[[str], str]) -> str:
 
 def _file_of(place: str, name: str) -> Path | None:
     if place.endswith(".py"):
-        return Path(place) if Path(place).is_file() else None
+        return Path(place) if os.path.isfile(place) else None
     if place.partition(".")[0] == __name__.partition(".")[0]:
         return None
     module = sys.modules.get(place) or load_module(place, name)

@@ -134,8 +134,9 @@ def _is_work(place: Path) -> bool:
         return place.is_file() and any(fnmatch(place.name, one) for one in _WORK)
     for folder, below, names in os.walk(place):
         if os.path.basename(folder).startswith("checkpoint-"):
-            # The trainer's state is written last; without it nothing goes on from there.
-            if "trainer_state.json" in names:
+            # Weights alone (`save_only_model`), and what was being written, are no state to go on from.
+            random = any(one.startswith("rng_state") for one in names)
+            if random and "trainer_state.json" in names and "checkpoint-is-incomplete.txt" not in names:
                 return True
             below.clear()
             continue

@@ -23,7 +23,8 @@ from iapo.errors import InputError, unknown
 from iapo.evaluation.local import EvaluationSettings
 from iapo.kinds import checks_kinds
 from iapo.rollout.load_settings import placed, prefixed_names
-from iapo.rollout.policy import Policy, check_name, load_policy
+from iapo.rollout.names import check_name
+from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.template import DEFAULT, PromptTemplate, check_wording, find_prompt
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.tools.offered import limited

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 from iapo.bounds import COUNT_OR_NONE, SEED, SIDE, check_number
@@ -59,7 +58,7 @@ def split_list(text: str) -> tuple[str, ...]:
 
 def source_names(text: str) -> tuple[str, ...]:
     """Returns the sources that a setting names, with commas between; a path that exists is one, whatever is in it."""
-    return (text,) if Path(text).exists() else split_list(text)
+    return (text,) if os.path.exists(text) else split_list(text)
 
 
 def check_once(names: Sequence[str]) -> None:
@@ -183,7 +182,7 @@ def open_source(name: str, settings: SourceSettings, *, any_size: bool = False) 
             split=settings.split,
         )
     before, at, where = name.partition("@")
-    if at and not Path(name).exists():
+    if at and not os.path.exists(name):
         # A format may bear the name of a test set, whose layout it knows a part of.
         if before in BENCHMARKS:
             return load_benchmark(before, None if where == "hub" else where, any_size=any_size)

@@ -26,7 +26,7 @@ from iapo.stopping import stoppable
 from iapo.storage import make_folder, read_json, read_records
 from iapo.studies.curves import plot_curves
 from iapo.tiny.crop.pages import draw
-from iapo.training.resume import is_finished
+from iapo.training.ends import is_finished
 
 STEPS = 80
 """Optimiser steps, as in the packaged configuration `demo-crop`."""

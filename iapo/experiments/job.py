@@ -26,7 +26,7 @@ from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings
 from iapo.stopping import stoppable
 from iapo.training.checkpoints import last_whole
-from iapo.training.resume import is_finished, trained_step
+from iapo.training.ends import is_finished, trained_step
 from iapo.training.run import run
 from iapo.training.settings import parse
 

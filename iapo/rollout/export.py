@@ -13,8 +13,9 @@ from iapo.models import dtype_of
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
 from iapo.rollout.load_settings import LoadSettings
-from iapo.rollout.loading import ADAPTER, adapter_base
-from iapo.rollout.policy import check_name, load_policy, resolve
+from iapo.rollout.loading import adapter_base
+from iapo.rollout.names import ADAPTER, check_name, resolve
+from iapo.rollout.policy import load_policy
 from iapo.rollout.push import check_repository, push
 from iapo.rollout.usage import USAGE, Usage
 from iapo.rollout.wording import FILE

@@ -17,11 +17,9 @@ from transformers.utils import cached_file
 from iapo.bounds import WEIGHT, check_number
 from iapo.errors import InputError, one_line
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
+from iapo.rollout.names import ADAPTER
 from iapo.rollout.unpartitioned import unpartitioned
 from iapo.storage import read_json
-
-ADAPTER = "adapter_config.json"
-"""The file by which an adapter's folder is known."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from iapo.models import MODEL_FAMILIES
 from iapo.rollout.fit import TOKENIZER_FILE, check_positions, check_processor, check_tokenizer
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import (
-    ADAPTER,
     DAMAGED,
     adapter_base,
     add_adapter,
@@ -26,14 +24,9 @@ from iapo.rollout.loading import (
     load_model,
     optional_file,
 )
+from iapo.rollout.names import check_name, packaged, resolve
 from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt, read_prompt
 from iapo.rollout.template import FILE as PROMPT_FILE
-
-PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
-"""Where the packaged tiny checkpoints lie, one folder each."""
-
-# A folder has one of them: a whole checkpoint, or an adapter.
-_KNOWN_BY = ("config.json", ADAPTER)
 
 # By the side of a patch in pixels: the classes whose names a saved processor bears.
 _PUBLISHED = {14: ("Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"), 16: ("Qwen3VLProcessor", "Qwen3VLVideoProcessor")}
@@ -109,35 +102,6 @@ class Policy:
     def template(self) -> PromptTemplate:
         """The prompt template that it is asked with: the one that its processor brings along, else `tools`."""
         return getattr(self.processor, "prompt", None) or find_prompt(DEFAULT)
-
-
-def resolve(name: str | os.PathLike[str]) -> str:
-    """Turns the name of a packaged checkpoint into its folder; any other name is returned as it is, as a text.
-
-    Raises:
-        InputError: If it is no text or path, or an empty one.
-    """
-    text = check_name(name)
-    folder = PACKAGED / text
-    return str(folder) if any((folder / one).is_file() for one in _KNOWN_BY) else text
-
-
-def check_name(name: str | os.PathLike[str]) -> str:
-    """Returns the name of a model as a text.
-
-    Raises:
-        InputError: If it is no text or path, or an empty one.
-    """
-    text = os.fspath(name) if isinstance(name, str | os.PathLike) else None
-    if not isinstance(text, str) or not text.strip():
-        what = "empty" if isinstance(text, str) else f"of type {type(name).__name__}"
-        raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
-    return text
-
-
-def packaged() -> list[str]:
-    """Returns the names of the packaged checkpoints."""
-    return sorted({path.parent.name for one in _KNOWN_BY for path in PACKAGED.glob(f"*/{one}")})
 
 
 def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:

@@ -38,20 +38,13 @@ from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
 from iapo.training.batches import dataset_hash, to_dataset
+from iapo.training.ends import check_ended, finish, unfinish
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
 from iapo.training.ranks import agree
 from iapo.training.rehearsal import refused_by_libraries
-from iapo.training.resume import (
-    check_begun,
-    check_data,
-    check_ended,
-    code_part,
-    find_start,
-    finish,
-    named_checkpoint,
-    unfinish,
-)
+from iapo.training.resumable import set_aside
+from iapo.training.resume import check_begun, check_data, code_part, find_start, named_checkpoint
 
 KIND = "supervised"
 """Kind of a supervised run's `manifest.json`."""
@@ -135,9 +128,15 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     main = trainer.is_world_process_zero()
     if main:
         data = _data(chosen, datasets)
-        for place in (folder, *((start.checkpoint.parent,) if start.checkpoint else ())):
-            check_data(place, data)
-        _write_manifest(folder, {**config, "prompt": policy.template.to_json()}, settings.seed, data)
+        if start.checkpoint is not None:
+            check_data(start.checkpoint.parent, data)
+        config["prompt"] = policy.template.to_json()
+        begun = (folder / MANIFEST).exists()
+        same = begun and check_begun(folder, config, data, KIND)
+        # Before the manifest says how long the run is to be, and from where.
+        set_aside(folder, start.step)
+        if not same:
+            _write_manifest(folder, config, settings.seed, data, again=begun)
         policy.template.write(folder)
         if chosen.damages:
             write_records(folder / "transcripts.quarantine.jsonl", map(dataclasses.asdict, chosen.damages))
@@ -263,8 +262,9 @@ def _data(chosen: Chosen, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     return {**data, "wrong": chosen.wrong, "failed": chosen.failed, "damaged": len(chosen.damages)}
 
 
-def _write_manifest(folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> None:
-    """Writes the manifest; a run that goes on keeps the one that it was begun with, unless it is to be longer."""
+def _write_manifest(
+    folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any], *, again: bool
+) -> None:
     found: dict[str, Any] = {
         "config": hide_credentials({**config, **code_part(config)}),
         "versions": versions(),
@@ -273,11 +273,7 @@ def _write_manifest(folder: Path, config: Mapping[str, Any], seed: int, data: Ma
         "commit": commit(),
         "id": run_id(folder),
     }
-    path = folder / MANIFEST
-    if not path.exists():
-        create_result(path, KIND, found)
-    elif not check_begun(folder, config, data, KIND):
-        write_result(path, KIND, found)
+    (write_result if again else create_result)(folder / MANIFEST, KIND, found)
 
 
 class _Log(TrainerCallback):

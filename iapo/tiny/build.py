@@ -41,8 +41,8 @@ from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
 from iapo.tiny.state import STATE, StageState
+from iapo.training.ends import is_finished
 from iapo.training.files import find_config
-from iapo.training.resume import is_finished
 
 QUESTION_TYPES = ("value",)
 """What the tiny world asks."""

@@ -1,8 +1,8 @@
 """Which checkpoints of a run are whole: told from their files alone, without torch.
 
-The trainer writes its state last, so that a process that dies while it writes leaves a checkpoint without one. A
-machine that dies may leave any file short, or without those of another machine: a list says which there were
-(`iapo.training.contents`). Where there is none, each form says by itself where it ends.
+A process that dies while it writes leaves a checkpoint with a mark. A machine that dies may leave any file short, or
+without those of another machine: a list says which there were (`iapo.training.contents`). Where there is neither, being
+of an earlier version or of another program, the trainer's state is there last, and each form says where it ends.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ def fault_of(path: Path, *, named: bool = True) -> str | None:
         return f"its {STATE} is cut off or damaged"
     if named and path.name != f"checkpoint-{step}":
         return f"its {STATE} is of step {step}"
-    # With a list it is whole but for what is done after it is written, such as removing older ones.
-    if (path / INCOMPLETE).exists() and not (path / CONTENTS).exists():
+    if (path / INCOMPLETE).exists():
         return "it was being written when the process ended"
     files = [one for one in path.rglob("*") if one.is_file()]
     names = {one.name for one in files}

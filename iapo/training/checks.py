@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence, Sized
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,23 +52,6 @@ def check_settings(args: IAPOConfig, *, has_teacher: bool = False) -> None:
             f"reward is {args.reward} with penalty_weight {args.penalty_weight}, always_measure "
             f"{args.always_measure}, token_distill_weight {args.token_distill_weight}, but there is no teacher; set "
             "`teacher` or `teacher_table`, or take grpo"
-        )
-
-
-def check_teacher(student: str, teacher: str) -> None:
-    """Refuses the student's own checkpoint as its teacher: there is nothing to learn from it, and nothing says so.
-
-    Args:
-        student: The student's folder or hub id (`iapo.rollout.policy.find_checkpoint`).
-        teacher: The teacher's.
-
-    Raises:
-        InputError: If they are one.
-    """
-    if student == teacher or (Path(student).is_dir() and os.path.realpath(student) == os.path.realpath(teacher)):
-        raise InputError(
-            f"the teacher is the student's own checkpoint, {teacher}, from which it diverges by nothing; name a "
-            "stronger model as teacher"
         )
 
 

@@ -1,7 +1,7 @@
 """What a checkpoint consists of: its files with their lengths and checksums, and by how many processes it was written.
 
 Each process writes files of its own, and a directory with some of them missing looks like a whole one. So the list is
-written when all have written theirs, and before the trainer's state.
+written last, when all have written theirs.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,21 @@ class RunKeeper(TrainerCallback):
     @property
     def data(self) -> dict[str, Any]:
         """Facts about the data, as the manifest keeps them."""
-        data = {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
-        return data | self._data
+        return self._train_hash | self._data
+
+    @functools.cached_property
+    def _train_hash(self) -> dict[str, Any]:
+        return {"train": dataset_hash(self.dataset)} if isinstance(self.dataset, Dataset) else {}
+
+    def check_begun(self) -> bool:
+        """Refuses a folder whose run was begun otherwise; tells whether it holds this one, as it was.
+
+        Raises:
+            InputError: If the folder holds a run with other settings or other data.
+        """
+        path = Path(self.settings.output_dir)
+        config = {**self._config, "training": self._given}
+        return (path / MANIFEST).exists() and check_begun(path, config, self.data)
 
     def open(self) -> RunFolder:
         """Makes the folder and writes the manifest, the first time; a run that goes on keeps the one it was begun with.
@@ -115,15 +129,15 @@ class RunKeeper(TrainerCallback):
         """
         self._keeps = True
         if self.folder is None:
-            config, data = {**self._config, "training": self._given}, self.data
             path = Path(self.settings.output_dir)
             begun = (path / MANIFEST).exists()
-            same = begun and check_begun(path, config, data)
+            same = self.check_begun()
             folder = RunFolder(path)
             if not same:
+                config = {**self._config, "training": self._given}
                 seeds = {"training": self.settings.seed, **self._seeds}
                 whole = {**config, **code_part(config), "prompt": self.template.to_json()}
-                folder.write_manifest(whole, seeds, data, defaults=self._defaults, again=begun)
+                folder.write_manifest(whole, seeds, self.data, defaults=self._defaults, again=begun)
             self.template.write(folder.path)
             self.folder = folder
         return self.folder

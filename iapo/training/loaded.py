@@ -18,7 +18,8 @@ from iapo.models import bare_model
 from iapo.rewards.alignment import Alignment
 from iapo.rollout.load_settings import LoadSettings, placed, settings_in
 from iapo.rollout.loading import adapter_base
-from iapo.rollout.policy import Policy, load_policy, resolve, see_alike
+from iapo.rollout.names import resolve
+from iapo.rollout.policy import Policy, load_policy, see_alike
 from iapo.rollout.prompt import PromptEncoder
 from iapo.teachers.references import Reference, make_reference
 from iapo.tools import ToolDefinition

@@ -49,19 +49,19 @@ def agree(start: Start, settings: Any) -> Start:
     """
     if settings.world_size > 1:
         found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, (start.step, start.trained, start.begun))
+        dist.all_gather_object(found, (start.step, start.trained))
         if others := [rank for rank, one in enumerate(found) if one != found[0]]:
             raise InputError(
-                f"{settings.output_dir} does not hold the same in all processes: the first would go on from step "
-                f"{_place(found[0])}, process {others[0]} from step {_place(found[others[0]])}; give an output_dir "
-                "that all of them see"
+                f"{settings.output_dir} does not hold the same in all processes: the first would go on from "
+                f"{_place(*found[0])}, process {others[0]} from {_place(*found[others[0]])}; give an output_dir that "
+                "all of them see, or where each machine has its own (save_on_each_node), the checkpoint as "
+                "resume_from_checkpoint"
             )
     return start
 
 
-def _place(found: tuple[int, int | None, bool]) -> str:
-    step, trained, begun = found
-    return f"{step if trained is None else trained}{'' if begun else ' of a new run'}"
+def _place(step: int, trained: int | None) -> str:
+    return f"step {step}" if trained is None else f"the policy of step {trained}"
 
 
 class EqualRows:

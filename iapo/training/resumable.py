@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.stopping import Stopping, stoppable
-from iapo.training.checkpoints import STATE, last_whole, step_of
+from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.course import run_of
 from iapo.training.kept import load_reference, save_reference
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _LOGGED = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens", "_step")
 _THEN = ", which goes on from the last whole checkpoint"
+_LATER: Mapping[str, Any] = {"push_to_hub": False, "save_total_limit": None, "save_only_model": False}
+"""What is not done while a checkpoint is being written."""
 
 
 class ResumableTrainer(Trainer):
@@ -43,6 +47,8 @@ class ResumableTrainer(Trainer):
 
     args: Any
     _saved: Path | None = None
+    _stops = False
+    _given: Any = None
     _sampler: Any = None
 
     @functools.cached_property
@@ -64,14 +70,13 @@ class ResumableTrainer(Trainer):
             Stopped: If the process was asked to stop; the state is saved.
         """
         start = self._start(resume_from_checkpoint)
+        self.check_start(start)
         if start.checkpoint is not None:
-            if contents := Contents.read(start.checkpoint):
-                contents.check(start.checkpoint, self.accelerator.num_processes, engine_of(self))
             self._saved = start.checkpoint.resolve()
         if self.args.should_save:
-            _set_aside(Path(self.args.output_dir), start.step)
+            set_aside(Path(self.args.output_dir), start.step)
         with stoppable() as stop, stop.later():
-            ends = _StopsWhenAsked(stop)
+            ends = _StopsWhenAsked(self, stop)
             self.add_callback(ends)
             try:
                 place = None if start.checkpoint is None else str(start.checkpoint)
@@ -84,9 +89,23 @@ class ResumableTrainer(Trainer):
                 stop.check(f" after step {self.state.global_step}, which is saved")
         return result
 
+    def check_start(self, start: Start) -> None:
+        """Refuses a checkpoint that another number of processes or another engine wrote.
+
+        Raises:
+            InputError: If so.
+        """
+        if start.checkpoint is not None and (contents := Contents.read(start.checkpoint)):
+            contents.check(start.checkpoint, self.accelerator.num_processes, engine_of(self))
+
     def keep_state(self) -> None:
         """Saves a checkpoint of the step that the training has come to, where there is none; all processes call it."""
+        self.stops()
         self._save_checkpoint(self.model, None)
+
+    def stops(self) -> None:
+        """Has the next checkpoint be one that the training goes on from, also with `save_only_model`."""
+        self._stops = True
 
     def _start(self, named: str | bool | Start | None) -> Start:
         if isinstance(named, Start):
@@ -127,16 +146,26 @@ class ResumableTrainer(Trainer):
             return
         super()._run_epoch(*args, **kwargs)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # Transformers writes the settings as they are; what is sent to an endpoint is no part of a checkpoint.
-        given = self.args
-        self.args = copy.copy(given)
-        for name in ADDRESSES:
-            setattr(self.args, name, hide_credentials(getattr(given, name, None)))
+    @contextlib.contextmanager
+    def _with(self, **changes: Any) -> Iterator[None]:
+        """Has other settings within the block; blocks may be nested."""
+        before = self.args
+        self.args = copy.copy(before)
+        for name, value in changes.items():
+            setattr(self.args, name, value)
         try:
-            super()._save(output_dir, state_dict)
+            yield
         finally:
-            self.args = given
+            self.args = before
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # Transformers writes the settings as they are: as they were given, but what is sent to an endpoint is no part
+        # of a checkpoint.
+        given = self._given or self.args
+        own = {name: getattr(given, name) for name in _LATER}
+        addresses = {name: hide_credentials(getattr(given, name, None)) for name in ADDRESSES}
+        with self._with(**own, **addresses):
+            super()._save(output_dir, state_dict)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
@@ -144,16 +173,30 @@ class ResumableTrainer(Trainer):
             return
         if self.args.should_save:
             if folder.exists():
-                # What a dead process left there.
+                # What a dead process left there, or one without the state.
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
             (folder / INCOMPLETE).touch()
         self.accelerator.wait_for_everyone()
-        with writing(folder, _THEN, keep=self.accelerator.num_processes > 1):
-            super()._save_checkpoint(model, trial)
+        only_model = self.args.save_only_model and not self._stops
+        self._given = self.args
+        # What is done with a checkpoint is done when it is whole.
+        later = {**_LATER, "save_only_model": only_model}
+        try:
+            with writing(folder, _THEN, keep=self.accelerator.num_processes > 1), self._with(**later):
+                super()._save_checkpoint(model, trial)
+                if not only_model:
+                    self._write_contents(folder)
+        finally:
+            self._given = None
         if self.args.should_save:
             (folder / INCOMPLETE).unlink()
-        self._saved = folder.resolve()
+        self._saved = None if only_model else folder.resolve()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
+            rotate_checkpoints(str(folder.parent), limit, best, use_mtime=True)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -164,8 +207,6 @@ class ResumableTrainer(Trainer):
         state |= {"more": self.more_state(), "numbers": self.watch.to_state()}
         torch.save(state, self._own_state(output_dir))
         save_reference(self, Path(output_dir))
-        # The trainer's own state is all that is not there yet.
-        self._write_contents(Path(output_dir))
 
     def _write_contents(self, folder: Path) -> None:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -223,11 +264,18 @@ class ResumableTrainer(Trainer):
 class _StopsWhenAsked(TrainerCallback):
     """Ends a training after the step in which its process was asked to, with its state saved."""
 
-    def __init__(self, stop: Stopping) -> None:
-        self.stop = stop
+    def __init__(self, trainer: ResumableTrainer, stop: Stopping) -> None:
+        self.trainer, self.stop = trainer, stop
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Saves as often as is asked for now; Transformers goes on as the checkpoint says."""
+        state.compute_steps(args, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if told_to_all(self.stop, args.device):
+            self.trainer.stops()
             control.should_save = control.should_training_stop = True
 
 
@@ -253,7 +301,7 @@ def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if isinstance(value, torch.Tensor | list | int | float | None)}
 
 
-def _set_aside(folder: Path, step: int) -> None:
+def set_aside(folder: Path, step: int) -> None:
     """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
 
     What a dead process began to write is removed, by the mark that it left there.
@@ -262,7 +310,7 @@ def _set_aside(folder: Path, step: int) -> None:
         number = path.name.removeprefix("checkpoint-")
         if not number.isdecimal() or int(number) <= step:
             continue
-        if (path / INCOMPLETE).exists() and not (path / STATE).exists() and not path.is_symlink():
+        if (path / INCOMPLETE).exists() and not path.is_symlink():
             shutil.rmtree(path)
             logger.warning("%s is half written and is removed.", path)
             continue

@@ -15,18 +15,13 @@ from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.own_files import PART, Digests, by_contents, changed_file, code_digests
 from iapo.rank import warn
-from iapo.results import MANIFEST, read_result, write_result
+from iapo.results import MANIFEST, read_result
 from iapo.runs import versions
-from iapo.stopping import Stopped
 from iapo.storage import read_records
 from iapo.training.checkpoints import last_whole, step_of
-from iapo.training.contents import Contents, list_contents, names_in
+from iapo.training.contents import Contents
 from iapo.training.course import FREE, LENGTH
-
-FINISHED = "finished.json"
-"""Written last of all, when everything else of a run is."""
-TRAINED = "trained.json"
-"""Written with the last policy, and taken away with the end: what is left to do is to evaluate it."""
+from iapo.training.ends import FINISHED, TRAINED, trained_step
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +84,8 @@ def find_start(
     """
     check_free(folder, resume, named)
     if isinstance(named, str):
-        checkpoint = Path(named)
-        step = step_of(checkpoint)
-        _check_processes(checkpoint)
-        for place in (checkpoint.parent, folder):
-            if (place / MANIFEST).exists():
-                _check_settings(place, config, kind, free=(*FREE, *LENGTH))
-        return Start(checkpoint, step, begun=(folder / MANIFEST).exists())
+        again = _start_again(folder, config, kind, Path(named)) if resume == "auto" else None
+        return again or _start_from(folder, config, kind, Path(named))
     manifest = folder / MANIFEST
     if not manifest.exists():
         if named is True:
@@ -110,22 +100,81 @@ def find_start(
             f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on "
             "with it by --resume_from_checkpoint true"
         )
-    _say_versions(found)
-    if named is not True and (trained := trained_step(folder)) is not None:
-        warn(logger, "%s was trained up to its last step, %d, and goes on from its policy.", folder, trained)
-        return Start(begun=True, trained=trained)
-    whole = last_whole(folder)
-    if whole is None and named is True and any((folder / name).exists() for name in (FINISHED, TRAINED)):
+    start = _own_start(folder, found, trained=named is not True or _is_as_long(found, config))
+    if start is None and (before := _begun_from(found["config"])) is not None:
+        raise InputError(
+            f"{folder} was begun from {before} and has no whole checkpoint of its own yet; give that as "
+            "resume_from_checkpoint once more, or choose another output_dir"
+        )
+    if start is None and named is True and any((folder / name).exists() for name in (FINISHED, TRAINED)):
         raise InputError(
             f"{folder} was trained to its end and has no whole checkpoint to be trained on from; begin anew in another "
             f"output_dir with {folder / 'policy'} as model"
         )
-    if whole is None:
+    if start is None:
         warn(logger, "%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
+    return start
+
+
+def _own_start(folder: Path, found: Mapping[str, Any], *, trained: bool = True, after: int = -1) -> Start | None:
+    """Returns where a run goes on from what its own folder holds; None where there is nothing whole.
+
+    Args:
+        folder: The run folder.
+        found: Its manifest.
+        trained: Whether its last policy counts, being of as many steps as are asked for.
+        after: Step that a checkpoint has to be later than.
+    """
+    _say_versions(found)
+    if trained and (step := trained_step(folder)) is not None:
+        warn(logger, "%s was trained up to its last step, %d, and goes on from its policy.", folder, step)
+        return Start(begun=True, trained=step)
+    whole = last_whole(folder)
+    if whole is None or whole[1] <= after:
+        return None
     warn(logger, "%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
     _say_lost(folder, whole[1], found["config"].get("training", {}))
     return Start(*whole, begun=True)
+
+
+def _start_from(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, checkpoint: Path) -> Start:
+    """Returns a start from a checkpoint that the user names."""
+    step = step_of(checkpoint)
+    _check_processes(checkpoint)
+    for place in (checkpoint.parent, folder):
+        if (place / MANIFEST).exists():
+            _check_settings(place, config, kind, free=(*FREE, *LENGTH))
+    return Start(checkpoint, step, begun=(folder / MANIFEST).exists())
+
+
+def _start_again(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, checkpoint: Path) -> Start | None:
+    """Returns where the same command goes on that began from a named checkpoint, as Slurm gives it once more; None
+    where it is another command, or has come to nothing since.
+    """
+    if not (folder / MANIFEST).exists() or not has_steps(folder, kind):
+        return None
+    found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
+    if _begun_from(found["config"]) != _begun_from(config) or not _is_as_long(found, config):
+        return None
+    if (folder / FINISHED).exists():
+        raise InputError(
+            f"{folder} already holds the finished run of this command; choose another output_dir or remove it"
+        )
+    # It may be gone by now, with `save_total_limit`.
+    number = re.search(r"-(\d+)$", checkpoint.name)
+    return _own_start(folder, found, after=int(number[1]) if number else -1)
+
+
+def _begun_from(config: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Returns the checkpoint that a run was begun from, named by its user; None where it began anew."""
+    named = named_checkpoint(config.get("training", {}).get("resume_from_checkpoint"))
+    return os.path.realpath(named) if isinstance(named, str) else None
+
+
+def _is_as_long(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tells whether a manifest has the settings that are given, number of steps and epochs among them."""
+    return _difference(found, config, FREE, code_digests(_named(config))) is None
 
 
 def has_steps(folder: Path, kind: str = "training") -> bool:
@@ -182,68 +231,12 @@ def check_data(folder: Path, data: Mapping[str, Any]) -> None:
             )
 
 
-def mark_trained(folder: Path, step: int) -> None:
-    """Marks the policy in a run's folder as that of its last step, with the checksums of its files."""
-    policy = folder / "policy"
-    write_result(folder / TRAINED, "trained", {"step": step, "files": list_contents(policy, names_in(policy))})
-
-
-def trained_step(folder: Path) -> int | None:
-    """Returns the step of a run's last policy; None where there is none yet, or it is not whole."""
-    if not (folder / TRAINED).is_file():
-        return None
-    found = read_result(folder / TRAINED, "trained")
-    step, files = found.get("step"), found.get("files")
-    if not isinstance(step, int) or not isinstance(files, dict):
-        return None
-    told = {str(name): (int(size), int(crc)) for name, (size, crc) in files.items()}
-    fault = Contents(1, "", told).fault_of(folder / "policy")
-    if fault is not None:
-        warn(logger, "%s is passed over: %s.", folder / "policy", fault)
-    return step if fault is None else None
-
-
-def finish(folder: Path, step: int) -> None:
-    """Marks a run as finished; the last that is written."""
-    write_result(folder / FINISHED, "finished", {"step": step})
-    unmark(folder)
-
-
-def unmark(folder: Path) -> None:
-    """Takes away the mark of a run's last policy, where the run ends or goes on being trained."""
-    (folder / TRAINED).unlink(missing_ok=True)
-
-
-def unfinish(folder: Path) -> None:
-    """Takes the mark of a finished run away, where it is trained for longer."""
-    (folder / FINISHED).unlink(missing_ok=True)
-
-
-def check_ended(step: int, last: int) -> None:
-    """Refuses to take a training that was stopped for one that has ended.
-
-    Args:
-        step: Its step.
-        last: Its last step.
-
-    Raises:
-        Stopped: If it has not reached the last step.
-    """
-    if step < last:
-        raise Stopped(f"stopped after step {step} of {last}; the same command goes on from the last whole checkpoint")
-
-
 def named_checkpoint(setting: object) -> str | bool | None:
     """Returns the setting `resume_from_checkpoint` by its meaning; a command line's `true` is a word."""
     words = {"true": True, "false": False, "none": None, "": None}
     if isinstance(setting, str):
         return words.get(setting.lower(), setting)
     return None if setting is None else bool(setting)
-
-
-def is_finished(folder: Path) -> bool:
-    """Tells whether a run was finished."""
-    return (folder / FINISHED).exists()
 
 
 def check_begun(
@@ -258,7 +251,7 @@ def check_begun(
         kind: Kind of the manifest.
 
     Returns:
-        Whether all is as it was; not where the run is to be longer.
+        Whether all is as it was; not where the run is to be longer, or begins from another checkpoint.
 
     Raises:
         InputError: If so, and the run has taken a step.
@@ -267,7 +260,7 @@ def check_begun(
         return False
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
     check_data(folder, data)
-    return _difference(found, config, FREE, code_digests(_named(config))) is None
+    return _is_as_long(found, config) and _begun_from(config) in (None, _begun_from(found["config"]))
 
 
 def code_part(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from iapo.results import defaults_left
 from iapo.rewards.presets import local_verifier
 from iapo.rollout.budget import check_texts
 from iapo.rollout.load_settings import settings_in
+from iapo.rollout.names import check_teacher
 from iapo.rollout.policy import Policy, find_checkpoint, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.runs import RunFolder, data_hash
@@ -41,27 +42,17 @@ from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
 from iapo.training.budget import check_samples
-from iapo.training.checks import check_functions, check_settings, check_teacher
+from iapo.training.checks import check_functions, check_settings
 from iapo.training.config import IAPOConfig
+from iapo.training.ends import check_ended, finish, mark_trained, unfinish, unmark
 from iapo.training.held_out import HeldOut, Measurement, evaluation_settings
 from iapo.training.keeper import check_prompt
 from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import agree, check_world, share_of
-from iapo.training.resumable import told_to_all
-from iapo.training.resume import (
-    Start,
-    check_data,
-    check_ended,
-    find_start,
-    finish,
-    has_steps,
-    mark_trained,
-    named_checkpoint,
-    unfinish,
-    unmark,
-)
+from iapo.training.resumable import set_aside, told_to_all
+from iapo.training.resume import Start, check_data, find_start, has_steps, named_checkpoint
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -178,6 +169,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
     main = trainer.is_world_process_zero()
     assert trainer.keeper is not None
     trainer.keeper.begun = start.begun
+    trainer.check_start(start)
     if main:
         trainer.keeper.describe(
             config={"run": dataclasses.asdict(arguments)},
@@ -192,9 +184,11 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         )
         if start.checkpoint is not None:
             check_data(start.checkpoint.parent, trainer.keeper.data)
+        trainer.keeper.check_begun()
         if start.trained is None:
-            # Before the manifest says how long the run is to be.
+            # Before the manifest says how long the run is to be, and from where.
             unmark(path)
+            set_aside(path, start.step)
         folder = trainer.keeper.open()
         unfinish(path)
         for part, (some, lost) in read.items():
@@ -262,9 +256,10 @@ def check_run(arguments: RunArguments, settings: IAPOConfig) -> None:
     check_world(settings)
     teacher = settings.teacher if settings.teacher_table is None else None
     arguments.loading.check_packages()
-    student = find_checkpoint(arguments.model, arguments.model_revision)
-    if teacher is not None and arguments.model_revision == settings_in(settings, "teacher").model_revision:
-        check_teacher(student, find_checkpoint(teacher, arguments.model_revision))
+    find_checkpoint(arguments.model, arguments.model_revision)
+    if teacher is not None:
+        teacher_revision = settings_in(settings, "teacher").model_revision
+        check_teacher(arguments.model, teacher, arguments.model_revision, teacher_revision)
     others = [(teacher, "teacher"), (arguments.eval_teacher, "teacher"), (local_verifier(settings), "verifier")]
     for name, who in others:
         if name is not None:

@@ -15,6 +15,7 @@ from iapo.bounds import check_numbers
 from iapo.endpoints.address import check_addresses
 from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
+from iapo.rollout.names import check_teacher
 from iapo.storage import check_place
 from iapo.training.arguments import RunArguments
 from iapo.training.declared import Setting, keys_of, settings_of
@@ -200,6 +201,8 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         raise InputError("output_dir is empty; name the folder that the run is written to")
     run = run_settings()
     arguments = RunArguments(**{name: value for name, value in merged.items() if name in run})
+    if (teacher := merged.get("teacher")) is not None and merged.get("teacher_table") is None:
+        check_teacher(arguments.model, teacher, arguments.model_revision, merged.get("teacher_model_revision"))
     return arguments, {name: value for name, value in merged.items() if name not in run}
 
 

@@ -15,12 +15,12 @@ from iapo.errors import InputError
 from iapo.locks import hold_file
 from iapo.rewards.alignment import OWN_CALL
 from iapo.rollout.load_settings import settings_in
+from iapo.rollout.names import check_teacher
 from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.stopping import stoppable
 from iapo.teachers.asking import attribute_samples
 from iapo.tools import offered_tools
 from iapo.training.arguments import RunArguments
-from iapo.training.checks import check_teacher
 from iapo.training.config import IAPOConfig
 from iapo.training.loaded import load_teacher
 from iapo.training.run import run_samples
@@ -58,8 +58,10 @@ def store_teacher(config: str, changes: Changes, out: Path, *, model: str | None
     name = model or training.teacher
     if name is None:
         raise InputError("there is no teacher to attribute; give --model, or `teacher` in the configuration")
-    if arguments.model_revision == settings_in(training, "teacher").model_revision:
-        check_teacher(*(find_checkpoint(one, arguments.model_revision) for one in (arguments.model, name)))
+    teacher_revision = settings_in(training, "teacher").model_revision
+    check_teacher(arguments.model, name, arguments.model_revision, teacher_revision)
+    find_checkpoint(arguments.model, arguments.model_revision)
+    find_checkpoint(name, teacher_revision)
     with quiet_libraries(), stoppable(), hold_file(out):
         return _store(arguments, training, name, out, split)
 

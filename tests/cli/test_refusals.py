@@ -440,6 +440,9 @@ REFUSED = {
     "teacher attribute --config demo-iapo --out t.parquet --model tiny-student": "the teacher is the student's own",
     "train --config demo-iapo --teacher tiny-student": "the teacher is the student's own checkpoint",
     "train --config demo-iapo --model tiny-teacher": "the teacher is the student's own checkpoint",
+    "plan --config demo-iapo --model tiny-teacher": "the teacher is the student's own checkpoint",
+    "compare --out out --model tiny-teacher": "the teacher is the student's own checkpoint",
+    "study ablate --out out --teacher tiny-student": "the teacher is the student's own checkpoint",
     **{
         f'evaluate --model m --out out --endpoint "http://user:pa{mark}ss@host/v1"': "endpoint is no address of a host"
         for mark in "'<>"

@@ -87,7 +87,8 @@ def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {ANEW}\n")
     assert not (tmp_path / "run").exists()
     (tmp_path / "run" / "checkpoint-1").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    for name in ("trainer_state.json", "rng_state.pth"):
+        (tmp_path / "run" / "checkpoint-1" / name).write_text("{}")
     done = iapo_here(*train)
     assert (done.returncode, done.stderr) == (code, f"iapo: stopped by {said}; {GOES_ON}\n")
 
@@ -100,8 +101,28 @@ def test_what_goes_on_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         ("run", ["run/manifest.json", "run/traces.jsonl", "run/metrics.jsonl"], ANEW),
         ("run", ["run/manifest.json", "run/traces.jsonl"], GOES_ON),
         ("full", ["full/comparison.json", "full/iapo/seed-0/log.txt"], ANEW),
-        ("full", ["full/comparison.json", "full/iapo/seed-0/checkpoint-5/trainer_state.json"], GOES_ON),
-        # Half of one, and a policy that is not marked as the last.
+        (
+            "full",
+            [f"full/iapo/seed-0/checkpoint-5/{name}" for name in ("trainer_state.json", "rng_state_0.pth")],
+            GOES_ON,
+        ),
+        # Weights alone, half of one, and a policy that is not marked as the last.
+        (
+            "run",
+            ["run/metrics.jsonl", "run/checkpoint-5/model.safetensors", "run/checkpoint-5/trainer_state.json"],
+            ANEW,
+        ),
+        (
+            "run",
+            [
+                "run/metrics.jsonl",
+                *(
+                    f"run/checkpoint-5/{name}"
+                    for name in ("trainer_state.json", "rng_state.pth", "checkpoint-is-incomplete.txt")
+                ),
+            ],
+            ANEW,
+        ),
         ("run", ["run/metrics.jsonl", "run/checkpoint-5/model.safetensors", "run/checkpoint-5/optimizer.pt"], ANEW),
         ("run", ["run/metrics.jsonl", "run/policy/model.safetensors"], ANEW),
         ("run", ["run/metrics.jsonl", "run/policy/model.safetensors", "run/trained.json"], GOES_ON),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from iapo.data.benchmarks import BENCHMARKS
-from iapo.data.sources import SourceSettings, read_source
+from iapo.data.sources import SourceSettings, read_source, source_names
 from iapo.data.synthetic import generate
+from iapo.own_files import code_digests
 
 SETTINGS = SourceSettings(count=3, question_types=("value",))
 
@@ -37,6 +38,18 @@ def test_a_file(tmp_path: Path):
     ids = own_file(path)
     assert [one.id for one in read_source(str(path), SETTINGS)] == ids[:3]
     assert [one.id for one in read_source(str(path), SourceSettings(count=0))] == ids
+
+
+def test_a_list_of_files_may_be_long(tmp_path: Path):
+    names = []
+    for number in range(9):
+        path = tmp_path / f"{number}{'x' * 40}.jsonl"
+        own_file(path, 1)
+        names.append(str(path))
+    text = ",".join(names)
+    assert len(text) > 255
+    assert source_names(text) == tuple(names)
+    assert code_digests({"data": text}) == {}
 
 
 def test_a_test_set_of_the_paper_needs_its_size(tmp_path: Path):

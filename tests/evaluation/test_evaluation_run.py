@@ -32,8 +32,8 @@ from iapo.evaluation.sets import loss_lines
 from iapo.evaluation.solvers import Solver, local_solver
 from iapo.records import Sample, Trace
 from iapo.results import SetsEvaluation, read_evaluation, stamp
+from iapo.rollout.names import resolve as packaged
 from iapo.rollout.policy import Policy
-from iapo.rollout.policy import resolve as packaged
 from iapo.rollout.prompt import build_blocks
 from iapo.rollout.template import DEFAULT, find_prompt
 from iapo.runs import RunFolder

@@ -120,7 +120,7 @@ def test_a_variant_that_changed_is_refused(tmp_path: Path) -> None:
             {"attribution_target": "word"},
             "variant 'more/one': attribution_target is 'word'; it takes call or turn or name or none",
         ),
-        ({"model": "tiny-teacher"}, "all variants start from one"),
+        ({"model": "tiny-qwen3-vl-teacher"}, "all variants start from one"),
         ({"seed": 3}, "the setting seed is set by the comparison itself"),
         ({"seeds": [1]}, "variant 'more/one': no setting 'seeds'; did you mean seed"),
     ],

@@ -18,7 +18,8 @@ from torch.distributed.tensor import DTensor
 from verl.plugin.platform.platform_cuda import PlatformCUDA
 from verl.plugin.platform.platform_manager import set_platform
 
-from iapo.rollout.policy import load_processor, resolve
+from iapo.rollout.names import resolve
+from iapo.rollout.policy import load_processor
 from iapo.training.shards import unsharded
 
 

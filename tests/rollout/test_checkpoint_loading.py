@@ -19,7 +19,8 @@ from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
 from iapo.rollout.loading import _refuse_kinds_of_numbers, first_line
-from iapo.rollout.policy import PACKAGED, Policy, find_checkpoint, load_policy, load_processor, resolve
+from iapo.rollout.names import PACKAGED, resolve
+from iapo.rollout.policy import Policy, find_checkpoint, load_policy, load_processor
 
 EMBEDDINGS = "model.embed_tokens.weight"
 

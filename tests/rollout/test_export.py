@@ -25,7 +25,8 @@ from iapo.errors import InputError, PlaceError
 from iapo.results import TrainingEvaluation, read_evaluation
 from iapo.rollout import push as pushing
 from iapo.rollout.export import export
-from iapo.rollout.policy import PACKAGED, ImageTextProcessor, load_policy
+from iapo.rollout.names import PACKAGED
+from iapo.rollout.policy import ImageTextProcessor, load_policy
 from iapo.storage import read_records
 
 

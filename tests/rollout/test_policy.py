@@ -20,7 +20,8 @@ from iapo.data.synthetic import TRAINED_FAMILIES
 from iapo.errors import InputError
 from iapo.models import features_of_images
 from iapo.records import Sample
-from iapo.rollout.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged
+from iapo.rollout.names import PACKAGED, packaged
+from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy, load_processor
 from iapo.tiny.evaluate import behaviour, roll_out, samples_of
 from iapo.tiny.models import CHAT_TEMPLATE
 

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 
 from iapo.errors import InputError
 from iapo.records import Box, Sample
-from iapo.rollout.policy import PACKAGED, ImageTextProcessor, Policy, load_policy, load_processor, packaged, prompt_of
+from iapo.rollout.names import PACKAGED, packaged
+from iapo.rollout.policy import ImageTextProcessor, Policy, load_policy, load_processor, prompt_of
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.rollout.template import PromptTemplate, find_prompt, packaged_prompts
 from iapo.rollout.turns import answer, read_turn, rollout

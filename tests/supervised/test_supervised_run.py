@@ -26,6 +26,7 @@ from iapo.results import read_result
 from iapo.rollout.policy import ImageTextProcessor, load_policy, prompt_of
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
+from iapo.stopping import Stopped
 from iapo.supervised import run as supervised_run
 from iapo.supervised.examples import Collator, ExampleMaker
 from iapo.supervised.run import choose, run
@@ -245,6 +246,28 @@ def test_wrong_words_are_one_sentence_and_nothing_is_written(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow(2)
+def test_a_run_without_a_step_may_begin_with_other_data(
+    transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object, **more: object) -> None:
+        raise Stopped("stopped")
+
+    changing = transcripts.with_name("changing.jsonl")
+    given = settings(shutil.copy(transcripts, changing), tmp_path / "run", max_steps=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(supervised_run.SupervisedTrainer, "train", stopped)
+        with pytest.raises(Stopped):
+            run(*given, quiet=True)
+    changing.write_text("".join(transcripts.read_text().splitlines(keepends=True)[:8]))
+    run(*given, quiet=True)
+    assert read_result(tmp_path / "run" / "manifest.json", "supervised")["data"]["train"]["transcripts"] == 8
+    (tmp_path / "run" / "finished.json").unlink()
+    shutil.copy(transcripts, changing)
+    with pytest.raises(InputError, match="begun with other data"):
+        run(*given, quiet=True)
 
 
 def test_a_folder_with_a_run_is_refused(transcripts: Path, tmp_path: Path) -> None:

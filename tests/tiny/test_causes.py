@@ -12,7 +12,8 @@ import torch
 from iapo.data.loading import load, strict
 from iapo.errors import InputError
 from iapo.records import AXES, Axis
-from iapo.rollout.policy import PACKAGED, load_policy
+from iapo.rollout.names import PACKAGED
+from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.tiny.causes import command, start
 from iapo.tiny.causes.lessons import Causes, CauseWriter, first_tools

@@ -24,7 +24,8 @@ from iapo.evaluation.local import EvaluationSettings, evaluate
 from iapo.records import Sample
 from iapo.rollout.export import export
 from iapo.rollout.load_settings import LoadSettings
-from iapo.rollout.policy import Policy, load_policy, resolve
+from iapo.rollout.names import resolve
+from iapo.rollout.policy import Policy, load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import encode_prompts

@@ -17,7 +17,8 @@ from iapo.training import ranks
 from iapo.training.config import IAPOConfig
 from iapo.training.launch import check_launch
 from iapo.training.precision import check_precision
-from iapo.training.ranks import EqualRows, check_world, evaluate_shares, share_of
+from iapo.training.ranks import EqualRows, agree, check_world, evaluate_shares, share_of
+from iapo.training.resume import Start
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 16])
@@ -119,3 +120,21 @@ def test_a_start_that_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch
     check_world(SimpleNamespace(world_size=2))
     with pytest.raises(InputError, match="use_cpu"):
         check_world(SimpleNamespace(world_size=1))
+
+
+def test_ranks_begin_at_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SimpleNamespace(world_size=2, output_dir="runs/mine")
+
+    def meet(own: Start, other: Start) -> Start:
+        def gather(found: list[Any], told: Any) -> None:
+            found[:] = [told, (other.step, other.trained)]
+
+        monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+        monkeypatch.setattr(ranks.dist, "all_gather_object", gather)
+        return agree(own, settings)
+
+    # Where each machine has a folder of its own, the first alone has a manifest.
+    start = Start(Path("checkpoint-4"), 4, begun=True)
+    assert meet(start, Start(Path("elsewhere/checkpoint-4"), 4)) is start
+    with pytest.raises(InputError, match="the first would go on from step 4, process 1 from the policy of step 4"):
+        meet(start, Start(begun=True, trained=4))

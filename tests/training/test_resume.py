@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from processes import run as run_process
 from processes import started, wait_for
 from safetensors.torch import load_file
@@ -215,8 +216,7 @@ def test_what_a_dead_process_began_to_write_is_removed(
     shutil.copytree(whole, out)
     (out / "finished.json").unlink()
     (out / "checkpoint-4" / INCOMPLETE).touch()
-    assert fault_of(out / "checkpoint-4") is None, "older ones were being removed"
-    (out / "checkpoint-4" / STATE).unlink()
+    assert fault_of(out / "checkpoint-4") == "it was being written when the process ended"
     # Of a user, who kept the weights alone; and links whose targets are gone, or half written.
     (out / "checkpoint-3" / STATE).unlink()
     (out / "checkpoint-5").symlink_to(tmp_path / "gone")
@@ -234,6 +234,125 @@ def test_what_a_dead_process_began_to_write_is_removed(
     assert (tmp_path / "elsewhere" / "model.safetensors").is_file()
     assert not any(out.glob(f"checkpoint-*/{INCOMPLETE}"))
     same(out, whole)
+
+
+@pytest.mark.slow(2)
+def test_a_run_that_goes_on_is_saved_as_often_as_is_asked_for_now(tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").unlink()
+    for step in (2, 3, 4):
+        shutil.rmtree(out / f"checkpoint-{step}")
+    trained(out, save_steps=2)
+    assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2", "checkpoint-4"]
+    same(out, whole)
+
+
+def stopped_at(monkeypatch: pytest.MonkeyPatch, step: int, out: Path, **given: Any) -> None:
+    """Trains until SIGTERM comes within a step."""
+    compute = IAPOTrainer.compute_loss
+
+    def interrupted(trainer: IAPOTrainer, *some: Any, **more: Any) -> Any:
+        if trainer.state.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(trainer, *some, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IAPOTrainer, "compute_loss", interrupted)
+        with pytest.raises(Stopped, match=f"after step {step}, which is saved; the same command goes on from there"):
+            trained(out, **given)
+
+
+@pytest.mark.slow(5)
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize("inside", [True, False], ids=["of the same folder", "of another folder"])
+def test_the_same_command_goes_on_that_began_from_a_named_checkpoint(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, inside: bool
+) -> None:
+    first, out = tmp_path / "first", tmp_path / ("first" if inside else "run")
+    shutil.copytree(whole, first)
+    given = {"max_steps": 6, "resume_from_checkpoint": str(first / "checkpoint-2")}
+    once = trained(tmp_path / "once", **given)
+    stopped_at(monkeypatch, 4, out, **given)
+    caplog.clear()
+    # It may have been removed by now, as one of too many.
+    shutil.rmtree(first / "checkpoint-2")
+    trained(out, **given)
+    assert "goes on from step 4 (checkpoint-4)" in caplog.text
+    lines = [row["step"] for row in logged(out)["metrics.jsonl"]]
+    assert lines == list(range(1 if inside else 3, 7))
+    assert logged(out)["metrics.jsonl"][-4:] == logged(once)["metrics.jsonl"]
+    with pytest.raises(InputError, match="already holds the finished run of this command"):
+        trained(out, **given)
+    if inside:
+        # What it was before is set aside, and what comes from elsewhere is another command.
+        assert (first / "superseded-checkpoint-3").is_dir()
+        trained(out, max_steps=6, resume_from_checkpoint=str(first / "checkpoint-5"))
+
+
+@pytest.mark.slow(3)
+def test_a_named_start_without_a_checkpoint_of_its_own(tmp_path: Path, whole: Path) -> None:
+    given = {"max_steps": 5, "save_strategy": "no", "resume_from_checkpoint": str(whole / "checkpoint-4")}
+    out = trained(tmp_path / "run", **given)
+    (out / "finished.json").unlink()
+    with pytest.raises(InputError, match=r"was begun from .*checkpoint-4 and has no whole checkpoint of its own"):
+        trained(out, max_steps=5, save_strategy="no")
+    trained(out, **given)
+    assert [row["step"] for row in logged(out)["metrics.jsonl"]] == [5]
+
+
+@pytest.mark.slow(3)
+@pytest.mark.usefixtures("heeded")
+def test_what_is_refused_loses_nothing(tmp_path: Path, whole: Path) -> None:
+    """Later checkpoints are set aside, and a last policy's mark is taken away, when all is found right."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "finished.json").rename(out / "trained.json")
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["data"]["train"] = "of other samples"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(InputError, match="begun with other data"):
+        trained(out, max_steps=5, resume_from_checkpoint=str(whole / "checkpoint-2"))
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
+@pytest.mark.slow(3)
+@pytest.mark.usefixtures("heeded")
+def test_the_state_where_it_was_stopped_is_whole_with_weights_alone(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    stopped_at(monkeypatch, 2, out, save_only_model=True)
+    assert fault_of(out / "checkpoint-1") == "it has no optimiser's state"
+    assert last_whole(out) == (out / "checkpoint-2", 2)
+    trained(out, save_only_model=True)
+    same(out, whole)
+    assert fault_of(out / "checkpoint-4") == "it has no optimiser's state"
+    with stoppable() as stop:
+        stop.places = [out]
+        shutil.rmtree(out / "checkpoint-2")
+        for name in ("finished.json", "evaluation.json"):
+            (out / name).unlink(missing_ok=True)
+        assert stop.ending.endswith("it begins anew")
+
+
+@pytest.mark.slow(2)
+@pytest.mark.usefixtures("heeded")
+def test_a_second_signal_while_older_checkpoints_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(*some: Any, **more: Any) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("iapo.training.resumable.rotate_checkpoints", twice)
+        with pytest.raises(Stopped):
+            trained(tmp_path, save_total_limit=1)
+    assert last_whole(tmp_path) == (tmp_path / "checkpoint-1", 1)
+    told = torch.load(tmp_path / "checkpoint-1" / "training_args.bin", weights_only=False)
+    assert (told.save_total_limit, told.save_only_model, told.push_to_hub) == (1, False, False)
+    trained(tmp_path, save_total_limit=1)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 @pytest.mark.slow(2)

@@ -21,7 +21,7 @@ from iapo.data.synthetic import draw as draw_family
 from iapo.errors import InputError
 from iapo.locks import hold_folder
 from iapo.results import read_result, write_result
-from iapo.rollout.loading import ADAPTER
+from iapo.rollout.names import ADAPTER
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.writing import writing

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from iapo.display.quiet import quiet_libraries
 from iapo.records import Sample
-from iapo.rollout.policy import resolve
+from iapo.rollout.names import resolve
 from iapo.rollout.prompt import PromptEncoder
 from iapo.storage import check_place
 from iapo.tools import ToolDefinition, offered_tools

@@ -15,7 +15,8 @@ from iapo.records import Sample
 from iapo.rollout.budget import Budget, context_length, exact, lengths
 from iapo.rollout.load_settings import LoadSettings, settings_in
 from iapo.rollout.loading import adapter_base
-from iapo.rollout.policy import load_processor, prompt_of, resolve, see_alike
+from iapo.rollout.names import resolve
+from iapo.rollout.policy import load_processor, prompt_of, see_alike
 from iapo.rollout.prompt import PromptEncoder, build_blocks
 from iapo.teachers.references import StoredCalls
 from iapo.teachers.table import TeacherTable
