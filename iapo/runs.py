@@ -251,11 +251,25 @@ def rewind(folder: Path, step: int) -> None:
             write_result(path, CASE_STUDY_KIND, {**study, "points": kept_points})
 
 
-def run_id(folder: Path) -> str:
-    """Returns what tells a folder's run from all others: as its manifest says, or where it says nothing, a new name."""
-    path = folder / MANIFEST
-    found = read_result(path, "training", "supervised", "evaluation").get("id") if path.is_file() else None
-    return found if isinstance(found, str) else uuid.uuid4().hex[:16]
+def run_id(folder: Path) -> str | None:
+    """Returns what tells a folder's run from all others, as its manifest has it from its beginning on.
+
+    Args:
+        folder: The run folder; moved or copied, it stays the same run.
+
+    Returns:
+        The name; None where there is no manifest, a damaged one, or one of an earlier version.
+    """
+    try:
+        found = read_result(folder / MANIFEST, "training", "supervised", "evaluation").get("id")
+    except InputError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def known_or_new_id(folder: Path) -> str:
+    """Returns the `run_id` that a manifest is written with: the folder's own where it has one."""
+    return run_id(folder) or uuid.uuid4().hex[:16]
 
 
 class RunFolder:
@@ -293,7 +307,7 @@ class RunFolder:
         """
         kind: Literal["training", "evaluation"] = "evaluation" if "evaluation" in config else "training"
         facts = hide_credentials(config), versions(), seeds, data, commit(), defaults or {}
-        manifest = Manifest(kind, *facts, id=run_id(self.path))
+        manifest = Manifest(kind, *facts, id=known_or_new_id(self.path))
         (manifest.write if again else manifest.create)(self.path / MANIFEST)
 
     def rewind(self, step: int) -> None:

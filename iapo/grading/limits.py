@@ -26,6 +26,8 @@ _BEHIND = re.compile(
     re.IGNORECASE,
 )
 _BEGINS_WITH_A_NUMBER = re.compile(r"[$\u20ac\u00a3]?\d")
+_NUMBER_WORDS = 2
+"""Words of a number before what it counts: `5 million`."""
 _AGES = re.compile(r"(?:ages?|aged) (?=\S)", re.IGNORECASE)
 
 
@@ -36,7 +38,7 @@ class Limit:
     Attributes:
         kind: `>=`, `<=`, `>` or `<`.
         number: The number; None where more follows it in a gold answer than a unit, `5% of adults`.
-        said: The number and what follows it as they were written, in lower case.
+        said: What is written behind the bound, in lower case, its number in one way: `1,000 men` is `1000 men`.
     """
 
     kind: str
@@ -78,4 +80,14 @@ def read_limit(text: str, side: Side) -> Limit | None:
     number = read_quantity(rest, side)
     if number is None and not (found.re is _BEFORE and _BEGINS_WITH_A_NUMBER.match(rest)):
         return None
-    return Limit(kind, number, rest.casefold())
+    return Limit(kind, number, _in_one_way(rest, side))
+
+
+def _in_one_way(text: str, side: Side) -> str:
+    """Returns a number and its words, the number as its digits say and the words in lower case."""
+    words = text.split(" ")
+    for count in range(min(_NUMBER_WORDS, len(words) - 1), 0, -1):
+        if (number := read_quantity(" ".join(words[:count]), side)) is not None:
+            parts = (f"{number.value.normalize():f}", number.unit, *words[count:])
+            return " ".join(filter(None, parts)).casefold()
+    return text.casefold()

@@ -29,7 +29,7 @@ from iapo.rank import is_first
 from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
-from iapo.runs import commit, data_hash, rewind, run_id, versions
+from iapo.runs import commit, data_hash, known_or_new_id, rewind, versions
 from iapo.stopping import stoppable, writes_to
 from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments
@@ -271,7 +271,7 @@ def _write_manifest(
         "seeds": {"training": seed},
         "data": data,
         "commit": commit(),
-        "id": run_id(folder),
+        "id": known_or_new_id(folder),
     }
     (write_result if again else create_result)(folder / MANIFEST, KIND, found)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from iapo.errors import InputError
 from iapo.rank import warn
+from iapo.runs import run_id
 from iapo.training.contents import CONTENTS, INCOMPLETE, Contents
-from iapo.training.course import run_of
 
 STATE = "trainer_state.json"
 
@@ -33,7 +33,7 @@ def last_whole(folder: Path) -> tuple[Path, int] | None:
     steps = {
         int(found[1]): path for path in folder.glob("checkpoint-*") if (found := re.fullmatch(r"\D+-(\d+)", path.name))
     }
-    run = run_of(folder) if steps else None
+    run = run_id(folder) if steps else None
     for step, path in sorted(steps.items(), reverse=True):
         fault = fault_of(path) or _another(path, run)
         if fault is None:

@@ -35,7 +35,7 @@ class Contents:
         engine: What splits its state over them, as `iapo.training.shards.engine_of` names it.
         files: Length in bytes and checksum by name, relative to the folder; the latter is None for torch's archives
             in lists of earlier versions.
-        run: What tells the run from others (`iapo.training.course.run_of`); None where nothing does.
+        run: What tells the run from others (`iapo.runs.run_id`); None where nothing does.
     """
 
     processes: int

@@ -1,11 +1,6 @@
-"""Which settings of a run a training that goes on may change, and which run a folder holds."""
+"""Which settings of a run a training that goes on may change."""
 
 from __future__ import annotations
-
-from pathlib import Path
-
-from iapo.errors import InputError
-from iapo.results import MANIFEST, read_result
 
 # Settings in which a run that goes on may differ, by how their names begin: where and how often it is written and
 # shown, on how many threads, and how often and for how long somebody is asked again. No result depends on them.
@@ -18,19 +13,3 @@ FREE = (
 )
 LENGTH = ("max_steps", "num_train_epochs")
 """A checkpoint that the user names may be trained for longer than it was to be."""
-
-
-def run_of(folder: Path) -> str | None:
-    """Returns what tells a run from all others, as its manifest has it from its beginning on.
-
-    Args:
-        folder: The run folder; moved or copied, it stays the same run.
-
-    Returns:
-        The name; None where there is no manifest, or one of an earlier version.
-    """
-    try:
-        found = read_result(folder / MANIFEST, "training", "supervised").get("id")
-    except InputError:
-        return None
-    return found if isinstance(found, str) else None

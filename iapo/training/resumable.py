@@ -21,10 +21,10 @@ from trl.trainer.utils import RepeatSampler
 from iapo.endpoints.address import ADDRESSES, hide_credentials
 from iapo.errors import InputError
 from iapo.rollout.writing import writing
+from iapo.runs import run_id
 from iapo.stopping import Stopping, stoppable
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
-from iapo.training.course import run_of
 from iapo.training.kept import load_reference, save_reference
 from iapo.training.numbers import NumberWatch
 from iapo.training.resume import Start
@@ -220,7 +220,7 @@ class ResumableTrainer(Trainer):
         if together:
             found = dict(sorted(gather_object(list(found.items()))))
         if self.args.should_save:
-            Contents(processes, engine_of(self), found, run_of(folder.parent)).write(folder)
+            Contents(processes, engine_of(self), found, run_id(folder.parent)).write(folder)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

@@ -12,9 +12,9 @@ import pytest
 from test_resume import TINY, trained
 
 from iapo.errors import InputError
+from iapo.runs import run_id
 from iapo.training.checkpoints import last_whole
 from iapo.training.contents import CONTENTS
-from iapo.training.course import run_of
 from iapo.training.resume import check_begun
 
 TOOL = '''"""A tool."""
@@ -98,12 +98,12 @@ def test_code_that_moved_is_the_same(
     stopped: tuple[Path, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, given = copied(stopped, tmp_path)
-    run = run_of(out)
+    run = run_id(out)
     assert run is not None
     trained(out, **{**given, "max_steps": 3}, resume_from_checkpoint="true")
     # The manifest of a longer run is another one, with the new places.
     assert str(tmp_path) in (out / "manifest.json").read_text()
-    assert run_of(out) == run
+    assert run_id(out) == run
     assert "goes on from step 1" in caplog.text
     assert last_whole(out) == (out / "checkpoint-3", 3)
     assert "passed over" not in caplog.text
@@ -130,4 +130,4 @@ def test_a_run_of_an_earlier_version_goes_on(
         trained(out, **{**given, "max_steps": 3}, resume_from_checkpoint="true")
     assert "goes on from step 1" in caplog.text
     assert last_whole(out) == (out / "checkpoint-3", 3)
-    assert run_of(out) == json.loads((out / "checkpoint-3" / CONTENTS).read_text())["run"] is not None
+    assert run_id(out) == json.loads((out / "checkpoint-3" / CONTENTS).read_text())["run"] is not None
