@@ -21,7 +21,10 @@ _READERS = ("data", "eval_data", "sets")
 _BETWEEN = {"reward": "+"}
 """What stands between the parts of a setting; else a comma."""
 
-_NAMING = ("tools", "reward", "attribution_method", *_READERS)
+_TABLE = "teacher_table"
+"""A setting that names one file, which is no code but is compared as such."""
+
+_NAMING = ("tools", "reward", "attribution_method", _TABLE, *_READERS)
 """Settings that may name code of the user's own."""
 
 Digests = Mapping[str, Mapping[str, str]]
@@ -41,7 +44,8 @@ def digest_of(file: Path) -> str:
 
 
 def code_digests(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Returns digests of the files of the user's own code that settings name: tools, reward, method, readers of data.
+    """Returns digests of the files of the user's own code that settings name: tools, reward, method, readers of data;
+    and of a teacher's table.
 
     It is the files that are named, not what they import; of iapo's own there is none.
 
@@ -115,6 +119,8 @@ def _placed(name: str, text: str, put: Callable[[str], str]) -> str:
     """Returns a setting's text with something else in the place of each file or module of own code."""
     if name in _READERS and os.path.exists(text):
         return text
+    if name == _TABLE:
+        return put(text)
     between, parts = _BETWEEN.get(name, ","), []
     for part in text.split(between):
         part = part.strip()
@@ -129,7 +135,7 @@ def _placed(name: str, text: str, put: Callable[[str], str]) -> str:
 
 
 def _file_of(place: str, name: str) -> Path | None:
-    if place.endswith(".py"):
+    if place.endswith(".py") or name == _TABLE:
         return Path(place) if os.path.isfile(place) else None
     if place.partition(".")[0] == __name__.partition(".")[0]:
         return None

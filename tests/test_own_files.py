@@ -50,3 +50,17 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path: Path, monkeypatch: pytest
     for none in (None, {}, {"reward": 5}, []):
         assert changed_file(none, code_digests(here)) is None
         assert by_contents("reward", here["reward"], none) == here["reward"]
+
+
+def test_a_teachers_table_is_compared_as_code_is(tmp_path: Path) -> None:
+    table = tmp_path / "a, table of mine"
+    table.write_bytes(b"1")
+    before = code_digests({"teacher_table": str(table)})
+    assert list(before["teacher_table"]) == [str(table)]
+    moved = tmp_path / "moved.parquet"
+    moved.write_bytes(b"1")
+    now = code_digests({"teacher_table": str(moved)})
+    assert by_contents("teacher_table", str(table), before) == by_contents("teacher_table", str(moved), now)
+    table.write_bytes(b"2")
+    assert changed_file(before, code_digests({"teacher_table": str(table)})) == f"{table} (teacher_table)"
+    assert code_digests({"teacher_table": str(tmp_path / "gone"), "data": None}) == {}

@@ -11,11 +11,11 @@ from typing import Any
 
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
+from iapo.evaluation.checkpoint_files import small_files_of, weights_of
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.progress import TRACES
-from iapo.own_files import PART, by_contents, changed_file, code_digests, digest_of
+from iapo.own_files import PART, by_contents, changed_file, code_digests
 from iapo.results import MANIFEST, Manifest, first_difference
-from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import prompt_of
 from iapo.rollout.template import DEFAULT, TINY, PromptTemplate, check_wording, find_prompt
 from iapo.storage import take
@@ -24,15 +24,6 @@ _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length
 
 _FILES = "files"
 """Name of the digests of a checkpoint's small files in the configuration."""
-
-_SMALL = (
-    *("config.json", "generation_config.json", "adapter_config.json"),
-    *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model"),
-    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
-)
-"""Files of a checkpoint beside its weights by which a prompt becomes numbers, and numbers text."""
 
 
 def template_of(plan: EvaluationPlan) -> PromptTemplate:
@@ -61,9 +52,11 @@ def check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> 
     template = template_of(plan)
     check_wording(template, plan.generation.max_turns)
     told = dataclasses.asdict(plan)
-    config = {"evaluation": told, "checkpoint": _checkpoint(plan), "prompt": template.to_json()}
+    place = None if plan.endpoint is not None else (plan.model, plan.loading.model_revision)
+    weights, small = (None, {}) if place is None else (weights_of(*place), small_files_of(*place))
+    config = {"evaluation": told, "checkpoint": weights, "prompt": template.to_json()}
     # An evaluation with neither is written as earlier versions wrote it.
-    more: dict[str, Any] = {PART: code_digests(told), _FILES: _small_files(plan)}
+    more: dict[str, Any] = {PART: code_digests(told), _FILES: small}
     config = {**config, **{name: value for name, value in more.items() if value}}
     # As JSON gives it back.
     wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
@@ -131,36 +124,3 @@ def _answering(found: Mapping[str, Any]) -> dict[str, Any]:
     told = {"endpoint": endpoint, "vllm_memory": plan.get("vllm_memory") is not None}
     plan = {name: value for name, value in plan.items() if name not in ("concurrency", "prompt", "data_damage")}
     return {**found, "config": {**config, "evaluation": {**plan, **told}}}
-
-
-def _checkpoint(plan: EvaluationPlan) -> dict[str, int] | None:
-    """Sizes and times of a checkpoint folder's weights, and of those that an adapter adapts: enough to notice that they
-    were written anew.
-    """
-    folder = Path(plan.model)
-    if plan.endpoint is not None or not folder.is_dir():
-        return None
-    stats = {file.name: file.stat() for file in sorted(folder.glob("*.safetensors"))}
-    base = adapter_base(plan.model, plan.loading.model_revision)
-    if base is not None and Path(base[0]).is_dir():
-        stats |= {f"{file.name} of the base": file.stat() for file in sorted(Path(base[0]).glob("*.safetensors"))}
-    return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
-        f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
-    }
-
-
-def _small_files(plan: EvaluationPlan) -> dict[str, str]:
-    """Digests of a checkpoint folder's small files by name, and of those of the folder that an adapter adapts."""
-    folder = Path(plan.model)
-    if plan.endpoint is not None or not folder.is_dir():
-        return {}
-    found = _digests(folder)
-    base = adapter_base(plan.model, plan.loading.model_revision)
-    if base is not None and Path(base[0]).is_dir():
-        found |= {f"{name} of the base": digest for name, digest in _digests(Path(base[0])).items()}
-    return found
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = [file for pattern in _SMALL for file in sorted(folder.glob(pattern)) if file.is_file()]
-    return {file.relative_to(folder).as_posix(): digest_of(file) for file in files}

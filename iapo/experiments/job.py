@@ -18,9 +18,9 @@ from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.run import run_evaluation
 from iapo.experiments.endings import ending
+from iapo.experiments.orders import GREEDY, JOB, MEASURED, TIMES
 from iapo.experiments.parent import GRACE, end_with_parent
 from iapo.experiments.processes import count_lines
-from iapo.experiments.trials import GREEDY, JOB, MEASURED, TIMES
 from iapo.locks import hold_folder
 from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings

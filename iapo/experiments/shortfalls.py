@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iapo.experiments.trials import MEASURED
+from iapo.experiments.orders import MEASURED
 from iapo.results import EVALUATION, SetsEvaluation, read_evaluation
 
 _FOLDERS = ("*", "*/seed-*", "*/*/seed-*")

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,20 @@ from iapo.bounds import COUNT, HEAT, SEED, check_number, check_seeds, read_seeds
 from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.address import hide_credentials, holds_credentials
 from iapo.errors import InputError
-from iapo.experiments.processes import Job, count_lines, run_jobs
+from iapo.experiments.orders import MEASURED, TIMES, is_measured, job_of
+from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.table_one import Row, read_row
 from iapo.kinds import check_kinds
 from iapo.locks import LOCK, hold_folder
-from iapo.results import EVALUATION, SetsEvaluation, first_difference, read_evaluation, read_result, write_result
+from iapo.results import (
+    EVALUATION,
+    MANIFEST,
+    SetsEvaluation,
+    first_difference,
+    read_evaluation,
+    read_result,
+    write_result,
+)
 from iapo.rollout.load_settings import placed, settings_in
 from iapo.stopping import stoppable
 from iapo.storage import make_folder
@@ -31,14 +39,8 @@ if TYPE_CHECKING:
     from iapo.evaluation.plan import EvaluationPlan
     from iapo.training.config import IAPOConfig
 
-JOB, TIMES = "job.json", "times.json"
-"""What a run's folder holds: its orders, and how long its last process took."""
-
 COMPARISON = "comparison.json"
 """What a folder of trials remembers of their settings."""
-
-MEASURED, GREEDY = "evaluation", "evaluation-greedy"
-"""The folders with a policy's evaluations, as the comparison asks for and greedy."""
 
 TAKEN = ("output_dir", "seed", "resume_from_checkpoint", "threads")
 """Settings of a training that trials set themselves."""
@@ -178,12 +180,12 @@ def _run_trials(
 ) -> dict[str, Row]:
     plan, settings, device = shared(budget)
     greedy = budget.greedy and budget.temperature > 0
-    _remember(trials, budget, plan, out)
-    jobs = [_job(START, out / START, plan, None, {}, 0, greedy)]
+    _remember(trials, budget, plan, out, _contents(trials, budget))
+    jobs = [job_of(START, out / START, plan, None, {}, 0, greedy)]
     if settings.teacher is not None:
         loading = placed(settings_in(settings, "teacher"), device)
         teacher = dataclasses.replace(plan, model=settings.teacher, loading=loading)
-        jobs.append(_job(TEACHER, out / TEACHER, teacher, None, {}, 0, greedy))
+        jobs.append(job_of(TEACHER, out / TEACHER, teacher, None, {}, 0, greedy))
     # Seed by seed, so that unfinished trials have whole seeds.
     for seed in budget.seeds:
         for trial in trials:
@@ -201,13 +203,26 @@ def _run_trials(
                 loading=loading,
             )
             name, steps = f"{trial.name}, seed {seed}", training.max_steps
-            jobs.append(_job(name, folder, trained, budget.config, own, steps, greedy))
-    run([job for job in jobs if not _finished(job.log.parent, greedy)], min(together, os.cpu_count() or 1))
-    rows = {name: read_row(name, [out / name / MEASURED]) for name in (START, TEACHER) if _finished(out / name)}
+            jobs.append(job_of(name, folder, trained, budget.config, own, steps, greedy))
+    run([job for job in jobs if not is_measured(job.log.parent, greedy)], min(together, os.cpu_count() or 1))
+    rows = {name: read_row(name, [out / name / MEASURED]) for name in (START, TEACHER) if is_measured(out / name)}
+    from iapo.experiments.contents import check_alike
+
     for trial in trials:
-        folders = [out / trial.name / f"seed-{seed}" / MEASURED for seed in budget.seeds]
-        rows[trial.name] = read_row(trial.name, folders, budget.seeds)
+        folders = [out / trial.name / f"seed-{seed}" for seed in budget.seeds]
+        check_alike(trial.name, folders)
+        rows[trial.name] = read_row(trial.name, [folder / MEASURED for folder in folders], budget.seeds)
     return rows
+
+
+def _contents(trials: Sequence[Trial], budget: Budget) -> dict[str, Any]:
+    """Returns what the files are that the trainings' settings name (`iapo.experiments.contents`)."""
+    from iapo.experiments.contents import contents_of
+
+    found: dict[str, Any] = {}
+    for trial in trials:
+        found |= contents_of(*parse(budget.config, {**budget.settings, **trial.settings}))
+    return found
 
 
 def shared(budget: Budget) -> tuple[EvaluationPlan, IAPOConfig, str | None]:
@@ -270,7 +285,9 @@ def seconds_per_step(trials: Sequence[Trial], budget: Budget, out: Path) -> dict
     return found
 
 
-def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path) -> None:
+def _remember(
+    trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out: Path, contents: Mapping[str, Any]
+) -> None:
     layers = layers_of(budget.config)
     text = "".join(path.read_text() for path, _ in layers)
     merged = {name: value for _, some in layers for name, value in some.items()}
@@ -295,8 +312,15 @@ def _remember(trials: Sequence[Trial], budget: Budget, plan: EvaluationPlan, out
                     f"{out} holds {name!r} with other settings ({difference}); choose another --out or name"
                 )
         own = known | own
+        # Without a run there is nothing that could be mixed.
+        if any(out.rglob(MANIFEST)):
+            from iapo.experiments.contents import check_contents
+
+            before = found.get("contents") or {}
+            check_contents(out, before, contents)
+            contents = {**before, **contents}
     make_folder(out)
-    write_result(path, "comparison", {**now, "written": written, "trials": own})
+    write_result(path, "comparison", {**now, "written": written, "trials": own, "contents": contents})
 
 
 def _difference(found: Mapping[str, Any], now: Mapping[str, Any], written: Mapping[str, Any]) -> str | None:
@@ -340,44 +364,3 @@ def _read_comparison(path: Path) -> dict[str, Any]:
         generation = {"max_turns": 2, **found["plan"]["generation"]}
         plan = {"plan": {"prompt": None, "data_damage": "strict", **found["plan"], "generation": generation}}
     return {**found, **plan, "settings": typed(settings or {}), "trials": trials}
-
-
-def _job(
-    name: str,
-    folder: Path,
-    plan: EvaluationPlan,
-    config: str | None,
-    settings: Mapping[str, Any],
-    steps: int,
-    greedy: bool,
-) -> Job:
-    rollouts = len(plan.sets) * plan.source.count * (plan.repeats + greedy)
-
-    def command(threads: int) -> list[str]:
-        order = {
-            "threads": threads,
-            "config": config,
-            "settings": {**settings, "threads": threads},
-            "plan": dataclasses.asdict(plan),
-            "greedy": greedy,
-        }
-        make_folder(folder)
-        write_result(folder / JOB, "job", order)
-        return [sys.executable, "-m", "iapo.experiments.job", str(folder)]
-
-    def done() -> int:
-        logs = [folder / "metrics.jsonl", *(folder / name / "traces.jsonl" for name in (MEASURED, GREEDY))]
-        return sum(map(count_lines, logs))
-
-    return Job(
-        name,
-        command,
-        log=folder / "log.txt",
-        steps=steps + rollouts,
-        done=done,
-        phase=lambda count: "training" if count < steps else "evaluating",
-    )
-
-
-def _finished(folder: Path, greedy: bool = False) -> bool:
-    return all((folder / name / EVALUATION).exists() for name in ([MEASURED, GREEDY] if greedy else [MEASURED]))

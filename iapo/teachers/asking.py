@@ -11,9 +11,10 @@ from iapo.rollout.budget import Budget, check_lengths, context_length
 from iapo.rollout.policy import Policy
 from iapo.rollout.template import PromptTemplate
 from iapo.samples import sample_list
+from iapo.teachers.fingerprint import fingerprint
 from iapo.teachers.journal import Journal
 from iapo.teachers.references import OwnCall
-from iapo.teachers.table import TeacherRow, TeacherTable, fingerprint, view_of
+from iapo.teachers.table import TeacherRow, TeacherTable, view_of
 from iapo.tools import TOOLS, ToolDefinition
 
 

@@ -17,7 +17,7 @@ from iapo.records import Grid
 from iapo.rollout.policy import Policy
 from iapo.rollout.prompt import EncodedPrompt, PromptEncoder
 from iapo.rollout.turns import Observed, Rollout, WrittenTurn, encode_prompts
-from iapo.teachers.table import fingerprint, reading_of
+from iapo.teachers.fingerprint import fingerprint, reading_of
 from iapo.tools import TOOLS, ToolDefinition
 
 if TYPE_CHECKING:

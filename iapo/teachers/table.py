@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +12,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from iapo.attribution.settings import AttributionSettings
 from iapo.bounds import COUNT, check_number
 from iapo.errors import InputError, why
 from iapo.kinds import checks_kinds
+from iapo.own_files import code_digests
 from iapo.storage import make_folder, take, whole_file
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import ProcessorMixin
 
 COMPARED = (
     *("target", "score", "normalization", "temperature", "floor", "blocks", "image_cells", "eps", "steps", "method"),
 )
 """Attribution settings that a table's distributions depend on; those of a run that reads it must be the same."""
+
+_CODE = "method_code"
+"""Name of the digests of a method of the user's own, among the settings."""
 
 _COUNTS = {"temperature": "softmax", "floor": "floored"}
 """Settings that count under one normalisation alone."""
@@ -115,7 +117,8 @@ class TeacherTable:
             if by_sample.setdefault(row.sample, row).prompt != row.prompt:
                 raise InputError(f"two samples are called {row.sample!r}; sources and ids must tell samples apart")
         more = {name: dict(one) for name, one in (("prompt", prompt), ("view", view)) if one is not None}
-        return cls(by_sample, fingerprint, _compared(settings) | more)
+        code = _code_of(settings)
+        return cls(by_sample, fingerprint, _compared(settings) | ({_CODE: code} if code else {}) | more)
 
     def write(self, path: Path) -> None:
         """Writes the table as parquet; a stopped run leaves no half a file under this name."""
@@ -177,6 +180,12 @@ class TeacherTable:
         Raises:
             InputError: If one differs; the message names it.
         """
+        code = _code_of(settings)
+        if code and self.settings.get(_CODE, code) != code:
+            raise InputError(
+                f"{self.name} was made with other contents of {settings.method}; give back the file as it was, or "
+                f"{_AGAIN}"
+            )
         for name, wanted in _compared(settings).items():
             # What an earlier version did not know of, it did by default.
             stored = self.settings.get(name, getattr(AttributionSettings(), name))
@@ -277,6 +286,13 @@ def _compared(settings: AttributionSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in COMPARED} | {"method": settings.method_name}
 
 
+def _code_of(settings: AttributionSettings) -> list[str]:
+    """Returns the digest of the file of a method of the user's own; none of the packaged ones'."""
+    return [
+        digest for files in code_digests({"attribution_method": settings.method}).values() for digest in files.values()
+    ]
+
+
 def _read_settings(metadata: bytes, path: Path) -> dict[str, Any]:
     """Reads the attribution settings, with what `prompt` and `view` say where they are there."""
     try:
@@ -325,24 +341,3 @@ def is_distribution(values: Sequence[float], *, signed: bool) -> bool:
         return False
     # Signed shares of a call without any score are all 0.
     return math.isclose(sum(map(abs, values)), 1, abs_tol=1e-4) or (signed and not any(values))
-
-
-def fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> str:
-    """Returns SHA-256 of what a model's attributions depend on: its weights as they are in memory, and its
-    processor.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    digest.update(reading_of(processor).encode())
-    return digest.hexdigest()
-
-
-def reading_of(processor: ProcessorMixin) -> str:
-    """Returns what decides which tokens and patches a processor makes of texts, chats and images, as one text."""
-    tokenizer = json.loads(processor.tokenizer.backend_tokenizer.to_str())
-    # The last use of a tokenizer leaves its padding and truncation behind.
-    rules = {name: rule for name, rule in tokenizer.items() if name not in ("padding", "truncation")}
-    seen = f"{processor.chat_template}\n{processor.image_processor.to_json_string()}"
-    return json.dumps(rules, sort_keys=True) + seen

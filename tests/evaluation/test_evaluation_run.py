@@ -20,6 +20,7 @@ from endpoint_server import Server, pictures, serve, text
 from processes import iapo_here
 from report_damage import spoiled
 from rich.console import Console
+from safetensors import safe_open
 
 from iapo.data.sources import SourceSettings, read_source
 from iapo.display.tables import evaluation_table
@@ -577,6 +578,24 @@ def test_another_small_file_of_the_checkpoint_is_another_evaluation(
             (policy / name).write_bytes(before)
     with pytest.raises(StoppedError):
         run_evaluation(plan, out, solver=never)
+
+
+def test_weights_that_an_index_names_count(tmp_path: Path):
+    policy, index = tmp_path / "policy", tmp_path / "policy" / "model.safetensors.index.json"
+    shutil.copytree(packaged("tiny-student"), policy)
+    (policy / "shards").mkdir()
+    (policy / "model.safetensors").rename(policy / "shards" / "a.safetensors")
+    with safe_open(policy / "shards" / "a.safetensors", "pt") as file:
+        index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(file.keys(), "shards/a.safetensors")}))
+    plan = EvaluationPlan(str(policy), ("vbar",), SOURCE, generation=SAMPLED)
+    with pytest.raises(StoppedError):
+        run_evaluation(plan, tmp_path / "out", solver=never)
+    os.utime(policy / "shards" / "a.safetensors", ns=(0, 0))
+    with pytest.raises(InputError, match=r"settings \(config\.checkpoint\.shards/a\.safetensors"):
+        run_evaluation(plan, tmp_path / "out", solver=never)
+    index.write_text(index.read_text() + "\n")
+    with pytest.raises(InputError, match=r"other contents of model\.safetensors\.index\.json in"):
+        run_evaluation(plan, tmp_path / "out", solver=never)
 
 
 def test_small_files_of_an_adapters_base_count(tmp_path: Path):

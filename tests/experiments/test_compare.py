@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from iapo.experiments.job import plan_from_json, run_job
 from iapo.experiments.processes import Job, JobError
 from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step, shared
 from iapo.results import read_result, write_result
+from iapo.rollout.names import resolve
+from iapo.rollout.template import find_prompt
 from iapo.runs import RunFolder, data_hash, rewind
 from iapo.training.checkpoints import last_whole
 from iapo.training.keeper import RunKeeper
@@ -72,6 +75,42 @@ def test_what_is_finished_is_kept(tmp_path: Path):
     more = Pretended()
     run_comparison(dataclasses.replace(SMALL, methods=("grpo", "otc", "iapo")), tmp_path, run=more)
     assert list(more.orders) == ["otc, seed 0", "otc, seed 1"]
+
+
+def test_rows_are_of_one_thing(tmp_path: Path):
+    """Own code, data, prompt and start stay as they were while runs are added."""
+    own, out = tmp_path / "own.py", tmp_path / "out"
+    own.write_text("def right(trace):\n    return 1.0\n")
+    shutil.copytree(resolve("tiny-student"), tmp_path / "start")
+    rows, prompt, template = tmp_path / "rows.jsonl", tmp_path / "prompt.yaml", tmp_path / "start/chat_template.jinja"
+    rows.write_text("{}\n")
+    find_prompt("tiny").write(tmp_path)
+    settings = {"model": str(tmp_path / "start"), "data": str(rows), "prompt": str(prompt)}
+    begun = Comparison(methods=("grpo", f"{own}:right"), samples=4, settings=settings)
+    more = dataclasses.replace(begun, seeds=(0, 1))
+    run_comparison(begun, out, run=Pretended())
+    manifests = [out / name / "seed-0" / "manifest.json" for name in ("grpo", "right")]
+    for path in manifests:
+        write_result(path, "training", {"config": {"prompt": {"name": "a"}}, "data": {"train": "one"}})
+    for file, old, new in (
+        (own, "1.0", "2.0"),
+        (rows, "{}", "[]"),
+        (prompt, "chart", "graph"),
+        (template, "\n", "\n\n"),
+    ):
+        before = file.read_text()
+        file.write_text(before.replace(old, new))
+        assert file.read_text() != before
+        with pytest.raises(InputError, match=rf"begun with other contents of .*{file.name}"):
+            run_comparison(more, out, run=Pretended())
+        file.write_text(before)
+    run_comparison(more, out, run=Pretended())
+    # What no file tells shows in what the runs write.
+    for path in manifests:
+        told = {"config": {"prompt": {"name": "a"}}, "data": {"train": "another"}}
+        write_result(path.parent.parent / "seed-1" / "manifest.json", "training", told)
+    with pytest.raises(InputError, match="the runs of grpo had different training data"):
+        run_comparison(more, out, run=Pretended())
 
 
 @pytest.mark.parametrize(

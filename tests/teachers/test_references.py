@@ -34,9 +34,10 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import Rollout, encode_prompts, finish
 from iapo.teachers.asking import attribute_samples
+from iapo.teachers.fingerprint import fingerprint
 from iapo.teachers.journal import Journal
 from iapo.teachers.references import OwnCall, StoredCalls, StudentCall, make_reference, sample_name
-from iapo.teachers.table import TeacherTable, fingerprint
+from iapo.teachers.table import TeacherTable
 from iapo.tools import TOOLS
 from iapo.training.batches import samples_of, to_dataset
 from iapo.training.config import IAPOConfig
@@ -564,6 +565,28 @@ def test_fingerprint(student: Policy, processor: ImageTextProcessor, tmp_path: P
     with torch.no_grad():
         changed.lm_head.weight[3, 3] += 1e-3
     assert fingerprint(changed, student.processor) != first
+    changed = copy.deepcopy(student.model)
+    changed.config.text_config.rms_norm_eps = 0.5
+    assert fingerprint(changed, student.processor) != first
+    # Where it was loaded from, and in which way, is nothing of it.
+    changed = copy.deepcopy(student.model)
+    changed.config._name_or_path, changed.config.text_config.use_cache = "elsewhere", False
+    assert fingerprint(changed, student.processor) == first
+
+
+def test_a_method_of_ones_own_is_compared_by_its_contents(tmp_path: Path):
+    file = tmp_path / "meth.py"
+    file.write_text("def own(model, calls, pictures, settings):\n    return None\n")
+    settings = AttributionSettings(method=f"{file}:own")
+    TeacherTable.of([], "a", settings).write(tmp_path / "t.parquet")
+    table = TeacherTable.read(tmp_path / "t.parquet")
+    table.check_settings(settings)
+    Journal(tmp_path / "j.parquet", {"settings": TeacherTable.of([], "a", settings).settings})
+    file.write_text(file.read_text() + "# Otherwise.\n")
+    with pytest.raises(InputError, match=r"t\.parquet was made with other contents of .*meth\.py:own"):
+        table.check_settings(settings)
+    with pytest.raises(InputError, match="begun with another settings"):
+        Journal(tmp_path / "j.parquet", {"settings": TeacherTable.of([], "a", settings).settings})
 
 
 def test_settings_choose_the_reference(student: Policy, path: Path, tmp_path: Path):
