@@ -38,13 +38,14 @@ from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
 from iapo.training.batches import dataset_hash, to_dataset
+from iapo.training.begun import named_checkpoint
 from iapo.training.ends import check_ended, finish, unfinish
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
 from iapo.training.ranks import agree
 from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resumable import set_aside
-from iapo.training.resume import check_begun, check_data, code_part, find_start, named_checkpoint
+from iapo.training.resume import check_begun, check_data, find_start, manifest_parts
 
 KIND = "supervised"
 """Kind of a supervised run's `manifest.json`."""
@@ -132,15 +133,16 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
             check_data(start.checkpoint.parent, data)
         config["prompt"] = policy.template.to_json()
         begun = (folder / MANIFEST).exists()
-        same = begun and check_begun(folder, config, data, KIND)
+        same = begun and check_begun(folder, config, data, KIND, start)
         # Before the manifest says how long the run is to be, and from where.
         set_aside(folder, start.step)
+        unfinish(folder)
         if not same:
-            _write_manifest(folder, config, settings.seed, data, again=begun)
+            told = {**config, **manifest_parts(folder, config, start)}
+            _write_manifest(folder, told, settings.seed, data, again=begun)
         policy.template.write(folder)
         if chosen.damages:
             write_records(folder / "transcripts.quarantine.jsonl", map(dataclasses.asdict, chosen.damages))
-        unfinish(folder)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Log(folder if main else None, console))
@@ -266,7 +268,7 @@ def _write_manifest(
     folder: Path, config: Mapping[str, Any], seed: int, data: Mapping[str, Any], *, again: bool
 ) -> None:
     found: dict[str, Any] = {
-        "config": hide_credentials({**config, **code_part(config)}),
+        "config": hide_credentials(config),
         "versions": versions(),
         "seeds": {"training": seed},
         "data": data,

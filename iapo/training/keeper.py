@@ -18,7 +18,7 @@ from iapo.rollout.template import PromptTemplate, read_prompt
 from iapo.runs import RunFolder, metric_name
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig
-from iapo.training.resume import check_begun, code_part
+from iapo.training.resume import Start, check_begun, manifest_parts
 
 
 def refuse_taken(output_dir: str) -> None:
@@ -62,7 +62,7 @@ class RunKeeper(TrainerCallback):
     def __init__(self, settings: IAPOConfig, dataset: Dataset | None, template: PromptTemplate) -> None:
         self.settings, self.dataset, self.template = settings, dataset, template
         self.folder: RunFolder | None = None
-        self.begun = False
+        self.start = Start()
         # In every process, of which the main one alone has the folder.
         self._keeps = False
         # The trainer changes some settings for its own needs.
@@ -99,7 +99,7 @@ class RunKeeper(TrainerCallback):
         Raises:
             InputError: If there is one.
         """
-        if not self.begun:
+        if not self.start.begun:
             refuse_taken(self.settings.output_dir)
 
     @property
@@ -119,7 +119,7 @@ class RunKeeper(TrainerCallback):
         """
         path = Path(self.settings.output_dir)
         config = {**self._config, "training": self._given}
-        return (path / MANIFEST).exists() and check_begun(path, config, self.data)
+        return (path / MANIFEST).exists() and check_begun(path, config, self.data, start=self.start)
 
     def open(self) -> RunFolder:
         """Makes the folder and writes the manifest, the first time; a run that goes on keeps the one it was begun with.
@@ -136,7 +136,7 @@ class RunKeeper(TrainerCallback):
             if not same:
                 config = {**self._config, "training": self._given}
                 seeds = {"training": self.settings.seed, **self._seeds}
-                whole = {**config, **code_part(config), "prompt": self.template.to_json()}
+                whole = {**config, **manifest_parts(path, config, self.start), "prompt": self.template.to_json()}
                 folder.write_manifest(whole, seeds, self.data, defaults=self._defaults, again=begun)
             self.template.write(folder.path)
             self.folder = folder

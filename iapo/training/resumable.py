@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from iapo.endpoints.address import ADDRESSES, hide_credentials
@@ -47,7 +46,9 @@ class ResumableTrainer(Trainer):
 
     args: Any
     _saved: Path | None = None
-    _stops = False
+    _whole: Path | None = None
+    _stop: Stopping | None = None
+    _stops = _is_best = _evaluated_before = False
     _given: Any = None
     _sampler: Any = None
 
@@ -72,22 +73,40 @@ class ResumableTrainer(Trainer):
         start = self._start(resume_from_checkpoint)
         self.check_start(start)
         if start.checkpoint is not None:
-            self._saved = start.checkpoint.resolve()
+            self._saved = self._whole = start.checkpoint.resolve()
+        # What `eval_on_start` measures was measured when the training began.
+        self._evaluated_before = bool(start.step) and self.args.eval_on_start
         if self.args.should_save:
             set_aside(Path(self.args.output_dir), start.step)
-        with stoppable() as stop, stop.later():
-            ends = _StopsWhenAsked(self, stop)
+        with stoppable() as self._stop, self._stop.later():
+            ends = _StopsWhenAsked(self, self._stop)
             self.add_callback(ends)
             try:
                 place = None if start.checkpoint is None else str(start.checkpoint)
                 result = super().train(resume_from_checkpoint=place, **kwargs)
             finally:
                 self.remove_callback(ends)
-            if told_to_all(stop, self.args.device):
-                # Asked after the last step, there may be no state of it yet.
+            # With the best policy in the place of the last one there is no state any more, and little left to do.
+            if not self._is_best and told_to_all(self._stop, self.args.device):
                 self.keep_state()
-                stop.check(f" after step {self.state.global_step}, which is saved")
+                self._stop.check(f" after step {self.state.global_step}, which is saved")
         return result
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self._stop is None or not told_to_all(self._stop, self.args.device):
+            result = super()._finalize_training(*args, **kwargs)
+            self._is_best = self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None
+            return result
+        # The state of the last step, before the best policy takes its place, and older ones are removed.
+        self.keep_state()
+        with self._with(load_best_model_at_end=False, save_total_limit=None):
+            return super()._finalize_training(*args, **kwargs)
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        if self._evaluated_before:
+            self._evaluated_before = False
+            return {}
+        return super()._evaluate(*args, **kwargs)
 
     def check_start(self, start: Start) -> None:
         """Refuses a checkpoint that another number of processes or another engine wrote.
@@ -102,6 +121,11 @@ class ResumableTrainer(Trainer):
         """Saves a checkpoint of the step that the training has come to, where there is none; all processes call it."""
         self.stops()
         self._save_checkpoint(self.model, None)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the training ends before its last step, since it was asked to."""
+        return self._stops
 
     def stops(self) -> None:
         """Has the next checkpoint be one that the training goes on from, also with `save_only_model`."""
@@ -192,11 +216,28 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             (folder / INCOMPLETE).unlink()
         self._saved = None if only_model else folder.resolve()
+        self._whole = self._saved or self._whole
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
-            best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
-            rotate_checkpoints(str(folder.parent), limit, best, use_mtime=True)
+            self._rotate(folder)
+
+    def _rotate(self, newest: Path) -> None:
+        """Removes the oldest checkpoints beyond `save_total_limit`, but neither the newest, the best, nor the last with
+        a state to go on from.
+
+        Transformers goes by the files' times, which another machine's clock may have given.
+        """
+        limit = self.args.save_total_limit
+        named = {path.name.removeprefix("checkpoint-"): path for path in newest.parent.glob("checkpoint-*")}
+        steps = {int(number): path for number, path in named.items() if number.isdecimal()}
+        best = self.state.best_model_checkpoint
+        kept = {place.resolve() for place in (newest, self._whole, best and Path(best)) if place}
+        excess = len(steps) - max(limit or len(steps), 1)
+        for _, path in sorted(steps.items()):
+            if excess > 0 and path.resolve() not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+                excess -= 1
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -262,10 +303,13 @@ class ResumableTrainer(Trainer):
 
 
 class _StopsWhenAsked(TrainerCallback):
-    """Ends a training after the step in which its process was asked to, with its state saved."""
+    """Ends a training after the step in which its process was asked to, with its state saved; and has what an epoch's
+    end measures be a part of the state that is saved there.
+    """
 
     def __init__(self, trainer: ResumableTrainer, stop: Stopping) -> None:
         self.trainer, self.stop = trainer, stop
+        self._saves = self._ends = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -277,6 +321,20 @@ class _StopsWhenAsked(TrainerCallback):
         if told_to_all(self.stop, args.device):
             self.trainer.stops()
             control.should_save = control.should_training_stop = True
+        # The share of an epoch that is done, in floating point.
+        epoch = state.epoch or 0
+        self._ends = abs(epoch - round(epoch)) < 1e-9 or state.global_step >= state.max_steps
+        if self._ends and args.eval_strategy == "epoch":
+            self._saves, control.should_save = control.should_save, False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._saves:
+            self._saves, control.should_save = False, True
+        elif self.trainer.is_stopped and not self._ends:
+            # The epoch has not ended; it will once more.
+            control.should_log = control.should_evaluate = control.should_save = False
 
 
 def told_to_all(stop: Stopping, device: torch.device) -> bool:

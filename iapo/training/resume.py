@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from iapo.rank import warn
 from iapo.results import MANIFEST, read_result
 from iapo.runs import versions
 from iapo.storage import read_records
+from iapo.training.begun import BEGUN, begun_from, begun_part, named_checkpoint
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import Contents
 from iapo.training.ends import FINISHED, TRAINED, trained_step
@@ -46,12 +46,14 @@ class Start:
         step: Step of the checkpoint, else 0.
         begun: Whether the folder holds a part of this run.
         trained: Step of the policy where training has ended, and only the policy is still to be evaluated; else None.
+        named: Whether the checkpoint is one that the user names, and nothing of the run's own.
     """
 
     checkpoint: Path | None = None
     step: int = 0
     begun: bool = False
     trained: int | None = None
+    named: bool = False
 
 
 def check_free(folder: Path, resume: str, named: object) -> None:
@@ -111,10 +113,13 @@ def find_start(
             f"{folder} already holds a run of an earlier version; choose another output_dir or remove it, or go on "
             "with it by --resume_from_checkpoint true"
         )
-    start = _own_start(folder, found, trained=named is not True or _is_as_long(found, config))
-    if start is None and (before := _begun_from(found["config"])) is not None:
+    same = _is_as_long(found, config)
+    if same:
+        _check_unfinished(folder)
+    start = _own_start(folder, found, trained=same)
+    if start is None and (begun := begun_from(folder, found["config"])) is not None:
         raise InputError(
-            f"{folder} was begun from {before} and has no whole checkpoint of its own yet; give that as "
+            f"{folder} was begun from {begun.checkpoint} and has no whole checkpoint of its own yet; give that as "
             "resume_from_checkpoint once more, or choose another output_dir"
         )
     if start is None and named is True and any((folder / name).exists() for name in (FINISHED, TRAINED)):
@@ -125,27 +130,29 @@ def find_start(
     if start is None:
         warn(logger, "%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
+    if start.checkpoint is not None:
+        _check_longer(start.checkpoint, start.step, config)
     return start
 
 
-def _own_start(folder: Path, found: Mapping[str, Any], *, trained: bool = True, after: int = -1) -> Start | None:
+def _own_start(folder: Path, found: Mapping[str, Any], *, trained: bool) -> Start | None:
     """Returns where a run goes on from what its own folder holds; None where there is nothing whole.
 
     Args:
         folder: The run folder.
         found: Its manifest.
         trained: Whether its last policy counts, being of as many steps as are asked for.
-        after: Step that a checkpoint has to be later than.
     """
     _say_versions(found)
     if trained and (step := trained_step(folder)) is not None:
         warn(logger, "%s was trained up to its last step, %d, and goes on from its policy.", folder, step)
         return Start(begun=True, trained=step)
-    whole = last_whole(folder)
-    if whole is None or whole[1] <= after:
+    whole, begun = last_whole(folder), begun_from(folder, found["config"])
+    # What is not of later than where it began is of what the folder held before.
+    if whole is None or (begun and whole[1] <= begun.step and os.path.realpath(whole[0]) != begun.checkpoint):
         return None
     warn(logger, "%s goes on from step %d (%s).", folder, whole[1], whole[0].name)
-    _say_lost(folder, whole[1], found["config"].get("training", {}))
+    _say_lost(folder, whole[1], found["config"].get("training", {}), begun.step if begun else 0)
     return Start(*whole, begun=True)
 
 
@@ -154,9 +161,10 @@ def _start_from(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str
     step = step_of(checkpoint)
     _check_processes(checkpoint)
     for place in (checkpoint.parent, folder):
-        if (place / MANIFEST).exists():
+        if (place / MANIFEST).exists() and has_steps(place, kind):
             _check_settings(place, config, kind, free=(*FREE, *LENGTH))
-    return Start(checkpoint, step, begun=(folder / MANIFEST).exists())
+    _check_longer(checkpoint, step, config)
+    return Start(checkpoint, step, begun=(folder / MANIFEST).exists(), named=True)
 
 
 def _start_again(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str, checkpoint: Path) -> Start | None:
@@ -166,21 +174,26 @@ def _start_again(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: st
     if not (folder / MANIFEST).exists() or not has_steps(folder, kind):
         return None
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
-    if _begun_from(found["config"]) != _begun_from(config) or not _is_as_long(found, config):
+    begun = begun_from(folder, found["config"])
+    if begun is None or begun.checkpoint != os.path.realpath(checkpoint) or not _is_as_long(found, config):
         return None
+    _check_unfinished(folder)
+    return _own_start(folder, found, trained=True)
+
+
+def _check_unfinished(folder: Path) -> None:
     if (folder / FINISHED).exists():
         raise InputError(
-            f"{folder} already holds the finished run of this command; choose another output_dir or remove it"
+            f"{folder} already holds the finished run of this command; choose another output_dir or remove it, or give "
+            "more steps and one of its checkpoints as resume_from_checkpoint to train it for longer"
         )
-    # It may be gone by now, with `save_total_limit`.
-    number = re.search(r"-(\d+)$", checkpoint.name)
-    return _own_start(folder, found, after=int(number[1]) if number else -1)
 
 
-def _begun_from(config: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Returns the checkpoint that a run was begun from, named by its user; None where it began anew."""
-    named = named_checkpoint(config.get("training", {}).get("resume_from_checkpoint"))
-    return os.path.realpath(named) if isinstance(named, str) else None
+def _check_longer(checkpoint: Path, step: int, config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses a checkpoint of a later step than the last one is to be."""
+    most = config.get("training", {}).get("max_steps")
+    if isinstance(most, int) and 0 < most < step:
+        raise InputError(f"{checkpoint} is of step {step}, and max_steps is {most}; give more steps")
 
 
 def _is_as_long(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -205,16 +218,15 @@ def has_steps(folder: Path, kind: str = "training") -> bool:
     )
 
 
-def _say_lost(folder: Path, step: int, training: Mapping[str, Any]) -> None:
-    """Says which lines of the metrics are gone that steps before the checkpoint have written."""
+def _say_lost(folder: Path, step: int, training: Mapping[str, Any], first: int) -> None:
+    """Says which lines of the metrics are gone that steps before the checkpoint have written; those up to the one that
+    it was begun from are another folder's.
+    """
     every, how = training.get("logging_steps"), training.get("logging_strategy", "steps")
     if not isinstance(every, int | float) or every < 1 or how != "steps":
         return
     path = folder / "metrics.jsonl"
     known = {row.get("step") for row in read_records(path)} if path.is_file() else set()
-    # Lines before a checkpoint of another folder are there.
-    begun = re.search(r"-(\d+)$", str(training.get("resume_from_checkpoint")).rstrip("/"))
-    first = int(begun[1]) if begun else 0
     lost = [one for one in range(int(every), step + 1, int(every)) if one > first and one not in known]
     if lost:
         warn(logger, "%s has no line of step %d, nor of %d others; they are lost.", path, lost[0], len(lost) - 1)
@@ -242,16 +254,12 @@ def check_data(folder: Path, data: Mapping[str, Any]) -> None:
             )
 
 
-def named_checkpoint(setting: object) -> str | bool | None:
-    """Returns the setting `resume_from_checkpoint` by its meaning; a command line's `true` is a word."""
-    words = {"true": True, "false": False, "none": None, "": None}
-    if isinstance(setting, str):
-        return words.get(setting.lower(), setting)
-    return None if setting is None else bool(setting)
-
-
 def check_begun(
-    folder: Path, config: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any], kind: str = "training"
+    folder: Path,
+    config: Mapping[str, Mapping[str, Any]],
+    data: Mapping[str, Any],
+    kind: str = "training",
+    start: Start | None = None,
 ) -> bool:
     """Refuses to go on with a run that was begun with other settings or data.
 
@@ -260,9 +268,10 @@ def check_begun(
         config: Settings by part, as the manifest keeps them.
         data: Hashes by what the data are for.
         kind: Kind of the manifest.
+        start: Where the training begins, where that is known.
 
     Returns:
-        Whether all is as it was; not where the run is to be longer, or begins from another checkpoint.
+        Whether all is as it was; not where the run is to be longer, or begins from a named checkpoint.
 
     Raises:
         InputError: If so, and the run has taken a step.
@@ -271,17 +280,26 @@ def check_begun(
         return False
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
     check_data(folder, data)
-    return _is_as_long(found, config) and _begun_from(config) in (None, _begun_from(found["config"]))
+    return _is_as_long(found, config) and not (start is not None and start.named)
 
 
-def code_part(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the part of a manifest's configuration by which own code is compared: digests of the files named.
+def manifest_parts(folder: Path, config: Mapping[str, Mapping[str, Any]], start: Start) -> dict[str, Any]:
+    """Returns what a manifest's configuration has beside settings: digests of own code, and the named checkpoint that
+    the run was begun from.
 
     Args:
+        folder: The run folder.
         config: Settings by part.
+        start: Where the training begins.
     """
     digests = code_digests(_named(config))
-    return {PART: digests} if digests else {}
+    parts: dict[str, Any] = {PART: digests} if digests else {}
+    if start.checkpoint is not None and start.named:
+        return parts | begun_part(folder, start.checkpoint, start.step)
+    if start.checkpoint is None or not (folder / MANIFEST).exists():
+        return parts
+    before = read_result(folder / MANIFEST, "training", "supervised")["config"]
+    return parts | ({BEGUN: before[BEGUN]} if BEGUN in before else {})
 
 
 def _named(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from iapo.tools import ToolDefinition, offered_tools
 from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
 from iapo.training.batches import to_dataset
+from iapo.training.begun import named_checkpoint
 from iapo.training.budget import check_samples
 from iapo.training.checks import check_functions, check_settings
 from iapo.training.config import IAPOConfig
@@ -52,7 +53,7 @@ from iapo.training.loaded import drop_reference_policy, load_student, load_teach
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import agree, check_world, share_of
 from iapo.training.resumable import set_aside, told_to_all
-from iapo.training.resume import Start, check_data, find_start, has_steps, named_checkpoint
+from iapo.training.resume import Start, check_data, find_start, has_steps
 from iapo.training.trainer import IAPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         callback.whole = trainer.whole
     main = trainer.is_world_process_zero()
     assert trainer.keeper is not None
-    trainer.keeper.begun = start.begun
+    trainer.keeper.start = start
     trainer.check_start(start)
     if main:
         trainer.keeper.describe(
@@ -189,8 +190,8 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             # Before the manifest says how long the run is to be, and from where.
             unmark(path)
             set_aside(path, start.step)
-        folder = trainer.keeper.open()
         unfinish(path)
+        folder = trainer.keeper.open()
         for part, (some, lost) in read.items():
             folder.write_losses(part, [dataclasses.asdict(one) for one in lost], flaw_records(some))
     before = _evaluate(held_out, trainer, "before training", console, live=live)

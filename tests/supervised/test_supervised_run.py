@@ -6,7 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,10 @@ from iapo.supervised import run as supervised_run
 from iapo.supervised.examples import Collator, ExampleMaker
 from iapo.supervised.run import choose, run
 from iapo.supervised.settings import check, parse
-from iapo.supervised.trainer import learnt_tokens_alone
+from iapo.supervised.trainer import SupervisedTrainer, learnt_tokens_alone
 from iapo.tools import TOOLS
 from iapo.training.batches import to_dataset
+from iapo.training.checkpoints import last_whole
 
 COUNT = 12
 
@@ -246,6 +249,71 @@ def test_wrong_words_are_one_sentence_and_nothing_is_written(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+EPOCHS: dict[str, Any] = {
+    "held_out": 4,
+    "eval_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "save_strategy": "steps",
+    "max_steps": 6,
+    "learning_rate": 0.03,
+}
+
+
+def stopped_in(monkeypatch: pytest.MonkeyPatch, method: str, step: int, given: tuple[Any, Any]) -> None:
+    """Trains until SIGTERM comes in what the trainer does at a step."""
+    does, left = getattr(SupervisedTrainer, method), [signal.SIGTERM]
+
+    def interrupted(trainer: SupervisedTrainer, *some: Any, **more: Any) -> Any:
+        if trainer.state.global_step == step and left:
+            os.kill(os.getpid(), left.pop())
+        return does(trainer, *some, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SupervisedTrainer, method, interrupted)
+        with pytest.raises(Stopped, match=r"after step \d, which is saved; the same command goes on from there"):
+            run(*given, quiet=True)
+
+
+@pytest.mark.slow(10)
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize(
+    ("more", "moments"),
+    [
+        # In the evaluation of an epoch, in its last step, and in the middle of one.
+        ({"save_strategy": "epoch"}, [("_evaluate", 2), ("training_step", 3), ("training_step", 4)]),
+        ({"save_steps": 1, "load_best_model_at_end": False}, [("_evaluate", 2)]),
+        (
+            {"save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_total_limit": 1},
+            [("training_step", 4), ("_evaluate", 6)],
+        ),
+        ({"save_strategy": "best", "metric_for_best_model": "loss"}, [("_evaluate", 6)]),
+    ],
+)
+def test_the_best_policy_is_that_of_a_run_that_was_not_stopped(
+    transcripts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+    moments: list[tuple[str, int]],
+) -> None:
+    given = {**EPOCHS, **more, "eval_on_start": True}
+    once = run(*settings(transcripts, tmp_path / "once", **given), quiet=True)
+    for method, step in moments:
+        stopped_in(monkeypatch, method, step, settings(transcripts, tmp_path / "run", **given))
+        assert last_whole(tmp_path / "run")
+    policy = run(*settings(transcripts, tmp_path / "run", **given), quiet=True)
+    first, second = (load_file(one / "model.safetensors") for one in (once, policy))
+    assert all(weight.equal(second[name]) for name, weight in first.items())
+    lines = [
+        [
+            {key: value for key, value in json.loads(line).items() if "runtime" not in key and "per_second" not in key}
+            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("once", "run")
+    ]
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.slow(2)

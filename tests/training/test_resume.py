@@ -21,11 +21,12 @@ from processes import started, wait_for
 from safetensors.torch import load_file
 
 from iapo.errors import InputError
+from iapo.runs import RunFolder
 from iapo.stopping import Stopped, stoppable
 from iapo.training.checkpoints import STATE, fault_of, last_whole
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.held_out import HeldOut
-from iapo.training.resume import check_free, find_start
+from iapo.training.resume import Start, check_free, find_start
 from iapo.training.run import run
 from iapo.training.settings import parse
 from iapo.training.trainer import IAPOTrainer
@@ -277,6 +278,10 @@ def test_the_same_command_goes_on_that_began_from_a_named_checkpoint(
     caplog.clear()
     # It may have been removed by now, as one of too many.
     shutil.rmtree(first / "checkpoint-2")
+    if inside:
+        # As from another current folder, or where the run has moved with its checkpoints.
+        first = out = first.rename(tmp_path / "moved")
+        given["resume_from_checkpoint"] = f"{out}/./checkpoint-2/"
     trained(out, **given)
     assert "goes on from step 4 (checkpoint-4)" in caplog.text
     lines = [row["step"] for row in logged(out)["metrics.jsonl"]]
@@ -290,15 +295,75 @@ def test_the_same_command_goes_on_that_began_from_a_named_checkpoint(
         trained(out, max_steps=6, resume_from_checkpoint=str(first / "checkpoint-5"))
 
 
-@pytest.mark.slow(3)
-def test_a_named_start_without_a_checkpoint_of_its_own(tmp_path: Path, whole: Path) -> None:
-    given = {"max_steps": 5, "save_strategy": "no", "resume_from_checkpoint": str(whole / "checkpoint-4")}
-    out = trained(tmp_path / "run", **given)
-    (out / "finished.json").unlink()
-    with pytest.raises(InputError, match=r"was begun from .*checkpoint-4 and has no whole checkpoint of its own"):
-        trained(out, max_steps=5, save_strategy="no")
+@pytest.mark.slow(4)
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize("name", ["checkpoint-3", "stage1-2024", "best"])
+def test_a_named_start_beside_checkpoints_of_another_course(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What the folder held before is of another course, and no checkpoint need be called by its step."""
+    named = shutil.copytree(whole / "checkpoint-3", tmp_path / name)
+    out = shutil.copytree(whole, tmp_path / "run")
+    for path in ("checkpoint-3", "checkpoint-4", "policy"):
+        shutil.rmtree(out / path)
+    given = {"max_steps": 6, "resume_from_checkpoint": str(named)}
+    with monkeypatch.context() as patched:
+        patched.setattr(IAPOTrainer, "_save_checkpoint", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patched.setattr(os, "kill", lambda *_: (_ for _ in ()).throw(Stopped("killed")))
+        with pytest.raises(Stopped, match="killed"):
+            trained(out, **given)
+    for otherwise in (None, "true"):
+        with pytest.raises(InputError, match=rf"was begun from .*{name} and has no whole checkpoint of its own"):
+            trained(out, max_steps=6, resume_from_checkpoint=str(otherwise))
+    stopped_at(monkeypatch, 5, out, **given)
+    assert find_own(out, given).step == 5
     trained(out, **given)
-    assert [row["step"] for row in logged(out)["metrics.jsonl"]] == [5]
+    assert [row["step"] for row in logged(out)["metrics.jsonl"]][-3:] == [4, 5, 6]
+
+
+def find_own(out: Path, given: dict[str, Any]) -> Start:
+    """Where the same command begins."""
+    arguments, settings = parse("demo-iapo", {**TINY, "output_dir": str(out), **given})
+    config = {"run": dataclasses.asdict(arguments), "training": settings.to_dict()}
+    return find_start(out, config, "training", named=settings.resume_from_checkpoint)
+
+
+def test_fewer_steps_and_a_finished_run_are_refused(tmp_path: Path, whole: Path) -> None:
+    out = shutil.copytree(whole, tmp_path / "run")
+    with pytest.raises(InputError, match="holds the finished run of this command"):
+        trained(out, resume_from_checkpoint="true")
+    with pytest.raises(InputError, match="checkpoint-4 is of step 4, and max_steps is 2; give more steps"):
+        trained(out, max_steps=2, resume_from_checkpoint="true")
+    with pytest.raises(InputError, match="checkpoint-3 is of step 3, and max_steps is 2; give more steps"):
+        trained(tmp_path / "other", max_steps=2, resume_from_checkpoint=str(whole / "checkpoint-3"))
+
+
+@pytest.mark.slow(2)
+def test_a_run_that_is_to_be_longer_is_no_finished_one_from_the_start(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(whole, tmp_path / "run")
+    given = {"max_steps": 5, "resume_from_checkpoint": str(out / "checkpoint-4")}
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_manifest", lambda *_, **__: (_ for _ in ()).throw(Stopped("killed")))
+        with pytest.raises(Stopped, match="killed"):
+            trained(out, **given)
+    assert not (out / "finished.json").exists()
+    trained(out, **given)
+
+
+@pytest.mark.slow(2)
+@pytest.mark.usefixtures("heeded")
+def test_a_state_stays_while_weights_alone_are_saved(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"save_only_model": True, "save_total_limit": 1}
+    stopped_at(monkeypatch, 2, tmp_path, **given)
+    # Another machine's clock.
+    os.utime(tmp_path / "checkpoint-2", (4e9, 4e9))
+    trained(tmp_path, **given)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    same(tmp_path, whole)
 
 
 @pytest.mark.slow(3)
@@ -345,7 +410,7 @@ def test_a_second_signal_while_older_checkpoints_are_removed(tmp_path: Path, mon
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr("iapo.training.resumable.rotate_checkpoints", twice)
+        patched.setattr(IAPOTrainer, "_rotate", twice)
         with pytest.raises(Stopped):
             trained(tmp_path, save_total_limit=1)
     assert last_whole(tmp_path) == (tmp_path / "checkpoint-1", 1)

@@ -14,9 +14,9 @@ from iapo.rewards.presets import PRESETS
 from iapo.rollout.load_settings import LoadSettings
 from iapo.tiny.recipes import RECIPES
 from iapo.training.arguments import RunArguments
+from iapo.training.begun import named_checkpoint
 from iapo.training.config import IAPOConfig
 from iapo.training.declared import keys_of, settings_of
-from iapo.training.resume import named_checkpoint
 from iapo.training.settings import check, list_settings, parse, read_flags, reward_names, run_settings, trainer_settings
 
 
