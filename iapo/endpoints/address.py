@@ -1,4 +1,6 @@
-"""Addresses of endpoints: what one may be, and texts without the passwords in them; the standard library alone."""
+"""Addresses of endpoints and names of the variables with their keys: what they may be, and texts without the passwords
+in them; the standard library alone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ ADDRESSES = ("judge_url", "verifier_url", "vllm_server_base_url")
 """Settings of a training that are addresses."""
 
 _WORD = re.compile(r"[^\s'\"<>]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCHEME = re.compile(r":/{1,2}")
 # In a longer text a quote or an angle bracket ends an address, so none may be in one.
 _ODD = re.compile(r"[\s\\'\"<>\x00-\x1f\x7f]")
@@ -46,10 +49,33 @@ def holds_credentials(text: str) -> bool:
     return without_credentials(text) != text
 
 
-def check_addresses(settings: Mapping[str, Any]) -> None:
-    """Refuses settings of a training that are no addresses, as `check_address` does."""
+VARIABLES = ("judge_key",)
+"""Settings of a training that are names of environment variables with a key."""
+
+
+def check_asked(settings: Mapping[str, Any]) -> None:
+    """Refuses settings of a training that say where to ask and cannot: `check_address` and `check_variable`."""
     for name in ADDRESSES:
         check_address(name, settings.get(name))
+    for name in VARIABLES:
+        check_variable(name, settings.get(name))
+
+
+def check_variable(name: str, variable: str | None) -> None:
+    """Refuses what is no name of an environment variable: it may be the key itself, and is not repeated.
+
+    Args:
+        name: Name of the setting or option.
+        variable: The variable's name; None is not checked.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if variable is not None and not _VARIABLE.fullmatch(variable):
+        raise InputError(
+            f"{name} is no name of an environment variable; put the key into one, and give its name, such as "
+            "OPENAI_API_KEY"
+        )
 
 
 def check_address(name: str, url: str | None) -> None:

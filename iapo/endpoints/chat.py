@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
@@ -11,10 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from iapo.bounds import COUNT, ENDPOINT_HEAT, PART, SECONDS, TOGETHER, TRIES, check_number
-from iapo.endpoints.address import check_address, without_credentials
+from iapo.endpoints.address import check_address, check_variable, without_credentials
+from iapo.endpoints.hiding import Hiding, basic, check_key, split_credentials
 from iapo.endpoints.replies import Reply, UnusableError, read_reply
 from iapo.endpoints.transport import make_client
 from iapo.errors import InputError, one_line
@@ -27,8 +26,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 WHOLE_STATUS = (200, 201, 203)
 """HTTP statuses of a whole answer: not of one that is on its way, or a part."""
 
-_SECRET = 8
-"""Characters that a key has at least."""
+_SHOWN = 500
+"""Characters of what an endpoint says of an error that are repeated."""
 
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM's server takes from the checkpoint's generation configuration unless a request says it; OpenAI's refuses
@@ -94,7 +93,8 @@ class EndpointSettings:
         cache: File that keeps the replies to structured questions; None keeps them in memory.
 
     Raises:
-        InputError: If the model has no name, the URL is no base address, or a number cannot be.
+        InputError: If the model has no name, the URL is no base address, the variable's name can be none, or a number
+            cannot be.
     """
 
     model: str
@@ -115,6 +115,7 @@ class EndpointSettings:
     def __post_init__(self) -> None:
         check_kinds(self)
         check_address("the endpoint's address", self.url)
+        check_variable("the endpoint's key_variable", self.key_variable)
         if not self.model:
             raise InputError("the endpoint's model is an empty text; give the model's name there")
         for name, bound in _BOUNDS.items():
@@ -160,14 +161,13 @@ class ChatEndpoint:
             import openai
         except ImportError as error:
             raise InputError("an endpoint needs the openai package; pip install 'iapo[judge]'") from error
-        url = settings.url
-        headers: dict[str, str] = {}
-        if url is not None:
-            url, headers = _split_credentials(url)
+        url, credentials = (None, "") if settings.url is None else split_credentials(settings.url)
+        headers = {"Authorization": f"Basic {basic(credentials)}"} if credentials else {}
         key = os.environ.get(settings.key_variable)
         if key is None and url is None:
             raise InputError(f"no key for {settings.name}: set the variable {settings.key_variable}, or give a URL")
-        self.settings, self._openai, self._key = settings, openai, key
+        check_key(settings.key_variable, key or "")
+        self.settings, self._openai, self._hiding = settings, openai, Hiding(key, credentials)
         self._vllm: bool | None = None
         self._asking, self._told = threading.Lock(), False
         # An empty key is refused by the client; endpoints without keys ignore what is sent.
@@ -238,7 +238,8 @@ class ChatEndpoint:
                 return read(read_reply(answer, settings.served_as or settings.model))
             except UnusableError as error:
                 if attempts > settings.retries:
-                    raise self._unanswered(str(error), attempts, answered=True) from error
+                    # Not from the error, whose own text may hold a secret, as a traceback would show.
+                    raise self._unanswered(error.told(self._hiding.plain), attempts, answered=True) from None
             time.sleep(pause(attempts - 1))
 
     def _is_vllm(self) -> bool:
@@ -256,7 +257,8 @@ class ChatEndpoint:
             text = client.models.with_raw_response.list().http_response.text
             return any(one.get("owned_by") == "vllm" for one in json.loads(text)["data"])
         except self._openai.APIConnectionError as error:
-            raise self._unanswered(f"{type(error).__name__}: {error}", _sent(error), answered=False) from error
+            reason = self._cut(f"{type(error).__name__}: {error}")
+            raise self._unanswered(reason, _sent(error), answered=False) from error
         except self._openai.APIStatusError as error:
             # Not every endpoint has such a list; one that fails may be vLLM's.
             if error.status_code < 500 or error.status_code == 501:
@@ -276,11 +278,14 @@ class ChatEndpoint:
             response = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create(**body)
             return response.retries_taken, response.status_code, response.http_response.content
         except openai.APIStatusError as error:
-            reason = f"HTTP {error.status_code} ({type(error).__name__}): {error.message[:500]}"
+            headers = error.response.headers
+            reason = f"HTTP {error.status_code} ({type(error).__name__}): {self._cut(error.message)}"
             if 300 <= error.status_code < 400:
-                target = without_credentials(error.response.headers.get("location", "nowhere"))[:200]
+                target = self._cut(headers.get("location", "nowhere"), 200)
                 reason = f"HTTP {error.status_code}, a redirect to {target}, which is not followed"
-            reason = self._plain(reason)
+            elif "retry-after" in headers:
+                reason += f" (Retry-After: {self._cut(headers['retry-after'], 40)})"
+            reason = one_line(reason)
             # What the client's own error says may hold the key, and a traceback shows it.
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 raise self._unanswered(reason, taken + _sent(error), answered=False) from None
@@ -292,17 +297,16 @@ class ChatEndpoint:
             ) from None
         except openai.APIConnectionError as error:
             # Timeouts are among them.
-            reason = f"{type(error).__name__}: {error}"
+            reason = self._cut(f"{type(error).__name__}: {error}")
             raise self._unanswered(reason, taken + _sent(error), answered=False) from error
 
-    def _plain(self, reason: str) -> str:
-        """Returns what an endpoint says in one line, without the key, which some repeat."""
-        said = one_line(" ".join(reason.split()))
-        # A shorter one, such as `none`, is no secret.
-        return said.replace(self._key, "(the key)") if self._key and len(self._key) >= _SECRET else said
+    def _cut(self, said: str, shown: int = _SHOWN) -> str:
+        """Returns the beginning of what an endpoint says, in one line, without the secrets that some repeat: before it
+        is cut, since a part of one would not be known as one.
+        """
+        return one_line(" ".join(self._hiding.plain(said).split())[:shown])
 
     def _unanswered(self, reason: str, attempts: int, answered: bool) -> UnansweredError:
-        reason = self._plain(reason)
         where = f"the endpoint {self.settings.where} failed {attempts} times"
         advice = (
             "check the model's name, the address and that it can answer in this form"
@@ -316,17 +320,6 @@ class ChatEndpoint:
 def pause(number: int) -> float:
     """Seconds before asking again: the first time (`number` 0) the shortest."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(number, 30))
-
-
-def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """Returns an address without its credentials, and the header that sends them: no log and no error then repeats
-    them.
-    """
-    user, at, host = urlsplit(url).netloc.rpartition("@")
-    if not at:
-        return url, {}
-    token = base64.b64encode(unquote(user).encode()).decode()
-    return url.replace(f"{user}@{host}", host, 1), {"Authorization": f"Basic {token}"}
 
 
 def _sent(error: Any) -> int:

@@ -158,9 +158,9 @@ class Endpoint:
         try:
             reply = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
-            raise UnusableError(f"not a JSON object: {text[:200]!r}") from error
+            raise UnusableError("not a JSON object: {}", repr(text)) from error
         if not isinstance(reply, dict) or not self._check(reply):
-            raise UnusableError(f"not of the schema that was asked for: {text[:200]!r}")
+            raise UnusableError("not of the schema that was asked for: {}", repr(text))
         return reply
 
     def _key(self, question: Question) -> str:

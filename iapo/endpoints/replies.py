@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from iapo.errors import one_line
@@ -24,16 +25,49 @@ _OTHERS = ("user", "system", "developer", "tool", "function")
 _UNSAID = ("thinking", "reasoning")
 """Kinds of parts that are not of the answer."""
 
+_TEXTS = ("text", "output_text")
+"""Kinds of parts that are the answer's text."""
+
+_REFUSAL = "refusal"
+"""Kind of a part that is a refusal in words."""
+
+_OBJECTS = ("chat.completion", "text_completion", "", None)
+"""Kinds of objects that a whole answer is called by servers: not a chunk of one, and not an error."""
+
+_DONE = ("completed", "complete", "succeeded", "success", "finished", "done", "ok", "", None, 200)
+"""What `status` says of a whole answer, where a server says it."""
+
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Fields of a message in which servers with a parser of thoughts put what they take out of the text."""
+
+
+SHOWN = 200
+"""Characters of what an endpoint sent that a sentence repeats."""
 
 
 class UnusableError(Exception):
     """An answer is not whole, or not what was asked for; it is asked for again."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, said: str, sent: object = "", shown: int = SHOWN) -> None:
+        """Makes one.
+
+        Args:
+            said: What is wrong; `{}` stands for the place of what was sent.
+            sent: What the endpoint sent, whole.
+            shown: Characters of it that are repeated.
+        """
+        self._said, self._sent, self._shown = said, sent, shown
+        super().__init__(self.told(str))
+
+    def told(self, plain: Callable[[str], str]) -> str:
+        """Returns the sentence in one line.
+
+        Args:
+            plain: Takes secrets out of what was sent, before it is cut: half a secret would not be known as one.
+        """
+        sent = plain(str(self._sent))[: self._shown]
         # What an endpoint sent may have lines.
-        super().__init__(one_line(" ".join(said.split())))
+        return one_line(" ".join(self._said.replace("{}", sent, 1).split()))
 
 
 class Reply(str):
@@ -84,30 +118,35 @@ def read_reply(body: bytes, model: str) -> Reply:
         choice = choices[0]
         message, reason = choice["message"], choice.get("finish_reason")
         content, refusal, calls = message["content"], message.get("refusal"), message.get("tool_calls")
-        named, failure = found.get("model"), found.get("error")
+        named, kind = found.get("model"), found.get("object")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UnusableError(f"a response without a message: {body[:200].decode(errors='replace')}") from error
+        raise UnusableError("a response without a message: {}", body.decode(errors="replace")) from error
     if len(choices) != 1:
         raise UnusableError(f"{len(choices)} answers, of which one was asked for")
-    if failure:
-        raise UnusableError(f"an error: {str(failure)[:200]}")
+    for place in (found, choice, message):
+        _refuse_failure(place)
+    if kind not in _OBJECTS:
+        raise UnusableError("an object of the kind {}, in place of an answer", repr(kind), 100)
     if named not in (None, "") and not same_model(model, named):
         raise UnusableError(
-            f"an answer of another model, {str(named)[:100]!r}; if that is the one you mean, ask for it by that name, "
-            "or say that it is served as that (docs/grading.md)"
+            "an answer of another model, {}; if that is the one you mean, ask for it by that name, or say that it is "
+            "served as that (docs/grading.md)",
+            repr(named),
+            100,
         )
     if reason not in WHOLE:
-        raise UnusableError(f"an answer that is not whole (finish_reason {str(reason)[:100]!r})")
+        raise UnusableError("an answer that is not whole (finish_reason {})", repr(reason), 100)
     if calls or message.get("function_call"):
         raise UnusableError("a call of a tool that was not offered, in place of a text")
     if message.get("role") in _OTHERS:
         raise UnusableError(f"a message of the {message['role']}, in place of an answer")
     if message.get("audio"):
         raise UnusableError("an answer that is spoken, in place of a text")
-    text, instead = _text(content), ""
+    text, instead = _text(content, _TEXTS), ""
+    refused = (_text(refusal, (*_TEXTS, _REFUSAL)) if refusal else "") or _text(content, (_REFUSAL,))
     # A turn that was cut off or ended at once is the model's.
-    if not text and refusal:
-        text, instead = _text(refusal), "a refusal"
+    if not text.strip() and refused:
+        text, instead = refused, "a refusal"
     elif not text.strip():
         field = next((one for one in _THOUGHTS if isinstance(message.get(one), str) and message[one].strip()), "")
         parts = content if isinstance(content, list) else []
@@ -158,25 +197,45 @@ def _split(name: str) -> tuple[str, str]:
     return owner, last
 
 
-def _text(content: Any) -> str:
-    """Returns the text of a content: a text, parts of one, or nothing."""
+def _refuse_failure(place: Mapping[str, Any]) -> None:
+    """Refuses a response, its choice, message or part that says of itself that it failed or is not whole.
+
+    Raises:
+        UnusableError: If so.
+    """
+    if failure := next((value for name, value in place.items() if name.startswith("error") and value), None):
+        raise UnusableError("an error: {}", failure)
+    if place.get("type") == "error":
+        raise UnusableError("an error: {}", dict(place))
+    if place.get("success", True) not in (True, None):
+        raise UnusableError("an answer that is no success (success {})", repr(place["success"]), 100)
+    status = place.get("status")
+    if (status.lower() if isinstance(status, str) else status) not in _DONE:
+        raise UnusableError("an answer that is not whole (status {})", repr(status), 100)
+    if details := place.get("incomplete_details"):
+        raise UnusableError("an answer that is not whole: {}", details)
+
+
+def _text(content: Any, kinds: tuple[str, ...]) -> str:
+    """Returns the text of a content: a text, its parts of some kinds, or nothing."""
     if content is None:
         return ""
     if isinstance(content, str):
-        return content
+        return content if _TEXTS[0] in kinds else ""
     if not isinstance(content, list):
-        raise UnusableError(f"a message without text: {str(content)[:200]}")
-    return "".join(_part(part) for part in content)
+        raise UnusableError("a message without text: {}", content)
+    return "".join(_part(part, kinds) for part in content)
 
 
-def _part(part: Any) -> str:
+def _part(part: Any, kinds: tuple[str, ...]) -> str:
     if isinstance(part, str):
-        return part
+        return part if _TEXTS[0] in kinds else ""
     if isinstance(part, dict):
+        _refuse_failure(part)
         kind = part.get("type")
         if kind in _UNSAID:
             return ""
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if kind in ("text", "output_text", "refusal") and isinstance(text, str):
-            return text
-    raise UnusableError(f"a part of a message that is no text: {str(part)[:200]}")
+        text = part.get(_REFUSAL if kind == _REFUSAL else "text")
+        if kind in (*_TEXTS, _REFUSAL) and isinstance(text, str):
+            return text if kind in kinds else ""
+    raise UnusableError("a part of a message that is no text: {}", part)

@@ -14,7 +14,7 @@ from iapo.attribution.methods import chosen_method
 from iapo.attribution.settings import alignment_settings
 from iapo.bounds import check_numbers
 from iapo.display.quiet import RENAMED
-from iapo.endpoints.address import check_addresses, hide_credentials
+from iapo.endpoints.address import check_asked, hide_credentials
 from iapo.errors import InputError
 from iapo.kinds import check_kinds
 from iapo.results import defaults_left
@@ -259,7 +259,7 @@ class IAPOConfig(GRPOConfig, FrozenModelSettings):
                     f"report_to is {tracker!r}, which is not installed; `pip install {tracker}`, or all trackers by "
                     "`pip install iapo[logging]`"
                 )
-        check_addresses(vars(self))
+        check_asked(vars(self))
         if self.attribution_form is None:
             student_call = self.distills or self.token_distill_weight > 0 or self.max_turns > 2
             self.attribution_form = usual_form(vars(self), explains_student=student_call)  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from iapo.attribution.forms import check_form
 from iapo.bounds import check_numbers
-from iapo.endpoints.address import check_addresses
+from iapo.endpoints.address import check_asked
 from iapo.errors import InputError, did_you_mean, unknown
 from iapo.plugins import check_reference, is_reference, name_in
 from iapo.rollout.names import check_teacher
@@ -192,7 +192,7 @@ def check(config: str, changes: Changes = (), *, options: Iterable[str] = ()) ->
         check_reward(merged["reward"])
     check_method(merged.get("attribution_method"))
     check_cache(merged.get("judge_cache"))
-    check_addresses(merged)
+    check_asked(merged)
     check_trl(merged)
     check_command(merged)
     check_frozen(merged)

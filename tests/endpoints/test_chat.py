@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import logging
 import re
 import ssl
@@ -10,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -99,6 +102,86 @@ def test_a_key_that_is_repeated_is_not_said(server: Server, monkeypatch: pytest.
         ask(server, retries=0)
     assert str(caught.value).isprintable()
     assert "a-secret-key" not in "".join(traceback.format_exception(caught.value))
+
+
+SECRET = "sk-odd/key+\"1'&<2"
+FORMS = [SECRET, json.dumps(SECRET)[1:-1], quote(SECRET, safe=""), quote(SECRET, safe="").lower(), html.escape(SECRET)]
+FORMS += [SECRET.replace("/", "\\/"), repr({"a": SECRET}), base64.b64encode(SECRET.encode()).decode()]
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("fault", [401, 500, "body", "error", "model", "reason", "part"])
+def test_no_form_and_no_part_of_a_key_is_said(
+    server: Server, monkeypatch: pytest.MonkeyPatch, form: str, fault: int | str
+):
+    """Wherever what is sent is cut, in any place of the secret."""
+    monkeypatch.setenv("IAPO_TEST_KEY", SECRET)
+    for filling in (0, 76, 170, 190, 197, 470, 490):
+        text = "." * filling + form
+        bodies = {
+            "body": text.encode(),
+            "error": json.dumps(json.loads(completion("a")) | {"error": {"message": text}}).encode(),
+            "model": completion("a", model=text),
+            "reason": completion("a", text),
+            "part": completion([{"type": text}]),
+        }
+        server.said = text
+        server.faults = [fault if isinstance(fault, int) else bodies[fault]]
+        with pytest.raises(EndpointError) as caught:
+            ask(server, retries=0)
+        written = "".join(traceback.format_exception(caught.value))
+        assert not any(form[:length] in written for length in (8, len(form)))
+
+
+CREDENTIALS = "a-long-user:p4ss%2fw0rd%20long"
+SENT = "a-long-user:p4ss/w0rd long"
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("fault", [401, 503, 302, b"no answer: "])
+def test_credentials_that_are_repeated_are_not_said(server: Server, fault: int | bytes):
+    url = server.url.replace("http://", f"http://{CREDENTIALS}@")
+    token = base64.b64encode(SENT.encode()).decode()
+    for text in (f"Basic {token}", token.rstrip("="), SENT, CREDENTIALS, "p4ss/w0rd long", "p4ss%2Fw0rd%20long", url):
+        server.said = f"wrong: {text}"
+        server.faults = [fault + text.encode() if isinstance(fault, bytes) else fault]
+        with pytest.raises(EndpointError) as caught:
+            ChatEndpoint(EndpointSettings("m", url, retries=0))(MESSAGES)
+        written = "".join(traceback.format_exception(caught.value))
+        assert not re.search(f"{token[:8]}|p4ss|w0rd|long", written, re.IGNORECASE)
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(("credentials", "shown"), [("me:pw12", "is wrong"), ("tokentoken", "is wrong"), ("a:b", "b")])
+def test_short_passwords_are_told_from_words(server: Server, credentials: str, shown: str):
+    server.faults, server.said = [401], f"{credentials.rpartition(':')[2]} is wrong"
+    with pytest.raises(EndpointError, match=shown) as caught:
+        ChatEndpoint(EndpointSettings("m", server.url.replace("http://", f"http://{credentials}@")))(MESSAGES)
+    assert not re.search("pw12|tokentoken", str(caught.value))
+
+
+@pytest.mark.parametrize("key", ["sk-secret1\n", " sk-secret1", "sk-secret1\u20ac", "sk-sec\tret1"])
+def test_a_key_that_no_header_holds_is_refused_and_not_said(server: Server, monkeypatch: pytest.MonkeyPatch, key: str):
+    monkeypatch.setenv("IAPO_TEST_KEY", key)
+    with pytest.raises(ValueError, match="the key in the variable IAPO_TEST_KEY") as caught:
+        ask(server)
+    assert "sec" not in "".join(traceback.format_exception(caught.value))
+    assert not server.requests
+
+
+@pytest.mark.parametrize("name", ["sk-APISECRET99", "", "1A", "A B", "A\n", "\u00c4"])
+def test_a_key_in_the_place_of_its_variables_name_is_refused_and_not_said(name: str):
+    with pytest.raises(ValueError, match="key_variable is no name of an environment variable") as caught:
+        EndpointSettings("m", "http://x", name)
+    assert "APISECRET" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_how_long_an_endpoint_asks_to_wait_is_said(server: Server):
+    """The `openai` package does not wait for so long, and asks once."""
+    server.faults, server.retry_after = [429], "3000"
+    with pytest.raises(EndpointError, match=r"failed 1 times, .*\(Retry-After: 3000\)"):
+        ask(server)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])

@@ -67,6 +67,73 @@ def test_a_call_of_a_tool_is_none(content: object, more: dict[str, object]):
         read_reply(completion(content, **more), "m")
 
 
+def said(more: dict[str, object], where: str = "response") -> bytes:
+    """A whole answer with more fields in the response, its choice or its message."""
+    body = json.loads(completion("FINAL ANSWER: 7", **(more if where == "message" else {})))
+    if where == "choice":
+        body["choices"][0] |= more
+    return json.dumps(body | (more if where == "response" else {})).encode()
+
+
+FAILED: list[dict[str, object]] = [{"error": {"code": 502}}, {"error": "x"}, {"errors": ["x"]}, {"error_code": 5}]
+FAILED += [{"status": one} for one in ("incomplete", "failed", "cancelled", "in_progress", "Queued", 500, False, ["x"])]
+FAILED += [{"success": False}, {"type": "error"}, {"incomplete_details": {"reason": "max_output_tokens"}}]
+
+
+@pytest.mark.parametrize("more", FAILED, ids=str)
+def test_a_text_beside_a_failure_is_none(more: dict[str, object]):
+    bodies = [said(more, where) for where in ("response", "choice", "message")]
+    if "type" not in more:
+        bodies += [completion([TEXT | more])]
+    for body in bodies:
+        with pytest.raises(UnusableError, match=r"an error: |not whole|no success"):
+            read_reply(body, "m")
+
+
+@pytest.mark.parametrize("kind", ["error", "chat.completion.chunk", "response", "list", 5, ["chat.completion"]])
+def test_another_object_is_none(kind: object):
+    with pytest.raises(UnusableError, match=r"an object of the kind"):
+        read_reply(said({"object": kind}), "m")
+
+
+WELL: list[dict[str, object]] = [{"error": None, "errors": [], "error_code": 0}, {"success": True}, {"success": None}]
+WELL += [{"status": "completed"}, {"status": "SUCCESS"}, {"status": 200}, {"status": None}, {"type": "message"}]
+
+
+@pytest.mark.parametrize("more", WELL, ids=str)
+def test_a_success_that_is_said_changes_nothing(more: dict[str, object]):
+    for body in [said(more, where) for where in ("response", "choice", "message")]:
+        assert read_reply(body, "m") == "FINAL ANSWER: 7"
+
+
+@pytest.mark.parametrize("kind", [None, "", "chat.completion", "text_completion"])
+def test_a_response_need_not_say_its_kind(kind: object):
+    assert read_reply(said({"object": kind}), "m") == "FINAL ANSWER: 7"
+
+
+REFUSAL = {"type": "refusal", "refusal": "I can't. FINAL ANSWER: 7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal", "text", "instead"),
+    [
+        ([TEXT, REFUSAL], None, "a", ""),
+        ([REFUSAL, TEXT], "no", "a", ""),
+        ("a", "no", "a", ""),
+        ([REFUSAL], None, "I can't. FINAL ANSWER: 7", "a refusal"),
+        ([{"type": "text", "text": " \n"}, REFUSAL], None, "I can't. FINAL ANSWER: 7", "a refusal"),
+        ([REFUSAL], "no", "no", "a refusal"),
+        (None, "no", "no", "a refusal"),
+        (" ", "no", "no", "a refusal"),
+        (None, [REFUSAL], "I can't. FINAL ANSWER: 7", "a refusal"),
+        ("", ["no"], "no", "a refusal"),
+    ],
+)
+def test_a_refusal_is_the_text_where_there_is_no_other(content: object, refusal: object, text: str, instead: str):
+    reply = read_reply(completion(content, refusal=refusal), "m")
+    assert (reply, reply.instead) == (text, instead)
+
+
 OTHER_BODIES = [b"", b"\xff\xfe", b'"a"', b"null", b"5", b"[]", b"{}", b'{"choices": {}}', b'{"choices": [[]]}']
 OTHER_BODIES += [b"\n0", b'{"error": "a\\nb\\u001b[2J"}', b"<html>", b"[" * 100_000, b'{"a":' * 100_000]
 OTHER_BODIES += [b'{"choices": [{"message": [], "finish_reason": "stop"}]}', completion("a")[:-1]]
