@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from iapo.bounds import SECONDS, TURNS
-from iapo.cli.checks import offered, prompt
+from iapo.cli.checks import offered, prompt, variable
 from iapo.cli.options import at_least, one_of, within
 
 BoxKind = Annotated[
@@ -60,7 +60,9 @@ MaxSequenceLength = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Device of the model; the CPU if not given.")]
 
-KeyVariable = Annotated[str, typer.Option("--key-variable", help="Environment variable with its key.")]
+KeyVariable = Annotated[
+    str, typer.Option("--key-variable", callback=variable, help="Environment variable with its key.")
+]
 LengthParameter = Annotated[
     str,
     typer.Option(

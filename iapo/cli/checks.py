@@ -62,6 +62,14 @@ def prompt(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
+def variable(parameter: typer.CallbackParam, value: str) -> str:
+    """Refuses what is no name of an environment variable (`iapo.endpoints.address.check_variable`)."""
+    from iapo.endpoints.address import check_variable
+
+    check_variable(f"--{str(parameter.name).replace('_', '-')}", value)
+    return value
+
+
 def check_output(settings: Mapping[str, Any], resume: str = "auto", read: Iterable[str | None] = ()) -> Path | None:
     """Refuses an `output_dir` that a training cannot write.
 

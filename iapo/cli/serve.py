@@ -21,18 +21,21 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint
+from iapo.cli.checks import check_checkpoint, check_unused
 from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import Quiet, at_least, between, one_of, within
 from iapo.errors import InputError
 
 app = make_app()
 
+_OF_UPSTREAM = ("key_variable", "length_parameter", "endpoint_kind", "concurrency", "timeout")
+
 
 @app.command(cls=Verb)
 @loading_options("")
 def serve(
     loading: dict[str, Any],
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Option(help="Packaged name, run folder, folder of a policy or adapter, hub id, or the upstream's model."),
@@ -83,6 +86,7 @@ def serve(
 
     load_settings({**loading, "device": device}).check_packages()
     if upstream is None:
+        check_unused(context, _OF_UPSTREAM, "is of an upstream, and none is asked; give --upstream, or leave it out")
         check_checkpoint(model)
         check_revision(model, loading)
     else:
