@@ -28,7 +28,7 @@ from iapo.errors import InputError
 app = make_app()
 
 _OF_ENDPOINT = ("key_variable", "length_parameter", "endpoint_kind", "concurrency", "timeout")
-_OF_MODEL = ("batch_size", "device")
+_OF_MODEL = ("batch_size", "device", "max_sequence_length")
 
 
 @app.command(cls=Resumable)

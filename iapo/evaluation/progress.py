@@ -7,10 +7,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from iapo.errors import InputError
 from iapo.records import Sample, Trace, recorded_turns
+from iapo.results import EVALUATION
 from iapo.runs import RunFolder
 from iapo.storage import parse_record, read_lines, take, write_lines
 
@@ -21,6 +23,17 @@ _NOTHING_ELSE: dict[str, Any] = {"attribution": {}, "patches": {}, "step": None}
 
 _OF = "evaluation"
 """Key of a record that says which rollout of which evaluation it is."""
+
+
+def has_rollouts(folder: Path) -> bool:
+    """Tells whether an evaluation has left anything of its own in a folder: a whole rollout, or its end."""
+    path = folder / TRACES
+    if (folder / EVALUATION).exists():
+        return True
+    if not path.is_file():
+        return path.exists()
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from iapo.evaluation.identity import check_folder, template_of
 from iapo.evaluation.local import check_fit
 from iapo.evaluation.measures import summarize_repeats, verdicts
 from iapo.evaluation.plan import EvaluationPlan
-from iapo.evaluation.progress import Batch, Done
+from iapo.evaluation.progress import Batch, Done, has_rollouts
 from iapo.evaluation.sets import ReadSet, keep_losses, read_sets
 from iapo.evaluation.shortfalls import refuse_silence
 from iapo.evaluation.solvers import Solver, endpoint_solver, local_solver
@@ -83,9 +83,10 @@ def _run(plan: EvaluationPlan, out: Path, solver: Solver | None, progress: Calla
     config, settings = check_folder(plan, hashes, out)
     solver = solver or _solver(plan, [sample for some in samples.values() for sample in some])
     folder = RunFolder(out)
-    if not (out / MANIFEST).exists():
+    if not has_rollouts(out):
         seeds = {"data": plan.source.seed, "sampling": plan.generation.seed}
-        folder.write_manifest(config, seeds, hashes, defaults={"evaluation": defaults_left(plan)})
+        left, again = {"evaluation": defaults_left(plan)}, (out / MANIFEST).exists()
+        folder.write_manifest(config, seeds, hashes, defaults=left, again=again)
     keep_losses(folder, sets)
     batches = _batches(plan, samples)
     # Only an endpoint's batch can be half there; a local one is sampled as a whole.

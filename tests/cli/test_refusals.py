@@ -141,6 +141,7 @@ REFUSED = {
     "plan --config demo-iapo --judge_key sk-A": "judge_key is no name of an environment variable",
     "evaluate --model tiny-student --out out --vllm-memory 0.5": "--vllm-memory is of vLLM, which does not generate",
     "evaluate --model m --endpoint http://x/v1 --out out --batch-size 3": "--batch-size is of a local model, and 'm'",
+    "evaluate --model m --endpoint http://x/v1 --out out --max-sequence-length 9": "--max-sequence-length is of a lo",
     "attribute start --out out --seed 9": "--seed is of a drawn chart, and a run's own is explained; give --family",
     "attribute start --out out --size 500": "--size is of a drawn chart, and a run's own is explained; give --family",
     "attribute --out out --index 99999999": "index is 99999999; give 0 to 100000",

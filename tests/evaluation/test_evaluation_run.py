@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from calls import call_text
-from endpoint_server import Server, pictures, serve, text
+from endpoint_server import Server, completion, pictures, serve, text
 from processes import iapo_here
 from report_damage import spoiled
 from rich.console import Console
@@ -293,6 +293,78 @@ def test_how_an_endpoint_is_asked_again_may_change(server: Server, tmp_path: Pat
         run_evaluation(dataclasses.replace(plan, endpoint=dataclasses.replace(plan.endpoint, temperature=1)), tmp_path)
 
 
+def asked(plan: EvaluationPlan, **more: Any) -> EvaluationPlan:
+    assert plan.endpoint is not None
+    return dataclasses.replace(plan, endpoint=dataclasses.replace(plan.endpoint, **more))
+
+
+SAME: dict[str, Any] = {
+    "a slash": lambda plan: asked(plan, url=f"{plan.endpoint.url}/"),
+    "standard": lambda plan: dataclasses.replace(plan, tools="standard"),
+    "served as itself": lambda plan: asked(plan, served_as="big"),
+    "seed": lambda plan: dataclasses.replace(plan, generation=dataclasses.replace(plan.generation, seed=7)),
+    "longest": lambda plan: dataclasses.replace(
+        plan, generation=dataclasses.replace(plan.generation, max_sequence_length=900)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("turned", [False, True], ids=["", "the other way"])
+def test_the_same_evaluation_in_other_words_goes_on(server: Server, tmp_path: Path, name: str, turned: bool):
+    plan, other = endpoint_plan(server), SAME[name](endpoint_plan(server))
+    first, second = (other, plan) if turned else (plan, other)
+    run_evaluation(first, tmp_path)
+    whole, manifest = lines(tmp_path), (tmp_path / "manifest.json").read_bytes()
+    cut(tmp_path)
+    server.requests.clear()
+    run_evaluation(second, tmp_path)
+    assert len(server.requests) == 2 * 3
+    assert lines(tmp_path) == whole
+    assert (tmp_path / "manifest.json").read_bytes() == manifest
+    # As it was begun, too.
+    cut(tmp_path)
+    run_evaluation(first, tmp_path)
+    assert lines(tmp_path) == whole
+
+
+OTHER: dict[str, Any] = {
+    "url": lambda plan: asked(plan, url=f"{plan.endpoint.url}/v2"),
+    "tools": lambda plan: dataclasses.replace(plan, tools="none"),
+    "served_as": lambda plan: asked(plan, served_as="deploy-x"),
+    "kind": lambda plan: asked(plan, kind="vllm"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_evaluation_at_an_endpoint_is_refused(server: Server, tmp_path: Path, name: str):
+    plan = endpoint_plan(server)
+    run_evaluation(plan, tmp_path)
+    cut(tmp_path)
+    with pytest.raises(InputError, match=rf"other settings \(config\.evaluation\.(endpoint\.)?{name}"):
+        run_evaluation(OTHER[name](plan), tmp_path)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_folder_without_a_rollout_begins_with_other_settings(server: Server, tmp_path: Path):
+    """As where the sentence on another model says: by the name that its answers bear."""
+    plan, reply = endpoint_plan(server), completion("FINAL ANSWER: 7", model="deploy-x")
+    server.reply = lambda request: reply
+    with pytest.raises(EndpointError, match="an answer of another model, 'deploy-x'"):
+        run_evaluation(plan, tmp_path)
+    identity = json.loads((tmp_path / "manifest.json").read_text())["id"]
+    # Half a line is no rollout.
+    (tmp_path / "traces.jsonl").write_text('{"sample": {"id": "half a li')
+    run_evaluation(asked(plan, served_as="deploy-x"), tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert (manifest["config"]["evaluation"]["endpoint"]["served_as"], manifest["id"]) == ("deploy-x", identity)
+    assert len(lines(tmp_path)) == 5
+    (tmp_path / "traces.jsonl").unlink()
+    # Its end is something to be lost.
+    with pytest.raises(InputError, match="other settings"):
+        run_evaluation(plan, tmp_path)
+
+
 def test_a_failed_program_is_observed(server: Server, tmp_path: Path):
     server.reply = lambda request: call_text("focus_on_columns_with_draw", "nowhere", "columns")
     row = run_evaluation(endpoint_plan(server, concurrency=1), tmp_path).sets["vbar"].measures
@@ -528,14 +600,22 @@ def test_an_evaluation_of_an_earlier_version_goes_on(server: Server, tmp_path: P
     plan = endpoint_plan(server, tools=f"standard,{file}")
     run_evaluation(plan, out)
     cut(out, "code")
-    (out / "traces.jsonl").unlink()
+    # Lines of an earlier version do not say their evaluation.
+    unplaced = without_places((out / "traces.jsonl").read_text().splitlines())
+    (out / "traces.jsonl").write_text("".join(f"{line}\n" for line in unplaced))
     run_evaluation(plan, out)
-    first = {line["evaluation"]["run"] for line in lines(out)}
+    first = runs(out)
     cut(out)
     file.write_text(TOOL.replace("Sharpens", "Blurs"))
     run_evaluation(plan, out)
-    assert {line["evaluation"]["run"] for line in lines(out)} == first
+    assert runs(out) == first
+    assert len(first) == 1
     assert len(lines(out)) == 5
+
+
+def runs(out: Path) -> set[str]:
+    """The evaluations that lines say they are of."""
+    return {line["evaluation"]["run"] for line in lines(out) if "evaluation" in line}
 
 
 @pytest.fixture(scope="module")
@@ -544,8 +624,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationPlan, Pat
     folder = tmp_path_factory.mktemp("local")
     shutil.copytree(packaged("tiny-student"), folder / "policy")
     plan = EvaluationPlan(str(folder / "policy"), ("vbar",), SOURCE, generation=SAMPLED)
-    with pytest.raises(StoppedError):
-        run_evaluation(plan, folder / "out", solver=never)
+    run_evaluation(plan, folder / "out")
+    cut(folder / "out")
     assert set(json.loads((folder / "out" / "manifest.json").read_text())["config"]["files"]) >= {
         *("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"),
         *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
@@ -570,6 +650,8 @@ def test_another_small_file_of_the_checkpoint_is_another_evaluation(
         manifest = json.loads((out / "manifest.json").read_text())
         del manifest["config"]["files"]
         (tmp_path / "earlier" / "manifest.json").write_text(json.dumps(manifest))
+        unplaced = without_places((out / "traces.jsonl").read_text().splitlines())
+        (tmp_path / "earlier" / "traces.jsonl").write_text("".join(f"{line}\n" for line in unplaced))
         with pytest.raises(StoppedError):
             run_evaluation(plan, tmp_path / "earlier", solver=never)
     finally:
@@ -580,7 +662,7 @@ def test_another_small_file_of_the_checkpoint_is_another_evaluation(
         run_evaluation(plan, out, solver=never)
 
 
-def test_weights_that_an_index_names_count(tmp_path: Path):
+def test_weights_that_an_index_names_count(tmp_path: Path, student: Policy):
     policy, index = tmp_path / "policy", tmp_path / "policy" / "model.safetensors.index.json"
     shutil.copytree(packaged("tiny-student"), policy)
     (policy / "shards").mkdir()
@@ -589,7 +671,7 @@ def test_weights_that_an_index_names_count(tmp_path: Path):
         index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(file.keys(), "shards/a.safetensors")}))
     plan = EvaluationPlan(str(policy), ("vbar",), SOURCE, generation=SAMPLED)
     with pytest.raises(StoppedError):
-        run_evaluation(plan, tmp_path / "out", solver=never)
+        run_evaluation(plan, tmp_path / "out", solver=stopping(local_solver(student, SAMPLED), 2))
     os.utime(policy / "shards" / "a.safetensors", ns=(0, 0))
     with pytest.raises(InputError, match=r"settings \(config\.checkpoint\.shards/a\.safetensors"):
         run_evaluation(plan, tmp_path / "out", solver=never)
@@ -598,7 +680,7 @@ def test_weights_that_an_index_names_count(tmp_path: Path):
         run_evaluation(plan, tmp_path / "out", solver=never)
 
 
-def test_small_files_of_an_adapters_base_count(tmp_path: Path):
+def test_small_files_of_an_adapters_base_count(tmp_path: Path, student: Policy):
     shutil.copytree(packaged("tiny-student"), tmp_path / "base")
     shutil.copytree(packaged("tiny-student-causes"), tmp_path / "adapter")
     told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
@@ -606,7 +688,7 @@ def test_small_files_of_an_adapters_base_count(tmp_path: Path):
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
     plan = EvaluationPlan(str(tmp_path / "adapter"), ("vbar",), SOURCE, generation=SAMPLED)
     with pytest.raises(StoppedError):
-        run_evaluation(plan, tmp_path / "out", solver=never)
+        run_evaluation(plan, tmp_path / "out", solver=stopping(local_solver(student, SAMPLED), 2))
     os.utime(tmp_path / "base" / "model.safetensors", ns=(0, 0))
     with pytest.raises(InputError, match=r"settings \(config\.checkpoint\.model\.safetensors of the base"):
         run_evaluation(plan, tmp_path / "out", solver=never)
