@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from iapo.answer_texts import answer_text
 from iapo.data.damage import RowError
 from iapo.kinds import plain
 from iapo.records import Box
@@ -146,15 +146,29 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
             if len({len(edge) for edge in value.values()}) > 1:
                 raise RowError(f"the edges of the {what} boxes are lists of different lengths")
             return _zipped(list(zip(*(value[edge] for edge in EDGES), strict=True)), names, what)
-        return {name: box for name, box in value.items() if not _nothing(box) and (name, box) != ("x1", "none")}
+        there = ((name, box) for name, box in value.items() if not _nothing(box) and (name, box) != ("x1", "none"))
+        return _labelled(there, what)
     if isinstance(value, list):
         if value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
             # Arrow's maps come as pairs.
-            if twice := [name for name, count in Counter(name for name, _ in value).items() if count > 1]:
-                raise RowError(f"there are two boxes of the {what} {twice[0]!r}; leave one of them")
-            return _by_name(dict(value), names, what)
+            return _by_name(_labelled(value, what), names, what)
         return _zipped(value, names, what)
     raise RowError(f"the {what} boxes are of type {type(value).__name__}; they must be a map or a list")
+
+
+def _labelled(pairs: Iterable[tuple[Any, Any]], what: str) -> dict[str, Any]:
+    """Returns boxes by name as text: a map of parquet may have years or dates for names."""
+    found: dict[str, Any] = {}
+    for name, box in pairs:
+        text = name if isinstance(name, str) else answer_text(name)
+        if text is None:
+            raise RowError(
+                f"a name of the {what} boxes is of type {type(name).__name__}; it must be text, a number or a date"
+            )
+        if text in found:
+            raise RowError(f"there are two boxes of the {what} {text!r}; leave one of them")
+        found[text] = box
+    return found
 
 
 def _nothing(box: Any) -> bool:

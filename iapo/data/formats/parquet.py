@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +129,21 @@ def read(row: Row) -> Sample:
         row_boxes=_unpacked(fields.get("row_boxes"), "row", image.size, flaws),
         kind=kind,
         axis=axis,
-        source=fields.get("source") or "",
-        question_type=fields.get("question_type") or "",
+        source=_text(fields, "source"),
+        question_type=_text(fields, "question_type"),
         list_names=bool(fields.get("list_names")),
         flaws=tuple(flaws),
         grading=grading,
         judge=text_of(fields, "judge") if fields.get("judge") else "",
         more_images=more_images,
     )
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name) or ""
+    if not isinstance(value, str):
+        raise RowError(f"the field {name!r} is of type {type(value).__name__}; it must be text")
+    return value
 
 
 def _packed(sample: Sample) -> dict[str, Any]:

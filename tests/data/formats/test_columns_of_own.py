@@ -112,15 +112,56 @@ def test_boxes_as_a_map_a_text_or_a_struct(column: pa.Array, tmp_path: Path):
     assert one.column_boxes == {"a": tuple(BOX), "b": tuple(BOX)}
 
 
+@pytest.mark.parametrize("field", ["column_boxes", "row_boxes"])
+@pytest.mark.parametrize(
+    ("kind", "names", "texts"),
+    [
+        (pa.int64(), [2020, 2021], ["2020", "2021"]),
+        (pa.uint8(), [0, 1], ["0", "1"]),
+        (pa.float64(), [2020.0, 0.5], ["2020", "0.5"]),
+        (pa.date32(), [DAY.date()], ["2021-03-04"]),
+    ],
+    ids=str,
+)
+def test_names_of_boxes_that_are_numbers_or_dates_are_texts(
+    kind: pa.DataType, names: list[Any], texts: list[str], field: str, tmp_path: Path
+):
+    column = pa.array([[(name, BOX) for name in names]], pa.map_(kind, pa.list_(pa.float64())))
+    (one,) = read(tmp_path, **{field: column})
+    assert isinstance(one, Sample)
+    assert getattr(one, field) == dict.fromkeys(texts, tuple(BOX))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shown"),
+    [
+        (pa.struct({"a": pa.int64()}), {"a": 1}, "dict"),
+        (pa.binary(), b"a", "bytes"),
+        (pa.list_(pa.int64()), [1], "list"),
+    ],
+    ids=str,
+)
+def test_names_of_boxes_that_are_none(kind: pa.DataType, name: Any, shown: str, tmp_path: Path):
+    boxes = [[(name, BOX)], []]
+    found, whole = read(tmp_path, column_boxes=pa.array(boxes, pa.map_(kind, pa.list_(pa.float64()))))
+    assert isinstance(found, Damage)
+    assert isinstance(whole, Sample)
+    assert found.reason == f"a name of the column boxes is of type {shown}; it must be text, a number or a date"
+
+
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
+        (
+            pa.array([[(2020, BOX), (2020, BOX)]], pa.map_(pa.int64(), pa.list_(pa.float64()))),
+            "two boxes of the column '2020'",
+        ),
         (pa.array([[("a", BOX), ("a", BOX)]], MAP), "there are two boxes of the column 'a'; leave one of them"),
         (pa.array(['{"a": [1, 2, 30, 40], "a": [1, 2, 30, 40]}']), "is JSON in which the key 'a' stands twice"),
         (pa.array(["a: 1"]), "the field 'column_boxes' is not JSON: "),
         (pa.array(["[1]"]), "the field 'column_boxes' is of type list; it must map names to boxes"),
     ],
-    ids=["twice in a map", "twice in a text", "no JSON", "a list"],
+    ids=["twice a number", "twice in a map", "twice in a text", "no JSON", "a list"],
 )
 def test_boxes_that_are_none(column: pa.Array, reason: str, tmp_path: Path):
     (found,) = read(tmp_path, column_boxes=column)

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixtures.layouts import bars, samples_of
 from PIL import Image
 
+from iapo.data.damage import Damage
 from iapo.data.formats import parquet
 from iapo.data.formats.parquet import read_rows, write_rows
 from iapo.data.loading import detect, load, strict
@@ -122,6 +124,17 @@ def test_it_streams_both_ways(tmp_path: Path):
 def test_an_empty_set(tmp_path: Path):
     assert write_rows([], tmp_path / "none.parquet") == 0
     assert list(load(tmp_path / "none.parquet")) == []
+
+
+@pytest.mark.parametrize("name", ["source", "question_type", "judge"])
+def test_another_type_in_the_place_of_a_text_is_damage(name: str, tmp_path: Path):
+    write_rows(bars(2), tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet").drop_columns([name]).append_column(name, pa.array([5, None]))
+    pq.write_table(table, tmp_path / "other.parquet")
+    found, whole = load(tmp_path / "other.parquet")
+    assert isinstance(found, Damage)
+    assert isinstance(whole, Sample)
+    assert found.reason == f"the field {name!r} is of type int; it must be text"
 
 
 def test_row_groups_have_a_size(tmp_path: Path):
