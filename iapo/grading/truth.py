@@ -19,11 +19,58 @@ _NOT = frozenset(
 )
 _DOUBTS = """
 but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends
-partially partly sometimes undetermined indeterminate sorry correction
+partially partly sometimes undetermined indeterminate sorry correction unless whether assuming supposing impossible
+ambiguous inconclusive undecidable unanswerable unable guess guessing
 """
 _DOUBT = frozenset(_DOUBTS.split())
-# "No, it cannot be determined", "No, there is not enough information".
-_OPEN_PAIRS = frozenset({("enough", "information"), ("enough", "data"), ("be", "determined"), ("not", "sure")})
+# "No, it cannot be determined", "No, there is not enough information", "No, there is no way to tell".
+_OPEN = """
+enough information, enough data, be determined, not necessarily, not enough, no way, no idea, no data, no information,
+no answer, no clue, hard to, difficult to, in part, some extent, sort of, kind of, provided that, may be, might be,
+could be, too close
+"""
+_OPEN_PAIRS = frozenset(tuple(pair.split()) for pair in _OPEN.split(","))
+# Behind a denial: "No, I cannot tell", "No, we don't know". "No, I don't think so" says no.
+_TELLING = frozenset(
+    [
+        "tell",
+        "know",
+        "say",
+        "determine",
+        "judge",
+        "decide",
+        "answer",
+        "conclude",
+        "verify",
+        "confirm",
+        "sure",
+        "certain",
+        "clear",
+        "possible",
+        "known",
+    ]
+)
+_SEEING = frozenset(("see", "read", "view", "access"))
+_SHOWN = frozenset(["it", "that", "this", "chart", "image", "picture", "figure", "graph", "table", "plot", "clearly"])
+# "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
+_SHORT_OF = frozenset(["almost", "nearly", "hardly", "scarcely", "mostly", "largely", "somewhat"])
+_ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
+_EXCEPTIONS = frozenset(["except", "excepting", "excluding", "exception", "exceptions"])
+_EXCEPTING_PAIRS = frozenset({("apart", "from"), ("aside", "from"), ("other", "than"), ("with", "exceptions")})
+# "No, quite the opposite" says no.
+_OPPOSITES = frozenset(
+    ["opposite", "contrary", "reverse", "lie", "myth", "nonsense", "mistake", "mistaken", "misleading", "nope", "nah"]
+)
+_YES = frozenset(("yes", "yep", "yeah", "yup"))
+_REASONS = frozenset(("since", "because", "as", "for", "given"))
+_SUBORDINATE = _REASONS | {"while", "when", "whereas", "which", "who", "where", "so"}
+_SAID_OF_IT = frozenset(("not", "is", "that's", "isn't", "it's", "quite"))
+_UNABLE = frozenset(("cannot", "can't", "couldn't", "not"))
+_SEEN = frozenset(("seen", "said", "told", "read", "known", "answered", "decided", "judged"))
+_NOTHING = frozenset(itertools.product(("is", "are", "was", "were", "there's"), ("no", "none")))
+_THINKING = frozenset(("think", "believe", "suppose", "hope"))
+_OPPOSED_PAIRS = frozenset({("fails", "to"), ("fail", "to"), ("failed", "to"), ("far", "from")})
+_NO_SUBJECTS = frozenset(("no", "none", "nothing", "nobody", "neither", "nor"))
 _CLAIM_DOUBTS = """
 half mostly nearly almost likely unlikely somewhat fails fail nobody neither nor might could
 either opposite hardly far barely scarcely say saying otherwise
@@ -70,7 +117,9 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
     if found is None or said is None or (side == "gold" and not _says_only(text)):
         return None
     rest = found["rest"] or ""
-    if side == "answer" and read_truth(text) is not None:
+    if side == "answer":
+        if read_truth(text) is None:
+            return None
         # A sentence of its own is told from a name (No. One) by the word that begins it; No. 5 is none of these.
         begins = _words(rest)[:1]
         if found["mark"] in _PARTING or (begins and (begins[0] in _OPENERS or begins[0][0].isdecimal())):
@@ -156,7 +205,7 @@ def read_claim(text: str) -> bool | None:
         text: Text in lower case, with its punctuation.
     """
     words = _words(text)
-    if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words):
+    if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or _is_open(words):
         return None
     if words[0] in ("0", "1"):
         return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
@@ -217,7 +266,9 @@ def _compares(words: list[str]) -> bool:
 
 def _takes_back(rest: list[str], said: bool) -> bool:
     """Tells whether an explanation says the opposite, or doubts."""
-    if not _DOUBT.isdisjoint(rest) or "?" in rest or _is_open(rest):
+    if not _DOUBT.isdisjoint(rest) or "?" in rest or _is_open(rest) or _is_limited(rest, said):
+        return True
+    if said and _denies(rest):
         return True
     if rest[0] in ("or", "and") or (rest[0] in _STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
         return True
@@ -229,8 +280,14 @@ def _takes_back(rest: list[str], said: bool) -> bool:
             means = (word in ("true", "correct")) != denied
             if means != said and (word not in ("correct", "wrong", "incorrect") or behind in _STOPS):
                 return True
-        elif word == "yes" and not said:
+        elif (not said and (word in _YES or (word in _THINKING and behind == "so" and not denied))) or (
+            word in _OPPOSITES and said and not denied
+        ):
             return True
+        # "that's not right"; elsewhere it is a side.
+        elif word == "right" and behind in _STOPS and _SAID_OF_IT.intersection(rest[max(0, place - 1) : place]):
+            if denied == said:
+                return True
         elif word == "no" and said and (behind in _STOPS or behind in _OPENERS):
             # "no country is larger" denies something else.
             return True
@@ -246,9 +303,61 @@ def _takes_back(rest: list[str], said: bool) -> bool:
 
 
 def _is_open(words: list[str]) -> bool:
-    return "insufficient" in words or not _OPEN_PAIRS.isdisjoint(itertools.pairwise(words))
+    """Tells whether nothing is said: `I cannot tell`, `there is not enough information`."""
+    if "insufficient" in words or not _OPEN_PAIRS.isdisjoint(itertools.pairwise(words)):
+        return True
+    for place, word in enumerate(words):
+        if _is_denial(word):
+            behind = list(itertools.takewhile(lambda one: one not in _STOPS, words[place + 1 : place + 4]))
+            if not _TELLING.isdisjoint(behind) or (behind[:1] == ["be"] and not _SEEN.isdisjoint(behind)):
+                return True
+            # "I cannot see it"; "I do not see one" and "I cannot see any" deny.
+            if word in _UNABLE and not _SEEING.isdisjoint(behind[:1]) and not _SHOWN.isdisjoint(behind):
+                return True
+    return False
+
+
+def _is_limited(rest: list[str], said: bool) -> bool:
+    """Tells whether what is said holds with a condition, an exception or nearly: `unless it is 2015`, `almost`."""
+    pairs = list(itertools.pairwise(rest))
+    if any(behind.startswith("doubt") and before not in ("no", "without") for before, behind in pairs):
+        return True
+    if any(behind == "if" and before not in ("even", "as") for before, behind in pairs):
+        return True
+    if rest[0] in _STOPS and _SHORT_OF.intersection(rest[1:2]):
+        behind = [word for word in rest[2:] if word not in _STOPS]
+        if not behind or behind[0] in _ALL:
+            return True
+    # "No, all except Germany are" says no.
+    begins = [(before in _STOPS, *pair) for before, pair in zip(["", *rest], pairs, strict=False)]
+    return any(
+        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS) and (said or opens)
+        for opens, first, second in [*begins, (rest[-2:-1] and rest[-2] in _STOPS, rest[-1], "")]
+    )
+
+
+def _denies(rest: list[str]) -> bool:
+    """Tells whether the sentence behind `yes` denies: `it is not larger`, `none of them is`.
+
+    Without the question it cannot be told from a contradiction. `No country is larger` denies something else.
+    """
+    behind = list(itertools.dropwhile(_STOPS.__contains__, rest))
+    clause = list(itertools.takewhile(lambda word: word not in _STOPS, behind))
+    if not clause or clause[0] in _REASONS:
+        return False
+    if not _OPPOSED_PAIRS.isdisjoint(itertools.pairwise(clause)):
+        return True
+    if clause[0] in _NO_SUBJECTS:
+        return "other" not in clause and (clause[-1] in _NO_SUBJECTS | _AUXILIARY | {"one"} or "of" in clause[-3:-1])
+    main = list(itertools.takewhile(lambda word: word not in _SUBORDINATE, clause))
+    if any(map(_is_denial, main)):
+        return True
+    return "doubt" not in main and main[0] in ("there", "there's") and not _NOTHING.isdisjoint(itertools.pairwise(main))
+
+
+def _is_denial(word: str) -> bool:
+    return word in _NOT or word.endswith("n't")
 
 
 def _denied(words: list[str], place: int) -> bool:
-    before = words[max(0, place - 3) : place]
-    return any(word in _NOT or word.endswith("n't") for word in before)
+    return any(map(_is_denial, words[max(0, place - 3) : place]))
