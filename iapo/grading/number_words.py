@@ -18,10 +18,20 @@ _NUMBER = re.compile(
     r"(?P<rest>(?:(?:^| |(?<= )).+)?)",
     re.IGNORECASE | re.ASCII,
 )
+_PLURALS = """
+persons aircraft spacecraft watercraft fish sheep deer cattle moose bison swine salmon trout
+staff personnel crew police clergy youth offspring livestock poultry feet teeth geese mice oxen alumni alumnae
+criteria phenomena bacteria media data fungi cacti nuclei radii stimuli syllabi larvae formulae vertebrae
+"""
+IRREGULAR_PLURAL = (
+    rf"(?!specimen|acumen|omen|abdomen|regimen|stamen|lumen|albumen|bitumen|semen|ramen|dolmen)"
+    rf"[a-z-]{{0,20}}(?:men|people|children)|{'|'.join(_PLURALS.split())}"
+)
+"""A plural without an s, in lower case."""
 # A scale, a percentage, or a plural in small letters, so that no name (One Direction, Seven Samurai) is a number; one
 # has a singular.
 _SCALES = "thousand|million|billion|trillion|percent|per cent|%|percentage points?"
-_REST = re.compile(rf"(?:{_SCALES})(?: .*)?|(?:[a-z-]{{2,20}} ){{0,2}}[a-z]{{2,20}}s", re.ASCII)
+_REST = re.compile(rf"(?:{_SCALES})(?: .*)?|(?:[a-z-]{{2,20}} ){{0,2}}(?:[a-z]{{2,20}}s|{IRREGULAR_PLURAL})", re.ASCII)
 _SINGULAR = re.compile(r"[a-z]{2,20}", re.ASCII)
 _OFTEN = {"once": "1", "twice": "2", "thrice": "3"}
 _FOLD = re.compile(rf"(\d{{1,6}}(?:\.\d{{1,3}})?|{'|'.join(list(_SMALL)[2:])})[ -]?fold", re.IGNORECASE | re.ASCII)

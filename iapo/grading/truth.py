@@ -31,25 +31,10 @@ could be, too close
 """
 _OPEN_PAIRS = frozenset(tuple(pair.split()) for pair in _OPEN.split(","))
 # Behind a denial: "No, I cannot tell", "No, we don't know". "No, I don't think so" says no.
-_TELLING = frozenset(
-    [
-        "tell",
-        "know",
-        "say",
-        "determine",
-        "judge",
-        "decide",
-        "answer",
-        "conclude",
-        "verify",
-        "confirm",
-        "sure",
-        "certain",
-        "clear",
-        "possible",
-        "known",
-    ]
-)
+_KNOWLEDGE = """
+tell know say determine judge decide answer conclude verify confirm sure certain clear possible known
+"""
+_TELLING = frozenset(_KNOWLEDGE.split())
 _SEEING = frozenset(("see", "read", "view", "access"))
 _SHOWN = frozenset(["it", "that", "this", "chart", "image", "picture", "figure", "graph", "table", "plot", "clearly"])
 # "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
@@ -58,9 +43,10 @@ _ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
 _EXCEPTIONS = frozenset(["except", "excepting", "excluding", "exception", "exceptions"])
 _EXCEPTING_PAIRS = frozenset({("apart", "from"), ("aside", "from"), ("other", "than"), ("with", "exceptions")})
 # "No, quite the opposite" says no.
-_OPPOSITES = frozenset(
-    ["opposite", "contrary", "reverse", "lie", "myth", "nonsense", "mistake", "mistaken", "misleading", "nope", "nah"]
-)
+_CONTRARY = """
+opposite contrary reverse lie myth nonsense mistake mistaken misleading nope nah
+"""
+_OPPOSITES = frozenset(_CONTRARY.split())
 _YES = frozenset(("yes", "yep", "yeah", "yup"))
 _REASONS = frozenset(("since", "because", "as", "for", "given"))
 _SUBORDINATE = _REASONS | {"while", "when", "whereas", "which", "who", "where", "so"}

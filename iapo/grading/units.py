@@ -10,7 +10,7 @@ Side = Literal["gold", "answer"]
 _SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "mio": 6, "billion": 9, "bn": 9, "trillion": 12, "tn": 12}
 _MORE_SCALES = _SCALES | {
     **{"hundred": 2, "lakh": 5, "crore": 7, "mln": 6, "mil": 6, "mrd": 9},
-    **{"thousands": 3, "millions": 6, "billions": 9, "trillions": 12},
+    **{"thousands": 3, "millions": 6, "billions": 9, "trillions": 12, "lakhs": 5, "crores": 7},
 }
 _CAPITAL_SCALES = {"K": 3, "M": 6, "B": 9}
 
@@ -196,7 +196,18 @@ don't didn't can't cannot won't never neither either unlikely likely excluded ex
 think guess suppose supposedly presumably january february march april may june
 july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
 """
-_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | (_MORE_SCALES.keys() - {"k"})
+# 24 pairs are 48, and may be the answer where pairs are asked for; what is asked for is not known here.
+_MULTIPLES = """
+pair pairs couple couples duo duos trio trios lakhs crores quadrillion quadrillions quintillion quintillions sextillion
+zillion zillions myriad myriads factorial sixths sevenths eighths ninths tens twelfths sixteenths twentieths thousandths
+millionths billionths trillionths
+"""
+# 24 gross, 24 score of years, 24 squared; but 24 gross tons, 24 score points, 24 meters squared.
+_OPENING_MULTIPLES = frozenset(["squared", "cubed", "doubled", "tripled", "quadrupled", "halved"])
+_LONE_MULTIPLES = frozenset(["gross", "score", "grand", "thou", "brace", "root", "power", "inverse", "reciprocal"])
+_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | frozenset(_MULTIPLES.split()) | (_MORE_SCALES.keys() - {"k"})
+_GENERATIONS = frozenset(["G", "H", "S", "T"])
+"""Glued to a number they are no grams, hours, seconds and tons: 5G is a network, 5S a telephone."""
 _LONGEST_UNIT = 40
 """Characters."""
 
@@ -233,7 +244,7 @@ def read_rest(
             scale, words = power, words[1:]
     if not words:
         return scale, ""
-    if text == "s" and decade:
+    if (text == "s" and decade) or text in _GENERATIONS:
         return None
     if side is None:
         unit = _UNITS.get(" ".join(words).casefold())
@@ -260,6 +271,8 @@ def _any_unit(text: str, side: Side, *, apart: bool, scaled: bool) -> str | None
         words[0] = "percent"
     if (
         words[:1] in ([], ["of"])
+        or words[0] in _OPENING_MULTIPLES
+        or (words[0] in _LONE_MULTIPLES and words[1:2] in ([], ["of"]))
         or not all(_WORD.fullmatch(word) for word in words)
         or not _NOT_IN_UNITS.isdisjoint(words)
     ):

@@ -12,6 +12,7 @@ from iapo.grading.compound import read_compound
 from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, read_ratio, read_span
 from iapo.grading.leads import without_label, without_leads, without_part
 from iapo.grading.limits import Limit, read_limit
+from iapo.grading.number_words import IRREGULAR_PLURAL
 from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
@@ -27,6 +28,9 @@ _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})", re.ASCII)
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
+# With a capital it is a name: 12 Angry Men.
+_PLURAL = re.compile(rf" (?:{IRREGULAR_PLURAL})$")
+_CAPITAL = re.compile(r"[A-Z]")
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _TELLING = frozenset(
     {
@@ -251,7 +255,9 @@ def _read_wide(text: str, rules: Rules, side: Side) -> Value:
 def _is_named(text: str, quantity: Quantity) -> bool:
     """Tells whether the words behind a number are no plural, and so name something: `76 trombone`, `20 Athens`."""
     head = quantity.unit.split(" per ")[0].split(" of ")[0]
-    return bool(head) and not head.startswith("per_") and not is_known(head) and not text.endswith("s")
+    if not head or head.startswith("per_") or is_known(head):
+        return False
+    return not (text.endswith("s") or (_PLURAL.search(text) is not None and not _CAPITAL.search(text)))
 
 
 def _number(quantity: Quantity) -> Value:
