@@ -12,17 +12,29 @@ _WHAT = """
 answer result value total sum difference average mean median number count percentage share ratio country state year
 color colour name category region city label trend model method group team player age month
 """
-_SAID = re.compile(
-    rf"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:(?:correct|right|final|total|average) )?"
-    rf"(?:(?:{'|'.join(_WHAT.split())})(?:e?s)?|countries|cities|categories) (?:is|was|are|were|would be)(?: ?: ?| )",
+_NAMED_WHAT = (
+    rf"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:(?:correct|right|final|total|average|highest|lowest"
+    rf"|largest|smallest|greatest|maximum|minimum|overall|combined) )?"
+    rf"(?:(?:{'|'.join(_WHAT.split())})(?:e?s)?|countries|cities|categories)"
+)
+_SAID = re.compile(rf"{_NAMED_WHAT}(?: (?:is|was|are|were|would be)(?: ?: ?| )| ?: )", re.IGNORECASE)
+# What is asked for, said at length: the value of the blue bar is 14, the country with the most medals is Germany.
+_SAID_AT_LENGTH = re.compile(
+    rf"{_NAMED_WHAT} (?:of|for|in|to|between|among|with|from|by|at|on|that|which|whose|who|where|when|above|below|over"
+    r"|under|across|during) (?P<which>[^.,:;!?]{1,120}?) (?:is|was|are|were) ",
     re.IGNORECASE,
 )
+_COPULA = re.compile(r"\b(?:is|are|was|were|be|been|being|(?:it|that|there|he|she|what)'s|they're)\b", re.IGNORECASE)
+_LONGEST_SENTENCE = 250
+"""Characters of a sentence that says at length what is asked for."""
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 _BEGINS_LIKE_A_NUMBER = rf"[-+(~]?[$€£¥]?\.?\d|(?<= )(?:{_NUMBERS})\b"
 # Behind the others must stand what begins like a number, so that no title loses its first words.
 _IT_IS = re.compile(
     rf"(?:it(?: is|'s| was) ?(?={_BEGINS_LIKE_A_NUMBER}|(?<= )\w))?"
-    r"(?:(?:it equals|(?:that|this) is|there (?:is|are|was|were)|equals|=|only|exactly|(?:a )?total of|ages?|aged)"
+    r"(?:(?:it equals|(?:that|this) is"
+    r"|there (?:is|are|was|were)(?:(?: only)? an? (?:total|sum|average|mean|median|difference) of)?|equals|="
+    r"|only|exactly|(?:a )?total of|an? (?:sum|average|mean|median|difference|count) of|ages?|aged)"
     rf"(?: only)? ?(?={_BEGINS_LIKE_A_NUMBER}))?",
     re.IGNORECASE,
 )
@@ -81,6 +93,16 @@ _YEAR = re.compile(r"(?<![\w.,-])[12]\d{3}(?:-[12]\d{3}|-\d\d)?(?![\w.,%-]*\d)",
 _WHERE = re.compile(
     r" (?:(?:in|on) (?:the|this) (?:chart|graph|figure|table|plot|picture|image)|in total|altogether)$", re.IGNORECASE
 )
+# Behind a number alone: `Grand total` and `First overall` are names.
+_BEHIND_A_NUMBER = re.compile(
+    r"(?P<number>[$€£¥]?\d[\d.,]*%?) (?:total|overall|in all|approximately|approx\.?|roughly)", re.IGNORECASE | re.ASCII
+)
+# 24 is the answer.
+_IS_THE_ANSWER = re.compile(
+    r"(?P<answer>.{1,100}?) (?:is|was|are|were) (?:the|my) (?:(?:correct|right|final) )?answers?", re.IGNORECASE
+)
+_CHEERED = re.compile(r"[\w%)]!")
+_COMBINED = re.compile(r"an? (?:sum|average|mean|median|difference) of (?=[$€£¥]?\.?\d)", re.IGNORECASE)
 _SHORT_FISCAL = re.compile(r"fy ?'?(\d\d)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
@@ -90,6 +112,7 @@ not no wrong incorrect false except than or isn't wasn't aren't weren't never un
 possibly probably rather instead if unless either could might
 """
 _DENIED = frozenset(_DENIALS.split())
+_LIMITED = frozenset(["but", "without", "excluding", "assuming", "unknown", "likely", "cannot"])
 # Behind one of these the number is a bound, or another one: `Up to: 24`, `at most: 24`, `minimum of: 24`. Elsewhere in
 # a label they tell what it is: `Above average: 24`, `Most goals: 24`.
 _OPEN = """
@@ -108,7 +131,16 @@ def without_leads(text: str) -> list[str]:
     Args:
         text: An answer of the model's, cleaned; never a gold answer, in which every word may count.
     """
-    texts = [text, _WHERE.sub("", text)]
+    # The end is looked at alone, for the pattern takes quadratic time.
+    texts = [text]
+    if _CHEERED.fullmatch(text[-2:]):
+        texts.append(text[:-1])
+    for behind, group in ((_BEHIND_A_NUMBER, "number"), (_IS_THE_ANSWER, "answer")):
+        if len(texts[-1]) <= _LONGEST_SENTENCE and (found := behind.fullmatch(texts[-1])) is not None:
+            texts.append(found[group])
+    texts.append(_WHERE.sub("", texts[-1]))
+    if (place := _end_of_long_lead(texts[-1])) > 0:
+        texts.append(texts[-1][place:])
     for lead in (_SAID, _IT_IS, _DATED, _OF_A_FISCAL_YEAR):
         if (found := lead.match(texts[-1])) is not None and found.end() < len(texts[-1]):
             texts.append(texts[-1][found.end() :])
@@ -116,6 +148,28 @@ def without_leads(text: str) -> list[str]:
     if (fiscal := _SHORT_FISCAL.fullmatch(texts[-1])) is not None:
         texts.append(str(full_year(f"'{fiscal[1]}")))
     return list(dict.fromkeys(texts))
+
+
+def combines(text: str) -> bool:
+    """Tells whether a text names one number made of several, `a sum of 14 and 20`, and so is no list of them.
+
+    Args:
+        text: An answer of the model's, cleaned.
+    """
+    return _COMBINED.search(text) is not None and "|" not in text
+
+
+def _end_of_long_lead(text: str) -> int:
+    """Returns where the answer begins behind `The value of the blue bar is`; 0 where nothing of the kind is said.
+
+    The sentence has one verb `to be`, and no word before it that denies or doubts.
+    """
+    found = _SAID_AT_LENGTH.match(text) if len(text) <= _LONGEST_SENTENCE else None
+    if found is None or len(_COPULA.findall(text)) != 1:
+        return 0
+    words = _WORD.findall(found["which"].casefold())
+    denied = any(word in _DENIED - {"than"} or word in _LIMITED or word.endswith("n't") for word in words)
+    return 0 if denied else found.end()
 
 
 def without_part(text: str, side: Side) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from iapo.grading.compound import join_compounds
 from iapo.grading.extraction import answer_lines, extract_answer, read_answers, without_stop
-from iapo.grading.leads import without_leads
+from iapo.grading.leads import combines, without_leads
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
@@ -129,7 +129,7 @@ def _spelled(lines: Sequence[str]) -> tuple[str, ...]:
 def _compare(answer: str, gold: _Gold, rules: Rules) -> str | None:
     """Returns why one reading of an answer, cleaned, is right; None where it is wrong."""
     count, once = len(gold.parts), len(gold.once[0])
-    if not once:
+    if not once or (count > 1 and rules.wide and combines(answer)):
         return None
     most = max(count, _MOST_REPEATED * once) if rules.sets else count
     for parts in readings(answer, count, wide=rules.wide):

@@ -13,14 +13,14 @@ from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, r
 from iapo.grading.leads import without_label, without_leads, without_part
 from iapo.grading.limits import Limit, read_limit
 from iapo.grading.number_words import IRREGULAR_PLURAL
-from iapo.grading.numbers import Quantity, read_quantity
+from iapo.grading.numbers import Quantity, calculated, read_quantity
 from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
 from iapo.grading.spelling import items_of, spell, spell_alike
 from iapo.grading.text import CLOSING_STOPS, tighten
 from iapo.grading.times import read_decade, read_season
 from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
-from iapo.grading.units import Side, is_known, spell_measures
+from iapo.grading.units import Side, is_known, is_percentage, spell_measures
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
@@ -32,6 +32,8 @@ _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 _PLURAL = re.compile(rf" (?:{IRREGULAR_PLURAL})$")
 _CAPITAL = re.compile(r"[A-Z]")
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
+_WITH_MEASURE = re.compile(r"(?P<base>[^,:;|]{1,80})(?:, with |, |: )(?P<note>[$€£¥]?\d[^,:;|]{0,40})")
+_LONGEST_NAMED = 150
 _TELLING = frozenset(
     {
         "or",
@@ -132,14 +134,18 @@ class Alternatives:
         side: Who wrote it.
     """
 
-    __slots__ = ("bare", "full")
+    __slots__ = ("bare", "full", "named")
 
     def __init__(self, text: str, rules: Rules, side: Side) -> None:
         self.full = read_value(text, rules, side)
         self.bare: Value | None = None
+        self.named: Value | None = None
         if rules.wide and len(text) <= _LONGEST:
             base = _without_rest(text, rules, side)
             self.bare = None if base is None else read_value(base, rules, side)
+            # Germany: 45% is the answer to either question.
+            name = _before_measure(text) if side == "answer" else None
+            self.named = None if name is None else read_value(name, rules, side)
 
     def accepts(self, answer: Alternatives, rules: Rules) -> bool:
         """Returns whether an answer is right where this is the gold one; two notes must agree."""
@@ -148,7 +154,9 @@ class Alternatives:
         if self.bare is not None and self.bare.accepts(answer.full, rules):
             return True
         # "Yes (no)" is no yes.
-        return answer.bare is not None and self.full.truth is None and self.full.accepts(answer.bare, rules)
+        if self.full.truth is not None:
+            return False
+        return any(one is not None and self.full.accepts(one, rules) for one in (answer.bare, answer.named))
 
 
 def keep_distinct(golds: Iterable[Alternatives]) -> list[Alternatives]:
@@ -289,7 +297,7 @@ def _without_note(text: str, rules: Rules, side: Side) -> str | None:
     """Returns a text without the note in brackets behind it, or None where there is none.
 
     A note of the model's must not hold another answer: where a note may tell two things apart it must be the measure
-    of a name or a year, `Germany (45%)`, and elsewhere words.
+    of a name or a year, `Germany (45%)`, or say a number again, `five (5)`, and elsewhere words.
     """
     place = text.rfind(" (")
     if not text.endswith(")") or place <= 0:
@@ -298,9 +306,36 @@ def _without_note(text: str, rules: Rules, side: Side) -> str | None:
     if "(" in note or ")" in note or not note.strip():
         return None
     base = text[:place].rstrip()
-    if side == "answer" and not _is_measure(note, base) and not (rules.sets and _is_words(note)):
+    says_nothing_else = _is_measure(note, base) or _says_again(note, base)
+    # "five (six)" names two.
+    is_aside = rules.sets and _is_words(note) and read_quantity(note, "answer") is None
+    if side == "answer" and not (says_nothing_else or is_aside):
         return None
     return base or None
+
+
+def _before_measure(text: str) -> str | None:
+    """Returns the name in `Germany, 45%`, `Germany, with 45%` or `Germany: 45%`; None where there is none."""
+    found = _WITH_MEASURE.fullmatch(_unquoted(text)) if len(text) <= _LONGEST_NAMED else None
+    if found is None or not _is_measure(found["note"], found["base"]):
+        return None
+    number = read_quantity(found["note"], "answer")
+    # `Germany, 3 others` names more than one.
+    if number is None or (number.unit and not (is_known(number.unit) or is_percentage(number.unit))):
+        return None
+    # 2015, 2.5 may be two answers.
+    return None if _YEAR.fullmatch(found["base"]) and not (number.unit or number.scale) else found["base"]
+
+
+def _says_again(note: str, base: str) -> bool:
+    """Tells whether a note says the number before it again, or how it comes about: `five (5)`, `14 (2 + 12)`."""
+    number = read_quantity(base, "answer")
+    if number is None:
+        return False
+    again = read_quantity(note, "answer")
+    if again is not None:
+        return again.value == number.value and again.unit in ("", number.unit)
+    return calculated(note) == number.value
 
 
 def _is_words(note: str) -> bool:
