@@ -17,6 +17,7 @@ from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, r
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
 from iapo.grading.text import CLOSING_STOPS, clean
+from iapo.grading.units import Side
 from iapo.grading.values import Alternatives, keep_distinct
 from iapo.kinds import checks_kinds
 from iapo.records import Sample, Score, Trace
@@ -95,7 +96,7 @@ class _Gold:
     @classmethod
     def of(cls, answers: Sequence[str], rules: Rules) -> _Gold:
         parts = [part for one in answers for part in marked_parts(clean(one), wide=rules.wide)]
-        values = keep_distinct(Alternatives(part, rules, "gold") for part in parts)
+        values = keep_distinct(_read(parts, rules, "gold"))
         return cls(parts, values, _different(parts, values) if rules.sets else (parts, values))
 
 
@@ -135,7 +136,7 @@ def _compare(answer: str, gold: _Gold, rules: Rules) -> str | None:
     for parts in readings(answer, count, wide=rules.wide):
         if not once <= len(parts) <= most:
             continue
-        found = [Alternatives(part, rules, "answer") for part in parts]
+        found = _read(parts, rules, "answer")
         # Of equal items one counts; but two that only look equal may be two gold answers.
         pairs = [(_different(parts, found)[1], gold.once[1]), (found, gold.values)] if rules.sets else []
         for some, golds in pairs or [(found, gold.values)]:
@@ -145,6 +146,12 @@ def _compare(answer: str, gold: _Gold, rules: Rules) -> str | None:
     if rules.wide and any(len(golds[0]) > 1 and _is_list(answer, *golds, rules) for golds in lists):
         return "lists the gold answers"
     return None
+
+
+def _read(parts: Sequence[str], rules: Rules, side: Side) -> list[Alternatives]:
+    """Reads parts, each text once, however often it is repeated."""
+    read = {part: Alternatives(part, rules, side) for part in dict.fromkeys(parts)}
+    return [read[part] for part in parts]
 
 
 def _pair_up(found: Sequence[Alternatives], golds: Sequence[Alternatives], rules: Rules) -> bool:

@@ -8,9 +8,13 @@ from unicodedata import combining
 
 import pytest
 
+from iapo.grading import outcome
 from iapo.grading.lists import MOST_PAIRED, pair_up
 from iapo.grading.outcome import LONGEST_ANSWER, grade
+from iapo.grading.rules import Rules
 from iapo.grading.text import clean, without_towers
+from iapo.grading.units import Side
+from iapo.grading.values import Alternatives
 
 LONG = 2**20
 RULES = ("plain", "chart", "exact", "finance", "claim")
@@ -67,6 +71,22 @@ def test_what_is_longer_than_any_answer_is_wrong(grading: str):
     long = "word " * (LONG // 20)
     assert grade("FINAL ANSWER: " + long, [long], grading).value == 1
     assert grade("FINAL ANSWER: " + long + "more", [long], grading).value == 0
+
+
+@pytest.mark.parametrize("grading", ["plain", "exact"])
+def test_what_is_repeated_is_read_once(grading: str, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+
+    def reading(text: str, rules: Rules, side: Side) -> Alternatives:
+        read.append(text)
+        return Alternatives(text, rules, side)
+
+    monkeypatch.setattr(outcome, "Alternatives", reading)
+    for unit in ("1||", "A || ", "\u00bd||"):
+        read.clear()
+        assert grade("FINAL ANSWER: 5", [unit * 10_000], grading).value == 0
+        grade("FINAL ANSWER: " + unit * 9_000, [unit * 10_000], grading)
+        assert len(read) < 10
 
 
 @pytest.mark.parametrize("count", [1, 7, MOST_PAIRED, MOST_PAIRED + 1, 5000])
