@@ -162,6 +162,9 @@ def calculated(text: str) -> Decimal | None:
     if found is None:
         return None
     first, *rest = _SIGN_OR_TERM.findall(found[1])
+    # 2 + 12% are no 14.
+    if len({term.strip("0123456789.,") for term in (first, *rest[1::2])}) > 1:
+        return None
     value = _term(first)
     for sign, term in zip(rest[::2], rest[1::2], strict=True):
         number = _term(term)

@@ -198,14 +198,18 @@ july august september october november december jan feb mar apr jun jul aug sep 
 """
 # 24 pairs are 48, and may be the answer where pairs are asked for; what is asked for is not known here.
 _MULTIPLES = """
-pair pairs couple couples duo duos trio trios lakhs crores quadrillion quadrillions quintillion quintillions sextillion
-zillion zillions myriad myriads factorial sixths sevenths eighths ninths tens twelfths sixteenths twentieths thousandths
-millionths billionths trillionths
+pair pairs couple couples duo duos trio trios lakhs crores quadrillion quadrillions quintillion quintillions
+sextillion zillion zillions twice thrice myriad myriads factorial sixths sevenths eighths ninths tens twelfths
+sixteenths twentieths thousandths millionths billionths trillionths
 """
 # 24 gross, 24 score of years, 24 squared; but 24 gross tons, 24 score points, 24 meters squared.
 _OPENING_MULTIPLES = frozenset(["squared", "cubed", "doubled", "tripled", "quadrupled", "halved"])
-_LONE_MULTIPLES = frozenset(["gross", "score", "grand", "thou", "brace", "root", "power", "inverse", "reciprocal"])
-_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | frozenset(_MULTIPLES.split()) | (_MORE_SCALES.keys() - {"k"})
+_LONE_MULTIPLES = frozenset(
+    ["gross", "score", "grand", "thou", "brace", "root", "power", "inverse", "double", "triple"]
+)
+_DOZENS = frozenset(["dozen", "dozens", "hundred", "hundreds", "thousand", "thousands", "million", "millions"])
+_MULTIPLIERS = frozenset(_MULTIPLES.split())
+_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | _MULTIPLIERS | (_MORE_SCALES.keys() - {"k"})
 _GENERATIONS = frozenset(["G", "H", "S", "T"])
 """Glued to a number they are no grams, hours, seconds and tons: 5G is a network, 5S a telephone."""
 _LONGEST_UNIT = 40
@@ -304,6 +308,12 @@ def spell_measures(text: str) -> str | None:
         pieces += [text[end : one.start()], one[1].replace(",", ""), _UNITS[one[2].casefold()]]
         end = one.end()
     return "".join([*pieces, text[end:]])
+
+
+def multiplies(note: str) -> bool:
+    """Tells whether words behind a number make another one of it: `pairs`, `squared`."""
+    words = note.casefold().split()
+    return not (_MULTIPLIERS | _OPENING_MULTIPLES | _LONE_MULTIPLES | _DOZENS).isdisjoint(words)
 
 
 def is_known(unit: str) -> bool:

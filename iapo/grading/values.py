@@ -20,7 +20,7 @@ from iapo.grading.spelling import items_of, spell, spell_alike
 from iapo.grading.text import CLOSING_STOPS, tighten
 from iapo.grading.times import read_decade, read_season
 from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
-from iapo.grading.units import Side, is_known, is_percentage, spell_measures
+from iapo.grading.units import Side, is_known, is_percentage, multiplies, spell_measures
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
@@ -30,6 +30,7 @@ _NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})", re.ASCII)
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 # With a capital it is a name: 12 Angry Men.
 _PLURAL = re.compile(rf" (?:{IRREGULAR_PLURAL})$")
+_SINGULAR = re.compile(r"(?:1|one|One) (?!people\b|men\b|women\b|children\b)[a-z]{3,20}", re.ASCII)
 _CAPITAL = re.compile(r"[A-Z]")
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _WITH_MEASURE = re.compile(r"(?P<base>[^,:;|]{1,80})(?:, with |, |: )(?P<note>[$€£¥]?\d[^,:;|]{0,40})")
@@ -265,6 +266,8 @@ def _is_named(text: str, quantity: Quantity) -> bool:
     head = quantity.unit.split(" per ")[0].split(" of ")[0]
     if not head or head.startswith("per_") or is_known(head):
         return False
+    if quantity.value == 1 and _SINGULAR.fullmatch(text):
+        return False
     return not (text.endswith("s") or (_PLURAL.search(text) is not None and not _CAPITAL.search(text)))
 
 
@@ -308,7 +311,7 @@ def _without_note(text: str, rules: Rules, side: Side) -> str | None:
     base = text[:place].rstrip()
     says_nothing_else = _is_measure(note, base) or _says_again(note, base)
     # "five (six)" names two.
-    is_aside = rules.sets and _is_words(note) and read_quantity(note, "answer") is None
+    is_aside = rules.sets and _is_words(note) and not multiplies(note) and read_quantity(note, "answer") is None
     if side == "answer" and not (says_nothing_else or is_aside):
         return None
     return base or None
@@ -329,7 +332,7 @@ def _before_measure(text: str) -> str | None:
 
 def _says_again(note: str, base: str) -> bool:
     """Tells whether a note says the number before it again, or how it comes about: `five (5)`, `14 (2 + 12)`."""
-    number = read_quantity(base, "answer")
+    number = read_quantity(without_leads(base)[-1], "answer")
     if number is None:
         return False
     again = read_quantity(note, "answer")
