@@ -20,19 +20,20 @@ _NOT = frozenset(
 _DOUBTS = """
 but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends
 partially partly sometimes undetermined indeterminate sorry correction unless whether assuming supposing impossible
-ambiguous inconclusive undecidable unanswerable unable guess guessing
+ambiguous inconclusive undecidable unanswerable unable guess guessing depending depend supposedly seemingly refuse
 """
 _DOUBT = frozenset(_DOUBTS.split())
 # "No, it cannot be determined", "No, there is not enough information", "No, there is no way to tell".
 _OPEN = """
 enough information, enough data, be determined, not necessarily, not enough, no way, no idea, no data, no information,
-no answer, no clue, hard to, difficult to, in part, some extent, sort of, kind of, provided that, may be, might be,
-could be, too close
+no answer, no clue, hard to, difficult to, in part, some extent, sort of, kind of, in theory, n a, provided that,
+may be, might be, could be, too close
 """
 _OPEN_PAIRS = frozenset(tuple(pair.split()) for pair in _OPEN.split(","))
 # Behind a denial: "No, I cannot tell", "No, we don't know". "No, I don't think so" says no.
 _KNOWLEDGE = """
-tell know say determine judge decide answer conclude verify confirm sure certain clear possible known
+tell know say determine judge decide answer conclude verify confirm sure certain clear possible known given stated
+specified specify provided provide readable legible applicable
 """
 _TELLING = frozenset(_KNOWLEDGE.split())
 _SEEING = frozenset(("see", "read", "view", "access"))
@@ -310,6 +311,8 @@ def _is_limited(rest: list[str], said: bool) -> bool:
         return True
     if any(behind == "if" and before not in ("even", "as") for before, behind in pairs):
         return True
+    if rest[0] in _STOPS and rest[1:4] == ["as", "long", "as"]:
+        return True
     if rest[0] in _STOPS and _SHORT_OF.intersection(rest[1:2]):
         behind = [word for word in rest[2:] if word not in _STOPS]
         if not behind or behind[0] in _ALL:
@@ -338,7 +341,11 @@ def _denies(rest: list[str]) -> bool:
     main = list(itertools.takewhile(lambda word: word not in _SUBORDINATE, clause))
     if any(map(_is_denial, main)):
         return True
-    return "doubt" not in main and main[0] in ("there", "there's") and not _NOTHING.isdisjoint(itertools.pairwise(main))
+    return (
+        "doubt" not in main
+        and main[:1] in (["there"], ["there's"])
+        and not _NOTHING.isdisjoint(itertools.pairwise(main))
+    )
 
 
 def _is_denial(word: str) -> bool:
