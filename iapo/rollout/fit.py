@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedConfig, ProcessorMixin
 
 from iapo.errors import InputError
-from iapo.rollout.loading import optional_file
+from iapo.rollout.files import optional_file
 from iapo.storage import read_json
 
 TOKENIZER_FILE = "tokenizer_config.json"

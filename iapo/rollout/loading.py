@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils import cached_file
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
 from iapo.bounds import WEIGHT, check_number
 from iapo.errors import InputError, one_line
+from iapo.rollout.files import DAMAGED, LONGEST_REASON, first_line, optional_file
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
 from iapo.rollout.names import ADAPTER
 from iapo.rollout.unpartitioned import unpartitioned
+from iapo.rollout.weights import NO_FLOATS, UNEXPLAINED, check_size, read_weights, refuse_keys
 from iapo.storage import read_json
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-DAMAGED: tuple[type[Exception], ...] = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError,
-    StrictDataclassError,
-)  # fmt: skip
-"""What Transformers raises, from deep inside, at a configuration or a tokenizer's file with something else in it than
-it expects."""
-
 _UNFIT: tuple[type[Exception], ...] = (ImportError, *DAMAGED)
-
-_NAMED = 3
-_LONGEST_NAME, _LONGEST_REASON = 200, 400
 
 _WHOLE = ["model.visual", "lm_head"]
 """Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
@@ -99,6 +89,8 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         kwargs["quantization_config"] = _quantisation(settings)
         # Quantised weights cannot be moved afterwards.
         kwargs.setdefault("device_map", {"": settings.device or "cpu"})
+    with unpartitioned():
+        _refuse_larger(path, settings)
     try:
         with unpartitioned():
             model, report = AutoModelForImageTextToText.from_pretrained(
@@ -113,13 +105,8 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         raise InputError(f"the weights of {path} cannot be read: {first_line(error)}") from error
     except (ImportError, ValueError, RuntimeError) as error:
         # A package that the configuration asks for, or sizes that cannot be.
-        if settings.attn_implementation is None:
-            raise InputError(f"{path} cannot be loaded as its config.json says: {first_line(error)}") from error
-        raise InputError(
-            f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {first_line(error)}"
-        ) from error
+        raise _unfit(path, settings, error) from error
     _refuse_others(path, report)
-    _refuse_kinds_of_numbers(path, settings.model_revision)
     _refuse_untied(path, model)
     _refuse_not_finite(path, dict(model.named_parameters()))
     for module in model.modules():
@@ -163,10 +150,10 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     except _UNFIT as error:
         # A size or a module that does not fit; PEFT has no exception of its own.
         raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
-    _refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
-    _refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
+    refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
+    refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
     odd = [key for key, weight in weights.items() if not weight.is_floating_point()]
-    _refuse_keys(path, _NO_FLOATS, "weight", odd, _UNEXPLAINED)
+    refuse_keys(path, NO_FLOATS, "weight", odd, UNEXPLAINED)
     _refuse_not_finite(path, weights)
     if trainable:
         return cast(PreTrainedModel, model)
@@ -220,33 +207,32 @@ def _quantisation(settings: LoadSettings) -> BitsAndBytesConfig:
     )
 
 
+def _refuse_larger(path: str, settings: LoadSettings) -> None:
+    """Makes the model without memory, by its configuration alone, and compares it with the files."""
+    held = read_weights(path, settings.model_revision)
+    given = {"attn_implementation": settings.attn_implementation} if settings.attn_implementation else {}
+    try:
+        config = AutoConfig.from_pretrained(path, revision=settings.model_revision, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False, **given)
+    except _UNFIT as error:
+        raise _unfit(path, settings, error) from error
+    check_size(path, model, held)
+
+
+def _unfit(path: str, settings: LoadSettings, error: Exception) -> InputError:
+    said = first_line(error)
+    if settings.attn_implementation is None:
+        return InputError(f"{path} cannot be loaded as its config.json says: {said}")
+    return InputError(f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {said}")
+
+
 def _refuse_others(path: str, report: Mapping[str, Any]) -> None:
     """Returns the weights that the files lack would stay random, without a word."""
     misshapen = [f"{key} ({list(saved)} for {list(own)})" for key, saved, own in report["mismatched_keys"]]
-    _refuse_keys(path, "has", "misshapen weight", misshapen)
-    _refuse_keys(path, "lacks", "weight", report["missing_keys"])
-    _refuse_keys(path, "has", "unknown weight", report["unexpected_keys"])
-
-
-def _refuse_kinds_of_numbers(path: str, revision: str | None) -> None:
-    """Transformers rounds or cuts whatever numbers files hold to the type that is asked for, without a word."""
-    config = read_json(Path(optional_file(path, "config.json", revision) or ""))
-    if any(isinstance(one, dict) and _QUANTISED & one.keys() for one in (config, *config.values())):
-        return
-    whole = optional_file(path, config.get("transformers_weights") or "model.safetensors", revision)
-    index = optional_file(path, "model.safetensors.index.json", revision) if whole is None else None
-    shards = [] if index is None else sorted(set(read_json(Path(index))["weight_map"].values()))
-    odd = []
-    for file in [whole, *(optional_file(path, name, revision) for name in shards)]:
-        if file is not None:
-            with safe_open(file, framework="pt") as weights:
-                odd += [key for key in weights.keys() if "F" not in weights.get_slice(key).get_dtype()]  # noqa: SIM118
-    _refuse_keys(path, _NO_FLOATS, "weight", odd, _UNEXPLAINED)
-
-
-_QUANTISED = {"quantization_config", "compression_config"}
-_NO_FLOATS = "holds no floating-point numbers in"
-_UNEXPLAINED = "no quantisation in its configuration explains that"
+    refuse_keys(path, "has", "misshapen weight", misshapen)
+    refuse_keys(path, "lacks", "weight", report["missing_keys"])
+    refuse_keys(path, "has", "unknown weight", report["unexpected_keys"])
 
 
 def _refuse_untied(path: str, model: PreTrainedModel) -> None:
@@ -279,31 +265,7 @@ def _refuse_not_finite(path: str, weights: Mapping[str, torch.Tensor]) -> None:
         and not weight.is_meta
         and not all(bool(end.isfinite()) for end in weight.detach().aminmax())
     ]
-    _refuse_keys(path, "holds NaN or infinity in", "weight", odd, "it is damaged")
-
-
-def _refuse_keys(
-    path: str, verb: str, what: str, keys: Iterable[str], why: str = "its files do not fit its config.json"
-) -> None:
-    names = [one_line(key)[:_LONGEST_NAME] for key in sorted(keys)]
-    if not names:
-        return
-    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    count = f"the {what}" if len(names) == 1 else f"{len(names)} {what}s:"
-    raise InputError(f"{path} {verb} {count} {shown}; {why}, take it from its source anew")
-
-
-def optional_file(path: str, name: str, revision: str | None) -> str | None:
-    """Finds a file of a checkpoint, on the hub or in a folder; None where it has none."""
-    found = cached_file(
-        path,
-        name,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if found is None else str(found)
+    refuse_keys(path, "holds NaN or infinity in", "weight", odd, "it is damaged")
 
 
 @contextlib.contextmanager
@@ -322,15 +284,4 @@ def _named(model: Any, base: str) -> Iterator[None]:
 def _adapter_reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
-    return one_line(said)[:_LONGEST_REASON]
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of what an error says, or its name; of pydantic's, whose first line counts them, what each
-    field's says.
-    """
-    said = str(error)
-    if type(error).__module__.partition(".")[0] in ("pydantic", "pydantic_core") and hasattr(error, "errors"):
-        told = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
-        said = "; ".join(f"{name}: {text}" if name else text for name, text in told).replace("\n", " ")
-    return one_line((said.strip().splitlines() or [type(error).__name__])[0])[:_LONGEST_REASON]
+    return one_line(said)[:LONGEST_REASON]

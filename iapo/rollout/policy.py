@@ -13,17 +13,10 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Processo
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
+from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.fit import TOKENIZER_FILE, check_positions, check_processor, check_tokenizer
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
-from iapo.rollout.loading import (
-    DAMAGED,
-    adapter_base,
-    add_adapter,
-    first_line,
-    limit_pixels,
-    load_model,
-    optional_file,
-)
+from iapo.rollout.loading import adapter_base, add_adapter, limit_pixels, load_model
 from iapo.rollout.names import check_name, packaged, resolve
 from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt, read_prompt
 from iapo.rollout.template import FILE as PROMPT_FILE

@@ -15,10 +15,10 @@ from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 from iapo.errors import InputError, NumberError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
+from iapo.rollout.files import first_line, optional_file
 from iapo.rollout.fit import check_processor
 from iapo.rollout.generation import NOT_FINITE
 from iapo.rollout.load_settings import LoadSettings, check_vllm
-from iapo.rollout.loading import first_line, optional_file
 from iapo.rollout.names import ADAPTER
 from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.rollout.prompt import PromptEncoder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from iapo.errors import InputError, unknown
-from iapo.rollout.loading import first_line
+from iapo.rollout.files import first_line
 from iapo.rollout.push import check_hub, hub_errors
 
 if TYPE_CHECKING:

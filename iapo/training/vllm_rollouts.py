@@ -26,8 +26,8 @@ from iapo.errors import InputError
 from iapo.grouping import distinct
 from iapo.images import to_rgb
 from iapo.models import bare_model
+from iapo.rollout.files import first_line
 from iapo.rollout.load_settings import check_vllm
-from iapo.rollout.loading import first_line
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.vllm_engine import (
     check_prompts,

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.files import first_line
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
-from iapo.rollout.loading import _refuse_kinds_of_numbers, first_line
+from iapo.rollout.loading import load_model
 from iapo.rollout.names import PACKAGED, resolve
 from iapo.rollout.policy import Policy, find_checkpoint, load_policy, load_processor
+from iapo.rollout.weights import read_weights
 
 EMBEDDINGS = "model.embed_tokens.weight"
 
@@ -58,6 +60,11 @@ def spoil(weights: dict[str, torch.Tensor]) -> None:
     weights["model.norm.weight" if "model.norm.weight" in weights else next(iter(weights))][..., 0] = float("inf")
 
 
+def name_twice(weights: dict[str, torch.Tensor]) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"
+    weights[name.replace("model.", "model.language_model.")] = torch.zeros_like(weights[name])
+
+
 def untie(weights: dict[str, torch.Tensor]) -> None:
     weights["lm_head.weight"] = torch.zeros_like(weights[EMBEDDINGS])
 
@@ -80,6 +87,7 @@ def make_complex(weights: dict[str, torch.Tensor]) -> None:
         (spoil, r"holds NaN or infinity in 2 weights: .*; it is damaged"),
         (untie, r"has an output layer of its own, but its config\.json says"),
         (round_off, r"holds no floating-point numbers in \d+ weights: .*; no quantisation in its configuration expl"),
+        (name_twice, r"one weight under two names, model\.la.*\.down_proj\.weight and model\.la.*\.down_proj\.weight;"),
         (make_complex, r"holds no floating-point numbers in the weight .*embed_tokens\.weight;"),
     ],
 )
@@ -101,6 +109,58 @@ def test_shards_of_integers_are_named(folder: Path) -> None:
         load_policy(str(folder))
 
 
+def shard(folder: Path, **places: str) -> dict[str, torch.Tensor]:
+    """Splits a checkpoint's weights into two files with an index; `places` of it are changed."""
+    weights = load_file(folder / "model.safetensors")
+    names = list(weights)
+    files = {"a.safetensors": names[:9], "b.safetensors": names[9:]}
+    for file, some in files.items():
+        save_file({name: weights[name] for name in some}, folder / file, metadata={"format": "pt"})
+    index = {name: file for file, some in files.items() for name in some} | places
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return weights
+
+
+def test_shards_load_and_a_second_checkpoint_beside_them_is_refused(folder: Path) -> None:
+    weights = shard(folder)
+    with pytest.raises(InputError, match=r"holds two checkpoints, model\.safetensors and the shards of model\.safet"):
+        load_policy(str(folder))
+    (folder / "model.safetensors").unlink()
+    found = load_policy(str(folder)).model.get_input_embeddings().weight
+    assert torch.equal(found, weights[EMBEDDINGS])
+
+
+@pytest.mark.parametrize("file", ["../out.safetensors", "/out.safetensors", "a\0b"])
+def test_an_index_names_no_file_outside_of_the_folder(folder: Path, file: str) -> None:
+    shard(folder, other=file)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"names the file .* which is none of its folder"):
+        load_policy(str(folder))
+
+
+def test_a_weight_in_two_shards_is_refused(folder: Path) -> None:
+    weights = shard(folder)
+    (folder / "model.safetensors").unlink()
+    first = next(iter(weights))
+    save_file({**load_file(folder / "b.safetensors"), first: weights[first]}, folder / "b.safetensors")
+    with pytest.raises(InputError, match=rf"b\.safetensors of .* holds the weight {first}, which .* in a\."):
+        load_policy(str(folder))
+    held = load_file(folder / "b.safetensors")
+    held["x"] = held.pop(first)
+    save_file(held, folder / "b.safetensors")
+    with pytest.raises(InputError, match=r"holds the weight x, which model\.safetensors\.index\.json does not name;"):
+        load_policy(str(folder))
+
+
+@pytest.mark.parametrize("text", [None, {"vocab_size": 10**7}])
+def test_a_configuration_of_a_much_larger_model_is_refused(folder: Path, text: dict[str, Any] | None) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] = text and {**config["text_config"], **text}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"describes a model of [\d,]+ numbers, but its files"):
+        load_model(str(folder), LoadSettings())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_other_floating_point_numbers_load(folder: Path, dtype: torch.dtype) -> None:
     change_weights(folder, lambda weights: weights.update({name: one.to(dtype) for name, one in weights.items()}))
@@ -110,10 +170,10 @@ def test_other_floating_point_numbers_load(folder: Path, dtype: torch.dtype) -> 
 def test_integers_of_a_quantisation_are_its_own(folder: Path) -> None:
     change_weights(folder, round_off)
     change_file(folder / "config.json", {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}})
-    _refuse_kinds_of_numbers(str(folder), None)
+    read_weights(str(folder), None)
     change_file(folder / "config.json", {"quantization_config": None})
     with pytest.raises(InputError, match="holds no floating-point numbers in"):
-        _refuse_kinds_of_numbers(str(folder), None)
+        read_weights(str(folder), None)
 
 
 def change_file(file: Path, changes: dict[str, Any]) -> None:
