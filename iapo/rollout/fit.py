@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from PIL.Image import Resampling
+from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, ProcessorMixin
 
-from iapo.errors import InputError
+from iapo.bounds import ANY, COUNT, Bound
+from iapo.errors import InputError, one_line
 from iapo.rollout.files import optional_file
 from iapo.storage import read_json
 
 TOKENIZER_FILE = "tokenizer_config.json"
 """What says of which class a tokenizer is, and which of its tokens ends a turn."""
+
+PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
+
+_SIDES = ("patch_size", "merge_size", "temporal_patch_size")
+_STEPS = ("do_resize", "do_rescale", "do_normalize")
+# That colours are RGB is seen to where images are read.
+_RESAMPLINGS = tuple(Resampling)
+_SPREAD = Bound(1e-3, 1e3)
+_SCALE = Bound(0, 1, above=True)
+_TEXT = (
+    "<|im_start|>system\nYou're to answer, don't guess: 12.50 % of 3, 1,024?<|im_end|>\n<|im_start|>user\n"
+    '<|vision_start|><|image_pad|><|vision_end|>  {"a": [1, -2]}\r\n\n\tdef Naïve_e\u0301(x): 中文 + "🙂"<|im_end|>\n'
+)
+"""Text whose tokens tell tokenizers apart: marks, words, numbers, white space, other scripts, composed letters."""
 
 
 def difference(config: PreTrainedConfig, processor: ProcessorMixin, image_token: int) -> str | None:
@@ -82,6 +100,127 @@ def check_tokenizer(name: str, path: str, revision: str | None) -> None:
         # A class has an end token of its own, which need not be the checkpoint's.
         if not told.get(key):
             raise InputError(f"the {TOKENIZER_FILE} of {name} has no {key}; take it from its source anew")
+
+
+def check_reading(name: str, path: str, revision: str | None, tokenizer: Any) -> None:
+    """Refuses a tokenizer that does not read a text as its `tokenizer.json` says, or not the same way each time.
+
+    Args:
+        name: Name of the checkpoint.
+        path: Its folder or hub id.
+        revision: Its branch, tag or commit on the hub.
+        tokenizer: The tokenizer, as it was loaded.
+
+    Raises:
+        InputError: If so, or a text cannot be filled up, or its longest one is no number.
+    """
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"the {TOKENIZER_FILE} of {name} has no pad_token; set it, to <|endoftext|> for example")
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise InputError(f"the {TOKENIZER_FILE} of {name} has the model_max_length {longest!r:.80}; give a number")
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise InputError(
+            f"the {TOKENIZER_FILE} of {name} has split_special_tokens, so that images would have no tokens; leave it "
+            "out"
+        )
+    found = optional_file(path, "tokenizer.json", revision)
+    if found is None:
+        return
+    told = read_json(Path(found))
+    model = told.get("model")
+    if isinstance(model, dict) and model.get("dropout"):
+        raise InputError(
+            f"the tokenizer.json of {name} has the dropout {model['dropout']!r:.40}, by which a text has other tokens "
+            "each time; set it to null"
+        )
+    own = Tokenizer.from_file(found)
+    own.no_truncation()
+    own.no_padding()
+    if own.encode(_TEXT, add_special_tokens=False).ids != tokenizer(_TEXT, add_special_tokens=False)["input_ids"]:
+        kind = read_json(Path(optional_file(path, TOKENIZER_FILE, revision) or "")).get("tokenizer_class")
+        raise InputError(
+            f"the {TOKENIZER_FILE} of {name} makes another tokenizer than its tokenizer.json describes: the same text "
+            f"gets other tokens (tokenizer_class {kind!r:.80}); take both from one source, or set tokenizer_class to "
+            "PreTrainedTokenizerFast"
+        )
+
+
+def names_old_pictures(path: str, revision: str | None) -> bool:
+    """Tells whether a checkpoint names its image processor as early files of Qwen2.5-VL did; it is Qwen2-VL's."""
+    for file in PICTURE_FILES:
+        found = optional_file(path, file, revision)
+        if found is not None:
+            told = read_json(Path(found))
+            images = told if file == PICTURE_FILES[1] else told.get("image_processor")
+            if isinstance(images, dict):
+                return images.get("image_processor_type") == "Qwen2_5_VLImageProcessor"
+    return False
+
+
+def check_pictures(name: str, images: Any) -> None:
+    """Refuses settings of an image processor by which no published model sees, or none can.
+
+    Args:
+        name: Name of the checkpoint.
+        images: Its image processor.
+
+    Raises:
+        InputError: If so.
+    """
+    if not any(one.__name__.startswith("Qwen2VLImageProcessor") for one in type(images).__mro__):
+        raise InputError(
+            f"{name} has an image processor of the type {type(images).__name__}; Qwen2VLImageProcessor is known, so "
+            "take preprocessor_config.json and processor_config.json from its source anew"
+        )
+
+    def numbers(value: Any, bound: Bound) -> bool:
+        listed = isinstance(value, list | tuple) and len(value) == 3
+        return listed and all(bound.allows(one) for one in value)
+
+    size = dict(images.size) if images.size is not None else {}
+    edges = {key: size.get(key) for key in ("shortest_edge", "longest_edge")}
+    for key, value, fits, want in (
+        *((key, value, COUNT.allows(value), "a whole number above 0") for key, value in edges.items()),
+        *((key, getattr(images, key), COUNT.allows(getattr(images, key)), "a whole number above 0") for key in _SIDES),
+        *((key, getattr(images, key), getattr(images, key) is True, "true") for key in _STEPS),
+        ("rescale_factor", images.rescale_factor, _SCALE.allows(images.rescale_factor), str(_SCALE)),
+        ("image_mean", images.image_mean, numbers(images.image_mean, ANY), "three numbers"),
+        ("image_std", images.image_std, numbers(images.image_std, _SPREAD), f"three numbers, {_SPREAD}"),
+        ("resample", images.resample, images.resample in _RESAMPLINGS, "a number from 0 to 5"),
+    ):
+        if not fits:
+            shown = one_line(repr(value) if isinstance(value, str) else str(value))[:80]
+            raise InputError(
+                f"the image processor of {name} has the {key} {shown}; give {want}, or take "
+                "preprocessor_config.json and processor_config.json from its source anew"
+            )
+
+
+def check_deepstack(name: str, config: PreTrainedConfig) -> None:
+    """Refuses `deepstack_visual_indexes` that are no different layers of the vision tower: what is read at others
+    never reaches the language model.
+
+    Args:
+        name: Name of the checkpoint.
+        config: Its configuration.
+
+    Raises:
+        InputError: If so.
+    """
+    vision = getattr(config, "vision_config", None)
+    places, depth = getattr(vision, "deepstack_visual_indexes", None), getattr(vision, "depth", 0)
+    if places is None:
+        return
+    if (
+        not isinstance(places, list | tuple)
+        or not all(type(one) is int and 0 <= one < depth for one in places)
+        or len(set(places)) < len(places)
+    ):
+        raise InputError(
+            f"the config.json of {name!r} has the deepstack_visual_indexes {str(places)[:80]}; give different layers "
+            f"of its vision tower, from 0 to {depth - 1}"
+        )
 
 
 def check_positions(name: str, config: PreTrainedConfig) -> None:

@@ -9,12 +9,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin, Qwen2_5_VLProcessor
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLProcessor,
+)
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.files import DAMAGED, first_line, optional_file
-from iapo.rollout.fit import TOKENIZER_FILE, check_positions, check_processor, check_tokenizer
+from iapo.rollout.fit import (
+    TOKENIZER_FILE,
+    check_deepstack,
+    check_pictures,
+    check_positions,
+    check_processor,
+    check_reading,
+    check_tokenizer,
+    names_old_pictures,
+)
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
 from iapo.rollout.loading import adapter_base, add_adapter, limit_pixels, load_model
 from iapo.rollout.names import check_name, packaged, resolve
@@ -49,6 +65,9 @@ class ImageTextProcessor(Qwen2_5_VLProcessor):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
+        if names_old_pictures(str(pretrained_model_name_or_path), kwargs.get("revision")):
+            # By a configuration Transformers finds the class where it does not know the name.
+            kwargs["config"] = Qwen2_5_VLConfig()
         processor: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         processor.video_settings = _video_settings(str(pretrained_model_name_or_path), kwargs.get("revision"))
         return processor
@@ -171,8 +190,12 @@ def load_processor(
             "are missing or another model's"
         )
     check_tokenizer(name, path, settings.model_revision)
-    if not (processor.chat_template or tokenizer.chat_template):
+    check_reading(name, path, settings.model_revision, tokenizer)
+    # Older files have it in tokenizer_config.json alone.
+    processor.chat_template = processor.chat_template or tokenizer.chat_template
+    if not processor.chat_template:
         raise InputError(f"{name} has no chat template; put its chat_template.jinja or chat_template.json beside it")
+    check_pictures(name, processor.image_processor)
     if processor.image_processor.patch_size not in _PUBLISHED:
         raise InputError(
             f"{name} has image patches of {processor.image_processor.patch_size} pixels; 14 or 16 are known"
@@ -235,6 +258,7 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
     check_positions(name, config)
+    check_deepstack(name, config)
 
 
 _check_config_once = functools.lru_cache(maxsize=64)(_check_config)

@@ -206,6 +206,82 @@ def test_a_processor_of_another_model_is_refused_before_weights_are_read(
         load_policy(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *[("image_std", value, "three numbers") for value in ([1, 0, 1], [-1, 1, 1], [float("nan"), 1, 1], [1], 5)],
+        *[("image_mean", value, "three numbers") for value in ([float("nan"), 0, 0], [0], ["a", 0, 0])],
+        *[("rescale_factor", value, "a number above 0, up to 1") for value in (0, -1, float("nan"), 1e9, "x")],
+        *[(key, False, "true") for key in ("do_resize", "do_rescale", "do_normalize")],
+        *[("resample", value, "a number from 0 to 5") for value in ("x", 77)],
+        *[("merge_size", value, "a whole number above 0") for value in ("2", 2.0, 0)],
+        *[
+            ("size", value, "a whole number above 0")
+            for value in ({"shortest_edge": "9", "longest_edge": 99}, {"height": 9, "width": 9})
+        ],
+        ("image_processor_type", "CLIPImageProcessor", "Qwen2VLImageProcessor is known"),
+    ],
+)
+def test_settings_of_images_that_cannot_be(folder: Path, key: str, value: Any, message: str) -> None:
+    set_pictures(folder, key, value)
+    with pytest.raises(InputError, match=message):
+        load_processor(str(folder))
+
+
+def set_pictures(folder: Path, key: str, value: Any) -> None:
+    for name in PROCESSOR_FILES:
+        content = json.loads((folder / name).read_text())
+        images = content.get("image_processor", content)
+        images[key] = value
+        if key == "size":
+            images.update(min_pixels=None, max_pixels=None)
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_early_names_and_places_are_known(folder: Path) -> None:
+    """An image processor of Qwen2.5-VL's own, and a chat template in the tokenizer's file alone."""
+    set_pictures(folder, "image_processor_type", "Qwen2_5_VLImageProcessor")
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    change_file(folder / "tokenizer_config.json", {"chat_template": text})
+    template.unlink()
+    found = load_processor(str(folder))
+    assert found.chat_template == text
+    assert type(found.image_processor) is type(load_processor("tiny-student").image_processor)
+
+
+@pytest.mark.parametrize("indexes", [[99, 98], [0, 0], [-1, 0]])
+def test_deepstack_layers_that_are_none_of_the_tower(tmp_path: Path, indexes: list[int]) -> None:
+    config = json.loads((QWEN3 / "config.json").read_text())
+    config["vision_config"]["deepstack_visual_indexes"] = indexes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="give different layers of its vision tower, from 0 to 1"):
+        find_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer_class": "Qwen2Tokenizer"}, "the same text gets other tokens .*'Qwen2Tokenizer'"),
+        ({"tokenizer_class": "GPT2Tokenizer"}, "the same text gets other tokens"),
+        ({"pad_token": None}, "has no pad_token; set it"),
+        ({"model_max_length": "x"}, "has the model_max_length 'x'; give a number"),
+        ({"split_special_tokens": True}, "has split_special_tokens"),
+    ],
+)
+def test_a_tokenizer_that_reads_otherwise_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    change_file(folder / "tokenizer_config.json", change)
+    with pytest.raises(InputError, match=message):
+        load_processor(str(folder))
+
+
+def test_a_tokenizer_of_chance_is_refused(folder: Path) -> None:
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    change_file(folder / "tokenizer.json", {"model": {**model, "dropout": 0.5}})
+    with pytest.raises(InputError, match=r"has the dropout 0\.5, by which"):
+        load_processor(str(folder))
+
+
 def test_files_of_another_familys_processor_are_refused(folder: Path, adapter: Path) -> None:
     for name in PROCESSOR_FILES:
         shutil.copy(QWEN3 / name, folder / name)
