@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
-from iapo.bounds import WEIGHT, check_number
+from iapo.bounds import SETTINGS, WEIGHT, check_number
 from iapo.errors import InputError, one_line
 from iapo.rollout.files import DAMAGED, LONGEST_REASON, first_line, optional_file
-from iapo.rollout.load_settings import PLACEMENTS, LoadSettings
-from iapo.rollout.names import ADAPTER
+from iapo.rollout.generation_file import read_generation
+from iapo.rollout.load_settings import PLACEMENTS, LoadSettings, is_hub_id
+from iapo.rollout.names import ADAPTER, resolve
 from iapo.rollout.unpartitioned import unpartitioned
 from iapo.rollout.weights import NO_FLOATS, UNEXPLAINED, check_size, read_weights, refuse_keys
 from iapo.storage import read_json
@@ -24,6 +26,12 @@ from iapo.storage import read_json
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _UNFIT: tuple[type[Exception], ...] = (ImportError, *DAMAGED)
+
+_OLD_NAMES = {
+    r"^visual\.": "model.visual.",
+    r"^model\.(?=(?:layers|embed_tokens|norm)\.)": "model.language_model.",
+}
+"""What adapters that were made before Transformers 4.52 name otherwise; as Transformers renames a checkpoint's."""
 
 _WHOLE = ["model.visual", "lm_head"]
 """Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
@@ -45,7 +53,7 @@ def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | Non
         raise InputError(f"{path}: {ADAPTER} names no base; set base_model_name_or_path to the checkpoint it adapts")
     if of is not None and not isinstance(of, str):
         raise InputError(f"{path}: {ADAPTER} has a revision that is no text")
-    _refuse_circle(Path(path), base)
+    _refuse_chain(path, base, of)
     _refuse_kinds(path, config)
     return base, of
 
@@ -57,16 +65,24 @@ def _refuse_kinds(path: str, config: Mapping[str, Any]) -> None:
     if config.get("megatron_config") is not None:
         raise InputError(f"{path}: {ADAPTER} has a megatron_config, which would import modules; leave it out")
     check_number(f"lora_alpha in {ADAPTER} of {path}", config.get("lora_alpha"), WEIGHT)
+    for name, bound in (("alpha_pattern", WEIGHT), ("rank_pattern", SETTINGS["lora_r"])):
+        pattern = config.get(name)
+        for key, value in pattern.items() if isinstance(pattern, dict) else ():
+            if not bound.allows(value):
+                raise InputError(
+                    f"{name} in {ADAPTER} of {path} has {str(value)[:80]!r} for {one_line(key)[:80]}; give {bound}"
+                )
+    if config.get("alora_invocation_tokens"):
+        raise InputError(f"{path} is an activated LoRA (alora_invocation_tokens), which is not loaded; use a plain one")
 
 
-def _refuse_circle(folder: Path, base: Any) -> None:
-    """Follows the bases of adapters, from folder to folder."""
-    seen = {folder.resolve()}
-    while isinstance(base, str) and (Path(base) / ADAPTER).is_file():
-        if (place := Path(base).resolve()) in seen:
-            raise InputError(f"{folder}: its base is {base}, whose base is an adapter that stands on it in turn")
-        seen.add(place)
-        base = read_json(place / ADAPTER).get("base_model_name_or_path")
+def _refuse_chain(path: str, base: str, revision: str | None) -> None:
+    place = resolve(base)
+    if (os.path.isdir(place) or is_hub_id(place)) and optional_file(place, ADAPTER, revision) is not None:
+        raise InputError(
+            f"{path}: its base is {base}, which is an adapter itself, and an adapter on an adapter is not loaded; "
+            f"`iapo export {base} --output FOLDER` makes a whole checkpoint, to be named in base_model_name_or_path"
+        )
 
 
 def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
@@ -85,6 +101,8 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         kwargs["attn_implementation"] = settings.attn_implementation
     if settings.device_map is not None:
         kwargs["device_map"] = settings.device_map
+    if (generation := read_generation(path, settings.model_revision)) is not None:
+        kwargs["generation_config"] = generation
     if settings.quantised:
         kwargs["quantization_config"] = _quantisation(settings)
         # Quantised weights cannot be moved afterwards.
@@ -141,8 +159,8 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     if optional_file(path, ADAPTER_WEIGHTS, settings.model_revision) is None:
         raise InputError(f"{path} has no {ADAPTER_WEIGHTS}; weights are read from safetensors alone, so convert them")
     try:
-        weights = load_peft_weights(path, device="cpu", **revision)
-        model = PeftModel.from_pretrained(base, path, is_trainable=trainable, **revision)
+        weights = load_peft_weights(path, device="cpu", key_mapping=_OLD_NAMES, **revision)
+        model = PeftModel.from_pretrained(base, path, is_trainable=trainable, key_mapping=_OLD_NAMES, **revision)
         with _named(model, base.name_or_path):
             expected = get_peft_model_state_dict(model)
     except (OSError, SafetensorError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, GenerationConfig, ProcessorMixin
+from transformers import AutoConfig, ProcessorMixin
 
 from iapo.errors import InputError, NumberError
 from iapo.images import to_rgb
@@ -18,6 +18,7 @@ from iapo.rollout.budget import Budget, context_length, longest_sequence
 from iapo.rollout.files import first_line, optional_file
 from iapo.rollout.fit import check_processor
 from iapo.rollout.generation import NOT_FINITE
+from iapo.rollout.generation_file import read_generation
 from iapo.rollout.load_settings import LoadSettings, check_vllm
 from iapo.rollout.names import ADAPTER
 from iapo.rollout.policy import find_checkpoint, load_processor
@@ -152,8 +153,9 @@ class VllmEngine:
 
     def _end_ids(self) -> list[int]:
         ends = {self.encoder.tokenizer.eos_token_id}
-        if optional_file(self._path, "generation_config.json", self._settings.model_revision) is not None:
-            eos = GenerationConfig.from_pretrained(self._path, revision=self._settings.model_revision).eos_token_id
+        generation = read_generation(self._path, self._settings.model_revision)
+        if generation is not None:
+            eos = generation.eos_token_id
             ends |= set(eos if isinstance(eos, list) else [eos])
         return sorted(ends - {None})
 

@@ -388,15 +388,35 @@ def test_an_index_of_shards_that_cannot_be(folder: Path, index: str) -> None:
         load_policy(str(folder))
 
 
-def test_adapters_in_a_circle_are_refused(tmp_path: Path) -> None:
-    for name, base in (("a", "b"), ("b", "a"), ("c", "c")):
+def test_an_adapter_on_an_adapter_is_refused(tmp_path: Path) -> None:
+    """Also where they stand in a circle."""
+    for name, base in (("a", "b"), ("b", "a"), ("c", "c"), ("d", "e"), ("e", "none")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_config.json").write_text(
             json.dumps({"base_model_name_or_path": str(tmp_path / base)})
         )
-    for name in "ac":
-        with pytest.raises(InputError, match="stands on it"):
+    for name in "acd":
+        with pytest.raises(InputError, match="which is an adapter itself, and an adapter on an adapter is not loaded"):
             load_policy(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("value", ["2", [2, [3]], float("nan"), {}, ["a"], 2.0])
+def test_tokens_that_end_a_turn_are_tokens(folder: Path, value: Any) -> None:
+    change_file(folder / "generation_config.json", {"eos_token_id": value})
+    with pytest.raises(InputError, match=r"generation_config\.json of .* has the eos_token_id"):
+        load_policy(str(folder))
+
+
+@pytest.mark.parametrize("change", [{"num_return_sequences": 4}, {"max_new_tokens": "x"}, {"pad_token_id": [0]}])
+def test_what_is_not_heard_of_generation_stops_nothing(folder: Path, change: dict[str, Any]) -> None:
+    change_file(folder / "generation_config.json", change)
+    assert load_policy(str(folder)).model.generation_config.eos_token_id == 2
+
+
+def test_settings_of_generation_stay_a_checkpoints(folder: Path) -> None:
+    change_file(folder / "generation_config.json", {"repetition_penalty": 1.05, "eos_token_id": [2, 0]})
+    kept = load_policy(str(folder)).model.generation_config
+    assert (kept.repetition_penalty, kept.eos_token_id) == (1.05, [2, 0])
 
 
 def test_code_that_a_checkpoint_brings_along_is_never_run(folder: Path, tmp_path: Path) -> None:
@@ -535,6 +555,16 @@ def test_an_adapter_loads_with_its_base(adapter: Path, samples: list[Sample]) ->
     assert sum(weight.numel() for weight in kept.model.parameters() if weight.requires_grad) > 0
     assert (logits(merged, samples[0]) - base).abs().max() > 1e-2
     assert torch.allclose(logits(merged, samples[0]), logits(kept, samples[0]), atol=1e-4)
+
+
+def test_an_adapter_with_names_of_earlier_releases(adapter: Path, samples: list[Sample]) -> None:
+    expected = logits(load_policy(str(adapter)), samples[0])
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    old = {name.replace("model.language_model.", "model."): weight for name, weight in weights.items()}
+    assert old.keys() != weights.keys()
+    save_file(old, file, metadata={"format": "pt"})
+    assert torch.equal(logits(load_policy(str(adapter)), samples[0]), expected)
 
 
 def test_an_adapter_with_its_own_processor(adapter: Path) -> None:
@@ -676,6 +706,10 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
         ({"megatron_config": {"x": 1}, "megatron_core": "megatron.core"}, "would import modules"),
         ({"lora_alpha": float("nan")}, "lora_alpha in .* is nan"),
         ({"lora_alpha": "8"}, "lora_alpha in .* is '8'"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern in .* has 'nan' for q_proj; give 0 to 1e"),
+        ({"alpha_pattern": {"q_proj": -3}}, "alpha_pattern in .* has '-3' for q_proj"),
+        ({"rank_pattern": {"q_proj": 0}}, "rank_pattern in .* has '0' for q_proj; give 1 to 8192"),
+        ({"alora_invocation_tokens": [3]}, "is an activated LoRA"),
         ({"target_modules": 5}, "does not fit its base"),
         ({"rank_pattern": 5}, "does not fit its base"),
         ({"modules_to_save": ["lm_head"]}, "does not fit its base"),
