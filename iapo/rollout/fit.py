@@ -223,6 +223,29 @@ def check_deepstack(name: str, config: PreTrainedConfig) -> None:
         )
 
 
+def check_kind_of_model(name: str, config: PreTrainedConfig) -> None:
+    """Refuses a configuration of a model that gives tuples, has an encoder and a decoder, or has no heads.
+
+    Args:
+        name: Name of the checkpoint.
+        config: Its configuration.
+
+    Raises:
+        InputError: If so.
+    """
+    for part in (config, config.get_text_config()):
+        if not getattr(part, "return_dict", True):
+            raise InputError(f"the config.json of {name!r} has return_dict false; leave it out")
+        if getattr(part, "is_encoder_decoder", False):
+            raise InputError(f"the config.json of {name!r} has is_encoder_decoder true, which it is not; leave it out")
+    for key in ("hidden_size", "num_attention_heads"):
+        value = getattr(config.get_text_config(), key, 1)
+        if not COUNT.allows(value):
+            raise InputError(
+                f"the config.json of {name!r} has the {key} {str(value)[:80]}; give a whole number above 0"
+            )
+
+
 def check_positions(name: str, config: PreTrainedConfig) -> None:
     """Refuses a `mrope_section` that does not share out the positions' part of a head.
 
@@ -234,8 +257,10 @@ def check_positions(name: str, config: PreTrainedConfig) -> None:
         InputError: If so.
     """
     text = config.get_text_config()
-    section = (getattr(text, "rope_parameters", None) or {}).get("mrope_section")
-    if section is None:
+    rope = getattr(text, "rope_parameters", None)
+    section = rope.get("mrope_section") if isinstance(rope, dict) else None
+    # Transformers takes that of published sizes where there is none, and the base of the angles with it.
+    if section is None and config.model_type not in ("qwen2_5_vl", "qwen3_vl"):
         return
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     fits = (

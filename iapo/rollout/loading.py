@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
 from iapo.bounds import SETTINGS, WEIGHT, check_number
@@ -156,9 +156,12 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
 
     revision: dict[str, Any] = {} if settings.model_revision is None else {"revision": settings.model_revision}
     trainable = settings.merge_adapter is False
-    if optional_file(path, ADAPTER_WEIGHTS, settings.model_revision) is None:
+    file = optional_file(path, ADAPTER_WEIGHTS, settings.model_revision)
+    if file is None:
         raise InputError(f"{path} has no {ADAPTER_WEIGHTS}; weights are read from safetensors alone, so convert them")
     try:
+        with safe_open(file, framework="pt") as content:
+            count = len(content.keys())
         weights = load_peft_weights(path, device="cpu", key_mapping=_OLD_NAMES, **revision)
         model = PeftModel.from_pretrained(base, path, is_trainable=trainable, key_mapping=_OLD_NAMES, **revision)
         with _named(model, base.name_or_path):
@@ -168,6 +171,10 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     except _UNFIT as error:
         # A size or a module that does not fit; PEFT has no exception of its own.
         raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
+    if len(weights) < count:
+        raise InputError(
+            f"{path} holds weights twice, under their names and those of earlier releases; take it from its source anew"
+        )
     refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
     refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
     odd = [key for key, weight in weights.items() if not weight.is_floating_point()]

@@ -14,6 +14,9 @@ ADAPTER = "adapter_config.json"
 PACKAGED = Path(str(resources.files("iapo"))) / "checkpoints"
 """Where the packaged tiny checkpoints lie, one folder each."""
 
+_LONGEST, _LONGEST_PART = 4095, 255
+"""Bytes of a path, and of a name in it."""
+
 # A folder has one of them: a whole checkpoint, or an adapter.
 _KNOWN_BY = ("config.json", ADAPTER)
 
@@ -33,13 +36,22 @@ def check_name(name: str | os.PathLike[str]) -> str:
     """Returns the name of a model as a text.
 
     Raises:
-        InputError: If it is no text or path, or an empty one.
+        InputError: If it is no text or path, an empty one, or too long.
     """
     text = os.fspath(name) if isinstance(name, str | os.PathLike) else None
     if not isinstance(text, str) or not text.strip():
         what = "empty" if isinstance(text, str) else f"of type {type(name).__name__}"
         raise InputError(f"model is {what}; give the name of a policy, a folder or a hub id")
+    if _bytes(text) > _LONGEST or any(_bytes(part) > _LONGEST_PART for part in Path(text).parts):
+        raise InputError(
+            f"model is {text[:40]!r}..., of {len(text)} characters, which no file may have; give the name of a policy, "
+            "a folder or a hub id"
+        )
     return text
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))
 
 
 def packaged() -> list[str]:

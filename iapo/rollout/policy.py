@@ -24,6 +24,7 @@ from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.fit import (
     TOKENIZER_FILE,
     check_deepstack,
+    check_kind_of_model,
     check_pictures,
     check_positions,
     check_processor,
@@ -36,6 +37,7 @@ from iapo.rollout.loading import adapter_base, add_adapter, limit_pixels, load_m
 from iapo.rollout.names import check_name, packaged, resolve
 from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt, read_prompt
 from iapo.rollout.template import FILE as PROMPT_FILE
+from iapo.rollout.trial import check_runs
 
 # By the side of a patch in pixels: the classes whose names a saved processor bears.
 _PUBLISHED = {14: ("Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"), 16: ("Qwen3VLProcessor", "Qwen3VLVideoProcessor")}
@@ -257,6 +259,7 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
+    check_kind_of_model(name, config)
     check_positions(name, config)
     check_deepstack(name, config)
 
@@ -283,7 +286,7 @@ def load_policy(
 
     Raises:
         InputError: As `find_checkpoint`, `prompt_of`, `load_processor` and `iapo.rollout.loading.load_model`; or if the
-            model has fewer tokens than its tokenizer, or its processor is another model's.
+            model has fewer tokens than its tokenizer, its processor is another model's, or it cannot be run.
     """
     settings, name = _checked(settings), check_name(name)
     if device is not None:
@@ -306,6 +309,7 @@ def load_policy(
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
     if tokens > rows:
         raise InputError(f"the tokenizer of {name} has {tokens} tokens, its model {rows}; they do not belong together")
+    check_runs(name, model, processor)
     return Policy(model, processor)
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.export import find_policy
 from iapo.rollout.files import first_line
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
 from iapo.rollout.loading import load_model
@@ -309,6 +310,11 @@ def test_a_tokenizer_that_is_not_told_is_refused(folder: Path, key: str) -> None
         load_policy(str(folder))
 
 
+def test_a_name_that_is_too_long_is_refused() -> None:
+    with pytest.raises(InputError, match=r"of 5000 characters, which no file may have; give"):
+        find_policy("x" * 5000)
+
+
 def test_cut_off_weights_are_refused(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100_000])
@@ -375,6 +381,27 @@ def test_values_of_a_configuration_that_cannot_be(folder: Path, field: str, valu
     assert "\n" not in str(refused.value)
     if value == "somebody/code":
         assert "code that would be fetched" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (None, {"return_dict": False}, "has return_dict false; leave it out"),
+        (None, {"is_encoder_decoder": True}, "has is_encoder_decoder true"),
+        ("text_config", {"num_attention_heads": 0}, "has the num_attention_heads 0; give|is no checkpoint"),
+        ("text_config", {"rope_parameters": {}}, "has the mrope_section None; give three whole numbers"),
+        ("text_config", {"pad_token_id": 99999}, "cannot be loaded as its config.json says: Padding_idx"),
+        ("vision_config", {"window_size": 0}, "cannot be run as its config.json says|cannot be loaded as"),
+        ("vision_config", {"window_size": 7}, "cannot be run as its config.json says|cannot be loaded as"),
+    ],
+)
+def test_a_configuration_that_cannot_be_run(
+    folder: Path, part: str | None, change: dict[str, Any], message: str
+) -> None:
+    held = json.loads((folder / "config.json").read_text())
+    change_file(folder / "config.json", change if part is None else {part: {**held[part], **change}})
+    with pytest.raises(InputError, match=message):
+        load_policy(str(folder))
 
 
 @pytest.mark.parametrize("index", ["", "[]", '{"weight_map": []}', "names"])
@@ -565,6 +592,16 @@ def test_an_adapter_with_names_of_earlier_releases(adapter: Path, samples: list[
     assert old.keys() != weights.keys()
     save_file(old, file, metadata={"format": "pt"})
     assert torch.equal(logits(load_policy(str(adapter)), samples[0]), expected)
+
+
+def test_an_adapter_with_a_weight_under_two_names(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(iter(weights))
+    weights[name.replace("model.language_model.", "model.")] = torch.zeros_like(weights[name])
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="holds weights twice, under their names and those of earlier releases"):
+        load_policy(str(adapter))
 
 
 def test_an_adapter_with_its_own_processor(adapter: Path) -> None:
