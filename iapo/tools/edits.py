@@ -18,8 +18,9 @@ box is empty or lies outside of the image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from iapo.images import to_rgb
 from iapo.records import Axis, Box
@@ -96,16 +97,61 @@ def _mask(
     keep_header: bool = False,
 ) -> Image.Image:
     kept = _chosen_regions(image.size, axis, names, boxes)
+    canvas = to_rgb(image)
+    canvas.paste(_WHITE, mask=_erased(image.size, kept, names, boxes, keep_header))
+    return canvas
+
+
+def _erased(
+    size: tuple[int, int],
+    kept: Sequence[Region],
+    names: Sequence[str],
+    boxes: Mapping[str, Box],
+    keep_header: bool,
+) -> Image.Image:
+    """Returns the pixels that a mask paints, as an image of mode L."""
     header = min(boxes, key=lambda name: boxes[name][1]) if keep_header else None
-    others = {name: region_of(box, image.size) for name, box in boxes.items() if name not in names}
-    mask = Image.new("L", image.size, 0)
+    others = {name: region_of(box, size) for name, box in boxes.items() if name not in names}
+    mask = Image.new("L", size, 0)
     fill(mask, (inset(region) for name, region in others.items() if region and name != header), _OPAQUE)
     # What stays is cleared last and without inset, so that no pixel of it is lost to an overlapping box.
     header_region = others.get(header) if header is not None else None
     fill(mask, kept if header_region is None else [*kept, header_region], 0)
-    canvas = to_rgb(image)
-    canvas.paste(_WHITE, mask=mask)
-    return canvas
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """One call of a mask.
+
+    Attributes:
+        names: The names that it focuses on.
+        boxes: All boxes.
+        keep_header: Whether the top-most row stays.
+    """
+
+    names: Sequence[str]
+    boxes: Mapping[str, Box]
+    keep_header: bool
+
+
+def erase_all(maskings: Sequence[Masking], size: tuple[int, int]) -> bool:
+    """Tells whether masks, one after the other, erase whatever any of them focuses on.
+
+    The rims that a mask leaves of each box count for nothing, nor does what lies outside of all boxes or is left as a
+    table's header.
+
+    Args:
+        maskings: The calls, each of which succeeded.
+        size: Width and height of the image.
+    """
+    erased = Image.new("L", size, 0)
+    chosen: list[Region] = []
+    for one in maskings:
+        kept = [region for name in one.names if (region := region_of(one.boxes[name], size))]
+        erased = ImageChops.lighter(erased, _erased(size, kept, one.names, one.boxes, one.keep_header))
+        chosen += map(inset, kept)
+    return all(erased.crop(region).getextrema() == (_OPAQUE, _OPAQUE) for region in chosen)
 
 
 def _draw(image: Image.Image, axis: Axis, names: Sequence[str], boxes: Mapping[str, Box]) -> Image.Image:

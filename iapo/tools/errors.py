@@ -12,6 +12,11 @@ UNCHANGED = (
 
 BLANK = "nothing is left in the displayed picture; focus on names whose boxes hold something"
 
+ERASED = (
+    "nothing is left of what the masks focus on, since each erases what another one leaves; give one mask all of the "
+    "names"
+)
+
 _LONGEST_NAME = 60
 _MOST_NAMES = 12
 

@@ -13,7 +13,8 @@ from iapo.records import Box, Sample, ToolCall
 from iapo.tools.arguments import bind, meant
 from iapo.tools.calling import LONGEST_TEXT, BrokenToolError, call_function, said
 from iapo.tools.definitions import ToolDefinition
-from iapo.tools.errors import BLANK, UNCHANGED, ToolError, listed, quoted
+from iapo.tools.edits import Masking, erase_all
+from iapo.tools.errors import BLANK, ERASED, UNCHANGED, ToolError, listed, quoted
 from iapo.tools.judges import judged
 from iapo.tools.language import (
     COLUMNS,
@@ -107,7 +108,7 @@ class Interpreter:
         # A free tool may well give back what it got: a crop of all, say. A tool of the wrong axis is misuse, whatever
         # it shows: a mask of a row may leave a chart of columns as it is.
         if edited is not None and not (edited.free or edited.misused):
-            _check_effect(edited.image, self._given[edited.made_of])
+            _check_effect(edited, self._given[edited.made_of])
         text = "\n".join(texts)[:LONGEST_TEXT] if texts else None
         return Shown(None, text, IMAGE) if edited is None else Shown(edited.image, text, edited.made_of)
 
@@ -193,8 +194,18 @@ class Interpreter:
         # Where it is told of no other, the image is the first one, or made of it.
         arguments = () if picture.made_of == IMAGE else tuple(told)
         self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments), picture.made_of)
-        misused = picture.misused or bool(self.calls[-1].misuse(self._sample.axis))
-        return replace(picture, image=observed.image, name=f"{tool.name}(...)", edited=True, text=None, misused=misused)
+        # In an image of another size, which a tool of the user's own may give, boxes are of other places.
+        same_size = observed.image.size == picture.image.size
+        one = (Masking(names, boxes.boxes, any(header.values())),) if tool.packaged and tool.style == "mask" else ()
+        return replace(
+            picture,
+            image=observed.image,
+            name=f"{tool.name}(...)",
+            edited=True,
+            text=None,
+            misused=picture.misused or bool(self.calls[-1].misuse(self._sample.axis)),
+            maskings=(*picture.maskings, *one) if same_size else (),
+        )
 
     def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
         """Calls a free tool."""
@@ -282,13 +293,16 @@ class Interpreter:
         return [bound[slot] for slot in range(3)]
 
 
-def _check_effect(shown: Image.Image, original: Image.Image) -> None:
+def _check_effect(picture: Picture, original: Image.Image) -> None:
     """Refuses a picture that says what the given one says, or nothing."""
-    given = to_rgb(original)
+    given, shown = to_rgb(original), picture.image
     if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
         raise ToolError(UNCHANGED)
     if _is_blank(shown) and not _is_blank(given):
         raise ToolError(BLANK)
+    # One mask leaves what it focuses on. Title and axes stay round the boxes, so that no pixel tells.
+    if len(picture.maskings) > 1 and erase_all(picture.maskings, shown.size):
+        raise ToolError(ERASED)
 
 
 def _is_blank(image: Image.Image) -> bool:

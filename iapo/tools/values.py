@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from iapo.records import FIRST_IMAGE, Axis, Box, Sample
+from iapo.tools.edits import Masking
 from iapo.tools.errors import quoted
 
 
@@ -37,6 +38,7 @@ class Picture:
         made_of: Name of the sample's image that it is or was made of; of several the first that is not `image_1`.
         free: Whether a free tool made it, or what it was made of.
         misused: Whether a tool of the wrong axis did.
+        maskings: The packaged masks that were laid over it, in order.
     """
 
     image: Image.Image
@@ -46,6 +48,7 @@ class Picture:
     made_of: str = FIRST_IMAGE
     free: bool = False
     misused: bool = False
+    maskings: tuple[Masking, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,61 @@ def test_a_blank_picture_is_no_edit():
     assert run('display(focus_on_rows_with_mask(image_1, ["corner"], rows_bbox))', blank).status == "edited"
 
 
+def masks(*several: list[str], image: str = "image_1", axis: str = "columns") -> str:
+    """Writes masks, one after the other."""
+    for names in several:
+        image = f"focus_on_{axis}_with_mask({image}, {names!r}, {axis}_bbox)"
+    return image
+
+
+def drawn(image: str, name: str, style: str = "draw") -> str:
+    return f"focus_on_columns_with_{style}({image}, [{name!r}], columns_bbox)"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        masks(["2005"], ["100"]),
+        masks(["2005", "Men's"], ["100"]),
+        masks(["2005", "Men's"], ["Men's", "100"], ["2005", "100"]),
+        drawn(masks(["2005"], ["100"]), "100"),
+        drawn(masks(["2005"], ["100"]), "2005", "highlight"),
+        masks(["100"], image=drawn(masks(["2005"]), "2005")),
+        masks(["x"], ["y"], axis="rows"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["chart", "table"])
+def test_masks_that_erase_what_each_other_leaves_are_no_edit(shown: str, kind):
+    # Neither has the picture, which has a frame, nor has the sample a wrong axis; a header does not count.
+    sample = Sample("s", MIXED, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS, kind=kind)
+    result = run(f"display({shown})", sample)
+    assert (result.status, result.error, result.image) == ("failed", errors.ERASED, None)
+    assert len(result.calls) == shown.count("focus_on")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        masks(["2005", "Men's"], ["2005"]),
+        masks(["2005"], ["2005", "100"]),
+        masks(["2005"], ["2005"]),
+        masks(["y"], image=masks(["2005"]), axis="rows"),
+        drawn(masks(["2005"]), "100"),
+        drawn(masks(["2005"]), "2005", "highlight"),
+        masks(["2005"], image=drawn("image_1", "100")),
+    ],
+)
+def test_masks_that_leave_something_are_an_edit(shown: str):
+    sample = Sample("s", MIXED, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS)
+    assert run(f"display({shown})", sample).status == "edited"
+
+
+def test_masks_of_a_wrong_axis_stay_misuse():
+    sample = Sample("s", MIXED, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS, axis="rows")
+    result = run(f"display({masks(['2005'], ['100'])})", sample)
+    assert (result.status, result.misuse("rows")) == ("edited", True)
+
+
 # What they may not do
 
 
