@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from iapo.answer_texts import answer_text
 from iapo.errors import InputError, why
 from iapo.images import UNREADABLE, open_image, to_rgb
+from iapo.kinds import plain
 from iapo.read_only import read_only
 from iapo.storage import take, take_list, whole_file
 
@@ -151,7 +152,11 @@ def _boxes(data: Mapping[str, Any], where: str) -> Mapping[str, Box]:
         try:
             if isinstance(box, str | bytes | set | frozenset | Mapping):
                 raise TypeError
-            x1, y1, x2, y2 = (float(value) for value in box)
+            values = list(map(plain, box))
+            # Python makes numbers of texts and truth values, too.
+            if any(isinstance(value, bool | str | bytes | bytearray) for value in values):
+                raise TypeError
+            x1, y1, x2, y2 = map(float, values)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where} have {str(box)[:80]} for {name!r}; give four numbers, x1, y1, x2, y2") from error
         # Whatever is compared with NaN is false.

@@ -295,10 +295,10 @@ def take_list(record: Any, name: str, *kinds: type) -> list[Any]:
     Args:
         record: The record.
         name: Name of the field.
-        kinds: Types that what is in the list may have.
+        kinds: Types that what is in the list may have; a truth value is no number.
     """
     found: list[Any] = take(record, name, list)
-    if not all(isinstance(one, kinds) for one in found):
+    if not all(isinstance(one, kinds) and (bool in kinds or not isinstance(one, bool)) for one in found):
         raise InputError(f"the field {name} is a list of other things than there should be")
     return found
 

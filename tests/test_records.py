@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import datetime
 import json
+import math
 import pickle
 from decimal import Decimal
 from pathlib import Path
@@ -321,7 +322,13 @@ def test_answers_of_numpy_are_texts() -> None:
     assert sample.answers == ("5", "0.1", "true")
 
 
-@pytest.mark.parametrize("box", ["1234", {1.0, 2.0, 3.0, 4.0}, {1: 1, 2: 2, 3: 3, 4: 4}])
+@pytest.mark.parametrize(
+    "box",
+    [
+        *("1234", {1.0, 2.0, 3.0, 4.0}, {1: 1, 2: 2, 3: 3, 4: 4}, (0, 0, True, 5), (0, 0, np.True_, 5)),
+        *(("0", "0", "9", "9"), (0, 0, "９", 9), (0, 0, b"9", 9), np.ones((4,), bool), (0, 0, 10**400, 9)),
+    ],
+)
 def test_a_box_is_a_list_of_four_numbers(box: Any) -> None:
     with pytest.raises(InputError, match="give four numbers"):
         Sample("a", Image.new("RGB", (40, 40)), "How many?", ("5",), column_boxes={"A": box})
@@ -332,6 +339,10 @@ def test_a_box_is_a_list_of_four_numbers(box: Any) -> None:
     [
         (lambda: Score("1"), "the score's value is '1'; it takes a number"),
         (lambda: Score(1.0, explanation=None), "the score's explanation is None; it takes a text"),
+        *(
+            (lambda value=value: Score(value), "the score's value is NaN, infinite or more than a float holds")
+            for value in (math.nan, math.inf, -math.inf, 10**400, -(10**400), np.float32("nan"))
+        ),
         (lambda: ToolCall("f", "A", "columns_bbox", "columns"), "the call's targets is 'A'; it takes a list of texts"),
         (lambda: ToolCall("f", ("A",), "", np.array(["rows", "columns"])), "the call's axis is array"),
         (lambda: ToolResult("done"), "the result's status is 'done'; it takes edited or no_call"),
@@ -346,6 +357,16 @@ def test_a_box_is_a_list_of_four_numbers(box: Any) -> None:
 def test_records_of_other_kinds_are_refused(make: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+def test_truth_values_in_records_are_no_numbers() -> None:
+    data = through_json(a_sample().to_json())
+    data["column_boxes"]["A"] = [0, 0, True, 5]
+    with pytest.raises(InputError, match="the field A is a list of other things"):
+        Sample.from_json(data)
+    trace = through_json(Trace(a_sample(), (Turn("a"), Turn("b", cut=True))).to_json())
+    with pytest.raises(InputError, match="the field cut_turns is a list of other things"):
+        Trace.from_json({**trace, "cut_turns": [True]})
 
 
 def test_what_records_hold_is_pythons_and_read_only() -> None:
