@@ -7,7 +7,7 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from iapo.agent.answers import Answer, AnswerEvent, Event
@@ -21,7 +21,8 @@ from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError, unknown
 from iapo.evaluation.local import EvaluationSettings
-from iapo.kinds import checks_kinds
+from iapo.kinds import check_kind as check_type
+from iapo.kinds import checks_kinds, plain
 from iapo.rollout.load_settings import placed, prefixed_names
 from iapo.rollout.names import check_name
 from iapo.rollout.policy import Policy, load_policy
@@ -219,6 +220,7 @@ class Agent:
                 the model takes.
             iapo.endpoints.chat.EndpointError: If an endpoint fails.
         """
+        attribution = _truth("attribution", attribution)
         return self.ask(self.question(image, question, boxes), attribution=attribution, settings=settings)
 
     def answer_many(
@@ -238,6 +240,7 @@ class Agent:
         Raises:
             InputError: As `answer`, before any is answered; the message says which question it is.
         """
+        attribution = _truth("attribution", attribution)
         if not isinstance(questions, Iterable) or isinstance(questions, str | bytes):
             raise InputError(f"the questions are of type {type(questions).__name__}; give tuples (image, question)")
         asked = []
@@ -276,6 +279,7 @@ class Agent:
         Raises:
             InputError: As `answer`; at the call, not at the first event, where it is about what is asked.
         """
+        attribution = _truth("attribution", attribution)
         asked = self.question(image, question, boxes)
         how = self.settings if settings is None else checked(settings)
         return self._events(asked, attribution, how)
@@ -298,6 +302,10 @@ class Agent:
             watch: Callback, called with each event but the last one; what it raises ends the rollout.
             check: Callback, called before each token, of an endpoint before each turn; what it raises ends the rollout.
         """
+        attribution = _truth("attribution", attribution)
+        for name, one in (("watch", watch), ("check", check)):
+            check_type(name, one, (Callable, type(None)))
+        check_type("the question", question, (Question,))
         how = self.settings if settings is None else checked(settings)
         (found,) = self._asked.ask([question], how, attribution=attribution, watch=watch, check=check)
         return found
@@ -355,6 +363,12 @@ def checked(settings: EvaluationSettings) -> EvaluationSettings:
         raise InputError(f"settings are of type {type(settings).__name__}; give iapo.EvaluationSettings")
     check_number("temperature", settings.temperature, ASKED_HEAT)
     return settings
+
+
+def _truth(name: str, value: bool) -> bool:
+    """Returns a truth value, NumPy's as Python's, and refuses all else."""
+    check_type(name, found := plain(value), (bool,))
+    return bool(found)
 
 
 def _tools(tools: Tools, timeout: float | None = None) -> Mapping[str, ToolDefinition]:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from iapo.bounds import COUNT, HEAT, PART, SEED, TURNS, check_number
+from iapo.bounds import COUNT, COUNT_OR_NONE, HEAT, PART, SEED, TURNS, check_number
 from iapo.errors import InputError
 from iapo.grading.outcome import grade_sample
-from iapo.kinds import check_kinds
+from iapo.kinds import check_kind, check_kinds
 from iapo.records import Sample, Score, Trace
 from iapo.rewards.alignment import Alignment, Measured
 from iapo.rollout.budget import Budget, check_lengths, context_length, longest_sequence
@@ -114,6 +114,9 @@ def evaluate(
             be = "are" if name == "settings" else "is"
             raise InputError(f"{name} {be} of type {type(value).__name__}; {make}")
     check_tools(tools)
+    check_kind("progress", progress, (Callable,))
+    check_kind("patches", patches, (int,))
+    check_number("patches", patches, COUNT_OR_NONE)
     samples = sample_list(samples)
     set_seed(settings.seed)
     encoder, generate = make_generator(policy, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from iapo.kinds import check_kind
+from iapo.kinds import check_kind, checks_kinds, plain
 from iapo.records import Sample, ToolResult
 from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
 from iapo.tools.errors import ToolError, listed
@@ -45,6 +45,7 @@ def execute(
     check_tools(tools)
     check_kind("the text", text, (str,))
     check_kind("the sample", sample, (Sample,))
+    check_kind("lenient", lenient := plain(lenient), (bool,))
     known = {**TOOLS, **tools}
     place = _find(text, known, lenient=lenient)
     if place is None:
@@ -65,6 +66,7 @@ def execute(
     return ToolResult("edited", calls, shown.image, span=place.span, text=shown.text, made_of=shown.made_of)
 
 
+@checks_kinds
 def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str | None:
     """Says why the program in a text would be refused; None where it would not be, or there is none.
 
@@ -72,6 +74,9 @@ def check_program(text: str, tool_names: Iterable[str], *, lenient: bool) -> str
         text: Text as a model would write it.
         tool_names: Names that may be called, besides the standard tools'.
         lenient: Whether it is read as in `execute`.
+
+    Raises:
+        InputError: If an argument is of another type.
     """
     # What another tool takes is not known here, so that it may be free.
     known = {**TOOLS, **{name: _ANY for name in tool_names if name not in TOOLS}}

@@ -316,6 +316,30 @@ def test_what_cannot_be_asked(agent: Agent, name: str) -> None:
         agent.answer_many([asked(SAMPLES[0]), words])
 
 
+@pytest.mark.parametrize("value", ["yes", 5, None, np.zeros(3)])
+def test_attribution_is_a_truth_value(agent: Agent, value: Any) -> None:
+    sentence = r"attribution is .*; it takes true or false"
+    words = asked(SAMPLES[0])
+    with pytest.raises(InputError, match=sentence):
+        agent.answer(*words, attribution=value)
+    with pytest.raises(InputError, match=sentence):
+        agent.answer_many([words], attribution=value)
+    # At the call, not at the first event.
+    with pytest.raises(InputError, match=sentence):
+        agent.stream(*words, attribution=value)
+    question = agent.question(*words)
+    with pytest.raises(InputError, match=sentence):
+        agent.ask(question, attribution=value)
+    for more, reason in (
+        ({"watch": 5}, "watch is 5; it takes a function or none"),
+        ({"check": "x"}, "check is 'x'; it"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            agent.ask(question, **more)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the question is 'How many"):
+        agent.ask("How many?")  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_set(agent: Agent) -> None:
     for change in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_turn_tokens": 0}, {"seed": 2**32}, {"batch_size": 0}):
         with pytest.raises(InputError, match=next(iter(change))):

@@ -257,6 +257,21 @@ def test_evaluation(policy: Policy, samples: list[Sample]):
     assert summarize(traces)["accuracy"].count == 4
 
 
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        *(({"progress": value}, "progress is .*; it takes a function") for value in (None, 5, "x")),
+        *(({"patches": value}, "patches is .*; it takes a whole number") for value in ("2", 1.5, True, None)),
+        ({"patches": -1}, "patches is -1; give "),
+    ],
+)
+def test_what_an_evaluation_takes(policy: Policy, more: Any, sentence: str):
+    """Said before anything is sampled."""
+    never: Any = iter(lambda: pytest.fail("a sample was taken"), None)
+    with pytest.raises(InputError, match=sentence):
+        evaluate(policy, never, EvaluationSettings(), **more)
+
+
 def test_sampled_evaluation_repeats_with_its_seed(policy: Policy, samples: list[Sample]):
     turns = [
         [one.turn_1 for one in evaluate(policy, samples, EvaluationSettings(6, temperature=1.0, seed=seed))]

@@ -6,15 +6,17 @@ import dataclasses
 import json
 import time
 import warnings
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from iapo.errors import InputError
 from iapo.records import Box, Sample, Status, ToolResult
-from iapo.tools import TOOLS, edits, errors, execute, extract_program, offered_tools
+from iapo.tools import TOOLS, check_program, edits, errors, execute, extract_program, offered_tools
 
 GREY = (100, 100, 100)
 COLUMNS: dict[str, Box] = {
@@ -330,6 +332,14 @@ def test_masks_of_a_wrong_axis_stay_misuse():
     sample = Sample("s", MIXED, "?", ("1",), column_boxes=COLUMNS, row_boxes=ROWS, axis="rows")
     result = run(f"display({masks(['2005'], ['100'])})", sample)
     assert (result.status, result.misuse("rows")) == ("edited", True)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, np.zeros(3)])
+def test_lenient_is_a_truth_value(value: Any):
+    for ask in (lambda: execute(fenced(GOOD), SAMPLE, lenient=value), lambda: check_program(GOOD, (), lenient=value)):
+        with pytest.raises(InputError, match=r"lenient is .*; it takes true or false"):
+            ask()
+    assert execute(fenced(GOOD), SAMPLE, lenient=np.True_).status == "edited"  # type: ignore[arg-type]
 
 
 # What they may not do
