@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,9 +128,9 @@ def find_runs(folders: Sequence[Path]) -> Found:
             )
         several = f"{label}/" if len(folders) > 1 else ""
         places += [(several + _relative(path, folder), path) for path in inner]
-        if (folder / "table1.json").is_file():
+        if _there(folder / "table1.json"):
             comparisons[label] = read_result(folder / "table1.json", "table")
-        elif (folder / "comparison.json").is_file():
+        elif _there(folder / "comparison.json"):
             notes.append(f"The comparison {label} is not finished; it has no table yet.")
     # A run may be given, and lie in another folder that is given; it is one run.
     once: dict[Path, tuple[str, Path]] = {}
@@ -171,7 +172,7 @@ def _read_run(name: str, path: Path) -> Run:
     if not trained:
         files = [(path / "traces.jsonl", "held-out", "e")]
     inner = None
-    if trained and (path / "evaluation" / MANIFEST).is_file():
+    if trained and _there(path / "evaluation" / MANIFEST):
         inner = Manifest.read(path / "evaluation" / MANIFEST)
         files.append((path / "evaluation" / "traces.jsonl", "held-out", "e"))
     traces = [
@@ -181,7 +182,7 @@ def _read_run(name: str, path: Path) -> Run:
     ]
     evaluations, foreign = [], []
     for file, of in ((path / EVALUATION, manifest), (path / "evaluation" / EVALUATION, inner)):
-        if file.is_file():
+        if _there(file):
             evaluations.append(read_evaluation(file))
             if of is not None and (what := foreign_evaluation(of, evaluations[-1])):
                 foreign.append(f"{name}: {file.relative_to(path)} is of another run: {what}.")
@@ -200,7 +201,7 @@ def _read_run(name: str, path: Path) -> Run:
         metrics=metrics,
         traces=traces,
         evaluations=evaluations,
-        case_study=_case_study(study) if study.is_file() else None,
+        case_study=_case_study(study) if _there(study) else None,
         notes=notes,
         foreign=foreign,
     )
@@ -236,13 +237,20 @@ def _method(config: Mapping[str, Any]) -> str:
     return "grpo" if reward == "iapo" and training.get("penalty_weight") == 0 else reward
 
 
+def _there(path: Path) -> bool:
+    """Tells whether a file is there, or something in its place, which reading refuses by name: a folder, a pipe, or a
+    link to nothing.
+    """
+    return os.path.lexists(path)
+
+
 def _whole_lines(path: Path, notes: list[str]) -> list[bytes]:
     return [line for line in _lines(path, notes) if line.strip()]
 
 
 def _lines(path: Path, notes: list[str]) -> list[bytes]:
     """Reads a file's lines; half a line at its end is left out and noted."""
-    if not path.is_file():
+    if not _there(path):
         return []
     lines, rest = read_lines(path)
     if rest.strip():

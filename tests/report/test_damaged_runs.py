@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,31 @@ def test_damage_is_a_page_or_a_sentence(run: Path, seed: int, tmp_path: Path):
     assert pages
     assert sentences
     assert [said for name, said in sentences if name not in said] == []
+
+
+PLACES = {
+    "folder": lambda path: path.mkdir(),
+    "pipe": os.mkfifo,
+    "loop": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("metrics.jsonl", "traces.jsonl", "held-out.jsonl", "evaluation.json", "case-study.json"),
+        *("evaluation/manifest.json", "evaluation/evaluation.json"),
+    ],
+)
+def test_what_is_no_file_is_named(run: Path, name: str, what: str, tmp_path: Path):
+    """It is not as if there were none, as in a run that has not ended."""
+    folder = tmp_path / "a"
+    shutil.copytree(run, folder)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    PLACES[what](path)
+    with pytest.raises(InputError, match=re.escape(f"cannot read {path} (")):
+        write_report([folder], tmp_path / "page.html")
