@@ -192,6 +192,24 @@ CHOICES = {"pad_to_multiple_of": ("auto",)}
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
+def read_number(text: str, kind: type[int] | type[float]) -> float | None:
+    """Reads a number that was given as a text: in a command line, or in a YAML file where YAML takes it for none.
+
+    Args:
+        text: The text. Its digits are ASCII's, without `_` between them; a whole number has no dot and no exponent.
+        kind: Whether it is a whole number.
+
+    Returns:
+        The number, which may be infinite or not-a-number; None where the text is none.
+    """
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
 def check_number(name: str, value: Any, bound: Bound) -> None:
     """Refuses a number that cannot be; None is a setting that is not given.
 

@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar, TextIO, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from iapo.bounds import read_number
 from iapo.errors import InputError, did_you_mean
 from iapo.home import with_home
+from iapo.kinds import expected, members
 from iapo.stopping import stoppable
 from iapo.storage import without_empty
 
@@ -109,7 +111,8 @@ class Verb(TyperCommand):
         for word in words:
             if word == "--":
                 break
-            name, equals, value = word.partition("=")
+            name, equals, rest = word.partition("=")
+            value: str | None = rest
             option = known.get(normal(name)) if name.startswith("--") else None
             if option is None:
                 # What follows an unknown option is its value.
@@ -119,6 +122,7 @@ class Verb(TyperCommand):
                         what = "a word" if argument is None else (argument.metavar or argument.name.upper()).rstrip(".")
                         needed = argument is not None and argument.required and argument.nargs == 1
                         raise InputError(f"{what} is empty; give it a value{'' if needed else ', or leave it out'}")
+                    self._check_number(argument, word)
                 before = word
                 continue
             if option in given and not option.multiple:
@@ -127,10 +131,11 @@ class Verb(TyperCommand):
             before = ""
             if not equals and not getattr(option, "is_flag", False):
                 # Its value may look as an option.
-                value = next(words, "-")
-            if not value and not getattr(option, "is_flag", False) and option.default != "":
+                value = next(words, None)
+            if value == "" and not getattr(option, "is_flag", False) and option.default != "":
                 or_not = "" if option.required else ", or leave it out"
                 raise InputError(f"{option.opts[0]} is empty; give it a value{or_not}")
+            self._check_number(option, value)
         if _asks_for_output(args):
             # Held until the verb ends: also a file that is imported to check an option may print.
             ctx.with_resource(alone_on_output())
@@ -140,6 +145,14 @@ class Verb(TyperCommand):
             # The parser closes only what it has read to the end.
             ctx.close()
             raise
+
+    def _check_number(self, parameter: Any, text: str | None) -> None:
+        """Refuses what is no number by the rule of settings; the parser's takes `8_0`, and `5.0` for a whole one."""
+        if parameter is None or text is None or self.callback is None:
+            return
+        kinds = [one for one in members(get_type_hints(self.callback).get(parameter.name)) if one is not type(None)]
+        if kinds in ([int], [float]) and read_number(text, kinds[0]) is None:
+            raise InputError(f"{parameter.opts[0]} is {text[:100]!r}; it takes {expected(kinds)}")
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; the parser calls it when all options are read."""

@@ -19,7 +19,7 @@ NAMES = ("model", "teacher", "eval_teacher")
 
 def _size(parameter: typer.CallbackParam, value: str | None) -> str | None:
     """Refuses what is no size of an image."""
-    if value is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
+    if value is not None and not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", value):
         raise InputError(f"image is {value!r}; give width and height in pixels, 1 to 99999, for example 850x600")
     return value
 

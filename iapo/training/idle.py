@@ -312,6 +312,8 @@ def check_idle(layers: Sequence[tuple[Mapping[str, Any], bool]], known: Mapping[
                 continue
             if not idle.acts(values):
                 shown = hide_credentials({name: values[name]})[name]
+                # Of a setting that may be a share, too, a whole number was given as one.
+                shown = int(shown) if isinstance(shown, float) and shown.is_integer() else shown
                 raise InputError(
                     f"{name} is {shown!r}, which does nothing without {idle.needs}; set that, or leave {name} out"
                 )

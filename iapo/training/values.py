@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from iapo.bounds import read_number
 from iapo.errors import InputError
 from iapo.kinds import expected, members, order
 from iapo.yaml_files import parse_yaml
@@ -104,11 +105,8 @@ def _parse_text(text: str, kind: Any) -> Any:
         lowered = text.strip().lower()
         return True if lowered in _TRUE else False if lowered in _FALSE else _REFUSED
     if kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            return _REFUSED
-        return _REFUSED if math.isnan(number) else number
+        number = read_number(text, kind)
+        return _REFUSED if number is None or math.isnan(number) else number
     return _REFUSED
 
 

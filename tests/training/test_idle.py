@@ -190,5 +190,5 @@ def test_a_run_that_goes_on_may_keep_one(tmp_path: Path, capsys: pytest.CaptureF
         with pytest.raises(SystemExit):
             main(words)
         said.append(capsys.readouterr().err)
-    assert "warmup_steps is 3.0, which does nothing without" in said[0]
+    assert "warmup_steps is 3, which does nothing without" in said[0]
     assert "warmup_steps" not in said[1]

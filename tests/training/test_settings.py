@@ -107,6 +107,7 @@ def test_mappings_and_yaml_are_parsed_alike(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
         "learning-rate: 1e-4\nteacher: null\nfamilies: vbar\nmax_steps: 3\nsave_strategy: 'no'\nrun_name: 7\n"
+        "max_grad_norm: 1_0\n"
     )
     arguments, settings = check(str(file), {"max_steps": 5, "eval-samples": 0})
     assert (arguments.families, arguments.eval_samples) == (["vbar"], 0)
@@ -116,6 +117,7 @@ def test_mappings_and_yaml_are_parsed_alike(tmp_path: Path) -> None:
         "max_steps": 5,
         "save_strategy": "no",
         "run_name": "7",
+        "max_grad_norm": 10.0,
     }
 
 
@@ -127,6 +129,10 @@ def test_mappings_and_yaml_are_parsed_alike(tmp_path: Path) -> None:
         ("max_steps:\n", r"max_steps is empty \(null\); it takes a whole number"),
         ("learning_rate: .nan\n", "learning_rate is nan; it takes a number"),
         ("max_steps: true\n", "max_steps is true or without a value; it takes a whole number"),
+        ("max_steps: ８０\n", "max_steps is '８０'; it takes a whole number"),
+        ("max_steps: '8_0'\n", "max_steps is '8_0'; it takes a whole number"),
+        ("learning_rate: １e-4\n", "learning_rate is '１e-4'; it takes a number"),
+        ("learning_rate: 1_0e-4\n", "learning_rate is '1_0e-4'; it takes a number"),
         ("families: [3]\n", "unknown family '3'"),
         ("component_weights: [1]\n", "component_weights is .*; it takes a mapping"),
         ("max_steps: 1\nmax-steps: 2\n", "the setting max_steps is given twice"),
