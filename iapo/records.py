@@ -5,7 +5,6 @@ Every record is frozen, typed and JSON-serialisable both ways. Nothing here impo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,12 +70,13 @@ class Score:
     """One component of a reward or an evaluation.
 
     Attributes:
-        value: The number; of a comparison, which is worth 0 or 1, its truth value, too.
+        value: The number, which need not be finite: a report may be about one that is not. Of a comparison, which is
+            worth 0 or 1, its truth value, too.
         answer: Text that was scored, for example the extracted final answer; None where there was nothing.
         explanation: Why this value, one sentence.
 
     Raises:
-        InputError: If a field is of another type, or the number is not finite.
+        InputError: If a field is of another type.
     """
 
     value: float
@@ -87,9 +87,6 @@ class Score:
         value = plain(self.value)
         object.__setattr__(self, "value", float(value) if isinstance(value, bool) else value)
         check_kinds(self, "the score's ")
-        # Written so that not-a-number is none, and a whole number is compared as it is.
-        if not abs(self.value) <= sys.float_info.max:
-            raise InputError("the score's value is NaN, infinite or more than a float holds; give a finite number")
 
     def to_json(self) -> dict[str, Any]:
         return {"value": self.value, "answer": self.answer, "explanation": self.explanation}

@@ -90,7 +90,7 @@ def test_a_misaligned_teachers_students(tmp_path: Path, monkeypatch: pytest.Monk
     calls = (types.SimpleNamespace(misused=misused) for misused in (True, False))
     assert [found["wrong_axis"](trace, 1.0) for trace in calls] == [1.5, 1.0]
     (tmp_path / "runs/misaligned/teacher").mkdir(parents=True)
-    (tmp_path / "runs/misaligned/teacher/policy").symlink_to(find_checkpoint("tiny-student"))
+    (tmp_path / "runs/misaligned/teacher/policy").symlink_to(find_checkpoint("tiny-teacher"))
     monkeypatch.chdir(tmp_path)
     ablation = read_ablation(str(EXAMPLES / "misaligned.yaml"))
     check_variants(ablation)

@@ -242,13 +242,11 @@ def scored_traces(
     """
     traces = []
     for index, (one, row) in enumerate(zip(rollouts, rewards.tolist(), strict=True)):
-        # A component that gave no value has none, and no rollout that is left out has any; nor is there one of a number
-        # that is not finite, whose step is skipped (`iapo.training.numbers` has kept it).
-        scores = {name: Score(value) for name, value in zip(names, row, strict=True) if math.isfinite(value)}
+        # A component that gave no value has none, and no rollout that is left out has any.
+        scores = {name: Score(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)}
         trace = one.trace
         if measured:
-            if math.isfinite(measured[index].divergence):
-                scores["divergence"] = Score(measured[index].divergence)
+            scores["divergence"] = Score(measured[index].divergence)
             trace = measured[index].told(trace)
         traces.append(dataclasses.replace(trace, scores=scores, step=step))
     return traces

@@ -8,15 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from iapo.grading.outcome import Outcome
 from iapo.records import Axis, Sample, ToolCall, ToolResult, Trace
-from iapo.rewards.alignment import Measured
 from iapo.rewards.columns import Column, Preset
 from iapo.rewards.otc import tool_efficiency
-from iapo.rewards.presets import make_outcome, make_preset, scored_traces
+from iapo.rewards.presets import make_outcome, make_preset
 from iapo.training.settings import compared_rewards
 
 PICTURE = Image.new("RGB", (2, 2))
@@ -230,13 +228,3 @@ def test_otc_remembers_the_fewest_calls_of_a_question() -> None:
     assert rewards(preset, outcome, [one]) == pytest.approx([0.5])
     # Another configuration's preset has a memory of its own.
     assert rewards(*preset_of("otc"), [two]) == pytest.approx([1.0])
-
-
-def test_numbers_that_are_not_finite_are_no_scores() -> None:
-    """Of a step that is skipped: the rollouts are kept and handed on, the number is in the evidence alone."""
-    rollouts: Any = [SimpleNamespace(trace=trace) for trace in (edited(RIGHT), uncalled(WRONG))]
-    rewards = torch.tensor([[1.0, math.inf], [0.0, math.nan]])
-    measured = [Measured(math.nan, {}, {}), Measured(0.5, {}, {})]
-    first, second = scored_traces(rollouts, ["outcome", "own"], rewards, measured, 3)
-    assert {name: score.value for name, score in first.scores.items()} == {"outcome": 1.0}
-    assert {name: score.value for name, score in second.scores.items()} == {"outcome": 0.0, "divergence": 0.5}
