@@ -74,6 +74,7 @@ class ResumableTrainer(Trainer):
         self.check_start(start)
         if start.checkpoint is not None:
             self._saved = self._whole = start.checkpoint.resolve()
+        self._stops = self._is_best = False
         # What `eval_on_start` measures was measured when the training began.
         self._evaluated_before = bool(start.step) and self.args.eval_on_start
         if self.args.should_save:
