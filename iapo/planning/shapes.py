@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText
 
 from iapo.errors import InputError
 from iapo.models import dtype_of
+from iapo.rollout.configuration import read_config
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.policy import find_checkpoint
 from iapo.standins.shapes import PUBLISHED, config_of
@@ -129,7 +130,7 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
     base = adapter_base(path, revision)
     if base is not None:
         return shape_of(*base)
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    config = read_config(path, revision)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     head = model.get_output_embeddings()

@@ -12,6 +12,7 @@ from iapo.errors import InputError
 from iapo.models import dtype_of
 from iapo.results import MANIFEST, Manifest
 from iapo.rollout.card import Exported, run_of, write_card
+from iapo.rollout.configuration import read_config
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.names import ADAPTER, check_name, resolve
@@ -124,7 +125,4 @@ def find_policy(source: str | os.PathLike[str]) -> str:
 
 def _type_of(path: str, revision: str | None) -> str:
     """Returns the type of a checkpoint's weights, as its configuration has it."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return str(dtype_of(config) or torch.float32)
+    return str(dtype_of(read_config(path, revision)) or torch.float32)

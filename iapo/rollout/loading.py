@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
 from iapo.bounds import SETTINGS, WEIGHT, check_number
 from iapo.errors import InputError, one_line
+from iapo.rollout.configuration import read_config
 from iapo.rollout.files import DAMAGED, LONGEST_REASON, first_line, optional_file
 from iapo.rollout.generation_file import read_generation
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings, is_hub_id
@@ -108,7 +109,7 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         # Quantised weights cannot be moved afterwards.
         kwargs.setdefault("device_map", {"": settings.device or "cpu"})
     with unpartitioned():
-        _refuse_larger(path, settings)
+        check_files(path, settings)
     try:
         with unpartitioned():
             model, report = AutoModelForImageTextToText.from_pretrained(
@@ -232,12 +233,20 @@ def _quantisation(settings: LoadSettings) -> BitsAndBytesConfig:
     )
 
 
-def _refuse_larger(path: str, settings: LoadSettings) -> None:
-    """Makes the model without memory, by its configuration alone, and compares it with the files."""
+def check_files(path: str, settings: LoadSettings) -> None:
+    """Makes the model without memory, by its configuration alone, and compares it with the headers of its files.
+
+    Args:
+        path: Folder or hub id of a checkpoint that is no adapter.
+        settings: Settings of its loading; its revision and its attention count.
+
+    Raises:
+        InputError: As `iapo.rollout.weights.read_weights` and `check_size`, or if there is no such model.
+    """
     held = read_weights(path, settings.model_revision)
     given = {"attn_implementation": settings.attn_implementation} if settings.attn_implementation else {}
     try:
-        config = AutoConfig.from_pretrained(path, revision=settings.model_revision, trust_remote_code=False)
+        config = read_config(path, settings.model_revision)
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False, **given)
     except _UNFIT as error:

@@ -9,17 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import (
-    AutoConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    ProcessorMixin,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLProcessor,
-)
+from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
+from iapo.rollout.configuration import read_config
 from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.fit import (
     TOKENIZER_FILE,
@@ -245,7 +239,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> str:
 
 def _check_config(name: str, path: str, revision: str | None, unknown: str, written: tuple[int, int] | None) -> None:
     try:
-        config = _config(path, revision)
+        config = read_config(path, revision)
     except DAMAGED as error:
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
@@ -296,7 +290,7 @@ def load_policy(
     base = adapter_base(path, settings.model_revision)
     if base is None:
         processor = load_processor(path, settings, prompt=template)
-        check_processor(name, _config(path, settings.model_revision), processor)
+        check_processor(name, read_config(path, settings.model_revision), processor)
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
@@ -304,17 +298,13 @@ def load_policy(
         beside = optional_file(path, TOKENIZER_FILE, settings.model_revision)
         home, at = (base_path, at_base) if beside is None else (path, settings)
         processor = load_processor(home, at, prompt=template)
-        check_processor(name, _config(base_path, at_base.model_revision), processor)
+        check_processor(name, read_config(base_path, at_base.model_revision), processor)
         model = add_adapter(load_model(base_path, at_base), path, settings)
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
     if tokens > rows:
         raise InputError(f"the tokenizer of {name} has {tokens} tokens, its model {rows}; they do not belong together")
     check_runs(name, model, processor)
     return Policy(model, processor)
-
-
-def _config(path: str, revision: str | None) -> PreTrainedConfig:
-    return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 def _checked(settings: LoadSettings | None) -> LoadSettings:

@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, ProcessorMixin
+from transformers import ProcessorMixin
 
 from iapo.errors import InputError, NumberError
 from iapo.images import to_rgb
 from iapo.rollout.budget import Budget, context_length, longest_sequence
+from iapo.rollout.configuration import read_config
 from iapo.rollout.files import first_line, optional_file
 from iapo.rollout.fit import check_processor
 from iapo.rollout.generation import NOT_FINITE
 from iapo.rollout.generation_file import read_generation
 from iapo.rollout.load_settings import LoadSettings, check_vllm
+from iapo.rollout.loading import check_files
 from iapo.rollout.names import ADAPTER
 from iapo.rollout.policy import find_checkpoint, load_processor
 from iapo.rollout.prompt import PromptEncoder
@@ -49,8 +51,8 @@ class VllmEngine:
         context: Number of tokens that the model takes.
 
     Raises:
-        InputError: If vLLM is missing, the checkpoint cannot be had, is an adapter, has another model's processor, or a
-            setting is not vLLM's.
+        InputError: If vLLM is missing, the checkpoint cannot be had, is an adapter, has another model's processor or
+            files that do not fit its configuration, or a setting is not vLLM's.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class VllmEngine:
         self._path, self._settings, self._memory = find_checkpoint(name, settings.model_revision), settings, memory
         refuse_adapter(self._path, settings.model_revision)
         self.encoder = PromptEncoder(load_processor(name, settings, prompt=prompt))
-        config = AutoConfig.from_pretrained(self._path, revision=settings.model_revision, trust_remote_code=False)
+        config = read_config(self._path, settings.model_revision)
         check_processor(name, config, self.encoder.processor)
+        check_files(self._path, settings)
         self.context = context_length(config)
         self._sequence = longest_sequence(sequence, self.context)
         self._llm: Any = None

@@ -106,7 +106,7 @@ def test_unknown_checkpoint_is_refused(name: str, monkeypatch: pytest.MonkeyPatc
     def ask(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("iapo.rollout.policy.AutoConfig.from_pretrained", ask)
+    monkeypatch.setattr("iapo.rollout.configuration.AutoConfig.from_pretrained", ask)
     with pytest.raises(ValueError, match="tiny-student"):
         load_policy(name)
 
@@ -117,7 +117,7 @@ def test_what_the_hub_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
     # The files beside a checkpoint are asked for before it; without a network, each is waited for through retries.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("iapo.rollout.policy.AutoConfig.from_pretrained", ask)
+    monkeypatch.setattr("iapo.rollout.configuration.AutoConfig.from_pretrained", ask)
     with pytest.raises(ValueError, match=r"nor to be had from the hub \(not there\)"):
         load_policy("owner/name")
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, ProcessorMixin
+from transformers import ProcessorMixin
 
 from iapo.attribution.settings import alignment_settings
 from iapo.errors import InputError
 from iapo.records import Sample
 from iapo.rollout.budget import Budget, context_length, exact, lengths
+from iapo.rollout.configuration import read_config
 from iapo.rollout.load_settings import LoadSettings, settings_in
 from iapo.rollout.loading import adapter_base
 from iapo.rollout.names import resolve
@@ -43,7 +44,7 @@ def opened(name: str, settings: LoadSettings, prompt: str | None = None) -> tupl
         path, revision = resolve(base[0]), base[1]
         settings = dataclasses.replace(settings, model_revision=revision)
     processor = load_processor(path, settings, prompt=prompt_of(name, prompt))
-    return processor, AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    return processor, read_config(path, revision)
 
 
 def check_table(
