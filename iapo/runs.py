@@ -224,16 +224,15 @@ def rewind(folder: Path, step: int) -> None:
 
     Args:
         folder: The run folder.
-        step: The step; at 0 nothing is left.
+        step: The step; at 0 nothing is left, what was measured before the first step (`eval_on_start`) included.
     """
     for name in ("metrics.jsonl", "traces.jsonl"):
         path = folder / name
         if not path.exists():
             continue
         lines, rest = read_lines(path)
-        kept = [
-            line for index, line in enumerate(lines) if step_of(path, index, parse_record(path, index, line)) <= step
-        ]
+        steps = [step_of(path, index, parse_record(path, index, line)) for index, line in enumerate(lines)]
+        kept = [line for line, its in zip(lines, steps, strict=True) if its <= step and step > 0]
         if not kept:
             path.unlink()
         elif rest or len(kept) < len(lines):

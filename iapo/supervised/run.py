@@ -37,6 +37,7 @@ from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
+from iapo.training.aside import set_aside
 from iapo.training.batches import dataset_hash, to_dataset
 from iapo.training.begun import named_checkpoint
 from iapo.training.ends import check_ended, finish, unfinish
@@ -44,7 +45,6 @@ from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
 from iapo.training.ranks import agree
 from iapo.training.rehearsal import refused_by_libraries
-from iapo.training.resumable import set_aside
 from iapo.training.resume import check_begun, check_data, find_start, manifest_parts
 
 KIND = "supervised"
@@ -135,7 +135,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
         begun = (folder / MANIFEST).exists()
         same = begun and check_begun(folder, config, data, KIND, start)
         # Before the manifest says how long the run is to be, and from where.
-        set_aside(folder, start.step)
+        set_aside(folder, start)
         unfinish(folder)
         if not same:
             told = {**config, **manifest_parts(folder, config, start)}

@@ -24,15 +24,23 @@ STATE = "trainer_state.json"
 logger = logging.getLogger(__name__)
 
 
+def numbered(folder: Path) -> dict[int, Path]:
+    """Returns what bears the name of a run's checkpoint, by step; `checkpoint-best-3` and `checkpoint-3-good` do not.
+
+    Args:
+        folder: The run folder.
+    """
+    found = ((re.fullmatch(r"checkpoint-([1-9][0-9]*)", path.name), path) for path in folder.glob("checkpoint-*"))
+    return {int(name[1]): path for name, path in found if name}
+
+
 def last_whole(folder: Path) -> tuple[Path, int] | None:
     """Returns the latest whole checkpoint of a run and its step, None where there is none; a line for each other one.
 
     Args:
         folder: The run folder.
     """
-    steps = {
-        int(found[1]): path for path in folder.glob("checkpoint-*") if (found := re.fullmatch(r"\D+-(\d+)", path.name))
-    }
+    steps = numbered(folder)
     run = run_id(folder) if steps else None
     for step, path in sorted(steps.items(), reverse=True):
         fault = fault_of(path) or _another(path, run)
@@ -62,6 +70,14 @@ def step_of(path: Path) -> int:
     if fault is not None:
         raise InputError(f"{path} cannot be gone on from: {fault}; name another checkpoint")
     return int(json.loads((path / STATE).read_text())["global_step"])
+
+
+def epoch_of(path: Path) -> float:
+    """Returns the epochs that a whole checkpoint's training has come through, with the share of the last; 0 where it
+    does not say.
+    """
+    told = json.loads((path / STATE).read_text()).get("epoch")
+    return float(told) if isinstance(told, int | float) else 0.0
 
 
 def fault_of(path: Path, *, named: bool = True) -> str | None:

@@ -36,12 +36,15 @@ class Contents:
         files: Length in bytes and checksum by name, relative to the folder; the latter is None for torch's archives
             in lists of earlier versions.
         run: What tells the run from others (`iapo.runs.run_id`); None where nothing does.
+        best: Where the best checkpoint so far is, in the run's folder relative to that; None where none is, or the list
+            is of an earlier version.
     """
 
     processes: int
     engine: str
     files: Mapping[str, tuple[int, int | None]]
     run: str | None = None
+    best: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Contents | None:
@@ -61,16 +64,16 @@ class Contents:
                 str(name): (int(size), None if crc is None else int(crc))
                 for name, (size, crc) in found["files"].items()
             }
-            run = found.get("run")
-            return cls(int(found["processes"]), str(found["engine"]), files, None if run is None else str(run))
+            run, best = (None if found.get(key) is None else str(found[key]) for key in ("run", "best"))
+            return cls(int(found["processes"]), str(found["engine"]), files, run, best)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{CONTENTS} is no list of files") from error
 
     def write(self, folder: Path) -> None:
         """Writes the list into its folder."""
         files = {name: list(told) for name, told in self.files.items()}
-        told = {"processes": self.processes, "engine": self.engine, "run": self.run, "files": files}
-        write_json(folder / CONTENTS, told)
+        told = {"processes": self.processes, "engine": self.engine, "run": self.run, "best": self.best}
+        write_json(folder / CONTENTS, {**told, "files": files})
 
     def fault_of(self, folder: Path) -> str | None:
         """Says which file of a checkpoint is missing or not as it was written; None where all are."""

@@ -22,6 +22,8 @@ from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.runs import run_id
 from iapo.stopping import Stopping, stoppable
+from iapo.training.aside import make_room, newest, rotate, set_aside
+from iapo.training.best import Best, find_best, place_in, take_best
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.kept import load_reference, save_reference
@@ -47,6 +49,7 @@ class ResumableTrainer(Trainer):
     args: Any
     _saved: Path | None = None
     _whole: Path | None = None
+    best: Best | None = None
     _stop: Stopping | None = None
     _stops = _is_best = _evaluated_before = False
     _given: Any = None
@@ -72,13 +75,16 @@ class ResumableTrainer(Trainer):
         """
         start = self._start(resume_from_checkpoint)
         self.check_start(start)
+        self.best = None
         if start.checkpoint is not None:
-            self._saved = self._whole = start.checkpoint.resolve()
+            self.best = find_best(start.checkpoint)
+        # What an earlier training of this trainer saved is of another course.
+        self._saved = self._whole = None if start.checkpoint is None else start.checkpoint.resolve()
         self._stops = self._is_best = False
         # What `eval_on_start` measures was measured when the training began.
         self._evaluated_before = bool(start.step) and self.args.eval_on_start
         if self.args.should_save:
-            set_aside(Path(self.args.output_dir), start.step)
+            set_aside(Path(self.args.output_dir), start)
         with stoppable() as self._stop, self._stop.later():
             ends = _StopsWhenAsked(self, self._stop)
             self.add_callback(ends)
@@ -94,14 +100,18 @@ class ResumableTrainer(Trainer):
         return result
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self._stop is None or not told_to_all(self._stop, self.args.device):
+        if self._stop is not None and told_to_all(self._stop, self.args.device):
+            # The state of the last step, before the best policy takes its place, and older ones are removed.
+            self.keep_state()
+            with self._with(load_best_model_at_end=False, save_total_limit=None):
+                return super()._finalize_training(*args, **kwargs)
+        with self._with(save_total_limit=None):
             result = super()._finalize_training(*args, **kwargs)
-            self._is_best = self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None
-            return result
-        # The state of the last step, before the best policy takes its place, and older ones are removed.
-        self.keep_state()
-        with self._with(load_best_model_at_end=False, save_total_limit=None):
-            return super()._finalize_training(*args, **kwargs)
+        self._is_best = self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None
+        if self.args.should_save:
+            # With one checkpoint alone, the last one goes as well, as Transformers has it.
+            self._rotate(best_alone=self._is_best and self.args.save_total_limit == 1)
+        return result
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if self._evaluated_before:
@@ -197,9 +207,7 @@ class ResumableTrainer(Trainer):
         if folder.resolve() == self._saved:
             return
         if self.args.should_save:
-            if folder.exists():
-                # What a dead process left there, or one without the state.
-                shutil.rmtree(folder)
+            make_room(folder)
             folder.mkdir(parents=True)
             (folder / INCOMPLETE).touch()
         self.accelerator.wait_for_everyone()
@@ -221,24 +229,13 @@ class ResumableTrainer(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
-            self._rotate(folder)
+            self._rotate()
 
-    def _rotate(self, newest: Path) -> None:
-        """Removes the oldest checkpoints beyond `save_total_limit`, but neither the newest, the best, nor the last with
-        a state to go on from.
-
-        Transformers goes by the files' times, which another machine's clock may have given.
-        """
-        limit = self.args.save_total_limit
-        named = {path.name.removeprefix("checkpoint-"): path for path in newest.parent.glob("checkpoint-*")}
-        steps = {int(number): path for number, path in named.items() if number.isdecimal()}
-        best = self.state.best_model_checkpoint
-        kept = {place.resolve() for place in (newest, self._whole, best and Path(best)) if place}
-        excess = len(steps) - max(limit or len(steps), 1)
-        for _, path in sorted(steps.items()):
-            if excess > 0 and path.resolve() not in kept:
-                shutil.rmtree(path, ignore_errors=True)
-                excess -= 1
+    def _rotate(self, *, best_alone: bool = False) -> None:
+        """Removes checkpoints beyond `save_total_limit`, but not the best, the newest and the last to go on from."""
+        folder, best = Path(self.args.output_dir), self.state.best_model_checkpoint
+        kept = [] if best_alone else [*newest(folder), *([self._whole] if self._whole else [])]
+        rotate(folder, self.args.save_total_limit, [*kept, *([Path(best)] if best else [])])
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -262,7 +259,8 @@ class ResumableTrainer(Trainer):
         if together:
             found = dict(sorted(gather_object(list(found.items()))))
         if self.args.should_save:
-            Contents(processes, engine_of(self), found, run_id(folder.parent)).write(folder)
+            best = place_in(folder.parent, self.state.best_model_checkpoint)
+            Contents(processes, engine_of(self), found, run_id(folder.parent), best).write(folder)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
@@ -315,8 +313,12 @@ class _StopsWhenAsked(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Saves as often as is asked for now; Transformers goes on as the checkpoint says."""
+        """Saves as often as is asked for now, and knows where the best checkpoint is; Transformers goes on as the
+        checkpoint says.
+        """
         state.compute_steps(args, state.max_steps)
+        if self.trainer.best is not None:
+            take_best(state, self.trainer.best, needed=args.load_best_model_at_end)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if told_to_all(self.stop, args.device):
@@ -325,7 +327,7 @@ class _StopsWhenAsked(TrainerCallback):
         # The share of an epoch that is done, in floating point.
         epoch = state.epoch or 0
         self._ends = abs(epoch - round(epoch)) < 1e-9 or state.global_step >= state.max_steps
-        if self._ends and args.eval_strategy == "epoch":
+        if self._ends and "epoch" in (args.eval_strategy, args.logging_strategy):
             self._saves, control.should_save = control.should_save, False
 
     def on_epoch_end(
@@ -358,24 +360,3 @@ def told_to_all(stop: Stopping, device: torch.device) -> bool:
 def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a buffered batch as it can be read back without running what was written."""
     return {name: value for name, value in part.items() if isinstance(value, torch.Tensor | list | int | float | None)}
-
-
-def set_aside(folder: Path, step: int) -> None:
-    """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
-
-    What a dead process began to write is removed, by the mark that it left there.
-    """
-    for path in folder.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if not number.isdecimal() or int(number) <= step:
-            continue
-        if (path / INCOMPLETE).exists() and not path.is_symlink():
-            shutil.rmtree(path)
-            logger.warning("%s is half written and is removed.", path)
-            continue
-        aside = path.with_name(f"superseded-{path.name}")
-        if aside.is_symlink():
-            aside.unlink()
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
-        logger.warning("%s is of later than step %d and is set aside as %s.", path, step, aside.name)

@@ -18,7 +18,7 @@ from iapo.results import MANIFEST, read_result
 from iapo.runs import versions
 from iapo.storage import read_records
 from iapo.training.begun import BEGUN, begun_from, begun_part, named_checkpoint
-from iapo.training.checkpoints import last_whole, step_of
+from iapo.training.checkpoints import epoch_of, last_whole, step_of
 from iapo.training.contents import Contents
 from iapo.training.ends import FINISHED, TRAINED, trained_step
 
@@ -31,6 +31,8 @@ FREE = (
     *("judge_timeout", "judge_retries", "judge_concurrency", "judge_cache", "attribution_tokens"),
     *("vllm_server", "vllm_group_port", "on_nonfinite"),
 )
+_ROUNDING = 1e-6
+"""A share of an epoch is the quotient of two numbers of batches."""
 LENGTH = ("max_steps", "num_train_epochs")
 """A checkpoint that the user names may be trained for longer than it was to be."""
 
@@ -68,6 +70,8 @@ def check_free(folder: Path, resume: str, named: object) -> None:
         InputError: If it holds a finished run, one that may not go on, or something else.
     """
     begun = any((folder / name).exists() for name in ("metrics.jsonl", "traces.jsonl"))
+    if begun and (resume == "never" or not (folder / MANIFEST).exists()):
+        raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
     if named_checkpoint(named) not in (None, False):
         return
     if (folder / FINISHED).exists():
@@ -75,8 +79,6 @@ def check_free(folder: Path, resume: str, named: object) -> None:
             f"{folder} already holds a finished run; choose another output_dir or remove it, or give one of its "
             "checkpoints as resume_from_checkpoint to train it for longer"
         )
-    if begun and (resume == "never" or not (folder / MANIFEST).exists()):
-        raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
 
 
 def find_start(
@@ -97,8 +99,9 @@ def find_start(
     """
     check_free(folder, resume, named)
     if isinstance(named, str):
-        again = _start_again(folder, config, kind, Path(named)) if resume == "auto" else None
-        return again or _start_from(folder, config, kind, Path(named))
+        # Whatever links lead there, its run is that of the folder where it lies.
+        checkpoint = Path(os.path.realpath(named))
+        return _start_again(folder, config, kind, checkpoint) or _start_from(folder, config, kind, checkpoint)
     manifest = folder / MANIFEST
     if not manifest.exists():
         if named is True:
@@ -175,7 +178,7 @@ def _start_again(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: st
         return None
     found = _check_settings(folder, config, kind, free=(*FREE, *LENGTH))
     begun = begun_from(folder, found["config"])
-    if begun is None or begun.checkpoint != os.path.realpath(checkpoint) or not _is_as_long(found, config):
+    if begun is None or not begun.is_of(checkpoint) or not _is_as_long(found, config):
         return None
     _check_unfinished(folder)
     return _own_start(folder, found, trained=True)
@@ -191,9 +194,13 @@ def _check_unfinished(folder: Path) -> None:
 
 def _check_longer(checkpoint: Path, step: int, config: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuses a checkpoint of a later step than the last one is to be."""
-    most = config.get("training", {}).get("max_steps")
-    if isinstance(most, int) and 0 < most < step:
-        raise InputError(f"{checkpoint} is of step {step}, and max_steps is {most}; give more steps")
+    training = config.get("training", {})
+    most, epochs = training.get("max_steps"), training.get("num_train_epochs")
+    if isinstance(most, int) and most > 0:
+        if most < step:
+            raise InputError(f"{checkpoint} is of step {step}, and max_steps is {most}; give more steps")
+    elif isinstance(epochs, int | float) and (done := epoch_of(checkpoint)) > epochs + _ROUNDING:
+        raise InputError(f"{checkpoint} is of epoch {done:g}, and num_train_epochs is {epochs:g}; give more epochs")
 
 
 def _is_as_long(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -40,6 +40,7 @@ from iapo.teachers.references import Reference, StoredCalls, make_reference
 from iapo.tools import ToolDefinition, offered_tools
 from iapo.tools.judges import check_judges
 from iapo.training.arguments import RunArguments
+from iapo.training.aside import set_aside
 from iapo.training.batches import to_dataset
 from iapo.training.begun import named_checkpoint
 from iapo.training.budget import check_samples
@@ -52,7 +53,7 @@ from iapo.training.lengths import long_prompts, without
 from iapo.training.loaded import drop_reference_policy, load_student, load_teacher, new_adapter
 from iapo.training.progress import bar, step_progress
 from iapo.training.ranks import agree, check_world, share_of
-from iapo.training.resumable import set_aside, told_to_all
+from iapo.training.resumable import told_to_all
 from iapo.training.resume import Start, check_data, find_start, has_steps
 from iapo.training.trainer import IAPOTrainer
 
@@ -189,7 +190,7 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
         if start.trained is None:
             # Before the manifest says how long the run is to be, and from where.
             unmark(path)
-            set_aside(path, start.step)
+            set_aside(path, start)
         unfinish(path)
         folder = trainer.keeper.open()
         for part, (some, lost) in read.items():

@@ -289,6 +289,11 @@ def stopped_in(monkeypatch: pytest.MonkeyPatch, method: str, step: int, given: t
             [("training_step", 4), ("_evaluate", 6)],
         ),
         ({"save_strategy": "best", "metric_for_best_model": "loss"}, [("_evaluate", 6)]),
+        # A line of an epoch is of all its steps, and of no others.
+        (
+            {"save_steps": 1, "logging_strategy": "epoch", "eval_strategy": "no", "load_best_model_at_end": False},
+            [("training_step", 2), ("training_step", 3)],
+        ),
     ],
 )
 def test_the_best_policy_is_that_of_a_run_that_was_not_stopped(
@@ -314,6 +319,52 @@ def test_the_best_policy_is_that_of_a_run_that_was_not_stopped(
         for name in ("once", "run")
     ]
     assert lines[0] == lines[1]
+
+
+FIRST_IS_BEST: dict[str, Any] = {
+    "held_out": 4,
+    **{"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1},
+    **{"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True},
+    "learning_rate": 0.03,
+}
+
+
+def policy_is(policy: Path, checkpoint: Path) -> bool:
+    first, second = (load_file(one / "model.safetensors") for one in (policy, checkpoint))
+    return all(weight.equal(second[name]) for name, weight in first.items())
+
+
+@pytest.mark.slow(5)
+@pytest.mark.usefixtures("heeded")
+def test_the_best_policy_is_the_runs_own_where_its_folder_was_moved(
+    transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**FIRST_IS_BEST, "max_steps": 3}
+    stopped_in(monkeypatch, "training_step", 2, settings(transcripts, tmp_path / "was", **given))
+    (tmp_path / "was").rename(tmp_path / "moved")
+    # Another run has begun where it was.
+    run(*settings(transcripts, tmp_path / "was", **{**given, "seed": 7, "max_steps": 1}), quiet=True)
+    monkeypatch.chdir(tmp_path)
+    policy = run(*settings(transcripts, Path("moved"), **given), quiet=True)
+    assert policy_is(policy, tmp_path / "moved" / "checkpoint-1")
+    assert not policy_is(policy, tmp_path / "was" / "checkpoint-1")
+
+
+@pytest.mark.slow(6)
+@pytest.mark.usefixtures("heeded")
+def test_the_best_policy_is_of_the_course_that_was_named(
+    transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second step's learning rate is the first that differs between courses of other lengths.
+    given, first, out = {**FIRST_IS_BEST, "eval_delay": 2}, tmp_path / "first", tmp_path / "out"
+    run(*settings(transcripts, first, **given, max_steps=3), quiet=True)
+    stopped_in(monkeypatch, "training_step", 2, settings(transcripts, out, **given, max_steps=12))
+    named = {**given, "max_steps": 4, "resume_from_checkpoint": str(first / "checkpoint-3")}
+    policy = run(*settings(transcripts, out, **named), quiet=True)
+    assert policy_is(policy, first / "checkpoint-2")
+    assert not policy_is(policy, out / "superseded-checkpoint-2")
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines} == {4}
 
 
 @pytest.mark.slow(2)

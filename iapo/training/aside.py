@@ -1,0 +1,103 @@
+"""What a run's folder holds of other courses: set aside, but for checkpoints beyond `save_total_limit`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from iapo.results import MANIFEST
+from iapo.runs import rewind
+from iapo.training.checkpoints import STATE, numbered
+from iapo.training.contents import INCOMPLETE
+from iapo.training.resume import Start
+
+logger = logging.getLogger(__name__)
+
+
+def set_aside(folder: Path, start: Start) -> None:
+    """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
+
+    Where it goes on from a checkpoint of elsewhere, all that the folder holds is of another course, and lines of
+    metrics and traces go. What a dead process began to write is removed, by the mark that it left there.
+
+    Args:
+        folder: The run folder.
+        start: Where the training begins.
+    """
+    foreign = start.checkpoint is not None and not is_in(start.checkpoint, folder)
+    for step, path in numbered(folder).items():
+        if not foreign and step <= start.step:
+            continue
+        if (path / INCOMPLETE).exists() and not path.is_symlink():
+            shutil.rmtree(path)
+            logger.warning("%s is half written and is removed.", path)
+            continue
+        what = "of another course" if foreign else f"of later than step {start.step}"
+        logger.warning("%s is %s and is set aside as %s.", path, what, rename(path).name)
+    if foreign and (folder / MANIFEST).is_file():
+        rewind(folder, -1)
+
+
+def is_in(checkpoint: Path, folder: Path) -> bool:
+    """Tells whether a checkpoint is one of a run's own, by its name and its place, whatever links lead there or on."""
+    own = numbered(Path(os.path.realpath(folder))).values()
+    linked = Path(os.path.realpath(checkpoint.parent)) / checkpoint.name
+    return linked in own or Path(os.path.realpath(checkpoint)) in own
+
+
+def make_room(folder: Path) -> None:
+    """Has nothing lie where a checkpoint is to be written: another one is removed, what is none is set aside."""
+    if is_checkpoint(folder) and not folder.is_symlink():
+        shutil.rmtree(folder)
+    elif os.path.lexists(folder):
+        logger.warning("%s is no checkpoint and is set aside as %s.", folder, rename(folder).name)
+
+
+def rotate(folder: Path, limit: int | None, kept: Iterable[Path]) -> None:
+    """Removes the oldest checkpoints beyond a number.
+
+    Transformers goes by the files' times, which another machine's clock may have given, and takes whatever else bears
+    such a name for a checkpoint.
+
+    Args:
+        folder: The run folder.
+        limit: Most checkpoints; None removes none.
+        kept: Checkpoints that stay, however old they are.
+    """
+    if limit is None:
+        return
+    steps = _own(folder)
+    spared = {path.resolve() for path in kept}
+    excess = len(steps) - max(limit, 1)
+    for _, path in sorted(steps.items()):
+        if excess > 0 and path.resolve() not in spared:
+            shutil.rmtree(path, ignore_errors=True)
+            excess -= 1
+
+
+def newest(folder: Path) -> list[Path]:
+    """Returns the checkpoint of the latest step that a folder holds, if it holds any."""
+    return [path for _, path in sorted(_own(folder).items())[-1:]]
+
+
+def _own(folder: Path) -> dict[int, Path]:
+    return {step: path for step, path in numbered(folder).items() if is_checkpoint(path)}
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tells whether a folder holds a checkpoint, whole or not; else it is the user's."""
+    return path.is_dir() and ((path / STATE).is_file() or (path / INCOMPLETE).is_file())
+
+
+def rename(path: Path) -> Path:
+    """Renames something as superseded, under a name that nothing bears; returns where it is."""
+    aside = path.with_name(f"superseded-{path.name}")
+    count = 1
+    while os.path.lexists(aside):
+        count += 1
+        aside = path.with_name(f"superseded-{path.name}.{count}")
+    path.rename(aside)
+    return aside
