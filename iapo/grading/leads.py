@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
+from iapo.grading.doubts import DENIALS
 from iapo.grading.forms import MONTHS, QUARTER, WEEKDAYS, full_year
-from iapo.grading.numbers import read_quantity
+from iapo.grading.numbers import Quantity, calculated, read_quantity
 from iapo.grading.units import Side
 
 _WHAT = """
@@ -77,9 +79,10 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
-    r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x])(?:,(?! )|[\d.%$+*/x() -]){3,80}= ?(?P<sum>[^:=]{1,60})"
+    r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x×÷])(?P<terms>(?:,(?! )|[\d.%$+*/x×÷() -]){3,80})= ?(?P<sum>[^:=]{1,60})"
     r"|(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})"
 )
+_DIVIDES = re.compile(r"[/÷]")
 # A number in a label that another item follows is another candidate: `Germany 20, France: 24`. Those of `Sum of 20 and
 # 4`, `Ages 65 and over`, `COVID-19`, `$50,000` and `June 5, 2015` are none, nor is a year, but where the answer is one.
 _CANDIDATE = re.compile(
@@ -106,12 +109,6 @@ _COMBINED = re.compile(r"an? (?:sum|average|mean|median|difference) of (?=[$€�
 _SHORT_FISCAL = re.compile(r"fy ?'?(\d\d)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPARED = ("<", ">", "!", "\u2264", "\u2265", "\u2260", "~", "\u2248")
-# A label with one of these denies the number, doubts it, or names another one.
-_DENIALS = """
-not no wrong incorrect false except than or isn't wasn't aren't weren't never unlike neither nor maybe perhaps
-possibly probably rather instead if unless either could might
-"""
-_DENIED = frozenset(_DENIALS.split())
 _LIMITED = frozenset(["but", "without", "excluding", "assuming", "unknown", "likely", "cannot"])
 # Behind one of these the number is a bound, or another one: `Up to: 24`, `at most: 24`, `minimum of: 24`. Elsewhere in
 # a label they tell what it is: `Above average: 24`, `Most goals: 24`.
@@ -168,7 +165,7 @@ def _end_of_long_lead(text: str) -> int:
     if found is None or len(_COPULA.findall(text)) != 1:
         return 0
     words = _WORD.findall(found["which"].casefold())
-    denied = any(word in _DENIED - {"than"} or word in _LIMITED or word.endswith("n't") for word in words)
+    denied = any(word in DENIALS - {"than"} or word in _LIMITED or word.endswith("n't") for word in words)
     return 0 if denied else found.end()
 
 
@@ -199,7 +196,7 @@ def without_label(text: str, side: Side) -> str | None:
     label, number = (found["label"] or "").strip(), (found["number"] or found["sum"]).strip()
     words = _WORD.findall(label.casefold())
     # `<= 5` is a condition.
-    if label.endswith(_COMPARED) or not _DENIED.isdisjoint(words) or _is_open(label, words):
+    if label.endswith(_COMPARED) or not DENIALS.isdisjoint(words) or _is_open(label, words):
         return None
     if side == "answer":
         label = _DAY.sub(" ", label)
@@ -207,7 +204,24 @@ def without_label(text: str, side: Side) -> str | None:
             return None
         if _CANDIDATE.search(_THOUSANDS.sub("", _YEAR.sub("", label))):
             return None
-    return number if read_quantity(number) is not None else None
+    quantity = read_quantity(number)
+    if quantity is None or (found["terms"] and not _comes_to(found["terms"].strip(), quantity)):
+        return None
+    return number
+
+
+def _comes_to(terms: str, number: Quantity) -> bool:
+    """Tells whether a sum comes to a number, as far as the number says; also where it is none that can be told."""
+    value = calculated(terms)
+    if value is None:
+        return True
+    # 21 / 42 = 50%.
+    if number.unit == "%" and "%" not in terms:
+        value *= 100
+    said = number.value.scaleb(-number.scale)
+    last = Decimal(1).scaleb(min(0, int(said.as_tuple().exponent)))
+    # A quotient may be cut short: 200 / 3 = 66.6.
+    return abs(value - said) <= (last if _DIVIDES.search(terms) else last / 2)
 
 
 def _is_open(label: str, words: list[str]) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import re
 from typing import Literal
 
+from iapo.grading.doubts import DOUBTS, NOT, STOPS, has_doubt, holds_in_part, is_denial, is_limited, is_open
 from iapo.grading.units import Side
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -13,36 +14,11 @@ _SUPPORTED = "supported supports support entailed entails correct accurate"
 _REFUTED = """
 refuted refutes refute contradicted contradicts contradict incorrect inaccurate untrue unsupported wrong
 """
+_VERIFIED = {"verified": True, "consistent": True, "inconsistent": False, "match": True, "matches": True}
+# "matches the table", "consistent with the data"; elsewhere these words are a game, or steady.
+_EVIDENCE_NAMES = "table data chart image picture figure graph evidence information"
+_EVIDENCE = frozenset(_EVIDENCE_NAMES.split())
 _CLAIM = {**dict.fromkeys(_SUPPORTED.split(), True), **dict.fromkeys(_REFUTED.split(), False)}
-_NOT = frozenset(
-    {"not", "isn't", "wasn't", "aren't", "weren't", "doesn't", "don't", "didn't", "can't", "cannot", "never"}
-)
-_DOUBTS = """
-but however although though actually wait maybe perhaps possibly probably unclear unknown unsure uncertain depends
-partially partly sometimes undetermined indeterminate sorry correction unless whether assuming supposing impossible
-ambiguous inconclusive undecidable unanswerable unable guess guessing depending depend supposedly seemingly refuse
-"""
-_DOUBT = frozenset(_DOUBTS.split())
-# "No, it cannot be determined", "No, there is not enough information", "No, there is no way to tell".
-_OPEN = """
-enough information, enough data, be determined, not necessarily, not enough, no way, no idea, no data, no information,
-no answer, no clue, hard to, difficult to, in part, some extent, sort of, kind of, in theory, n a, provided that,
-may be, might be, could be, too close
-"""
-_OPEN_PAIRS = frozenset(tuple(pair.split()) for pair in _OPEN.split(","))
-# Behind a denial: "No, I cannot tell", "No, we don't know". "No, I don't think so" says no.
-_KNOWLEDGE = """
-tell know say determine judge decide answer conclude verify confirm sure certain clear possible known given stated
-specified specify provided provide readable legible applicable
-"""
-_TELLING = frozenset(_KNOWLEDGE.split())
-_SEEING = frozenset(("see", "read", "view", "access"))
-_SHOWN = frozenset(["it", "that", "this", "chart", "image", "picture", "figure", "graph", "table", "plot", "clearly"])
-# "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
-_SHORT_OF = frozenset(["almost", "nearly", "hardly", "scarcely", "mostly", "largely", "somewhat"])
-_ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
-_EXCEPTIONS = frozenset(["except", "excepting", "excluding", "exception", "exceptions"])
-_EXCEPTING_PAIRS = frozenset({("apart", "from"), ("aside", "from"), ("other", "than"), ("with", "exceptions")})
 # "No, quite the opposite" says no.
 _CONTRARY = """
 opposite contrary reverse lie myth nonsense mistake mistaken misleading nope nah
@@ -51,18 +27,17 @@ _OPPOSITES = frozenset(_CONTRARY.split())
 _YES = frozenset(("yes", "yep", "yeah", "yup"))
 _REASONS = frozenset(("since", "because", "as", "for", "given"))
 _SUBORDINATE = _REASONS | {"while", "when", "whereas", "which", "who", "where", "so"}
-_SAID_OF_IT = frozenset(("not", "is", "that's", "isn't", "it's", "quite"))
-_UNABLE = frozenset(("cannot", "can't", "couldn't", "not"))
-_SEEN = frozenset(("seen", "said", "told", "read", "known", "answered", "decided", "judged"))
+_SAID_OF_IT = frozenset(("not", "is", "that's", "isn't", "it's", "quite", "you're"))
+_HOLDING = frozenset(("statement", "claim", "it", "that", "this"))
 _NOTHING = frozenset(itertools.product(("is", "are", "was", "were", "there's"), ("no", "none")))
 _THINKING = frozenset(("think", "believe", "suppose", "hope"))
 _OPPOSED_PAIRS = frozenset({("fails", "to"), ("fail", "to"), ("failed", "to"), ("far", "from")})
 _NO_SUBJECTS = frozenset(("no", "none", "nothing", "nobody", "neither", "nor"))
 _CLAIM_DOUBTS = """
 half mostly nearly almost likely unlikely somewhat fails fail nobody neither nor might could
-either opposite hardly far barely scarcely say saying otherwise
+either opposite hardly far barely scarcely say saying otherwise unverified unverifiable dubious questionable debatable
 """
-_CLAIM_DOUBT = _DOUBT | frozenset(_CLAIM_DOUBTS.split())
+_CLAIM_DOUBT = DOUBTS | frozenset(_CLAIM_DOUBTS.split())
 _NONE = frozenset({"no", "nothing", "none", "without"})
 # Words behind yes or no with which an explanation begins; "No Doubt" and "No. 5" are names.
 _BEGINNINGS = """
@@ -79,7 +54,6 @@ _NAMED = re.compile(
 )
 _PARTING = (",", ":", ";", None)
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
-_STOPS = frozenset(".,:;!?-")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
 _PRONOUNS = frozenset(["it", "they", "there", "this", "that", "these", "those", "he", "she", "we", "i"])
@@ -88,6 +62,8 @@ _CLAUSES = frozenset(["it's", "that's", "there's", "they're", "he's", "she's", "
 _VERBS = _AUXILIARY | {"isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "haven't"}
 _SMALL_WORDS = frozenset(["a", "an", "the", "of", "for", "and", "or", "in", "on", "at", "to", "by", "with", "from"])
 """Words without a capital in a title."""
+_CROSSES = re.compile("[\u274c\u2717\u2718\u2716\u26d4\U0001f6ab\U0001f44e]")
+"""Pictures that deny what they stand beside."""
 _LONGEST = 1000
 """Characters; longer texts say neither."""
 
@@ -114,7 +90,7 @@ def read_plain_truth(text: str, side: Side) -> bool | None:
     if found["mark"] not in _PARTING:
         return None
     words = re.findall(r"\w+(?:'\w+)*", rest)
-    if any(word in _NOT or word in _TRUTH or word.endswith("n't") for word in words) or _is_open(words):
+    if any(word in NOT or word in _TRUTH or word.endswith("n't") for word in words) or is_open(words):
         return None
     # "No, it is" says the opposite, "No, France is" does not.
     return None if not said and _ends_as_yes(words) else said
@@ -131,11 +107,11 @@ def is_title(text: str) -> bool:
     words = _words(text)
     if not words or words[0].casefold() not in _TRUTH or text.isupper():
         return False
-    behind = [word for word in words[1:] if word not in _STOPS]
+    behind = [word for word in words[1:] if word not in STOPS]
     named = all(word[0].isupper() or word[0].isdecimal() or word in _SMALL_WORDS for word in behind)
     if len(behind) < 2 or not named or not behind[0][0].isupper():
         return False
-    if words[1] not in _STOPS:
+    if words[1] not in STOPS:
         return True
     if behind[0].casefold() not in _PRONOUNS | _CLAUSES | _VERBS:
         return False
@@ -146,8 +122,8 @@ def is_title(text: str) -> bool:
 def _says_only(text: str) -> bool:
     """Tells whether a text is yes or no, alone or with a clause of a pronoun and its verb: `No, they are not.`"""
     words = _words(text)
-    rest = [word for word in words[1:] if word not in _STOPS]
-    if not rest or words[1] not in _STOPS:
+    rest = [word for word in words[1:] if word not in STOPS]
+    if not rest or words[1] not in STOPS:
         return not rest
     return rest[0] in _CLAUSES or (rest[0] in _PRONOUNS and bool(_VERBS.intersection(rest[1:2])))
 
@@ -171,16 +147,16 @@ def read_truth(text: str, side: Side = "answer") -> bool | None:
         text = f"{found[1]}, {found[2]}"
     words = _words(text)
     said = _TRUTH.get(words[0]) if words else None
-    if said is None:
+    if said is None or (said and _CROSSES.search(text)):
         return None
     rest = words[1:]
-    if not [word for word in rest if word not in _STOPS]:
+    if not [word for word in rest if word not in STOPS]:
         return None if "?" in rest else said
-    if rest[0] in _STOPS:
+    if rest[0] in STOPS:
         # No. 5, No. One, no-hitter.
         if _NAMED.match(text):
             return None
-    elif rest[0] not in _OPENERS:
+    elif rest[0] not in _OPENERS or _is_denied_itself(rest):
         return None
     return None if _takes_back(rest, said) else said
 
@@ -192,14 +168,26 @@ def read_claim(text: str) -> bool | None:
         text: Text in lower case, with its punctuation.
     """
     words = _words(text)
-    if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or _is_open(words):
+    if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or is_open(words) or has_doubt(words):
+        return None
+    if any(_judged(words, place) is not None and holds_in_part(words, place) for place in range(len(words))):
         return None
     if words[0] in ("0", "1"):
         return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
     if words[0] in ("yes", "no"):
         return read_truth(text) if _all_judged(words[1:]) <= {_TRUTH[words[0]]} else None
     said = _all_judged(words)
-    return said.pop() if len(said) == 1 else None
+    if len(said) != 1:
+        return None
+    # A cross beside `false` agrees.
+    return None if True in said and _CROSSES.search(text) else said.pop()
+
+
+def _is_denied_itself(rest: list[str]) -> bool:
+    """Tells whether the word yes or no is what a sentence denies: `No is incorrect`, `Yes is not the answer`."""
+    if rest[0] not in ("is", "was", "isn't", "wasn't"):
+        return False
+    return any(map(is_denial, rest[:3])) or not {"incorrect", "wrong", "false", "untrue"}.isdisjoint(rest[:4])
 
 
 def _words(text: str) -> list[str]:
@@ -223,23 +211,49 @@ def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     """Returns what the word at a place says of the claim, `not` before it heeded; None if it judges nothing."""
     word = words[place]
     said = {"true": True, "false": False, **_CLAIM}.get(word)
+    if said is None and word in _VERIFIED and _is_checked(words, place):
+        said = _VERIFIED[word]
     if said is None or _is_attribute(words, place):
         return None
-    clause = list(itertools.takewhile(lambda one: one not in _STOPS, reversed(words[:place])))
+    clause = list(itertools.takewhile(lambda one: one not in STOPS, reversed(words[:place])))
     # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
-    if not _NOT.isdisjoint(clause[3:]):
+    if not NOT.isdisjoint(clause[3:]):
         return "unclear"
-    return said if (_NOT | _NONE).isdisjoint(clause) else not said
+    # "There is no doubt that it is true" denies the doubt alone.
+    denying = NOT if "doubt" in clause else NOT | _NONE
+    return said if denying.isdisjoint(clause) else not said
+
+
+def _is_checked(words: list[str], place: int) -> bool:
+    """Tells whether a word says how a claim and the evidence agree: `matches the table`, `it is verified`."""
+    if words[place] == "verified":
+        return place == 0 or words[place - 1] in _VERBS | {"be", "been", "not"}
+    begins = {"match": ["the", "this"], "matches": ["the", "this"]}.get(words[place], ["with"])
+    behind = words[place + 1 : place + 5]
+    return behind[:1] != [] and behind[0] in begins and not _EVIDENCE.isdisjoint(behind)
 
 
 def _is_attribute(words: list[str], place: int) -> bool:
     """Tells whether a word judges no claim but says which value: `the correct number is 5`, `the true value was 5`."""
     if words[place] not in ("correct", "true", "accurate") or place == 0 or words[place - 1] != "the":
         return False
-    if not _NOT.isdisjoint(words[max(0, place - 4) : place]):
+    if not NOT.isdisjoint(words[max(0, place - 4) : place]):
         return False
-    noun = list(itertools.takewhile(lambda one: one not in _STOPS | _VERBS, words[place + 1 : place + 6]))
+    noun = list(itertools.takewhile(lambda one: one not in STOPS | _VERBS, words[place + 1 : place + 6]))
     return bool(noun) and words[place + 1 + len(noun) :][:1] in (["is"], ["are"], ["was"], ["were"], ["should"])
+
+
+def _says_yes(words: list[str], place: int) -> bool:
+    """Tells whether a word is a yes: `yes`, `I think so`, `the statement holds`."""
+    word, behind = words[place], words[place + 1] if place + 1 < len(words) else "."
+    if word in _YES:
+        return True
+    holds = word == "holds" and behind in STOPS and not _HOLDING.isdisjoint(words[:place][-1:])
+    return (holds or (word in _THINKING and behind == "so")) and not _denied(words, place)
+
+
+def _is_said_of_it(words: list[str]) -> bool:
+    return not _SAID_OF_IT.isdisjoint(words[-1:]) or words[-2:] == ["you", "are"]
 
 
 def _compares(words: list[str]) -> bool:
@@ -247,17 +261,17 @@ def _compares(words: list[str]) -> bool:
     if words[-2:-1] == ["than"]:
         return True
     # One word or two between `as` and `as`.
-    begins = (words[-place:][:1] == ["as"] and _STOPS.isdisjoint(words[-place:]) for place in (4, 5))
+    begins = (words[-place:][:1] == ["as"] and STOPS.isdisjoint(words[-place:]) for place in (4, 5))
     return words[-2:-1] == ["as"] and any(begins)
 
 
 def _takes_back(rest: list[str], said: bool) -> bool:
     """Tells whether an explanation says the opposite, or doubts."""
-    if not _DOUBT.isdisjoint(rest) or "?" in rest or _is_open(rest) or _is_limited(rest, said):
+    if not DOUBTS.isdisjoint(rest) or "?" in rest or is_open(rest) or is_limited(rest, said):
         return True
     if said and _denies(rest):
         return True
-    if rest[0] in ("or", "and") or (rest[0] in _STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
+    if rest[0] in ("or", "and") or (rest[0] in STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
         return True
     for place, word in enumerate(rest):
         behind = rest[place + 1] if place + 1 < len(rest) else "."
@@ -265,21 +279,19 @@ def _takes_back(rest: list[str], said: bool) -> bool:
         if word in ("true", "false", "correct", "incorrect", "wrong", "untrue") and not _is_attribute(rest, place):
             # "not true" is a no, "not false" a yes.
             means = (word in ("true", "correct")) != denied
-            if means != said and (word not in ("correct", "wrong", "incorrect") or behind in _STOPS):
+            if means != said and (word not in ("correct", "wrong", "incorrect") or behind in STOPS):
                 return True
-        elif (not said and (word in _YES or (word in _THINKING and behind == "so" and not denied))) or (
-            word in _OPPOSITES and said and not denied
-        ):
+        elif (not said and _says_yes(rest, place)) or (word in _OPPOSITES and said and not denied):
             return True
-        # "that's not right"; elsewhere it is a side.
-        elif word == "right" and behind in _STOPS and _SAID_OF_IT.intersection(rest[max(0, place - 1) : place]):
+        # "that's not right", "you are right"; elsewhere it is a side.
+        elif word == "right" and behind in STOPS and _is_said_of_it(rest[:place]):
             if denied == said:
                 return True
-        elif word == "no" and said and (behind in _STOPS or behind in _OPENERS):
+        elif word == "no" and said and (behind in STOPS or behind in _OPENERS):
             # "no country is larger" denies something else.
             return True
         # "Yes, it is not." and "No, it is." end with the opposite.
-        elif behind in _STOPS and place and rest[place - 1] not in _STOPS:
+        elif behind in STOPS and place and rest[place - 1] not in STOPS:
             if said and (word == "not" or word.endswith("n't")):
                 return True
             # "No, only three of them are." does not, nor does "No, Germany is."
@@ -289,49 +301,13 @@ def _takes_back(rest: list[str], said: bool) -> bool:
     return False
 
 
-def _is_open(words: list[str]) -> bool:
-    """Tells whether nothing is said: `I cannot tell`, `there is not enough information`."""
-    if "insufficient" in words or not _OPEN_PAIRS.isdisjoint(itertools.pairwise(words)):
-        return True
-    for place, word in enumerate(words):
-        if _is_denial(word):
-            behind = list(itertools.takewhile(lambda one: one not in _STOPS, words[place + 1 : place + 4]))
-            if not _TELLING.isdisjoint(behind) or (behind[:1] == ["be"] and not _SEEN.isdisjoint(behind)):
-                return True
-            # "I cannot see it"; "I do not see one" and "I cannot see any" deny.
-            if word in _UNABLE and not _SEEING.isdisjoint(behind[:1]) and not _SHOWN.isdisjoint(behind):
-                return True
-    return False
-
-
-def _is_limited(rest: list[str], said: bool) -> bool:
-    """Tells whether what is said holds with a condition, an exception or nearly: `unless it is 2015`, `almost`."""
-    pairs = list(itertools.pairwise(rest))
-    if any(behind.startswith("doubt") and before not in ("no", "without") for before, behind in pairs):
-        return True
-    if any(behind == "if" and before not in ("even", "as") for before, behind in pairs):
-        return True
-    if rest[0] in _STOPS and rest[1:4] == ["as", "long", "as"]:
-        return True
-    if rest[0] in _STOPS and _SHORT_OF.intersection(rest[1:2]):
-        behind = [word for word in rest[2:] if word not in _STOPS]
-        if not behind or behind[0] in _ALL:
-            return True
-    # "No, all except Germany are" says no.
-    begins = [(before in _STOPS, *pair) for before, pair in zip(["", *rest], pairs, strict=False)]
-    return any(
-        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS) and (said or opens)
-        for opens, first, second in [*begins, (rest[-2:-1] and rest[-2] in _STOPS, rest[-1], "")]
-    )
-
-
 def _denies(rest: list[str]) -> bool:
     """Tells whether the sentence behind `yes` denies: `it is not larger`, `none of them is`.
 
     Without the question it cannot be told from a contradiction. `No country is larger` denies something else.
     """
-    behind = list(itertools.dropwhile(_STOPS.__contains__, rest))
-    clause = list(itertools.takewhile(lambda word: word not in _STOPS, behind))
+    behind = list(itertools.dropwhile(STOPS.__contains__, rest))
+    clause = list(itertools.takewhile(lambda word: word not in STOPS, behind))
     if not clause or clause[0] in _REASONS:
         return False
     if not _OPPOSED_PAIRS.isdisjoint(itertools.pairwise(clause)):
@@ -339,7 +315,7 @@ def _denies(rest: list[str]) -> bool:
     if clause[0] in _NO_SUBJECTS:
         return "other" not in clause and (clause[-1] in _NO_SUBJECTS | _AUXILIARY | {"one"} or "of" in clause[-3:-1])
     main = list(itertools.takewhile(lambda word: word not in _SUBORDINATE, clause))
-    if any(map(_is_denial, main)):
+    if any(map(is_denial, main)):
         return True
     return (
         "doubt" not in main
@@ -348,9 +324,5 @@ def _denies(rest: list[str]) -> bool:
     )
 
 
-def _is_denial(word: str) -> bool:
-    return word in _NOT or word.endswith("n't")
-
-
 def _denied(words: list[str], place: int) -> bool:
-    return any(map(_is_denial, words[max(0, place - 3) : place]))
+    return any(map(is_denial, words[max(0, place - 3) : place]))

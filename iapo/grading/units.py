@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from iapo.grading.doubts import HEDGES
+
 Side = Literal["gold", "answer"]
 
 _SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "mio": 6, "billion": 9, "bn": 9, "trillion": 12, "tn": 12}
@@ -187,14 +189,14 @@ _PER_NUMBER = re.compile(r"\bper (10{0,2}(?:,000){1,2}|10{1,6}|hundred|thousand|
 # What makes another number, several candidates, a condition or a doubt of it.
 _NO_UNITS = """
 or and to not no nor but if vs versus x by plus minus times more less fewer over under above below than least most
-about around between except without instead maybe perhaps possibly probably approximately only in on at from for with
-since before after onward onwards later earlier ago bc bce ad ce am pm half halves quarter quarters third thirds
-fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three
-four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds
-lakh crore is are was were wrong incorrect false true yes unsure unknown unclear isn't wasn't aren't weren't doesn't
-don't didn't can't cannot won't never neither either unlikely likely excluded excluding included including too much many
-think guess suppose supposedly presumably january february march april may june
-july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
+about around between except without instead approximately only in on at from for with since before after onward
+onwards later earlier ago bc bce ad ce am pm half halves quarter quarters third thirds fourth fourths fifth fifths
+sixth seventh eighth ninth tenth tenths hundredth hundredths thousandth thousandths dozen dozens zero one two three
+four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundred
+hundreds lakh crore is are was were wrong incorrect false true yes unknown unclear isn't wasn't aren't weren't doesn't
+don't didn't can't cannot won't never neither either unlikely likely excluded excluding included including too much
+many think suppose through thru until till during else something anything nothing january february march april may
+june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec
 """
 # 24 pairs are 48, and may be the answer where pairs are asked for; what is asked for is not known here.
 _MULTIPLES = """
@@ -209,7 +211,13 @@ _LONE_MULTIPLES = frozenset(
 )
 _DOZENS = frozenset(["dozen", "dozens", "hundred", "hundreds", "thousand", "thousands", "million", "millions"])
 _MULTIPLIERS = frozenset(_MULTIPLES.split())
-_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | _MULTIPLIERS | (_MORE_SCALES.keys() - {"k"})
+_NOT_IN_UNITS = frozenset(_NO_UNITS.split()) | HEDGES | _MULTIPLIERS | (_MORE_SCALES.keys() - {"k"})
+_TOLD = """
+in on at from for with since before after only later earlier ago about around approximately am pm is are was were
+including included january february march april may june july august september october november december
+"""
+# Behind a number in brackets the others tell what it is: 14 (after extra time), 3 (only women).
+_NOT_IN_NOTES = (_NOT_IN_UNITS | {"negative", "off", "double", "triple"}) - frozenset(_TOLD.split())
 _GENERATIONS = frozenset(["G", "H", "S", "T"])
 """Glued to a number they are no grams, hours, seconds and tons: 5G is a network, 5S a telephone."""
 _LONGEST_UNIT = 40
@@ -243,7 +251,7 @@ def read_rest(
         # 5M is five million, 5 m are five metres.
         power = _CAPITAL_SCALES.get(words[0]) or scales.get(words[0].casefold())
         if side and money:
-            power = {"m": 6, "T": 12}.get(words[0], power)
+            power = {"m": 6, "b": 9, "T": 12}.get(words[0], power)
         if power is not None:
             scale, words = power, words[1:]
     if not words:
@@ -316,6 +324,11 @@ def multiplies(note: str) -> bool:
     return not (_MULTIPLIERS | _OPENING_MULTIPLES | _LONE_MULTIPLES | _DOZENS).isdisjoint(words)
 
 
+def changes_number(note: str) -> bool:
+    """Tells whether words in brackets behind a number make another one of it: `negative`, `plus one`, `out of ten`."""
+    return multiplies(note) or not _NOT_IN_NOTES.isdisjoint(note.casefold().split())
+
+
 def is_known(unit: str) -> bool:
     """Tells whether a unit is one of the known ones, and not mere words behind a number."""
     return unit in _KNOWN
@@ -328,6 +341,11 @@ def measures(unit: str) -> bool:
     """
     head = unit.partition(" per ")[0].partition(" of ")[0]
     return head not in COUNTED and (is_known(head) or _is_rate(unit) or is_percentage(unit))
+
+
+def is_money(unit: str) -> bool:
+    """Tells whether a unit is a currency, and no rate: `$`, `$ of sales`."""
+    return unit.partition(" of ")[0] in _MONEY
 
 
 def _is_rate(unit: str) -> bool:
