@@ -22,6 +22,8 @@ _RATIO = re.compile(
 )
 # 1 in 4, nine out of ten.
 _SHARE = re.compile(r"(\d{1,7}|[a-z]{3,9}) (?:in|of|out of) (?:every )?(\d{1,7}|[a-z]{3,9})", re.IGNORECASE | re.ASCII)
+_LARGEST_PART = 10
+"""From here on `26:12` is no ratio where ratios are none of numbers."""
 _SEASON = re.compile(r"([12]\d{3})\s?/\s?(\d\d(?:\d\d)?)(?: season)?", re.ASCII)
 _MIXED = re.compile(r"(\d{1,6})[ -](\d{1,3})/(\d{1,3})", re.ASCII)
 _PADDED = re.compile(r"0\d")
@@ -52,7 +54,7 @@ _WEEKDAY = re.compile(rf"(?:{'|'.join(WEEKDAYS)}),? (?=\S)")
 _MONTH = r"(?P<month>[a-z]{3,9})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4}|'\d\d)"
-QUARTER = "q[1-4]|[1-4]q|(?:first|second|third|fourth|1st|2nd|3rd|4th) quarter"
+QUARTER = "q[1-4]|quarter [1-4]|[1-4]q|(?:first|second|third|fourth|1st|2nd|3rd|4th) quarter"
 _PART = rf"{QUARTER}|h[12]|[12]h|(?:first|second|1st|2nd) half"
 _DIGIT = re.compile(r"\d", re.ASCII)
 _DATES = [
@@ -75,8 +77,10 @@ _DATES = [
         r"(?P<year>[12]\d{3})-(?P<month_number>0[1-9]|1[0-2])",
         r"(?P<year>\d{4})(?P<mark>[/.])(?P<number>\d{1,2})(?P=mark)(?P<day>\d{1,2})",
         # Where the day is none that a month can have: 3/15/2014, 15.3.2014.
-        r"(?P<number>\d{1,2})(?P<mark>[/.])(?P<day>1[3-9]|[23]\d)(?P=mark)(?P<year>\d{4})",
-        r"(?P<day>1[3-9]|[23]\d)(?P<mark>[/.])(?P<number>\d{1,2})(?P=mark)(?P<year>\d{4})",
+        r"(?P<number>\d{1,2})(?P<mark>[/.-])(?P<day>1[3-9]|[23]\d)(?P=mark)(?P<year>\d{4})",
+        # 03/2020; 3/2020 may be a fraction.
+        r"(?P<number>0[1-9]|1[0-2])/(?P<year>(?:19|20)\d\d)",
+        r"(?P<day>1[3-9]|[23]\d)(?P<mark>[/.-])(?P<number>\d{1,2})(?P=mark)(?P<year>\d{4})",
     )
 ]
 
@@ -132,6 +136,9 @@ class Ratio:
         """Tells whether it has the value of a number: `1:2` is 0.5, and where there are ratios `4:1` is 4."""
         # 3000 to 4000 is no 0.75.
         if self.worded and self.other != 1:
+            return False
+        # 26:12 is a score or a time.
+        if not (rules.ratios or self.slash or self.worded) and max(self.one, self.other) >= _LARGEST_PART:
             return False
         value = self.one / self.other
         if self.slash and number.unit == "%" and not number.scale:
@@ -195,7 +202,8 @@ def read_ratio(text: str) -> Ratio | None:
     if len(text) <= LONGEST and (share := _SHARE.fullmatch(text)) is not None:
         text = "/".join(map(in_digits, share.groups()))
     found = _RATIO.fullmatch(text) if len(text) <= LONGEST else None
-    if found is None or _PADDED.match(found["one"]) or _PADDED.match(found["other"]):
+    # 2019/20 is a season, and 03/2020 a month.
+    if found is None or _season(text) is not None or _PADDED.match(found["one"]) or _PADDED.match(found["other"]):
         return None
     one, other = Decimal(found["one"]), Decimal(found["other"])
     joint = found["joint"]

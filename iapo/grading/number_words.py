@@ -41,15 +41,18 @@ _OF_A_SCALE = re.compile(
 )
 _LONGEST = 100
 
-_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "tenth": 10}
+_PARTS = {
+    **{"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8},
+    **{"ninth": 9, "tenth": 10},
+}
 # Behind a whole number: and a half, and two thirds, and 1/2.
 _AND_PART = re.compile(
-    rf"[ -]and[ -](?:(?P<count>an?|one|two|three|four|seven|nine)[ -](?P<part>{'|'.join(_PARTS)})s?"
+    rf"[ -]and[ -](?:(?P<count>an?|{_DIGIT})[ -](?P<part>{'|'.join(_PARTS)})s?"
     r"|(?P<digits>\d{1,3}/\d{1,3}))(?![\w/])",
     re.IGNORECASE | re.ASCII,
 )
 _FRACTION = re.compile(
-    rf"(?P<count>one|two|three|four|seven|nine)[ -](?P<part>{'|'.join(_PARTS)})s?|(?:a )?(?P<alone>half)"
+    rf"(?P<count>{_DIGIT})[ -](?P<part>{'|'.join(_PARTS)})s?|(?:a )?(?P<alone>half)"
     r"|a (?P<one>third|quarter|fifth|tenth)",
     re.IGNORECASE | re.ASCII,
 )

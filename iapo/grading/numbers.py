@@ -8,7 +8,17 @@ from decimal import Decimal
 
 from iapo.grading.number_words import in_digits
 from iapo.grading.rules import Rules
-from iapo.grading.units import COUNTED, Side, is_known, is_percentage, measures, read_currency, read_rest, same_unit
+from iapo.grading.units import (
+    COUNTED,
+    Side,
+    is_known,
+    is_money,
+    is_percentage,
+    measures,
+    read_currency,
+    read_rest,
+    same_unit,
+)
 
 LONGEST = 100
 """Characters; what is longer is no number that anybody answers with."""
@@ -19,6 +29,8 @@ _LARGEST_UNSCALED = 10_000_000
 """From here on a number is written out, and no scale is understood."""
 _SMALLEST_SCALE = 3
 """No axis is in hundreds."""
+_SMALLEST_UNSCALED = Decimal("0.1")
+"""Below it no number is one of thousands or millions that is written out: an axis has another scale then."""
 
 _ABOUT = re.compile(r"(?:~|≈|(?:about|around|roughly|approximately|approx\.?|circa|ca\.) )\s*", re.IGNORECASE)
 _NUMBER = re.compile(
@@ -35,6 +47,7 @@ _CODE = re.compile(r"(?P<sign>[+-]?)(?P<code>(?:[A-Z]{1,2}\$|[A-Z]{3}|₩|Rs\.?)
 # Parts that have an end in decimals: 8 1/2, 8-1/2, but not the difference 8 - 1/2.
 _MIXED = re.compile(r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(2|4|5|8|10|16|20|25|32|64)(?![\d/])", re.ASCII)
 _MINUS = re.compile(r"(?:minus|negative) (?=\S)", re.IGNORECASE | re.ASCII)
+_YEAR = re.compile(r"\d{4}", re.ASCII)
 _DIGITS_BEGIN = re.compile(r"[$€£¥]?\.?\d", re.ASCII)
 
 
@@ -100,13 +113,13 @@ class Quantity:
         """Tells whether an answer adds only the scale that an axis or a header has and this number leaves out."""
         if self.scale or is_percentage(self.unit) or is_percentage(answer.unit) or abs(self.value) >= _LARGEST_UNSCALED:
             return False
-        # What is counted is written out: 24 teams are not 24 million.
-        if self.unit and not measures(self.unit):
+        # What is counted is written out: 24 teams are not 24 million. So are hours, degrees, kilograms and rates.
+        if self.unit and not is_money(self.unit):
             return False
         if answer.scale >= _SMALLEST_SCALE and self._near(answer.value.scaleb(-answer.scale), rules):
             return True
         # Written out, all digits must agree: 6.3 and 6,300,000, but not 42 and 42,000, nor 2.02 and the year 2020.
-        if not self.value or abs(answer.value) < _YEARS[1]:
+        if abs(self.value) < _SMALLEST_UNSCALED or abs(answer.value) < _YEARS[1]:
             return False
         powers = (6, 9, 12) if self.whole and not (answer.scale and self._has_digits) else (3, 6, 9, 12)
         return any(answer.value == self.value.scaleb(power) for power in powers)
@@ -133,7 +146,9 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
     found = _NUMBER.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None
-    rest = read_rest(found["rest"] or "", side, money=bool(code or found["currency"]), decade=len(found["digits"]) == 4)
+    rest = read_rest(
+        found["rest"] or "", side, money=bool(code or found["currency"]), decade=bool(_YEAR.fullmatch(found["digits"]))
+    )
     if rest is None:
         return None
     scale, unit = rest

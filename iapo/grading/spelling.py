@@ -14,8 +14,12 @@ _DOT = re.compile(r"\.(?!\d)")
 _AND = re.compile(r" & |(?<=\w)&(?=\w)")
 # "A third" is a part, and "third" a place.
 _ARTICLE = re.compile(r"^(?:the|an|a(?! (?:third|fifth|tenth)$)) ")
-# Between letters, or a letter and a digit; 12-13 is a range, and xx-10-23 a date.
-_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W_])(?!\d+-)|(?<=\d)-(?=[^\W\d_])")
+# Between letters, or a letter and a digit; 12-13 is a range, xx-10-23 a date, and 1e-6 a number.
+_HYPHEN = re.compile(r"(?<=[^\W\d_])(?<!\de)-(?=[^\W_])(?!\d+-)|(?<=\d)-(?=[^\W\d_])")
+# n-1 is no name as F-16 is: a small letter that stands for a number or an index.
+_SUBTRACTED = re.compile(r"(?<![\w.-])([ijkmntxyz])-(?=\d{1,3}(?![\w-]))", re.ASCII)
+# Not between thousands.
+_CLOSE_COMMA = re.compile(r"(?<=\w),(?=\w)(?!(?<=\d,)\d{3}(?!\d))", re.ASCII)
 _SLASH = re.compile(r" ?/ ?")
 _LABEL = re.compile(r"\(?([^\W\d_]{1,3})\)")
 _MARKED = ("LATIN", "GREEK", "ARABIC", "HEBREW")
@@ -79,6 +83,9 @@ _SLASHED_DAY = re.compile(r"(\d\d?)([/.])(\d\d?)\2(\d{4}|(?<=/)\d\d)", re.ASCII)
 _BETWEEN = re.compile(r" ?\+ ?")
 _INDEX = re.compile(r"(?<=\w)_(?:(\d)|\{(\w{1,9})\})(?!\w)")
 _APART = re.compile(r"(?<=[a-z]) (?=\d)")
+# N = 1,502, but no list of numbers.
+_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])", re.ASCII)
+_LETTER = re.compile(r"[^\W\d_]")
 _IN_BRACKETS = re.compile(r"[(\[].*[)\]]")
 _ORDERED = re.compile(
     r"\b(?:incr|decr|(?:rises?|rising|rose|falls?|falling|fell|up|down|then|first|second|last|wins?|won|loss|lost|low"
@@ -103,6 +110,20 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", "".join(kept))
 
 
+def keep_minus(text: str) -> str:
+    """Returns a text in which the minus of `n-1` is none of the hyphens that `spell` leaves out.
+
+    Args:
+        text: The text, cleaned, in its own case.
+    """
+    return _SUBTRACTED.sub("\\1\u2212", text)
+
+
+def space_commas(text: str) -> str:
+    """Returns a text with a space behind each comma: `Red,Blue`, `2003,2005`; not between thousands, `1,200`."""
+    return _CLOSE_COMMA.sub(", ", text)
+
+
 def spell(text: str) -> str:
     """Returns one spelling of a text: diacritics, articles, dots, hyphens and the kinds of `and` left out.
 
@@ -111,7 +132,7 @@ def spell(text: str) -> str:
     """
     folded = _INITIALS.sub(r"\1", _folded(without_towers(text)))
     words = " ".join(_AND.sub(" and ", _DOT.sub("", folded.translate(_LETTERS))).split())
-    words = words.replace(" ,", ",").replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
+    words = space_commas(words.replace(" ,", ",")).replace(", and ", ", ").replace(" and ", ", ").replace("; ", ", ")
     words = _ARTICLE.sub("", _SLASH.sub("/", _HYPHEN.sub(" ", words)))
     words = _ISATION.sub("ization", _BRITISH_WORD.sub(lambda word: _BRITISH[word[0]], words))
     if label := _LABEL.fullmatch(words):
@@ -141,6 +162,8 @@ def spell_alike(words: str) -> str:
     words = _SUFFIX.sub(" ", _NOT.sub(r"\1n't", _SHORTENED.sub(lambda word: _SHORT[word[0]], words)))
     if _IN_BRACKETS.fullmatch(words):
         words = words.replace(", ", ",")
+    elif _LETTER.search(words):
+        words = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), words)
     words = _INDEX.sub(lambda found: found[1] or f"_{found[2]}", words)
     return _APART.sub("", _BETWEEN.sub("+", tighten(words)).replace(" (", "("))
 

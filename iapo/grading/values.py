@@ -9,24 +9,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iapo.grading.compound import read_compound
+from iapo.grading.doubts import is_doubted
 from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, read_ratio, read_span
 from iapo.grading.leads import without_label, without_leads, without_part
 from iapo.grading.limits import Limit, read_limit
-from iapo.grading.number_words import IRREGULAR_PLURAL
+from iapo.grading.number_words import IRREGULAR_PLURAL, in_digits
 from iapo.grading.numbers import Quantity, calculated, read_quantity
 from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
-from iapo.grading.spelling import items_of, spell, spell_alike
+from iapo.grading.spelling import items_of, keep_minus, space_commas, spell, spell_alike
 from iapo.grading.text import CLOSING_STOPS, tighten
 from iapo.grading.times import read_decade, read_season
 from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
-from iapo.grading.units import Side, is_known, is_percentage, multiplies, spell_measures
+from iapo.grading.units import Side, changes_number, is_known, is_percentage, multiplies, spell_measures
 
 _DOT = re.compile(r"\.(?!\d)")
 _ARTICLE = re.compile(r"^(?:the|an|a) ")
 _MARKS = "*\u2020\u2021\u2022\u2666\u00a7"
 _CITATION = re.compile(r"\[(?:\d{1,3}|[a-z]|(?:note|nb|n) ?\d{1,3})\]", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})", re.ASCII)
+_NUMBERED = re.compile(r"(?:no|nr|number|#) ?(\d{1,6})|number ([a-z]{3,9})", re.ASCII)
+_SHORT_DECADE = re.compile(r"([2-9]0)s", re.ASCII)
 _YEAR = re.compile(r"[12]\d{3}", re.ASCII)
 # With a capital it is a name: 12 Angry Men.
 _PLURAL = re.compile(rf" (?:{IRREGULAR_PLURAL})$")
@@ -35,25 +37,6 @@ _CAPITAL = re.compile(r"[A-Z]")
 _NOTE = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 _WITH_MEASURE = re.compile(r"(?P<base>[^,:;|]{1,80})(?:, with |, |: )(?P<note>[$€£¥]?\d[^,:;|]{0,40})")
 _LONGEST_NAMED = 150
-_TELLING = frozenset(
-    {
-        "or",
-        "not",
-        "no",
-        "yes",
-        "true",
-        "false",
-        "and",
-        "but",
-        "maybe",
-        "perhaps",
-        "wrong",
-        "incorrect",
-        "than",
-        "to",
-        "vs",
-    }
-)
 _LONGEST = 1000
 """Characters; a longer text has no note and no form but its words."""
 
@@ -202,7 +185,7 @@ def _plain(text: str, side: Side) -> Value:
     if quantity is not None:
         return _number(quantity)
     said = text.casefold()
-    words = (_DOT.sub("", said) or said).replace(" & ", " and ")
+    words = space_commas(_DOT.sub("", said) or said).replace(" & ", " and ")
     words = tighten(" ".join(_ARTICLE.sub("", " ".join(words.split())).split()))
     truth = None if is_title(text) else read_plain_truth(said, side)
     return Value(f"text {words}" if truth is None else f"truth {truth}", truth=truth, words=words)
@@ -213,7 +196,12 @@ def _wide(text: str, rules: Rules, side: Side) -> Value:
     if side == "gold":
         return _wide_value(text, rules, side)
     *leading, bare = without_leads(text)
-    wholes = tuple(spell_alike(spell(one.casefold())) for one in leading)
+    # The answer is "Germany".
+    bare = _unquoted(bare) if leading else bare
+    wholes = tuple(spell_alike(spell(keep_minus(one).casefold())) for one in leading)
+    if (short := _SHORT_DECADE.fullmatch(bare)) is not None:
+        # 90 seconds, but where the gold answer is the 1990s.
+        wholes = (*wholes, f"19{short[1]}s")
     return dataclasses.replace(_wide_value(bare, rules, side), wholes=wholes)
 
 
@@ -226,7 +214,7 @@ def _wide_value(text: str, rules: Rules, side: Side) -> Value:
 def _read_wide(text: str, rules: Rules, side: Side) -> Value:
     said = text.casefold()
     spelled = spell(said)
-    words = spell_alike(spelled)
+    words = spell_alike(spell(keep_minus(text).casefold()))
     truth = {"0": False, "1": True}.get(said, read_claim(said)) if rules.claims else read_truth(said, side)
     if truth is not None and not is_title(text):
         return Value(f"truth {truth}", truth=truth, words=words)
@@ -251,7 +239,10 @@ def _read_wide(text: str, rules: Rules, side: Side) -> Value:
         return Value(f"ordinal {ordinal}", ordinal=ordinal, words=words)
     # No. 5 and #5; 5 says the same where it is the gold answer.
     if (numbered := _NUMBERED.fullmatch(spelled)) is not None:
-        return Value(f"numbered {int(numbered[1])}", ordinal=int(numbered[1]), words=words)
+        # Number one.
+        place = numbered[1] or in_digits(numbered[2])
+        if place.isdecimal():
+            return Value(f"numbered {int(place)}", ordinal=int(place), words=words)
     if (limit := read_limit(text, side)) is not None:
         return Value(f"limit {limit.key}", limit=limit, words=words)
     span = read_span(text, side)
@@ -311,7 +302,7 @@ def _without_note(text: str, rules: Rules, side: Side) -> str | None:
     base = text[:place].rstrip()
     says_nothing_else = _is_measure(note, base) or _says_again(note, base)
     # "five (six)" names two.
-    is_aside = rules.sets and _is_words(note) and not multiplies(note) and read_quantity(note, "answer") is None
+    is_aside = rules.sets and _is_aside(note, base) and read_quantity(note, "answer") is None
     if side == "answer" and not (says_nothing_else or is_aside):
         return None
     return base or None
@@ -341,8 +332,11 @@ def _says_again(note: str, base: str) -> bool:
     return calculated(note) == number.value
 
 
-def _is_words(note: str) -> bool:
-    return _NOTE.fullmatch(note) is not None and _TELLING.isdisjoint(note.casefold().split())
+def _is_aside(note: str, base: str) -> bool:
+    """Tells whether a note is words that neither doubt the answer before it nor make another one of it."""
+    if _NOTE.fullmatch(note) is None or is_doubted(note.casefold().split()) or multiplies(note):
+        return False
+    return not (changes_number(note) and read_quantity(base, "answer") is not None)
 
 
 def _is_measure(note: str, base: str) -> bool:
