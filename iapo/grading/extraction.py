@@ -22,6 +22,10 @@ _END = re.compile(
 )
 _BULLET = re.compile(r"[-*\u2022][ \t]+(?=\S)|\d{1,2}[.)][ \t]+(?=\S)")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co|Corp|Ltd|No|vs|etc)\.$")
+_FORMULA_LINES = frozenset(("\\[", "\\]", "\\(", "\\)", "$$"))
+"""Lines that only open or close a formula."""
+# Emphasis, code and bold type of words inside; 2**3**4 and snake_case_names are none.
+_INNER = re.compile(r"(?<![\w*_`])(?P<run>\*{1,3}|_{1,3}|`)(?P<said>[^\s*_`](?:[^*_`]*[^\s*_`])?)(?P=run)(?![\w*_`])")
 _RUN = re.compile(r"\*+|_+|`+")
 _PIPES = re.compile(r"\s*\|{2,3}\s*")
 _LONGEST_EDGE = 8
@@ -45,7 +49,8 @@ def extract_answer(text: str) -> str | None:
 def read_answers(text: str) -> list[str]:
     """Reads the final answer in each way that its markup allows: `SMU*` may be `SMU` or `SMU*`, `**SMU***` these too.
 
-    What opens markup and what closes it belong together: of `A**` no star alone is left out.
+    What opens markup and what closes it belong together: of `A**` no star alone is left out. So do those inside:
+    `**A** and **B**` may be `A and B`.
 
     Returns:
         The readings, first what `extract_answer` returns; none where nothing is answered. Some may be markup alone.
@@ -60,7 +65,13 @@ def read_answers(text: str) -> list[str]:
     else:
         place = next((place for place, line in enumerate(lines) if line.strip(_MARKUP)), 0)
         own = _with_own_markup(" ".join([opened, *lines[:place]]), lines[place]) if lines else []
-    return [one for one in dict.fromkeys([_without_markup(lines), *own]) if one]
+    ways = [one for one in dict.fromkeys([_without_markup(lines), *own]) if one]
+    return list(dict.fromkeys([*ways, *filter(None, map(_without_inner, ways))]))
+
+
+def _without_inner(text: str) -> str:
+    bare = _INNER.sub(r"\g<said>", text)
+    return text if bare == text else without_stop(bare)
 
 
 def answer_lines(text: str) -> list[str]:
@@ -81,7 +92,9 @@ def _find(text: str) -> tuple[str, list[str]] | None:
     if mark["inside"] is not None:
         before = text[max(0, mark.start() - _LONGEST_EDGE) : mark.start()]
         opened = before[len(before.rstrip(_MARKUP)) :] + mark["inside"]
-    return opened, [line for line in map(str.strip, said.splitlines()) if line]
+    lines = [line for line in map(str.strip, said.splitlines()) if line]
+    # $$ alone is a price.
+    return opened, [line for line in lines if line.strip(_MARKUP) not in _FORMULA_LINES] or lines
 
 
 def _items(lines: Sequence[str]) -> list[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 _PIPES = re.compile(r"\|{2,3}")
 _ANY_PIPES = re.compile(r"\|+")
-_LOOSE = re.compile(r", and |, & |, | and | & ")
+_LOOSE = re.compile(r", and |, & |, | and | & |(?<=\w),(?=\w)(?!(?<=\d,)\d{3}(?!\d))")
+_IN_BRACES = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")
 _SEPARATOR = re.compile(r"\s?(?:\|+|;|,(?!\d{3}(?!\d)))(?:\s(?:and|&)\s|\s?)|\s(?:and|&|/)\s")
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)", re.ASCII)
 _APART = re.compile(r"[;,](?!\d{3}(?!\d))", re.ASCII)
@@ -52,8 +53,15 @@ def readings(answer: str, wanted: int, *, wide: bool = False) -> Iterator[list[s
         # One gold answer with commas.
         yield [answer[1:-1].strip()]
     if len(parts) == 1 and wanted > 1:
+        parts = [without_brackets(parts[0])]
         yield [part for part in parts[0].split(";") if part.strip()]
         yield _LOOSE.split(parts[0])
+
+
+def without_brackets(text: str) -> str:
+    """Returns what stands in `(2010, 2015)` or `{2010, 2015}`; another text as it is."""
+    found = _IN_BRACES.fullmatch(text)
+    return text if found is None else (found[1] or found[2] or "").strip()
 
 
 def pair_up(count: int, golds: int, accepts: Callable[[int, int], bool]) -> bool:
@@ -95,8 +103,7 @@ def is_list_of(
         accepts: Whether a gold answer, by its number, accepts an item.
         said: What an item says, where of items that say the same one counts; None where each counts.
     """
-    if answer.startswith("[") and answer.endswith("]"):
-        answer = answer[1:-1]
+    answer = without_brackets(answer[1:-1] if answer.startswith("[") and answer.endswith("]") else answer)
     answer = _BOTH.sub("", answer)
     starts, ends = [0], []
     for mark in _SEPARATOR.finditer(answer):

@@ -9,9 +9,17 @@ _MOST_MARKS = 30
 _FRACTION = re.compile("(?<=\\d)[\u00bc-\u00be\u2150-\u215f\u2189]")
 _DIGIT = re.compile(r"(?![0-9])\d")
 _SUPERSCRIPT = re.compile("[\u207b\u207a]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
-_LATEX = re.compile(r"\\(?:boxed|text|textbf|mathbf|mathrm)\{([^{}]*)\}")
+_LATEX = re.compile(r"\\(?:boxed|text|textbf|textit|mathbf|mathrm|mathit|mbox)\{((?:[^{}]++|\{[^{}]*+\})*+)\}")
+_BRACED_POWER = re.compile(r"\^\{([+-]?\w{1,9})\}", re.ASCII)
+# Between thousands a thin space says nothing; elsewhere it is a space.
+_THIN_COMMA = re.compile(r"(?<=\d)\\[,!](?=\d{3}(?!\d))", re.ASCII)
+_LATEX_SPACE = re.compile(r"\\[,;:! ]|\\quad(?![A-Za-z])")
 # Behind a whole number it is a part: 1\frac{1}{2}.
-_LATEX_FRACTION = re.compile(r"(?P<whole>\d)?\\[dt]?frac\{(?P<over>\d{1,9})\}\{(?P<under>\d{1,9})\}", re.ASCII)
+_LATEX_FRACTION = re.compile(
+    r"(?P<whole>\d)?\\[dt]?frac(?:\{(?P<over>\d{1,9})\}\{(?P<under>\d{1,9})\}|(?P<one>\d)(?P<other>\d))", re.ASCII
+)
+# \\( \\) and, apart from other text, \\[ \\] are around a formula; in Gold\\[1\\] the brackets are its own.
+_DELIMITER = re.compile(r"\\[()]|(?<!\S)\\\[|\\\](?![^\s.])")
 _LETTER_NAMES = """
 alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi
 omega
@@ -45,14 +53,19 @@ def clean(text: str) -> str:
     # In Unicode's form a half behind a one would be eleven over two.
     text = unicodedata.normalize("NFKC", _FRACTION.sub(r" \g<0>", text)).translate(_CHARACTERS)
     text = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    text = _BRACED_POWER.sub(r"^\1", text)
     if "\\" in text:
         text = _LATEX_FRACTION.sub(
-            lambda of: f"{of['whole'] + ' ' if of['whole'] else ''}{of['over']}/{of['under']}", text
+            lambda of: (
+                f"{of['whole'] + ' ' if of['whole'] else ''}{of['over'] or of['one']}/{of['under'] or of['other']}"
+            ),
+            text,
         )
         for _ in range(2):
             text = _LATEX.sub(r"\1", text)
-        text = text.replace("\\%", "%").replace("\\$", "$").replace("\\times", "x").replace("\\,", "")
-        text = _GREEK.sub(lambda name: _LETTERS[name[1]], text.replace("\\(", "").replace("\\)", ""))
+        text = text.replace("\\%", "%").replace("\\$", "$").replace("\\times", "x")
+        text = _LATEX_SPACE.sub(" ", _THIN_COMMA.sub("", text))
+        text = _GREEK.sub(lambda name: _LETTERS[name[1]], _DELIMITER.sub("", text))
     text = " ".join(text.replace("{,}", ",").split())
     # $$$ is a price, and no formula.
     return text.strip("$") or text if len(text) > 2 and text.startswith("$") and text.endswith("$") else text
