@@ -12,17 +12,41 @@ from iapo.errors import one_line
 LONGEST_BODY = 16 * 2**20
 """Bytes of a response; the longest answers of today's models are a few hundred thousand."""
 
-WHOLE = ("stop", "length")
-"""Reasons to end that are the model's own: it was done, or its tokens were used up. After any other the answer was
-taken away, is a call of a tool that nobody offered, or broke off."""
+WHOLE = {
+    "stop": False,
+    "eos": False,
+    "eos_token": False,
+    "end_turn": False,
+    "length": True,
+    "max_tokens": True,
+}
+"""Reasons to end that are the model's own, in lower case, and whether its tokens were used up: OpenAI's, and what
+servers of other forms call the same. After any other the answer was taken away, is a call of a tool that nobody
+offered, or broke off."""
 
-_VERSION = re.compile(
-    r"[-:@_](latest|(preview-)?(v\d{1,3}|\d{3,4}|\d{6}|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2})|preview)"
+_YEAR, _MONTH, _DAY = r"20[23]\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_DATES = (
+    f"{_YEAR}-{_MONTH}-{_DAY}",
+    f"{_YEAR}{_MONTH}{_DAY}",
+    f"[23]\\d{_MONTH}{_DAY}",
+    f"{_YEAR}{_MONTH}",
+    f"{_MONTH}-{_YEAR}",
+    f"{_MONTH}-?{_DAY}",
 )
+_SNAPSHOT = re.compile(rf"[-@](?:{'|'.join(_DATES)})|-0\d\d|:latest", re.ASCII)
+"""What stands behind a model's name where an answer says which state of it was asked: a date, Google's number or
+Ollama's tag. Another number may be a size, and `preview` or `v2` another model."""
+
+_NEWEST = re.compile(rf"-[23]\d{_MONTH}", re.ASCII)
+"""Mistral's year and month, for which `-latest` alone is asked: behind a plain name they are Qwen's other models."""
+
+_ROUTE = re.compile(r":(free|nitro|floor)$")
+"""OpenRouter's ways to the same model."""
+
 _OTHERS = ("user", "system", "developer", "tool", "function")
 """Roles of messages that a model is asked with, and never answers with."""
 
-_UNSAID = ("thinking", "reasoning")
+_UNSAID = ("thinking", "redacted_thinking", "reasoning")
 """Kinds of parts that are not of the answer."""
 
 _TEXTS = ("text", "output_text")
@@ -36,6 +60,9 @@ _OBJECTS = ("chat.completion", "text_completion", "", None)
 
 _DONE = ("completed", "complete", "succeeded", "success", "finished", "done", "ok", "", None, 200)
 """What `status` says of a whole answer, where a server says it."""
+
+_CODES = (*_DONE, 0, "0", "200")
+"""What `code` says beside a whole answer, where a server says it."""
 
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Fields of a message in which servers with a parser of thoughts put what they take out of the text."""
@@ -117,7 +144,9 @@ def read_reply(body: bytes, model: str) -> Reply:
         choices = found["choices"]
         choice = choices[0]
         message, reason = choice["message"], choice.get("finish_reason")
-        content, refusal, calls = message["content"], message.get("refusal"), message.get("tool_calls")
+        # Gemini leaves the content out where thoughts used up the tokens. What has no role either is no message.
+        content = message.get("content") if message.get("role") == "assistant" else message["content"]
+        refusal, calls = message.get("refusal"), message.get("tool_calls")
         named, kind = found.get("model"), found.get("object")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UnusableError("a response without a message: {}", body.decode(errors="replace")) from error
@@ -125,6 +154,10 @@ def read_reply(body: bytes, model: str) -> Reply:
         raise UnusableError(f"{len(choices)} answers, of which one was asked for")
     for place in (found, choice, message):
         _refuse_failure(place)
+    # Elsewhere a code may be a program's.
+    code = found.get("code")
+    if (code.lower() if isinstance(code, str) else code) not in _CODES:
+        raise UnusableError("an error: {}", {name: found[name] for name in ("code", "message", "msg") if name in found})
     if kind not in _OBJECTS:
         raise UnusableError("an object of the kind {}, in place of an answer", repr(kind), 100)
     if named not in (None, "") and not same_model(model, named):
@@ -134,7 +167,8 @@ def read_reply(body: bytes, model: str) -> Reply:
             repr(named),
             100,
         )
-    if reason not in WHOLE:
+    cut = WHOLE.get(reason.lower()) if isinstance(reason, str) else None
+    if cut is None:
         raise UnusableError("an answer that is not whole (finish_reason {})", repr(reason), 100)
     if calls or message.get("function_call"):
         raise UnusableError("a call of a tool that was not offered, in place of a text")
@@ -156,7 +190,7 @@ def read_reply(body: bytes, model: str) -> Reply:
         text.encode()
     except UnicodeEncodeError as error:
         raise UnusableError("a text with a character that is not valid Unicode") from error
-    return Reply(text, cut=reason == "length", instead=instead)
+    return Reply(text, cut=cut, instead=instead)
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,8 +208,10 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def same_model(asked: str, named: object) -> bool:
     """Says whether a response's model is the one that was asked for.
 
-    Names are the same if they differ in nothing but a version at the end, such as a date (`gpt-4o` and
-    `gpt-4o-2024-08-06`), an owner before a slash that one of them leaves out, or upper case.
+    Names are the same if they differ in nothing but a date at the end, or Google's number of a version (`gpt-4o` and
+    `gpt-4o-2024-08-06`, `gemini-2.0-flash` and `gemini-2.0-flash-001`), `latest` that is asked for or is Ollama's tag,
+    a route of OpenRouter's that is asked for (`:free`), an owner before a slash that one of them leaves out, or upper
+    case.
 
     Args:
         asked: Name in the request.
@@ -186,10 +222,16 @@ def same_model(asked: str, named: object) -> bool:
     (owner, name), (other, answered) = _split(asked), _split(named)
     if owner and other and owner != other:
         return False
+    if route := _ROUTE.search(name):
+        name, answered = name[: route.start()], answered.removesuffix(route[0])
     if name == answered:
         return True
-    stem = re.sub(r"[-:@](latest|preview)$", "", name)
-    return answered == stem or (answered.startswith(stem) and _VERSION.fullmatch(answered[len(stem) :]) is not None)
+    stem = re.sub(r"[-:@]latest$", "", name)
+    if not answered.startswith(stem):
+        return False
+    behind = answered[len(stem) :]
+    newest = stem != name and (not behind or _NEWEST.fullmatch(behind))
+    return bool(newest or _SNAPSHOT.fullmatch(behind))
 
 
 def _split(name: str) -> tuple[str, str]:

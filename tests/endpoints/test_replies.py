@@ -26,15 +26,31 @@ TEXT = {"type": "text", "text": "a"}
         ([TEXT, {"type": "text", "text": " b"}], "a b"),
         (["a", {"type": "output_text", "text": "b"}], "ab"),
         ([{"type": "thinking", "thinking": [TEXT]}, TEXT], "a"),
+        ([{"type": "redacted_thinking", "data": "x"}, TEXT], "a"),
         ([{"type": "refusal", "refusal": "no"}], "no"),
         ([], ""),
         (None, ""),
         ("", ""),
     ],
 )
-@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize(
+    "reason", ["stop", "length", "STOP", "eos", "eos_token", "end_turn", "max_tokens", "MAX_TOKENS"]
+)
 def test_texts_and_parts_of_texts_are_answers(content: object, text: str, reason: str):
-    assert read_reply(completion(content, reason), "m") == text
+    reply = read_reply(completion(content, reason), "m")
+    assert (reply, reply.cut) == (text, reason in ("length", "max_tokens", "MAX_TOKENS"))
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_content_that_is_left_out_is_an_empty_one(reason: str):
+    """So Gemini answers where thoughts used up the tokens."""
+    body = json.loads(completion(None, reason, reasoning_content="hm"))
+    del body["choices"][0]["message"]["content"]
+    reply = read_reply(json.dumps(body).encode(), "m")
+    assert (reply, reply.cut, reply.instead) == ("", reason == "length", "reasoning_content alone")
+    del body["choices"][0]["message"]["role"]
+    with pytest.raises(UnusableError, match="without a message"):
+        read_reply(json.dumps(body).encode(), "m")
 
 
 OTHER_CONTENTS: list[object] = [5, 5.5, True, False, {}, {"text": "a"}, [5], [None], [[TEXT]], [{}], "\ud800"]
@@ -53,7 +69,7 @@ def test_other_contents_are_none(content: object):
 
 
 @pytest.mark.parametrize(
-    "reason", [None, "", "tool_calls", "function_call", "content_filter", "error", "abort", "STOP", 5, ["stop"], {}]
+    "reason", [None, "", "tool_calls", "function_call", "content_filter", "error", "abort", "SAFETY", 5, ["stop"], {}]
 )
 def test_a_text_that_is_not_whole_is_none(reason: object):
     with pytest.raises(UnusableError, match="not whole"):
@@ -88,6 +104,17 @@ def test_a_text_beside_a_failure_is_none(more: dict[str, object]):
     for body in bodies:
         with pytest.raises(UnusableError, match=r"an error: |not whole|no success"):
             read_reply(body, "m")
+
+
+@pytest.mark.parametrize("code", [500, "500", 1, "InvalidApiKey", True, ["x"]], ids=str)
+def test_a_text_beside_the_code_of_an_error_is_none(code: object):
+    with pytest.raises(UnusableError, match=r"an error: \{'code': .*'message': 'internal error'\}"):
+        read_reply(said({"code": code, "message": "internal error"}), "m")
+
+
+@pytest.mark.parametrize("code", [0, "0", 200, "200", "Success", "", None], ids=repr)
+def test_a_text_beside_the_code_of_a_success_is_an_answer(code: object):
+    assert read_reply(said({"code": code, "message": "ok"}), "m") == "FINAL ANSWER: 7"
 
 
 @pytest.mark.parametrize("kind", ["error", "chat.completion.chunk", "response", "list", 5, ["chat.completion"]])
@@ -161,6 +188,38 @@ def test_other_bodies_are_none(body: bytes):
         ("llama3", "llama3:latest", True),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b-instruct", True),
         ("openai/gpt-4o", "gpt-4o-2024-08-06", True),
+        ("openai/gpt-4o", "openai/gpt-4o-2024-08-06", True),
+        ("gpt-3.5-turbo", "gpt-3.5-turbo-0125", True),
+        ("claude-x", "claude-x@20250219", True),
+        ("command-r", "command-r-08-2024", True),
+        ("doubao", "doubao-240615", True),
+        ("a/m", "a/m-04-28", True),
+        ("gemini-2.0-flash", "gemini-2.0-flash-001", True),
+        ("models/gemini-2.0-flash", "gemini-2.0-flash", True),
+        ("llama3:latest", "llama3", True),
+        ("pixtral-large-latest", "pixtral-large-2411", True),
+        ("a/m:free", "a/m", True),
+        ("a/m:free", "a/m:free", True),
+        ("a/m:nitro", "m-2024-08-06", True),
+        ("a/m:free", "a/m-04-28:free", True),
+        ("a/m", "a/m:free", False),
+        ("a/m:free", "a/m:nitro", False),
+        ("a/m:free", "a/n", False),
+        ("a/m:thinking", "a/m", False),
+        ("o1", "o1-preview", False),
+        ("o1-preview", "o1", False),
+        ("o1-preview", "o1-preview-2024-09-12", True),
+        ("gemini-3-pro", "gemini-3-pro-preview", False),
+        ("gemini-3-pro", "gemini-3-pro-preview-05-20", False),
+        ("qwen-vl", "qwen-vl-v2", False),
+        ("qwen-max", "qwen-max-latest", False),
+        ("qwen3-235b-a22b", "qwen3-235b-a22b-2507", False),
+        ("llama-3", "llama-3-405", False),
+        ("llama-3", "llama-3-1400", False),
+        ("phi-3", "phi-3:128", False),
+        ("phi-3", "phi-3:0613", False),
+        ("m", "m-2024-13-06", False),
+        ("m", "m-\u0660\u0661\u0662", False),
         ("gpt-4o", "gpt-4o-mini", False),
         ("gpt-4o", "gpt-4o-mini-2024-07-18", False),
         ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13", False),

@@ -16,22 +16,32 @@ from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
 from iapo.endpoints.questions import Endpoint, Question
 from iapo.endpoints.replies import UnusableError, read_reply
 
+ENDS = ("stop", "length", "STOP", "eos_token", "max_tokens")
+KINDS = ("text", "output_text", "refusal", "thinking", "redacted_thinking", "image_url")
+
 PARTS = st.fixed_dictionaries(
-    {}, optional={"type": st.sampled_from(["text", "output_text", "refusal", "thinking", "image_url"]) | JSON,
+    {}, optional={"type": st.sampled_from(KINDS) | JSON,
                   "text": ODD_TEXTS | JSON, "refusal": ODD_TEXTS | JSON}
 )  # fmt: skip
 CONTENTS = ODD_TEXTS | JSON | st.lists(PARTS | ODD_TEXTS, max_size=4)
 MESSAGES = st.fixed_dictionaries(
-    {}, optional={"role": JSON, "content": CONTENTS, "refusal": CONTENTS, "tool_calls": JSON, "function_call": JSON}
+    {},
+    optional={
+        "role": st.just("assistant") | JSON,
+        "content": CONTENTS,
+        "refusal": CONTENTS,
+        "tool_calls": JSON,
+        "function_call": JSON,
+    },
 )
 CHOICES = st.fixed_dictionaries(
-    {}, optional={"message": MESSAGES | JSON, "finish_reason": st.sampled_from(["stop", "length", "error"]) | JSON}
+    {}, optional={"message": MESSAGES | JSON, "finish_reason": st.sampled_from([*ENDS, "error"]) | JSON}
 )
 WHOLE = st.builds(lambda words: json.loads(completion(words)), CONTENTS)
 BODIES = st.one_of(
     st.fixed_dictionaries(
         {"choices": st.lists(CHOICES | JSON, max_size=2) | JSON},
-        optional={"model": st.sampled_from(["m", "m-2024-08-06", "o/m", "n"]) | JSON, "error": JSON},
+        optional={"model": st.sampled_from(["m", "m-2024-08-06", "o/m", "n"]) | JSON, "error": JSON, "code": JSON},
     ),
     WHOLE,
     WHOLE,
@@ -53,7 +63,7 @@ def test_bodies(body: bytes, folder: Path) -> None:
         return
     text.encode()
     choice = json.loads(body)["choices"][0]
-    assert choice["finish_reason"] in ("stop", "length")
+    assert choice["finish_reason"] in ENDS
 
 
 SETTINGS = EndpointSettings("m", "http://127.0.0.1:9/v1", retries=0, on_error="stop")
