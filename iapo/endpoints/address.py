@@ -19,6 +19,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCHEME = re.compile(r":/{1,2}")
 # In a longer text a quote or an angle bracket ends an address, so none may be in one.
 _ODD = re.compile(r"[\s\\'\"<>\x00-\x1f\x7f]")
+_REQUEST = re.compile(r"(/chat/completions|/completions|/responses|/messages)/*$")
+"""Ends of addresses to which requests are sent, as documentation shows them."""
 
 
 def without_credentials(text: str) -> str:
@@ -86,7 +88,7 @@ def check_address(name: str, url: str | None) -> None:
         url: The address; None is not checked.
 
     Raises:
-        InputError: If it is none, or has more behind its path than the client would send.
+        InputError: If it is none, is a request's, or has more behind its path than the client would send.
     """
     if url is None:
         return
@@ -103,6 +105,10 @@ def check_address(name: str, url: str | None) -> None:
         raise InputError(
             f"{name} is no address of a host and a port; write http://HOST:PORT/v1, and what is odd in a user or a "
             "password as %2F, %27 and the like"
+        )
+    if request := _REQUEST.search(parts.path):
+        raise InputError(
+            f"{name} ends in {request[1]}, which the client adds; give the base address, which ends before it"
         )
     if parts.query or parts.fragment:
         raise InputError(f"{name} goes on behind its path, with ? or #, which is not sent; give the base address alone")

@@ -274,6 +274,10 @@ def test_credentials_are_sent_and_never_said(server: Server, fault: int | bytes,
     for url in ("", "localhost:8000", "ftp://h/v1", "http://", "http:///v1", "http://:80/v1"):
         with pytest.raises(ValueError, match=r"^the endpoint's address is"):
             EndpointSettings("m", url)
+    for end in ("/chat/completions", "/completions", "/responses", "/messages", "/chat/completions/"):
+        with pytest.raises(ValueError, match=f"^the endpoint's address ends in {end.rstrip('/')}, which") as refused:
+            EndpointSettings("m", f"http://me:secret@h/v1{end}")
+        assert "secret" not in str(refused.value)
     with pytest.raises(ValueError, match="the endpoint's model is an empty text"):
         EndpointSettings("")
 
