@@ -20,6 +20,7 @@ from endpoint_server import Server, completion, pictures, serve
 from PIL import Image
 
 from iapo.endpoints.chat import ChatEndpoint, EndpointError, EndpointSettings
+from iapo.endpoints.hiding import Hiding
 from iapo.endpoints.transport import _trusted, make_client
 
 MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
@@ -134,6 +135,32 @@ def test_no_form_and_no_part_of_a_key_is_said(
         assert not any(form[:length] in written for length in (8, len(form)))
 
 
+OTHERS = [SECRET[:5] + gap + SECRET[5:] for gap in ("\n", " ", "\u200b", "\\n", "\\u200b", "&#8203;", "%0A")]
+OTHERS += [SECRET.encode().hex(), SECRET.encode().hex(" "), base64.b64encode(f"Bearer {SECRET}".encode()).decode()]
+OTHERS += [base64.urlsafe_b64encode(f"{before}{SECRET}}}".encode()).decode() for before in ("", "a", "ab")]
+OTHERS += ["\\\\u0073" + SECRET[1:], "\\x73" + SECRET[1:], quote(quote(SECRET, safe=""), safe=""), SECRET[:-3]]
+OTHERS += ["".join(f"%{ord(one):02x}" for one in SECRET), "".join(f"&#{ord(one)};" for one in SECRET), SECRET.upper()]
+
+
+@pytest.mark.parametrize("form", [*FORMS, *OTHERS])
+def test_a_key_is_known_in_each_of_these_forms(form: str):
+    said = Hiding(SECRET, "").plain(f"wrong: {form}, of which there is none")
+    assert re.fullmatch(r"wrong: (?:\{'a': ')?\w{0,2}\(the key\)\S{0,3}, of which there is none", said)
+
+
+def test_what_is_shown_of_a_masked_key_is_said():
+    shown = "Incorrect API key: sk-proj-********89ab, which has no use \\ here: 100%25 &amp; \\u00e9"
+    assert Hiding("sk-proj-0123456789ab", "").plain(shown) == shown
+
+
+@pytest.mark.parametrize("filling", ["\\", " ", "%25", "&amp;", "\\n", "sk-odd/key", "0"], ids=repr)
+def test_a_long_text_is_searched_to_where_it_is_said(filling: str):
+    """A secret that is cut off where the search ends would not be known."""
+    said = Hiding(SECRET, "").plain(filling * ((2**16 - 11) // len(filling)) + SECRET)
+    assert len(said) < 2**16
+    assert "sk-odd/key+" not in said
+
+
 CREDENTIALS = "a-long-user:p4ss%2fw0rd%20long"
 SENT = "a-long-user:p4ss/w0rd long"
 
@@ -143,7 +170,7 @@ SENT = "a-long-user:p4ss/w0rd long"
 def test_credentials_that_are_repeated_are_not_said(server: Server, fault: int | bytes):
     url = server.url.replace("http://", f"http://{CREDENTIALS}@")
     token = base64.b64encode(SENT.encode()).decode()
-    for text in (f"Basic {token}", token.rstrip("="), SENT, CREDENTIALS, "p4ss/w0rd long", "p4ss%2Fw0rd%20long", url):
+    for text in (f"Basic {token}", token.rstrip("="), SENT, CREDENTIALS, "p4ss/w0rd long", "p4ss%2Fw0rd+long", url):
         server.said = f"wrong: {text}"
         server.faults = [fault + text.encode() if isinstance(fault, bytes) else fault]
         with pytest.raises(EndpointError) as caught:
