@@ -106,6 +106,7 @@ class ToolResult:
         text: What displayed results say; only with `edited`, and from tools that return a text or a number.
         broken: Name of the tool that failed by its own fault; empty where the program was wrong.
         made_of: Name of the sample's image that the displayed one was made of.
+        moved: Whether what is in that image lies elsewhere in the displayed one, so that no box fits it.
     """
 
     status: Status
@@ -116,6 +117,7 @@ class ToolResult:
     text: str | None = None
     broken: str = ""
     made_of: str = FIRST_IMAGE
+    moved: bool = False
 
     def __post_init__(self) -> None:
         check_kinds(self, "the result's ")
@@ -158,6 +160,7 @@ class ToolResult:
             **({} if self.text is None else {"text": self.text}),
             **({"broken": self.broken} if self.broken else {}),
             **({} if self.made_of == FIRST_IMAGE else {"made_of": self.made_of}),
+            **({"moved": True} if self.moved else {}),
         }
 
     @classmethod
@@ -182,4 +185,5 @@ class ToolResult:
             text=take(data, "text", str, NoneType, default=None),
             broken=take(data, "broken", str, default=""),
             made_of=take(data, "made_of", str, default=FIRST_IMAGE),
+            moved=take(data, "moved", bool, default=False),
         )

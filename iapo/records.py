@@ -282,8 +282,11 @@ class Trace:
         Args:
             turn: Number of the turn, from 0.
         """
-        shown = [(one.result.image, one.result.made_of) for one in self.turns[:turn] if one.result.image is not None]
-        return self.sample.showing(*shown[-1]) if shown else self.sample
+        sample = self.sample
+        for result in (one.result for one in self.turns[:turn]):
+            if result.image is not None:
+                sample = sample.showing(result.image, result.made_of, moved=result.moved)
+        return sample
 
     def without_edits(self) -> Self:
         """Returns the record without the images that tools made, which are large and which sums do not need."""

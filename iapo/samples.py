@@ -289,16 +289,18 @@ class Sample:
         """All images by what prompts and programs call them: `image_1`, `image_2` and so on."""
         return {f"image_{number}": image for number, image in enumerate(self.images, 1)}
 
-    def showing(self, image: Image.Image, made_of: str = FIRST_IMAGE) -> Self:
+    def showing(self, image: Image.Image, made_of: str = FIRST_IMAGE, *, moved: bool = False) -> Self:
         """Returns the sample with another first image, as a tool made it.
 
-        Boxes are in pixels of the first image: an image of another size, or made of another one, has none of them.
+        Boxes are in pixels of the first image: an image of another size, made of another one, or in which all lies
+        elsewhere, has none of them.
 
         Args:
             image: The image.
             made_of: Name of the image that it was made of.
+            moved: Whether what is in that image lies elsewhere in this one.
         """
-        if image.size == self.image.size and made_of == FIRST_IMAGE:
+        if image.size == self.image.size and made_of == FIRST_IMAGE and not moved:
             return replace(self, image=image)
         return replace(self, image=image, column_boxes={}, row_boxes={})
 

@@ -29,6 +29,7 @@ FLOORS = [
     {
         "errors",
         "answer_texts",
+        "box_names",
         "bounds",
         "kinds",
         "read_only",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from iapo.answer_texts import answer_text
+from iapo.box_names import one_form, unique_names
 from iapo.data.damage import RowError
 from iapo.kinds import plain
 from iapo.records import Box
@@ -114,30 +115,6 @@ def named_boxes(
     return {name: kept[name] for name in every if name in kept}
 
 
-def unique_names(texts: Sequence[str], what: str | None, taken: Sequence[str] = ()) -> list[str]:
-    """Returns names for columns or rows from their texts: a text that stands twice gets a number, as in `2001 (2)`, an
-    empty one becomes `column 2` or `row 2`.
-
-    Args:
-        texts: The texts.
-        what: `column` or `row`; None leaves an empty text as it is.
-        taken: Names that are given already.
-    """
-    names, used = [], set(taken)
-    # Where the search goes on for a text that stands there many times.
-    counts: dict[str, int] = {}
-    for number, text in enumerate(texts, start=1):
-        name = unique = text if text or what is None else f"{what} {number}"
-        count = counts.get(name, 1)
-        while unique in used:
-            count += 1
-            unique = f"{name} ({count})"
-        counts[name] = count
-        used.add(unique)
-        names.append(unique)
-    return names
-
-
 def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
     if value is None:
         return {}
@@ -159,14 +136,18 @@ def _by_name(value: Any, names: Any, what: str) -> dict[str, Any]:
 def _labelled(pairs: Iterable[tuple[Any, Any]], what: str) -> dict[str, Any]:
     """Returns boxes by name as text: a map of parquet may have years or dates for names."""
     found: dict[str, Any] = {}
+    forms: set[str] = set()
     for name, box in pairs:
         text = name if isinstance(name, str) else answer_text(name)
         if text is None:
             raise RowError(
                 f"a name of the {what} boxes is of type {type(name).__name__}; it must be text, a number or a date"
             )
-        if text in found:
-            raise RowError(f"there are two boxes of the {what} {text!r}; leave one of them")
+        form = one_form(text)
+        if form in forms:
+            same = "" if text in found else ", which is written in two ways"
+            raise RowError(f"there are two boxes of the {what} {text!r}{same}; leave one of them")
+        forms.add(form)
         found[text] = box
     return found
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iapo.data.annotations import named_boxes, unique_names
+from iapo.box_names import unique_names
+from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
 from iapo.data.synthetic.table_data import HEADER
 from iapo.records import Box

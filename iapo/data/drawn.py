@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
-from iapo.data.annotations import unique_names
+from iapo.box_names import unique_names
 from iapo.data.damage import RowError
 from iapo.data.synthetic.table_data import HEADER
 from iapo.records import Box

@@ -197,7 +197,8 @@ class _Growing:
             return False
         self.observations.append(Observed(shown, observation))
         if shown.image is not None:
-            self.sample = self.given.showing(shown.image, last.result.made_of)
+            # Boxes that an earlier turn's image has not do not fit what is made of it.
+            self.sample = self.sample.showing(shown.image, last.result.made_of, moved=last.result.moved)
         return True
 
     def done(self) -> Rollout:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from iapo.records import FIRST_IMAGE, Sample
 from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.kinds import BoxesKind, ImageKind, Kind, ListKind, NameKind
 from iapo.tools.signature import Parameter, Signature
-from iapo.tools.values import NamedBoxes, Picture, Scene, Value, origin
+from iapo.tools.values import NamedBoxes, Picture, Scene, Value, check_places, origin
 
 Given = Sequence[tuple[str | None, Value]]
 """Values of a call in order, each with its keyword; None for a positional one."""
@@ -26,6 +28,8 @@ class Bound:
         targets: The names among it.
         boxes: Name of the boxes among it; empty without such.
         made_of: Name of the sample's image that the images among it are or were made of (`iapo.tools.values.origin`).
+        image: The first image among it; None without one.
+        moved_by: Name of the tool that moved what is in one of these images; empty where none has.
     """
 
     values: dict[str, Any]
@@ -33,6 +37,8 @@ class Bound:
     targets: tuple[str, ...]
     boxes: str
     made_of: str = FIRST_IMAGE
+    image: Image.Image | None = None
+    moved_by: str = ""
 
 
 def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, lenient: bool) -> Bound:
@@ -50,8 +56,12 @@ def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, le
     """
     values = _by_parameter(signature, given, image, lenient=lenient)
     flat = [one for value in values.values() for one in (value if isinstance(value, tuple) else (value,))]
-    shown = next((one.image for one in flat if isinstance(one, Picture)), sample.image)
-    scene, made_of = Scene(sample, shown.size), origin(flat)
+    pictures = [one for one in flat if isinstance(one, Picture)]
+    first = pictures[0].image if pictures else None
+    scene = Scene(sample, (first or sample.image).size)
+    if pictures:
+        # Of several images the boxes are in pixels of the first.
+        check_places(pictures[0], values.values())
     taken: dict[str, Any] = {}
     targets: list[str] = []
     boxes = ""
@@ -69,11 +79,10 @@ def bind(signature: Signature, given: Given, sample: Sample, image: Value, *, le
         if _is_name(one.kind):
             targets += taken[one.name] if isinstance(taken[one.name], list | tuple) else [taken[one.name]]
         if isinstance(one.kind, BoxesKind) and isinstance(value, NamedBoxes):
-            if value.axis is not None and made_of != FIRST_IMAGE:
-                raise ToolError(f"was given {made_of} with {value.name}, which is on {FIRST_IMAGE}; give it that")
             boxes = value.name
     record = tuple((name, _recorded(values[name], taken[name])) for name in taken)
-    return Bound(taken, record, tuple(targets), boxes, made_of)
+    moved_by = next((one.moved_by for one in pictures if one.moved_by), "")
+    return Bound(taken, record, tuple(targets), boxes, origin(pictures), first, moved_by)
 
 
 def _by_parameter(signature: Signature, given: Given, image: Value, *, lenient: bool) -> dict[str, Value]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 MOST_DIGITS = 1000
 """Most digits of a whole number that a tool takes, gives or has as a default: as many as the model is told."""
 
+MOST_PIXELS = 89_478_485
+"""Largest image that a tool may return: what Pillow opens without a warning."""
+
 _TOO_LARGE = 10**MOST_DIGITS
 
 

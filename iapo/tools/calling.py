@@ -11,7 +11,7 @@ from PIL import Image
 
 from iapo.kinds import plain
 from iapo.stopping import Stopped
-from iapo.tools.bounds import MOST_DIGITS, is_writable
+from iapo.tools.bounds import MOST_DIGITS, MOST_PIXELS, is_writable
 from iapo.tools.definitions import ToolDefinition
 from iapo.tools.errors import ToolError, reason_of
 from iapo.tools.signature import Gives
@@ -25,9 +25,6 @@ LONGEST_TEXT = MOST_DIGITS
 
 _LARGEST_WHOLE = 2.0**53
 """From there on not every whole number is a float, so that its last digits say nothing."""
-
-MOST_PIXELS = 89_478_485
-"""Largest image that a tool may return: what Pillow opens without a warning."""
 
 MOST_TIMES = 200
 """Most times that the longer side of an image may be the shorter one; what is narrower no processor takes."""
@@ -143,7 +140,7 @@ def _read(value: Any) -> Observation | str:
         if max(width, height) > MOST_TIMES * min(width, height):
             return f"it returned an image of {width} x {height} pixels, which is too narrow to be seen"
     # Numbers and truth values of NumPy are none of Python's.
-    text = plain(text) if getattr(text, "ndim", None) == 0 else text
+    text = _short_number(text) if getattr(text, "ndim", None) == 0 else text
     if isinstance(text, numbers.Integral):
         text = bool(text) if isinstance(text, bool) else int(text)
         if not is_writable(text):
@@ -161,6 +158,18 @@ def _read(value: Any) -> Observation | str:
     elif text is not None and not isinstance(text, str):
         return f"it returned an object of type {type(text).__name__}; return an image, a text or a number"
     return Observation(image, text)
+
+
+def _short_number(value: Any) -> Any:
+    """Returns a number of NumPy or torch as Python's, one of 32 or 16 bits as it is written: 0.1, not 0.1000000015."""
+    name = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    found = plain(value)
+    if name not in ("float32", "float16") or not isinstance(found, float):
+        return found
+    # Where a tool gives such numbers, one of both is there, and torch needs it.
+    import numpy as np
+
+    return float(str(np.dtype(name).type(found)))
 
 
 def _number_text(value: float) -> str:

@@ -46,11 +46,18 @@ def admits(kind: Kind, value: Any) -> bool:
         return several and kind.bounds.hold(len(value)) and all(admits(kind.of, one) for one in value)
     if isinstance(kind, BoxKind | PointKind):
         count = 4 if isinstance(kind, BoxKind) else 2
-        return isinstance(value, list | tuple) and len(value) == count and all(map(_is_number, value))
+        several = isinstance(value, list | tuple) and len(value) == count and all(map(_is_number, value))
+        return several and (count == 2 or _is_box(value))
     return next((isinstance(value, plain) for one, plain in _PLAIN if isinstance(kind, one)), True)
 
 
 _PLAIN = ((NameKind, str), (BoxesKind, Mapping), (ImageKind, Image.Image))
+
+
+def _is_box(value: Sequence[float]) -> bool:
+    """Tells whether four numbers are a box of some image: it is not empty, and not left of or above all of them."""
+    x1, y1, x2, y2 = value
+    return x1 < x2 and y1 < y2 and min(x2, y2) > 0
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 from PIL import Image
 
@@ -21,6 +21,11 @@ from iapo.tools.language import COLUMNS, DISPLAY, IMAGES, ROWS
 from iapo.tools.signature import Signature, hints_of, read_signature
 
 Style = Literal["highlight", "mask", "draw"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MOVES = "iapo_moves_pixels"
+"""What the mark of `moves_pixels` is called."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -81,6 +86,11 @@ class ToolDefinition:
         return ours is self.function
 
     @property
+    def moves(self) -> bool:
+        """Whether what is in an image lies elsewhere in its result, also in one of the same size (`moves_pixels`)."""
+        return bool(getattr(self.function, _MOVES, False))
+
+    @property
     def description(self) -> str:
         """The docstring, without its indentation."""
         return _documentation(self.function) or ""
@@ -125,6 +135,30 @@ class ToolDefinition:
             return None
         given = [f"{one.name}={text}" if one.by_name else text for one, text in needed]
         return f"display({self.name}({', '.join(map(str, given))}))"
+
+
+def moves_pixels(function: F) -> F:
+    """Marks the function of a tool that moves what is in an image, as a rotation does; written over it as a decorator.
+
+    The boxes of a sample do not fit such a result, nor one of another size than the image it was made of, nor what is
+    made of either: with them a call on it fails, and a turn that displays it has none. Any other result keeps its
+    places, as an image does that is drawn on.
+
+    Args:
+        function: The function.
+
+    Returns:
+        The function.
+
+    Raises:
+        InputError: If it is none, as what `define` made of one.
+    """
+    if not inspect.isfunction(function):
+        raise InputError(
+            f"moves_pixels marks a function; {function!r} is none; put it next to the function, below define"
+        )
+    setattr(function, _MOVES, True)
+    return function
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from PIL import Image, ImageChops
 
+from iapo.box_names import one_form
 from iapo.images import to_rgb
 from iapo.records import Box, Sample, ToolCall
 from iapo.tools.arguments import bind, meant
@@ -34,7 +35,7 @@ from iapo.tools.language import (
 )
 from iapo.tools.names import known_name
 from iapo.tools.own_boxes import OWN_BOXES, check_boxes
-from iapo.tools.values import NamedBoxes, Observation, Picture, Said, Value, described
+from iapo.tools.values import NamedBox, NamedBoxes, Observation, Picture, Said, Value, check_places, described
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Shown:
         image: The image that is displayed last; None where only texts are.
         text: The texts that are displayed, a line each; None where there are none.
         made_of: Name of the sample's image that it was made of.
+        moved: Whether what is in that image lies elsewhere in this one.
     """
 
     image: Image.Image | None
     text: str | None
     made_of: str
+    moved: bool = False
 
 
 class Interpreter:
@@ -110,7 +113,9 @@ class Interpreter:
         if edited is not None and not (edited.free or edited.misused):
             _check_effect(edited, self._given[edited.made_of])
         text = "\n".join(texts)[:LONGEST_TEXT] if texts else None
-        return Shown(None, text, IMAGE) if edited is None else Shown(edited.image, text, edited.made_of)
+        if edited is None:
+            return Shown(None, text, IMAGE)
+        return Shown(edited.image, text, edited.made_of, bool(edited.moved_by))
 
     def _displayed(self, call: Call) -> Picture | Said:
         if len(call.arguments) != 1 or call.keywords:
@@ -128,6 +133,9 @@ class Interpreter:
         if isinstance(expression, Values):
             return tuple(self._value(entry) for entry in expression.entries)
         if isinstance(expression, Boxes):
+            names = [one_form(name) for name, _ in expression.boxes]
+            if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+                raise ToolError(f"line {expression.line}: the boxes have the name {quoted(twice)} twice; give it once")
             boxes = {name: self._box(box, expression.line) for name, box in expression.boxes}
             return NamedBoxes(OWN_BOXES, None, boxes)
         if isinstance(expression, BoxOf):
@@ -149,7 +157,7 @@ class Interpreter:
             raise ToolError(f"line {entry.line}: a list of names has {described(value)} in it; give texts alone")
         return value
 
-    def _box(self, box: Box | BoxOf, line: int) -> Box:
+    def _box(self, box: Box | BoxOf, line: int) -> Box | NamedBox:
         if not isinstance(box, BoxOf):
             return box
         given = self._values[box.boxes]
@@ -158,7 +166,8 @@ class Interpreter:
         name = known_name(box.name, given.boxes)
         if name not in given.boxes:
             raise ToolError(f"line {line}: {box.boxes} has no {quoted(name)}; use names from {listed(given.boxes)}")
-        return given.boxes[name]
+        # Boxes that the program gave that name itself are in pixels of whatever it says.
+        return given.boxes[name] if given.axis is None else NamedBox.of(given.boxes[name], box.boxes)
 
     def _edited(self, call: Call, tool: ToolDefinition) -> Picture:
         """Calls a tool that focuses."""
@@ -179,8 +188,10 @@ class Interpreter:
                 call,
                 f"works on {tool.axis}, but was given {boxes.name}; use a tool that works on {boxes.axis}",
             )
-        if boxes.axis is not None and picture.made_of != IMAGE:
-            _fail(call, f"was given {picture.made_of} with {boxes.name}, whose boxes are on {IMAGE}; give it {IMAGE}")
+        try:
+            check_places(picture, (boxes,))
+        except ToolError as error:
+            _fail(call, str(error))
         names = tuple(known_name(name, boxes.boxes) for name in names)
         try:
             if boxes.axis is None:
@@ -194,8 +205,8 @@ class Interpreter:
         # Where it is told of no other, the image is the first one, or made of it.
         arguments = () if picture.made_of == IMAGE else tuple(told)
         self._record(tool, ToolCall(tool.name, names, boxes.name, tool.axis, arguments), picture.made_of)
-        # In an image of another size, which a tool of the user's own may give, boxes are of other places.
-        same_size = observed.image.size == picture.image.size
+        # A tool of the user's own may give an image in which boxes are of other places.
+        mover = _mover(tool, picture.image, observed.image)
         one = (Masking(names, boxes.boxes, any(header.values())),) if tool.packaged and tool.style == "mask" else ()
         return replace(
             picture,
@@ -204,7 +215,9 @@ class Interpreter:
             edited=True,
             text=None,
             misused=picture.misused or bool(self.calls[-1].misuse(self._sample.axis)),
-            maskings=(*picture.maskings, *one) if same_size else (),
+            moved_by=picture.moved_by or mover,
+            # Where it moves things, the masks that were laid over it lie elsewhere.
+            maskings=() if mover else (*picture.maskings, *one),
         )
 
     def _called(self, call: Call, tool: ToolDefinition) -> Picture | Said:
@@ -220,7 +233,8 @@ class Interpreter:
         self._record(tool, ToolCall(tool.name, bound.targets, bound.boxes, tool.axis, bound.record), bound.made_of)
         text = None if observed.text is None else said(observed.text)
         if observed.image is not None:
-            return Picture(observed.image, f"{tool.name}(...)", True, text, bound.made_of, free=True)
+            moved_by = bound.moved_by or _mover(tool, bound.image, observed.image)
+            return Picture(observed.image, f"{tool.name}(...)", True, text, bound.made_of, moved_by, free=True)
         assert observed.text is not None
         assert text is not None
         return Said(observed.text, text)
@@ -293,12 +307,26 @@ class Interpreter:
         return [bound[slot] for slot in range(3)]
 
 
+def _mover(tool: ToolDefinition, given: Image.Image | None, made: Image.Image) -> str:
+    """Returns a tool's name where what is in the given image lies elsewhere in the one that it made, else nothing.
+
+    What has another size does, or is made of no image, and of a tool that moves pixels whatever is not as it was.
+    """
+    if given is None or given.size != made.size:
+        return tool.name
+    return tool.name if tool.moves and not _is_same(given, made) else ""
+
+
+def _is_same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and ImageChops.difference(to_rgb(one), to_rgb(other)).getbbox() is None
+
+
 def _check_effect(picture: Picture, original: Image.Image) -> None:
     """Refuses a picture that says what the given one says, or nothing."""
-    given, shown = to_rgb(original), picture.image
-    if shown.size == given.size and ImageChops.difference(to_rgb(shown), given).getbbox() is None:
+    shown = picture.image
+    if _is_same(original, shown):
         raise ToolError(UNCHANGED)
-    if _is_blank(shown) and not _is_blank(given):
+    if _is_blank(shown) and not _is_blank(original):
         raise ToolError(BLANK)
     # One mask leaves what it focuses on. Title and axes stay round the boxes, so that no pixel tells.
     if len(picture.maskings) > 1 and erase_all(picture.maskings, shown.size):

@@ -14,7 +14,7 @@ from iapo.records import Axis, Box, Sample
 from iapo.tools.bounds import ANY, MOST_DIGITS, Bounds, is_writable, written
 from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.names import known_name
-from iapo.tools.own_boxes import check_box, check_boxes
+from iapo.tools.own_boxes import FRACTION, check_box, check_boxes
 from iapo.tools.values import NamedBoxes, Picture, Said, Scene, Value, described
 
 LONGEST_LIST = 64
@@ -76,7 +76,7 @@ class BoxKind:
         """Takes four numbers, or one of the sample's boxes."""
         x1, y1, x2, y2 = _numbers(value, 4, "[x1, y1, x2, y2]")
         width, height = scene.size
-        if max(x2, y2) <= 1:
+        if max(x2, y2) <= FRACTION:
             raise ToolError(f"is in fractions; give pixels of this image of {width} x {height}")
         check_box((x1, y1, x2, y2), scene.size)
         return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)

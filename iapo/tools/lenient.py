@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from iapo.box_names import unique_names
 from iapo.records import Box
 from iapo.tools.arguments import meant
 from iapo.tools.definitions import ToolDefinition
@@ -95,7 +96,7 @@ class LenientReader(Reader):
                 tuple(_entry(key, value) for key, value in zip(node.keys, node.values, strict=True)), node.lineno
             )
         if isinstance(node, ast.List) and node.elts and all(isinstance(one, ast.Dict) for one in node.elts):
-            return Boxes(tuple(_labelled(one) for one in node.elts), node.lineno)
+            return _listed_boxes([(_data(one), one.lineno) for one in node.elts], node.lineno)
         if isinstance(node, ast.Set):
             node = ast.copy_location(ast.List(node.elts), node)
         if isinstance(node, ast.List | ast.Tuple) and not self.free:
@@ -192,7 +193,7 @@ def _json_value(key: str, value: Any, tool: ToolDefinition) -> Expression:
     if slot == 2 and isinstance(value, Mapping):
         return Boxes(tuple((str(name), _box(box, 1)) for name, box in value.items()), 1)
     if slot == 2 and isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-        return Boxes(tuple(_labelled_data(one, 1) for one in value), 1)
+        return _listed_boxes([(one, 1) for one in value], 1)
     if isinstance(value, list):
         return Literal(tuple(_json_text(one, key) for one in value), 1)
     return Literal(_json_text(value, key), 1)
@@ -277,8 +278,11 @@ def _entry(key: ast.expr | None, value: ast.expr) -> tuple[str, Box | BoxOf]:
     return name, _box(_data(value), value.lineno)
 
 
-def _labelled(node: ast.expr) -> tuple[str, Box | BoxOf]:
-    return _labelled_data(_data(node), node.lineno)
+def _listed_boxes(entries: list[tuple[Any, int]], line: int) -> Boxes:
+    """Reads a list of boxes with a label each; a label for the second time gets a number, as in lists of data."""
+    found = [_labelled_data(data, its_line) for data, its_line in entries]
+    names = unique_names([name for name, _ in found], None)
+    return Boxes(tuple((name, box) for name, (_, box) in zip(names, found, strict=True)), line)
 
 
 def _labelled_data(data: Any, line: int) -> tuple[str, Box | BoxOf]:
@@ -317,5 +321,7 @@ def _plain(node: ast.expr, depth: int) -> Any:
         return [_plain(one, depth - 1) for one in node.elts]
     if depth and isinstance(node, ast.Dict):
         keys = [None if key is None else _plain(key, 0) for key in node.keys]
+        if len(set(map(str, keys))) < len(keys):
+            raise RefusedError(f"line {node.lineno} has a key twice in one dictionary; give it once")
         return {str(key): _plain(value, depth - 1) for key, value in zip(keys, node.values, strict=True)}
     refuse(node)

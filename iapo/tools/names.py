@@ -1,15 +1,17 @@
-"""Names of boxes as models write them: white space of any kind is one space, as it looks in an image."""
+"""Names of boxes as models write them: those that look alike in an image are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from iapo.box_names import one_form
+
 
 def known_name(name: str, known: Iterable[str]) -> str:
     """Returns the known name that a name stands for, and the name itself where it stands for none.
 
-    That is the same name, or the only one that differs from it in white space alone: a line break or a no-break space
-    in the place of a space.
+    That is the same name, or the only one that differs from it in what is not seen: a line break or a no-break space in
+    the place of a space, an accent as a character of its own.
 
     Args:
         name: Name as a program gives it.
@@ -18,9 +20,9 @@ def known_name(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return name
-    alike = [one for one in known if _spaced(one) == _spaced(name)]
+    alike = [one for one in known if _seen(one) == _seen(name)]
     return alike[0] if len(alike) == 1 else name
 
 
-def _spaced(name: str) -> str:
-    return " ".join(name.split())
+def _seen(name: str) -> str:
+    return " ".join(one_form(name).split())

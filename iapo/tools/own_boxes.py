@@ -10,6 +10,9 @@ from iapo.tools.errors import ToolError, quoted
 OWN_BOXES = "own boxes"
 """What a record of a call names instead of `columns_bbox` and `rows_bbox`."""
 
+FRACTION = 1.0
+"""Largest number up to which all four of a box are fractions of the image's sides."""
+
 _BEYOND = 0.05
 """Share of a side that a box may reach beyond the image; models see images a little smaller or larger."""
 
@@ -22,13 +25,19 @@ def check_boxes(boxes: Mapping[str, Box], size: tuple[int, int]) -> None:
         size: Width and height of the image.
 
     Raises:
-        ToolError: If there is none, or one is empty, a fraction of the image, or not in it.
+        ToolError: If there is none, or one is empty, in fractions of the image, or not in it.
     """
     width, height = size
     if not boxes:
         raise ToolError('the boxes are an empty dictionary; give {"a name": [x1, y1, x2, y2]} in pixels of the image')
-    if all(max(box) <= 1 for box in boxes.values()):
+    small = [name for name, box in boxes.items() if max(box) <= FRACTION]
+    if len(small) == len(boxes):
         raise ToolError(f"the boxes are fractions; give pixels of this image of {width} x {height}")
+    if small:
+        raise ToolError(
+            f"the box of {quoted(small[0])} has fractions and others have pixels; give pixels of this image of "
+            f"{width} x {height} in all"
+        )
     for name, box in boxes.items():
         try:
             check_box(box, size)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from iapo.kinds import check_kind, checks_kinds, plain
 from iapo.records import Sample, ToolResult
 from iapo.tools.definitions import TOOLS, ToolDefinition, check_tools, define
-from iapo.tools.errors import ToolError, listed
+from iapo.tools.errors import ToolError, listed, quoted
 from iapo.tools.fences import extract_program
 from iapo.tools.interpreter import Interpreter
 from iapo.tools.language import MOST_STATEMENTS, RefusedError, Statement, check_length, parse
@@ -63,7 +63,15 @@ def execute(
         broken = interpreter.broken
         return ToolResult("failed", tuple(interpreter.calls), error=str(error), span=place.span, broken=broken)
     calls = tuple(interpreter.calls)
-    return ToolResult("edited", calls, shown.image, span=place.span, text=shown.text, made_of=shown.made_of)
+    return ToolResult(
+        "edited",
+        calls,
+        shown.image,
+        span=place.span,
+        text=shown.text,
+        made_of=shown.made_of,
+        moved=shown.moved,
+    )
 
 
 @checks_kinds
@@ -134,12 +142,15 @@ def _parse(place: Place, known: Mapping[str, ToolDefinition], *, lenient: bool) 
 def _json(text: str) -> list[object]:
     check_length(text)
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
         calls = found if isinstance(found, list) else [found]
         for call in calls:
             # Arguments as JSON in a text are a habit of some servers.
             if isinstance(call, dict) and isinstance(call.get("arguments"), str):
-                call["arguments"] = json.loads(call["arguments"])
+                call["arguments"] = json.loads(call["arguments"], object_pairs_hook=_once)
+    except RefusedError:
+        # A `ValueError` as well.
+        raise
     except json.JSONDecodeError as error:
         raise RefusedError(f"the tool call is not valid JSON ({error.msg}, character {error.pos + 1})") from error
     except (ValueError, RecursionError) as error:
@@ -147,6 +158,16 @@ def _json(text: str) -> list[object]:
     if len(calls) > MOST_STATEMENTS:
         raise RefusedError(f"there are {len(calls)} tool calls; write at most {MOST_STATEMENTS}")
     return calls
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Reads an object of a tool call, in which no key stands twice: JSON has no word on which of them counts."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RefusedError(f"the tool call was given {quoted(key)} twice; give it once")
+        found[key] = value
+    return found
 
 
 def _hint(tools: Mapping[str, ToolDefinition]) -> str:

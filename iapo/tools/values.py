@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from PIL import Image
 
 from iapo.records import FIRST_IMAGE, Axis, Box, Sample
 from iapo.tools.edits import Masking
-from iapo.tools.errors import quoted
+from iapo.tools.errors import ToolError, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Picture:
         edited: Whether a tool made it.
         text: Text that the tool gave with it, if it did.
         made_of: Name of the sample's image that it is or was made of; of several the first that is not `image_1`.
+        moved_by: Name of the tool that moved what is in that image to other places; empty where none has.
         free: Whether a free tool made it, or what it was made of.
         misused: Whether a tool of the wrong axis did.
         maskings: The packaged masks that were laid over it, in order.
@@ -46,6 +47,7 @@ class Picture:
     edited: bool
     text: str | None = None
     made_of: str = FIRST_IMAGE
+    moved_by: str = ""
     free: bool = False
     misused: bool = False
     maskings: tuple[Masking, ...] = ()
@@ -64,6 +66,23 @@ class NamedBoxes:
     name: str
     axis: Axis | None
     boxes: Mapping[str, Box]
+
+
+class NamedBox(tuple[float, float, float, float]):
+    """One of the sample's boxes, as `columns_bbox["2019"]` gives it: four numbers like any box.
+
+    Attributes:
+        boxes: Where it is from, `columns_bbox` or `rows_bbox`.
+    """
+
+    boxes: str
+
+    @classmethod
+    def of(cls, box: Box, boxes: str) -> Self:
+        """Makes one of a box."""
+        found = cls(box)
+        found.boxes = boxes
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +113,36 @@ class Scene:
 
     sample: Sample
     size: tuple[int, int]
+
+
+def check_places(picture: Picture, values: Iterable[Any]) -> None:
+    """Refuses the sample's boxes with an image in which they are of other places.
+
+    Args:
+        picture: The image.
+        values: Values that are given with it, lists of values among them.
+
+    Raises:
+        ToolError: If so; the sentence begins behind the tool's name.
+    """
+    boxes = _named(values)
+    if boxes and (picture.made_of != FIRST_IMAGE or picture.moved_by):
+        moved = f"what {picture.moved_by} gave, in which all lies elsewhere,"
+        other = moved if picture.made_of == FIRST_IMAGE else picture.made_of
+        raise ToolError(f"was given {other} with {boxes}, whose boxes are on {FIRST_IMAGE}; give it {FIRST_IMAGE}")
+
+
+def _named(values: Iterable[Any]) -> str:
+    """Returns where the first of the sample's boxes among some values is from; empty where there is none."""
+    for value in values:
+        if isinstance(value, NamedBox):
+            return value.boxes
+        if isinstance(value, NamedBoxes) and value.axis is not None:
+            return value.name
+        inner = value.boxes.values() if isinstance(value, NamedBoxes) else value if isinstance(value, tuple) else ()
+        if found := _named(inner):
+            return found
+    return ""
 
 
 def origin(values: Iterable[Any]) -> str:

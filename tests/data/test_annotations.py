@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from iapo.data.annotations import named_boxes, unique_names
+from iapo.box_names import unique_names
+from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
 
 SIZE = (200, 100)
@@ -203,3 +204,10 @@ def test_where_many_boxes_are_crossed_none_is_a_slip():
 )
 def test_boxes_as_detectors_give_them(box: Any):
     assert named_boxes({"A": box}, None, "column", SIZE) == {"A": (10, 10, 50, 90)}
+
+
+def test_names_that_look_alike_are_one() -> None:
+    boxes = {"Caf\u00e9": [0, 0, 50, 50], "Cafe\u0301": [50, 0, 90, 50]}
+    with pytest.raises(RowError, match=r"two boxes of the column .*, which is written in two ways"):
+        named_boxes(boxes, None, "column", (100, 100))
+    assert unique_names(["Caf\u00e9", "Cafe\u0301"], None) == ["Caf\u00e9", "Cafe\u0301 (2)"]

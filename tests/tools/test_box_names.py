@@ -9,6 +9,7 @@ from PIL import Image
 
 from iapo.records import Sample
 from iapo.tools import TOOLS, Box, ColumnName, define, execute
+from iapo.tools.names import known_name
 
 BOXES = {"a\xa0b": (0, 0, 30, 40), "BEL\n(Fl)": (30, 0, 60, 40), "x y": (60, 0, 70, 40)}
 SAMPLE = Sample("one", Image.new("RGB", (90, 40), "white"), "?", ("1",), column_boxes=BOXES, axis="columns")
@@ -74,3 +75,9 @@ def test_two_names_that_differ_in_white_space_alone_stay_two():
 
     assert [targets(written) for written in ("a b", "a\\xa0b", "a\\nb")] == [[("a b",)], [("a\xa0b",)], [("a\nb",)]]
     assert targets("a\\tb") == []
+
+
+def test_an_accent_may_be_a_character_of_its_own() -> None:
+    assert known_name("Caf\u00e9", ["Cafe\u0301", "Cafe"]) == "Cafe\u0301"
+    assert known_name("Cafe\u0301 au\nlait", ["Caf\u00e9 au lait"]) == "Caf\u00e9 au lait"
+    assert known_name("Cafe", ["Cafe\u0301"]) == "Cafe"

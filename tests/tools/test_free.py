@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -457,7 +458,17 @@ def test_whatever_is_given_nothing_is_raised(parameter: str, value: Any, lenient
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(np.float64(2.0) > 1, "True"), (np.int64(3), "3"), (np.array(0.5), "0.5"), (True, "True")]
+    ("value", "text"),
+    [
+        (np.float64(2.0) > 1, "True"),
+        (np.int64(3), "3"),
+        (np.array(0.5), "0.5"),
+        (True, "True"),
+        (np.float32(0.1), "0.1"),
+        (np.float16(0.1), "0.1"),
+        (np.array(98.3, np.float32), "98.3"),
+        (torch.tensor(0.1), "0.1"),
+    ],
 )
 def test_values_of_numpy_are_told_as_pythons(value: Any, text: str) -> None:
     def measured(number: int):  # type: ignore[no-untyped-def]

@@ -10,9 +10,9 @@ from PIL import Image
 from several import chart, mixed, photo, with_more
 
 from iapo.errors import InputError
-from iapo.records import Sample
+from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rewards.verifier import call_text
-from iapo.tools import TOOLS, Box, define, execute, offered_tools
+from iapo.tools import TOOLS, Box, define, execute, moves_pixels, offered_tools
 from iapo.tools.errors import BLANK, UNCHANGED
 
 PAIR, SINGLE, TRIPLE = mixed()
@@ -96,7 +96,10 @@ def test_free_tools_are_given_no_boxes_of_another_image() -> None:
     tools = {**TOOLS, "count": define(count)}
     found = [execute(program(f"display(count({name}, columns_bbox))"), PAIR, tools) for name in PAIR.named_images]
     assert (found[0].status, found[0].text) == ("edited", str(len(PAIR.column_boxes)))
-    assert found[1].error == "line 1, count: was given image_2 with columns_bbox, which is on image_1; give it that"
+    assert (
+        found[1].error
+        == "line 1, count: was given image_2 with columns_bbox, whose boxes are on image_1; give it image_1"
+    )
 
 
 def test_a_program_may_give_boxes_of_another_image() -> None:
@@ -153,3 +156,125 @@ def test_samples_with_one_image_are_as_they_were() -> None:
     both: list[Sample] = [alone, with_more(chart(), (84, 140))]
     first, second = (execute(text, sample).to_json() for sample in both)
     assert first == second
+
+
+def bars() -> Sample:
+    image = Image.new("RGB", (200, 100), "white")
+    for place, colour in enumerate(("red", "green", "blue", "black")):
+        image.paste(colour, (50 * place + 10, 20, 50 * place + 40, 90 - 10 * place))
+    boxes = {str(place): (50.0 * place, 0.0, 50.0 * place + 50, 100.0) for place in range(4)}
+    return Sample("bars", image, "q?", ("1",), column_boxes=boxes, axis="columns")
+
+
+BARS = bars()
+PACKAGED = {**TOOLS, **offered_tools("crop,zoom,rotate")}
+
+
+def darken(image: Image.Image) -> Image.Image:
+    """Darkens the image."""
+    return image.point(lambda value: value // 2)
+
+
+@moves_pixels
+def flip(image: Image.Image) -> Image.Image:
+    """Flips the image."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def drawn(size: int) -> Image.Image:
+    """Draws an image of nothing."""
+    return Image.new("RGB", (size, size), "red")
+
+
+OWN = {**PACKAGED, **{one.__name__: define(one) for one in (darken, flip, drawn, count, beside)}}
+COLUMN = next(iter(BARS.column_boxes))
+MOVED = (
+    "crop(image_1, [60, 0, 180, 100])",
+    "zoom(image_1, [60, 0, 160, 50], 2)",
+    "rotate(image_1, 180)",
+    "rotate(image_1, 3)",
+    "darken(rotate(image_1, 180))",
+    "flip(image_1)",
+    "drawn(100)",
+    "beside(image_1, image_1)",
+)
+
+
+@pytest.mark.parametrize("moved", MOVED)
+@pytest.mark.parametrize("lenient", [False, True])
+def test_named_boxes_do_not_fit_what_was_moved(moved: str, lenient: bool) -> None:
+    whose = moved.removeprefix("darken(").partition("(")[0]
+    for call in (
+        f'{MASK}(made, ["{COLUMN}"], columns_bbox)',
+        f'crop(made, columns_bbox["{COLUMN}"])',
+        "count(made, columns_bbox)",
+    ):
+        result = execute(program(f"made = {moved}", f"display({call})"), BARS, OWN, lenient=lenient)
+        assert result.status == "failed"
+        assert f"was given what {whose} gave, in which all lies elsewhere, with columns_bbox" in str(result.error)
+    # What it shows is told to the next turn, also where the size is the same.
+    shown = execute(program(f"display({moved})"), BARS, OWN, lenient=lenient)
+    assert shown.image is not None
+    assert shown.moved
+    assert ToolResult.from_json(shown.to_json()).moved
+    seen = BARS.showing(shown.image, shown.made_of, moved=shown.moved)
+    assert not seen.column_boxes
+    # Boxes do not come back with what a later turn makes of it.
+    again = execute(program("display(darken(image_1))"), seen, OWN)
+    assert again.image is not None
+    turns = (Turn("", shown), Turn("", again), Turn(""))
+    assert [bool(Trace(BARS, turns).sample_at(turn).column_boxes) for turn in range(3)] == [True, False, False]
+
+
+def test_boxes_of_a_programs_own_fit_what_it_says() -> None:
+    lines = (
+        "made = rotate(image_1, 180)",
+        f'display({MASK}(made, ["a"], {{"a": [0, 0, 60, 99], "b": [60, 0, 99, 99]}}))',
+    )
+    own = execute(program(*lines), BARS, OWN, lenient=True)
+    assert (own.status, own.moved) == ("edited", True), own.error
+    named = f'{{"a": columns_bbox["{COLUMN}"], "b": [60, 0, 99, 99]}}'
+    mixed_boxes = execute(program(lines[0], f'display({MASK}(made, ["a"], {named}))'), BARS, OWN, lenient=True)
+    assert "with columns_bbox, whose boxes are on image_1" in str(mixed_boxes.error)
+    here = execute(program(f'display({MASK}(image_1, ["a"], {named}))'), BARS, OWN, lenient=True)
+    assert (here.status, here.moved) == ("edited", False), here.error
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "image_1",
+        f'focus_on_columns_with_draw(image_1, ["{COLUMN}"], columns_bbox)',
+        f'focus_on_columns_with_highlight(darken(image_1), ["{COLUMN}"], columns_bbox)',
+        "darken(darken(image_1))",
+        "crop(image_1, [0, 0, 200, 100])",
+        "zoom(image_1, [0, 0, 200, 100], 1)",
+        "rotate(image_1, 0)",
+    ],
+)
+def test_tools_that_draw_on_the_image_chain(kept: str) -> None:
+    lines = (f"made = {kept}", f'made = {MASK}(made, ["{COLUMN}"], columns_bbox)', "display(made)")
+    result = execute(program(*lines), BARS, OWN)
+    assert (result.status, result.moved) == ("edited", False), result.error
+    assert result.image is not None
+    assert BARS.showing(result.image, result.made_of, moved=result.moved).column_boxes == BARS.column_boxes
+    part = execute(program(lines[0], f'display(crop(made, columns_bbox["{COLUMN}"]))'), BARS, OWN)
+    assert part.status == "edited", part.error
+
+
+def test_a_named_box_is_of_no_other_image() -> None:
+    found = [
+        execute(program(f'display(crop({name}, columns_bbox["{next(iter(PAIR.column_boxes))}"]))'), PAIR, FREE)
+        for name in PAIR.named_images
+    ]
+    assert [one.status for one in found] == ["edited", "failed"]
+    assert str(found[1].error).endswith(
+        "was given image_2 with columns_bbox, whose boxes are on image_1; give it image_1"
+    )
+
+
+def test_what_moves_pixels_is_a_function() -> None:
+    with pytest.raises(InputError, match="moves_pixels marks a function"):
+        moves_pixels(define(flip))
+    assert define(flip).moves
+    assert not define(darken).moves

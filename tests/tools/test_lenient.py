@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iapo.records import Box, Sample, ToolCall, ToolResult
-from iapo.tools import TOOLS, define, edits, execute
+from iapo.tools import TOOLS, ToolError, define, edits, execute, offered_tools
+from iapo.tools.own_boxes import check_boxes
 
 CORPUS = [
     json.loads(line) for line in (Path(__file__).parent / "corpus" / "first-turns.jsonl").read_text().splitlines()
@@ -304,3 +305,42 @@ def test_what_is_no_call_of_a_free_tool(arguments: str) -> None:
 def test_arguments_of_a_tool_that_focuses(arguments: str, beside: Any) -> None:
     result = run(fenced(f"display(focus_on_columns_with_mask({arguments}))"), tools={**TOOLS, **beside})
     assert (result.status, result.calls[0].targets) == ("edited", ("2018",)), result.error
+
+
+def test_a_key_twice_is_refused() -> None:
+    sample = Sample("s", Image.new("RGB", (200, 100), "white"), "q?", ("1",), column_boxes={"a": (0, 0, 50, 100)})
+    tools = {**TOOLS, **offered_tools("crop")}
+    for arguments in (
+        '{"box": [0, 0, 50, 99], "box": [50, 0, 99, 99]}',
+        '"{\\"box\\": [0, 0, 9, 9], \\"box\\": [0, 0, 50, 99]}"',
+    ):
+        call = f'<tool_call>{{"name": "crop", "arguments": {arguments}}}</tool_call>'
+        result = execute(call, sample, tools, lenient=True)
+        assert (result.status, str(result.error).partition(";")[0]) == (
+            "refused",
+            "the tool call was given 'box' twice",
+        )
+    twice = '{"a": [0, 0, 50, 99], "b": [50, 0, 99, 99], "a": [50, 0, 99, 99]}'
+    program = f'```python\ndisplay(focus_on_columns_with_mask(image_1, ["a"], {twice}))\n```'
+    assert execute(program, sample, lenient=True).error == "line 1: the boxes have the name 'a' twice; give it once"
+    data = f'{{"name": "focus_on_columns_with_mask", "arguments": {{"columns": ["a"], "boxes": {twice}}}}}'
+    assert execute(f"<tool_call>{data}</tool_call>", sample, lenient=True).status == "refused"
+
+
+def test_labels_that_stand_twice_get_numbers() -> None:
+    image = Image.new("RGB", (200, 100), "black")
+    sample = Sample("s", image, "q?", ("1",), column_boxes={"a": (0, 0, 50, 100)})
+    listed = '[{"label": "bar", "bbox_2d": [0, 0, 50, 99]}, {"label": "bar", "bbox_2d": [100, 0, 150, 99]}]'
+    for name, white in (("bar", (125, 50)), ("bar (2)", (25, 50))):
+        program = f'```python\ndisplay(focus_on_columns_with_mask(image_1, ["{name}"], {listed}))\n```'
+        call = f'{{"name": "focus_on_columns_with_mask", "arguments": {{"columns": ["{name}"], "boxes": {listed}}}}}'
+        for text in (program, f"<tool_call>{call}</tool_call>"):
+            result = execute(text, sample, lenient=True)
+            assert result.image is not None, result.error
+            points = ((25, 50), (125, 50))
+            assert [one for one in points if result.image.getpixel(one) == (255, 255, 255)] == [white]
+
+
+def test_boxes_in_two_units_are_refused() -> None:
+    with pytest.raises(ToolError, match="the box of 'a' has fractions and others have pixels; give pixels"):
+        check_boxes({"b": (50, 0, 100, 100), "a": (0, 0, 0.25, 1)}, (200, 100))

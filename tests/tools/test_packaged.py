@@ -19,6 +19,7 @@ from iapo.tools import TOOLS, ToolError, execute, offered_tools
 from iapo.tools.packaged import PACKAGED
 from iapo.tools.packaged.calculate import calculate
 from iapo.tools.packaged.measure_bar import measure_bar
+from iapo.tools.packaged.rotate import rotate
 
 SAMPLE = Sample("s", Image.linear_gradient("L").resize((120, 80)).convert("RGB"), "?", ("1",))
 
@@ -198,3 +199,30 @@ def test_read_text_reads() -> None:
     image = Image.new("RGB", (300, 80), "white")
     ImageDraw.Draw(image).text((20, 20), "Sales 2021", fill="black", font_size=32)
     assert run("read_text(image_1)", Sample("s", image, "?", ("1",))).text == "Sales 2021"
+
+
+@pytest.mark.parametrize(
+    "ticks", ["[[0, 0], [1e-310, 1]]", "[[0, 1e308], [1, -1e308]]", "[[-1e308, 0], [1e308, 1e308]]", "[[1, 1], [1, 2]]"]
+)
+def test_numbers_of_a_program_break_no_tool(ticks: str) -> None:
+    image = Image.new("RGB", (100, 60), "white")
+    image.paste("red", (20, 10, 40, 60))
+    sample = Sample("s", image, "q?", ("1",))
+    program = f"```python\ndisplay(measure_bar(image_1, [0, 0, 99, 60], ticks={ticks}))\n```"
+    result = execute(program, sample, offered_tools("measure_bar"))
+    assert not result.broken
+    assert result.status == "failed" or result.text == "0", (result.text, result.error)
+
+
+def test_a_turned_image_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["iapo.tools.packaged.rotate"], "MOST_PIXELS", 10_000)
+    image = Image.new("RGB", (100, 100))
+    assert rotate(image, 180).size == image.size
+    with pytest.raises(ToolError, match="more than 10,000 pixels; crop it first"):
+        rotate(image, 45)
+
+
+def test_calculate_reads_printed_signs() -> None:
+    assert calculate("3×4 ÷ 2 − 1") == 5
+    with pytest.raises(ToolError, match="has the sign '·' in it; write for example"):
+        calculate("3·4")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from annotated_types import MaxLen
 
-from iapo.tools.errors import ToolError
+from iapo.tools.errors import ToolError, quoted
 
 LONGEST = 200
 """Most characters of an expression, which bounds its nesting and the number of its steps, too."""
@@ -23,6 +23,9 @@ _BITS = 333
 _LARGEST_EXPONENT = 1000
 _MOST_ROUNDED = 100
 """Most digits, before or behind the point, to which whole numbers are rounded as such."""
+
+_SIGNS = str.maketrans({"\N{MULTIPLICATION SIGN}": "*", "\N{DIVISION SIGN}": "/", "\N{MINUS SIGN}": "-"})
+"""Signs as they are printed, and as they are written here."""
 
 _STEPS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -51,12 +54,15 @@ def calculate(
     ],
 ) -> float:
     """Compute an arithmetic expression."""
+    written = expression.strip().translate(_SIGNS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(expression.strip(), mode="eval")
+            tree = ast.parse(written, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ToolError("the expression is not valid arithmetic; write for example 3 * (14.5 - 2)") from error
+        odd = next((one for one in written if not one.isascii()), None)
+        what = "is not valid arithmetic" if odd is None else f"has the sign {quoted(odd)} in it"
+        raise ToolError(f"the expression {what}; write for example 3 * (14.5 - 2)") from error
     return _value(tree.body)
 
 

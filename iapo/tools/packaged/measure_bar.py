@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -46,7 +47,12 @@ def measure_bar(
     (pixel, value), (other_pixel, other_value) = ticks
     if pixel == other_pixel:
         raise ToolError("the two ticks are at one pixel; give two places of the value axis")
-    return abs(length * (other_value - value) / (other_pixel - pixel))
+    measured = abs(length * (other_value - value) / (other_pixel - pixel))
+    if not math.isfinite(measured):
+        raise ToolError(
+            "the two ticks are so far apart, or so near, that no number is the length; give two of the image"
+        )
+    return measured
 
 
 def _page(pixels: np.ndarray) -> np.ndarray:
