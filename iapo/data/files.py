@@ -23,15 +23,21 @@ FLAWED = ".flawed.jsonl"
 # Values between tabs may be anything's.
 _ANY = tuple(suffix for suffix in SUFFIXES if suffix != ".tsv")
 
-_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
-_SPLITS |= {"dev": "validation", "test": "test"}
+KNOWN_SPLITS = ("train", "validation", "test")
+"""The splits that have several names."""
+
+_SPLITS = dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("test", "testing"), "test")
+_SPLITS |= dict.fromkeys(("validation", "val", "valid", "validating", "dev", "development"), "validation")
 _WTQ = {"training": "train", "pristine-seen-tables": "validation", "pristine-unseen-tables": "test"}
 _APART = ("descriptive_", "random-split-", "training-before")
 
 
 def canonical(split: str) -> str:
-    """Returns a split's name, `val`, `valid` and `dev` written as `validation`."""
-    return _SPLITS.get(split, split)
+    """Returns a split's name without case and space around it, `training` written as `train`, `testing` as `test`, and
+    `val`, `valid` and `dev` as `validation`.
+    """
+    plain = split.strip().casefold()
+    return _SPLITS.get(plain, plain)
 
 
 def split_of(path: Path) -> str:
@@ -45,7 +51,7 @@ def split_of(path: Path) -> str:
         return _WTQ[stem]
     if stem.startswith(_APART):
         return stem
-    found = {_SPLITS[word] for word in re.split(r"[-_. ]", stem) if word in _SPLITS}
+    found = {_SPLITS[word] for word in re.split(r"[-_. ]", stem.casefold()) if word in _SPLITS}
     return found.pop() if len(found) == 1 else stem
 
 
@@ -81,7 +87,7 @@ def choose(path: Path, split: str | None) -> list[Path]:
     files = files_of(path)
     if path.is_file():
         told = split_of(path)
-        if split is not None and told in _SPLITS.values() and canonical(split) not in (told, stem_of(path.name)):
+        if split is not None and told in KNOWN_SPLITS and split != stem_of(path.name) and canonical(split) != told:
             raise InputError(f"{path} holds the split {told!r} by its name, not {split!r}")
         return files
     by_split: dict[str, list[Path]] = {}
@@ -92,8 +98,8 @@ def choose(path: Path, split: str | None) -> list[Path]:
             raise InputError(f"the folder {path} has the splits {', '.join(by_split)}; give one of them")
         return files
     named = [file for file in files if stem_of(file.name) == split]
-    chosen = named or by_split.get(canonical(split), [])
-    if not chosen and len(by_split) == 1 and not set(by_split) & set(_SPLITS.values()):
+    chosen = named or [file for name, some in by_split.items() if canonical(name) == canonical(split) for file in some]
+    if not chosen and len(by_split) == 1 and not set(by_split) & set(KNOWN_SPLITS):
         # One file for all splits; its rows say to which each belongs.
         return files
     if not chosen:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from iapo.data.damage import Damage, RowError, quarantine, strict
 from iapo.data.fields import refuse_control_tokens
-from iapo.data.files import canonical, choose, expected_rows, files_of, split_of
+from iapo.data.files import KNOWN_SPLITS, choose, expected_rows, files_of, split_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
+from iapo.data.row_splits import RowSplits, check_one, named_splits
 from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
 from iapo.errors import InputError
 from iapo.kinds import checks_kinds
@@ -56,7 +57,8 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     Args:
         source: A file, a folder or a hub id (`owner/name`).
         split: Split; None where there is one alone. In a folder a split is told by the files' names
-            (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells.
+            (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells; one that is no text is
+            damage, and so is an empty one where other rows name theirs.
         format: One of `FORMATS`, or `FILE.py:NAME` of your own (`iapo.data.formats.known.find_format`); found by
             `detect` if None.
 
@@ -76,16 +78,20 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     if _is_there(path):
         files = choose(path, split)
         known = known or _detect_files(files, alike=True)
+        named = named_splits(files)
+        if split is None:
+            check_one(named, str(source))
         rows = (row for file in files for row in read_rows(file))
     else:
         columns, rows = open_hub(_hub_id(source), split)
-        known = known or format_of(columns, str(source))
-    return _samples(rows, known, str(source), split)
+        known, named = known or format_of(columns, str(source)), []
+    return _samples(rows, known, str(source), RowSplits(split, named=bool(named)))
 
 
 @checks_kinds
 def splits_of(source: str | Path, format: str | None = None) -> list[str | None]:
-    """Returns the splits of a local folder by its files' names; None where all is one, or a reader's own matter.
+    """Returns the splits of local data by the files' names, or by what the rows of one say; None where all is one, or a
+    reader's own matter.
 
     Args:
         source: A file, a folder or a hub id.
@@ -95,10 +101,12 @@ def splits_of(source: str | Path, format: str | None = None) -> list[str | None]
         InputError: If the folder has no data, or there is no such format.
     """
     path = _place(source)
-    if _own_way(format) or not path.is_dir():
+    if _own_way(format) or not _is_there(path):
         return [None]
     names = list(dict.fromkeys(split_of(file) for file in files_of(path)))
-    return [None] if len(names) == 1 else list(names)
+    if len(names) == 1:
+        names = [] if names[0] in KNOWN_SPLITS else named_splits(files_of(path))
+    return list(names) if len(names) > 1 else [None]
 
 
 @checks_kinds
@@ -169,19 +177,16 @@ def _hub_id(source: str | Path) -> str:
     return str(source)
 
 
-def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: str | None) -> Iterator[Sample | Damage]:
+def _samples(rows: Iterator[Row | Damage], known: Format, source: str, splits: RowSplits) -> Iterator[Sample | Damage]:
     ids = _Ids()
     questions: Counter[bytes] = Counter()
-    others: set[str] = set()
     for ordinal, row in enumerate(rows, start=1):
         if isinstance(row, Damage):
             yield row
             continue
-        told = row.fields.get("split")
-        if split is not None and isinstance(told, str) and canonical(told) != canonical(split):
-            others.add(told)
-            continue
         try:
+            if not splits.takes(row):
+                continue
             sample = known.read(dataclasses.replace(row, ordinal=ordinal))
             refuse_control_tokens(sample)
         except RowError as error:
@@ -197,10 +202,8 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, split: st
             if questions[figure] > 1:
                 sample = dataclasses.replace(sample, id=f"{sample.id}#{questions[figure]}")
         yield sample
-    if not ids.first_rows and others:
-        raise InputError(
-            f"no row of {source} belongs to the split {split!r}; its rows have {', '.join(sorted(others))}"
-        )
+    if not ids.first_rows:
+        splits.check(source)
 
 
 def _unique(items: Iterator[Sample | Damage], file: str) -> Iterator[Sample | Damage]:

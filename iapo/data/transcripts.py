@@ -16,8 +16,9 @@ from typing import Any
 from iapo.bounds import TURNS
 from iapo.data.damage import Damage, RowError
 from iapo.data.fields import refuse_control_tokens
-from iapo.data.files import canonical, choose
+from iapo.data.files import choose
 from iapo.data.formats.known import Format, format_of
+from iapo.data.row_splits import RowSplits, check_one, named_splits
 from iapo.data.rows import Row, columns_of, read_rows, without_solution
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
@@ -81,7 +82,11 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
             "`conversations` or `thoughts`, or give a run folder with traces"
         )
     known = format_of(columns_of(files[0]), str(source))
-    return (one for file in files for one in _read_rows(file, known, split))
+    named = named_splits(files)
+    if split is None:
+        check_one(named, str(source))
+    splits = RowSplits(split, named=bool(named))
+    return (one for file in files for one in _read_rows(file, known, splits))
 
 
 def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
@@ -95,15 +100,14 @@ def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
         yield Transcript(trace.sample, turns, f"{path.name}, row {number}", sampled=True)
 
 
-def _read_rows(path: Path, known: Format, split: str | None) -> Iterator[Transcript | Damage]:
+def _read_rows(path: Path, known: Format, splits: RowSplits) -> Iterator[Transcript | Damage]:
     for ordinal, row in enumerate(read_rows(path, solutions=True), start=1):
         if isinstance(row, Damage):
             yield row
             continue
-        told = row.fields.get("split")
-        if split is not None and isinstance(told, str) and canonical(told) != canonical(split):
-            continue
         try:
+            if not splits.takes(row):
+                continue
             turns = turns_of(row.fields)
             sample = known.read(dataclasses.replace(row, fields=without_solution(row.fields), ordinal=ordinal))
             refuse_control_tokens(sample)

@@ -6,12 +6,15 @@ import copy
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fixtures.layouts import LAYOUTS, Layout
 
 from iapo.data.files import choose, files_of, split_of
-from iapo.data.loading import Damage, detect, load, strict
+from iapo.data.loading import Damage, detect, load, splits_of, strict
 from iapo.errors import InputError
+from iapo.records import Sample
 
 
 def write(layout: Layout, path: Path, rows: slice) -> Path:
@@ -30,6 +33,10 @@ def write(layout: Layout, path: Path, rows: slice) -> Path:
         ("vwtq_syn-00000-of-00001.parquet", "vwtq_syn"),
         ("chartQA_h_bar_wbb.json", "chartQA_h_bar_wbb"),
         ("contest.jsonl", "contest"),
+        ("Train.jsonl", "train"),
+        ("training.jsonl", "train"),
+        ("charts_TESTING.jsonl", "test"),
+        ("mytraining.jsonl", "mytraining"),
         ("train_vs_test.jsonl", "train_vs_test"),
     ],
 )
@@ -97,7 +104,64 @@ def test_lines_that_say_their_split(tmp_path: Path):
         row["split"] = split
     layout.write(rows, tmp_path / "charts.jsonl")
     assert [len(list(load(tmp_path, split=split))) for split in ("train", "validation", "test")] == [2, 1, 1]
-    assert len(list(load(tmp_path))) == 4
+    assert splits_of(tmp_path) == splits_of(tmp_path / "charts.jsonl") == ["train", "validation", "test"]
+    for source in (tmp_path, tmp_path / "charts.jsonl"):
+        with pytest.raises(ValueError, match=r"have the splits train, validation, test; give one of them"):
+            load(source)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+def test_splits_of_rows_however_they_are_spelt(tmp_path: Path, ending: str):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    told = [None, "train", "Train", "TRAIN", "training", " train ", "", "test", "Testing", "val", "dev", "own"]
+    rows = [{**row, "id": str(number), "split": one} for number, one in enumerate(told)]
+    path = layout.write(rows, tmp_path / "all.jsonl")
+    if ending != "jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.unlink()
+        if ending == "json":
+            (tmp_path / "all.json").write_text(json.dumps(lines))
+        else:
+            pq.write_table(pa.Table.from_pylist(lines), tmp_path / "all.parquet")
+    found = {split: list(load(tmp_path, split=split)) for split in ("train", "TRAIN", "test", "validation", "Own")}
+    loaded = {split: [one.id for one in items if isinstance(one, Sample)] for split, items in found.items()}
+    assert loaded == {
+        "train": list("12345"),
+        "TRAIN": list("12345"),
+        "test": ["7", "8"],
+        "validation": ["9", "10"],
+        "Own": ["11"],
+    }
+    for items in found.values():
+        damages = [one for one in items if isinstance(one, Damage)]
+        assert [one.row for one in damages] == [1, 7]
+        assert all("the field 'split' is empty, and other rows name one" in one.reason for one in damages)
+
+
+def test_splits_that_are_no_text(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    rows = [{**row, "id": str(number), "split": one} for number, one in enumerate((0, ["train"], True, "train"))]
+    layout.write(rows, tmp_path / "train.jsonl")
+    found = list(load(tmp_path, split="train"))
+    assert [isinstance(one, Damage) for one in found] == [True, True, True, False]
+    assert "the field 'split' is of type list; it must be text" in str(found[1])
+
+
+def test_rows_that_name_no_split(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    empty = [{**row, "id": str(number), "split": one} for number, one in enumerate((None, "", " "))]
+    layout.write([*empty, {**row, "id": "x"}], tmp_path / "all.jsonl")
+    assert len(list(strict(load(tmp_path, split="train")))) == len(list(strict(load(tmp_path)))) == 4
+    # The file's name tells it of those that do not.
+    layout.write([*empty, {**row, "id": "x", "split": "train"}], tmp_path / "all.jsonl")
+    (tmp_path / "all.jsonl").rename(tmp_path / "train.jsonl")
+    assert len(list(strict(load(tmp_path, split="train")))) == len(list(strict(load(tmp_path)))) == 4
+    split = [{**row, "id": "x", "split": "test"}, *empty]
+    layout.write(split, tmp_path / "train.jsonl")
+    assert [one.id for one in strict(load(tmp_path, split="train"))] == ["0", "1", "2"]
 
 
 def test_what_is_no_data(tmp_path: Path):
