@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
 """Image formats that are read: those that decode in this process; EPS, for one, starts a program."""
@@ -21,6 +22,9 @@ UNREADABLE: tuple[type[Exception], ...] = (
     *(struct.error, zlib.error, MemoryError, AssertionError, AttributeError),
 )
 """What Pillow's decoders raise at damaged files."""
+
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""By how Pillow calls them: what PNG's greys of fewer bits are multiplied by for 8."""
 
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
@@ -40,7 +44,37 @@ def open_image(source: Path | BinaryIO) -> Image.Image:
     if most is not None and image.width * image.height > most:
         # Pillow itself only warns until it is twice as many.
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are more than {most:,}")
-    return image
+    return _with_clear_colour(image, source)
+
+
+def _with_clear_colour(image: Image.Image, source: Path | BinaryIO) -> Image.Image:
+    """Returns a PNG image with its transparent colour as its pixels have it.
+
+    Pillow scales the pixels of such a file to 8 bits, and not the colour that says which of them are transparent.
+    """
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    if image.format != "PNG" or not tiles or isinstance(key, bytes) or key is None:
+        return image
+    kind = tiles[0][3]
+    if kind in _GREY_STEPS and isinstance(key, int):
+        image.info["transparency"] = key * _GREY_STEPS[kind]
+    if kind != "RGB;16B" or not isinstance(key, tuple):
+        return image
+    if not isinstance(source, Path):
+        source.seek(0)
+    data = source.read_bytes() if isinstance(source, Path) else source.read()
+    high, low = (Image.open(io.BytesIO(data), formats=["PNG"]) for _ in range(2))
+    # The same bytes with the lower one of each two taken for the higher.
+    cast(Any, low).tile = [(tile[0], tile[1], tile[2], "RGB;16L") for tile in tiles]
+    clear = Image.new("L", image.size, 255)
+    for part, values in ((high, [value >> 8 for value in key]), (low, [value & 255 for value in key])):
+        part.load()
+        for channel, value in zip(part.split(), values, strict=True):
+            clear = ImageChops.darker(clear, channel.point([255 if one == value else 0 for one in range(256)]))
+    found = Image.merge("RGBA", (*high.split(), ImageChops.invert(clear)))
+    # An orientation is told there.
+    found.info = {name: value for name, value in high.info.items() if name != "transparency"}
+    return found
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -84,7 +118,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     its own smallest to its own largest value. Pixels that are NaN or infinite, which hold nothing, are white.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        clear = _clear_pixels(image)
         image = _to_8_bit(image)
+        if clear is not None:
+            image.paste(255, mask=clear)
     elif image.mode == "La":
         image = image.convert("LA")  # Pillow has no direct way from La to RGBA
     # A fresh canvas, since convert() keeps `info`, whose transparency entry would no longer be true.
@@ -95,6 +132,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
     else:
         canvas.paste(image.convert("RGB"))
     return canvas
+
+
+def _clear_pixels(image: Image.Image) -> Image.Image | None:
+    """Returns which pixels of an image of more than 8 bits are transparent, as a mask; None where it does not say."""
+    key = image.info.get("transparency")
+    if not isinstance(key, int) or image.mode == "F":
+        return None
+    # Imported here, as below.
+    import numpy as np
+
+    return Image.fromarray(np.asarray(image.convert("I")) == key)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

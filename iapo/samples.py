@@ -220,8 +220,8 @@ class Sample:
         source: The data set, for example `synthetic/vbar`.
         question_type: Type of the question (`value`, `largest`, ...), empty where unknown.
         list_names: Whether prompts list the names of the boxes, for images from which they cannot be read off.
-        flaws: What was wrong with the boxes as they were read, and what became of it, a sentence each; empty for a
-            whole sample. A box that is no use is left out, and the sample stays.
+        flaws: What was wrong with the boxes or the answers as they were read, and what became of it, a sentence each;
+            empty for a whole sample. A box that is no use is left out, and the sample stays.
         grading: The rules by which answers are graded, a name in `iapo.grading.rules`.
         judge: Name of the judge of calls on it (`iapo.tools.add_judge`), instead of the tools' own and of the axis;
             empty for none.

@@ -94,7 +94,7 @@ def data_convert(
     if done.quarantine is not None:
         say(f"{done.damaged} damaged rows, listed in {done.quarantine}")
     if done.flawed:
-        say(f"{done.flawed} samples without some of their boxes; iapo data check {out} says why")
+        say(f"{done.flawed} samples with a flaw; iapo data check {out} says why")
     if find_boxes:
         say(f"boxes found for {done.boxed} pictures without; none for {done.boxless.total()}")
         for reason, count in done.boxless.most_common():

@@ -37,7 +37,7 @@ class Counts:
         kinds: Samples by `chart` and `table`.
         axes: Samples by the axis along which they divide, `either` where both or neither is right.
         boxless: Samples without any box.
-        flawed: Samples of which a box was left out or mended; they load.
+        flawed: Samples with a flaw, such as a box that was left out; they load.
         several: Samples with several images.
         judges: Samples by the judge of calls that they name.
         reasons: Rows by what is wrong with them, in words that do not depend on the row.

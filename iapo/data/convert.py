@@ -30,7 +30,7 @@ class Converted:
         samples: Rows written.
         damaged: Rows put aside.
         quarantine: The file that lists them; None where there are none.
-        flawed: Samples of which a box was left out or mended; their flaws are written with them.
+        flawed: Samples with a flaw, such as a box that was left out; their flaws are written with them.
         boxed: Samples that had no boxes and were given some.
         boxless: Number of samples that have no boxes even so, by the reason why none were found.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from iapo.answer_texts import answer_text, is_blank
 from iapo.data.damage import RowError
+from iapo.grading.outcome import grade
 from iapo.records import Grading, Sample
 
 JOINED = "|||"
@@ -18,6 +20,9 @@ JOINED = "|||"
 LISTED = "|"
 """Between them in TableVQA-Bench, once or several times in a row, as in the WikiTableQuestions that it comes from."""
 
+
+# What may be one; whether it is, grading tells.
+_MARK = re.compile(r"terminate|final[ _]*answer", re.IGNORECASE)
 
 _CONTROL = re.compile(r"<\|\w+\|>")
 
@@ -33,6 +38,20 @@ def refuse_control_tokens(sample: Sample) -> None:
     for what, text in texts.items():
         if found := _CONTROL.search(text):
             raise RowError(f"{what} holds the control token {found[0]}; remove it from the text")
+
+
+def with_answer_flaws(sample: Sample) -> Sample:
+    """Returns a sample with a flaw for each answer that nothing can be graded equal to: one that holds what ends an
+    answer, or begins one (docs/grading.md).
+    """
+    flaws = [
+        f"the answer {answer[:80]!r} holds a mark of the final answer itself, so that no answer is graded equal to it"
+        for answer in sample.answers
+        if _MARK.search(answer) and not grade(f"FINAL ANSWER: {answer}", [answer], sample.grading).value
+    ]
+    # What was converted has its flaws already.
+    flaws = [flaw for flaw in flaws if flaw not in sample.flaws]
+    return dataclasses.replace(sample, flaws=(*sample.flaws, *flaws)) if flaws else sample
 
 
 def text_of(fields: Mapping[str, Any], *names: str) -> str:

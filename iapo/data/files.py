@@ -18,7 +18,7 @@ DAMAGED = ".damaged.jsonl"
 """How those end in which a conversion lists them; no data either."""
 
 FLAWED = ".flawed.jsonl"
-"""How those end in which a run lists the rows that it used without some of their boxes; no data either."""
+"""How those end in which a run lists the rows that it used with a flaw; no data either."""
 
 # Values between tabs may be anything's.
 _ANY = tuple(suffix for suffix in SUFFIXES if suffix != ".tsv")
@@ -29,6 +29,10 @@ KNOWN_SPLITS = ("train", "validation", "test")
 _SPLITS = dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("test", "testing"), "test")
 _SPLITS |= dict.fromkeys(("validation", "val", "valid", "validating", "dev", "development"), "validation")
 _WTQ = {"training": "train", "pristine-seen-tables": "validation", "pristine-unseen-tables": "test"}
+# `a (1)`, `a - Copy`, `a_v2`, `a.bak`.
+_COPY = re.compile(
+    r"[-_. ]*\(\d+\)$|([-_. ]+(copy|kopie|bak|backup|old|orig|original)([-_. ]*\(?\d+\)?)?|[-_. ]+v\d+)$", re.IGNORECASE
+)
 _APART = ("descriptive_", "random-split-", "training-before")
 
 
@@ -96,6 +100,7 @@ def choose(path: Path, split: str | None) -> list[Path]:
     if split is None:
         if len(by_split) > 1:
             raise InputError(f"the folder {path} has the splits {', '.join(by_split)}; give one of them")
+        _refuse_copies(files)
         return files
     named = [file for file in files if stem_of(file.name) == split]
     chosen = named or [file for name, some in by_split.items() if canonical(name) == canonical(split) for file in some]
@@ -104,7 +109,25 @@ def choose(path: Path, split: str | None) -> list[Path]:
         return files
     if not chosen:
         raise InputError(f"the folder {path} has no split {split!r}; it has {', '.join(by_split)}")
+    if not named:
+        _refuse_copies(chosen)
     return chosen
+
+
+def _refuse_copies(files: list[Path]) -> None:
+    """Refuses files of one split of which one is by its name a copy, or another state, of another one.
+
+    Raises:
+        InputError: If so.
+    """
+    there = {(file.parent, file.name) for file in files}
+    for file in files:
+        original = _COPY.sub("", file.stem) + file.suffix
+        if original != file.name and (file.parent, original) in there:
+            raise InputError(
+                f"{file} is by its name a copy of {original} beside it, and its rows would count twice; move one of "
+                f"them away, or give one alone, such as --split {stem_of(original)!r}"
+            )
 
 
 def expected_rows(source: str, split: str | None) -> int | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def short_floats(schema: pa.Schema) -> dict[str, pa.DataType]:
-    """Returns the columns that hold floats of 32 or 16 bits, or lists of them, with their types."""
+    """Returns the columns that hold floats of 32 or 16 bits, or lists, maps or structs of them, with their types."""
     return {field.name: field.type for field in schema if _is_short(field.type)}
 
 
@@ -20,12 +20,23 @@ def shortest(value: Any, kind: pa.DataType) -> Any:
         value: A value of the column, as Python has it.
         kind: Type of the column, one of `short_floats`.
     """
+    if value is None or not _is_short(kind):
+        return value
+    if pa.types.is_map(kind):
+        return [(shortest(key, kind.key_type), shortest(one, kind.item_type)) for key, one in value]
+    if pa.types.is_struct(kind):
+        kinds = {field.name: field.type for field in kind}
+        return {name: shortest(one, kinds[name]) for name, one in value.items()}
     if isinstance(value, list):
         return [shortest(one, kind.value_type) for one in value]
-    return None if value is None else float(str((np.float16 if pa.types.is_float16(kind) else np.float32)(value)))
+    return float(str((np.float16 if pa.types.is_float16(kind) else np.float32)(value)))
 
 
 def _is_short(kind: pa.DataType) -> bool:
+    if pa.types.is_map(kind):
+        return _is_short(kind.key_type) or _is_short(kind.item_type)
+    if pa.types.is_struct(kind):
+        return any(_is_short(field.type) for field in kind)
     return pa.types.is_float16(kind) or pa.types.is_float32(kind) or (_is_list(kind) and _is_short(kind.value_type))
 
 

@@ -1,4 +1,4 @@
-"""How many of a source's rows are used, whole or without some of their boxes, and how many are not: said, and kept."""
+"""How many of a source's rows are used, whole or with a flaw, and how many are not: said, and kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Intake:
         samples: Number of samples.
         expected: Number that there should be: of a whole test set of the paper its size, else all rows that were read.
         damaged: Rows that were left out.
-        flawed: Samples of which a box was left out or mended.
+        flawed: Samples with a flaw: a box was left out or mended, or no answer can be right.
     """
 
     samples: int
@@ -49,7 +49,7 @@ class Intake:
         if self.damaged:
             parts.append(f"{self.damaged:,} damaged rows are left out")
         if self.flawed:
-            parts.append(f"{self.flawed:,} with a box that is left out or mended")
+            parts.append(f"{self.flawed:,} with a flaw")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, int]:

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iapo.data.rows import CELLS, SUFFIXES
+from iapo.data.rows import CELLS, SUFFIXES, WTQ_COLUMNS
 from iapo.errors import InputError
 
 TABS = "a .tsv as WikiTableQuestions has them (its first line is id, utterance, context, targetValue with tabs between)"
 """What a file that ends in .tsv must be to be data, for messages."""
 
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "state.json")
-_WTQ_HEAD = b"id\tutterance\tcontext\ttargetValue"
+_WTQ_HEAD = "\t".join(WTQ_COLUMNS).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iapo.data.damage import Damage, RowError, quarantine, strict
-from iapo.data.fields import refuse_control_tokens
+from iapo.data.fields import refuse_control_tokens, with_answer_flaws
 from iapo.data.files import KNOWN_SPLITS, choose, expected_rows, files_of, split_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
@@ -189,6 +189,7 @@ def _samples(rows: Iterator[Row | Damage], known: Format, source: str, splits: R
                 continue
             sample = known.read(dataclasses.replace(row, ordinal=ordinal))
             refuse_control_tokens(sample)
+            sample = with_answer_flaws(sample)
         except RowError as error:
             yield Damage(row.number, _id(row), str(error), row.file)
             continue

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from iapo.data import repeated
 from iapo.data.damage import Damage
+from iapo.data.extensions import extended, unread
 from iapo.data.floats import short_floats, shortest
 from iapo.errors import InputError
 
@@ -33,6 +34,10 @@ SOLUTION_COLUMNS = frozenset(
 INDEX = re.compile(r"__index_level_\d+__")
 """Names that pandas gives the columns of an index that has none; no column of the data's own."""
 
+WTQ_COLUMNS = ("id", "utterance", "context", "targetValue")
+"""The columns of WikiTableQuestions' files."""
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises of a damaged file; the last where the name of a column is none."""
@@ -187,16 +192,20 @@ def _unpacked(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | str]:
     for name, kind in short_floats(batch.schema).items():
         for row in rows:
             row[name] = shortest(row[name], kind)
+    for name, extension in extended(batch.schema).items():
+        for row in rows:
+            row[name] = unread(row[name], extension)
     return rows
 
 
 def _unpacked_row(batch: pa.RecordBatch) -> dict[str, Any] | str:
     fields: dict[str, Any] = {}
-    short = short_floats(batch.schema)
+    short, other = short_floats(batch.schema), extended(batch.schema)
     for name in batch.schema.names:
         try:
             value = batch.column(name).to_pylist()[0]
-            fields[name] = shortest(value, short[name]) if name in short else value
+            value = shortest(value, short[name]) if name in short else value
+            fields[name] = unread(value, other[name]) if name in other else value
         except UnicodeDecodeError as error:
             return f"column {name!r} holds text that is not UTF-8 ({error.reason})"
         except _NO_VALUE as error:
@@ -272,8 +281,13 @@ def _read_lines(path: Path, solutions: bool) -> Iterator[Row | Damage]:
 
 
 def _read_tabs(path: Path, solutions: bool) -> Iterator[Row | Damage]:
-    """Reads values between tabs, a line a row, below a line of their names."""
+    """Reads values between tabs, a line a row, below a line of their names.
+
+    In WikiTableQuestions' files a quote is one. In others a value in quotes, as pandas and Excel write one that has
+    quotes in it, is what stands within.
+    """
     names: list[str] | None = None
+    quoted = True
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -282,6 +296,17 @@ def _read_tabs(path: Path, solutions: bool) -> Iterator[Row | Damage]:
                 reason = f"the line is not UTF-8: {error.reason} at byte {error.start}"
                 yield Damage(number, None, reason, path.name)
                 continue
+            if names is None:
+                quoted = tuple(values) != WTQ_COLUMNS
+            odd = next((one for one in values if quoted and one[:1] == '"' and not _QUOTED.fullmatch(one)), None)
+            if odd is not None:
+                reason = f"the value {odd[:40]!r} begins with a quote, and no other one ends it"
+                yield Damage(number, None, reason, path.name)
+                if names is None:
+                    return
+                continue
+            if quoted:
+                values = [one[1:-1].replace('""', '"') if one[:1] == '"' else one for one in values]
             if names is None:
                 names = values
             elif len(values) != len(names):

@@ -7,7 +7,7 @@ import dataclasses
 from iapo.answer_texts import is_blank
 from iapo.data.annotations import named_boxes
 from iapo.data.damage import RowError
-from iapo.data.fields import answers_of, refuse_control_tokens, text_of
+from iapo.data.fields import answers_of, refuse_control_tokens, text_of, with_answer_flaws
 from iapo.data.pictures import check_picture
 from iapo.records import Sample
 
@@ -29,6 +29,8 @@ def sound(sample: Sample) -> Sample:
     columns = named_boxes(dict(sample.column_boxes), None, "column", sample.image.size, flaws)
     rows = named_boxes(dict(sample.row_boxes), None, "row", sample.image.size, flaws)
     refuse_control_tokens(sample)
-    return dataclasses.replace(
-        sample, question=question, answers=answers, column_boxes=columns, row_boxes=rows, flaws=tuple(flaws)
+    return with_answer_flaws(
+        dataclasses.replace(
+            sample, question=question, answers=answers, column_boxes=columns, row_boxes=rows, flaws=tuple(flaws)
+        )
     )

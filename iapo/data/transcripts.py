@@ -15,7 +15,7 @@ from typing import Any
 
 from iapo.bounds import TURNS
 from iapo.data.damage import Damage, RowError
-from iapo.data.fields import refuse_control_tokens
+from iapo.data.fields import refuse_control_tokens, with_answer_flaws
 from iapo.data.files import choose
 from iapo.data.formats.known import Format, format_of
 from iapo.data.row_splits import RowSplits, check_one, named_splits
@@ -111,6 +111,7 @@ def _read_rows(path: Path, known: Format, splits: RowSplits) -> Iterator[Transcr
             turns = turns_of(row.fields)
             sample = known.read(dataclasses.replace(row, fields=without_solution(row.fields), ordinal=ordinal))
             refuse_control_tokens(sample)
+            sample = with_answer_flaws(sample)
         except RowError as error:
             yield Damage(row.number, _id(row), str(error), row.file)
             continue

@@ -191,3 +191,27 @@ def test_values_between_tabs_are_data_of_one_format_alone(tmp_path: Path):
     assert "id, utterance, context, targetValue with tabs between" in said
     (tmp_path / "train.tsv").write_text("id\tutterance\tcontext\ttargetValue\n")
     assert files_of(tmp_path) == [tmp_path / "train.tsv"]
+
+
+@pytest.mark.parametrize("mark", [" (1)", "_v2", " - Copy", " copy 2", ".bak", "_old", "_orig"])
+def test_copies_do_not_count_twice(tmp_path: Path, mark: str):
+    layout = LAYOUTS["own"]
+    write(layout, tmp_path / "a_train.jsonl", slice(0, 2))
+    write(layout, tmp_path / f"a_train{mark}.jsonl", slice(2, 4))
+    for split in ("train", None):
+        with pytest.raises(
+            InputError, match=r"is by its name a copy of a_train\.jsonl beside it, .* --split 'a_train'$"
+        ):
+            load(tmp_path, split=split)
+    assert len(list(strict(load(tmp_path, split="a_train")))) == 2
+    assert len(list(strict(load(tmp_path, split=f"a_train{mark}")))) == 2
+
+
+@pytest.mark.parametrize(
+    "others", [("b_train", "a_train_2"), ("a_train_full", "a_train_new"), ("train_v2", "train_v3")]
+)
+def test_what_is_no_copy(tmp_path: Path, others: tuple[str, ...]):
+    layout = LAYOUTS["own"]
+    for place, name in enumerate(("a_train", *others)):
+        write(layout, tmp_path / f"{name}.jsonl", slice(place, place + 1))
+    assert len(list(strict(load(tmp_path, split="train")))) == 3

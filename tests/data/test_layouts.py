@@ -262,7 +262,7 @@ def test_the_papers_sets_of_bars_with_a_crossed_box(tmp_path: Path):
         assert [sample.id for sample in found] == [kind]
         assert not damages
         size = {"v_bar": 382, "h_bar": 444}[kind]
-        assert str(intake) == f"1 of {size} questions; 1 with a box that is left out or mended"
+        assert str(intake) == f"1 of {size} questions; 1 with a flaw"
 
 
 def test_strict_says_how_to_leave_rows_out(tmp_path: Path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from iapo.data.convert import convert
 from iapo.data.damage import Damage, RowError
 from iapo.data.loading import load
 from iapo.data.pictures import encode_picture, read_picture
-from iapo.images import to_rgb
+from iapo.images import open_image, to_rgb
 from iapo.records import Sample
 
 ORIENTATION = 0x0112
@@ -64,6 +66,37 @@ def test_transparency_is_white(draw: Callable[[], Image.Image], format: str) -> 
     read = read_picture(file_of(draw(), format, **options), None)
     assert read.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert read.convert("RGB").getpixel((15, 15)) != (255, 255, 255)
+
+
+def png_with_clear_colour(colour: int, depth: int, line: bytes, key: bytes) -> bytes:
+    """Writes a PNG of 40 x 40 pixels, all lines alike, as Pillow writes none."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 40, 40, depth, colour, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"tRNS", key), (b"IDAT", zlib.compress(40 * (b"\0" + line))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("colour", "depth", "line", "key", "seen"),
+    [
+        # A colour that differs in the lower byte alone is another one.
+        (2, 16, 20 * b"\xff\xfa\0\0\0\7" + 20 * b"\xff\xff\0\0\0\7", b"\xff\xff\0\0\0\7", (255, 0, 0)),
+        (2, 8, 20 * b"\5\x64\7" + 20 * b"\6\x64\7", b"\0\6\0\x64\0\7", (5, 100, 7)),
+        (0, 16, 20 * b"\x80\0" + 20 * b"\x80\1", b"\x80\1", (128, 128, 128)),
+        (0, 8, 20 * b"\5" + 20 * b"\6", b"\0\6", (5, 5, 5)),
+        (0, 4, 10 * b"\x22" + 10 * b"\x33", b"\0\3", (34, 34, 34)),
+        (0, 2, 5 * b"\x55" + 5 * b"\xaa", b"\0\2", (85, 85, 85)),
+    ],
+)
+def test_a_transparent_colour_is_white(colour: int, depth: int, line: bytes, key: bytes, seen: tuple[int, ...]) -> None:
+    data = png_with_clear_colour(colour, depth, line, key)
+    for image in (read_picture(data, None), open_image(io.BytesIO(data))):
+        rgb = to_rgb(image)
+        assert (rgb.getpixel((3, 5)), rgb.getpixel((36, 5))) == (seen, (255, 255, 255))
+    assert to_rgb(read_picture(encode_picture(read_picture(data, None)), None)).getpixel((36, 5)) == (255, 255, 255)
 
 
 def test_an_opaque_alpha_keeps_its_file() -> None:

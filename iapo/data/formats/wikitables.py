@@ -14,12 +14,12 @@ from typing import Any
 from iapo.data.damage import RowError
 from iapo.data.fields import LISTED, answers_of, id_of, text_of
 from iapo.data.pictures import read_picture
-from iapo.data.rows import Row
+from iapo.data.rows import WTQ_COLUMNS, Row
 from iapo.errors import why
 from iapo.records import Box, Grading, Sample
 
 TABFACT_NAME, WTQ_NAME = "tabfact", "wtq"
-WTQ_SHAPES = (("id", "utterance", "context", "targetValue"),)
+WTQ_SHAPES = (WTQ_COLUMNS,)
 
 _CLAIM = "Is this statement true or false, by the table? {}"
 

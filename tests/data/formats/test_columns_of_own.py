@@ -8,13 +8,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from own import bars
+from PIL import Image
 
 from iapo.data.loading import Damage, load
-from iapo.grading.outcome import grade
+from iapo.errors import InputError
+from iapo.grading.outcome import grade, grade_sample
 from iapo.records import Sample
 
 DAY = datetime.datetime(2021, 3, 4)
@@ -28,6 +31,11 @@ def read(folder: Path, **columns: pa.Array) -> list[Sample | Damage]:
     table = pa.table({"image": ["bars.png"] * count, "question": ["how?"] * count, **given})
     pq.write_table(table, folder / "own.parquet")
     return list(load(folder / "own.parquet"))
+
+
+def sound(item: Sample | Damage) -> Sample:
+    assert isinstance(item, Sample), str(item)
+    return item
 
 
 @pytest.mark.parametrize(
@@ -167,3 +175,77 @@ def test_boxes_that_are_none(column: pa.Array, reason: str, tmp_path: Path):
     (found,) = read(tmp_path, column_boxes=column)
     assert isinstance(found, Damage)
     assert reason in found.reason
+
+
+def test_names_that_are_short_floats(tmp_path: Path) -> None:
+    kind = pa.map_(pa.float32(), pa.list_(pa.float32()))
+    (one,) = read(tmp_path, column_boxes=pa.array([[(0.1, [0, 0, 20, 40]), (2002.0, [20, 0, 40, 40])]], kind))
+    assert list(sound(one).column_boxes) == ["0.1", "2002"]
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_extension_types_are_read_as_no_other_value(registered: bool, tmp_path: Path) -> None:
+    """As pandas writes a period; whether a process knows the type is a matter of what it has imported."""
+    months = pa.array([614, None], pa.int64())
+
+    class Period(pa.ExtensionType):
+        def __init__(self) -> None:
+            super().__init__(pa.int64(), "test.period")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b""
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage: pa.DataType, data: bytes) -> Period:
+            return cls()
+
+    if registered:
+        pa.register_extension_type(Period())
+    try:
+        found = read(tmp_path, answer=pa.ExtensionArray.from_storage(Period(), months))
+        listed = read(tmp_path, answer=pa.array([["x"]], pa.list_(pa.string())))
+    finally:
+        if registered:
+            pa.unregister_extension_type("test.period")
+    assert [one.reason for one in found if isinstance(one, Damage)] == [
+        "an answer in the field 'answer' is of type test.period; it must be text, a number or a date",
+        "the field 'answer' is missing; image (or images), question, answer must be there",
+    ]
+    assert sound(listed[0]).answers == ("x",)
+
+
+def test_values_between_tabs_as_pandas_writes_them(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "question": text, "answer": "1"} for text in ('Which is "x"?', "5 inches", '"all"')]
+    pd.DataFrame(rows).to_csv(tmp_path / "train.tsv", sep="\t", index=False)
+    assert [sound(one).question for one in load(tmp_path / "train.tsv")] == [one["question"] for one in rows]
+    lines = [
+        'image\tquestion\t"answer"',
+        'a.png\tHow many 5" bars?\t1',
+        'a.png\t"Two\t1',
+        'a.png\t"a" b\t1',
+        'a.png\tq\t"2"',
+    ]
+    (tmp_path / "train.tsv").write_text("\n".join(lines))
+    first, open_one, half, last = load(tmp_path / "train.tsv")
+    assert (sound(first).question, sound(last).answers) == ('How many 5" bars?', ("2",))
+    assert str(open_one) == "train.tsv, row 3: the value '\"Two' begins with a quote, and no other one ends it"
+    assert isinstance(half, Damage)
+    (tmp_path / "train.tsv").write_text('"image\tquestion\tanswer\na.png\tq\t1\n')
+    with pytest.raises(InputError, match="begins with a quote"):
+        load(tmp_path / "train.tsv")
+
+
+@pytest.mark.parametrize("answer", ["TERMINATE", "FINAL ANSWER: 3", "x TERMINATE y", "_TERMINATE_"])
+def test_answers_that_nothing_is_graded_equal_to(answer: str, tmp_path: Path) -> None:
+    (one,) = read(tmp_path, answer=[answer])
+    (flaw,) = sound(one).flaws
+    assert flaw.startswith(f"the answer {answer!r} holds a mark of the final answer itself")
+    assert not grade_sample(f"FINAL ANSWER: {answer}. TERMINATE", sound(one)).value
+
+
+@pytest.mark.parametrize("answer", ["Terminated", "Terminator 2", "the final answers", "exterminate"])
+def test_answers_that_only_sound_like_it(answer: str, tmp_path: Path) -> None:
+    (one,) = read(tmp_path, answer=[answer])
+    assert not sound(one).flaws
+    assert grade_sample(f"FINAL ANSWER: {answer}. TERMINATE", sound(one)).value
