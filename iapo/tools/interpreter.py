@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -133,8 +134,8 @@ class Interpreter:
         if isinstance(expression, Values):
             return tuple(self._value(entry) for entry in expression.entries)
         if isinstance(expression, Boxes):
-            names = [one_form(name) for name, _ in expression.boxes]
-            if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+            counts = Counter(one_form(name) for name, _ in expression.boxes)
+            if (twice := next((name for name, count in counts.items() if count > 1), None)) is not None:
                 raise ToolError(f"line {expression.line}: the boxes have the name {quoted(twice)} twice; give it once")
             boxes = {name: self._box(box, expression.line) for name, box in expression.boxes}
             return NamedBoxes(OWN_BOXES, None, boxes)
