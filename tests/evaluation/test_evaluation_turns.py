@@ -36,6 +36,7 @@ from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import find_prompt
 from iapo.rollout.turns import rollout
 from iapo.runs import RunFolder
+from iapo.tools import TOOLS, offered_tools
 
 TEMPLATE = find_prompt("tiny-turns")
 PLAN = EvaluationPlan(
@@ -187,6 +188,24 @@ def test_the_table_tells_turns(tmp_path: Path, chart: Sample):
     assert "turns" in out.getvalue()
     assert "calls a turn" in out.getvalue()
     assert found.sets["vbar"].measures[TURNS].value == pytest.approx((2 + 3 + 2 + 3) / 4)
+
+
+def test_boxes_do_not_come_back_once_an_image_was_turned(chart: Sample):
+    name = next(iter(chart.column_boxes))
+    focus = f'```python\ndisplay(focus_on_columns_with_draw(image_1, ["{name}"], BOXES))\n```'
+    script = iter(
+        [
+            "```python\ndisplay(rotate(image_1, 180))\n```",
+            focus.replace("BOXES", f'{{"{name}": [4, 4, 40, 40]}}'),
+            focus.replace("BOXES", "columns_bbox"),
+            "FINAL ANSWER: 3. TERMINATE",
+        ]
+    )
+    template = find_prompt("tools-turns")
+    trace = solve_by_chat(lambda _: next(script), chart, {**TOOLS, **offered_tools("rotate")}, template, turns=4)
+    assert [one.result.status for one in trace.turns] == ["edited", "edited", "failed", "no_call"]
+    assert "this picture has no column boxes" in str(trace.turns[2].result.error)
+    assert [bool(trace.sample_at(turn).column_boxes) for turn in range(4)] == [True, False, False, False]
 
 
 def test_a_prompt_for_two_turns_is_refused():
