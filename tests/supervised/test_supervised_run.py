@@ -356,7 +356,7 @@ def test_the_best_policy_is_of_the_course_that_was_named(
     transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The second step's learning rate is the first that differs between courses of other lengths.
-    given, first, out = {**FIRST_IS_BEST, "eval_delay": 2}, tmp_path / "first", tmp_path / "out"
+    given, first, out = {**FIRST_IS_BEST, "eval_delay": 2, "learning_rate": 3e-3}, tmp_path / "first", tmp_path / "out"
     run(*settings(transcripts, first, **given, max_steps=3), quiet=True)
     stopped_in(monkeypatch, "training_step", 2, settings(transcripts, out, **given, max_steps=12))
     named = {**given, "max_steps": 4, "resume_from_checkpoint": str(first / "checkpoint-3")}
