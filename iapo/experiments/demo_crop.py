@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from iapo.stopping import stoppable
 from iapo.storage import make_folder, read_json, read_records
 from iapo.studies.curves import plot_curves
 from iapo.tiny.crop.pages import draw
+from iapo.training.aside import remove_checkpoints
 from iapo.training.ends import is_finished
 
 STEPS = 80
@@ -71,8 +71,7 @@ def run_crop_demo(
         _write_pages(parent / "data", pages, seed)
         run_jobs([_start_job(parent / "start", seed, scale)], 1)
         run_jobs([_training_job(parent, folder.path, chosen)], 1)
-        for old in folder.path.glob("checkpoint-*"):
-            shutil.rmtree(old)
+        remove_checkpoints(folder.path)
         evaluation = folder.read_evaluation()
         console.print(training_table(evaluation))
         for path in plot_curves({"GRPO": [folder]}, parent / "training", svg=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from iapo.locks import hold_folder
 from iapo.results import read_result, write_result
 from iapo.rollout.load_settings import LoadSettings
 from iapo.stopping import stoppable
+from iapo.training.aside import remove_checkpoints
 from iapo.training.checkpoints import last_whole
 from iapo.training.ends import is_finished, trained_step
 from iapo.training.run import run
@@ -61,8 +61,7 @@ def _run(folder: Path) -> None:
         if trained is None:
             times |= {"training": time.perf_counter() - started, "steps": steps}
     if job["config"] is not None:
-        for old in folder.glob("checkpoint-*"):
-            shutil.rmtree(old)
+        remove_checkpoints(folder)
     started = time.perf_counter()
     plan = plan_from_json(job["plan"])
     run_evaluation(plan, folder / MEASURED)

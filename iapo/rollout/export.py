@@ -117,8 +117,9 @@ def find_policy(source: str | os.PathLike[str]) -> str:
     if (folder / "policy").is_dir():
         return str(folder / "policy")
     if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", ADAPTER)):
-        checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda one: one.stat().st_mtime)
-        hint = f"; its last checkpoint is {checkpoints[-1]}" if checkpoints else ""
+        steps = [one.name.removeprefix("checkpoint-") for one in folder.glob("checkpoint-*") if one.is_dir()]
+        last = max((int(step) for step in steps if step.isdecimal()), default=None)
+        hint = "" if last is None else f"; its last checkpoint is {folder / f'checkpoint-{last}'}"
         raise InputError(f"{source} holds no trained policy{hint or '; give a run folder, or the folder of a policy'}")
     return source
 

@@ -188,9 +188,10 @@ def policies(run: Run) -> dict[int, str]:
     """Returns the run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
     found = {0: str(run_arguments(run)["model"])}
     for path in run.path.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
         # The trainer writes its state last.
-        if (path / "trainer_state.json").exists():
-            found[int(path.name.rpartition("-")[2])] = str(path)
+        if step.isdecimal() and (path / "trainer_state.json").exists():
+            found[int(step)] = str(path)
     if any((run.path / "policy" / name).exists() for name in ("config.json", "adapter_config.json")):
         path = run.path / "metrics.jsonl"
         logged = max((step_of(path, index, row) for index, row in enumerate(read_records(path))), default=0)

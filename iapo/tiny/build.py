@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ from iapo.tiny.names import INVENTED, UNSEEN, Naming, draw_tools
 from iapo.tiny.pretrain import Teaching, run_stage
 from iapo.tiny.recipes import RECIPES, STAGES, Recipe
 from iapo.tiny.state import STATE, StageState
+from iapo.training.aside import remove_checkpoints
 from iapo.training.ends import is_finished
 from iapo.training.files import find_config
 
@@ -205,8 +205,7 @@ def _reinforce(config: str, before: Path, folder: Path, seed: int, scale: float)
             code = run_child(words, log, environment)
         if code != 0:
             raise RuntimeError(f"the reinforcement learning of {before} failed; see {folder / 'log.txt'}")
-    for old in folder.glob("checkpoint-*"):
-        shutil.rmtree(old)
+    remove_checkpoints(folder)
     keys = ("step", "reward/outcome", "tools/misuse_rate", "tools/success_rate")
     return [{key: row[key] for key in keys} for row in RunFolder(folder).read_metrics()[::10]]
 

@@ -78,6 +78,13 @@ def rotate(folder: Path, limit: int | None, kept: Iterable[Path]) -> None:
             excess -= 1
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run that has ended, and nothing else that bears such a name."""
+    for path in _own(folder).values():
+        if not path.is_symlink():
+            shutil.rmtree(path)
+
+
 def newest(folder: Path) -> list[Path]:
     """Returns the checkpoint of the latest step that a folder holds, if it holds any."""
     return [path for _, path in sorted(_own(folder).items())[-1:]]

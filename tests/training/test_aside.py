@@ -13,7 +13,7 @@ from transformers import TrainerState
 
 from iapo.errors import InputError
 from iapo.results import MANIFEST
-from iapo.training.aside import is_in, make_room, newest, rotate, set_aside
+from iapo.training.aside import is_in, make_room, newest, remove_checkpoints, rotate, set_aside
 from iapo.training.begun import BEGUN, begun_from, begun_part
 from iapo.training.best import Best, find_best, place_in, take_best
 from iapo.training.checkpoints import STATE, last_whole, numbered
@@ -54,6 +54,16 @@ def test_rotation_spares_what_is_no_checkpoint_and_what_is_kept(tmp_path: Path) 
     assert len(names(tmp_path)) == 7
     rotate(tmp_path, 2, [tmp_path / "checkpoint-2", *newest(tmp_path)])
     assert names(tmp_path) == ["checkpoint-0", "checkpoint-1", "checkpoint-2", "checkpoint-3-good", "checkpoint-8"]
+
+
+def test_a_run_that_ended_loses_its_checkpoints_alone(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 2)
+    for name in ("checkpoint-1", "checkpoint-good"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-9").symlink_to(checkpoint(tmp_path / "elsewhere", 9))
+    remove_checkpoints(tmp_path)
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-9", "checkpoint-good", "elsewhere"]
+    assert names(tmp_path / "elsewhere") == ["checkpoint-9"]
 
 
 def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
