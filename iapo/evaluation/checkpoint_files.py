@@ -32,15 +32,22 @@ def weights_of(model: str, revision: str | None = None) -> dict[str, int] | None
     Returns:
         Numbers by file and kind; None for what is no folder.
     """
-    stats = {
-        f"{file.relative_to(folder).as_posix()}{of}": file.stat()
-        for folder, of in _folders(model, revision)
-        for file in _weights(folder)
-    }
     if not Path(model).is_dir():
         return None
+    stats = {name: file.stat() for name, file in weight_files(model, revision).items()}
     return {f"{name}, bytes": stat.st_size for name, stat in stats.items()} | {
         f"{name}, written": stat.st_mtime_ns for name, stat in stats.items()
+    }
+
+
+def weight_files(model: str, revision: str | None = None) -> dict[str, Path]:
+    """Returns the files of a checkpoint folder's weights by name, and those of the folder that an adapter adapts; none
+    for what is no folder.
+    """
+    return {
+        f"{file.relative_to(folder).as_posix()}{of}": file
+        for folder, of in _folders(model, revision)
+        for file in _weights(folder)
     }
 
 
@@ -69,7 +76,8 @@ def _folders(model: str, revision: str | None) -> Iterator[tuple[Path, str]]:
 
 def _weights(folder: Path) -> list[Path]:
     """Returns the files of weights in a folder, and those below it that an index names."""
-    found = set(folder.glob("*.safetensors"))
+    # A pipe would be waited for, and a link may lead to nothing; who loads it says so.
+    found = {file for file in folder.glob("*.safetensors") if file.is_file()}
     for index in folder.glob(_INDEX):
         try:
             named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()

@@ -180,7 +180,12 @@ def _run_trials(
 ) -> dict[str, Row]:
     plan, settings, device = shared(budget)
     greedy = budget.greedy and budget.temperature > 0
+    from iapo.experiments.contents import check_alike
+
     _remember(trials, budget, plan, out, _contents(trials, budget))
+    folders = {trial.name: [out / trial.name / f"seed-{seed}" for seed in budget.seeds] for trial in trials}
+    # Of what is there before hours of training, and then of all.
+    check_alike(folders)
     jobs = [job_of(START, out / START, plan, None, {}, 0, greedy)]
     if settings.teacher is not None:
         loading = placed(settings_in(settings, "teacher"), device)
@@ -206,12 +211,9 @@ def _run_trials(
             jobs.append(job_of(name, folder, trained, budget.config, own, steps, greedy))
     run([job for job in jobs if not is_measured(job.log.parent, greedy)], min(together, os.cpu_count() or 1))
     rows = {name: read_row(name, [out / name / MEASURED]) for name in (START, TEACHER) if is_measured(out / name)}
-    from iapo.experiments.contents import check_alike
-
-    for trial in trials:
-        folders = [out / trial.name / f"seed-{seed}" for seed in budget.seeds]
-        check_alike(trial.name, folders)
-        rows[trial.name] = read_row(trial.name, [folder / MEASURED for folder in folders], budget.seeds)
+    check_alike(folders)
+    for name, some in folders.items():
+        rows[name] = read_row(name, [folder / MEASURED for folder in some], budget.seeds)
     return rows
 
 

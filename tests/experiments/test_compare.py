@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
 from iapo.evaluation.plan import EvaluationPlan
 from iapo.evaluation.sets import read_sets
+from iapo.experiments import contents
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
 from iapo.experiments.job import plan_from_json, run_job
@@ -105,12 +107,130 @@ def test_rows_are_of_one_thing(tmp_path: Path):
             run_comparison(more, out, run=Pretended())
         file.write_text(before)
     run_comparison(more, out, run=Pretended())
+    # Not by another method either.
+    told = Pretended()
+    rows.with_name("kept").write_bytes(rows.read_bytes())
+    rows.write_text("[]\n")
+    with pytest.raises(InputError, match=r"begun with other contents of .*rows\.jsonl"):
+        run_comparison(dataclasses.replace(begun, methods=("grpo", "torl")), out, run=told)
+    assert told.orders == {}
+    rows.with_name("kept").replace(rows)
     # What no file tells shows in what the runs write.
     for path in manifests:
         told = {"config": {"prompt": {"name": "a"}}, "data": {"train": "another"}}
         write_result(path.parent.parent / "seed-1" / "manifest.json", "training", told)
     with pytest.raises(InputError, match="the runs of grpo had different training data"):
         run_comparison(more, out, run=Pretended())
+
+
+def beside(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """A start and data, and the settings that name them."""
+    start, data = folder / "start", folder / "data"
+    shutil.copytree(resolve("tiny-student"), start)
+    (folder / "pictures").mkdir()
+    (folder / "pictures/a.png").write_bytes(b"a")
+    (folder / "pictures/round").symlink_to(data)
+    data.mkdir()
+    (data / "train.jsonl").write_text("{}\n")
+    (data / "linked").symlink_to(folder / "pictures")
+    return start, data, {"model": str(start), "data": str(data), "reward": "grpo", "output_dir": str(folder / "out")}
+
+
+def test_files_that_are_new_or_gone_are_others(tmp_path: Path):
+    start, data, settings = beside(tmp_path)
+    before, weights = json.loads(json.dumps(contents.contents_of(*parse("compare", settings)))), "model.safetensors"
+
+    def check(known: Mapping[str, Any] = before) -> None:
+        contents.check_contents(tmp_path, known, contents.contents_of(*parse("compare", settings)))
+
+    check()
+    new = data / "train-00002-of-00003.jsonl"
+    new.write_text("{}\n")
+    with pytest.raises(InputError, match=rf"were begun without .*{new.name}; remove it, or choose another --out"):
+        check()
+    # A folder of an earlier version does not say what there was.
+    check({name: told for files in before.values() for name, told in files.items()})
+    new.unlink()
+    for file in (tmp_path / "pictures/a.png", start / "generation_config.json"):
+        kept = file.rename(tmp_path / "kept")
+        with pytest.raises(InputError, match=rf"with .*{file.name}, which is not there now; give it back"):
+            check()
+        kept.rename(file)
+    for file, old in ((start / "prompt.yaml", b"chart"), (data / "linked/a.png", b"a"), (start / weights, b"\0")):
+        was = file.read_bytes()
+        file.write_bytes(was.replace(old, b"graph"[: len(old)]))
+        with pytest.raises(InputError, match=r"with other contents of .*; give it back as it was"):
+            check()
+        file.write_bytes(was)
+    check()
+
+
+def test_what_is_no_data_is_not_compared(tmp_path: Path):
+    start, data, settings = beside(tmp_path)
+    before = contents.contents_of(*parse("compare", settings))
+    (data / "notes.txt").write_text("new")
+    (data / "train.quarantine.jsonl").write_text("{}\n")
+    (data / ".#train.jsonl").symlink_to("somebody@host.1:2")
+    (data / "nothing.png").symlink_to("nothing")
+    (start / "nothing.safetensors").symlink_to("nothing")
+    os.mkfifo(data / "pipe.jsonl")
+    os.mkfifo(start / "pipe.safetensors")
+    (data / ".cache").mkdir()
+    (data / ".cache/a.png").write_bytes(b"a")
+    assert contents.contents_of(*parse("compare", settings)) == before
+
+
+def test_a_file_that_was_only_touched_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    start, _, settings = beside(tmp_path)
+    weights = start / "model.safetensors"
+    for bytes_read, refused in ((1 << 26, False), (1 << 10, True)):
+        monkeypatch.setattr(contents, "_SMALL", bytes_read)
+        os.utime(weights, ns=(0, 1_000_000_007))
+        before = contents.contents_of(*parse("compare", settings))
+        os.utime(weights, ns=(0, 5_000_000_000))
+        now = contents.contents_of(*parse("compare", settings))
+        if not refused:
+            contents.check_contents(tmp_path, before, now)
+            continue
+        # Too large to be read.
+        with pytest.raises(
+            InputError, match=r"only touched or copied, `touch -d @1\.000000007` gives it back its time"
+        ):
+            contents.check_contents(tmp_path, before, now)
+        weights.write_bytes(weights.read_bytes() + b"a")
+        now = contents.contents_of(*parse("compare", settings))
+        with pytest.raises(InputError, match=r"other contents of .*model\.safetensors; give it back as it was"):
+            contents.check_contents(tmp_path, before, now)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"data": "another"}, "training data"),
+        ({"prompt": {"name": "b"}}, "prompts"),
+        ({"code": {"tools": {"own.py": "2"}}}, r"contents of own\.py"),
+        # What its own settings explain is no other thing.
+        ({"data": "another", "run": {"data": "d", "data_split": "other"}}, None),
+        ({"prompt": {"name": "b"}, "run": {"data": "d", "prompt": "b.yaml"}}, None),
+        ({"code": {"tools": {"more.py": "2"}}}, None),
+        ({"data": "another", "dropped": {"dropped": 1}}, None),
+    ],
+)
+def test_trials_are_of_one_thing(tmp_path: Path, other: dict[str, Any], told: str | None):
+    """Runs of two methods, before any other one begins, and before a table is made."""
+    one = {"data": "one", "prompt": {"name": "a"}, "code": {"tools": {"own.py": "1"}}, "run": {"data": "d"}}
+    for trial, found in {"grpo": one, "iapo": {**one, **other}}.items():
+        config = {name: found[name] for name in ("prompt", "code", "run")}
+        data = {"train": found["data"]} | ({"long_prompts": found["dropped"]} if "dropped" in found else {})
+        folder = tmp_path / trial / "seed-0"
+        folder.mkdir(parents=True)
+        write_result(folder / "manifest.json", "training", {"config": config, "data": data})
+    trials = {trial: [tmp_path / trial / f"seed-{seed}" for seed in (0, 1)] for trial in ("grpo", "iapo")}
+    if told is None:
+        contents.check_alike(trials)
+        return
+    with pytest.raises(InputError, match=rf"the runs of grpo and iapo had different {told}: .*grpo/seed-0 and .*iapo"):
+        contents.check_alike(trials)
 
 
 @pytest.mark.parametrize(
