@@ -227,6 +227,30 @@ def check_number(name: str, value: Any, bound: Bound) -> None:
         raise InputError(f"{name} is {shown}; give {f'at most {MOST}' if large else bound}")
 
 
+def check_list(what: str, text: str) -> None:
+    """Refuses a list with commas between of which a part is empty, as where a name is missing.
+
+    Args:
+        what: Name of the list.
+        text: The list; empty as a whole, it is none.
+
+    Raises:
+        InputError: If so.
+    """
+    if text.strip() and not all(part.strip() for part in text.split(",")):
+        raise InputError(f"{what} is {text[:100]!r}, where nothing stands before or behind a comma; remove the comma")
+
+
+def check_repeats(repeats: int, temperature: float) -> None:
+    """Refuses greedy repeats.
+
+    Raises:
+        InputError: If there are any.
+    """
+    if repeats > 1 and temperature == 0:
+        raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+
+
 def read_seeds(texts: Sequence[str]) -> tuple[int, ...]:
     """Reads seeds.
 

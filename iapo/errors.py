@@ -16,6 +16,9 @@ class NumberError(InputError):
     """Numbers that are NaN or infinite: one sentence. The command line exits with 4."""
 
 
+_QUOTED = 200
+"""Letters that a sentence quotes of a value."""
+
 DISK = 74
 """Exit code where a disk takes no more: the system's word for an error of input or output."""
 
@@ -27,6 +30,16 @@ class PlaceError(RuntimeError):
 def one_line(text: str) -> str:
     """Returns a text in one line; what may steer a terminal in it, and half surrogates, are written as Python does."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def brief(value: object) -> str:
+    """Returns what Python writes a value as, of a long one its beginning: what a file holds may have any length."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # A whole number with more digits than Python writes, or a list of such.
+        return "a whole number of thousands of digits"
+    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
 
 
 def why(error: Exception) -> str:

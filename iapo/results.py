@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from iapo.errors import InputError
+from iapo.errors import InputError, brief
 from iapo.estimates import Estimate
 from iapo.storage import create_json, read_json, write_json
 
@@ -69,7 +69,7 @@ def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
             if inner := first_difference(found.get(key), wanted.get(key), f"{where}.{key}".lstrip(".")):
                 return inner
         return None
-    return None if found == wanted else f"{where}: {found!r} there, {wanted!r} now"
+    return None if found == wanted else f"{where}: {brief(found)} there, {brief(wanted)} now"
 
 
 def write_result(path: Path, kind: str, data: Mapping[str, Any]) -> None:
@@ -98,9 +98,11 @@ def read_result(path: Path, *kinds: str) -> dict[str, Any]:
     found = read_json(path)
     written, kind = found.get("format", 0), found.get("kind")
     if not isinstance(written, int) or written > FORMAT:
-        raise InputError(f"{path} has the format {written!r}, but this iapo reads up to {FORMAT}; install a newer one")
+        raise InputError(
+            f"{path} has the format {brief(written)}, but this iapo reads up to {FORMAT}; install a newer one"
+        )
     if written and kind not in kinds:
-        raise InputError(f"{path} is of the kind {kind!r}, not {' or '.join(kinds)}; give another folder")
+        raise InputError(f"{path} is of the kind {brief(kind)}, not {' or '.join(kinds)}; give another folder")
     return found
 
 
@@ -312,4 +314,4 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); restore it or give another folder") from error
+        raise InputError(f"{path} is damaged ({brief(error)}); restore it or give another folder") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -89,11 +90,12 @@ def without_empty() -> Iterator[None]:
 
 
 def check_place(path: Path) -> None:
-    """Refuses a path that nothing can be written to: below a file, a link in a circle, or where this user may not
-    write.
+    """Refuses a path that nothing can be written to: below a file, a link in a circle, where this user may not write,
+    or where the system makes nothing.
 
     Raises:
         InputError: If so.
+        OSError: If the disk takes no more.
     """
     try:
         path.stat()
@@ -107,6 +109,15 @@ def check_place(path: Path) -> None:
         raise InputError(f"{path} lies below {above}, which is a file; choose another place")
     if not os.access(above, os.W_OK):
         raise InputError(f"{path} cannot be written: {above} is read-only for this user; choose another place")
+    if path.exists():
+        return
+    try:
+        # Some places, /proc for one, say only when asked that nothing can be made there.
+        os.rmdir(tempfile.mkdtemp(prefix=".iapo-", dir=above))
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(f"{path} cannot be made: {error.strerror}; choose another place") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import checkpoint
+from iapo.cli.checks import check_toolless, check_unused, checkpoint
 from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import Json, Quiet, between, free, within, write_json
 from iapo.errors import InputError
@@ -33,6 +33,7 @@ app = make_app()
 @loading_options("")
 def ask(
     loading: dict[str, Any],
+    context: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file; it is only read.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")],
     model: Annotated[
@@ -84,6 +85,9 @@ def ask(
         raise InputError(f"out is {out}; give a name that ends in .png")
     if out is not None and json is not None and out.absolute() == json.absolute():
         raise InputError(f"out and json are both {out}; give two files")
+    check_toolless(context, tools)
+    if temperature == 0:
+        check_unused(context, ["top_p", "seed"], "does nothing in greedy sampling; set --temperature, or leave it out")
     if attribution and tools == "none":
         raise InputError("no tool is offered, so that there is no call to attribute; leave one of them out")
     from iapo.agent.questions import make_question, read_boxes

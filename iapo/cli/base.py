@@ -258,6 +258,16 @@ def sentence(error: Any) -> str:
     return f"{text}; {guess or f'`{path} --help` says what it takes'}"
 
 
+def refuse_more(context: typer.Context) -> None:
+    """Refuses settings beside `--list-settings`, which would not be looked at.
+
+    Raises:
+        InputError: If there are any.
+    """
+    if context.args:
+        raise InputError(f"--list-settings lists what can be given, and runs nothing; remove {context.args[0][:100]!r}")
+
+
 def options_of(context: typer.Context) -> list[str]:
     """Returns the names of a verb's own options, as a mistyped setting may have meant them."""
     return [one.lstrip("-").replace("-", "_") for parameter in context.command.params for one in parameter.opts]

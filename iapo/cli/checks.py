@@ -149,9 +149,11 @@ def check_sets(text: str, split: str | None = None) -> None:
     Raises:
         InputError: If the list or one of its names cannot be.
     """
+    from iapo.bounds import check_list
     from iapo.data.sources import split_list
 
     names = split_list(text)
+    check_list("--sets", text)
     if not names or len(set(names)) < len(names):
         raise InputError(f"test sets are {', '.join(names) or 'none'}; name each one once, and at least one")
     for name in names:
@@ -209,10 +211,12 @@ def check_questions(text: str, families: tuple[str, ...]) -> None:
     Raises:
         InputError: If so.
     """
+    from iapo.bounds import check_list
     from iapo.data.sources import split_list
     from iapo.data.synthetic.families import BY_NAME
     from iapo.errors import unknown
 
+    check_list("--question-types", text)
     known = [one for name in families if name in BY_NAME for one in BY_NAME[name].question_types]
     for name in split_list(text):
         if known and name not in known:
@@ -236,6 +240,33 @@ def check_drawn(options: Mapping[str, Any], sources: Iterable[str]) -> None:
         return
     if option := next((option for option, value in options.items() if value not in (None, "")), None):
         raise InputError(f"{option} is of synthetic images, and {', '.join(names)} has none; leave it out")
+
+
+def check_ended(samples: int, sources: Iterable[str]) -> None:
+    """Refuses to take all samples of what has no end.
+
+    Raises:
+        InputError: If so.
+    """
+    from iapo.data.synthetic.families import BY_NAME
+
+    if samples == 0 and (name := next((name for name in sources if name in BY_NAME), None)):
+        raise InputError(f"--samples 0 is all of a set, and synthetic images of {name} have no end; say how many")
+
+
+def check_toolless(context: typer.Context, tools: str | None) -> None:
+    """Refuses options of tools where none is offered, and there is one turn.
+
+    Args:
+        context: The verb's context, which knows what was given.
+        tools: What is offered, as `--tools` has it.
+
+    Raises:
+        InputError: If one was given.
+    """
+    if tools == "none":
+        check_unused(context, ["tool_timeout"], "is of tools, and none is offered; leave it out")
+        check_unused(context, ["max_turns"], "is of tools, and without one there is one turn; leave it out")
 
 
 def check_unused(context: typer.Context, names: Iterable[str], reason: str) -> None:

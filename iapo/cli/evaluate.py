@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import HEAT, PART, SECONDS, TOGETHER
+from iapo.bounds import HEAT, PART, SECONDS, TOGETHER, check_repeats
 from iapo.cli.agent_options import (
     Device,
     KeyVariable,
@@ -20,7 +20,15 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Resumable, make_app
-from iapo.cli.checks import check_checkpoint, check_drawn, check_questions, check_sets, check_unused
+from iapo.cli.checks import (
+    check_checkpoint,
+    check_drawn,
+    check_ended,
+    check_questions,
+    check_sets,
+    check_toolless,
+    check_unused,
+)
 from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import DataDamage, Json, Quiet, at_least, between, folder, one_of, within, write_json
 from iapo.errors import InputError
@@ -112,6 +120,8 @@ def evaluate(
     check_drawn(drawn, split_list(sets))
     if no_tools and tools not in (None, "none"):
         raise InputError(f"--no-tools offers none, and --tools is {tools!r}; give one of them")
+    check_toolless(context, "none" if no_tools else tools)
+    check_ended(samples, split_list(sets))
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")
@@ -134,8 +144,7 @@ def evaluate(
         check_revision(model, loading)
     else:
         check_address("endpoint", endpoint)
-    if repeats > 1 and temperature == 0:
-        raise InputError(f"{repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+    check_repeats(repeats, temperature)
     from rich.console import Console
 
     from iapo.agent.sources import find_source, plain_source

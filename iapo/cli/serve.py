@@ -21,7 +21,7 @@ from iapo.cli.agent_options import (
     ToolTimeout,
 )
 from iapo.cli.base import Verb, make_app
-from iapo.cli.checks import check_checkpoint, check_unused
+from iapo.cli.checks import check_checkpoint, check_toolless, check_unused
 from iapo.cli.loading import check_revision, loading_options
 from iapo.cli.options import Quiet, at_least, between, one_of, within
 from iapo.errors import InputError
@@ -85,6 +85,7 @@ def serve(
     from iapo.rollout.load_settings import load_settings
 
     load_settings({**loading, "device": device}).check_packages()
+    check_toolless(context, tools)
     if upstream is None:
         check_unused(context, _OF_UPSTREAM, "is of an upstream, and none is asked; give --upstream, or leave it out")
         check_checkpoint(model)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from iapo.cli.base import SETTINGS, Known, Resumable, make_app, options_of
+from iapo.cli.base import SETTINGS, Known, Resumable, make_app, options_of, refuse_more
 from iapo.cli.checks import check_checkpoint, check_output
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
@@ -35,6 +35,7 @@ def sft(
     from iapo.training.settings import list_settings as listed
 
     if list_settings:
+        refuse_more(context)
         groups = {"The run": settings.run_settings(), "The trainer (TRL's)": settings.trainer_settings()}
         typer.echo("\n".join(listed(groups)))
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from iapo.cli.base import SETTINGS, Known, Resumable, make_app, options_of
+from iapo.cli.base import SETTINGS, Known, Resumable, make_app, options_of, refuse_more
 from iapo.cli.checks import check_checkpoint, check_output, check_training_data
 from iapo.cli.options import Quiet
 from iapo.errors import InputError
@@ -36,6 +36,7 @@ def train(
     from iapo.training.launch import check_launch
 
     if list_settings:
+        refuse_more(context)
         typer.echo("\n".join(settings.list_settings()))
         return
     if config is None:

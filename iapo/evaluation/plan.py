@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from iapo.bounds import COUNT, PART, TOGETHER, check_number
+from iapo.bounds import COUNT, PART, TOGETHER, check_number, check_repeats
 from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
@@ -69,8 +69,7 @@ class EvaluationPlan:
             if self.endpoint is not None:
                 raise InputError("vllm and endpoint are two ways to generate; give one of them")
             check_number("vllm_memory", self.vllm_memory, PART)
-        if self.repeats > 1 and self.generation.temperature == 0:
-            raise InputError(f"{self.repeats} greedy repeats are all the same; set a temperature, or repeats to 1")
+        check_repeats(self.repeats, self.generation.temperature)
 
 
 def make_plan(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iapo.bounds import COUNT, HEAT, SEED, check_number, check_seeds, read_seeds
+from iapo.bounds import COUNT, HEAT, SEED, check_list, check_number, check_repeats, check_seeds, read_seeds
 from iapo.data.sources import SourceSettings, split_list
 from iapo.endpoints.address import hide_credentials, holds_credentials
 from iapo.errors import InputError
@@ -97,6 +97,7 @@ class Budget:
         refuse_credentials(self.settings)
         for name, bound in _BOUNDS.items():
             check_number(name, getattr(self, name), bound)
+        check_repeats(self.repeats, self.temperature)
 
 
 def once(what: str, some: Sequence[object]) -> None:
@@ -131,6 +132,7 @@ def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
     changes = {name: value for name, value in given.items() if value is not None}
     for name in ("methods", "groups", "seeds", "sets"):
         if name in changes:
+            check_list(f"--{name}", changes[name])
             changes[name] = split_list(changes[name])
     if "seeds" in changes:
         changes["seeds"] = read_seeds(changes["seeds"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from iapo.errors import InputError
+from iapo.errors import InputError, brief
 from iapo.estimates import Estimate, mean_difference
 from iapo.report.curves import APART, Group
 from iapo.report.numbers import cell, setting
@@ -202,7 +202,7 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows}
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"table1.json of {name} is damaged ({error!r}); run iapo compare on its folder again"
+            f"table1.json of {name} is damaged ({brief(error)}); run iapo compare on its folder again"
         ) from error
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iapo.errors import InputError
+from iapo.errors import InputError, brief
 from iapo.records import Axis, ToolResult, recorded_grids
 from iapo.report.foreign import foreign_lines
 from iapo.report.groups import Credit, Group, credit, weights_in
@@ -106,7 +106,7 @@ def _checked(file: TraceFile, index: int, read: Callable[[dict[str, Any]], Any],
         ) from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
         raise InputError(
-            f"{file.path} is damaged: line {index + 1} is no trace ({error!r}); remove the line or run again"
+            f"{file.path} is damaged: line {index + 1} is no trace ({brief(error)}); remove the line or run again"
         ) from error
 
 

@@ -17,8 +17,8 @@ from iapo.kinds import check_kinds
 if TYPE_CHECKING:
     import torch
 
-DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|meta)(:\d+)?")
-"""Names of devices, as PyTorch has them."""
+DEVICE = re.compile(r"cpu(:0)?|(cuda|mps|xpu|npu|hpu|mlu|musa|mtia)(:\d+)?")
+"""Names of devices on which a model can run, as PyTorch has them: there is one CPU, and `meta` holds no weights."""
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(?<![-.])", re.ASCII)
 _LONGEST_ID = 96

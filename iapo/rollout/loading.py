@@ -214,7 +214,7 @@ def limit_pixels(processor: Any, settings: LoadSettings) -> None:
 def _check_device(name: str | None) -> None:
     device = torch.device(name or "cpu")
     found = torch.accelerator.current_accelerator(check_available=True)
-    if device.type in ("cpu", "meta"):
+    if device.type == "cpu":
         return
     if found is None or found.type != device.type or (device.index or 0) >= torch.accelerator.device_count():
         have = "none but the CPU" if found is None else f"{torch.accelerator.device_count()} of type {found.type}"
