@@ -16,7 +16,7 @@ class NumberError(InputError):
     """Numbers that are NaN or infinite: one sentence. The command line exits with 4."""
 
 
-_QUOTED = 200
+QUOTED = 200
 """Letters that a sentence quotes of a value."""
 
 DISK = 74
@@ -39,7 +39,7 @@ def brief(value: object) -> str:
     except ValueError:
         # A whole number with more digits than Python writes, or a list of such.
         return "a whole number of thousands of digits"
-    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 
 def why(error: Exception) -> str:

@@ -69,6 +69,10 @@ def test_an_evaluation_on_sets(tmp_path: Path, stamp: dict[str, Any]) -> None:
         ({"format": 1, "kind": "table"}, "is of the kind 'table', not before_after or test_sets"),
         ({"sets": {"vbar": {"data": "abc"}}}, "is damaged .*outcomes"),
         ({"average": 0.5}, "is damaged"),
+        # What a file holds may be long; it is quoted by its beginning.
+        ({"format": "x" * 100_000, "kind": "test_sets"}, r"has the format 'x{196}\.\.\., but this iapo"),
+        ({"format": 1, "kind": "x" * 100_000}, r"is of the kind 'x{196}\.\.\., not"),
+        ({"average": {"value": "x" * 100_000}}, r"is damaged \(.{,200}\); restore"),
     ],
 )
 def test_what_is_no_evaluation(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -145,6 +145,10 @@ def test_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
         check_place(tmp_path / "file" / "new")
     with pytest.raises(InputError, match="cannot be written: File name too long"):
         check_place(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match=r"/proc/iapo/new cannot be made: .*; choose another place"):
+        check_place(Path("/proc/iapo/new"))
+    # It was looked at alone.
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

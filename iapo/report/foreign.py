@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from iapo.errors import QUOTED, brief
 from iapo.report.lines import Line
 from iapo.results import Evaluation, Manifest, SetsEvaluation, TrainingEvaluation
 
@@ -108,7 +109,7 @@ def foreign_evaluation(manifest: Manifest, evaluation: Evaluation) -> str:
     """
     if isinstance(evaluation, SetsEvaluation):
         if manifest.kind == "training":
-            return f"it is of an iapo evaluate of {evaluation.model}, and the run is a training"
+            return f"it is of an iapo evaluate of {evaluation.model[:QUOTED]}, and the run is a training"
         return next(_other_sets(manifest, evaluation), "")
     if manifest.kind == "evaluation":
         return "it is of a training, and the run is an iapo evaluate"
@@ -118,10 +119,10 @@ def foreign_evaluation(manifest: Manifest, evaluation: Evaluation) -> str:
 def _other_sets(manifest: Manifest, evaluation: SetsEvaluation) -> Iterator[str]:
     model = manifest.config["evaluation"].get("model")
     if isinstance(model, str) and evaluation.model and model != evaluation.model:
-        yield f"it is of the model {evaluation.model}, and the run of {model}"
+        yield f"it is of the model {evaluation.model[:QUOTED]}, and the run of {model[:QUOTED]}"
     for name, one in evaluation.sets.items():
         if manifest.data and manifest.data.get(name) != one.data:
-            yield f"its set {name} has other data than the run's"
+            yield f"its set {name[:QUOTED]} has other data than the run's"
 
 
 def _other_settings(manifest: Manifest, evaluation: TrainingEvaluation) -> Iterator[str]:
@@ -130,4 +131,4 @@ def _other_settings(manifest: Manifest, evaluation: TrainingEvaluation) -> Itera
         wanted = given.get(key) if isinstance(given, Mapping) else None
         found = evaluation.settings.get(name) if isinstance(evaluation.settings, Mapping) else None
         if None not in (wanted, found) and wanted != found:
-            yield f"its {name} is {found}, and the run's {wanted}"
+            yield f"its {name} is {brief(found)}, and the run's {brief(wanted)}"

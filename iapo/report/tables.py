@@ -200,7 +200,7 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             for row in found["rows"]
         ]
         return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ArithmeticError) as error:
         raise InputError(
             f"table1.json of {name} is damaged ({brief(error)}); run iapo compare on its folder again"
         ) from error

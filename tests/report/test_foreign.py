@@ -87,6 +87,10 @@ def test_evaluations_of_another_run_are_told(tmp_path: Path):
     assert odd_ones(other.path) == [
         "evaluation.json is of another run: it is of the model big, and the run of tiny-student."
     ]
+    long = evaluated(tmp_path / "long", model="x" * 100_000)
+    assert odd_ones(long.path) == [
+        f"evaluation.json is of another run: it is of the model {'x' * 200}, and the run of tiny-student."
+    ]
     data = evaluated(tmp_path / "data", data="d" * 64)
     assert odd_ones(data.path) == ["evaluation.json is of another run: its set vbar has other data than the run's."]
     with (data.path / "traces.jsonl").open("a") as file:

@@ -157,7 +157,7 @@ def test_no_seed_stands_for_its_method(seeds: Path):
 def test_a_comparisons_own_table(seeds: Path):
     one = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 3, "over": "seeds"}
     star = one | {"over": "samples"}
-    table = {
+    table: dict[str, Any] = {
         "sets": ["vbar"],
         "reference": "grpo",
         "rows": [
@@ -183,6 +183,9 @@ def test_a_comparisons_own_table(seeds: Path):
     assert find_runs([seeds]).notes == ["The comparison compared is not finished; it has no table yet."]
     with pytest.raises(ValueError, match=r"table1\.json of x is damaged"):
         comparison("x", {"sets": []})
+    large = {"rows": [{**table["rows"][0], "accuracy": {"vbar": star | {"low": 10**400}, "average": star}}]}
+    with pytest.raises(ValueError, match=r"table1\.json of x is damaged"):
+        comparison("x", {**table, **large})
 
 
 def test_a_run_that_is_given_twice_is_one(seeds: Path) -> None:

@@ -499,7 +499,7 @@ def test_defaults_leave_a_policy_as_it_was() -> None:
     [
         (None, None, "float32"),
         ("cpu", None, "float32"),
-        ("cpu:1", None, "float32"),
+        ("cpu:0", None, "float32"),
         (None, "cpu", "float32"),
         ("cuda:1", None, "bfloat16"),
     ],
