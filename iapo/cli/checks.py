@@ -149,17 +149,30 @@ def check_sets(text: str, split: str | None = None) -> None:
     Raises:
         InputError: If the list or one of its names cannot be.
     """
-    from iapo.bounds import check_list
-    from iapo.data.sources import split_list
-
-    names = split_list(text)
-    check_list("--sets", text)
+    names = read_list("--sets", text)
     if not names or len(set(names)) < len(names):
         raise InputError(f"test sets are {', '.join(names) or 'none'}; name each one once, and at least one")
     for name in names:
         check_source(name)
         if split is not None:
             check_split(name, split)
+
+
+def read_list(what: str, text: str) -> tuple[str, ...]:
+    """Returns the parts of a list with commas between.
+
+    Args:
+        what: The option whose it is.
+        text: The list.
+
+    Raises:
+        InputError: If a part is empty.
+    """
+    from iapo.bounds import check_list
+    from iapo.data.sources import split_list
+
+    check_list(what, text)
+    return split_list(text)
 
 
 def check_split(source: str, split: str) -> None:
@@ -211,14 +224,12 @@ def check_questions(text: str, families: tuple[str, ...]) -> None:
     Raises:
         InputError: If so.
     """
-    from iapo.bounds import check_list
-    from iapo.data.sources import split_list
     from iapo.data.synthetic.families import BY_NAME
     from iapo.errors import unknown
 
-    check_list("--question-types", text)
+    asked = read_list("--question-types", text)
     known = [one for name in families if name in BY_NAME for one in BY_NAME[name].question_types]
-    for name in split_list(text):
+    for name in asked:
         if known and name not in known:
             raise unknown("question type", name, dict.fromkeys(known))
 

@@ -18,6 +18,7 @@ from iapo.cli.checks import (
     checkpoint,
     offered,
     prompt,
+    read_list,
 )
 from iapo.cli.loading import check_loading, check_revision, check_revisions, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
@@ -71,13 +72,13 @@ def study_misuse(
 
     For example: iapo study misuse runs/grpo runs/iapo --out runs/misuse
     """
-    from iapo.data.sources import source_names, split_list
+    from iapo.data.sources import source_names
     from iapo.data.synthetic.families import find_family
     from iapo.studies.folders import find_runs
 
     if data is not None and families is not None:
         raise InputError("data and families are both given; take one of them")
-    chosen = None if families is None else split_list(families)
+    chosen = None if families is None else read_list("--families", families)
     for family in chosen or ():
         find_family(family)
     if split is not None:
@@ -184,23 +185,23 @@ def study_forms(
 
     For example: iapo study forms --seeds 0,1,2 --names canonical,unseen --out runs/forms
     """
-    from iapo.data.sources import source_names, split_list
+    from iapo.data.sources import source_names
     from iapo.experiments.forms_grid import read_forms
     from iapo.rollout.load_settings import LoadSettings, load_settings
 
     forms = read_forms(file)
-    sources = split_list(families) if data is None else source_names(data)
+    sources = read_list("--families", families) if data is None else source_names(data)
     check_sets(",".join(sources), split)
-    asked = split_list(question_types)
+    asked = read_list("--question-types", question_types)
     if data is None:
         check_questions(question_types, sources)
     check_drawn({"--question-types": question_types}, sources)
     check_new(out, "forms.json", "forms.csv")
-    chosen = split_list(names)
+    chosen = read_list("--names", names)
     for name in chosen:
         if name not in ("canonical", "unseen"):
             raise InputError(f"names is {name!r}; use canonical, unseen, or both with a comma between")
-    numbers = read_seeds(split_list(seeds))
+    numbers = read_seeds(read_list("--seeds", seeds))
     for what, given in (("names", chosen), ("families", sources)):
         if not given:
             raise InputError(f"{what} is empty; give one at least")
@@ -260,14 +261,15 @@ def study_faithfulness(
 
     For example: iapo study faithfulness --model tiny-teacher --out runs/faithfulness
     """
-    from iapo.data.sources import source_names, split_list
+    from iapo.data.sources import source_names
     from iapo.experiments.forms_grid import read_forms
     from iapo.rollout.load_settings import LoadSettings, load_settings
 
     chosen = read_forms(forms)
     if data is not None and families is not None:
         raise InputError("data and families are both given; take one of them")
-    sources = split_list("vbar,hbar" if families is None else families) if data is None else source_names(data)
+    given = "vbar,hbar" if families is None else families
+    sources = read_list("--families", given) if data is None else source_names(data)
     if not sources:
         raise InputError("families is empty; give one at least")
     check_sets(",".join(sources), split)

@@ -9,7 +9,7 @@ import typer
 
 from iapo.bounds import HEAT, Bound
 from iapo.cli.base import Resumable, Verb, make_app
-from iapo.cli.checks import check_checkpoint
+from iapo.cli.checks import check_checkpoint, read_list
 from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, within, write_json
 from iapo.errors import InputError, unknown
 
@@ -74,13 +74,12 @@ def tiny_evaluate(
 
     For example: iapo tiny evaluate --models tiny-student --families vbar,hbar --samples 50 --json runs/tiny.json
     """
-    from iapo.data.sources import split_list
     from iapo.data.synthetic.families import find_family
 
-    chosen = None if families == "all" else split_list(families)
+    chosen = None if families == "all" else read_list("--families", families)
     for family in chosen or ():
         find_family(family)
-    if not (names := split_list(models)):
+    if not (names := read_list("--models", models)):
         raise InputError("models names none; give packaged names or folders, with commas between")
     for name in names:
         check_checkpoint(name)

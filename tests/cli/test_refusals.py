@@ -247,6 +247,9 @@ REFUSED = {
     "compare --out out --temperature 0 --repeats 2": "2 greedy repeats are all the same; set a temperature",
     "train --list-settings --output_dir o1 extra": "--list-settings lists what can be given, and runs nothing; remove",
     "sft --list-settings --output_dir o1": "--list-settings lists what can be given, and runs nothing; remove",
+    "study misuse run --families vbar,,hbar": "--families is 'vbar,,hbar', where nothing stands before or behind a",
+    "study forms --out out --seeds 0,,1": "--seeds is '0,,1', where nothing stands before or behind a",
+    "tiny evaluate --models ,tiny-student": "--models is ',tiny-student', where nothing stands before or behind a",
     # ask
     "ask chart.png a? --model tiny-student --top-p 0.5": "--top-p does nothing in greedy sampling; set --temperature",
     "ask chart.png a? --model tiny-student --seed 5": "--seed does nothing in greedy sampling; set --temperature",
