@@ -87,8 +87,7 @@ def check_output(settings: Mapping[str, Any], resume: str = "auto", read: Iterab
     """
     if "output_dir" not in settings:
         return None
-    from iapo.rank import is_first
-    from iapo.storage import check_place, make_folder, remove_empty
+    from iapo.storage import check_place
     from iapo.training.resume import check_free
 
     folder = Path(settings["output_dir"])
@@ -97,12 +96,6 @@ def check_output(settings: Mapping[str, Any], resume: str = "auto", read: Iterab
         raise InputError(f"{folder} is a file; choose another output_dir, which is a folder")
     if folder.is_symlink() and not folder.exists():
         raise InputError(f"{folder} is a link to nothing; make its target, or choose another output_dir")
-    if is_first():
-        try:
-            # Some places say only when asked that nothing can be made there.
-            remove_empty(make_folder(folder))
-        except OSError as error:
-            raise InputError(f"{folder} cannot be made: {error.strerror}; choose another output_dir") from error
     for name in read:
         if name and _is_folder(name) and Path(name).resolve() in (folder.resolve(), (folder / "policy").resolve()):
             raise InputError(

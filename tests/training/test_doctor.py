@@ -288,7 +288,7 @@ def test_output_dir_that_cannot_be_written(tmp_path: Path) -> None:
     assert "already holds a run" in Examined(tmp_path, output_dir=str(taken)).errors
     if Path("/proc/self").exists():
         # Its mode lets the superuser write, and nothing can be written.
-        assert "cannot be written" in Examined(tmp_path, output_dir="/proc/run").errors
+        assert "cannot be made" in Examined(tmp_path, output_dir="/proc/run").errors
     assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
 
 

@@ -172,9 +172,9 @@ def _check_place(args: IAPOConfig, arguments: RunArguments, findings: Findings) 
         if path.is_file():
             findings.error("settings", f"{path} is a file; choose another output_dir, which is a folder")
             return
-        check_place(path)
         above = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
         try:
+            check_place(path)
             # What a mode says of a user, a file system that is read-only or full does not know.
             with tempfile.TemporaryDirectory(dir=above):
                 free = shutil.disk_usage(above).free
