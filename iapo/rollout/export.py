@@ -44,8 +44,8 @@ def export(
     Args:
         source: A run folder, whose trained policy is taken, the folder of a policy or an adapter, or a hub id.
         output: The folder to write; it is made last, under this name whole or not at all.
-        dtype: Type of the written weights: `float32`, `bfloat16`, `float16`; None is the type of the policy's files, of
-            an adapter its base's.
+        dtype: Type of the written weights: `float32`, `bfloat16`, `float16`; None is the type that the policy's
+            `config.json` names, of an adapter its base's.
         revision: Branch, tag or commit of a hub id.
         push_to: Repository of the hub, `OWNER/NAME`, that the folder is uploaded to when it is written; None uploads
             nothing.

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Resampling
 from tokenizers import Tokenizer
-from transformers import PreTrainedConfig, ProcessorMixin
+from transformers import AutoTokenizer, PreTrainedConfig, ProcessorMixin
 
 from iapo.bounds import ANY, COUNT, Bound
 from iapo.errors import InputError, one_line
-from iapo.rollout.files import optional_file
+from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.storage import read_json
 
 TOKENIZER_FILE = "tokenizer_config.json"
 """What says of which class a tokenizer is, and which of its tokens ends a turn."""
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
+
+_VOCABULARY = ("vocab.json", "merges.txt")
+"""What a tokenizer without `tokenizer.json` is made of."""
 
 _SIDES = ("patch_size", "merge_size", "temporal_patch_size")
 _STEPS = ("do_resize", "do_rescale", "do_normalize")
@@ -100,6 +104,70 @@ def check_tokenizer(name: str, path: str, revision: str | None) -> None:
         # A class has an end token of its own, which need not be the checkpoint's.
         if not told.get(key):
             raise InputError(f"the {TOKENIZER_FILE} of {name} has no {key}; take it from its source anew")
+
+
+def check_vocabulary(name: str, path: str, revision: str | None) -> None:
+    """Refuses a tokenizer of two files where one of them is missing.
+
+    Args:
+        name: Name of the checkpoint.
+        path: Its folder or hub id.
+        revision: Its branch, tag or commit on the hub.
+
+    Raises:
+        InputError: If so.
+    """
+    if optional_file(path, "tokenizer.json", revision) is not None:
+        return
+    lacking = [file for file in _VOCABULARY if optional_file(path, file, revision) is None]
+    if len(lacking) == 1:
+        there = next(file for file in _VOCABULARY if file not in lacking)
+        raise InputError(
+            f"{name} has {there} but no {lacking[0]}, and a tokenizer is made of both; take them from its source anew"
+        )
+
+
+def check_alike(name: str, path: str, revision: str | None, processor: ProcessorMixin) -> None:
+    """Refuses an adapter that has a tokenizer and no image processor beside it, unless its tokenizer is its base's.
+
+    Args:
+        name: Name of the adapter.
+        path: Its folder or hub id.
+        revision: Its branch, tag or commit on the hub.
+        processor: The base's processor.
+
+    Raises:
+        InputError: If its tokenizer is another one, or cannot be loaded.
+    """
+    given = {} if revision is None else {"revision": revision}
+    check_vocabulary(name, path, revision)
+    try:
+        own = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **given)
+    except DAMAGED as error:
+        raise InputError(
+            f"the adapter {name} has a tokenizer beside it that cannot be loaded: {first_line(error)}; remove its "
+            "files, and its base's is taken"
+        ) from error
+    base = processor.tokenizer
+    if _content(own) != _content(base):
+        what = "that reads otherwise than its base's"
+    elif own.chat_template and own.chat_template != processor.chat_template:
+        what = "with another chat template than its base's"
+    else:
+        return
+    raise InputError(
+        f"the adapter {name} has a tokenizer {what}, and no image processor beside it ({PICTURE_FILES[1]}); put its "
+        "base's there, or remove the tokenizer's files, and its base's are taken"
+    )
+
+
+def _content(tokenizer: Any) -> tuple[Any, ...]:
+    """Returns all by which a tokenizer reads and what ends a turn, whatever the form of its files."""
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    told = tokenizer.get_vocab() if inner is None else json.loads(inner.to_str())
+    # How it last filled up or cut off a text is no part of it.
+    held = {key: value for key, value in told.items() if key not in ("padding", "truncation")}
+    return held, tokenizer.eos_token
 
 
 def check_reading(name: str, path: str, revision: str | None, tokenizer: Any) -> None:

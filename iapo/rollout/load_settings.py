@@ -44,7 +44,8 @@ class LoadSettings:
     Code that a checkpoint brings along is never run: there is no `trust_remote_code`.
 
     Args:
-        dtype: Type of the weights in memory; `auto` takes the files'. None is float32 on the CPU, bfloat16 elsewhere.
+        dtype: Type of the weights in memory; `auto` takes that of `config.json`, or the files' where it names none.
+            None is float32 on the CPU, bfloat16 elsewhere.
         device: Device of the whole model; None is the CPU.
         device_map: Accelerate's placement of its layers instead, for example `auto`.
         attn_implementation: Attention of Transformers, for example `sdpa`; None leaves it the choice.

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
-from iapo.bounds import SETTINGS, WEIGHT, check_number
+from iapo.bounds import SETTINGS, WEIGHT
 from iapo.errors import InputError, one_line
 from iapo.rollout.configuration import read_config
-from iapo.rollout.files import DAMAGED, LONGEST_REASON, first_line, optional_file
+from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.generation_file import read_generation
 from iapo.rollout.load_settings import PLACEMENTS, LoadSettings, is_hub_id
 from iapo.rollout.names import ADAPTER, resolve
 from iapo.rollout.unpartitioned import unpartitioned
-from iapo.rollout.weights import NO_FLOATS, UNEXPLAINED, check_size, read_weights, refuse_keys
+from iapo.rollout.weights import Weights, check_size, read_weights, refuse_keys
 from iapo.storage import read_json
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+logger = logging.getLogger(__name__)
 
 _UNFIT: tuple[type[Exception], ...] = (ImportError, *DAMAGED)
-
-_OLD_NAMES = {
-    r"^visual\.": "model.visual.",
-    r"^model\.(?=(?:layers|embed_tokens|norm)\.)": "model.language_model.",
-}
-"""What adapters that were made before Transformers 4.52 name otherwise; as Transformers renames a checkpoint's."""
 
 _WHOLE = ["model.visual", "lm_head"]
 """Modules that are never quantised: the output layer, whose weight is multiplied with directly, and the vision tower, a
@@ -65,7 +58,11 @@ def _refuse_kinds(path: str, config: Mapping[str, Any]) -> None:
         raise InputError(f"{path} is an adapter of the type {str(kind)[:40]!r}; adapters are LoRA's")
     if config.get("megatron_config") is not None:
         raise InputError(f"{path}: {ADAPTER} has a megatron_config, which would import modules; leave it out")
-    check_number(f"lora_alpha in {ADAPTER} of {path}", config.get("lora_alpha"), WEIGHT)
+    if config.get("arrow_config") is not None:
+        raise InputError(f"{path}: {ADAPTER} has an arrow_config, which is for several adapters at once; leave it out")
+    for name, bound in (("r", SETTINGS["lora_r"]), ("lora_alpha", WEIGHT)):
+        if name in config and not bound.allows(config[name]):
+            raise InputError(f"{name} in {ADAPTER} of {path} is {config[name]!r:.80}; give {bound}")
     for name, bound in (("alpha_pattern", WEIGHT), ("rank_pattern", SETTINGS["lora_r"])):
         pattern = config.get(name)
         for key, value in pattern.items() if isinstance(pattern, dict) else ():
@@ -109,7 +106,7 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         # Quantised weights cannot be moved afterwards.
         kwargs.setdefault("device_map", {"": settings.device or "cpu"})
     with unpartitioned():
-        check_files(path, settings)
+        held = check_files(path, settings)
     try:
         with unpartitioned():
             model, report = AutoModelForImageTextToText.from_pretrained(
@@ -127,7 +124,15 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
         raise _unfit(path, settings, error) from error
     _refuse_others(path, report)
     _refuse_untied(path, model)
-    _refuse_not_finite(path, dict(model.named_parameters()))
+    refuse_not_finite(path, dict(model.named_parameters()))
+    other = [name for name in held.types if name != str(model.dtype).removeprefix("torch.")]
+    if settings.torch_dtype == "auto" and other and not held.quantised:
+        logger.warning(
+            "dtype is auto, which is %s by the config.json of %s; its files hold %s, so name the type to keep that",
+            str(model.dtype).removeprefix("torch."),
+            path,
+            " and ".join(other),
+        )
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # After a first product without gradients, bitsandbytes' fast one for CPUs gives none, and says nothing.
@@ -135,62 +140,6 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
     if settings.device is not None and not settings.quantised:
         model.to(torch.device(settings.device))
     return cast(PreTrainedModel, model)
-
-
-def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> PreTrainedModel:
-    """Puts an adapter on its base.
-
-    Args:
-        base: The loaded base; it is changed.
-        path: The adapter's folder or hub id.
-        settings: The loading settings; `model_revision` is the adapter's.
-
-    Returns:
-        The base with the adapter added to its weights or left in its layers, or a `PeftModel`, as `merge_adapter` says.
-
-    Raises:
-        InputError: If PEFT is missing, or the adapter does not fit the base.
-    """
-    if find_spec("peft") is None:
-        raise InputError(f"{path} is an adapter; pip install peft to load it")
-    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
-
-    revision: dict[str, Any] = {} if settings.model_revision is None else {"revision": settings.model_revision}
-    trainable = settings.merge_adapter is False
-    file = optional_file(path, ADAPTER_WEIGHTS, settings.model_revision)
-    if file is None:
-        raise InputError(f"{path} has no {ADAPTER_WEIGHTS}; weights are read from safetensors alone, so convert them")
-    try:
-        with safe_open(file, framework="pt") as content:
-            count = len(content.keys())
-        weights = load_peft_weights(path, device="cpu", key_mapping=_OLD_NAMES, **revision)
-        model = PeftModel.from_pretrained(base, path, is_trainable=trainable, key_mapping=_OLD_NAMES, **revision)
-        with _named(model, base.name_or_path):
-            expected = get_peft_model_state_dict(model)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"the weights of the adapter {path} cannot be read: {first_line(error)}") from error
-    except _UNFIT as error:
-        # A size or a module that does not fit; PEFT has no exception of its own.
-        raise InputError(f"the adapter {path} does not fit its base: {_adapter_reason(error)}") from error
-    if len(weights) < count:
-        raise InputError(
-            f"{path} holds weights twice, under their names and those of earlier releases; take it from its source anew"
-        )
-    refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
-    refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
-    odd = [key for key, weight in weights.items() if not weight.is_floating_point()]
-    refuse_keys(path, NO_FLOATS, "weight", odd, UNEXPLAINED)
-    _refuse_not_finite(path, weights)
-    if trainable:
-        return cast(PreTrainedModel, model)
-    if settings.quantised:
-        return cast(PreTrainedModel, model.eval().requires_grad_(False).get_base_model())
-    # PEFT froze the base, whose weights are now all there is.
-    merged = model.merge_and_unload().requires_grad_(True)
-    _refuse_not_finite(path, dict(merged.named_parameters()))
-    # What it was made of: the base alone is another model.
-    merged.config._name_or_path = path
-    return cast(PreTrainedModel, merged)
 
 
 def limit_pixels(processor: Any, settings: LoadSettings) -> None:
@@ -233,12 +182,15 @@ def _quantisation(settings: LoadSettings) -> BitsAndBytesConfig:
     )
 
 
-def check_files(path: str, settings: LoadSettings) -> None:
+def check_files(path: str, settings: LoadSettings) -> Weights:
     """Makes the model without memory, by its configuration alone, and compares it with the headers of its files.
 
     Args:
         path: Folder or hub id of a checkpoint that is no adapter.
         settings: Settings of its loading; its revision and its attention count.
+
+    Returns:
+        What the headers tell.
 
     Raises:
         InputError: As `iapo.rollout.weights.read_weights` and `check_size`, or if there is no such model.
@@ -252,6 +204,7 @@ def check_files(path: str, settings: LoadSettings) -> None:
     except _UNFIT as error:
         raise _unfit(path, settings, error) from error
     check_size(path, model, held)
+    return held
 
 
 def _unfit(path: str, settings: LoadSettings, error: Exception) -> InputError:
@@ -287,8 +240,16 @@ def _refuse_untied(path: str, model: PreTrainedModel) -> None:
         )
 
 
-def _refuse_not_finite(path: str, weights: Mapping[str, torch.Tensor]) -> None:
-    """A model with one such weight answers nonsense, and is graded, without a word."""
+def refuse_not_finite(path: str, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuses weights that are no numbers: a model with one answers nonsense, and is graded, without a word.
+
+    Args:
+        path: Folder or hub id.
+        weights: Weights by name.
+
+    Raises:
+        InputError: If there is one.
+    """
     odd = [
         name
         for name, weight in weights.items()
@@ -300,22 +261,3 @@ def _refuse_not_finite(path: str, weights: Mapping[str, torch.Tensor]) -> None:
         and not all(bool(end.isfinite()) for end in weight.detach().aminmax())
     ]
     refuse_keys(path, "holds NaN or infinity in", "weight", odd, "it is damaged")
-
-
-@contextlib.contextmanager
-def _named(model: Any, base: str) -> Iterator[None]:
-    """Lets an adapter's configuration name its base by the place where it lies; PEFT reads that, and asks the hub for
-    what it cannot find.
-    """
-    config = model.peft_config[model.active_adapter]
-    named, config.base_model_name_or_path = config.base_model_name_or_path, base
-    try:
-        yield
-    finally:
-        config.base_model_name_or_path = named
-
-
-def _adapter_reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
-    return one_line(said)[:LONGEST_REASON]

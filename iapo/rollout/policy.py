@@ -13,10 +13,13 @@ from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLConfig, Qwen
 
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
+from iapo.rollout.adapter import add_adapter
 from iapo.rollout.configuration import read_config
 from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.fit import (
+    PICTURE_FILES,
     TOKENIZER_FILE,
+    check_alike,
     check_deepstack,
     check_kind_of_model,
     check_pictures,
@@ -24,10 +27,11 @@ from iapo.rollout.fit import (
     check_processor,
     check_reading,
     check_tokenizer,
+    check_vocabulary,
     names_old_pictures,
 )
 from iapo.rollout.load_settings import LoadSettings, is_hub_id
-from iapo.rollout.loading import adapter_base, add_adapter, limit_pixels, load_model
+from iapo.rollout.loading import adapter_base, limit_pixels, load_model
 from iapo.rollout.names import check_name, packaged, resolve
 from iapo.rollout.template import DEFAULT, PromptTemplate, find_prompt, read_prompt
 from iapo.rollout.template import FILE as PROMPT_FILE
@@ -173,6 +177,7 @@ def load_processor(
     name = path = resolve(name)
     template = prompt_of(path, prompt, settings.model_revision)
     revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
+    check_vocabulary(name, path, settings.model_revision)
     try:
         processor = ImageTextProcessor.from_pretrained(path, trust_remote_code=False, **revision)
     except DAMAGED as error:
@@ -294,10 +299,14 @@ def load_policy(
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
-        # A trained adapter has its processor beside it, one from elsewhere has not.
-        beside = optional_file(path, TOKENIZER_FILE, settings.model_revision)
-        home, at = (base_path, at_base) if beside is None else (path, settings)
+        # A trained adapter has its processor beside it, one from elsewhere a part of it or none.
+        tokenizer, *pictures = (
+            optional_file(path, file, settings.model_revision) is not None for file in (TOKENIZER_FILE, *PICTURE_FILES)
+        )
+        home, at = (path, settings) if tokenizer and any(pictures) else (base_path, at_base)
         processor = load_processor(home, at, prompt=template)
+        if tokenizer and home is base_path:
+            check_alike(name, path, settings.model_revision, processor)
         check_processor(name, read_config(base_path, at_base.model_revision), processor)
         model = add_adapter(load_model(base_path, at_base), path, settings)
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)

@@ -21,7 +21,9 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 NO_FLOATS = "holds no floating-point numbers in"
 UNEXPLAINED = "no quantisation in its configuration explains that"
 
-_QUANTISED = {"quantization_config", "compression_config"}
+_QUANTISATION = "quantization_config"
+# As safetensors names them; smaller ones are a quantisation's.
+_PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _PACKED = 16
 """Numbers of a model that one number of a file may stand for where it is quantised."""
 
@@ -38,10 +40,12 @@ class Weights:
     Attributes:
         shapes: Shapes by name; empty where no file was found.
         quantised: Whether its configuration speaks of a quantisation.
+        types: Names of the types of its plain floating-point numbers, as torch has them.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     quantised: bool
+    types: tuple[str, ...]
 
 
 def read_weights(path: str, revision: str | None) -> Weights:
@@ -53,12 +57,16 @@ def read_weights(path: str, revision: str | None) -> Weights:
 
     Raises:
         InputError: If a file cannot be read, a weight is there twice or in another file than the index says, the index
-            names files outside of the folder, two checkpoints lie in it, or weights are of integers.
+            names files outside of the folder, two checkpoints lie in it, weights are of integers or of 8 bits and no
+            quantisation explains it, or the quantisation is one that Transformers would pass over.
     """
     config = read_json(Path(optional_file(path, "config.json", revision) or ""))
+    method = _quantisation(path, config)
     shapes: dict[str, tuple[int, ...]] = {}
     names: dict[str, str] = {}
-    odd = []
+    odd: list[str] = []
+    small: list[str] = []
+    plain: set[str] = set()
     for file, places in _files(path, config.get("transformers_weights"), revision).items():
         found = optional_file(path, file, revision)
         if found is None:
@@ -84,11 +92,41 @@ def read_weights(path: str, revision: str | None) -> Weights:
                 )
             shapes[key] = shape
             # Transformers rounds or cuts whatever numbers there are to the type that is asked for, without a word.
-            odd += [] if "F" in kind else [key]
-    quantised = any(isinstance(one, dict) and _QUANTISED & one.keys() for one in (config, *config.values()))
-    if not quantised:
+            if kind in _PLAIN:
+                plain.add(_PLAIN[kind])
+            else:
+                (small if "F" in kind else odd).append(key)
+    if method is None:
         refuse_keys(path, NO_FLOATS, "weight", odd, UNEXPLAINED)
-    return Weights(shapes, quantised)
+        refuse_keys(path, "holds numbers of 8 bits or fewer in", "weight", small, UNEXPLAINED)
+    elif method == "fp8" and shapes and not small:
+        raise InputError(
+            f"the config.json of {path} has a {_QUANTISATION} of the method 'fp8', but its files hold no such numbers; "
+            "leave it out, or take them from one source"
+        )
+    return Weights(shapes, method is not None, tuple(sorted(plain)))
+
+
+def _quantisation(path: str, config: Mapping[str, Any]) -> str | None:
+    """Returns the method by which Transformers takes the weights to be quantised, None where by none. It looks at two
+    places alone, and passes over what it does not know with no more than a warning.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    text = config.get("text_config")
+    told = config.get(_QUANTISATION) or (text.get(_QUANTISATION) if isinstance(text, dict) else None)
+    if not told:
+        return None
+    method = told.get("quant_method") if isinstance(told, dict) else None
+    for bits in ("load_in_4bit", "load_in_8bit"):
+        if isinstance(told, dict) and told.get(bits):
+            method = f"bitsandbytes_{bits.removeprefix('load_in_')}"
+    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise InputError(
+            f"the config.json of {path} has a {_QUANTISATION} of the method {_short(repr(method))}, which Transformers "
+            "does not know and would pass over; take the checkpoint in another form"
+        )
+    return method
 
 
 def _files(path: str, named: Any, revision: str | None) -> dict[str, Mapping[str, Any] | None]:

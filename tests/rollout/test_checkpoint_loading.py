@@ -74,6 +74,10 @@ def round_off(weights: dict[str, torch.Tensor]) -> None:
     weights.update({name: (100 * weight).to(torch.int8) for name, weight in weights.items()})
 
 
+def round_to_8_bits(weights: dict[str, torch.Tensor]) -> None:
+    weights[EMBEDDINGS] = weights[EMBEDDINGS].to(torch.float8_e4m3fn)
+
+
 def make_complex(weights: dict[str, torch.Tensor]) -> None:
     weights[EMBEDDINGS] = weights[EMBEDDINGS].to(torch.complex64)
 
@@ -89,6 +93,7 @@ def make_complex(weights: dict[str, torch.Tensor]) -> None:
         (untie, r"has an output layer of its own, but its config\.json says"),
         (round_off, r"holds no floating-point numbers in \d+ weights: .*; no quantisation in its configuration expl"),
         (name_twice, r"one weight under two names, model\.la.*\.down_proj\.weight and model\.la.*\.down_proj\.weight;"),
+        (round_to_8_bits, r"holds numbers of 8 bits or fewer in the weight .*embed_tokens\.weight; no quantisation in"),
         (make_complex, r"holds no floating-point numbers in the weight .*embed_tokens\.weight;"),
     ],
 )
@@ -172,9 +177,52 @@ def test_integers_of_a_quantisation_are_its_own(folder: Path) -> None:
     change_weights(folder, round_off)
     change_file(folder / "config.json", {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}})
     read_weights(str(folder), None)
-    change_file(folder / "config.json", {"quantization_config": None})
+    held = json.loads((folder / "config.json").read_text())
+    for told in (None, {}):
+        (folder / "config.json").write_text(json.dumps({**held, "quantization_config": told}))
+        with pytest.raises(InputError, match="holds no floating-point numbers in"):
+            read_weights(str(folder), None)
+    # Transformers looks for none there.
+    vision = {**held["vision_config"], "quantization_config": {"quant_method": "fp8"}}
+    change_file(folder / "config.json", {"quantization_config": None, "vision_config": vision})
     with pytest.raises(InputError, match="holds no floating-point numbers in"):
         read_weights(str(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"quant_method": "quark2"}, "of the method 'quark2', which Transformers does not know and would pass over"),
+        ({"bits": 4}, "of the method None, which Transformers does not know"),
+        (["fp8"], "of the method None, which Transformers does not know"),
+        ({"quant_method": "fp8"}, "of the method 'fp8', but its files hold no such numbers; leave it out"),
+    ],
+)
+def test_a_quantisation_that_would_not_be_heeded_is_refused(folder: Path, told: Any, message: str) -> None:
+    change_file(folder / "config.json", {"quantization_config": told})
+    with pytest.raises(InputError, match=message):
+        read_weights(str(folder), None)
+
+
+@pytest.mark.parametrize(("named", "found"), [("bfloat16", torch.bfloat16), (None, torch.float32)])
+def test_the_type_auto_is_the_configurations_and_else_the_files(
+    folder: Path, caplog: pytest.LogCaptureFixture, named: str | None, found: torch.dtype
+) -> None:
+    change_weights(folder, lambda weights: weights.update({name: one.float() for name, one in weights.items()}))
+    change_file(folder / "config.json", {"dtype": named, "torch_dtype": None, "text_config": None})
+    parts = json.loads((PACKAGED / "tiny-student" / "config.json").read_text())
+    text, vision = ({**parts[one], "dtype": named} for one in ("text_config", "vision_config"))
+    change_file(folder / "config.json", {"text_config": text, "vision_config": vision})
+    assert load_model(str(folder), LoadSettings(dtype="auto")).dtype == found
+    assert ("which is bfloat16 by the config.json" in caplog.text) == (named is not None)
+
+
+@pytest.mark.parametrize(("there", "lacking"), [("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")])
+def test_half_a_vocabulary_is_named(folder: Path, there: str, lacking: str) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / there).write_text("{}")
+    with pytest.raises(InputError, match=f"has {there} but no {lacking}, and a tokenizer is made of both"):
+        load_processor(str(folder))
 
 
 def change_file(file: Path, changes: dict[str, Any]) -> None:
@@ -597,6 +645,93 @@ def test_an_adapter_with_names_of_earlier_releases(adapter: Path, samples: list[
     assert torch.equal(logits(load_policy(str(adapter)), samples[0]), expected)
 
 
+def write_adapter(folder: Path, **settings: Any) -> PeftModel:
+    """Saves an adapter of the packaged student that changes what it does; returns PEFT's own model of it."""
+    torch.manual_seed(3)
+    model = get_peft_model(load_policy("tiny-student").model, LoraConfig(r=2, **settings))
+    for name, weight in model.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            weight.data += 0.05 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    return model
+
+
+TIED = [
+    *[({"target_modules": names}, False) for names in (["embed_tokens"], ["lm_head"], ["lm_head", "embed_tokens"])],
+    ({"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True}, False),
+    ({"target_modules": ["embed_tokens"], "use_dora": True}, False),
+    ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, False),
+    ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, True),
+    ({"target_modules": ["q_proj"]}, True),
+]
+
+
+@pytest.mark.slow(1)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("settings", "tied"), TIED)
+def test_an_adapter_of_tied_embeddings_is_added_to_what_it_adapts(
+    tmp_path: Path, samples: list[Sample], settings: dict[str, Any], tied: bool
+) -> None:
+    """The embeddings are the output layer: added to the one weight, it would change both layers."""
+    processor = load_processor("tiny-student")
+    expected = logits(Policy(write_adapter(tmp_path / "adapter", **settings), processor), samples[0])
+    assert (expected - logits(load_policy("tiny-student"), samples[0])).abs().max() > 1e-2
+    merged = load_policy(str(tmp_path / "adapter"))
+    assert torch.allclose(logits(merged, samples[0]), expected, atol=1e-4)
+    merged.model.tie_weights()
+    for part in (merged.model.config, merged.model.config.get_text_config()):
+        assert bool(getattr(part, "tie_word_embeddings", tied)) == tied
+    merged.model.save_pretrained(tmp_path / "whole")
+    merged.processor.save_pretrained(tmp_path / "whole")
+    assert torch.allclose(logits(load_policy(str(tmp_path / "whole")), samples[0]), expected, atol=1e-4)
+
+
+def old_name(name: str) -> str:
+    return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (
+            {"target_modules": ["model.language_model.layers.0.self_attn.q_proj", "model.visual.blocks.0.attn.qkv"]},
+            {"target_modules": ["model.layers.0.self_attn.q_proj", "visual.blocks.0.attn.qkv"]},
+        ),
+        (
+            {"target_modules": r"model\.language_model\..*\.(q_proj|gate_proj)"},
+            # By the new names it would be the vision tower's as well.
+            {"target_modules": r"^model\..*\.(q_proj|gate_proj)$"},
+        ),
+        (
+            {"target_modules": r"model\.language_model\.layers\.0\..*\.q_proj"},
+            {"target_modules": ["q_proj"], "exclude_modules": r"^model\.layers\.[^0]\..*"},
+        ),
+        (
+            {"target_modules": ["q_proj"], "rank_pattern": {"model.language_model.layers.0.self_attn.q_proj": 4}},
+            {"rank_pattern": {"model.layers.0.self_attn.q_proj": 4}},
+        ),
+        (
+            {"target_modules": ["q_proj"], "alpha_pattern": {"model.language_model.layers.0.self_attn.q_proj": 64}},
+            {"alpha_pattern": {"^model.layers.0.self_attn.q_proj": 64}},
+        ),
+        (
+            {"target_modules": ["q_proj"], "modules_to_save": ["model.language_model.norm"]},
+            {"modules_to_save": ["model.norm"]},
+        ),
+    ],
+)
+def test_an_adapter_whose_modules_have_names_of_earlier_releases(
+    tmp_path: Path, samples: list[Sample], new: dict[str, Any], old: dict[str, Any]
+) -> None:
+    folder = tmp_path / "adapter"
+    expected = logits(Policy(write_adapter(folder, **new), load_processor("tiny-student")), samples[0])
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({old_name(name): weight for name, weight in weights.items()}, folder / "adapter_model.safetensors")
+    change_file(folder / "adapter_config.json", old)
+    assert torch.allclose(logits(load_policy(str(folder)), samples[0]), expected, atol=1e-4)
+
+
 def test_an_adapter_with_a_weight_under_two_names(adapter: Path) -> None:
     file = adapter / "adapter_model.safetensors"
     weights = load_file(file)
@@ -610,6 +745,33 @@ def test_an_adapter_with_a_weight_under_two_names(adapter: Path) -> None:
 def test_an_adapter_with_its_own_processor(adapter: Path) -> None:
     load_processor("tiny-student", LoadSettings(max_pixels=100 * 100)).save_pretrained(adapter)
     assert dict(load_policy(str(adapter)).processor.image_processor.size)["longest_edge"] == 100 * 100
+
+
+def test_an_adapter_with_a_tokenizer_alone_has_its_bases_images(adapter: Path) -> None:
+    processor = load_processor("tiny-student")
+    processor.tokenizer.save_pretrained(adapter)
+    found = load_policy(str(adapter)).processor
+    assert found.image_processor.to_dict() == processor.image_processor.to_dict()
+    processor.tokenizer.chat_template = "another"
+    processor.tokenizer.save_pretrained(adapter)
+    with pytest.raises(InputError, match=r"with another chat template than its base's, and no image processor beside"):
+        load_policy(str(adapter))
+    processor.tokenizer.add_tokens(["<another>"])
+    processor.tokenizer.save_pretrained(adapter)
+    with pytest.raises(InputError, match=r"that reads otherwise than its base's, and no image processor beside it"):
+        load_policy(str(adapter))
+    (adapter / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="has a tokenizer beside it that cannot be loaded"):
+        load_policy(str(adapter))
+
+
+def test_an_adapter_without_pefts_names_is_refused(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    save_file({name.removeprefix("base_model.model."): one for name, one in load_file(file).items()}, file)
+    with pytest.raises(
+        InputError, match=r"unknown weights: model\..*; PEFT writes base_model\.model\. before each name"
+    ):
+        load_policy(str(adapter))
 
 
 def test_adapters_that_do_not_fit_are_refused(adapter: Path) -> None:
@@ -752,7 +914,13 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
         ({"alora_invocation_tokens": [3]}, "is an activated LoRA"),
         ({"target_modules": 5}, "does not fit its base"),
         ({"rank_pattern": 5}, "does not fit its base"),
-        ({"modules_to_save": ["lm_head"]}, "does not fit its base"),
+        (
+            {"modules_to_save": ["lm_head"]},
+            r"it lacks the weight base_model\.model\.lm_head\.weight, which its adapter_c",
+        ),
+        ({"r": "8"}, "r in .* is '8'; give 1 to 8192"),
+        ({"r": None}, "r in .* is None; give 1 to 8192"),
+        ({"arrow_config": {}}, "has an arrow_config, which is for several adapters at once"),
     ],
 )
 def test_an_adapter_that_is_something_else(adapter: Path, change: dict[str, Any], message: str) -> None:
