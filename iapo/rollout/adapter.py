@@ -98,6 +98,7 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     tied = bool(getattr(base.config, "tie_word_embeddings", False))
     _separate(path, base)
     merged = model.merge_and_unload().requires_grad_(True)
+    _refuse_left(path, merged)
     if tied:
         _note_separate(merged)
     refuse_not_finite(path, dict(merged.named_parameters()))
@@ -160,6 +161,19 @@ def _separate(path: str, base: PreTrainedModel) -> None:
                 "are not in memory; load it without device_map"
             )
         inner.weight = nn.Parameter(inner.weight.detach().clone(), requires_grad=inner.weight.requires_grad)
+
+
+def _refuse_left(path: str, merged: PreTrainedModel) -> None:
+    """Of a layer that is adapted in two ways at once PEFT merges one alone."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    left = (name for name, one in merged.named_modules() if isinstance(one, BaseTunerLayer | AuxiliaryTrainingWrapper))
+    if (name := next(left, None)) is not None:
+        raise InputError(
+            f"the adapter {path} adapts {name} in two ways at once, which PEFT cannot add to its base; load it with "
+            "merge_adapter=False, or train one without trainable_token_indices"
+        )
 
 
 def _note_separate(merged: PreTrainedModel) -> None:

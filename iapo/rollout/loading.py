@@ -125,6 +125,8 @@ def load_model(path: str, settings: LoadSettings) -> PreTrainedModel:
     _refuse_others(path, report)
     _refuse_untied(path, model)
     refuse_not_finite(path, dict(model.named_parameters()))
+    if held.quantised:
+        _refuse_mixed(path, model, settings)
     other = [name for name in held.types if name != str(model.dtype).removeprefix("torch.")]
     if settings.torch_dtype == "auto" and other and not held.quantised:
         logger.warning(
@@ -212,6 +214,20 @@ def _unfit(path: str, settings: LoadSettings, error: Exception) -> InputError:
     if settings.attn_implementation is None:
         return InputError(f"{path} cannot be loaded as its config.json says: {said}")
     return InputError(f"{path} cannot be loaded with attn_implementation {settings.attn_implementation!r}: {said}")
+
+
+def _refuse_mixed(path: str, model: PreTrainedModel, settings: LoadSettings) -> None:
+    """Transformers makes plain numbers of a quantisation that a device cannot compute with, of a type of its choice."""
+    plain = (torch.float16, torch.bfloat16, torch.float32)
+    found = {one.weight.dtype for one in model.modules() if isinstance(one, torch.nn.Linear)}.intersection(plain)
+    names = sorted(str(one).removeprefix("torch.") for one in found)
+    if len(names) > 1:
+        asked = str(settings.torch_dtype).removeprefix("torch.")
+        other = next(name for name in names if name != asked)
+        raise InputError(
+            f"the quantised weights of {path} become {other} on this device, and the others are {asked}; set dtype to "
+            f"{other}"
+        )
 
 
 def _refuse_others(path: str, report: Mapping[str, Any]) -> None:

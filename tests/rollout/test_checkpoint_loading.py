@@ -204,6 +204,23 @@ def test_a_quantisation_that_would_not_be_heeded_is_refused(folder: Path, told: 
         read_weights(str(folder), None)
 
 
+def test_a_quantisation_of_another_type_than_asked_for_names_it(folder: Path) -> None:
+    scales = {}
+
+    def halve(weights: dict[str, torch.Tensor]) -> None:
+        for name in [one for one in weights if ".layers." in one and one.endswith("_proj.weight")]:
+            scales[f"{name}_scale_inv"] = torch.ones([-(-side // 128) for side in weights[name].shape])
+            weights[name] = weights[name].to(torch.float8_e4m3fn)
+        weights.update(scales)
+
+    change_weights(folder, halve)
+    told = {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["visual", "lm_head"]}
+    change_file(folder / "config.json", {"quantization_config": told})
+    with pytest.raises(InputError, match="become bfloat16 on this device, and the others are float32; set dtype to bf"):
+        load_policy(str(folder))
+    assert load_policy(str(folder), LoadSettings(dtype="bfloat16")).model.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(("named", "found"), [("bfloat16", torch.bfloat16), (None, torch.float32)])
 def test_the_type_auto_is_the_configurations_and_else_the_files(
     folder: Path, caplog: pytest.LogCaptureFixture, named: str | None, found: torch.dtype
@@ -684,6 +701,14 @@ def test_an_adapter_of_tied_embeddings_is_added_to_what_it_adapts(
     merged.model.save_pretrained(tmp_path / "whole")
     merged.processor.save_pretrained(tmp_path / "whole")
     assert torch.allclose(logits(load_policy(str(tmp_path / "whole")), samples[0]), expected, atol=1e-4)
+
+
+def test_an_adapter_of_one_layer_in_two_ways_is_refused(tmp_path: Path) -> None:
+    settings = {"target_modules": ["lm_head"], "trainable_token_indices": {"embed_tokens": [5]}}
+    model = get_peft_model(load_policy("tiny-student").model, LoraConfig(r=2, **settings))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"adapts lm_head.* in two ways at once, which PEFT cannot add to its base"):
+        load_policy(str(tmp_path))
 
 
 def old_name(name: str) -> str:
