@@ -23,8 +23,8 @@ class StudentSettings:
     """How the student is loaded, and which of its weights are trained; names as in TRL's `ModelConfig`.
 
     Args:
-        dtype: Type of the weights in memory: `float32`, `bfloat16`, or `auto`, the files'; under an adapter `float16`,
-            too. None is float32 on the CPU, bfloat16 elsewhere.
+        dtype: Type of the weights in memory: `float32`, `bfloat16`, or `auto`, that of `config.json`, else the files';
+            under an adapter `float16`, too. None is float32 on the CPU, bfloat16 elsewhere.
         device_map: Accelerate's placement of the layers, for example `auto`; None puts the model where training runs.
         attn_implementation: Attention of Transformers, for example `sdpa`; None leaves it the choice.
         model_revision: Branch, tag or commit of a hub id.

@@ -18,6 +18,7 @@ from iapo.rollout.load_settings import load_settings
 from iapo.rollout.policy import load_policy
 from iapo.rollout.prompt import PromptEncoder
 from iapo.rollout.template import PromptTemplate, find_prompt
+from iapo.training.adapted import check_head
 from iapo.training.numbers import WatchCallback
 from iapo.training.resumable import ResumableTrainer
 from iapo.training.shards import whole_checkpoints, whole_parameters
@@ -70,9 +71,16 @@ class PolicyTrainer(ResumableTrainer):
 
     Attributes:
         encoder: The policy's encoder.
+
+    Raises:
+        InputError: As `iapo.training.adapted.check_head`.
     """
 
     encoder: PromptEncoder
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_head(self.accelerator.unwrap_model(self.model))
 
     def whole(self, wanted: bool = True) -> AbstractContextManager[Any]:
         """Has each process hold all parameters while it is open, if wanted, and gives the unwrapped model; all enter

@@ -38,6 +38,7 @@ from iapo.rollout.vllm_engine import (
     refuse_adapter,
     telling_refusals,
 )
+from iapo.training.adapted import check_apart, check_shared
 from iapo.training.config import IAPOConfig
 from iapo.training.shards import give_back
 
@@ -53,11 +54,15 @@ class RolloutEngine(VLLMGeneration):
         encoder: The policy's encoder.
         precision: Type in which vLLM computes, that of the training.
         kwargs: Passed on.
+
+    Raises:
+        InputError: As `iapo.training.adapted.check_shared`.
     """
 
     def __init__(self, *, encoder: PromptEncoder, precision: torch.dtype, **kwargs: Any) -> None:
         self.encoder, self.precision = encoder, precision
         kwargs["generation_kwargs"] = merge_bias(kwargs.get("generation_kwargs") or {}, encoder.unwritable_ids)
+        check_shared(kwargs["model"])
         super().__init__(**kwargs)
         say_dropout(self.model)
 
@@ -173,9 +178,11 @@ def check_training(args: IAPOConfig, model: PreTrainedModel) -> None:
     """Refuses a training with vLLM that cannot be.
 
     Raises:
-        InputError: If vLLM is missing, or in this process it cannot load what the model was loaded from.
+        InputError: If vLLM is missing, or in this process it cannot load what the model was loaded from, or as
+            `check_apart`.
     """
     check_vllm()
+    check_apart(model)
     if args.vllm_mode == "server":
         return
     if not (name := model.name_or_path):
