@@ -29,7 +29,7 @@ from iapo.rank import is_first
 from iapo.records import image_digest
 from iapo.results import MANIFEST, create_result, write_result
 from iapo.rollout.prompt import PromptEncoder
-from iapo.runs import commit, data_hash, known_or_new_id, rewind, versions
+from iapo.runs import commit, data_hash, known_or_new_id, versions
 from iapo.stopping import stoppable, writes_to
 from iapo.storage import append_record, write_records
 from iapo.supervised.arguments import SupervisedArguments
@@ -37,15 +37,16 @@ from iapo.supervised.config import SupervisedConfig
 from iapo.supervised.examples import Collator, ExampleMaker, TranscriptError, is_right
 from iapo.supervised.trainer import SupervisedTrainer
 from iapo.tools import offered_tools
-from iapo.training.aside import set_aside
+from iapo.training.aside import drop_lines, set_aside
 from iapo.training.batches import dataset_hash, to_dataset
 from iapo.training.begun import named_checkpoint
+from iapo.training.checkpoints import homes
 from iapo.training.ends import check_ended, finish, unfinish
 from iapo.training.loaded import load_student, new_adapter
 from iapo.training.progress import bar
 from iapo.training.ranks import agree
 from iapo.training.rehearsal import refused_by_libraries
-from iapo.training.resume import check_begun, check_data, find_start, manifest_parts
+from iapo.training.resume import Start, check_begun, check_data, find_start, manifest_parts
 
 KIND = "supervised"
 """Kind of a supervised run's `manifest.json`."""
@@ -130,7 +131,8 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
     if main:
         data = _data(chosen, datasets)
         if start.checkpoint is not None:
-            check_data(start.checkpoint.parent, data)
+            for home in homes(start.checkpoint):
+                check_data(home, data)
         config["prompt"] = policy.template.to_json()
         begun = (folder / MANIFEST).exists()
         same = begun and check_begun(folder, config, data, KIND, start)
@@ -145,7 +147,7 @@ def _run(arguments: SupervisedArguments, settings: SupervisedConfig, console: Co
             write_records(folder / "transcripts.quarantine.jsonl", map(dataclasses.asdict, chosen.damages))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Log(folder if main else None, console))
+    trainer.add_callback(_Log(folder if main else None, start, console))
     trainer.train(resume_from_checkpoint=start)
     check_ended(trainer.state.global_step, trainer.state.max_steps)
     # What is left is soon done: a signal comes too late.
@@ -281,15 +283,15 @@ def _write_manifest(
 class _Log(TrainerCallback):
     """Writes and says what each logged step came to."""
 
-    def __init__(self, folder: Path | None, console: Console) -> None:
-        self.folder, self.console = folder, console
+    def __init__(self, folder: Path | None, start: Start, console: Console) -> None:
+        self.folder, self.start, self.console = folder, start, console
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Drops what was logged after the step from which a training goes on."""
         if self.folder is not None:
-            rewind(self.folder, state.global_step)
+            drop_lines(self.folder, self.start, state.global_step)
 
     def on_log(
         self,

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from iapo.results import MANIFEST
 from iapo.runs import rewind
+from iapo.training.best import find_best
 from iapo.training.checkpoints import STATE, numbered
 from iapo.training.contents import INCOMPLETE
 from iapo.training.resume import Start
+
+_OF_POLICIES = {"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"}
 
 logger = logging.getLogger(__name__)
 
@@ -20,16 +22,17 @@ logger = logging.getLogger(__name__)
 def set_aside(folder: Path, start: Start) -> None:
     """Renames checkpoints after the step from which a training goes on: they are of another course of it, or damaged.
 
-    Where it goes on from a checkpoint of elsewhere, all that the folder holds is of another course, and lines of
-    metrics and traces go. What a dead process began to write is removed, by the mark that it left there.
+    Where it goes on from a checkpoint of elsewhere, all that the folder holds is of another course, but for the best
+    one so far. What a dead process began to write is removed, by the mark that it left there.
 
     Args:
         folder: The run folder.
         start: Where the training begins.
     """
-    foreign = start.checkpoint is not None and not is_in(start.checkpoint, folder)
+    foreign = is_foreign(start, folder)
+    best = find_best(start.checkpoint).place if foreign and start.checkpoint is not None else None
     for step, path in numbered(folder).items():
-        if not foreign and step <= start.step:
+        if (not foreign and step <= start.step) or (best is not None and path.resolve() == best.resolve()):
             continue
         if (path / INCOMPLETE).exists() and not path.is_symlink():
             shutil.rmtree(path)
@@ -37,15 +40,40 @@ def set_aside(folder: Path, start: Start) -> None:
             continue
         what = "of another course" if foreign else f"of later than step {start.step}"
         logger.warning("%s is %s and is set aside as %s.", path, what, rename(path).name)
-    if foreign and (folder / MANIFEST).is_file():
-        rewind(folder, -1)
 
 
-def is_in(checkpoint: Path, folder: Path) -> bool:
-    """Tells whether a checkpoint is one of a run's own, by its name and its place, whatever links lead there or on."""
+def is_foreign(start: Start, folder: Path) -> bool:
+    """Tells whether a training goes on from a checkpoint that is none of its folder's own, by name and place, whatever
+    links lead there or on.
+    """
+    if start.checkpoint is None:
+        return False
     own = numbered(Path(os.path.realpath(folder))).values()
-    linked = Path(os.path.realpath(checkpoint.parent)) / checkpoint.name
-    return linked in own or Path(os.path.realpath(checkpoint)) in own
+    named = Path(os.path.abspath(start.checkpoint))
+    return not {Path(os.path.realpath(named.parent)) / named.name, Path(os.path.realpath(named))} & set(own)
+
+
+def drop_lines(folder: Path, start: Start, step: int) -> None:
+    """Drops what a run's folder has logged after the step that a training goes on from; where that is of elsewhere,
+    all of it.
+
+    Args:
+        folder: The run folder.
+        start: Where the training begins.
+        step: The step.
+    """
+    rewind(folder, -1 if is_foreign(start, folder) else step)
+
+
+def make_room_for_policy(folder: Path) -> None:
+    """Has nothing lie where a policy is to be written: one that was saved before is removed, all else set aside."""
+    if not os.path.lexists(folder):
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"."}
+    if not folder.is_symlink() and (not names or names & _OF_POLICIES):
+        shutil.rmtree(folder)
+    else:
+        logger.warning("%s is no policy and is set aside as %s.", folder, rename(folder).name)
 
 
 def make_room(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iapo.training.checkpoints import STATE
-from iapo.training.contents import Contents
+from iapo.training.contents import CONTENTS
 
 BEGUN = "begun_from"
 """Name of the part in the configuration that a manifest keeps."""
@@ -24,22 +23,23 @@ class Begun:
     Attributes:
         checkpoint: Its real path; it may be gone by now, as one of too many.
         step: Its step, after which the run's own checkpoints come.
-        run: What tells its run from others (`iapo.runs.run_id`), wherever that lies now; None where nothing does.
+        contents: SHA-256 of its list of files, wherever it lies now; None where it has none.
     """
 
     checkpoint: str
     step: int
-    run: str | None = None
+    contents: str | None = None
 
     def is_of(self, checkpoint: Path) -> bool:
         """Tells whether a checkpoint is this one, also where its run's folder was moved."""
         if os.path.realpath(checkpoint) == self.checkpoint:
             return True
-        return self.run is not None and (self.run, self.step) == (run_of(checkpoint), _step_of(checkpoint))
+        return self.contents is not None and self.contents == _digest(checkpoint)
 
 
 def begun_part(folder: Path, checkpoint: Path, step: int) -> dict[str, Any]:
-    """Returns what a manifest keeps of a named checkpoint: its place, in the run's folder relative to that, and step.
+    """Returns what a manifest keeps of a named checkpoint: its place, in the run's folder relative to that, its step
+    and what tells it from others.
 
     Args:
         folder: The run folder, which may be moved.
@@ -48,8 +48,8 @@ def begun_part(folder: Path, checkpoint: Path, step: int) -> dict[str, Any]:
     """
     place, own = os.path.realpath(checkpoint), os.path.realpath(folder)
     inside = os.path.commonpath([place, own]) == own
-    told = {"checkpoint": os.path.relpath(place, own) if inside else place, "step": step, "run": run_of(checkpoint)}
-    return {BEGUN: told}
+    told = {"checkpoint": os.path.relpath(place, own) if inside else place, "step": step}
+    return {BEGUN: {**told, "contents": _digest(checkpoint)}}
 
 
 def begun_from(folder: Path, config: Mapping[str, Any]) -> Begun | None:
@@ -61,8 +61,9 @@ def begun_from(folder: Path, config: Mapping[str, Any]) -> Begun | None:
     """
     told = config.get(BEGUN)
     if isinstance(told, dict) and isinstance(told.get("checkpoint"), str) and isinstance(told.get("step"), int):
-        run = told.get("run")
-        return Begun(os.path.realpath(folder / told["checkpoint"]), told["step"], run if isinstance(run, str) else None)
+        digest = told.get("contents")
+        place, known = os.path.realpath(folder / told["checkpoint"]), isinstance(digest, str)
+        return Begun(place, told["step"], digest if known else None)
     # Earlier versions kept the setting alone.
     named = named_checkpoint(config.get("training", {}).get("resume_from_checkpoint"))
     if not isinstance(named, str):
@@ -71,20 +72,10 @@ def begun_from(folder: Path, config: Mapping[str, Any]) -> Begun | None:
     return Begun(os.path.realpath(named), int(number[1]) if number else 0)
 
 
-def run_of(checkpoint: Path) -> str | None:
-    """Returns what tells the run of a checkpoint from others; None where nothing does."""
+def _digest(checkpoint: Path) -> str | None:
     try:
-        contents = Contents.read(checkpoint)
-    except ValueError:
-        # It is refused where it is gone on from.
-        return None
-    return None if contents is None else contents.run
-
-
-def _step_of(checkpoint: Path) -> int | None:
-    try:
-        return int(json.loads((checkpoint / STATE).read_text())["global_step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return hashlib.sha256((checkpoint / CONTENTS).read_bytes()).hexdigest()
+    except OSError:
         return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerState
 
 from iapo.rank import warn
-from iapo.training.checkpoints import STATE
+from iapo.training.checkpoints import STATE, homes
 from iapo.training.contents import Contents
 
 logger = logging.getLogger(__name__)
@@ -54,15 +56,36 @@ def find_best(checkpoint: Path) -> Best:
     told = json.loads((checkpoint / STATE).read_text()).get("best_model_checkpoint")
     if not isinstance(told, str):
         return Best()
-    # A run's own one may be a link to another disk, and a link may be named that leads to one.
-    folders = (Path(os.path.realpath(checkpoint)).parent, checkpoint.parent)
+    contents, folders = Contents.read(checkpoint), homes(checkpoint)
+    best = Path(told).name if contents is None or contents.best is None else contents.best
+    # As it was written last, since it may be of another run by now, in a folder that was moved.
+    places = [*(folder / best for folder in folders), Path(told)]
+    run = None if contents is None or os.path.isabs(best) else contents.run
+    return Best(told, next((place for place in places if place.is_dir() and _is_of(place, run)), None))
+
+
+def _is_of(checkpoint: Path, run: str | None) -> bool:
+    """Tells whether a checkpoint is of a run, or does not say; one of weights alone does not."""
     contents = Contents.read(checkpoint)
-    if contents is not None and contents.best is not None:
-        places = [folder / contents.best for folder in folders]
-    else:
-        # Of an earlier version: as it was written, which is wrong in a folder that was moved.
-        places = [*(folder / Path(told).name for folder in folders), Path(told)]
-    return Best(told, next((place for place in places if place.is_dir()), None))
+    return run is None or contents is None or contents.run in (run, None)
+
+
+class _Missing(logging.Filter):
+    """Passes over what Transformers says of a best checkpoint that is not where it was written: it is said here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "recorded in the resumed state does not exist anymore" not in record.getMessage()
+
+
+@contextmanager
+def saying_itself() -> Iterator[None]:
+    """Has Transformers say nothing of a best checkpoint that is not where it was."""
+    theirs, missing = logging.getLogger("transformers.trainer"), _Missing()
+    theirs.addFilter(missing)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(missing)
 
 
 def take_best(state: TrainerState, best: Best, *, needed: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import zipfile
 import zlib
@@ -32,6 +33,12 @@ def numbered(folder: Path) -> dict[int, Path]:
     """
     found = ((re.fullmatch(r"checkpoint-([1-9][0-9]*)", path.name), path) for path in folder.glob("checkpoint-*"))
     return {int(name[1]): path for name, path in found if name}
+
+
+def homes(checkpoint: Path) -> tuple[Path, ...]:
+    """Returns the folders whose run a checkpoint may be of: where it lies, and where a link in its place leads to."""
+    named, real = Path(os.path.abspath(checkpoint)), Path(os.path.realpath(checkpoint))
+    return tuple(dict.fromkeys((named.parent, real.parent)))
 
 
 def last_whole(folder: Path) -> tuple[Path, int] | None:

@@ -16,6 +16,7 @@ from iapo.results import MANIFEST
 from iapo.rollout.template import FILE as PROMPT_FILE
 from iapo.rollout.template import PromptTemplate, read_prompt
 from iapo.runs import RunFolder, metric_name
+from iapo.training.aside import drop_lines
 from iapo.training.batches import dataset_hash
 from iapo.training.config import IAPOConfig
 from iapo.training.resume import Start, check_begun, manifest_parts
@@ -93,14 +94,20 @@ class RunKeeper(TrainerCallback):
         self._seeds |= seeds
         self._data |= data
 
-    def refuse_taken(self) -> None:
-        """Refuses a folder in which another training has begun to log.
+    def begin(self, start: Start) -> None:
+        """Refuses a folder in which another training has begun to log, before anything in it is changed.
+
+        Args:
+            start: Where the training begins.
 
         Raises:
             InputError: If there is one.
         """
-        if not self.start.begun:
+        self.start = start
+        if start.checkpoint is None and not start.begun:
             refuse_taken(self.settings.output_dir)
+        elif self.folder is None and self.settings.process_index == 0:
+            self.check_begun()
 
     @property
     def data(self) -> dict[str, Any]:
@@ -157,7 +164,7 @@ class RunKeeper(TrainerCallback):
         """Takes up the trainer's call before the first step, also where a training goes on."""
         self._keeps = True
         if state.is_world_process_zero:
-            self.open().rewind(state.global_step)
+            drop_lines(self.open().path, self.start, state.global_step)
 
     def on_log(
         self,

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import logging
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,8 +21,8 @@ from iapo.errors import InputError
 from iapo.rollout.writing import writing
 from iapo.runs import run_id
 from iapo.stopping import Stopping, stoppable
-from iapo.training.aside import make_room, newest, rotate, set_aside
-from iapo.training.best import Best, find_best, place_in, take_best
+from iapo.training.aside import make_room, make_room_for_policy, newest, rotate, set_aside
+from iapo.training.best import Best, find_best, place_in, saying_itself, take_best
 from iapo.training.checkpoints import last_whole, step_of
 from iapo.training.contents import INCOMPLETE, Contents, list_contents, names_in
 from iapo.training.kept import load_reference, save_reference
@@ -51,7 +50,7 @@ class ResumableTrainer(Trainer):
     _whole: Path | None = None
     best: Best | None = None
     _stop: Stopping | None = None
-    _stops = _is_best = _evaluated_before = False
+    _stops = _is_best = _evaluated_before = _waits = _is_late = _unplanned = False
     _given: Any = None
     _sampler: Any = None
 
@@ -70,17 +69,18 @@ class ResumableTrainer(Trainer):
             kwargs: Passed on.
 
         Raises:
-            InputError: If there is no such checkpoint, or it is not whole.
+            InputError: If there is no such checkpoint, it is not whole, or as `begin`.
             Stopped: If the process was asked to stop; the state is saved.
         """
         start = self._start(resume_from_checkpoint)
         self.check_start(start)
+        self.begin(start)
         self.best = None
         if start.checkpoint is not None:
             self.best = find_best(start.checkpoint)
         # What an earlier training of this trainer saved is of another course.
         self._saved = self._whole = None if start.checkpoint is None else start.checkpoint.resolve()
-        self._stops = self._is_best = False
+        self._stops = self._is_best = self._waits = self._is_late = self._unplanned = False
         # What `eval_on_start` measures was measured when the training began.
         self._evaluated_before = bool(start.step) and self.args.eval_on_start
         if self.args.should_save:
@@ -90,7 +90,8 @@ class ResumableTrainer(Trainer):
             self.add_callback(ends)
             try:
                 place = None if start.checkpoint is None else str(start.checkpoint)
-                result = super().train(resume_from_checkpoint=place, **kwargs)
+                with saying_itself():
+                    result = super().train(resume_from_checkpoint=place, **kwargs)
             finally:
                 self.remove_callback(ends)
             # With the best policy in the place of the last one there is no state any more, and little left to do.
@@ -128,19 +129,39 @@ class ResumableTrainer(Trainer):
         if start.checkpoint is not None and (contents := Contents.read(start.checkpoint)):
             contents.check(start.checkpoint, self.accelerator.num_processes, engine_of(self))
 
+    def begin(self, start: Start) -> None:
+        """Refuses what cannot be begun, before anything in the output folder is changed."""
+
     def keep_state(self) -> None:
         """Saves a checkpoint of the step that the training has come to, where there is none; all processes call it."""
         self.stops()
         self._save_checkpoint(self.model, None)
+
+    def wait(self, saves: bool) -> None:
+        """Has checkpoints wait for the epoch's end, so that what that measures and writes is a part of their state.
+
+        Args:
+            saves: Whether one is to be saved.
+        """
+        self._waits, self._is_late = True, saves
+
+    def waited(self) -> bool:
+        """Ends the waiting, if there is any; tells whether a checkpoint is to be saved now."""
+        is_late, self._waits, self._is_late = self._is_late, False, False
+        return is_late
 
     @property
     def is_stopped(self) -> bool:
         """Whether the training ends before its last step, since it was asked to."""
         return self._stops
 
-    def stops(self) -> None:
-        """Has the next checkpoint be one that the training goes on from, also with `save_only_model`."""
-        self._stops = True
+    def stops(self, *, planned: bool = True) -> None:
+        """Has the next checkpoint be one that the training goes on from, also with `save_only_model`.
+
+        Args:
+            planned: Whether there would be one without the stop, too.
+        """
+        self._stops, self._unplanned = True, not planned
 
     def _start(self, named: str | bool | Start | None) -> Start:
         if isinstance(named, Start):
@@ -150,19 +171,19 @@ class ResumableTrainer(Trainer):
             if whole is None:
                 raise InputError(f"{self.args.output_dir} has no whole checkpoint; leave out resume_from_checkpoint")
             return Start(*whole)
-        return Start(Path(named), step_of(Path(named))) if named else Start()
+        return Start(Path(named), step_of(Path(named)), named=True) if named else Start()
 
     def save_policy(self, folder: Path) -> None:
         """Saves the policy, whole or not at all."""
         part = folder.with_name(f"{folder.name}.part")
         if self.args.should_save:
-            shutil.rmtree(part, ignore_errors=True)
+            make_room_for_policy(part)
         self.accelerator.wait_for_everyone()
         with writing(part, _THEN, keep=self.accelerator.num_processes > 1):
             self.save_model(str(part))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            shutil.rmtree(folder, ignore_errors=True)
+            make_room_for_policy(folder)
             part.rename(folder)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -206,6 +227,12 @@ class ResumableTrainer(Trainer):
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if folder.resolve() == self._saved:
             return
+        if self._waits:
+            self._is_late = True
+            return
+        if self._unplanned and self.state.best_global_step == self.state.global_step:
+            # One that was never stopped has no checkpoint of this step, and takes another one for the best.
+            self.state.best_global_step = None
         if self.args.should_save:
             make_room(folder)
             folder.mkdir(parents=True)
@@ -308,7 +335,7 @@ class _StopsWhenAsked(TrainerCallback):
 
     def __init__(self, trainer: ResumableTrainer, stop: Stopping) -> None:
         self.trainer, self.stop = trainer, stop
-        self._saves = self._ends = False
+        self._ends = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -322,19 +349,23 @@ class _StopsWhenAsked(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if told_to_all(self.stop, args.device):
-            self.trainer.stops()
+            # The best ones are saved where they are found, which comes later.
+            self.trainer.stops(planned=control.should_save or args.save_strategy == "best")
             control.should_save = control.should_training_stop = True
         # The share of an epoch that is done, in floating point.
         epoch = state.epoch or 0
         self._ends = abs(epoch - round(epoch)) < 1e-9 or state.global_step >= state.max_steps
         if self._ends and "epoch" in (args.eval_strategy, args.logging_strategy):
-            self._saves, control.should_save = control.should_save, False
+            self.trainer.wait(control.should_save)
+            control.should_save = False
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._saves:
-            self._saves, control.should_save = False, True
+        if control.should_save and self.trainer.is_stopped:
+            self.trainer.stops()
+        if self.trainer.waited():
+            control.should_save = True
         elif self.trainer.is_stopped and not self._ends:
             # The epoch has not ended; it will once more.
             control.should_log = control.should_evaluate = control.should_save = False

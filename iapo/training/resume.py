@@ -18,7 +18,7 @@ from iapo.results import MANIFEST, read_result
 from iapo.runs import versions
 from iapo.storage import read_records
 from iapo.training.begun import BEGUN, begun_from, begun_part, named_checkpoint
-from iapo.training.checkpoints import epoch_of, last_whole, step_of
+from iapo.training.checkpoints import epoch_of, homes, last_whole, numbered, step_of
 from iapo.training.contents import Contents
 from iapo.training.ends import FINISHED, TRAINED, trained_step
 
@@ -69,8 +69,9 @@ def check_free(folder: Path, resume: str, named: object) -> None:
     Raises:
         InputError: If it holds a finished run, one that may not go on, or something else.
     """
-    begun = any((folder / name).exists() for name in ("metrics.jsonl", "traces.jsonl"))
-    if begun and (resume == "never" or not (folder / MANIFEST).exists()):
+    logged = any((folder / name).exists() for name in ("metrics.jsonl", "traces.jsonl", "policy"))
+    known = (folder / MANIFEST).exists()
+    if (logged and not known) or (resume == "never" and (logged or (known and numbered(folder)))):
         raise InputError(f"{folder} already holds a run; choose another output_dir or remove it")
     if named_checkpoint(named) not in (None, False):
         return
@@ -99,9 +100,7 @@ def find_start(
     """
     check_free(folder, resume, named)
     if isinstance(named, str):
-        # Whatever links lead there, its run is that of the folder where it lies.
-        checkpoint = Path(os.path.realpath(named))
-        return _start_again(folder, config, kind, checkpoint) or _start_from(folder, config, kind, checkpoint)
+        return _start_again(folder, config, kind, Path(named)) or _start_from(folder, config, kind, Path(named))
     manifest = folder / MANIFEST
     if not manifest.exists():
         if named is True:
@@ -163,7 +162,7 @@ def _start_from(folder: Path, config: Mapping[str, Mapping[str, Any]], kind: str
     """Returns a start from a checkpoint that the user names."""
     step = step_of(checkpoint)
     _check_processes(checkpoint)
-    for place in (checkpoint.parent, folder):
+    for place in (*homes(checkpoint), folder):
         if (place / MANIFEST).exists() and has_steps(place, kind):
             _check_settings(place, config, kind, free=(*FREE, *LENGTH))
     _check_longer(checkpoint, step, config)
@@ -199,8 +198,11 @@ def _check_longer(checkpoint: Path, step: int, config: Mapping[str, Mapping[str,
     if isinstance(most, int) and most > 0:
         if most < step:
             raise InputError(f"{checkpoint} is of step {step}, and max_steps is {most}; give more steps")
-    elif isinstance(epochs, int | float) and (done := epoch_of(checkpoint)) > epochs + _ROUNDING:
-        raise InputError(f"{checkpoint} is of epoch {done:g}, and num_train_epochs is {epochs:g}; give more epochs")
+    elif isinstance(epochs, int | float) and step > 0:
+        done = epoch_of(checkpoint)
+        # The last step is the first one at or behind the end, which need not be a whole step.
+        if done * (step - 1) / step > epochs - _ROUNDING:
+            raise InputError(f"{checkpoint} is of epoch {done:g}, and num_train_epochs is {epochs:g}; give more epochs")
 
 
 def _is_as_long(found: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -44,6 +44,7 @@ from iapo.training.aside import set_aside
 from iapo.training.batches import to_dataset
 from iapo.training.begun import named_checkpoint
 from iapo.training.budget import check_samples
+from iapo.training.checkpoints import homes
 from iapo.training.checks import check_functions, check_settings
 from iapo.training.config import IAPOConfig
 from iapo.training.ends import check_ended, finish, mark_trained, unfinish, unmark
@@ -185,7 +186,8 @@ def _run(arguments: RunArguments, settings: IAPOConfig, console: Console, *, liv
             },
         )
         if start.checkpoint is not None:
-            check_data(start.checkpoint.parent, trainer.keeper.data)
+            for home in homes(start.checkpoint):
+                check_data(home, trainer.keeper.data)
         trainer.keeper.check_begun()
         if start.trained is None:
             # Before the manifest says how long the run is to be, and from where.

@@ -50,6 +50,7 @@ from iapo.training.policies import PolicyTrainer, make_encoder, with_processor
 from iapo.training.ranks import EqualRows, look_at_tools
 from iapo.training.rehearsal import refused_by_libraries
 from iapo.training.resampling import draw_batch
+from iapo.training.resume import Start
 from iapo.training.scope import component_advantages, scopes_of, token_advantages
 from iapo.training.shards import generating, prepare_shards
 from iapo.training.shared_prefix import share_prefixes
@@ -165,15 +166,10 @@ class IAPOTrainer(PolicyTrainer, GRPOTrainer):
         """The divergence's weight in the next batch's reward."""
         return penalty_weight(self.state.global_step, self.args.penalty_weight, self.args.penalty_decay)
 
-    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
-        """Trains as Transformers' trainer does, and writes the run folder.
-
-        Raises:
-            InputError: If the output folder already holds a run, and nothing is resumed.
-        """
-        if self.keeper is not None and not getattr(resume_from_checkpoint, "checkpoint", resume_from_checkpoint):
-            self.keeper.refuse_taken()
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+    def begin(self, start: Start) -> None:
+        """Has the run's folder be this training's."""
+        if self.keeper is not None:
+            self.keeper.begin(start)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
         self._rollout_time = 0.0

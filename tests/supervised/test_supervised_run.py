@@ -289,7 +289,16 @@ def stopped_in(monkeypatch: pytest.MonkeyPatch, method: str, step: int, given: t
             [("training_step", 4), ("_evaluate", 6)],
         ),
         ({"save_strategy": "best", "metric_for_best_model": "loss"}, [("_evaluate", 6)]),
+        # The best of those that would have been saved without the stop.
+        (
+            {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 2, "greater_is_better": True},
+            [("training_step", 0)],
+        ),
         # A line of an epoch is of all its steps, and of no others.
+        (
+            {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 1, "logging_strategy": "epoch"},
+            [("training_step", 2)],
+        ),
         (
             {"save_steps": 1, "logging_strategy": "epoch", "eval_strategy": "no", "load_best_model_at_end": False},
             [("training_step", 2), ("training_step", 3)],

@@ -13,7 +13,16 @@ from transformers import TrainerState
 
 from iapo.errors import InputError
 from iapo.results import MANIFEST
-from iapo.training.aside import is_in, make_room, newest, remove_checkpoints, rotate, set_aside
+from iapo.training.aside import (
+    drop_lines,
+    is_foreign,
+    make_room,
+    make_room_for_policy,
+    newest,
+    remove_checkpoints,
+    rotate,
+    set_aside,
+)
 from iapo.training.begun import BEGUN, begun_from, begun_part
 from iapo.training.best import Best, find_best, place_in, take_best
 from iapo.training.checkpoints import STATE, last_whole, numbered
@@ -88,22 +97,44 @@ def test_room_is_made_for_a_checkpoint(tmp_path: Path) -> None:
     assert names(tmp_path) == ["superseded-checkpoint-1"]
 
 
+def test_what_is_no_policy_stays(tmp_path: Path) -> None:
+    place = tmp_path / "policy"
+    for name in ("model.safetensors", "mine.txt"):
+        make_room_for_policy(place)
+        place.mkdir()
+        (place / name).write_text("")
+    make_room_for_policy(place)
+    place.write_text("a file")
+    make_room_for_policy(place)
+    assert names(tmp_path) == ["superseded-policy", "superseded-policy.2"]
+
+
 def test_a_start_from_elsewhere_sets_all_aside(tmp_path: Path) -> None:
     other, out = checkpoint(tmp_path / "other", 4), tmp_path / "out"
     own = [checkpoint(out, step) for step in (2, 3, 6)]
-    lines = "".join(json.dumps({"step": step}) + "\n" for step in (2, 3, 6))
-    (out / "metrics.jsonl").write_text(lines)
-    (out / MANIFEST).write_text("{}")
+    (out / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in (2, 3, 6)))
     (tmp_path / "linked").symlink_to(own[1])
-    assert is_in(tmp_path / "linked", out)
-    set_aside(out, Start(tmp_path / "linked", 3))
-    assert names(out) == ["checkpoint-2", "checkpoint-3", MANIFEST, "metrics.jsonl", "superseded-checkpoint-6"]
+    start = Start(tmp_path / "linked", 3)
+    assert not is_foreign(start, out)
+    set_aside(out, start)
+    drop_lines(out, start, 3)
+    assert names(out) == ["checkpoint-2", "checkpoint-3", "metrics.jsonl", "superseded-checkpoint-6"]
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     own[0].rename(tmp_path / "another disk")
     own[0].symlink_to(tmp_path / "another disk")
-    assert is_in(own[0], out)
+    assert not is_foreign(Start(own[0], 2), out)
+    assert is_foreign(Start(out / "superseded-checkpoint-6", 6), out)
     set_aside(out, Start(other, 4))
-    assert [name for name in names(out) if not name.startswith("superseded")] == [MANIFEST]
-    assert len(names(out)) == 4
+    drop_lines(out, Start(other, 4), 4)
+    assert names(out) == [f"superseded-checkpoint-{step}" for step in (2, 3, 6)]
+
+
+def test_the_best_checkpoint_is_not_set_aside(tmp_path: Path) -> None:
+    best = checkpoint(tmp_path / "out", 1)
+    checkpoint(tmp_path / "out", 2)
+    other = checkpoint(tmp_path / "other", 5, best_model_checkpoint=str(best))
+    set_aside(tmp_path / "out", Start(other, 5))
+    assert names(tmp_path / "out") == ["checkpoint-1", "superseded-checkpoint-2"]
 
 
 def written(path: Path, best: str | None, run: str | None = None) -> None:
@@ -131,6 +162,19 @@ def test_the_best_checkpoint_is_found_where_it_is_now(tmp_path: Path) -> None:
     assert find_best(moved / "checkpoint-3").place == was / "checkpoint-1"
 
 
+def test_a_checkpoint_of_the_bests_name_is_not_another_runs(tmp_path: Path) -> None:
+    best = checkpoint(tmp_path / "run", 1)
+    last = checkpoint(tmp_path / "archive", 3, best_model_checkpoint=str(best))
+    namesake = checkpoint(tmp_path / "archive", 1)
+    for path, run in ((best, "of this run"), (last, "of this run"), (namesake, "of another")):
+        written(path, "checkpoint-1" if path == last else None, run)
+    assert find_best(last).place == best
+    shutil.rmtree(best)
+    assert find_best(last) == Best(str(best), None)
+    (namesake / "contents.json").unlink()
+    assert find_best(last).place == namesake
+
+
 @pytest.mark.parametrize("needed", [False, True])
 def test_a_best_checkpoint_that_is_gone_is_said(needed: bool, caplog: pytest.LogCaptureFixture) -> None:
     state = TrainerState(best_metric=2.0, best_global_step=1, best_model_checkpoint="was/checkpoint-1")
@@ -153,13 +197,12 @@ def test_a_named_checkpoint_is_known_where_its_run_was_moved(tmp_path: Path) -> 
     (tmp_path / "was").rename(tmp_path / "moved")
     there = tmp_path / "moved" / "checkpoint-2"
     assert begun.is_of(there)
-    for run, step in (("of another", 2), ("of that run", 3)):
-        written(there, None, run)
-        (there / STATE).write_text(json.dumps({"global_step": step}))
-        assert not begun.is_of(there)
-    (there / "contents.json").write_text("{")
+    # Of the same run and step, but of another course.
+    written(there, "checkpoint-1", "of that run")
     assert not begun.is_of(there)
-    assert begun_from(tmp_path, {BEGUN: {"checkpoint": "checkpoint-1", "step": 1}}).run is None  # type: ignore[union-attr]
+    (there / "contents.json").unlink()
+    assert not begun.is_of(there)
+    assert begun_from(tmp_path, {BEGUN: {"checkpoint": "checkpoint-1", "step": 1}}).contents is None  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("named", [None, "true", "elsewhere/checkpoint-2"])
@@ -169,6 +212,9 @@ def test_a_folder_that_is_no_run_or_never_gone_on_with(tmp_path: Path, named: st
         check_free(tmp_path, "auto", named)
     (tmp_path / MANIFEST).write_text("{}")
     check_free(tmp_path, "auto", named)
+    (tmp_path / "metrics.jsonl").unlink()
+    check_free(tmp_path, "never", named)
+    checkpoint(tmp_path, 1)
     with pytest.raises(InputError, match="already holds a run"):
         check_free(tmp_path, "never", named)
 
@@ -179,6 +225,8 @@ def test_a_folder_that_is_no_run_or_never_gone_on_with(tmp_path: Path, named: st
         ({"max_steps": -1, "num_train_epochs": 1}, "is of epoch 1.66667, and num_train_epochs is 1; give more epochs"),
         ({"max_steps": 4, "num_train_epochs": 9}, "is of step 5, and max_steps is 4; give more steps"),
         ({"max_steps": -1, "num_train_epochs": 2}, None),
+        # The last step ends the epoch in the middle of which the training does.
+        ({"max_steps": -1, "num_train_epochs": 1.5}, None),
         ({"max_steps": 5, "num_train_epochs": 1}, None),
     ],
 )
