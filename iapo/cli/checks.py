@@ -169,7 +169,7 @@ def read_list(what: str, text: str) -> tuple[str, ...]:
 
 
 def check_split(source: str, split: str) -> None:
-    """Refuses a split that a family or a folder has not, without reading rows.
+    """Refuses a split that a family or a folder has not; of rows no more is read than the splits that they name.
 
     Raises:
         InputError: If so.
@@ -182,7 +182,7 @@ def check_split(source: str, split: str) -> None:
             raise InputError(f"split is {split!r}; synthetic images of {source} have {', '.join(known)}")
     elif Path(source).is_dir():
         # Not needed to check a family.
-        from iapo.data.files import choose
+        from iapo.data.choosing import choose
 
         choose(Path(source), split)
 

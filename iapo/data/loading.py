@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from iapo.data.choosing import choose, expected_rows, splits_of_files
 from iapo.data.damage import Damage, RowError, quarantine, strict
 from iapo.data.fields import refuse_control_tokens, with_answer_flaws
-from iapo.data.files import KNOWN_SPLITS, choose, expected_rows, files_of, split_of
+from iapo.data.files import files_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
-from iapo.data.row_splits import RowSplits, check_one, named_splits
+from iapo.data.row_splits import RowSplits
 from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
 from iapo.errors import InputError
 from iapo.kinds import checks_kinds
@@ -45,7 +46,7 @@ def detect(source: str | Path, *, split: str | None = None) -> str:
     """
     path = _place(source)
     if _is_there(path):
-        return _detect_files(choose(path, split) if split is not None else files_of(path)).name
+        return _detect_files(list(choose(path, split).files) if split is not None else files_of(path)).name
     columns, _ = open_hub(_hub_id(source), split)
     return format_of(columns, str(source)).name
 
@@ -57,8 +58,8 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     Args:
         source: A file, a folder or a hub id (`owner/name`).
         split: Split; None where there is one alone. In a folder a split is told by the files' names
-            (`iapo.data.files`). Where all rows lie together, a row's own field `split` tells; one that is no text is
-            damage, and so is an empty one where other rows name theirs.
+            (`iapo.data.files`), and a row's own field `split` where it names one (`iapo.data.row_splits`); then one
+            that is no text is damage, and so is an empty one where no file's name tells it.
         format: One of `FORMATS`, or `FILE.py:NAME` of your own (`iapo.data.formats.known.find_format`); found by
             `detect` if None.
 
@@ -76,21 +77,18 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
             raise InputError(f"there is no file or folder {str(source)!r}")
         return _unique(known.open_path(path, split), path.name)
     if _is_there(path):
-        files = choose(path, split)
-        known = known or _detect_files(files, alike=True)
-        named = named_splits(files)
-        if split is None:
-            check_one(named, str(source))
-        rows = (row for file in files for row in read_rows(file))
+        chosen = choose(path, split)
+        known = known or _detect_files(list(chosen.files), alike=True)
+        rows, splits = (row for file in chosen.files for row in read_rows(file)), chosen.rows()
     else:
         columns, rows = open_hub(_hub_id(source), split)
-        known, named = known or format_of(columns, str(source)), []
-    return _samples(rows, known, str(source), RowSplits(split, named=bool(named)))
+        known, splits = known or format_of(columns, str(source)), RowSplits(split, {})
+    return _samples(rows, known, str(source), splits)
 
 
 @checks_kinds
 def splits_of(source: str | Path, format: str | None = None) -> list[str | None]:
-    """Returns the splits of local data by the files' names, or by what the rows of one say; None where all is one, or a
+    """Returns the splits of local data by the files' names and by what their rows say; None where all is one, or a
     reader's own matter.
 
     Args:
@@ -103,15 +101,12 @@ def splits_of(source: str | Path, format: str | None = None) -> list[str | None]
     path = _place(source)
     if _own_way(format) or not _is_there(path):
         return [None]
-    names = list(dict.fromkeys(split_of(file) for file in files_of(path)))
-    if len(names) == 1:
-        names = [] if names[0] in KNOWN_SPLITS else named_splits(files_of(path))
-    return list(names) if len(names) > 1 else [None]
+    return [*splits_of_files(path)] or [None]
 
 
 @checks_kinds
 def count_rows(source: str | Path, split: str | None, format: str | None = None) -> int | None:
-    """Returns how many rows there are to read, where that is known beforehand (`iapo.data.files.expected_rows`).
+    """Returns how many rows there are to read, where that is known beforehand (`iapo.data.choosing.expected_rows`).
 
     Args:
         source: Source as in `load`.

@@ -297,7 +297,8 @@ def _read_tabs(path: Path, solutions: bool) -> Iterator[Row | Damage]:
                 yield Damage(number, None, reason, path.name)
                 continue
             if names is None:
-                quoted = tuple(values) != WTQ_COLUMNS
+                # It may have further columns.
+                quoted = not set(WTQ_COLUMNS) <= set(values)
             odd = next((one for one in values if quoted and one[:1] == '"' and not _QUOTED.fullmatch(one)), None)
             if odd is not None:
                 reason = f"the value {odd[:40]!r} begins with a quote, and no other one ends it"

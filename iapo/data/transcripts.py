@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from iapo.bounds import TURNS
+from iapo.data.choosing import choose
 from iapo.data.damage import Damage, RowError
 from iapo.data.fields import refuse_control_tokens, with_answer_flaws
-from iapo.data.files import choose
 from iapo.data.formats.known import Format, format_of
-from iapo.data.row_splits import RowSplits, check_one, named_splits
+from iapo.data.row_splits import RowSplits
 from iapo.data.rows import Row, columns_of, read_rows, without_solution
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
@@ -72,7 +72,8 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
     traces = [path / name for name in TRACES if (path / name).exists()] if path.is_dir() else []
     if traces:
         return (one for file in traces for one in _read_traces(file))
-    files = choose(path, split)
+    chosen = choose(path, split)
+    files = chosen.files
     columns = columns_of(files[0], solutions=True)
     if any(columns >= some for some in _TRACE_COLUMNS):
         return (one for file in files for one in _read_traces(file))
@@ -82,10 +83,7 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
             "`conversations` or `thoughts`, or give a run folder with traces"
         )
     known = format_of(columns_of(files[0]), str(source))
-    named = named_splits(files)
-    if split is None:
-        check_one(named, str(source))
-    splits = RowSplits(split, named=bool(named))
+    splits = chosen.rows()
     return (one for file in files for one in _read_rows(file, known, splits))
 
 

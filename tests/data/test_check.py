@@ -9,8 +9,8 @@ from own import DAMAGED, HOSTILE, MIXED, row, write
 
 from iapo.cli.main import main
 from iapo.data.check import check, kind_of
+from iapo.data.choosing import expected_rows
 from iapo.data.convert import make
-from iapo.data.files import expected_rows
 from iapo.display.terminal import plain, progress
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from fixtures.layouts import LAYOUTS, Layout
 
-from iapo.data.files import choose, files_of, split_of
+from iapo.data.choosing import choose
+from iapo.data.damage import RowError
+from iapo.data.files import files_of, split_of
 from iapo.data.loading import Damage, detect, load, splits_of, strict
+from iapo.data.rows import read_rows
 from iapo.errors import InputError
 from iapo.records import Sample
 
@@ -35,7 +41,10 @@ def write(layout: Layout, path: Path, rows: slice) -> Path:
         ("contest.jsonl", "contest"),
         ("Train.jsonl", "train"),
         ("training.jsonl", "train"),
-        ("charts_TESTING.jsonl", "test"),
+        ("TESTING-00000-of-00001.parquet", "test"),
+        ("development.jsonl", "validation"),
+        ("world_development.jsonl", "world_development"),
+        ("training_loss.jsonl", "training_loss"),
         ("mytraining.jsonl", "mytraining"),
         ("train_vs_test.jsonl", "train_vs_test"),
     ],
@@ -178,7 +187,7 @@ def test_what_is_no_data(tmp_path: Path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps({"x": 1}))
     assert files_of(tmp_path) == [path]
-    assert choose(tmp_path, "train") == [path]
+    assert choose(tmp_path, "train").files == [path]
 
 
 def test_values_between_tabs_are_data_of_one_format_alone(tmp_path: Path):
@@ -215,3 +224,144 @@ def test_what_is_no_copy(tmp_path: Path, others: tuple[str, ...]):
     for place, name in enumerate(("a_train", *others)):
         write(layout, tmp_path / f"{name}.jsonl", slice(place, place + 1))
     assert len(list(strict(load(tmp_path, split="train")))) == 3
+
+
+NAMES = (
+    ("train",),
+    ("my_train",),
+    ("test",),
+    ("development",),
+    ("world_development",),
+    ("data",),
+    ("train", "test"),
+    ("train", "data"),
+    ("data", "more"),
+    ("train", "train_v2"),
+    ("test", "testing"),
+    ("my_train", "your_train"),
+    ("human", "augmented"),
+)
+ROWS: tuple[tuple[object, ...], ...] = (
+    ("human", "augmented"),
+    ("a", "b", "c"),
+    ("train", "test"),
+    ("train", "human"),
+    ("Train", None),
+    ("validation", "validation"),
+    ("data", "more"),
+    (0, 1),
+    (True, False),
+    ("train", 1),
+    (None, None),
+)
+ASKED = (None, "train", "test", "val", "human", "data", "my_train", "testing", "nothing")
+
+
+def taken(path: Path, split: str | None) -> list[object] | str:
+    """Returns what the rows of a split say of theirs, without damaged ones, or the sentence that refuses it."""
+    try:
+        chosen = choose(path, split)
+    except InputError as error:
+        return str(error)
+    splits = chosen.rows()
+    told: list[object] = []
+    for row in (row for file in chosen.files for row in read_rows(file)):
+        assert not isinstance(row, Damage)
+        with contextlib.suppress(RowError):
+            told += [row.fields["split"]] if splits.takes(row) else []
+    return told
+
+
+def proposed(said: str, path: Path) -> list[tuple[Path, str | None]]:
+    """Returns the calls that a refusal proposes."""
+    file = re.search(r"such as (?:(\S+) with )?--split '([^']+)'$", said)
+    if file:
+        return [(Path(file[1]) if file[1] else path, file[2])]
+    if "numbers" in said:
+        return [(path, None)]
+    own = re.search(r"; give '(\w+)', or no split$", said)
+    if own:
+        return [(path, own[1]), (path, None)]
+    listed = re.search(r"(?:has|have)(?: the splits)? ([^;]+)(?:; give one of them)?$", said)
+    assert listed, said
+    return [(path, one) for one in listed[1].split(", ")]
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("names", NAMES)
+def test_no_split_is_a_dead_end(tmp_path: Path, names: tuple[str, ...]):
+    """What a refusal names can be asked for, and what a listing has, too."""
+    for number, (told, others) in enumerate(itertools.product(ROWS, ROWS if len(names) > 1 else ROWS[:1])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, some in zip(names, (told, others), strict=False):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps({"split": one}) + "\n" for one in some))
+        for path in (folder, *folder.iterdir()):
+            listed = splits_of(path)
+            for split in (*ASKED, *listed):
+                found = taken(path, split)
+                if not isinstance(found, str):
+                    assert found
+                    continue
+                for place, other in proposed(found, path):
+                    again = taken(place, other)
+                    if isinstance(again, str):
+                        # A listed split may still be of files that are copies; how one is given is said then.
+                        assert "move one of them away" in again
+                        assert again != found
+                        ((place, other),) = proposed(again, path)
+                        again = taken(place, other)
+                    assert again, (told, others, split, found)
+                    assert not isinstance(again, str), (told, others, split, found)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("told", [("human", "augmented"), ("easy", None), (0, 1), (True, False)])
+def test_a_field_that_is_no_split(tmp_path: Path, ending: str, told: tuple[object, ...]):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    rows = [{**row, "id": str(number), "split": one} for number, one in enumerate(told)]
+    path = layout.write(rows, tmp_path / "my_train.jsonl")
+    if ending == "parquet":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.unlink()
+        path = path.with_suffix(".parquet")
+        pq.write_table(pa.Table.from_pylist(lines), path)
+    for source in (path, tmp_path):
+        for split in (None, "train", "my_train"):
+            assert len(list(strict(load(source, split=split)))) == 2
+        assert splits_of(source) == [None]
+    with pytest.raises(InputError, match=r"split 'train' by its name, not 'human'; give 'train', or no split$"):
+        load(path, split="human")
+
+
+def test_numbers_tell_no_split(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    path = layout.write([{**row, "id": str(number), "split": number} for number in (0, 1)], tmp_path / "all.jsonl")
+    assert len(list(strict(load(path)))) == 2
+    with pytest.raises(InputError, match=r"'split' of .*all\.jsonl holds numbers, .*; give no split"):
+        load(path, split="train")
+
+
+def test_rows_of_a_split_that_their_file_does_not_tell(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    row = layout.rows(layout.samples())[0]
+    rows = [{**row, "id": str(number), "split": one} for number, one in enumerate(("train", "test", "train", None))]
+    path = layout.write(rows, tmp_path / "train.jsonl")
+    for source in (path, tmp_path):
+        found = {split: [one.id for one in strict(load(source, split=split))] for split in ("train", "test")}
+        assert found == {"train": ["0", "2", "3"], "test": ["1"]}
+        assert splits_of(source) == ["train", "test"]
+        with pytest.raises(InputError, match="have the splits train, test; give one of them"):
+            load(source)
+
+
+def test_two_words_for_a_split(tmp_path: Path):
+    layout = LAYOUTS["own"]
+    for place, name in enumerate(("test", "testing")):
+        write(layout, tmp_path / f"{name}.jsonl", slice(place, place + 1))
+    for split in (None, "Test"):
+        with pytest.raises(InputError, match=r"test\.jsonl and testing\.jsonl both tell .* such as --split 'test'$"):
+            load(tmp_path, split=split)
+    assert [len(list(strict(load(tmp_path, split=split)))) for split in ("test", "testing")] == [1, 1]

@@ -146,6 +146,16 @@ def test_rows_that_say_their_split(hub: Path):
         list(load("owner/set", split="val"))
 
 
+@pytest.mark.parametrize("told", [("human", "augmented"), (0, 1)])
+def test_a_field_that_is_no_split(hub: Path, told: tuple[object, ...]):
+    layout = LAYOUTS["refocus-hub"]
+    rows = layout.rows(layout.samples())
+    for row, one in zip(rows, told * 2, strict=True):
+        row["split"] = one
+    upload(hub, "owner/set", "train", rows)
+    assert len(list(strict(load("owner/set", split="train")))) == len(list(strict(load("owner/set")))) == 4
+
+
 def test_short_floats_are_read_as_they_were_written(hub: Path):
     layout = LAYOUTS["refocus-hub"]
     rows = [{**row, "answer": 0.1} for row in layout.rows(layout.samples())]

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, UnidentifiedImageError
 
+from iapo.data.choosing import expected_rows
 from iapo.data.convert import make
 from iapo.data.damage import RowError
-from iapo.data.files import expected_rows
 from iapo.data.loading import Damage, load
 from iapo.data.pictures import read_picture
 from iapo.errors import InputError

@@ -16,6 +16,7 @@ from own import bars
 from PIL import Image
 
 from iapo.data.loading import Damage, load
+from iapo.data.rows import Row, read_rows
 from iapo.errors import InputError
 from iapo.grading.outcome import grade, grade_sample
 from iapo.records import Sample
@@ -234,6 +235,17 @@ def test_values_between_tabs_as_pandas_writes_them(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text('"image\tquestion\tanswer\na.png\tq\t1\n')
     with pytest.raises(InputError, match="begins with a quote"):
         load(tmp_path / "train.tsv")
+
+
+@pytest.mark.parametrize(
+    "head", ["id\tutterance\tcontext\ttargetValue\ttokens", "context\ttokens\tid\tutterance\ttargetValue"]
+)
+def test_quotes_of_wikitablequestions_with_further_columns(tmp_path: Path, head: str) -> None:
+    values = {"id": "nu-0", "utterance": '"who" won?', "context": "csv/0.csv", "targetValue": '"Bob', "tokens": '"x'}
+    (tmp_path / "train.tsv").write_text(head + "\n" + "\t".join(values[name] for name in head.split("\t")) + "\n")
+    (row,) = read_rows(tmp_path / "train.tsv")
+    assert isinstance(row, Row)
+    assert row.fields == values
 
 
 @pytest.mark.parametrize("answer", ["TERMINATE", "FINAL ANSWER: 3", "x TERMINATE y", "_TERMINATE_"])
