@@ -107,6 +107,7 @@ class ToolResult:
         broken: Name of the tool that failed by its own fault; empty where the program was wrong.
         made_of: Name of the sample's image that the displayed one was made of.
         moved: Whether what is in that image lies elsewhere in the displayed one, so that no box fits it.
+        kept: Whether the displayed one is larger, and what is in that image lies in its place all the same.
     """
 
     status: Status
@@ -118,6 +119,7 @@ class ToolResult:
     broken: str = ""
     made_of: str = FIRST_IMAGE
     moved: bool = False
+    kept: bool = False
 
     def __post_init__(self) -> None:
         check_kinds(self, "the result's ")
@@ -161,6 +163,7 @@ class ToolResult:
             **({"broken": self.broken} if self.broken else {}),
             **({} if self.made_of == FIRST_IMAGE else {"made_of": self.made_of}),
             **({"moved": True} if self.moved else {}),
+            **({"kept": True} if self.kept else {}),
         }
 
     @classmethod
@@ -186,4 +189,5 @@ class ToolResult:
             broken=take(data, "broken", str, default=""),
             made_of=take(data, "made_of", str, default=FIRST_IMAGE),
             moved=take(data, "moved", bool, default=False),
+            kept=take(data, "kept", bool, default=False),
         )

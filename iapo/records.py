@@ -285,7 +285,7 @@ class Trace:
         sample = self.sample
         for result in (one.result for one in self.turns[:turn]):
             if result.image is not None:
-                sample = sample.showing(result.image, result.made_of, moved=result.moved)
+                sample = sample.showing(result.image, result.made_of, moved=result.moved, kept=result.kept)
         return sample
 
     def without_edits(self) -> Self:

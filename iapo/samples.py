@@ -289,18 +289,20 @@ class Sample:
         """All images by what prompts and programs call them: `image_1`, `image_2` and so on."""
         return {f"image_{number}": image for number, image in enumerate(self.images, 1)}
 
-    def showing(self, image: Image.Image, made_of: str = FIRST_IMAGE, *, moved: bool = False) -> Self:
+    def showing(
+        self, image: Image.Image, made_of: str = FIRST_IMAGE, *, moved: bool = False, kept: bool = False
+    ) -> Self:
         """Returns the sample with another first image, as a tool made it.
 
-        Boxes are in pixels of the first image: an image of another size, made of another one, or in which all lies
-        elsewhere, has none of them.
+        Boxes are in pixels of the first image: one of another size (unless `kept`), of another one, or moved has none.
 
         Args:
             image: The image.
             made_of: Name of the image that it was made of.
             moved: Whether what is in that image lies elsewhere in this one.
+            kept: Whether it lies in its place though this one is larger.
         """
-        if image.size == self.image.size and made_of == FIRST_IMAGE and not moved:
+        if (kept or image.size == self.image.size) and made_of == FIRST_IMAGE and not moved:
             return replace(self, image=image)
         return replace(self, image=image, column_boxes={}, row_boxes={})
 

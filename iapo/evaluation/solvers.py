@@ -133,7 +133,7 @@ def solve_by_chat(
         content: list[dict[str, Any]] = [{"type": "text", "text": observed(template.frame(shown), shown)}]
         if shown.image is not None:
             content.insert(0, {"type": "image", "image": shown.image})
-            seen = seen.showing(shown.image, one.result.made_of, moved=one.result.moved)
+            seen = seen.showing(shown.image, one.result.made_of, moved=one.result.moved, kept=one.result.kept)
         messages += [{"role": "assistant", "content": text}, {"role": "user", "content": content}]
     return graded(Trace(sample, tuple(written)))
 

@@ -198,7 +198,9 @@ class _Growing:
         self.observations.append(Observed(shown, observation))
         if shown.image is not None:
             # Boxes that an earlier turn's image has not do not fit what is made of it.
-            self.sample = self.sample.showing(shown.image, last.result.made_of, moved=last.result.moved)
+            self.sample = self.sample.showing(
+                shown.image, last.result.made_of, moved=last.result.moved, kept=last.result.kept
+            )
         return True
 
     def done(self) -> Rollout:

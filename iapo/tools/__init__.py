@@ -1,7 +1,7 @@
 """The visual-editing tools, free tools, and the executor of the programs that call them."""
 
 from iapo.records import Box
-from iapo.tools.definitions import TOOLS, ToolDefinition, define, moves_pixels
+from iapo.tools.definitions import TOOLS, ToolDefinition, define, keeps_places, moves_pixels
 from iapo.tools.errors import ToolError
 from iapo.tools.judges import add_judge
 from iapo.tools.offered import offered_tools
@@ -24,6 +24,7 @@ __all__ = [
     "define",
     "execute",
     "extract_program",
+    "keeps_places",
     "moves_pixels",
     "offered_tools",
 ]

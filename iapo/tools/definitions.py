@@ -27,6 +27,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MOVES = "iapo_moves_pixels"
 """What the mark of `moves_pixels` is called."""
 
+_KEEPS = "iapo_keeps_places"
+"""What that of `keeps_places` is called."""
+
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 _NEVER_A_RESULT = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
@@ -91,6 +94,11 @@ class ToolDefinition:
         return bool(getattr(self.function, _MOVES, False))
 
     @property
+    def keeps(self) -> bool:
+        """Whether what is in an image lies in its place in its result, also in a larger one (`keeps_places`)."""
+        return bool(getattr(self.function, _KEEPS, False))
+
+    @property
     def description(self) -> str:
         """The docstring, without its indentation."""
         return _documentation(self.function) or ""
@@ -151,13 +159,39 @@ def moves_pixels(function: F) -> F:
         The function.
 
     Raises:
-        InputError: If it is none, as what `define` made of one.
+        InputError: If it is none, as what `define` made of one, or is marked with `keeps_places`.
     """
+    return _marked(function, moves_pixels, _MOVES, _KEEPS)
+
+
+def keeps_places(function: F) -> F:
+    """Marks the function of a tool whose result is larger than its image, but has all of it in its place, as an image
+    has below or right of which something is added; written over it as a decorator.
+
+    The boxes of a sample, pixels from the top left, fit such a result. A result that is smaller in one direction than
+    the image it was made of keeps no places, also with this mark.
+
+    Args:
+        function: The function.
+
+    Returns:
+        The function.
+
+    Raises:
+        InputError: If it is none, as what `define` made of one, or is marked with `moves_pixels`.
+    """
+    return _marked(function, keeps_places, _KEEPS, _MOVES)
+
+
+def _marked(function: F, marker: Callable[..., Any], mark: str, opposite: str) -> F:
+    name = marker.__name__
     if not inspect.isfunction(function):
+        raise InputError(f"{name} marks a function; {function!r} is none; put it next to the function, below define")
+    if getattr(function, opposite, False):
         raise InputError(
-            f"moves_pixels marks a function; {function!r} is none; put it next to the function, below define"
+            f"{function.__name__} is marked with moves_pixels and with keeps_places, which is its opposite; leave one"
         )
-    setattr(function, _MOVES, True)
+    setattr(function, mark, True)
     return function
 
 

@@ -48,12 +48,14 @@ class Shown:
         text: The texts that are displayed, a line each; None where there are none.
         made_of: Name of the sample's image that it was made of.
         moved: Whether what is in that image lies elsewhere in this one.
+        kept: Whether this one is larger, and what is in that image lies in its place all the same.
     """
 
     image: Image.Image | None
     text: str | None
     made_of: str
     moved: bool = False
+    kept: bool = False
 
 
 class Interpreter:
@@ -116,7 +118,9 @@ class Interpreter:
         text = "\n".join(texts)[:LONGEST_TEXT] if texts else None
         if edited is None:
             return Shown(None, text, IMAGE)
-        return Shown(edited.image, text, edited.made_of, bool(edited.moved_by))
+        moved = bool(edited.moved_by)
+        kept = not moved and edited.image.size != self._given[edited.made_of].size
+        return Shown(edited.image, text, edited.made_of, moved, kept)
 
     def _displayed(self, call: Call) -> Picture | Said:
         if len(call.arguments) != 1 or call.keywords:
@@ -164,6 +168,10 @@ class Interpreter:
         given = self._values[box.boxes]
         if not isinstance(given, NamedBoxes):
             raise ToolError(f"line {line}: {box.boxes} is {described(given)} here; give it boxes")
+        if not given.boxes:
+            raise ToolError(
+                f"line {line}: {box.boxes} has no boxes for this picture; give [x1, y1, x2, y2] in its pixels"
+            )
         name = known_name(box.name, given.boxes)
         if name not in given.boxes:
             raise ToolError(f"line {line}: {box.boxes} has no {quoted(name)}; use names from {listed(given.boxes)}")
@@ -188,6 +196,12 @@ class Interpreter:
             _fail(
                 call,
                 f"works on {tool.axis}, but was given {boxes.name}; use a tool that works on {boxes.axis}",
+            )
+        if tool.packaged and boxes.axis is not None and not (self._sample.column_boxes or self._sample.row_boxes):
+            own = ', or give boxes of your own, {"a name": [x1, y1, x2, y2]} in its pixels' if self._lenient else ""
+            raise ToolError(
+                f"line {call.line}, {call.function}: this picture has neither column boxes nor row boxes; answer from "
+                f"what it shows{own}"
             )
         try:
             check_places(picture, (boxes,))
@@ -311,9 +325,11 @@ class Interpreter:
 def _mover(tool: ToolDefinition, given: Image.Image | None, made: Image.Image) -> str:
     """Returns a tool's name where what is in the given image lies elsewhere in the one that it made, else nothing.
 
-    What has another size does, or is made of no image, and of a tool that moves pixels whatever is not as it was.
+    What has another size does (but of a tool that keeps places a larger one), or is made of no image, and of a tool
+    that moves pixels whatever is not as it was.
     """
-    if given is None or given.size != made.size:
+    larger = given is not None and given.width <= made.width and given.height <= made.height
+    if given is None or (given.size != made.size and not (tool.keeps and larger)):
         return tool.name
     return tool.name if tool.moves and not _is_same(given, made) else ""
 

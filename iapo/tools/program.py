@@ -71,6 +71,7 @@ def execute(
         text=shown.text,
         made_of=shown.made_of,
         moved=shown.moved,
+        kept=shown.kept,
     )
 
 

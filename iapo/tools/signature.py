@@ -177,7 +177,10 @@ def read_signature(function: Callable[..., Any], axis: Axis | None) -> Signature
         default = None if needed else one.default
         optional = optional or (not needed and default is None)
         if default is not None and not admits(kind, default):
-            raise InputError(f"{where} has the default {quoted(default)}; give it one that is {kind.told}, or None")
+            whole = ", which may stand for the whole image" if isinstance(kind, BoxKind) else ""
+            raise InputError(
+                f"{where} has the default {quoted(default)}; give it one that is {kind.told}, or None{whole}"
+            )
         parameters.append(Parameter(one.name, kind, needed, default, optional, by_name, about))
     return Signature(tuple(parameters), frozenset(_gives(hints.get("return", inspect.Parameter.empty), tool)))
 

@@ -89,6 +89,13 @@ def test_other_defaults_are_refused(annotation: Any, default: Any) -> None:
         define(tool_with(annotation, default))
 
 
+@pytest.mark.parametrize("default", [(0, 0, 0, 0), (-1, -1, -1, -1)])
+def test_a_box_of_nothing_is_told_what_stands_for_the_whole(default: Box) -> None:
+    with pytest.raises(InputError, match=r"or None, which may stand for the whole image$"):
+        define(tool_with(Box, default))
+    assert define(tool_with(Box | None, None)).free is not None
+
+
 def test_what_gives_no_result_is_refused() -> None:
     async def late(image: Image.Image) -> Image.Image:
         """Waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from several import chart, mixed, photo, with_more
 from iapo.errors import InputError
 from iapo.records import Sample, ToolResult, Trace, Turn
 from iapo.rewards.verifier import call_text
-from iapo.tools import TOOLS, Box, define, execute, moves_pixels, offered_tools
+from iapo.tools import TOOLS, Box, define, execute, keeps_places, moves_pixels, offered_tools
 from iapo.tools.errors import BLANK, UNCHANGED
 
 PAIR, SINGLE, TRIPLE = mixed()
@@ -278,3 +279,70 @@ def test_what_moves_pixels_is_a_function() -> None:
         moves_pixels(define(flip))
     assert define(flip).moves
     assert not define(darken).moves
+
+
+LEGEND = """
+from PIL import Image
+from iapo.tools import keeps_places
+
+@keeps_places
+def legend(image: Image.Image, width: int = 0, height: int = 20) -> Image.Image:
+    \"\"\"Writes a legend below the image.\"\"\"
+    made = Image.new("RGB", (image.width + width, image.height + height), "white")
+    made.paste(image, (0, 0))
+    return made
+"""
+
+
+@pytest.mark.parametrize("timeout", [None, pytest.param(20, marks=pytest.mark.slow(2))])
+def test_a_larger_result_that_keeps_its_places(tmp_path: Path, timeout: float | None) -> None:
+    (tmp_path / "mine.py").write_text(LEGEND)
+    tools = {**OWN, **offered_tools(str(tmp_path / "mine.py"), timeout)}
+    assert tools["legend"].keeps
+    lines = ("made = darken(legend(image_1))", f'made = {MASK}(made, ["{COLUMN}"], columns_bbox)', "display(made)")
+    shown = execute(program(*lines), BARS, tools)
+    assert (shown.status, shown.moved, shown.kept) == ("edited", False, True), shown.error
+    assert ToolResult.from_json(shown.to_json()).kept
+    # The next turn has its boxes, too, and goes on with them.
+    draw = f'display(focus_on_columns_with_draw(image_1, ["{COLUMN}"], columns_bbox))'
+    again = execute(program(draw), trace_of(shown), tools)
+    assert (again.status, again.moved, again.kept) == ("edited", False, False), again.error
+    assert trace_of(shown, again).column_boxes == BARS.column_boxes
+    # What is smaller in one direction has lost some of them, and what another tool moves stays moved.
+    for made in ("legend(image_1, -10)", "legend(image_1, 10, -10)", "legend(rotate(image_1, 180))"):
+        moved = execute(program(f"display({made})"), BARS, tools)
+        assert (moved.status, moved.moved, moved.kept) == ("edited", True, False), moved.error
+        assert not trace_of(moved).column_boxes
+
+
+def trace_of(*results: ToolResult) -> Sample:
+    """Returns the sample as the turn after some has it."""
+    return Trace(BARS, (*(Turn("", one) for one in results), Turn(""))).sample_at(len(results))
+
+
+def test_marks_of_places_are_of_functions_and_not_both() -> None:
+    with pytest.raises(InputError, match="keeps_places marks a function"):
+        keeps_places(define(darken))
+    for mark, other in ((keeps_places, moves_pixels), (moves_pixels, keeps_places)):
+
+        @other
+        def marked(image: Image.Image) -> Image.Image:
+            """Does something."""
+            return image
+
+        with pytest.raises(InputError, match="marked is marked with moves_pixels and with keeps_places"):
+            mark(marked)
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_picture_without_boxes_says_so(lenient: bool) -> None:
+    shown = execute(program("display(crop(image_1, [0, 0, 90, 90]))"), BARS, OWN)
+    for tool in TOOLS.values():
+        call = f'{tool.name}(image_1, ["{COLUMN}"], {tool.axis}_bbox)'
+        error = execute(program(f"display({call})"), trace_of(shown), OWN, lenient=lenient).error
+        assert f"{tool.name}: this picture has neither column boxes nor row boxes; answer from what it shows" in str(
+            error
+        )
+        assert ("give boxes of your own" in str(error)) == lenient
+    part = execute(program(f'display(crop(image_1, columns_bbox["{COLUMN}"]))'), trace_of(shown), OWN, lenient=lenient)
+    assert part.error == "line 1: columns_bbox has no boxes for this picture; give [x1, y1, x2, y2] in its pixels"
