@@ -7,11 +7,13 @@ fold is none. Whatever a refusal lists can be asked for.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iapo.answer_texts import is_blank
@@ -172,7 +174,7 @@ def _values(file: Path) -> Iterator[Any]:
             with pq.ParquetFile(file) as table:
                 if table.schema_arrow.names.count(FIELD) == 1:
                     for batch in table.iter_batches(columns=[FIELD]):
-                        yield from batch.column(0).to_pylist()
+                        yield from _readable(batch.column(0))
                 elif table.metadata.num_rows:
                     yield None
             return
@@ -187,3 +189,11 @@ def _values(file: Path) -> Iterator[Any]:
     for row in read_rows(file):
         if not isinstance(row, Damage):
             yield row.fields.get(FIELD)
+
+
+def _readable(column: pa.Array) -> Iterator[Any]:
+    """Yields the values that can be read one by one; the rows of others are damage where they are loaded."""
+    for index in range(len(column)):
+        # A text that is not UTF-8, a time in the year 200,000.
+        with contextlib.suppress(ValueError, OverflowError):
+            yield column[index].as_py()

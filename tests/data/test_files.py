@@ -365,3 +365,15 @@ def test_two_words_for_a_split(tmp_path: Path):
         with pytest.raises(InputError, match=r"test\.jsonl and testing\.jsonl both tell .* such as --split 'test'$"):
             load(tmp_path, split=split)
     assert [len(list(strict(load(tmp_path, split=split)))) for split in ("test", "testing")] == [1, 1]
+
+
+def test_split_columns_that_python_cannot_hold(tmp_path: Path):
+    given = {"image": ["a.png"] * 3, "question": ["how?"] * 3, "answer": ["1"] * 3}
+    broken = pa.array([b"train", b"\xff", b"test"]).view(pa.string())
+    pq.write_table(pa.table({**given, "split": broken}), tmp_path / "all.parquet")
+    assert splits_of(tmp_path) == ["train", "test"]
+    times = pa.array([2**62, 1, None], pa.timestamp("us"))
+    pq.write_table(pa.table({**given, "split": times}), tmp_path / "all.parquet")
+    assert len(list(load(tmp_path))) == 3
+    with pytest.raises(InputError, match="holds no texts"):
+        load(tmp_path, split="train")
