@@ -22,8 +22,9 @@ _END = re.compile(
 )
 _BULLET = re.compile(r"[-*\u2022][ \t]+(?=\S)|\d{1,2}[.)][ \t]+(?=\S)")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co|Corp|Ltd|No|vs|etc)\.$")
-_FORMULA_LINES = frozenset(("\\[", "\\]", "\\(", "\\)", "$$"))
-"""Lines that only open or close a formula."""
+_FORMULA_ENDS = {"\\[": "\\]", "\\(": "\\)", "$$": "$$"}
+"""Lines that only open a formula, and those that close it."""
+_DELIMITERS = frozenset((*_FORMULA_ENDS, *_FORMULA_ENDS.values()))
 # Emphasis, code and bold type of words inside; 2**3**4 and snake_case_names are none.
 _INNER = re.compile(r"(?<![\w*_`])(?P<run>\*{1,3}|_{1,3}|`)(?P<said>[^\s*_`](?:[^*_`]*[^\s*_`])?)(?P=run)(?![\w*_`])")
 _RUN = re.compile(r"\*+|_+|`+")
@@ -93,8 +94,27 @@ def _find(text: str) -> tuple[str, list[str]] | None:
         before = text[max(0, mark.start() - _LONGEST_EDGE) : mark.start()]
         opened = before[len(before.rstrip(_MARKUP)) :] + mark["inside"]
     lines = [line for line in map(str.strip, said.splitlines()) if line]
-    # $$ alone is a price.
-    return opened, [line for line in lines if line.strip(_MARKUP) not in _FORMULA_LINES] or lines
+    return opened, _without_delimiters(lines)
+
+
+def _without_delimiters(lines: list[str]) -> list[str]:
+    """Returns lines without those that only open and close a formula, whose own lines make one.
+
+    Formulas with which an answer begins, one behind the other, are the items of a list: neither of two is the answer.
+    """
+    bare = [line.strip(_MARKUP) for line in lines]
+    formulas, begin = [], 0
+    while begin < len(lines) and (end := _FORMULA_ENDS.get(bare[begin])) is not None:
+        if (place := next((place for place in range(begin + 1, len(lines)) if bare[place] == end), None)) is None:
+            break
+        formulas.append(" ".join(lines[begin + 1 : place]))
+        begin = place + 1
+    formulas = list(dict.fromkeys(filter(None, formulas)))
+    rest = [line for line, alone in zip(lines[begin:], bare[begin:], strict=True) if alone not in _DELIMITERS]
+    if not formulas:
+        # $$ alone is a price.
+        return rest or lines
+    return [formulas[0] if len(formulas) == 1 else _joined(formulas), *rest]
 
 
 def _items(lines: Sequence[str]) -> list[str]:

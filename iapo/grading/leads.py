@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from iapo.grading.doubts import DENIALS
 from iapo.grading.forms import MONTHS, QUARTER, WEEKDAYS, full_year
-from iapo.grading.numbers import Quantity, calculated, read_quantity
+from iapo.grading.numbers import read_quantity
+from iapo.grading.sums import comes_to
 from iapo.grading.units import Side
 
 _WHAT = """
@@ -79,10 +79,9 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
-    r"(?=[\d.,%$ (]{0,40}\d[%)]? ?[-+*/x×÷])(?P<terms>(?:,(?! )|[\d.%$+*/x×÷() -]){3,80})= ?(?P<sum>[^:=]{1,60})"
+    r"(?=[\d.,%$ (]{0,40}\d[%)]{0,4} ?[-+*/x×÷(])(?P<terms>(?:,(?! )|[\d.%$+*/x×÷() -]){3,80})= ?(?P<sum>[^:=]{1,60})"
     r"|(?P<label>[^:=\d][^:=]{0,60})(?:: | ?= ?)(?P<number>[^:=]{1,60})"
 )
-_DIVIDES = re.compile(r"[/÷]")
 # A number in a label that another item follows is another candidate: `Germany 20, France: 24`. Those of `Sum of 20 and
 # 4`, `Ages 65 and over`, `COVID-19`, `$50,000` and `June 5, 2015` are none, nor is a year, but where the answer is one.
 _CANDIDATE = re.compile(
@@ -205,23 +204,9 @@ def without_label(text: str, side: Side) -> str | None:
         if _CANDIDATE.search(_THOUSANDS.sub("", _YEAR.sub("", label))):
             return None
     quantity = read_quantity(number)
-    if quantity is None or (found["terms"] and not _comes_to(found["terms"].strip(), quantity)):
+    if quantity is None or (found["terms"] and not comes_to(found["terms"].strip(), quantity)):
         return None
     return number
-
-
-def _comes_to(terms: str, number: Quantity) -> bool:
-    """Tells whether a sum comes to a number, as far as the number says; also where it is none that can be told."""
-    value = calculated(terms)
-    if value is None:
-        return True
-    # 21 / 42 = 50%.
-    if number.unit == "%" and "%" not in terms:
-        value *= 100
-    said = number.value.scaleb(-number.scale)
-    last = Decimal(1).scaleb(min(0, int(said.as_tuple().exponent)))
-    # A quotient may be cut short: 200 / 3 = 66.6.
-    return abs(value - said) <= (last if _DIVIDES.search(terms) else last / 2)
 
 
 def _is_open(label: str, words: list[str]) -> bool:

@@ -51,12 +51,6 @@ _YEAR = re.compile(r"\d{4}", re.ASCII)
 _DIGITS_BEGIN = re.compile(r"[$€£¥]?\.?\d", re.ASCII)
 
 
-_TERM = r"[$€£¥]?(?:\d{1,3}(?:,\d{3})+|\d{1,12})(?:\.\d{1,9})?%?"
-# Of one kind of sign, so that nothing goes before anything else.
-_CALCULATION = re.compile(rf"(?:= ?)?({_TERM}(?:(?: ?[-+] ?{_TERM})+|(?: ?[x*×] ?{_TERM})+| ?[/÷] ?{_TERM}))", re.ASCII)
-_SIGN_OR_TERM = re.compile(rf"[-+x*×/÷]|{_TERM}", re.ASCII)
-
-
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """A number as it stands in an answer.
@@ -165,32 +159,6 @@ def read_quantity(text: str, side: Side | None = None) -> Quantity | None:
     unit = currency or unit
     scaled = bool(scale or exponent)
     return Quantity(value, unit, _is_measured(value, unit, has_point="." in found["digits"], scaled=scaled), scale)
-
-
-def calculated(text: str) -> Decimal | None:
-    """Returns what a sum, a product or a quotient comes to: `2 + 12` is 14; None where a text is none of these.
-
-    Args:
-        text: The text, cleaned.
-    """
-    found = _CALCULATION.fullmatch(text) if len(text) <= LONGEST else None
-    if found is None:
-        return None
-    first, *rest = _SIGN_OR_TERM.findall(found[1])
-    # 2 + 12% are no 14.
-    if len({term.strip("0123456789.,") for term in (first, *rest[1::2])}) > 1:
-        return None
-    value = _term(first)
-    for sign, term in zip(rest[::2], rest[1::2], strict=True):
-        number = _term(term)
-        if sign in "/÷":
-            return value / number if number else None
-        value = value + number if sign == "+" else value - number if sign == "-" else value * number
-    return value
-
-
-def _term(text: str) -> Decimal:
-    return Decimal(text.strip("$€£¥%").replace(",", ""))
 
 
 def _narrowed(text: str) -> tuple[str, str]:

@@ -14,10 +14,11 @@ from iapo.grading.forms import WEEKDAYS, Ratio, Span, read_date, read_ordinal, r
 from iapo.grading.leads import without_label, without_leads, without_part
 from iapo.grading.limits import Limit, read_limit
 from iapo.grading.number_words import IRREGULAR_PLURAL, in_digits
-from iapo.grading.numbers import Quantity, calculated, read_quantity
+from iapo.grading.numbers import Quantity, read_quantity
 from iapo.grading.periods import read_period
 from iapo.grading.rules import Rules
 from iapo.grading.spelling import items_of, keep_minus, space_commas, spell, spell_alike
+from iapo.grading.sums import calculated
 from iapo.grading.text import CLOSING_STOPS, tighten
 from iapo.grading.times import read_decade, read_season
 from iapo.grading.truth import is_title, read_claim, read_plain_truth, read_truth
