@@ -30,7 +30,8 @@ unless either could might
 DENIALS = HEDGES | frozenset(_DENIALS.split())
 """In a label or a note they deny the answer, doubt it, or name another one."""
 _NOTES = """
-yes true and to vs likely unlikely nearly almost excluded excluding alternatively also
+yes true and to vs likely unlikely nearly almost excluded excluding alternatively also doubtful dubious questionable
+debatable unconfirmed unverified
 """
 _IN_NOTES = DOUBTS | DENIALS | frozenset(_NOTES.split())
 
@@ -38,8 +39,7 @@ _IN_NOTES = DOUBTS | DENIALS | frozenset(_NOTES.split())
 _OPEN = """
 enough information, enough data, be determined, not necessarily, not enough, no way, no idea, no data, no information,
 no answer, no clue, hard to, difficult to, in part, some extent, sort of, kind of, in theory, n a, provided that,
-may be, might be, could be, too close, no access, no image, no picture, no chart, more information, more context,
-more details, additional information, additional context, further information, language model, ai model, an ai
+may be, might be, could be, too close, no access, no image, no picture, no chart
 """
 _OPEN_PAIRS = frozenset(tuple(pair.split()) for pair in _OPEN.split(","))
 # Behind a denial: "No, I cannot tell", "No, we don't know". "No, I don't think so" says no.
@@ -52,16 +52,25 @@ _SEEING = frozenset(("see", "read", "view", "access", "open", "process", "analyz
 _PICTURE_NAMES = "chart image picture figure graph table plot charts images pictures figures graphs plots"
 _PICTURES = frozenset(_PICTURE_NAMES.split())
 _SHOWN = _PICTURES | {"it", "that", "this", "clearly"}
-# "No, the image is blurry", "No, the chart is missing".
+# "No, the image is blurry", "No, the chart is missing"; "corrupted files" may be what a chart shows.
 _SPOILT_NAMES = "blurry blurred illegible unreadable unavailable inaccessible corrupted pixelated"
 _SPOILT = frozenset(_SPOILT_NAMES.split())
 _GONE = frozenset(("missing", "absent", "gone"))
 _NEEDING_NAMES = "need needs needed require requires required"
 _NEEDING = frozenset(_NEEDING_NAMES.split())
 _NEEDED = _PICTURES | {"information", "data", "context", "details"}
+_MORE = frozenset(("more", "additional", "further"))
+_ASKING = frozenset(("i", "i'd", "i'll", "we", "we'd", "question", "answering"))
+_SPOILING = _NEEDED | {"text", "labels", "resolution"}
+_EMPTY = frozenset(("it", "it's", "is", "are", "was", "were", "too", "very", "all", "the"))
+# "No, as an AI model I cannot look at it"; "the AI model scored lower" is about one.
+_MODELS = frozenset((("language", "model"), ("ai", "model"), ("ai", "assistant"), ("an", "ai")))
+_BEING = frozenset((("as", "a"), ("as", "an"), ("i", "am"), ("am", "a"), ("i'm", "a"), ("i'm", "an"), ("i'm", "just")))
+_GIVING = frozenset(("provide", "upload", "share", "attach", "send", "resend", "give", "try", "specify", "clarify"))
 # "No, I can't help with that"; "No, it did not help" says something.
 _REFUSING = frozenset(("cannot", "can't", "won't"))
 _SERVING = frozenset(("help", "assist", "comply", "load"))
+_LOADING = frozenset(("load", "render"))
 _UNABLE = frozenset(("cannot", "can't", "couldn't", "not"))
 _SEEN = frozenset(("seen", "said", "told", "read", "known", "answered", "decided", "judged"))
 # "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
@@ -70,18 +79,28 @@ _ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
 _EXCEPTIONS = frozenset(["except", "excepting", "excluding", "exception", "exceptions"])
 _EXCEPTING_PAIRS = frozenset({("apart", "from"), ("aside", "from"), ("other", "than"), ("with", "exceptions")})
 _FREE_OF = frozenset(("no", "not", "without", "beyond"))
-# "Yes, for some of them", "true only for 2015", "Only the first part is true".
-_PART_NAMES = "some most many several certain few part parts half portion majority minority only just"
-_PARTS = frozenset(_PART_NAMES.split())
-_PLACING = frozenset(("in", "for", "on", "at", "during", "with", "over"))
+# "Yes, for some of them"; "Yes, in most years" and "Yes, over half of them are" say yes.
+_SOME = frozenset(("some", "certain", "few", "part", "parts"))
+# "true only for 2015", "Only the first part is true".
+_PART_NAMES = "most many several half portion majority minority only just"
+_PARTS = _SOME | frozenset(_PART_NAMES.split())
+_INSTANCES = (["cases"], ["instances"], ["situations"], ["respects"], ["ways"])
+_PLACING = frozenset(("in", "for", "on", "during"))
 _SUBJECT_NAMES = "only some most many several few part parts half portion"
 _SUBJECTS = frozenset(_SUBJECT_NAMES.split())
 _PIECES = frozenset(("part", "parts", "half", "portion", "majority", "minority"))
-_FREQUENCY_NAMES = "seldom rarely usually often generally normally typically occasionally mainly"
-_FREQUENCIES = frozenset(_FREQUENCY_NAMES.split())
+_WHOLES = frozenset(("both", "all", "every", "each"))
+_RARELY = frozenset(("seldom", "rarely", "occasionally"))
+_FREQUENCY_NAMES = "usually often generally normally typically mainly"
+_FREQUENCIES = _RARELY | frozenset(_FREQUENCY_NAMES.split())
 _LINKS = frozenset(("that", "because", "since", "as", "so", "which"))
-_SHORT_CLAUSE = 5
-"""Words of a sentence that adds nothing but a part."""
+# Behind them the claim is spoken of: "Only Germany won and the statement is true".
+_JOINING = _LINKS | frozenset(("and", "but", "thus", "hence", "therefore", "making", "makes", "make"))
+# "supported by several rows", "true given the few games".
+_REASONING = frozenset(("by", "given", "with", "considering", "when", "and"))
+_CLAUSE_NAMES = "they he she we i there is are was were do does did has have had will can"
+_CLAUSE_WORDS = frozenset(_CLAUSE_NAMES.split())
+_LISTING = frozenset(("such", "like", "including", "especially", "not", "e", "i", "namely"))
 
 
 def is_denial(word: str) -> bool:
@@ -94,12 +113,17 @@ def is_doubted(words: Sequence[str]) -> bool:
     # Germany (also known as Deutschland).
     if words[0] == "also" and words[1:2] in (["known"], ["called"], ["spelled"], ["written"]):
         words = words[2:]
+    # Georgia (France too), Georgia (as well as France), 1st (from last).
+    if (words[-1] == "too" and len(words) > 1) or list(words[:3]) == ["as", "well", "as"]:
+        return True
+    if words[0] == "from" and words[-1] in ("last", "bottom", "end", "back", "rear") and len(words) <= 3:
+        return True
     return not _IN_NOTES.isdisjoint(words)
 
 
 def is_open(words: list[str]) -> bool:
     """Tells whether nothing is said: `I cannot tell`, `there is not enough information`, `the image is blurry`."""
-    if "insufficient" in words or not _SPOILT.isdisjoint(words):
+    if "insufficient" in words or any(map(_is_refusal, _clauses(words))):
         return True
     for place, pair in enumerate(itertools.pairwise(words)):
         # "no data point exceeds 5" says something.
@@ -107,8 +131,6 @@ def is_open(words: list[str]) -> bool:
             return True
     for place, word in enumerate(words):
         behind = list(itertools.takewhile(lambda one: one not in STOPS, words[place + 1 : place + 5]))
-        if word in _NEEDING and not _NEEDED.isdisjoint(behind):
-            return True
         # "the chart is missing"; "no data is missing" says something.
         before = words[max(0, place - 4) : place]
         if word in _GONE and not _NEEDED.isdisjoint(before) and _FREE_OF.isdisjoint(before):
@@ -117,11 +139,48 @@ def is_open(words: list[str]) -> bool:
             near = behind[:3]
             if word in _REFUSING and not _SERVING.isdisjoint(near):
                 return True
+            if not _LOADING.isdisjoint(near) and not _PICTURES.isdisjoint(before):
+                return True
             if not _TELLING.isdisjoint(near) or (near[:1] == ["be"] and not _SEEN.isdisjoint(near)):
                 return True
             # "I cannot see it"; "I do not see one" and "I cannot see any" deny.
             if word in _UNABLE and not _SEEING.isdisjoint(near[:1]) and not _SHOWN.isdisjoint(near):
                 return True
+    return False
+
+
+def _is_refusal(clause: list[str]) -> bool:
+    """Tells whether a clause asks for more, or says that nothing can be seen: `I need more data`, `it is blurry`."""
+    if clause[0] == "please" and not _GIVING.isdisjoint(clause[1:3]):
+        return True
+    for place, word in enumerate(clause):
+        before, behind = clause[max(0, place - 4) : place], clause[place + 1 : place + 5]
+        if word in _SPOILT:
+            is_seen = not _SPOILING.isdisjoint(before) or not _PICTURES.isdisjoint(behind[:1])
+            if is_seen or _EMPTY.issuperset([*clause[:place], *clause[place + 1 :]]):
+                return True
+        if word in _NEEDING:
+            asks = not place or not _ASKING.isdisjoint(before)
+            if asks and not _NEEDED.isdisjoint(behind):
+                return True
+            # "more information is needed"
+            if not behind and not _MORE.isdisjoint(before) and not _NEEDED.isdisjoint(before):
+                return True
+        if (
+            word == "without"
+            and clause[:place] in ([], ["not"])
+            and not _MORE.isdisjoint(behind[:1])
+            and not _NEEDED.isdisjoint(behind[1:2])
+        ):
+            return True
+        if tuple(clause[place : place + 2]) in _MODELS:
+            begin = clause[max(0, place - 4) : place + 1]
+            if not _BEING.isdisjoint(itertools.pairwise(begin)):
+                return True
+        if word == "resolution" and ("too", "low") in itertools.pairwise(clause[place:]):
+            return True
+        if word in ("failed", "fails") and not _LOADING.isdisjoint(behind[1:2]) and not _PICTURES.isdisjoint(before):
+            return True
     return False
 
 
@@ -144,7 +203,7 @@ def is_limited(rest: list[str], said: bool) -> bool:
         if not behind or behind[0] in _ALL:
             return True
     # "No, in some years it was lower" says no.
-    if said and (("vice", "versa") in pairs or (rest[0] in STOPS and _adds_part(rest))):
+    if said and (("vice", "versa") in pairs or _adds_part(rest, _SOME)):
         return True
     if any(map(_is_likely, _clauses(rest))):
         return True
@@ -159,40 +218,79 @@ def is_limited(rest: list[str], said: bool) -> bool:
 def has_doubt(words: list[str]) -> bool:
     """Tells whether a word is `doubt`, but for `no doubt`, `without a doubt` and the like."""
     return any(
-        word.startswith("doubt") and _FREE_OF.isdisjoint(words[max(0, place - 3) : place])
+        word.startswith("doubt")
+        and not word.startswith("doubtless")
+        and _FREE_OF.isdisjoint(words[max(0, place - 3) : place])
         for place, word in enumerate(words)
     )
 
 
-def holds_in_part(words: list[str], place: int) -> bool:
+def holds_in_part(words: list[str], place: int, *, said: bool) -> bool:
     """Tells whether the word that judges a claim judges a part of it, once, or with an exception.
+
+    What is said right beside the word limits it, a reason or a clause of its own does not. A claim that is false in
+    part is false.
 
     Args:
         words: The words.
         place: The place of the one that judges: `true` in `true for most rows`, `Only the first part is true`.
+        said: Whether it says that the claim is true.
     """
     before = list(itertools.takewhile(lambda one: one not in STOPS, reversed(words[:place])))[::-1]
     behind = list(itertools.takewhile(lambda one: one not in STOPS | _LINKS, words[place + 1 :]))
+    rare = _FREQUENCIES if said else _RARELY
+    if not rare.isdisjoint([*before[-2:], *behind[:1]]) or "would" in before[-3:] or "used" in before[-3:-1]:
+        return True
     # What stands behind `that` is the claim's own.
-    if "that" not in before and not (_SUBJECTS.isdisjoint(before[:1]) and _PIECES.isdisjoint(before)):
+    if "that" not in before and _is_about_a_part(before, said=said):
         return True
-    if not _FREQUENCIES.isdisjoint([*before[-2:], *behind[:1]]) or "would" in before[-3:] or "used" in before[-3:-1]:
-        return True
-    if not _PARTS.isdisjoint(behind[:4]) or _excepts(behind):
+    if _is_attached(behind, said=said) or _excepts(behind):
         return True
     rest = words[place + 1 + len(behind) :]
-    clause = next(iter(_clauses(rest)), [])
-    if not rest or rest[0] not in STOPS or not clause:
+    clauses = _clauses(rest)
+    if not clauses or rest[0] not in STOPS:
         return False
-    return (
-        clause == ["not"]
-        or (clause[0] == "only" and clause[1:2] != [] and clause[1] in _PLACING)
-        or (clause[0] in _FREQUENCIES and len(clause) == 1)
-        or clause[0] in _EXCEPTIONS
-        or tuple(clause[:2]) in _EXCEPTING_PAIRS
-        or (clause[0] == "with" and _excepts(clause))
-        or _adds_part(rest)
-    )
+    clause = clauses[0]
+    if clause == ["not"] or (len(clause) == 1 and clause[0] in (rare | _PARTS if said else rare)):
+        return True
+    if said and clause[0] in _PARTS and clause[1:] in (["of", "it"], ["of", "them"]):
+        return True
+    excepts = clause[0] in _EXCEPTIONS or tuple(clause[:2]) in _EXCEPTING_PAIRS
+    if excepts or (clause[0] == "with" and _excepts(clause)):
+        # "False. Except for Germany, all lost."
+        return not _says_more(clauses) if not said or rest[0] == "." else True
+    if said and clause[0] == "only" and clause[1:2] != [] and clause[1] in _PLACING and not _says_more(clauses):
+        return True
+    return _adds_part(rest, _PARTS if said else _SOME)
+
+
+def _is_about_a_part(before: list[str], *, said: bool) -> bool:
+    """Tells whether what is judged is a part of a claim: `Only the first part is`; not `both parts are`."""
+    subject = list(itertools.takewhile(lambda one: one not in _JOINING, reversed(before)))[::-1]
+    if not said:
+        return subject[:1] == ["only"]
+    if not _SUBJECTS.isdisjoint(subject[:1]) or _excepts(subject):
+        return True
+    return not _PIECES.isdisjoint(subject) and _WHOLES.isdisjoint(subject[:2])
+
+
+def _is_attached(behind: list[str], *, said: bool) -> bool:
+    """Tells whether words right behind the one that judges say of which part: `for most rows`, `only in 2015`."""
+    if not said:
+        return behind[:1] in (["only"], ["just"]) or (
+            not _PLACING.isdisjoint(behind[:1]) and not _SOME.isdisjoint(behind[1:3])
+        )
+    if behind[:1] == ["with"]:
+        return not _SOME.isdisjoint(behind[1:3])
+    return _REASONING.isdisjoint(behind[:1]) and not _PARTS.isdisjoint(behind[:4])
+
+
+def _says_more(clauses: list[list[str]]) -> bool:
+    """Tells whether clauses say something themselves: `in most games, they lost`; not `in some years, 2015`."""
+    if not _CLAUSE_WORDS.isdisjoint(clauses[0]):
+        return True
+    behind = clauses[1] if len(clauses) > 1 else []
+    return len(behind) > 1 and behind[0] not in _LISTING and not any(word[0].isdecimal() for word in behind)
 
 
 def _excepts(clause: list[str]) -> bool:
@@ -202,13 +300,23 @@ def _excepts(clause: list[str]) -> bool:
     )
 
 
-def _adds_part(rest: list[str]) -> bool:
-    """Tells whether a mark and what follows it say of which part something holds: `, for some of them`."""
-    clause = next(iter(_clauses(rest)), [])
-    if not clause or clause[0] not in _PLACING or _PARTS.isdisjoint(clause[1:3]):
+def _adds_part(rest: list[str], parts: frozenset[str]) -> bool:
+    """Tells whether a mark and what follows it say of which part something holds, and no more: `, for some of them`.
+
+    Args:
+        rest: The words behind what is said.
+        parts: The words for a part.
+    """
+    clauses = _clauses(rest)
+    if not clauses or rest[0] not in STOPS or clauses[0][0] not in _PLACING or _says_more(clauses):
         return False
-    # A sentence that begins so explains: "False. In some years it was lower."
-    return rest[0] != "." or sum(word not in STOPS for word in rest) <= _SHORT_CLAUSE
+    clause = clauses[0][2:] if clauses[0][1:2] in (["a"], ["the"]) else clauses[0][1:]
+    if clause[-1:] == ["only"] and "only" in parts:
+        return len(clause) <= 3
+    if clause[:1] == ["most"] and (clause[1:2] in _INSTANCES or clause[1:] in (["of", "them"], ["of", "these"])):
+        return True
+    # "Yes, in some years sales increased" explains.
+    return not parts.isdisjoint(clause[:1]) and len(clause) <= (5 if clause[1:2] == ["of"] else 3)
 
 
 def _is_likely(clause: list[str]) -> bool:

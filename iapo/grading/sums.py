@@ -41,7 +41,8 @@ def calculated(text: str) -> Decimal | None:
 def comes_to(terms: str, number: Quantity) -> bool:
     """Tells whether a calculation comes to a number, as far as the number says; also where it is a label.
 
-    In `45 - 30 = 15%` the sign is the answer's unit, in `21 / 42 = 50%` a hundredth, and so it is in terms: `20% * 50%`.
+    In `45 - 30 = 15%` the percent sign is the answer's unit, in `21 / 42 = 50%` it means hundredths, and so
+    it may in terms: `20% * 50% = 10%`.
 
     Args:
         terms: What stands before the equals sign, cleaned.

@@ -18,12 +18,21 @@ _VERIFIED = {"verified": True, "consistent": True, "inconsistent": False, "match
 # "matches the table", "consistent with the data"; elsewhere these words are a game, or steady.
 _EVIDENCE_NAMES = "table data chart image picture figure graph evidence information"
 _EVIDENCE = frozenset(_EVIDENCE_NAMES.split())
+# "The year matches the table" and "It should match the table" do not say it of the claim.
+_CLAIM_ITSELF = re.compile(
+    r"(?:(?:so|thus|therefore|hence|yes|no|and) )*"
+    r"(?:(?:(?:the|this|that|your) (?:given |whole |entire )?(?:statement|claim|sentence|hypothesis)"
+    r"|it|it's|this|that|which)(?: |$))?"
+    r"(?:(?:is|isn't|was|wasn't|does|doesn't|did|didn't|do|don't|has|hasn't|have|been|not|fully|completely|entirely"
+    r"|exactly|also|indeed|clearly|all)(?: |$))*"
+)
 _CLAIM = {**dict.fromkeys(_SUPPORTED.split(), True), **dict.fromkeys(_REFUTED.split(), False)}
 # "No, quite the opposite" says no.
 _CONTRARY = """
 opposite contrary reverse lie myth nonsense mistake mistaken misleading nope nah
 """
 _OPPOSITES = frozenset(_CONTRARY.split())
+_REVERSES = frozenset(("reverse", "contrary", "converse", "inverse"))
 _YES = frozenset(("yes", "yep", "yeah", "yup"))
 _REASONS = frozenset(("since", "because", "as", "for", "given"))
 _SUBORDINATE = _REASONS | {"while", "when", "whereas", "which", "who", "where", "so"}
@@ -53,10 +62,12 @@ _NAMED = re.compile(
     r"|(?:one|two|three|four|five|six|seven|eight|nine|ten)\.?$)|\w+-\w"
 )
 _PARTING = (",", ":", ";", None)
+_BRACKETED_LAST = re.compile(r"\s\(([^()]*)\)\s?\.?$")
 _BRACKETED = re.compile(r"(\w{1,5}) \(([^()]*)\)\.?")
 _AUXILIARIES = "is are was were do does did has have had can will would should could"
 _AUXILIARY = frozenset(_AUXILIARIES.split())
 _PRONOUNS = frozenset(["it", "they", "there", "this", "that", "these", "those", "he", "she", "we", "i"])
+_STRESSES = frozenset(["definitely", "certainly", "indeed", "really", "clearly", "surely", "absolutely"])
 _PERSONS = frozenset(["he", "she", "we", "i"])
 _CLAUSES = frozenset(["it's", "that's", "there's", "they're", "he's", "she's", "we're"])
 _VERBS = _AUXILIARY | {"isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "haven't"}
@@ -167,10 +178,12 @@ def read_claim(text: str) -> bool | None:
     Args:
         text: Text in lower case, with its punctuation.
     """
-    words = _words(text)
+    # True (only 3 won).
+    words = _words(_BRACKETED_LAST.sub(r", \1", text))
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or is_open(words) or has_doubt(words):
         return None
-    if any(_judged(words, place) is not None and holds_in_part(words, place) for place in range(len(words))):
+    judged = ((place, _judged(words, place)) for place in range(len(words)))
+    if any(isinstance(said, bool) and holds_in_part(words, place, said=said) for place, said in judged):
         return None
     if words[0] in ("0", "1"):
         return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
@@ -219,6 +232,9 @@ def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     # "not the case that it is true" and "does not list it so it is false" look alike: what is far off says nothing.
     if not NOT.isdisjoint(clause[3:]):
         return "unclear"
+    # "The reverse is true", "less than true".
+    if not _REVERSES.isdisjoint(clause[1:2]) or clause[:2] == ["than", "less"]:
+        return "unclear"
     # "There is no doubt that it is true" denies the doubt alone.
     denying = NOT if "doubt" in clause else NOT | _NONE
     return said if denying.isdisjoint(clause) else not said
@@ -226,8 +242,11 @@ def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
 
 def _is_checked(words: list[str], place: int) -> bool:
     """Tells whether a word says how a claim and the evidence agree: `matches the table`, `it is verified`."""
+    subject = itertools.takewhile(lambda one: one not in STOPS, reversed(words[:place]))
+    if _CLAIM_ITSELF.fullmatch(" ".join(reversed(list(subject)))) is None:
+        return False
     if words[place] == "verified":
-        return place == 0 or words[place - 1] in _VERBS | {"be", "been", "not"}
+        return True
     begins = {"match": ["the", "this"], "matches": ["the", "this"]}.get(words[place], ["with"])
     behind = words[place + 1 : place + 5]
     return behind[:1] != [] and behind[0] in begins and not _EVIDENCE.isdisjoint(behind)
@@ -254,6 +273,12 @@ def _says_yes(words: list[str], place: int) -> bool:
 
 def _is_said_of_it(words: list[str]) -> bool:
     return not _SAID_OF_IT.isdisjoint(words[-1:]) or words[-2:] == ["you", "are"]
+
+
+def _is_clause_of_it(words: list[str]) -> bool:
+    """Tells whether words end as `this is` and `the statement is not`."""
+    clause = list(itertools.takewhile(lambda one: one not in STOPS, reversed(words)))[::-1]
+    return bool(clause) and _CLAIM_ITSELF.fullmatch(" ".join(clause)) is not None
 
 
 def _compares(words: list[str]) -> bool:
@@ -283,6 +308,13 @@ def _takes_back(rest: list[str], said: bool) -> bool:
                 return True
         elif (not said and _says_yes(rest, place)) or (word in _OPPOSITES and said and not denied):
             return True
+        # "this is accurate"; "a forecast is accurate" is no judgement.
+        elif word in ("accurate", "inaccurate") and behind in STOPS and _is_clause_of_it(rest[:place]):
+            if ((word == "accurate") != denied) != said:
+                return True
+        elif word == "affirmative" and behind in STOPS and rest[place - 1] in STOPS:
+            if not said:
+                return True
         # "that's not right", "you are right"; elsewhere it is a side.
         elif word == "right" and behind in STOPS and _is_said_of_it(rest[:place]):
             if denied == said:
@@ -295,7 +327,8 @@ def _takes_back(rest: list[str], said: bool) -> bool:
             if said and (word == "not" or word.endswith("n't")):
                 return True
             # "No, only three of them are." does not, nor does "No, Germany is."
-            short = rest[place - 1] in _OPENERS and not _compares(rest[:place])
+            before = rest[:place] if rest[place - 1] not in _STRESSES else rest[: place - 1]
+            short = not _OPENERS.isdisjoint(before[-1:]) and not _compares(before)
             if not said and word in _AUXILIARY and short and not denied and "only" not in rest[:place]:
                 return True
     return False
