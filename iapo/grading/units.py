@@ -326,7 +326,9 @@ def multiplies(note: str) -> bool:
 
 def changes_number(note: str) -> bool:
     """Tells whether words in brackets behind a number make another one of it: `negative`, `plus one`, `out of ten`."""
-    return multiplies(note) or not _NOT_IN_NOTES.isdisjoint(note.casefold().split())
+    # 14 (with the most points).
+    words = note.casefold().replace("the most ", "").split()
+    return multiplies(note) or not _NOT_IN_NOTES.isdisjoint(words)
 
 
 def is_known(unit: str) -> bool:
