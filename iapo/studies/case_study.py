@@ -301,8 +301,11 @@ class CaseStudyFile:
         self._write()
 
     def drop_after(self, step: int) -> None:
-        """Drops what was measured after a step from which a training goes on."""
-        kept = [one for one in self._data["points"] if one["step"] <= step]
+        """Drops what was measured after a step from which a training goes on, and what the file no longer holds: it was
+        of another course.
+        """
+        held = read_result(self.path, KIND)["points"] if self.path.exists() else []
+        kept = [one for one in held if one["step"] <= step]
         if kept != self._data["points"]:
             self._data["points"] = kept
             self._write()

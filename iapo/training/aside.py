@@ -15,6 +15,8 @@ from iapo.training.contents import INCOMPLETE
 from iapo.training.resume import Start
 
 _OF_POLICIES = {"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"}
+_FIRST = {"README.md", "prompt.yaml", "tokenizer_config.json"}
+"""What else may be all that a dead process wrote."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def make_room_for_policy(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"."}
-    if not folder.is_symlink() and (not names or names & _OF_POLICIES):
+    known = _OF_POLICIES | (_FIRST if folder.suffix == ".part" else set())
+    if not folder.is_symlink() and (not names or names & known):
         shutil.rmtree(folder)
     else:
         logger.warning("%s is no policy and is set aside as %s.", folder, rename(folder).name)

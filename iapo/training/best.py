@@ -66,7 +66,11 @@ def find_best(checkpoint: Path) -> Best:
 
 def _is_of(checkpoint: Path, run: str | None) -> bool:
     """Tells whether a checkpoint is of a run, or does not say; one of weights alone does not."""
-    contents = Contents.read(checkpoint)
+    try:
+        contents = Contents.read(checkpoint)
+    except ValueError:
+        # Its list is damaged, and says nothing of its weights.
+        return True
     return run is None or contents is None or contents.run in (run, None)
 
 

@@ -348,13 +348,14 @@ class _StopsWhenAsked(TrainerCallback):
             take_best(state, self.trainer.best, needed=args.load_best_model_at_end)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if told_to_all(self.stop, args.device):
-            # The best ones are saved where they are found, which comes later.
-            self.trainer.stops(planned=control.should_save or args.save_strategy == "best")
-            control.should_save = control.should_training_stop = True
         # The share of an epoch that is done, in floating point.
         epoch = state.epoch or 0
         self._ends = abs(epoch - round(epoch)) < 1e-9 or state.global_step >= state.max_steps
+        if told_to_all(self.stop, args.device):
+            # The best ones are saved where they are found, and those of an epoch at its end, which come later.
+            later = args.save_strategy == "best" or (args.save_strategy == "epoch" and self._ends)
+            self.trainer.stops(planned=control.should_save or later)
+            control.should_save = control.should_training_stop = True
         if self._ends and "epoch" in (args.eval_strategy, args.logging_strategy):
             self.trainer.wait(control.should_save)
             control.should_save = False
@@ -362,8 +363,6 @@ class _StopsWhenAsked(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if control.should_save and self.trainer.is_stopped:
-            self.trainer.stops()
         if self.trainer.waited():
             control.should_save = True
         elif self.trainer.is_stopped and not self._ends:

@@ -132,7 +132,7 @@ def find_start(
     if start is None:
         warn(logger, "%s holds a run that was stopped before its first whole checkpoint; it starts again.", folder)
         return Start(begun=True)
-    if start.checkpoint is not None:
+    if start.checkpoint is not None and not same:
         _check_longer(start.checkpoint, start.step, config)
     return start
 

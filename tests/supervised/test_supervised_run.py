@@ -376,6 +376,21 @@ def test_the_best_policy_is_of_the_course_that_was_named(
     assert {line["step"] for line in lines} == {4}
 
 
+@pytest.mark.slow(4)
+@pytest.mark.usefixtures("heeded")
+def test_a_stop_at_an_epochs_end_keeps_the_best_checkpoint(
+    transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**FIRST_IS_BEST, "eval_delay": 2, "learning_rate": 3e-3, "save_strategy": "epoch", "max_steps": 4}
+    given |= {"load_best_model_at_end": False, "save_total_limit": 1}
+    once, out = tmp_path / "once", tmp_path / "run"
+    run(*settings(transcripts, once, **given), quiet=True)
+    stopped_in(monkeypatch, "training_step", 1, settings(transcripts, out, **given))
+    run(*settings(transcripts, out, **given), quiet=True)
+    kept = [sorted(path.name for path in folder.glob("checkpoint-*")) for folder in (once, out)]
+    assert kept == [["checkpoint-2", "checkpoint-4"]] * 2
+
+
 @pytest.mark.slow(2)
 def test_a_run_without_a_step_may_begin_with_other_data(
     transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

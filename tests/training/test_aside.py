@@ -107,6 +107,11 @@ def test_what_is_no_policy_stays(tmp_path: Path) -> None:
     place.write_text("a file")
     make_room_for_policy(place)
     assert names(tmp_path) == ["superseded-policy", "superseded-policy.2"]
+    part = tmp_path / "policy.part"
+    part.mkdir()
+    (part / "README.md").write_text("")
+    make_room_for_policy(part)
+    assert len(names(tmp_path)) == 2
 
 
 def test_a_start_from_elsewhere_sets_all_aside(tmp_path: Path) -> None:
@@ -171,6 +176,9 @@ def test_a_checkpoint_of_the_bests_name_is_not_another_runs(tmp_path: Path) -> N
     assert find_best(last).place == best
     shutil.rmtree(best)
     assert find_best(last) == Best(str(best), None)
+    for text in ("[]", '{"files"', ""):
+        (namesake / "contents.json").write_text(text)
+        assert find_best(last).place == namesake
     (namesake / "contents.json").unlink()
     assert find_best(last).place == namesake
 
