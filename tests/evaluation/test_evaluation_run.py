@@ -73,7 +73,7 @@ def test_rows_that_are_left_out_are_counted_listed_and_said(tmp_path: Path, stud
         assert (flawed["set"], flawed["id"], len(flawed["flaws"])) == (name, "c", 1)
         assert found.sets[name].rows == {"samples": 2, "expected": 3, "damaged": 1, "flawed": 1}
     (line,) = loss_lines(found, "out")
-    assert line.startswith(f"{name}: 2 of 3 questions; 1 damaged rows are left out; 1 with a box")
+    assert line.startswith(f"{name}: 2 of 3 questions; 1 damaged rows are left out; 1 with a flaw")
     read = read_evaluation(tmp_path / "out" / "evaluation.json")
     assert isinstance(read, SetsEvaluation)
     assert read.sets[name].rows == found.sets[name].rows

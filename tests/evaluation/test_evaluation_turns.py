@@ -204,7 +204,7 @@ def test_boxes_do_not_come_back_once_an_image_was_turned(chart: Sample):
     template = find_prompt("tools-turns")
     trace = solve_by_chat(lambda _: next(script), chart, {**TOOLS, **offered_tools("rotate")}, template, turns=4)
     assert [one.result.status for one in trace.turns] == ["edited", "edited", "failed", "no_call"]
-    assert "this picture has no column boxes" in str(trace.turns[2].result.error)
+    assert "this picture has neither column boxes nor row boxes" in str(trace.turns[2].result.error)
     assert [bool(trace.sample_at(turn).column_boxes) for turn in range(4)] == [True, False, False, False]
 
 

@@ -150,7 +150,7 @@ def test_the_other_images_stay_in_later_turns(encoder: PromptEncoder) -> None:
     )
     # As large as the first image, but no boxes are on it.
     assert [result.status for result in one.trace.results] == ["edited", "failed", "edited"]
-    assert "this picture has no column boxes" in str(one.trace.results[1].error)
+    assert "this picture has neither column boxes nor row boxes" in str(one.trace.results[1].error)
 
 
 @pytest.mark.slow(4)

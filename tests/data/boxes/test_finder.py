@@ -174,7 +174,7 @@ def test_tools_say_no_boxes_where_none_are_found():
     program = '```python\ndisplay(focus_on_columns_with_mask(image_1, ["1"], columns_bbox))\n```'
     result = execute(program, same)
     assert result.status == "failed"
-    assert "no column boxes" in str(result.error)
+    assert "neither column boxes nor row boxes" in str(result.error)
 
 
 def test_tools_work_on_found_boxes_by_number():
