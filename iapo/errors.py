@@ -32,13 +32,18 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def brief(value: object) -> str:
-    """Returns what Python writes a value as, of a long one its beginning: what a file holds may have any length."""
+def written(value: object) -> str:
+    """Returns what Python writes a value as."""
     try:
-        text = repr(value)
+        return repr(value)
     except ValueError:
         # A whole number with more digits than Python writes, or a list of such.
         return "a whole number of thousands of digits"
+
+
+def brief(value: object) -> str:
+    """Returns what Python writes a value as, of a long one its beginning: what a file holds may have any length."""
+    text = written(value)
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 

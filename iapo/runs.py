@@ -309,10 +309,6 @@ class RunFolder:
         manifest = Manifest(kind, *facts, id=known_or_new_id(self.path))
         (manifest.write if again else manifest.create)(self.path / MANIFEST)
 
-    def rewind(self, step: int) -> None:
-        """Drops what was logged after an optimiser step (`rewind`)."""
-        rewind(self.path, step)
-
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one step's line to `metrics.jsonl`: `METRICS` in their order, then the reward's components, what
         is told of groups, and `MORE_METRICS` where they are there.

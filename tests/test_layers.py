@@ -30,6 +30,7 @@ FLOORS = [
         "errors",
         "answer_texts",
         "box_names",
+        "checkpoint_names",
         "bounds",
         "kinds",
         "read_only",

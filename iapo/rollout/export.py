@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from iapo.checkpoint_names import numbered
 from iapo.errors import InputError
 from iapo.models import dtype_of
 from iapo.results import MANIFEST, Manifest
@@ -117,9 +118,8 @@ def find_policy(source: str | os.PathLike[str]) -> str:
     if (folder / "policy").is_dir():
         return str(folder / "policy")
     if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", ADAPTER)):
-        steps = [one.name.removeprefix("checkpoint-") for one in folder.glob("checkpoint-*") if one.is_dir()]
-        last = max((int(step) for step in steps if step.isdecimal()), default=None)
-        hint = "" if last is None else f"; its last checkpoint is {folder / f'checkpoint-{last}'}"
+        steps = numbered(folder)
+        hint = f"; its last checkpoint is {steps[max(steps)]}" if steps else ""
         raise InputError(f"{source} holds no trained policy{hint or '; give a run folder, or the folder of a policy'}")
     return source
 

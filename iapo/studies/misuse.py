@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers import ProcessorMixin
 
+from iapo.checkpoint_names import numbered
 from iapo.display.quiet import quiet_libraries
 from iapo.display.tables import estimate_text
 from iapo.errors import InputError
@@ -187,11 +188,8 @@ def run_loading(run: Run, changes: Mapping[str, Any]) -> tuple[LoadSettings, Loa
 def policies(run: Run) -> dict[int, str]:
     """Returns the run's policies by step: the start, whole checkpoints, and the final one where training has ended."""
     found = {0: str(run_arguments(run)["model"])}
-    for path in run.path.glob("checkpoint-*"):
-        step = path.name.removeprefix("checkpoint-")
-        # The trainer writes its state last.
-        if step.isdecimal() and (path / "trainer_state.json").exists():
-            found[int(step)] = str(path)
+    # The trainer writes its state last.
+    found |= {step: str(path) for step, path in numbered(run.path).items() if (path / "trainer_state.json").exists()}
     if any((run.path / "policy" / name).exists() for name in ("config.json", "adapter_config.json")):
         path = run.path / "metrics.jsonl"
         logged = max((step_of(path, index, row) for index, row in enumerate(read_records(path))), default=0)

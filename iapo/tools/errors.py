@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from iapo.errors import written
+
 UNCHANGED = (
     "the displayed picture looks as the given one, since nothing of it is left out or marked; focus on fewer names, or "
     "use another tool"
@@ -27,11 +29,7 @@ class ToolError(ValueError):
 
 def quoted(name: object) -> str:
     """Returns the name in quotes, shortened where a model wrote a very long one."""
-    try:
-        text = repr(name)
-    except ValueError:
-        # A whole number with more digits than Python writes, or a list of such.
-        return "a whole number of thousands of digits"
+    text = written(name)
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 4]}...{text[-1]}"
 
 

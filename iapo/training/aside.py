@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from iapo.checkpoint_names import numbered
 from iapo.runs import rewind
 from iapo.training.best import find_best
-from iapo.training.checkpoints import STATE, numbered
+from iapo.training.checkpoints import STATE
 from iapo.training.contents import INCOMPLETE
 from iapo.training.resume import Start
 
@@ -69,22 +70,21 @@ def drop_lines(folder: Path, start: Start, step: int) -> None:
 
 def make_room_for_policy(folder: Path) -> None:
     """Has nothing lie where a policy is to be written: one that was saved before is removed, all else set aside."""
-    if not os.path.lexists(folder):
-        return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"."}
     known = _OF_POLICIES | (_FIRST if folder.suffix == ".part" else set())
-    if not folder.is_symlink() and (not names or names & known):
-        shutil.rmtree(folder)
-    else:
-        logger.warning("%s is no policy and is set aside as %s.", folder, rename(folder).name)
+    _make_room(folder, "policy", ours=not names or bool(names & known))
 
 
 def make_room(folder: Path) -> None:
     """Has nothing lie where a checkpoint is to be written: another one is removed, what is none is set aside."""
-    if is_checkpoint(folder) and not folder.is_symlink():
+    _make_room(folder, "checkpoint", ours=is_checkpoint(folder))
+
+
+def _make_room(folder: Path, what: str, *, ours: bool) -> None:
+    if ours and not folder.is_symlink():
         shutil.rmtree(folder)
     elif os.path.lexists(folder):
-        logger.warning("%s is no checkpoint and is set aside as %s.", folder, rename(folder).name)
+        logger.warning("%s is no %s and is set aside as %s.", folder, what, rename(folder).name)
 
 
 def rotate(folder: Path, limit: int | None, kept: Iterable[Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.own_files import digest_of
 from iapo.training.contents import CONTENTS
 
 BEGUN = "begun_from"
@@ -61,9 +61,8 @@ def begun_from(folder: Path, config: Mapping[str, Any]) -> Begun | None:
     """
     told = config.get(BEGUN)
     if isinstance(told, dict) and isinstance(told.get("checkpoint"), str) and isinstance(told.get("step"), int):
-        digest = told.get("contents")
-        place, known = os.path.realpath(folder / told["checkpoint"]), isinstance(digest, str)
-        return Begun(place, told["step"], digest if known else None)
+        # What is no text is no file's digest.
+        return Begun(os.path.realpath(folder / told["checkpoint"]), told["step"], told.get("contents"))
     # Earlier versions kept the setting alone.
     named = named_checkpoint(config.get("training", {}).get("resume_from_checkpoint"))
     if not isinstance(named, str):
@@ -73,10 +72,8 @@ def begun_from(folder: Path, config: Mapping[str, Any]) -> Begun | None:
 
 
 def _digest(checkpoint: Path) -> str | None:
-    try:
-        return hashlib.sha256((checkpoint / CONTENTS).read_bytes()).hexdigest()
-    except OSError:
-        return None
+    file = checkpoint / CONTENTS
+    return digest_of(file) if file.is_file() else None
 
 
 def named_checkpoint(setting: object) -> str | bool | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import zipfile
 import zlib
 from pathlib import Path
 
+from iapo.checkpoint_names import numbered
 from iapo.errors import InputError
 from iapo.rank import warn
 from iapo.runs import run_id
@@ -23,16 +23,6 @@ from iapo.training.contents import CONTENTS, INCOMPLETE, Contents
 STATE = "trainer_state.json"
 
 logger = logging.getLogger(__name__)
-
-
-def numbered(folder: Path) -> dict[int, Path]:
-    """Returns what bears the name of a run's checkpoint, by step; `checkpoint-best-3` and `checkpoint-3-good` do not.
-
-    Args:
-        folder: The run folder.
-    """
-    found = ((re.fullmatch(r"checkpoint-([1-9][0-9]*)", path.name), path) for path in folder.glob("checkpoint-*"))
-    return {int(name[1]): path for name, path in found if name}
 
 
 def homes(checkpoint: Path) -> tuple[Path, ...]:

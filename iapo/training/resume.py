@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iapo.checkpoint_names import numbered
 from iapo.endpoints.address import hide_credentials
 from iapo.errors import InputError
 from iapo.own_files import PART, Digests, by_contents, changed_file, code_digests
@@ -18,7 +19,7 @@ from iapo.results import MANIFEST, read_result
 from iapo.runs import versions
 from iapo.storage import read_records
 from iapo.training.begun import BEGUN, begun_from, begun_part, named_checkpoint
-from iapo.training.checkpoints import epoch_of, homes, last_whole, numbered, step_of
+from iapo.training.checkpoints import epoch_of, homes, last_whole, step_of
 from iapo.training.contents import Contents
 from iapo.training.ends import FINISHED, TRAINED, trained_step
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from transformers import TrainerState
 
+from iapo.checkpoint_names import numbered
 from iapo.errors import InputError
 from iapo.results import MANIFEST
 from iapo.training.aside import (
@@ -25,7 +26,7 @@ from iapo.training.aside import (
 )
 from iapo.training.begun import BEGUN, begun_from, begun_part
 from iapo.training.best import Best, find_best, place_in, take_best
-from iapo.training.checkpoints import STATE, last_whole, numbered
+from iapo.training.checkpoints import STATE, last_whole
 from iapo.training.contents import INCOMPLETE, Contents
 from iapo.training.resume import Start, check_free, find_start
 
