@@ -227,18 +227,20 @@ def check_number(name: str, value: Any, bound: Bound) -> None:
         raise InputError(f"{name} is {shown}; give {f'at most {MOST}' if large else bound}")
 
 
-def check_list(what: str, text: str) -> None:
-    """Refuses a list with commas between of which a part is empty, as where a name is missing.
+def split_list(what: str, text: str) -> tuple[str, ...]:
+    """Returns the parts of a list with commas between.
 
     Args:
         what: Name of the list.
-        text: The list; empty as a whole, it is none.
+        text: The list; empty as a whole, it has no parts.
 
     Raises:
-        InputError: If so.
+        InputError: If a part is empty, as where a name is missing.
     """
-    if text.strip() and not all(part.strip() for part in text.split(",")):
+    parts = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+    if not all(parts):
         raise InputError(f"{what} is {text[:100]!r}, where nothing stands before or behind a comma; remove the comma")
+    return parts
 
 
 def check_repeats(repeats: int, temperature: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from iapo.bounds import split_list
 from iapo.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -142,30 +143,13 @@ def check_sets(text: str, split: str | None = None) -> None:
     Raises:
         InputError: If the list or one of its names cannot be.
     """
-    names = read_list("--sets", text)
+    names = split_list("--sets", text)
     if not names or len(set(names)) < len(names):
         raise InputError(f"test sets are {', '.join(names) or 'none'}; name each one once, and at least one")
     for name in names:
         check_source(name)
         if split is not None:
             check_split(name, split)
-
-
-def read_list(what: str, text: str) -> tuple[str, ...]:
-    """Returns the parts of a list with commas between.
-
-    Args:
-        what: The option whose it is.
-        text: The list.
-
-    Raises:
-        InputError: If a part is empty.
-    """
-    from iapo.bounds import check_list
-    from iapo.data.sources import split_list
-
-    check_list(what, text)
-    return split_list(text)
 
 
 def check_split(source: str, split: str) -> None:
@@ -220,7 +204,7 @@ def check_questions(text: str, families: tuple[str, ...]) -> None:
     from iapo.data.synthetic.families import BY_NAME
     from iapo.errors import unknown
 
-    asked = read_list("--question-types", text)
+    asked = split_list("--question-types", text)
     known = [one for name in families if name in BY_NAME for one in BY_NAME[name].question_types]
     for name in asked:
         if known and name not in known:

@@ -110,18 +110,19 @@ def evaluate(
     A policy of `iapo train` is used as its run used it, an adapter with its base. For example:
     iapo evaluate --model tiny-student --sets vbar,hbar --question-types value --out runs/start
     """
-    from iapo.data.sources import split_list
+    from iapo.bounds import split_list
     from iapo.endpoints.address import check_address
     from iapo.rollout.load_settings import check_vllm, load_settings
 
     check_sets(sets, split)
-    check_questions(question_types, split_list(sets))
+    families = split_list("--sets", sets)
+    check_questions(question_types, families)
     drawn = {"--question-types": question_types, "--size": size, "--data-seed": data_seed}
-    check_drawn(drawn, split_list(sets))
+    check_drawn(drawn, families)
     if no_tools and tools not in (None, "none"):
         raise InputError(f"--no-tools offers none, and --tools is {tools!r}; give one of them")
     check_toolless(context, "none" if no_tools else tools)
-    check_ended(samples, split_list(sets))
+    check_ended(samples, families)
     local = load_settings({**loading, "device": device})
     if endpoint is not None and (name := next(iter(loading), None)):
         raise InputError(f"{name} is of a local model, and {model!r} is asked for at an endpoint; give one of them")

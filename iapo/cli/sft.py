@@ -30,7 +30,7 @@ def sft(
 
     For example: iapo sft --model tiny-student --transcripts runs/teacher --output_dir runs/sft --max_steps 50
     """
-    from iapo.data.sources import split_list
+    from iapo.data.sources import source_names
     from iapo.supervised import settings
     from iapo.training.settings import list_settings as listed
 
@@ -42,7 +42,7 @@ def sft(
     arguments, given = settings.check(config, context.args, options=options_of(context))
     arguments.loading.check_packages()
     check_checkpoint(arguments.model)
-    for source in split_list(arguments.transcripts or ""):
+    for source in source_names(arguments.transcripts or "", "transcripts"):
         if not Path(source).exists():
             raise InputError(f"there is no file or folder {source!r} of transcripts")
     Known.folder = check_output(given, arguments.resume, [arguments.model])

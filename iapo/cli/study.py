@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iapo.bounds import HEAT, Bound, read_seeds
+from iapo.bounds import HEAT, Bound, read_seeds, split_list
 from iapo.cli.base import SETTINGS, Resumable, Verb, make_app, options_of
 from iapo.cli.checks import (
     check_drawn,
@@ -18,7 +18,6 @@ from iapo.cli.checks import (
     checkpoint,
     offered,
     prompt,
-    read_list,
 )
 from iapo.cli.loading import check_loading, check_revision, check_revisions, loading_options
 from iapo.cli.options import Json, Quiet, at_least, between, folder, one_of, within, write_json
@@ -78,7 +77,7 @@ def study_misuse(
 
     if data is not None and families is not None:
         raise InputError("data and families are both given; take one of them")
-    chosen = None if families is None else read_list("--families", families)
+    chosen = None if families is None else split_list("--families", families)
     for family in chosen or ():
         find_family(family)
     if split is not None:
@@ -190,18 +189,18 @@ def study_forms(
     from iapo.rollout.load_settings import LoadSettings, load_settings
 
     forms = read_forms(file)
-    sources = read_list("--families", families) if data is None else source_names(data)
+    sources = split_list("--families", families) if data is None else source_names(data)
     check_sets(",".join(sources), split)
-    asked = read_list("--question-types", question_types)
+    asked = split_list("--question-types", question_types)
     if data is None:
         check_questions(question_types, sources)
     check_drawn({"--question-types": question_types}, sources)
     check_new(out, "forms.json", "forms.csv")
-    chosen = read_list("--names", names)
+    chosen = split_list("--names", names)
     for name in chosen:
         if name not in ("canonical", "unseen"):
             raise InputError(f"names is {name!r}; use canonical, unseen, or both with a comma between")
-    numbers = read_seeds(read_list("--seeds", seeds))
+    numbers = read_seeds(split_list("--seeds", seeds))
     for what, given in (("names", chosen), ("families", sources)):
         if not given:
             raise InputError(f"{what} is empty; give one at least")
@@ -269,7 +268,7 @@ def study_faithfulness(
     if data is not None and families is not None:
         raise InputError("data and families are both given; take one of them")
     given = "vbar,hbar" if families is None else families
-    sources = read_list("--families", given) if data is None else source_names(data)
+    sources = split_list("--families", given) if data is None else source_names(data)
     if not sources:
         raise InputError("families is empty; give one at least")
     check_sets(",".join(sources), split)

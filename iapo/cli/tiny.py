@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from iapo.bounds import HEAT, Bound
+from iapo.bounds import HEAT, Bound, split_list
 from iapo.cli.base import Resumable, Verb, make_app
-from iapo.cli.checks import check_checkpoint, read_list
+from iapo.cli.checks import check_checkpoint
 from iapo.cli.options import Json, Quiet, at_least, folder, free, one_of, within, write_json
 from iapo.errors import InputError, unknown
 
@@ -76,10 +76,10 @@ def tiny_evaluate(
     """
     from iapo.data.synthetic.families import find_family
 
-    chosen = None if families == "all" else read_list("--families", families)
+    chosen = None if families == "all" else split_list("--families", families)
     for family in chosen or ():
         find_family(family)
-    if not (names := read_list("--models", models)):
+    if not (names := split_list("--models", models)):
         raise InputError("models names none; give packaged names or folders, with commas between")
     for name in names:
         check_checkpoint(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any, Literal
 
-from iapo.bounds import COUNT_OR_NONE, SEED, SIDE, check_number
+from iapo.bounds import COUNT_OR_NONE, SEED, SIDE, check_number, split_list
 from iapo.data.benchmarks import BENCHMARKS, load_benchmark
 from iapo.data.damage import Damage, quarantine
 from iapo.data.formats.known import FORMATS
@@ -51,14 +51,17 @@ class SourceSettings:
             check_number(name, getattr(self, name), bound)
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """Returns the parts of a list with commas between."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def source_names(text: str, what: str = "data") -> tuple[str, ...]:
+    """Returns the sources that a setting names, with commas between; a path that exists is one, whatever is in it.
 
+    Args:
+        text: The setting.
+        what: Its name.
 
-def source_names(text: str) -> tuple[str, ...]:
-    """Returns the sources that a setting names, with commas between; a path that exists is one, whatever is in it."""
-    return (text,) if os.path.exists(text) else split_list(text)
+    Raises:
+        InputError: If a part of it is empty.
+    """
+    return (text,) if os.path.exists(text) else split_list(what, text)
 
 
 def check_once(names: Sequence[str]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from iapo.bounds import COUNT, PART, TOGETHER, check_number, check_repeats
-from iapo.data.sources import SourceSettings, split_list
+from iapo.bounds import COUNT, PART, TOGETHER, check_number, check_repeats, split_list
+from iapo.data.sources import SourceSettings
 from iapo.endpoints.chat import EndpointSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
@@ -128,8 +128,8 @@ def make_plan(
         )
     return EvaluationPlan(
         model=model,
-        sets=split_list(sets),
-        source=SourceSettings(count, data_seed, split, size, split_list(question_types)),
+        sets=split_list("sets", sets),
+        source=SourceSettings(count, data_seed, split, size, split_list("question_types", question_types)),
         tools=tools,
         prompt=prompt,
         repeats=repeats,

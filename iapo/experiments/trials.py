@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iapo.bounds import COUNT, HEAT, SEED, check_list, check_number, check_repeats, check_seeds, read_seeds
-from iapo.data.sources import SourceSettings, split_list
+from iapo.bounds import COUNT, HEAT, SEED, check_number, check_repeats, check_seeds, read_seeds, split_list
+from iapo.data.sources import SourceSettings
 from iapo.endpoints.address import hide_credentials, holds_credentials
 from iapo.errors import InputError
 from iapo.experiments.orders import MEASURED, TIMES, is_measured, job_of
@@ -127,13 +127,12 @@ def read_lists(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a command line's options change: those that are not None, lists with commas between taken apart.
 
     Raises:
-        InputError: If a seed is no whole number.
+        InputError: If a part is empty, or a seed is no whole number.
     """
     changes = {name: value for name, value in given.items() if value is not None}
     for name in ("methods", "groups", "seeds", "sets"):
         if name in changes:
-            check_list(f"--{name}", changes[name])
-            changes[name] = split_list(changes[name])
+            changes[name] = split_list(f"--{name}", changes[name])
     if "seeds" in changes:
         changes["seeds"] = read_seeds(changes["seeds"])
     return changes

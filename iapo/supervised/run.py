@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from iapo.data.damage import Damage
 from iapo.data.pictures import fresh, reopen
-from iapo.data.sources import split_list
+from iapo.data.sources import source_names
 from iapo.data.transcripts import Transcript, read_transcripts
 from iapo.display.quiet import quiet_libraries
 from iapo.endpoints.address import hide_credentials
@@ -208,7 +208,7 @@ def choose(arguments: SupervisedArguments, settings: SupervisedConfig, maker: Ex
 
 def _read(arguments: SupervisedArguments) -> Iterator[Transcript | Damage]:
     assert arguments.transcripts is not None
-    for source in split_list(arguments.transcripts):
+    for source in source_names(arguments.transcripts, "transcripts"):
         yield from read_transcripts(source, split=arguments.transcripts_split)
 
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from iapo.bounds import SECONDS, check_number
+from iapo.bounds import SECONDS, check_number, split_list
 from iapo.errors import InputError, unknown
 from iapo.kinds import checks_kinds
 from iapo.plugins import is_reference, load_module, resolve
@@ -70,7 +70,7 @@ def _named_tools(setting: str | None) -> Mapping[str, ToolDefinition]:
     if setting.strip() == NONE:
         return {}
     found: dict[str, ToolDefinition] = {}
-    for part in filter(None, (part.strip() for part in setting.split(","))):
+    for part in split_list("tools", setting):
         for tool in _tools_of(part):
             if tool.name in found:
                 raise InputError(f"tools {setting!r} name {tool.name!r} twice; a name can stand for one tool alone")

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from iapo.bounds import split_list
 from iapo.errors import InputError
 from iapo.home import with_home
 from iapo.yaml_files import read_yaml
@@ -57,7 +58,7 @@ def find_configs(names: str) -> list[Path]:
     # A path may hold a comma itself.
     if Path(names).is_file():
         return [Path(names)]
-    found = [find_config(name) for part in names.split(",") if (name := part.strip())]
+    found = [find_config(name) for name in split_list("the configuration", names)]
     if not found:
         raise InputError("the configuration is empty; name a YAML file, or several with commas between")
     return found
@@ -86,7 +87,7 @@ def _add_layers(path: Path, found: list[tuple[Path, dict[str, Any]]], above: tup
     base = settings.pop(BASE, None)
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base is {base!r}; name a configuration, or several with commas between")
-    for name in base.split(",") if base else ():
-        beside = path.parent / name.strip()
-        _add_layers(beside if beside.is_file() else find_config(name.strip()), found, (*above, path.resolve()))
+    for name in split_list(f"{path}: base", base or ""):
+        beside = path.parent / name
+        _add_layers(beside if beside.is_file() else find_config(name), found, (*above, path.resolve()))
     found.append((path, settings))

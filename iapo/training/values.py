@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from iapo.bounds import read_number
+from iapo.bounds import read_number, split_list
 from iapo.errors import InputError
 from iapo.kinds import expected, members, order
 from iapo.yaml_files import parse_yaml
@@ -112,10 +112,7 @@ def _parse_text(text: str, kind: Any) -> Any:
 
 def _parse_list(name: str, value: Any, inner: Any) -> Any:
     if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            value = _flow(value)
-        else:
-            value = [part.strip() for part in value.split(",") if part.strip()]
+        value = _flow(value) if value.lstrip().startswith("[") else list(split_list(name, value))
     if not isinstance(value, list):
         return _REFUSED
     return [parse_value(name, one, inner) for one in value]

@@ -250,6 +250,12 @@ REFUSED = {
     "study misuse run --families vbar,,hbar": "--families is 'vbar,,hbar', where nothing stands before or behind a",
     "study forms --out out --seeds 0,,1": "--seeds is '0,,1', where nothing stands before or behind a",
     "tiny evaluate --models ,tiny-student": "--models is ',tiny-student', where nothing stands before or behind a",
+    "train --config demo-iapo --data vbar,,hbar --output_dir out": "data is 'vbar,,hbar', where nothing stands before",
+    "train --config demo-iapo --families vbar, --output_dir out": "families is 'vbar,', where nothing stands before",
+    "train --config demo-iapo --tools standard,,calculate --output_dir out": "tools is 'standard,,calculate', where",
+    "train --config demo-iapo,,own --output_dir out": "the configuration is 'demo-iapo,,own', where nothing stands",
+    "sft --model tiny-student --transcripts a,,b --output_dir out": "transcripts is 'a,,b', where nothing stands",
+    "evaluate --model tiny-student --out out --tools ,standard": "tools is ',standard', where nothing stands before or",
     # ask
     "ask chart.png a? --model tiny-student --top-p 0.5": "--top-p does nothing in greedy sampling; set --temperature",
     "ask chart.png a? --model tiny-student --seed 5": "--seed does nothing in greedy sampling; set --temperature",
