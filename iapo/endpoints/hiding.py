@@ -27,7 +27,8 @@ _ROUNDS = 5
 """Times that a text is unescaped: a text within a text within another."""
 
 _ESCAPE = re.compile(
-    r"(?<!\\)\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2})|([^\\]))|%([0-9a-f]{2})|(&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});)",
+    r"(?<!\\)\\+(?:(?-i:U)(000[0-9a-f]{5})|u([0-9a-f]{4})|x([0-9a-f]{2})|([0-3][0-7]{2})|([^\\]))"
+    r"|%([0-9a-f]{2})|(&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});)",
     re.ASCII | re.IGNORECASE,
 )
 _ENCODED = re.compile(r"[\w+/=-]{0,64}", re.ASCII)
@@ -89,12 +90,12 @@ class Hiding:
         self._long: dict[str, tuple[str, bool]] = {}
         short: dict[str, str] = {}
         for secret, name in found.items():
-            for form, encoded in _forms(secret):
+            for form, encoded in _forms(secret) if len(secret) >= _LEAST else ():
                 bare = "".join(one for one in form if one != "\\" and not is_blank(one)).lower()
                 if len(bare) >= _LONG:
                     for start in range(max(1, len(bare) - _PART + 1)):
                         self._long.setdefault(bare[start : start + _PART], (name, encoded))
-                elif len(bare) >= _LEAST:
+                else:
                     short.setdefault(bare, name)
         self._lengths = sorted({len(part) for part in self._long}, reverse=True)
         self._short = short
@@ -148,7 +149,7 @@ def _forms(secret: str) -> Iterator[tuple[str, bool]]:
     # Percent-encoding is of bytes, and has a plus for a blank in forms.
     for one in (secret, sent.decode("latin-1")):
         yield from ((one, False), (one.replace(" ", "+"), False))
-    yield sent.hex(), True
+    yield from ((sent.hex(mark) if mark else sent.hex(), True) for mark in ("", ":", "-"))
     yield base64.b64encode(sent).decode().rstrip("="), True
     # Within something longer, such as `Bearer KEY`, it begins at any of three places of a group; what it shares with
     # its neighbours is not looked for.
@@ -168,11 +169,13 @@ def _unescaped(letters: Sequence[_Letter]) -> list[_Letter]:
     """Returns characters with each escape as the one character that it stands for."""
     text, found, done = "".join(one for one, _, _ in letters), list[_Letter](), 0
     for escape in _ESCAPE.finditer(text):
-        wide, byte, plain, percent, entity = escape.groups()
+        widest, wide, byte, octal, plain, percent, entity = escape.groups()
         if plain:
             one = " " if plain in "nrt" else plain
+        elif octal:
+            one = chr(int(octal, 8))
         else:
-            one = html.unescape(entity) if entity else chr(int(wide or byte or percent, 16))
+            one = html.unescape(entity) if entity else chr(int(widest or wide or byte or percent, 16))
         if len(one) == 1:
             found += letters[done : escape.start()]
             found.append((one, letters[escape.start()][1], letters[escape.end() - 1][2]))

@@ -40,8 +40,12 @@ Ollama's tag. Another number may be a size, and `preview` or `v2` another model.
 _NEWEST = re.compile(rf"-[23]\d{_MONTH}", re.ASCII)
 """Mistral's year and month, for which `-latest` alone is asked: behind a plain name they are Qwen's other models."""
 
-_ROUTE = re.compile(r":(free|nitro|floor)$")
-"""OpenRouter's ways to the same model."""
+_HOSTS = """
+black-forest-labs cerebras cohere fal-ai featherless-ai fireworks-ai groq hf-inference hyperbolic nebius novita nscale
+openai ovhcloud publicai replicate sambanova scaleway together wavespeed zai-org
+"""
+_ROUTE = re.compile(rf":(?:free|nitro|floor|auto|fastest|cheapest|{'|'.join(_HOSTS.split())})$")
+"""OpenRouter's and Hugging Face's ways to the same model, and the names of those who run it for the latter."""
 
 _OTHERS = ("user", "system", "developer", "tool", "function")
 """Roles of messages that a model is asked with, and never answers with."""
@@ -210,8 +214,8 @@ def same_model(asked: str, named: object) -> bool:
 
     Names are the same if they differ in nothing but a date at the end, or Google's number of a version (`gpt-4o` and
     `gpt-4o-2024-08-06`, `gemini-2.0-flash` and `gemini-2.0-flash-001`), `latest` that is asked for or is Ollama's tag,
-    a route of OpenRouter's that is asked for (`:free`), an owner before a slash that one of them leaves out, or upper
-    case.
+    a route of OpenRouter's or Hugging Face's that is asked for (`:free`, `:together`), an owner before a slash, or the
+    first parts of one, that one of them leaves out (LiteLLM's `together_ai/Qwen/NAME` and `Qwen/NAME`), or upper case.
 
     Args:
         asked: Name in the request.
@@ -220,7 +224,7 @@ def same_model(asked: str, named: object) -> bool:
     if not isinstance(named, str):
         return False
     (owner, name), (other, answered) = _split(asked), _split(named)
-    if owner and other and owner != other:
+    if owner and other and not f"/{owner}".endswith(f"/{other}") and not f"/{other}".endswith(f"/{owner}"):
         return False
     if route := _ROUTE.search(name):
         name, answered = name[: route.start()], answered.removesuffix(route[0])
@@ -236,7 +240,8 @@ def same_model(asked: str, named: object) -> bool:
 
 def _split(name: str) -> tuple[str, str]:
     owner, _, last = name.strip().lower().rstrip("/").rpartition("/")
-    return owner, last
+    # Google's mark before a date.
+    return owner, re.sub(r"@(?=\d)", "-", last, flags=re.ASCII)
 
 
 def _refuse_failure(place: Mapping[str, Any]) -> None:

@@ -136,7 +136,9 @@ def test_no_form_and_no_part_of_a_key_is_said(
 
 
 OTHERS = [SECRET[:5] + gap + SECRET[5:] for gap in ("\n", " ", "\u200b", "\\n", "\\u200b", "&#8203;", "%0A")]
-OTHERS += [SECRET.encode().hex(), SECRET.encode().hex(" "), base64.b64encode(f"Bearer {SECRET}".encode()).decode()]
+OTHERS += [SECRET.encode().hex(mark) for mark in (" ", ":", "-")]
+OTHERS += ["".join(f"\\U{ord(one):08x}" for one in SECRET), "".join(f"\\{ord(one):03o}" for one in SECRET)]
+OTHERS += [SECRET.encode().hex(), base64.b64encode(f"Bearer {SECRET}".encode()).decode()]
 OTHERS += [base64.urlsafe_b64encode(f"{before}{SECRET}}}".encode()).decode() for before in ("", "a", "ab")]
 OTHERS += ["\\\\u0073" + SECRET[1:], "\\x73" + SECRET[1:], quote(quote(SECRET, safe=""), safe=""), SECRET[:-3]]
 OTHERS += ["".join(f"%{ord(one):02x}" for one in SECRET), "".join(f"&#{ord(one)};" for one in SECRET), SECRET.upper()]
@@ -151,6 +153,11 @@ def test_a_key_is_known_in_each_of_these_forms(form: str):
 def test_what_is_shown_of_a_masked_key_is_said():
     shown = "Incorrect API key: sk-proj-********89ab, which has no use \\ here: 100%25 &amp; \\u00e9"
     assert Hiding("sk-proj-0123456789ab", "").plain(shown) == shown
+
+
+@pytest.mark.parametrize(("key", "said"), [("x1", "max_tokens 4096 > 7831"), ("12", "3132"), ("a!", "YSE= 6121")])
+def test_a_key_of_less_than_four_characters_hides_nothing(key: str, said: str):
+    assert Hiding(key, "").plain(said) == said
 
 
 @pytest.mark.parametrize("filling", ["\\", " ", "%25", "&amp;", "\\n", "sk-odd/key", "0"], ids=repr)
