@@ -72,9 +72,10 @@ def check(source: str, *, split: str | None = None, format: str | None = None) -
     """
     found: dict[str, Counts] = {}
     splits = [split] if split is not None else splits_of(source, format)
-    for one in splits:
-        counts = Counts(format or detect(source, split=one))
-        items = load(source, split=one, format=format)
+    # All are opened before the first is read, so that what is refused is said at once.
+    opened = [(one, format or detect(source, split=one), load(source, split=one, format=format)) for one in splits]
+    for one, known, items in opened:
+        counts = Counts(known)
         examples: dict[str, list[str]] = {}
         for item in progress(items, "checking", count_rows(source, one, format)):
             for reason, example in _problems(item):

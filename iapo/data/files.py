@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from iapo.data.layouts import TABS, nearest, question_files
-from iapo.data.rows import SUFFIXES, stem_of
+from iapo.data.rows import SUFFIXES, Origin, stem_of
 from iapo.errors import InputError
 
 QUARANTINE = ".quarantine.jsonl"
@@ -45,22 +45,56 @@ def is_long_word(stem: str) -> bool:
     return stem.casefold() in _LONG_WORDS
 
 
-def split_of(path: Path) -> str:
-    """Returns the split that a file's name tells, `train`, `validation` or `test`; else its name without ending.
+def split_of(path: Path, root: Path | None = None) -> str:
+    """Returns the split that a file's name tells, `train`, `validation` or `test`; else what the nearest folder does;
+    else its name without ending.
 
-    For example `train` for `train_full.parquet` and `training.jsonl`, and `vwtq_syn` for
+    For example `train` for `train_full.parquet`, `training.jsonl` and `train/0000.parquet`, and `vwtq_syn` for
     `vwtq_syn-00000-of-00001.parquet`. CharXiv's descriptive questions and the random splits of WikiTableQuestions are
     sets of their own.
+
+    Args:
+        path: The file.
+        root: The folder that is given, below which folders tell splits; None where the file itself is given.
     """
     stem = stem_of(path.name)
     if stem in _WTQ:
         return _WTQ[stem]
     if stem.startswith(_APART):
         return stem
-    if is_long_word(stem):
-        return _LONG_WORDS[stem.casefold()]
-    found = {_WORDS[word] for word in re.split(r"[-_. ]", stem.casefold()) if word in _WORDS}
-    return found.pop() if len(found) == 1 else stem
+    folders = () if root is None else path.relative_to(root).parts[-2::-1]
+    return next((told for told in map(_told_by, (stem, *folders)) if told), stem)
+
+
+def _told_by(name: str) -> str:
+    """Returns the split that a name tells; empty where it tells none, or several."""
+    if is_long_word(name):
+        return _LONG_WORDS[name.casefold()]
+    found = {_WORDS[word] for word in re.split(r"[-_. ]", name.casefold()) if word in _WORDS}
+    return found.pop() if len(found) == 1 else ""
+
+
+def origins_of(path: Path) -> dict[Path, Origin]:
+    """Returns the files of `files_of`, with what each is among them.
+
+    Raises:
+        InputError: As `files_of`.
+    """
+    root = path if path.is_dir() else None
+    splits = {file: split_of(file, root) for file in files_of(path)}
+    by_stem: dict[str, list[Path]] = {}
+    for file in splits:
+        by_stem.setdefault(stem_of(file.name), []).append(file)
+    found = {}
+    # Those that tell it themselves come first, so that other files in the folder change no number in their rows' ids.
+    for file in sorted(splits, key=lambda one: split_of(one) != splits[one]):
+        split = splits[file]
+        stem = stem_of(file.name)
+        alike = by_stem[stem]
+        label = stem if root is None or len(alike) == 1 else file.relative_to(root).with_suffix("").as_posix()
+        series = stem if len({splits[one] for one in alike}) == 1 else label
+        found[file] = Origin(split, label, series)
+    return found
 
 
 def files_of(path: Path) -> list[Path]:

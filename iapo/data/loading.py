@@ -20,7 +20,7 @@ from iapo.data.files import files_of
 from iapo.data.formats.known import FORMATS, Format, find_format, format_of
 from iapo.data.hub import open_hub
 from iapo.data.row_splits import RowSplits
-from iapo.data.rows import SUFFIXES, Row, columns_of, read_rows
+from iapo.data.rows import SUFFIXES, Row, columns_of
 from iapo.errors import InputError
 from iapo.kinds import checks_kinds
 from iapo.records import Sample
@@ -79,7 +79,7 @@ def load(source: str | Path, *, split: str | None = None, format: str | None = N
     if _is_there(path):
         chosen = choose(path, split)
         known = known or _detect_files(list(chosen.files), alike=True)
-        rows, splits = (row for file in chosen.files for row in read_rows(file)), chosen.rows()
+        rows, splits = chosen.read(), chosen.rows()
     else:
         columns, rows = open_hub(_hub_id(source), split)
         known, splits = known or format_of(columns, str(source)), RowSplits(split, {})

@@ -1,4 +1,4 @@
-"""The splits of local data: by the names of files, and by what rows say themselves in a field `split`.
+"""The splits of local data: by the names of files and folders, and by what rows say themselves in a field `split`.
 
 Where a file's name tells a split, and none of its rows names one of `iapo.data.files.KNOWN_SPLITS`, the field is
 something else, as `human` and `augmented` are. Where no row has a text in it, it is no split either, as the number of a
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from iapo.answer_texts import is_blank
 from iapo.data.damage import Damage, RowError
 from iapo.data.files import KNOWN_SPLITS, canonical, split_of
-from iapo.data.rows import UNREADABLE, Row, read_rows
+from iapo.data.rows import UNREADABLE, Origin, Row, read_rows
 from iapo.errors import InputError
 
 FIELD = "split"
@@ -65,14 +65,14 @@ class Told:
         return canonical(split) in map(canonical, self.splits)
 
 
-def told_by(files: Iterable[Path]) -> dict[str, Told]:
-    """Reads what is told of the splits of some files, by what their names tell.
+def told_by(files: Mapping[Path, Origin]) -> dict[str, Told]:
+    """Reads what is told of the splits of some files, by what their names and folders tell.
 
     Only files that have the field are read, parquet in that column alone.
     """
     groups: dict[str, list[Path]] = {}
-    for file in files:
-        groups.setdefault(split_of(file), []).append(file)
+    for file, origin in files.items():
+        groups.setdefault(origin.split, []).append(file)
     return {name: _told(name, some) for name, some in groups.items()}
 
 
@@ -110,7 +110,8 @@ class RowSplits:
         Raises:
             RowError: If that cannot be told.
         """
-        name, value = split_of(Path(row.file)), row.fields.get(FIELD)
+        name = split_of(Path(row.file)) if row.origin is None else row.origin.split
+        value = row.fields.get(FIELD)
         told = self._told.get(name)
         if told is not None and not told.heeded:
             taken = True

@@ -38,7 +38,7 @@ WTQ_COLUMNS = ("id", "utterance", "context", "targetValue")
 """The columns of WikiTableQuestions' files."""
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?$")
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises of a damaged file; the last where the name of a column is none."""
 
@@ -47,6 +47,23 @@ _NO_VALUE = (ValueError, OverflowError)
 """What values raise that are stored, but are none of Python's: texts that are not UTF-8, times in the year 200,000."""
 
 _PEEK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a file is among those that are given with it; ids that are made are the same whichever of them are read.
+
+    Attributes:
+        split: The split that its name or its folder tells (`iapo.data.files.split_of`).
+        label: What tells it from all the others: its name without ending and number, where it alone has it, else its
+            path from the folder that is given, without ending.
+        series: Under what its rows are numbered on from those of the files before: the same name, unless files of
+            other splits have it, too.
+    """
+
+    split: str
+    label: str
+    series: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class Row:
         folder: Folder that image paths start from; None on the hub.
         key: Its key, in a JSON file that is a map from id to row.
         ordinal: Its number in its split, from 1, over all the files that the split has.
+        origin: What its file is among others; None where none are known of.
     """
 
     number: int
@@ -68,17 +86,35 @@ class Row:
     folder: Path | None = None
     key: str | None = None
     ordinal: int = 0
+    origin: Origin | None = None
 
     @property
     def stem(self) -> str:
         """The file's name without its ending and without its number as one of many; on the hub the split."""
         return stem_of(self.file)
 
+    @property
+    def numbered(self) -> str:
+        """An id made of the file and `number`, for a row that has none."""
+        return f"{self.stem if self.origin is None else self.origin.label}-{self.number}"
+
+    @property
+    def counted(self) -> str:
+        """An id made of the file and `ordinal`, for the rows of a format that has none."""
+        return f"{self.stem if self.origin is None else self.origin.series}-{self.ordinal}"
+
 
 def stem_of(file: str) -> str:
     """Returns a file's name without its ending and without its number as one of many, `-00000-of-00002`."""
     path = Path(file)
     return _SHARD.sub("", path.stem if path.suffix.lower() in SUFFIXES else path.name)
+
+
+def shard_of(file: str) -> tuple[str, str] | None:
+    """Returns a file's number as one of many and how many there are, as its name has them; None where it is whole."""
+    path = Path(file)
+    found = _SHARD.search(path.stem if path.suffix.lower() in SUFFIXES else path.name)
+    return None if found is None else (found[1], found[2])
 
 
 def read_rows(path: Path, *, solutions: bool = False) -> Iterator[Row | Damage]:

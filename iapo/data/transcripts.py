@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iapo.bounds import TURNS
-from iapo.data.choosing import choose
+from iapo.data.choosing import Chosen, choose
 from iapo.data.damage import Damage, RowError
 from iapo.data.fields import refuse_control_tokens, with_answer_flaws
 from iapo.data.formats.known import Format, format_of
-from iapo.data.row_splits import RowSplits
-from iapo.data.rows import Row, columns_of, read_rows, without_solution
+from iapo.data.rows import Row, columns_of, without_solution
 from iapo.errors import InputError
 from iapo.records import Sample, Trace
 from iapo.storage import read_records
@@ -73,7 +73,7 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
     if traces:
         return (one for file in traces for one in _read_traces(file))
     chosen = choose(path, split)
-    files = chosen.files
+    files = list(chosen.files)
     columns = columns_of(files[0], solutions=True)
     if any(columns >= some for some in _TRACE_COLUMNS):
         return (one for file in files for one in _read_traces(file))
@@ -83,8 +83,7 @@ def read_transcripts(source: str | Path, *, split: str | None = None) -> Iterato
             "`conversations` or `thoughts`, or give a run folder with traces"
         )
     known = format_of(columns_of(files[0]), str(source))
-    splits = chosen.rows()
-    return (one for file in files for one in _read_rows(file, known, splits))
+    return _read_rows(chosen, known)
 
 
 def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
@@ -98,22 +97,27 @@ def _read_traces(path: Path) -> Iterator[Transcript | Damage]:
         yield Transcript(trace.sample, turns, f"{path.name}, row {number}", sampled=True)
 
 
-def _read_rows(path: Path, known: Format, splits: RowSplits) -> Iterator[Transcript | Damage]:
-    for ordinal, row in enumerate(read_rows(path, solutions=True), start=1):
-        if isinstance(row, Damage):
-            yield row
-            continue
-        try:
-            if not splits.takes(row):
+def _read_rows(chosen: Chosen, known: Format) -> Iterator[Transcript | Damage]:
+    splits = chosen.rows()
+    counts: Counter[str] = Counter()
+    for file, origin in chosen.files.items():
+        for row in chosen.read_file(file, solutions=True):
+            counts[origin.series] += 1
+            if isinstance(row, Damage):
+                yield row
                 continue
-            turns = turns_of(row.fields)
-            sample = known.read(dataclasses.replace(row, fields=without_solution(row.fields), ordinal=ordinal))
-            refuse_control_tokens(sample)
-            sample = with_answer_flaws(sample)
-        except RowError as error:
-            yield Damage(row.number, _id(row), str(error), row.file)
-            continue
-        yield Transcript(sample, turns, f"{row.file}, row {row.number} (id {sample.id!r})")
+            try:
+                if not splits.takes(row):
+                    continue
+                turns = turns_of(row.fields)
+                fields, ordinal = without_solution(row.fields), counts[origin.series]
+                sample = known.read(dataclasses.replace(row, fields=fields, ordinal=ordinal))
+                refuse_control_tokens(sample)
+                sample = with_answer_flaws(sample)
+            except RowError as error:
+                yield Damage(row.number, _id(row), str(error), row.file)
+                continue
+            yield Transcript(sample, turns, f"{row.file}, row {row.number} (id {sample.id!r})")
 
 
 def turns_of(fields: Mapping[str, Any]) -> tuple[str, ...]:

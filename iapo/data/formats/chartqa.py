@@ -51,7 +51,7 @@ def read(row: Row) -> Sample:
         # The hub's class label: 0 is human, 1 machine.
         asked_by = {0: "human", 1: "machine"}.get(told, "") if isinstance(told, int) else ""
     return Sample(
-        id=f"{row.stem}-{row.ordinal}",
+        id=row.counted,
         image=image,
         question=question,
         answers=answers,

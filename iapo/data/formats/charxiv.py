@@ -55,7 +55,7 @@ def read(row: Row) -> Sample:
     fields = row.fields
     if "qid" in fields:
         question, answers = _described(fields.get("qid"), fields.get("subplot_loc")), answers_of(fields, "answer", None)
-        return _sample(row, f"{row.key}", question, answers, _figure(row), "descriptive")
+        return _sample(row, row.counted if row.key is None else row.key, question, answers, _figure(row), "descriptive")
     if "inst_category" in fields:
         question, answers = text_of(fields, "query"), answers_of(fields, "answer", None)
         return _sample(row, row.key or id_of(fields, "figure_id"), question, answers, _figure(row), "reasoning")
@@ -110,4 +110,4 @@ def _id(row: Row) -> str:
     if row.key is not None:
         return row.key
     path = row.fields.get("figure_path")
-    return path if isinstance(path, str) and path else f"{row.stem}-{row.ordinal}"
+    return path if isinstance(path, str) and path else row.counted

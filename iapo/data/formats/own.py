@@ -59,7 +59,7 @@ def read(row: Row) -> Sample:
     image, *more = read_pictures(pictures, row.folder, inside=True)
     flaws: list[str] = []
     return Sample(
-        id=id_of(fields, "id") if fields.get("id") is not None else f"{row.stem}-{row.number}",
+        id=id_of(fields, "id") if fields.get("id") is not None else row.numbered,
         image=image,
         question=question,
         answers=answers,
