@@ -86,8 +86,9 @@ def origins_of(path: Path) -> dict[Path, Origin]:
     for file in splits:
         by_stem.setdefault(stem_of(file.name), []).append(file)
     found = {}
-    # Those that tell it themselves come first, so that other files in the folder change no number in their rows' ids.
-    for file in sorted(splits, key=lambda one: split_of(one) != splits[one]):
+    by_name = {split for file, split in splits.items() if split_of(file) == split}
+    # Behind those of a split that tell it themselves, so that no number in the ids of their rows changes.
+    for file in sorted(splits, key=lambda one: splits[one] in by_name and split_of(one) != splits[one]):
         split = splits[file]
         stem = stem_of(file.name)
         alike = by_stem[stem]
