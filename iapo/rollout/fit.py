@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from transformers import AutoTokenizer, PreTrainedConfig, ProcessorMixin
 
 from iapo.bounds import ANY, COUNT, Bound
 from iapo.errors import InputError, one_line
+from iapo.rollout.chat_template import template_of
+from iapo.rollout.configuration import told_in
 from iapo.rollout.files import DAMAGED, first_line, optional_file
+from iapo.rollout.generation_file import FILE as GENERATION_FILE
 from iapo.storage import read_json
 
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -23,6 +26,20 @@ PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 
 _VOCABULARY = ("vocab.json", "merges.txt")
 """What a tokenizer without `tokenizer.json` is made of."""
+
+_ADDED = "added_tokens.json"
+
+_NAMED = {
+    "<|vision_start|>": "vision_start_token_id",
+    "<|vision_end|>": "vision_end_token_id",
+    "<|image_pad|>": "image_token_id",
+    "<|video_pad|>": "video_token_id",
+}
+_OPENING = ("<|im_start|>", *_NAMED)
+"""Tokens that end no turn."""
+
+_CONTROL = re.compile(r"<\|[a-z_]+\|>")
+"""Tokens that a chat template writes between the texts of a chat."""
 
 _SIDES = ("patch_size", "merge_size", "temporal_patch_size")
 _STEPS = ("do_resize", "do_rescale", "do_normalize")
@@ -58,28 +75,97 @@ def difference(config: PreTrainedConfig, processor: ProcessorMixin, image_token:
     return None
 
 
-def check_processor(name: str, config: PreTrainedConfig, processor: ProcessorMixin) -> None:
-    """Refuses a checkpoint whose processor's files are another model's.
+def check_processor(
+    name: str, config: PreTrainedConfig, processor: ProcessorMixin, path: str, revision: str | None
+) -> None:
+    """Refuses a checkpoint whose processor's files are another model's: its images, or the ids of its tokens.
 
     Args:
         name: Name of the checkpoint.
-        config: Its configuration.
+        config: Configuration of its model.
         processor: Its processor.
+        path: Folder or hub id of its model; of an adapter, its base's.
+        revision: Branch, tag or commit of that on the hub.
 
     Raises:
         InputError: If so.
     """
-    told, expected = processor.image_token_id, config.image_token_id
-    if told != expected:
-        raise InputError(
-            f"<|image_pad|> is {told} for the tokenizer of {name} and {expected} in its config.json; they do not "
-            "belong together"
-        )
-    if (found := difference(config, processor, told)) is not None:
+    vocabulary = processor.tokenizer.get_vocab()
+    for token, key in _NAMED.items():
+        told, expected = vocabulary.get(token), getattr(config, key, None)
+        if None not in (told, expected) and told != expected:
+            raise InputError(
+                f"{token} is {told} for the tokenizer of {name} and {expected} in its config.json; they do not belong "
+                "together"
+            )
+    _check_ends(name, config, processor.tokenizer, path, revision)
+    if (found := difference(config, processor, processor.image_token_id)) is not None:
         raise InputError(
             f"the processor of {name} is of another model: {found}; take preprocessor_config.json and "
             "processor_config.json from its source anew"
         )
+
+
+def _check_ends(name: str, config: PreTrainedConfig, tokenizer: Any, path: str, revision: str | None) -> None:
+    """Compares the tokens that end a turn: a tokenizer without its `tokenizer.json` may number them otherwise."""
+    whole = told_in(path, revision)
+    generation = optional_file(path, GENERATION_FILE, revision)
+    rows = config.get_text_config().vocab_size
+    ends: set[int] = set()
+    for part in (whole, whole.get("text_config"), {} if generation is None else read_json(Path(generation))):
+        told = part.get("eos_token_id") if isinstance(part, dict) else None
+        # Transformers writes that of published models where none was set.
+        ends.update(one for one in (told if isinstance(told, list) else [told]) if type(one) is int and one < rows)
+    names = tokenizer.convert_ids_to_tokens(sorted(ends))
+    if opening := next((one for one in names if one in _OPENING), None):
+        own = tokenizer.convert_tokens_to_ids(opening)
+        raise InputError(
+            f"{opening} is {own} for the tokenizer of {name}, and ends a turn by its config.json or "
+            f"{GENERATION_FILE} (eos_token_id); they do not belong together"
+        )
+    if ends and tokenizer.eos_token_id not in ends:
+        raise InputError(
+            f"{tokenizer.eos_token} is {tokenizer.eos_token_id} for the tokenizer of {name}, whose config.json and "
+            f"{GENERATION_FILE} end a turn by {', '.join(map(str, sorted(ends)))} (eos_token_id); they do not belong "
+            "together"
+        )
+
+
+def check_template(name: str, processor: ProcessorMixin) -> None:
+    """Refuses a chat template that writes control tokens which are none of the tokenizer's: it would read them letter by
+    letter.
+
+    Args:
+        name: Name of the checkpoint.
+        processor: Its processor.
+
+    Raises:
+        InputError: If so, or if there are several templates and none is the one that chats are rendered by.
+    """
+    if isinstance(processor.chat_template, dict) and not isinstance(processor.chat_template.get("default"), str):
+        raise InputError(
+            f"{name} has several chat templates and none of the name default; put the one that is meant into its "
+            "chat_template.jinja"
+        )
+    tokenizer = processor.tokenizer
+    for token in sorted(set(_CONTROL.findall(template_of(processor)))):
+        read = tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(read) != 1:
+            raise InputError(
+                f"the chat template of {name} writes {token}, which its tokenizer reads as {len(read)} tokens; take "
+                "tokenizer.json, tokenizer_config.json and the template from one source"
+            )
+
+
+def _check_added(name: str, tokenizer: Any, told: Any, file: str) -> None:
+    """Compares the ids of added tokens that a file tells with what was made of them; `told` maps tokens to ids."""
+    own = tokenizer.get_vocab()
+    for token, expected in told.items():
+        if own.get(token) != expected:
+            raise InputError(
+                f"{one_line(token)[:80]} is {own.get(token)} for the tokenizer of {name} and {str(expected)[:80]} in "
+                f"its {file}; take both from one source"
+            )
 
 
 def check_tokenizer(name: str, path: str, revision: str | None) -> None:
@@ -192,8 +278,21 @@ def check_reading(name: str, path: str, revision: str | None, tokenizer: Any) ->
             f"the {TOKENIZER_FILE} of {name} has split_special_tokens, so that images would have no tokens; leave it "
             "out"
         )
+    settings = optional_file(path, TOKENIZER_FILE, revision)
+    added = read_json(Path(settings)).get("added_tokens_decoder") if settings is not None else None
+    if isinstance(added, dict):
+        named = {one["content"]: int(key) for key, one in added.items() if isinstance(one, dict) and "content" in one}
+        _check_added(name, tokenizer, named, TOKENIZER_FILE)
     found = optional_file(path, "tokenizer.json", revision)
     if found is None:
+        if (other := optional_file(path, _ADDED, revision)) is not None:
+            _check_added(name, tokenizer, read_json(Path(other)), _ADDED)
+        elif not isinstance(added, dict):
+            raise InputError(
+                f"{name} has neither a tokenizer.json nor a file that tells the ids of its added tokens ({_ADDED}, or "
+                f"added_tokens_decoder in {TOKENIZER_FILE}), so that they would be guessed; take tokenizer.json from "
+                "its source"
+            )
         return
     told = read_json(Path(found))
     model = told.get("model")
@@ -206,7 +305,7 @@ def check_reading(name: str, path: str, revision: str | None, tokenizer: Any) ->
     own.no_truncation()
     own.no_padding()
     if own.encode(_TEXT, add_special_tokens=False).ids != tokenizer(_TEXT, add_special_tokens=False)["input_ids"]:
-        kind = read_json(Path(optional_file(path, TOKENIZER_FILE, revision) or "")).get("tokenizer_class")
+        kind = read_json(Path(settings or "")).get("tokenizer_class")
         raise InputError(
             f"the {TOKENIZER_FILE} of {name} makes another tokenizer than its tokenizer.json describes: the same text "
             f"gets other tokens (tokenizer_class {kind!r:.80}); take both from one source, or set tokenizer_class to "
@@ -263,82 +362,3 @@ def check_pictures(name: str, images: Any) -> None:
                 f"the image processor of {name} has the {key} {shown}; give {want}, or take "
                 "preprocessor_config.json and processor_config.json from its source anew"
             )
-
-
-def check_deepstack(name: str, config: PreTrainedConfig) -> None:
-    """Refuses `deepstack_visual_indexes` that are no different layers of the vision tower: what is read at others
-    never reaches the language model.
-
-    Args:
-        name: Name of the checkpoint.
-        config: Its configuration.
-
-    Raises:
-        InputError: If so.
-    """
-    vision = getattr(config, "vision_config", None)
-    places, depth = getattr(vision, "deepstack_visual_indexes", None), getattr(vision, "depth", 0)
-    if places is None:
-        return
-    if (
-        not isinstance(places, list | tuple)
-        or not all(type(one) is int and 0 <= one < depth for one in places)
-        or len(set(places)) < len(places)
-    ):
-        raise InputError(
-            f"the config.json of {name!r} has the deepstack_visual_indexes {str(places)[:80]}; give different layers "
-            f"of its vision tower, from 0 to {depth - 1}"
-        )
-
-
-def check_kind_of_model(name: str, config: PreTrainedConfig) -> None:
-    """Refuses a configuration of a model that gives tuples, has an encoder and a decoder, or has no heads.
-
-    Args:
-        name: Name of the checkpoint.
-        config: Its configuration.
-
-    Raises:
-        InputError: If so.
-    """
-    for part in (config, config.get_text_config()):
-        if not getattr(part, "return_dict", True):
-            raise InputError(f"the config.json of {name!r} has return_dict false; leave it out")
-        if getattr(part, "is_encoder_decoder", False):
-            raise InputError(f"the config.json of {name!r} has is_encoder_decoder true, which it is not; leave it out")
-    for key in ("hidden_size", "num_attention_heads"):
-        value = getattr(config.get_text_config(), key, 1)
-        if not COUNT.allows(value):
-            raise InputError(
-                f"the config.json of {name!r} has the {key} {str(value)[:80]}; give a whole number above 0"
-            )
-
-
-def check_positions(name: str, config: PreTrainedConfig) -> None:
-    """Refuses a `mrope_section` that does not share out the positions' part of a head.
-
-    Args:
-        name: Name of the checkpoint.
-        config: Its configuration.
-
-    Raises:
-        InputError: If so.
-    """
-    text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None)
-    section = rope.get("mrope_section") if isinstance(rope, dict) else None
-    # Transformers takes that of published sizes where there is none, and the base of the angles with it.
-    if section is None and config.model_type not in ("qwen2_5_vl", "qwen3_vl"):
-        return
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    fits = (
-        isinstance(section, Sequence)
-        and len(section) == 3
-        and all(type(one) is int and one >= 0 for one in section)
-        and 2 * sum(section) == size
-    )
-    if not fits:
-        raise InputError(
-            f"the config.json of {name!r} has the mrope_section {str(section)[:80]}; give three whole numbers that sum "
-            f"to {size // 2}, half of the size of a head"
-        )

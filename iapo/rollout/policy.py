@@ -14,18 +14,23 @@ from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLConfig, Qwen
 from iapo.errors import InputError
 from iapo.models import MODEL_FAMILIES
 from iapo.rollout.adapter import add_adapter
-from iapo.rollout.configuration import read_config
+from iapo.rollout.configuration import (
+    check_complete,
+    check_deepstack,
+    check_kind_of_model,
+    check_positions,
+    read_config,
+    told_in,
+)
 from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.fit import (
     PICTURE_FILES,
     TOKENIZER_FILE,
     check_alike,
-    check_deepstack,
-    check_kind_of_model,
     check_pictures,
-    check_positions,
     check_processor,
     check_reading,
+    check_template,
     check_tokenizer,
     check_vocabulary,
     names_old_pictures,
@@ -196,6 +201,7 @@ def load_processor(
     processor.chat_template = processor.chat_template or tokenizer.chat_template
     if not processor.chat_template:
         raise InputError(f"{name} has no chat template; put its chat_template.jinja or chat_template.json beside it")
+    check_template(name, processor)
     check_pictures(name, processor.image_processor)
     if processor.image_processor.patch_size not in _PUBLISHED:
         raise InputError(
@@ -261,6 +267,7 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
     check_kind_of_model(name, config)
     check_positions(name, config)
     check_deepstack(name, config)
+    check_complete(name, told_in(path, revision))
 
 
 _check_config_once = functools.lru_cache(maxsize=64)(_check_config)
@@ -295,7 +302,9 @@ def load_policy(
     base = adapter_base(path, settings.model_revision)
     if base is None:
         processor = load_processor(path, settings, prompt=template)
-        check_processor(name, read_config(path, settings.model_revision), processor)
+        check_processor(
+            name, read_config(path, settings.model_revision), processor, path, settings.model_revision
+        )
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])
@@ -307,10 +316,13 @@ def load_policy(
         processor = load_processor(home, at, prompt=template)
         if tokenizer and home is base_path:
             check_alike(name, path, settings.model_revision, processor)
-        check_processor(name, read_config(base_path, at_base.model_revision), processor)
+        check_processor(
+            name, read_config(base_path, at_base.model_revision), processor, base_path, at_base.model_revision
+        )
         model = add_adapter(load_model(base_path, at_base), path, settings)
-    rows, tokens = model.get_input_embeddings().weight.shape[0], len(processor.tokenizer)
-    if tokens > rows:
+    # There may be gaps among the ids.
+    tokens = max(processor.tokenizer.get_vocab().values()) + 1
+    if tokens > (rows := model.get_input_embeddings().weight.shape[0]):
         raise InputError(f"the tokenizer of {name} has {tokens} tokens, its model {rows}; they do not belong together")
     check_runs(name, model, processor)
     return Policy(model, processor)

@@ -70,7 +70,7 @@ class VllmEngine:
         refuse_adapter(self._path, settings.model_revision)
         self.encoder = PromptEncoder(load_processor(name, settings, prompt=prompt))
         config = read_config(self._path, settings.model_revision)
-        check_processor(name, config, self.encoder.processor)
+        check_processor(name, config, self.encoder.processor, self._path, settings.model_revision)
         check_files(self._path, settings)
         self.context = context_length(config)
         self._sequence = longest_sequence(sequence, self.context)
