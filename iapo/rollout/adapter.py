@@ -6,21 +6,25 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
 from iapo.errors import InputError, one_line
+from iapo.rollout.adapter_settings import check_kinds_of_settings
 from iapo.rollout.files import DAMAGED, LONGEST_REASON, first_line, optional_file
 from iapo.rollout.load_settings import LoadSettings
 from iapo.rollout.loading import refuse_not_finite
 from iapo.rollout.names import ADAPTER
 from iapo.rollout.weights import NO_FLOATS, UNEXPLAINED, refuse_keys
+from iapo.storage import read_json
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -34,6 +38,7 @@ _OLD_NAMES = {
 
 _NEW_NAMES = {r"^model\.visual\.": "visual.", r"^model\.language_model\.": "model."}
 _PREFIX = "base_model."
+_MISFIT = f"its {ADAPTER_WEIGHTS} does not fit its {ADAPTER}"
 _UNNAMED = f"PEFT writes {_PREFIX}model. before each name"
 
 
@@ -66,11 +71,16 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
     refuse_keys(path, "has", "unknown weight", (one for one in names if not one.startswith(_PREFIX)), _UNNAMED)
+    told = optional_file(path, ADAPTER, settings.model_revision)
+    check_kinds_of_settings(path, read_json(Path(told or "")), LoraConfig)
     try:
         weights = load_peft_weights(path, device="cpu", key_mapping=_OLD_NAMES, **revision)
+        # Early files have the adapter's name in those of its weights, which PEFT reads as well.
+        weights = {re.sub(r"\.default(?=\.|$)", "", key): weight for key, weight in weights.items()}
+        held = _held(base, weights)
         config = LoraConfig.from_pretrained(path, **revision)
         if any(_renamed(one.removeprefix(f"{_PREFIX}model."), _OLD_NAMES) is not None for one in names):
-            _rename_targets(config, [name for name, _ in base.named_modules()])
+            _rename_targets(config, base)
         model = PeftModel.from_pretrained(
             base, path, is_trainable=trainable, key_mapping=_OLD_NAMES, config=config, **revision
         )
@@ -85,11 +95,17 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
         raise InputError(
             f"{path} holds weights twice, under their names and those of earlier releases; take it from its source anew"
         )
-    refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys())
-    refuse_keys(path, "has", "unknown weight", weights.keys() - expected.keys())
+    refuse_keys(path, "lacks", "weight", expected.keys() - weights.keys(), _MISFIT)
+    more = weights.keys() - expected.keys()
+    refuse_keys(path, "has", "unknown weight", more - held.keys(), _MISFIT)
     odd = [key for key, weight in weights.items() if not weight.is_floating_point()]
     refuse_keys(path, NO_FLOATS, "weight", odd, UNEXPLAINED)
     refuse_not_finite(path, weights)
+    lost = [key for key, weight in expected.items() if not _is_near(weight, weights[key])]
+    refuse_keys(path, "has", "weight", lost, "PEFT reads other numbers than its file holds")
+    other = {key: weights[key] for key in more if not _is_same(held[key], weights[key])}
+    if other:
+        _check_taken(path, model, other)
     if trainable:
         return cast(PreTrainedModel, model)
     if settings.quantised:
@@ -97,7 +113,14 @@ def add_adapter(base: PreTrainedModel, path: str, settings: LoadSettings) -> Pre
     # PEFT froze the base, whose weights are now all there is.
     tied = bool(getattr(base.config, "tie_word_embeddings", False))
     _separate(path, base)
-    merged = model.merge_and_unload().requires_grad_(True)
+    try:
+        merged = model.merge_and_unload().requires_grad_(True)
+    except _UNFIT as error:
+        # Such as a bias for a layer that has none.
+        raise InputError(
+            f"the adapter {path} cannot be added to its base ({_adapter_reason(error)}); load it with "
+            "merge_adapter=False, or train one without what is named"
+        ) from error
     _refuse_left(path, merged)
     if tied:
         _note_separate(merged)
@@ -120,14 +143,48 @@ def _renamed(name: str, mapping: Mapping[str, str]) -> str | None:
     return None
 
 
-def _rename_targets(config: LoraConfig, modules: Iterable[str]) -> None:
+def _held(base: PreTrainedModel, weights: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Copies those weights of a base that an adapter's file names as well, before PEFT writes over them."""
+    own = base.state_dict()
+    places = {key: key.removeprefix(f"{_PREFIX}model.").replace(".base_layer.", ".") for key in weights}
+    return {key: own[place].clone() for key, place in places.items() if place in own}
+
+
+def _is_same(one: torch.Tensor | None, other: torch.Tensor) -> bool:
+    if one is None or one.is_meta or one.shape != other.shape:
+        return False
+    return torch.equal(one, other.to(device=one.device, dtype=one.dtype))
+
+
+def _is_near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tells it of a weight in memory and that in a file, which may be of another type; of one elsewhere nothing."""
+    if one.is_meta or not other.numel():
+        return True
+    apart = one.detach().float().cpu() - other.float()
+    return bool(apart.abs().max() <= 0.01 * other.float().abs().max())
+
+
+def _check_taken(path: str, model: PeftModel, other: Mapping[str, torch.Tensor]) -> None:
+    """Refuses other values of its base's weights, which no setting of the adapter names, unless they are the model's
+    now and become a whole checkpoint's; beside a trained adapter they would not be saved again.
+    """
+    taken, trainable = model.state_dict(), any(one.requires_grad for one in model.parameters())
+    if lost := sorted(key for key in other if trainable or not _is_same(taken.get(key), other[key])):
+        raise InputError(
+            f"the adapter {path} holds another {lost[0]} than its base, which its {ADAPTER} names in neither "
+            "modules_to_save nor bias; "
+            + ("trained on, it would be lost, so `iapo export` it first" if trainable else "PEFT does not take it")
+        )
+
+
+def _rename_targets(config: LoraConfig, base: PreTrainedModel) -> None:
     """Has an adapter of earlier names adapt what it adapted: its lists and patterns are read on the names that the
     modules had, and replaced by the whole names that these have.
     """
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 
-    old = {name: _renamed(name, _NEW_NAMES) or name for name in modules}
+    old = {name: _renamed(name, _NEW_NAMES) or name for name, _ in base.named_modules()}
     found = [name for name in old if config.target_modules and check_target_module_exists(config, old[name])]
     for patterns in (config.rank_pattern or {}, config.alpha_pattern or {}):
         keys, told = list(patterns), dict(patterns)
@@ -139,6 +196,12 @@ def _rename_targets(config: LoraConfig, modules: Iterable[str]) -> None:
     if found and found != [name for name in old if check_target_module_exists(config, name)]:
         config.target_modules = found
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    if config.target_parameters:
+        # PEFT takes the end of a name, as it does here.
+        early = {_renamed(name, _NEW_NAMES) or name for name, _ in base.named_parameters()}
+        config.target_parameters = [
+            (_renamed(one, _OLD_NAMES) or one) if one in early else one for one in config.target_parameters
+        ]
     if config.modules_to_save:
         config.modules_to_save = [_renamed(f"{one}.", _OLD_NAMES) or f"{one}." for one in config.modules_to_save]
         config.modules_to_save = [one.removesuffix(".") for one in config.modules_to_save]

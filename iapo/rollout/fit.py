@@ -132,8 +132,8 @@ def _check_ends(name: str, config: PreTrainedConfig, tokenizer: Any, path: str, 
 
 
 def check_template(name: str, processor: ProcessorMixin) -> None:
-    """Refuses a chat template that writes control tokens which are none of the tokenizer's: it would read them letter by
-    letter.
+    """Refuses a chat template that writes control tokens which are none of the tokenizer's: it would read them letter
+    by letter.
 
     Args:
         name: Name of the checkpoint.

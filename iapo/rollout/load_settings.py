@@ -88,6 +88,11 @@ class LoadSettings:
                 raise InputError(f"device is {self.device!r}; use a name such as cpu or cuda:0")
         if self.device_map is not None and self.device_map not in PLACEMENTS and not DEVICE.fullmatch(self.device_map):
             raise InputError(f"device_map is {self.device_map!r}; use one of {', '.join(PLACEMENTS)} or a device")
+        if "|" in (self.attn_implementation or ""):
+            raise InputError(
+                f"attn_implementation is {self.attn_implementation!r}, a form for another way to generate, of which "
+                "Transformers would take a part; name the attention alone, for example sdpa"
+            )
         for name in ("min_pixels", "max_pixels"):
             check_number(name, getattr(self, name), COUNT)
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:

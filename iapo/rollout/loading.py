@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
-from iapo.bounds import SETTINGS, WEIGHT
-from iapo.errors import InputError, one_line
+from iapo.errors import InputError
+from iapo.rollout.adapter_settings import check_adapter
 from iapo.rollout.configuration import read_config
 from iapo.rollout.files import DAMAGED, first_line, optional_file
 from iapo.rollout.generation_file import read_generation
@@ -48,30 +48,8 @@ def adapter_base(path: str, revision: str | None = None) -> tuple[str, str | Non
     if of is not None and not isinstance(of, str):
         raise InputError(f"{path}: {ADAPTER} has a revision that is no text")
     _refuse_chain(path, base, of)
-    _refuse_kinds(path, config)
+    check_adapter(path, config)
     return base, of
-
-
-def _refuse_kinds(path: str, config: Mapping[str, Any]) -> None:
-    """Other adapters than LoRA's bring prompts or tokenizers along; Megatron's import what they name."""
-    if (kind := config.get("peft_type")) != "LORA":
-        raise InputError(f"{path} is an adapter of the type {str(kind)[:40]!r}; adapters are LoRA's")
-    if config.get("megatron_config") is not None:
-        raise InputError(f"{path}: {ADAPTER} has a megatron_config, which would import modules; leave it out")
-    if config.get("arrow_config") is not None:
-        raise InputError(f"{path}: {ADAPTER} has an arrow_config, which is for several adapters at once; leave it out")
-    for name, bound in (("r", SETTINGS["lora_r"]), ("lora_alpha", WEIGHT)):
-        if name in config and not bound.allows(config[name]):
-            raise InputError(f"{name} in {ADAPTER} of {path} is {config[name]!r:.80}; give {bound}")
-    for name, bound in (("alpha_pattern", WEIGHT), ("rank_pattern", SETTINGS["lora_r"])):
-        pattern = config.get(name)
-        for key, value in pattern.items() if isinstance(pattern, dict) else ():
-            if not bound.allows(value):
-                raise InputError(
-                    f"{name} in {ADAPTER} of {path} has {str(value)[:80]!r} for {one_line(key)[:80]}; give {bound}"
-                )
-    if config.get("alora_invocation_tokens"):
-        raise InputError(f"{path} is an activated LoRA (alora_invocation_tokens), which is not loaded; use a plain one")
 
 
 def _refuse_chain(path: str, base: str, revision: str | None) -> None:

@@ -252,11 +252,19 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
     try:
         config = read_config(path, revision)
     except DAMAGED as error:
+        if (inner := Path(path) / "policy").is_dir() and not (Path(path) / "config.json").is_file():
+            raise InputError(f"{name!r} is the folder of a run; name its policy, {str(inner)!r}") from error
         if Path(path).is_dir():
             raise InputError(f"{name!r} is no checkpoint: {first_line(error)}") from error
         raise InputError(f"{unknown}, nor to be had from the hub ({first_line(error)})") from error
     for part in (config, *(getattr(config, one, None) for one in config.sub_configs)):
-        if "/" in str(getattr(part, "_attn_implementation", None)):
+        attention = str(getattr(part, "_attn_implementation", None))
+        if "|" in attention:
+            raise InputError(
+                f"the config.json of {name!r} has the attn_implementation {attention[:80]!r}, which is for another way "
+                "to generate; leave it out"
+            )
+        if "/" in attention:
             raise InputError(
                 f"the config.json of {name!r} names an attention of the hub, which is code that would be fetched and "
                 "run; leave its attn_implementation out"
@@ -264,10 +272,10 @@ def _check_config(name: str, path: str, revision: str | None, unknown: str, writ
     if config.model_type not in MODEL_FAMILIES:
         titles = " or ".join(f"a {family.title}" for family in MODEL_FAMILIES.values())
         raise InputError(f"{name!r} is a {config.model_type!r} model; use {titles} checkpoint")
+    check_complete(name, told_in(path, revision))
     check_kind_of_model(name, config)
     check_positions(name, config)
     check_deepstack(name, config)
-    check_complete(name, told_in(path, revision))
 
 
 _check_config_once = functools.lru_cache(maxsize=64)(_check_config)
@@ -302,9 +310,7 @@ def load_policy(
     base = adapter_base(path, settings.model_revision)
     if base is None:
         processor = load_processor(path, settings, prompt=template)
-        check_processor(
-            name, read_config(path, settings.model_revision), processor, path, settings.model_revision
-        )
+        check_processor(name, read_config(path, settings.model_revision), processor, path, settings.model_revision)
         model = load_model(path, settings)
     else:
         base_path, at_base = resolve(base[0]), replace(settings, model_revision=base[1])

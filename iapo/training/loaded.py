@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LANGUAGE_MODEL = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_CHANGING = ("pissa", "olora")
+"""Beginnings of adapters that take out of their base what they begin with."""
 _VISION_TOWER = r"(.*\.)?visual(\..*)?"
 
 
@@ -80,7 +82,7 @@ def new_adapter(arguments: StudentSettings, model: PreTrainedModel) -> LoraConfi
     """Returns the adapter that is put on a student; None where none is, or one is there.
 
     Raises:
-        InputError: If a module that the settings name is not there, or cannot have an adapter.
+        InputError: If a module that the settings name is not there, cannot have an adapter, or is to be left as it is.
     """
     if not arguments.use_peft or hasattr(model, "peft_config"):
         return None
@@ -89,6 +91,7 @@ def new_adapter(arguments: StudentSettings, model: PreTrainedModel) -> LoraConfi
     targets = _targets(arguments.lora_target_modules)
     _check_modules(model, "lora_target_modules", targets, nn.Linear | nn.Conv3d | nn.Conv2d)
     _check_modules(model, "lora_modules_to_save", arguments.lora_modules_to_save or (), nn.Module)
+    _check_left(model, targets, arguments.lora_modules_to_save or (), frozen=arguments.freeze_vision_tower)
     return LoraConfig(
         task_type=arguments.lora_task_type,
         r=arguments.lora_r,
@@ -112,12 +115,45 @@ def _targets(given: str | list[str] | None) -> str | list[str]:
     return [given] if isinstance(given, str) and given != "all-linear" and re.fullmatch(r"[\w.]+", given) else given
 
 
+def _check_left(model: nn.Module, targets: str | list[str], saved: Iterable[str], *, frozen: bool) -> None:
+    """Refuses names of modules to be trained that other settings take away: PEFT passes over them without a word."""
+    modules = [name for name, _ in model.named_modules()]
+    vision = {one for one in modules if frozen and re.fullmatch(_VISION_TOWER, one)}
+    whole: set[str] = set()
+    for name in saved:
+        # As PEFT reads them: by the end of a name, also amid a word, and with all that is inside.
+        inside = tuple(f"{one}." for one in modules if one.endswith(name))
+        found = {one for one in modules if f"{one}.".startswith(inside)}
+        if at := min(found & vision, default=None):
+            raise _contradiction("lora_modules_to_save", name, at, "freeze_vision_tower leaves as it is")
+        whole |= found
+    if targets == "all-linear":
+        return
+    for name in [targets] if isinstance(targets, str) else targets:
+        fits = _fits(name, isinstance(targets, str))
+        asked = {one for one in modules if fits(one)}
+        for taken, why in ((vision, "freeze_vision_tower leaves as it is"), (whole, "lora_modules_to_save has whole")):
+            if asked and asked <= taken:
+                raise _contradiction("lora_target_modules", name, min(asked), why)
+        if isinstance(targets, str) and (passed := len(asked & vision)):
+            logger.warning("freeze_vision_tower leaves %d modules without an adapter that %r fits", passed, targets)
+
+
+def _contradiction(setting: str, name: str, at: str, why: str) -> InputError:
+    return InputError(f"{setting} names {name!r}, which is {at}, and that {why}; leave one of them out")
+
+
+def _fits(name: str, is_pattern: bool) -> Callable[[str], Any]:
+    """Tells which modules a name or a pattern fits."""
+    return re.compile(name if is_pattern else rf"(.*\.)?{re.escape(name)}").fullmatch
+
+
 def _check_modules(model: nn.Module, setting: str, names: Any, kinds: Any) -> None:
     """PEFT passes over names of a list that fit nothing, and an adapter of the output layer would not be trained."""
     if names == "all-linear":
         return
     for name in [names] if isinstance(names, str) else names:
-        fits = re.compile(name if isinstance(names, str) else rf"(.*\.)?{re.escape(name)}").fullmatch
+        fits = _fits(name, isinstance(names, str))
         found = {key: module for key, module in model.named_modules() if fits(key)}
         if not found:
             raise InputError(f"{setting} names {name!r}, which is no module of the model")
@@ -208,9 +244,16 @@ def prepare_reference_policy(model: Any, args: IAPOConfig) -> None:
         args: The training's settings; the revision is put into `model_init_kwargs`, from where TRL takes it.
 
     Raises:
-        InputError: If the student is an adapter that was added to its base: by name there is only the base.
+        InputError: If the student is an adapter that was added to its base: by name there is only the base. Or if it is
+            one whose start changes its base.
     """
     name = getattr(model.config, "_name_or_path", "")
+    start = next((one.init_lora_weights for one in getattr(model, "peft_config", {}).values()), True)
+    if args.beta and isinstance(start, str) and start.lower().startswith(_CHANGING):
+        raise InputError(
+            f"beta is {args.beta} and the student is an adapter of the init_lora_weights {start!r}, which changes its "
+            "base, for the reference policy once more; set beta to 0, or make a checkpoint of it first (`iapo export`)"
+        )
     if args.beta == 0 or bare_model(model) is not model or not name:
         return
     if adapter_base(name) is not None:

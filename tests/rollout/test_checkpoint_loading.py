@@ -368,6 +368,61 @@ def test_positions_that_do_not_fit_a_head_are_refused(tmp_path: Path, name: str,
         find_checkpoint(str(tmp_path))
 
 
+TEXT, VISION = "text_config", "vision_config"
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "key"),
+    [
+        *[
+            (name, TEXT, key)
+            for name in ("tiny-student", QWEN3.name)
+            for key in ("rms_norm_eps", "num_attention_heads")
+        ],
+        *[(name, TEXT, "num_key_value_heads") for name in ("tiny-student", QWEN3.name)],
+        *[("tiny-student", VISION, key) for key in ("num_heads", "window_size", "fullatt_block_indexes")],
+        *[(QWEN3.name, VISION, key) for key in ("num_heads", "deepstack_visual_indexes")],
+    ],
+)
+def test_a_number_that_no_weight_shows_is_told(tmp_path: Path, name: str, part: str, key: str) -> None:
+    config = read_json(PACKAGED / name / "config.json")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    find_checkpoint(str(tmp_path))
+    del config[part][key]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "initializer_range": 1}))
+    with pytest.raises(InputError, match=rf"has no {key} in its {part}, and no weight shows it"):
+        find_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tiny-student", QWEN3.name])
+@pytest.mark.parametrize("spelling", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("place", ["inner", "outer", "none"])
+def test_the_base_of_positions_is_told(tmp_path: Path, name: str, spelling: str, place: str) -> None:
+    config = read_json(PACKAGED / name / "config.json")
+    rope = config[TEXT].pop("rope_parameters")
+    base = rope.pop("rope_theta")
+    config[TEXT][spelling] = rope | ({"rope_theta": base} if place == "inner" else {})
+    if place == "outer":
+        config[TEXT]["rope_theta"] = base
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if place == "none":
+        with pytest.raises(InputError, match="has no rope_theta in its text_config, and no weight shows it"):
+            find_checkpoint(str(tmp_path))
+    else:
+        find_checkpoint(str(tmp_path))
+
+
+def test_early_files_have_the_base_of_positions_at_the_top(tmp_path: Path) -> None:
+    config = read_json(PACKAGED / "tiny-student" / "config.json")
+    config |= config.pop(TEXT) | {"model_type": "qwen2_5_vl"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    find_checkpoint(str(tmp_path))
+    del config["rope_parameters"]["rope_theta"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="has no rope_theta, and no weight shows it"):
+        find_checkpoint(str(tmp_path))
+
+
 @pytest.mark.parametrize("key", ["tokenizer_class", "eos_token"])
 def test_a_tokenizer_that_is_not_told_is_refused(folder: Path, key: str) -> None:
     change_file(folder / "tokenizer_config.json", {key: None})
@@ -454,7 +509,11 @@ def test_values_of_a_configuration_that_cannot_be(folder: Path, field: str, valu
         (None, {"return_dict": False}, "has return_dict false; leave it out"),
         (None, {"is_encoder_decoder": True}, "has is_encoder_decoder true"),
         ("text_config", {"num_attention_heads": 0}, "has the num_attention_heads 0; give|is no checkpoint"),
-        ("text_config", {"rope_parameters": {}}, "has the mrope_section None; give three whole numbers"),
+        (
+            "text_config",
+            {"rope_parameters": {"rope_theta": 1e4}},
+            "has the mrope_section None; give three whole numbers",
+        ),
         ("text_config", {"num_hidden_layers": 10**9}, "has the num_hidden_layers 1000000000; give 0 to 1000, or take"),
         ("vision_config", {"depth": 10**9}, "has the depth 1000000000; give 0 to 1000"),
         (None, {"num_labels": 10**9}, "has the num_labels 1000000000; give 0 to 1000"),
@@ -539,6 +598,90 @@ def test_a_tokenizer_of_another_model_is_refused(folder: Path, processor: Any) -
         load_policy(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[
+            ({"config.json": {f"{name}_token_id": 9}}, rf"<\|{name.removesuffix('_token')}\|> is \d+ for the tokenizer")
+            for name in ("vision_start", "vision_end")
+        ],
+        ({"config.json": {"video_token_id": 9}}, r"<\|video_pad\|> is 7 for the tokenizer of .* and 9 in its config"),
+        # What is left where the added tokens of a tokenizer are lost.
+        ({"generation_config.json": {"eos_token_id": [1, 2]}}, r"<\|im_start\|> is 1 for .* and ends a turn by its"),
+        ({"config.json": {"eos_token_id": 3}}, r"<\|vision_start\|> is 3 for .*, and ends a turn by its config.json"),
+        (
+            {"generation_config.json": {"eos_token_id": 0}, "config.json": {"text_config": {"eos_token_id": None}}},
+            r"<\|im_end\|> is 2 for the tokenizer of .* end a turn by 0 \(eos_token_id\)",
+        ),
+        (
+            {"tokenizer_config.json": {"added_tokens_decoder": {"5": {"content": "<|im_end|>", "special": True}}}},
+            r"is (2|5) for the tokenizer of .* and (2|5) in|makes another tokenizer than its tokenizer\.json",
+        ),
+    ],
+)
+def test_ids_of_another_model_are_refused(folder: Path, changes: dict[str, dict[str, Any]], message: str) -> None:
+    for file, values in changes.items():
+        held = read_json(folder / file)
+        for key, value in values.items():
+            held[key] = {**held[key], **value} if isinstance(held.get(key), dict) else value
+        (folder / file).write_text(json.dumps(held))
+    with pytest.raises(InputError, match=message):
+        load_policy(str(folder))
+
+
+def test_several_tokens_may_end_a_turn(folder: Path) -> None:
+    """Also one that no tokenizer has, as Transformers writes where none was set."""
+    change_file(folder / "generation_config.json", {"eos_token_id": [2, 0]})
+    change_file(folder / "config.json", {"eos_token_id": [151645, 2], "bos_token_id": 0})
+    load_policy(str(folder))
+
+
+def test_added_tokens_without_ids_are_refused(folder: Path) -> None:
+    """A tokenizer of two files that says nowhere which ids its added tokens have."""
+    told = read_json(folder / "tokenizer.json")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(told["model"]["vocab"]))
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in told["model"].get("merges", [])]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    change_file(folder / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer"})
+    with pytest.raises(InputError, match=r"nor a file that tells the ids of its added tokens|tokenizer of .* does not"):
+        load_processor(str(folder))
+
+
+def test_control_tokens_of_a_template_are_the_tokenizers(folder: Path) -> None:
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{{ '<|unheard_of|>' }}")
+    with pytest.raises(InputError, match=r"writes <\|unheard_of\|>, which its tokenizer reads as \d+ tokens"):
+        load_processor(str(folder))
+
+
+def test_several_templates_need_a_default(folder: Path) -> None:
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    template.unlink()
+    for name, message in (("tool_use", "none of the name default"), ("default", None)):
+        change_file(folder / "tokenizer_config.json", {"chat_template": [{"name": name, "template": text}]})
+        if message is None:
+            load_processor(str(folder))
+        else:
+            with pytest.raises(InputError, match=message):
+                load_processor(str(folder))
+
+
+def test_the_folder_of_a_run_names_its_policy(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    folder.rename(run / "policy")
+    with pytest.raises(InputError, match=r"is the folder of a run; name its policy, '.*/run/policy'"):
+        load_policy(str(run))
+
+
+def test_an_attention_of_another_way_to_generate_is_refused(folder: Path) -> None:
+    change_file(folder / "config.json", {"attn_implementation": "paged|sdpa"})
+    with pytest.raises(InputError, match=r"has the attn_implementation 'paged\|sdpa'|is no checkpoint"):
+        load_policy(str(folder))
+
+
 def test_settings_are_heeded(samples: list[Sample]) -> None:
     policy = load_policy(
         "tiny-student",
@@ -584,6 +727,7 @@ def test_the_device_decides_on_the_type(device: str | None, device_map: str | No
         ({"min_pixels": 0}, "min_pixels is 0; give at least 1"),
         ({"min_pixels": 900, "max_pixels": 800}, "min_pixels 900 is more than max_pixels 800"),
         ({"load_in_4bit": True, "load_in_8bit": True}, "exclude each other"),
+        ({"attn_implementation": "paged|sdpa"}, r"is 'paged\|sdpa', a form for another way to generate"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -744,6 +888,17 @@ def old_name(name: str) -> str:
             {"target_modules": ["q_proj"], "modules_to_save": ["model.language_model.norm"]},
             {"modules_to_save": ["model.norm"]},
         ),
+        *[
+            (
+                {"target_modules": ["q_proj"], "target_parameters": [f"{new}mlp.gate_proj.weight"]},
+                {"target_parameters": [f"{old}mlp.gate_proj.weight"]},
+            )
+            for new, old in (
+                ("model.language_model.layers.0.", "model.layers.0."),
+                ("model.visual.blocks.0.", "visual.blocks.0."),
+                ("layers.0.", "layers.0."),
+            )
+        ],
     ],
 )
 def test_an_adapter_whose_modules_have_names_of_earlier_releases(
@@ -764,6 +919,86 @@ def test_an_adapter_with_a_weight_under_two_names(adapter: Path) -> None:
     weights[name.replace("model.language_model.", "model.")] = torch.zeros_like(weights[name])
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(InputError, match="holds weights twice, under their names and those of earlier releases"):
+        load_policy(str(adapter))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("start", ["gaussian", "eva", "olora", "pissa", "orthogonal", "mica"])
+def test_an_adapter_is_what_was_saved_whatever_it_began_with(tmp_path: Path, samples: list[Sample], start: str) -> None:
+    settings = {"target_modules": ["q_proj", "v_proj"], "init_lora_weights": start}
+    expected = logits(Policy(write_adapter(tmp_path, **settings), load_processor("tiny-student")), samples[0])
+    for _ in range(2):
+        assert torch.allclose(logits(load_policy(str(tmp_path)), samples[0]), expected, atol=1e-4)
+
+
+def change_adapter(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    file = folder / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def test_an_adapter_with_its_name_in_those_of_its_weights(adapter: Path, samples: list[Sample]) -> None:
+    expected = logits(load_policy(str(adapter)), samples[0])
+    change_adapter(adapter, lambda weights: {k.replace(".weight", ".default.weight"): v for k, v in weights.items()})
+    assert torch.equal(logits(load_policy(str(adapter)), samples[0]), expected)
+
+
+def test_an_adapter_that_peft_reads_otherwise_is_refused(tmp_path: Path) -> None:
+    write_adapter(tmp_path, target_modules=["q_proj"], use_dora=True)
+    change_adapter(tmp_path, lambda one: {k.replace("_vector", "_vector.default"): v for k, v in one.items()})
+    with pytest.raises(InputError, match=r"has \d+ weights: .*; PEFT reads other numbers than its file holds"):
+        load_policy(str(tmp_path))
+
+
+OUTER = ("base_model.model.model.language_model.embed_tokens.weight", "base_model.model.lm_head.weight")
+
+
+@pytest.mark.slow(1)
+def test_embeddings_beside_an_adapter(adapter: Path, samples: list[Sample]) -> None:
+    """PEFT saves them where it is told to; unchanged they are the base's, and others become a whole checkpoint's."""
+    expected = logits(load_policy(str(adapter)), samples[0])
+    own = load_file(PACKAGED / "tiny-student" / "model.safetensors")[EMBEDDINGS]
+    change_adapter(adapter, lambda weights: {**weights, **{name: own.clone() for name in OUTER}})
+    assert torch.equal(logits(load_policy(str(adapter)), samples[0]), expected)
+    load_policy(str(adapter), LoadSettings(merge_adapter=False))
+    change_adapter(adapter, lambda weights: {**weights, **{name: own.mul(2) for name in OUTER}})
+    with torch.no_grad():
+        base = load_policy("tiny-student").model
+        base.get_input_embeddings().weight.mul_(2)
+    known = Policy(PeftModel.from_pretrained(base, adapter), load_processor("tiny-student"))
+    assert torch.allclose(logits(load_policy(str(adapter)), samples[0]), logits(known, samples[0]), atol=1e-4)
+    with pytest.raises(InputError, match=r"holds another .*; trained on, it would be lost, so `iapo export` it first"):
+        load_policy(str(adapter), LoadSettings(merge_adapter=False))
+    # Of tied embeddings one alone can be taken.
+    change_adapter(adapter, lambda weights: {**weights, OUTER[0]: 3 * own})
+    with pytest.raises(InputError, match=r"in neither modules_to_save nor bias; PEFT does not take it"):
+        load_policy(str(adapter))
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_biases_that_an_adapters_settings_do_not_name(tmp_path: Path, samples: list[Sample], bias: str) -> None:
+    model = write_adapter(tmp_path, target_modules=["q_proj"], bias=bias)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad and name.endswith(".bias"):
+                weight += 0.1
+    model.save_pretrained(tmp_path)
+    expected = logits(Policy(model, load_processor("tiny-student")), samples[0])
+    change_file(tmp_path / "adapter_config.json", {"bias": "none"})
+    assert torch.allclose(logits(load_policy(str(tmp_path)), samples[0]), expected, atol=1e-4)
+
+
+def test_a_bias_for_a_layer_without_one(tmp_path: Path) -> None:
+    write_adapter(tmp_path, target_modules=["o_proj"], lora_bias=True)
+    with pytest.raises(InputError, match=r"cannot be added to its base \(Impossible to merge .*merge_adapter=False"):
+        load_policy(str(tmp_path))
+    assert isinstance(load_policy(str(tmp_path), LoadSettings(merge_adapter=False)).model, PeftModel)
+
+
+def test_an_adapter_that_lacks_a_weight_is_told_by_its_own_file(adapter: Path) -> None:
+    change_file(adapter / "adapter_config.json", {"target_modules": ["q_proj"]})
+    with pytest.raises(
+        InputError, match=r"unknown weight.*; its adapter_model\.safetensors does not fit its adapter_con"
+    ):
         load_policy(str(adapter))
 
 
@@ -937,8 +1172,22 @@ def test_stock_classes_open_what_is_saved(tmp_path: Path, student: Policy) -> No
         ({"alpha_pattern": {"q_proj": -3}}, "alpha_pattern in .* has '-3' for q_proj"),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern in .* has '0' for q_proj; give 1 to 8192"),
         ({"alora_invocation_tokens": [3]}, "is an activated LoRA"),
-        ({"target_modules": 5}, "does not fit its base"),
-        ({"rank_pattern": 5}, "does not fit its base"),
+        ({"target_modules": 5}, "target_modules in .* is 5; it takes a list of texts or a text"),
+        ({"rank_pattern": 5}, "rank_pattern in .* is 5; give a table of numbers by module"),
+        ({"alpha_pattern": None}, "alpha_pattern in .* is None; give a table"),
+        *[
+            ({name: "false"}, f"{name} in .* is 'false'; it takes true or false")
+            for name in ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "ensure_weight_tying")
+        ],
+        ({"bias": "everything"}, "bias in .* is 'everything'; it takes none or all or lora_only"),
+        ({"modules_to_save": "norm"}, "modules_to_save in .* is 'norm'; it takes a list of texts"),
+        *[
+            (
+                {"init_lora_weights": kind},
+                f"of the init_lora_weights '{kind}', which changes its base by what no second",
+            )
+            for kind in ("pissa_niter_4", "corda", "lora_ga", "loftq")
+        ],
         (
             {"modules_to_save": ["lm_head"]},
             r"it lacks the weight base_model\.model\.lm_head\.weight, which its adapter_c",

@@ -34,7 +34,8 @@ from iapo.studies.attribute_inputs import plan_of
 from iapo.studies.folders import find_runs
 from iapo.studies.misuse import policies, run_loading
 from iapo.training.arguments import RunArguments
-from iapo.training.loaded import load_student, load_teacher, new_adapter
+from iapo.training.config import IAPOConfig
+from iapo.training.loaded import load_student, load_teacher, new_adapter, prepare_reference_policy
 from iapo.training.run import run
 from iapo.training.settings import compared_rewards, parse
 
@@ -281,6 +282,53 @@ def test_modules(student: Policy) -> None:
     ):
         with pytest.raises(InputError, match=message):
             adapter(lora_target_modules=names)
+    # Layers of both parts are those of the one that is left.
+    assert not any(".visual." in name for name in adapter(lora_target_modules=["up_proj"], freeze_vision_tower=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"lora_modules_to_save": ["merger"]},
+            r"to_save names 'merger', which is model\.visual\.merger, and that freeze",
+        ),
+        ({"lora_modules_to_save": ["visual"]}, r"lora_modules_to_save names 'visual'"),
+        (
+            {"lora_target_modules": ["q_proj", "qkv"]},
+            r"names 'qkv', which is .* that freeze_vision_tower leaves as it is",
+        ),
+        ({"lora_target_modules": r".*visual.*proj"}, r"names '\.\*visual\.\*proj', which is model\.visual"),
+    ],
+)
+def test_what_is_named_and_to_be_left_as_it_is(student: Policy, given: dict[str, Any], message: str) -> None:
+    assert new_adapter(RunArguments(use_peft=True, **given), student.model) is not None
+    with pytest.raises(InputError, match=message):
+        new_adapter(RunArguments(use_peft=True, freeze_vision_tower=True, **given), student.model)
+
+
+def test_a_module_is_trained_whole_or_by_an_adapter(student: Policy) -> None:
+    given = {"lora_target_modules": ["q_proj", "v_proj"], "lora_modules_to_save": ["q_proj"]}
+    with pytest.raises(InputError, match=r"names 'q_proj', which is .*, and that lora_modules_to_save has whole"):
+        new_adapter(RunArguments(use_peft=True, **given), student.model)
+
+
+def test_a_pattern_of_both_parts_is_told_what_is_left(student: Policy, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = RunArguments(use_peft=True, freeze_vision_tower=True, lora_target_modules=r".*\.(q_proj|qkv)")
+    new_adapter(arguments, student.model)
+    assert "freeze_vision_tower leaves 2 modules without an adapter" in caplog.text
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora", True])
+def test_the_start_of_an_adapter_that_changes_its_base_is_no_reference(model: Any, start: Any) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=start)
+    adapted = get_peft_model(copy.deepcopy(model), config)
+    prepare_reference_policy(adapted, IAPOConfig("x", beta=0.0, bf16=False))
+    if start is True:
+        prepare_reference_policy(adapted, IAPOConfig("x", beta=0.1, bf16=False))
+    else:
+        with pytest.raises(InputError, match=f"an adapter of the init_lora_weights '{start}', which changes its base"):
+            prepare_reference_policy(adapted, IAPOConfig("x", beta=0.1, bf16=False))
 
 
 def test_the_vision_tower_is_left_as_it_is() -> None:
