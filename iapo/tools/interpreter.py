@@ -176,7 +176,7 @@ class Interpreter:
         if name not in given.boxes:
             raise ToolError(f"line {line}: {box.boxes} has no {quoted(name)}; use names from {listed(given.boxes)}")
         # Boxes that the program gave that name itself are in pixels of whatever it says.
-        return given.boxes[name] if given.axis is None else NamedBox.of(given.boxes[name], box.boxes)
+        return given.boxes[name] if given.axis is None else NamedBox.of(name, given)
 
     def _edited(self, call: Call, tool: ToolDefinition) -> Picture:
         """Calls a tool that focuses."""
@@ -192,11 +192,8 @@ class Interpreter:
         if not isinstance(boxes, NamedBoxes):
             wanted = COLUMNS if tool.axis == "columns" else ROWS
             _fail(call, f"was given {described(boxes)} as {boxes_parameter}; give it {wanted}")
-        if boxes.axis not in (tool.axis, None):
-            _fail(
-                call,
-                f"works on {tool.axis}, but was given {boxes.name}; use a tool that works on {boxes.axis}",
-            )
+        if (other := boxes.of_another_axis(tool.axis)) is not None:
+            _fail(call, f"works on {tool.axis}, but was given {other[0]}; use a tool that works on {other[1]}")
         if tool.packaged and boxes.axis is not None and not (self._sample.column_boxes or self._sample.row_boxes):
             own = ', or give boxes of your own, {"a name": [x1, y1, x2, y2]} in its pixels' if self._lenient else ""
             raise ToolError(

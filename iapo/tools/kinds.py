@@ -333,8 +333,8 @@ class BoxesKind:
         """Takes the sample's boxes or the program's own, of the tool's axis."""
         if not isinstance(value, NamedBoxes):
             raise ToolError(f"is {described(value)}; give {self.told}")
-        if value.axis is not None and self.axis not in (None, value.axis):
-            raise ToolError(f"is {value.name}; give {self.told}")
+        if (other := value.of_another_axis(self.axis)) is not None:
+            raise ToolError(f"is {other[0]}; give {self.told}")
         if value.axis is None:
             check_boxes(value.boxes, scene.size)
         return value.boxes

@@ -67,21 +67,35 @@ class NamedBoxes:
     axis: Axis | None
     boxes: Mapping[str, Box]
 
+    def of_another_axis(self, axis: Axis | None) -> tuple[str, Axis] | None:
+        """Returns the name and the axis of the sample's boxes among these that are round something else.
+
+        One of them in a dictionary of the program's own is still of its axis.
+
+        Args:
+            axis: The axis of the tool that they are given to; None where it takes either.
+        """
+        origins = [(self.name, self.axis)]
+        origins += [(box.boxes, box.axis) for box in self.boxes.values() if isinstance(box, NamedBox)]
+        return next(((name, its) for name, its in origins if its is not None and axis not in (None, its)), None)
+
 
 class NamedBox(tuple[float, float, float, float]):
     """One of the sample's boxes, as `columns_bbox["2019"]` gives it: four numbers like any box.
 
     Attributes:
         boxes: Where it is from, `columns_bbox` or `rows_bbox`.
+        axis: Axis of what it is round.
     """
 
     boxes: str
+    axis: Axis | None
 
     @classmethod
-    def of(cls, box: Box, boxes: str) -> Self:
-        """Makes one of a box."""
-        found = cls(box)
-        found.boxes = boxes
+    def of(cls, name: str, boxes: NamedBoxes) -> Self:
+        """Makes one of the sample's boxes of that name."""
+        found = cls(boxes.boxes[name])
+        found.boxes, found.axis = boxes.name, boxes.axis
         return found
 
 

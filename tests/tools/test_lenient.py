@@ -132,6 +132,44 @@ def test_boxes_are_checked_against_the_image(box: Box, fits: bool):
     assert (result.status == "edited") is fits, result.error
 
 
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        "rows_bbox",
+        '{"Team": rows_bbox["Team"], "Won": rows_bbox["Old Town"]}',
+        '{"Team": [0, 0, 130, 300], "Won": rows_bbox["Team"]}',
+        '{"Team": columns_bbox["Team"], "Won": rows_bbox["Team"]}',
+    ],
+)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'display(focus_on_columns_with_mask(image_1, ["Team"], {boxes}))',
+        'mine = {boxes}\nother = mine\ndisplay(focus_on_columns_with_mask(image_1, ["Team"], other))',
+        'columns_bbox = {boxes}\ndisplay(focus_on_columns_with_mask(image_1, ["Team"]))',
+        "columns_bbox = {boxes}\n"
+        'mine = {{"Team": columns_bbox["Team"], "Won": columns_bbox["Won"]}}\n'
+        'display(focus_on_columns_with_mask(image_1, ["Team"], mine))',
+        "display(circle(image_1, where={boxes}))",
+    ],
+)
+def test_boxes_of_another_axis_are_no_others_in_a_dictionary(boxes: str, lines: str):
+    def circle(picture: Image.Image, where: dict[str, Box]) -> Image.Image:
+        """Circle bars."""
+        return edits.focus_on_columns_with_draw(picture, list(where)[:1], where)
+
+    table = _sample("table", TABLE_COLUMNS, {**TABLE_ROWS, "Won": (0, 210, 400, 280)})
+    tools = {**TOOLS, "circle": define(circle, axis="columns")}
+    result = run(fenced(lines.format(boxes=boxes)), table, tools=tools)
+    assert result.status == "failed"
+    said = "but was given rows_bbox; use a tool that works on rows", "where is rows_bbox; give the boxes columns_bbox"
+    assert any(one in str(result.error) for one in said), result.error
+    assert not result.calls
+    # Those of its own axis, and a program's own, fit.
+    for fitting in ('{"Team": columns_bbox["Won"], "Won": [0, 0, 130, 300]}', "columns_bbox"):
+        assert run(fenced(lines.format(boxes=fitting)), table, tools=tools).status == "edited"
+
+
 def test_which_program_counts():
     other = 'display(focus_on_columns_with_draw(image_1, ["2019"], columns_bbox))'
     call = '<tool_call>{"name": "focus_on_columns_with_highlight", "arguments": {"names": ["2020"]}}</tool_call>'
