@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 STOPS = frozenset(".,:;!?-")
 """Marks that end a clause, each a word of its own."""
@@ -74,9 +74,11 @@ _LOADING = frozenset(("load", "render"))
 _UNABLE = frozenset(("cannot", "can't", "couldn't", "not"))
 _SEEN = frozenset(("seen", "said", "told", "read", "known", "answered", "decided", "judged"))
 # "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
-_SHORT_OF = frozenset(["almost", "nearly", "hardly", "scarcely", "mostly", "largely", "somewhat"])
+_SHORT_NAMES = "almost nearly hardly scarcely mostly largely somewhat broadly roughly virtually practically"
+_SHORT_OF = frozenset(_SHORT_NAMES.split())
 _ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
-_EXCEPTIONS = frozenset(["except", "excepting", "excluding", "exception", "exceptions"])
+_NAMED_EXCEPTIONS = frozenset(["exception", "exceptions"])
+_EXCEPTIONS = _NAMED_EXCEPTIONS | {"except", "excepting", "excluding"}
 _EXCEPTING_PAIRS = frozenset({("apart", "from"), ("aside", "from"), ("other", "than"), ("with", "exceptions")})
 _FREE_OF = frozenset(("no", "not", "without", "beyond"))
 # "Yes, for some of them"; "Yes, in most years" and "Yes, over half of them are" say yes.
@@ -91,6 +93,19 @@ _SUBJECTS = frozenset(_SUBJECT_NAMES.split())
 _PIECES = frozenset(("part", "parts", "half", "portion", "majority", "minority"))
 _WHOLES = frozenset(("both", "all", "every", "each"))
 _RARELY = frozenset(("seldom", "rarely", "occasionally"))
+# "Largely true", "true in a sense"; what is largely false is false.
+_DEGREE_NAMES = """
+largely broadly substantially essentially basically roughly approximately virtually practically fairly reasonably
+relatively mostly partially partly
+"""
+_DEGREES = frozenset(_DEGREE_NAMES.split())
+_SENSES = frozenset(map(tuple, map(str.split, ("in a sense", "in some sense", "in a way"))))
+_MOSTLY_NAMES = """
+for the most part, more or less, by and large, on the whole, to a degree, to a large degree, to a great degree,
+to a large extent, to a great extent
+"""
+_MOSTLY = _SENSES | {tuple(phrase.split()) for phrase in _MOSTLY_NAMES.split(",")}
+_BEING_SO = frozenset(("it", "it's", "they", "that", "this", "is", "are", "was", "were", "true", "at", "least"))
 _FREQUENCY_NAMES = "usually often generally normally typically mainly"
 _FREQUENCIES = _RARELY | frozenset(_FREQUENCY_NAMES.split())
 _LINKS = frozenset(("that", "because", "since", "as", "so", "which"))
@@ -202,16 +217,36 @@ def is_limited(rest: list[str], said: bool) -> bool:
         behind = [word for word in rest[2:] if word not in STOPS]
         if not behind or behind[0] in _ALL:
             return True
+    # "Yes, in a sense", "Yes, it is for the most part"
+    if (clauses := _clauses(rest)) and _is_qualified(clauses[0], _MOSTLY):
+        return True
     # "No, in some years it was lower" says no.
     if said and (("vice", "versa") in pairs or _adds_part(rest, _SOME)):
         return True
-    if any(map(_is_likely, _clauses(rest))):
+    if any(map(_is_likely, clauses)):
         return True
-    # "No, all except Germany are" says no.
-    begins = [(before in STOPS, *pair) for before, pair in zip(["", *rest], pairs, strict=False)]
+    # "No, all except Germany are" says no, and "Yes, without exception" yes.
     return any(
-        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS) and (said or opens)
-        for opens, first, second in [*begins, (rest[-2:-1] and rest[-2] in STOPS, rest[-1], "")]
+        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS)
+        and (said or (place and rest[place - 1] in STOPS))
+        and not (first in _NAMED_EXCEPTIONS and _is_freed(rest[:place]))
+        for place, (first, second) in enumerate(itertools.pairwise([*rest, ""]))
+    )
+
+
+def _is_freed(before: list[str]) -> bool:
+    """Tells whether words before an exception say that there is none: `without any`; not `almost without`."""
+    near = list(itertools.islice(itertools.takewhile(lambda one: one not in STOPS, reversed(before)), 3))
+    return sum(word in _FREE_OF or is_denial(word) for word in near) == 1 and _SHORT_OF.isdisjoint(near)
+
+
+def _is_qualified(clause: list[str], phrases: frozenset[tuple[str, ...]]) -> bool:
+    """Tells whether a clause only says how far something holds: `in a sense`, `it is for the most part`."""
+    if tuple(clause[:3]) in _SENSES and clause[3:4] != ["that"]:
+        return True
+    return any(
+        tuple(clause[start:end]) in phrases and _BEING_SO.issuperset([*clause[:start], *clause[end:]])
+        for start, end in _spans(clause)
     )
 
 
@@ -246,17 +281,25 @@ def holds_in_part(words: list[str], place: int, *, said: bool) -> bool:
         return True
     if _is_attached(behind, said=said) or _excepts(behind):
         return True
+    if said and not _DEGREES.isdisjoint([*before[-2:], *behind[:1]]):
+        return True
+    phrases = _MOSTLY if said else _SENSES
+    earlier = _clauses(words[: place - len(before)])
+    if _holds_phrase(before, phrases) or _holds_phrase(behind, phrases) or (earlier and tuple(earlier[-1]) in phrases):
+        return True
     rest = words[place + 1 + len(behind) :]
     clauses = _clauses(rest)
     if not clauses or rest[0] not in STOPS:
         return False
     clause = clauses[0]
-    if clause == ["not"] or (len(clause) == 1 and clause[0] in (rare | _PARTS if said else rare)):
+    if clause == ["not"] or (len(clause) == 1 and clause[0] in (rare | _PARTS | _DEGREES if said else rare)):
+        return True
+    if _is_qualified(clause, phrases):
         return True
     if said and clause[0] in _PARTS and clause[1:] in (["of", "it"], ["of", "them"]):
         return True
     excepts = clause[0] in _EXCEPTIONS or tuple(clause[:2]) in _EXCEPTING_PAIRS
-    if excepts or (clause[0] == "with" and _excepts(clause)):
+    if excepts or (clause[0] in ("with", "not") and _excepts(clause)):
         # "False. Except for Germany, all lost."
         return not _says_more(clauses) if not said or rest[0] == "." else True
     if said and clause[0] == "only" and clause[1:2] != [] and clause[1] in _PLACING and not _says_more(clauses):
@@ -293,9 +336,18 @@ def _says_more(clauses: list[list[str]]) -> bool:
     return len(behind) > 1 and behind[0] not in _LISTING and not any(word[0].isdecimal() for word in behind)
 
 
+def _holds_phrase(clause: list[str], phrases: frozenset[tuple[str, ...]]) -> bool:
+    return any(tuple(clause[start:end]) in phrases for start, end in _spans(clause))
+
+
+def _spans(clause: list[str]) -> Iterator[tuple[int, int]]:
+    """Yields where three words or four of a clause begin and end."""
+    return ((place, place + length) for length in (3, 4) for place in range(len(clause) - length + 1))
+
+
 def _excepts(clause: list[str]) -> bool:
     return any(
-        (word in _EXCEPTIONS or pair in _EXCEPTING_PAIRS) and _FREE_OF.isdisjoint(clause[max(0, place - 2) : place])
+        (word in _EXCEPTIONS or pair in _EXCEPTING_PAIRS) and not _is_freed(clause[:place])
         for place, (word, pair) in enumerate(zip(clause, itertools.pairwise([*clause, ""]), strict=True))
     )
 

@@ -22,13 +22,16 @@ _END = re.compile(
 )
 _BULLET = re.compile(r"[-*\u2022][ \t]+(?=\S)|\d{1,2}[.)][ \t]+(?=\S)")
 _ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.$|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Inc|Co|Corp|Ltd|No|vs|etc)\.$")
-_FORMULA_ENDS = {"\\[": "\\]", "\\(": "\\)", "$$": "$$"}
-"""Lines that only open a formula, and those that close it."""
+_FORMULA_ENDS = {"\\[": "\\]", "\\(": "\\)", "$$": "$$", "<answer>": "</answer>"}
+"""Lines that only open a formula or an answer, and those that close it."""
 _DELIMITERS = frozenset((*_FORMULA_ENDS, *_FORMULA_ENDS.values()))
 # Emphasis, code and bold type of words inside; 2**3**4 and snake_case_names are none.
 _INNER = re.compile(r"(?<![\w*_`])(?P<run>\*{1,3}|_{1,3}|`)(?P<said>[^\s*_`](?:[^*_`]*[^\s*_`])?)(?P=run)(?![\w*_`])")
 _RUN = re.compile(r"\*+|_+|`+")
 _PIPES = re.compile(r"\s*\|{2,3}\s*")
+# "# 5" may be number five.
+_HEADING = re.compile(r"(?:\#{2,6}|\#(?=[ \t]+[^\s\d]))[ \t]+(?=[^\s#])")
+_TAGGED = re.compile(r"<answer>(?P<said>(?:(?!</?answer>).)+)</answer>", re.IGNORECASE)
 _LONGEST_EDGE = 8
 """Characters of markup at an end of the answer; of more, all are its own or none."""
 
@@ -65,7 +68,8 @@ def read_answers(text: str) -> list[str]:
         own = [_joined(map(_unwrapped, items)), _joined(items)]
     else:
         place = next((place for place, line in enumerate(lines) if line.strip(_MARKUP)), 0)
-        own = _with_own_markup(" ".join([opened, *lines[:place]]), lines[place]) if lines else []
+        before = " ".join([opened, *lines[:place]])
+        own = [one for line in _wrapped(lines[place]) for one in _with_own_markup(before, line)] if lines else []
     ways = [one for one in dict.fromkeys([_without_markup(lines), *own]) if one]
     return list(dict.fromkeys([*ways, *filter(None, map(_without_inner, ways))]))
 
@@ -138,9 +142,16 @@ def _without_markup(lines: Sequence[str]) -> str:
         answer = _joined(item.strip(_MARKUP) for item in items)
     else:
         first = next((line for line in lines if line.strip(_MARKUP)), "")
-        answer = first.strip(_MARKUP).rstrip("|" + _MARKUP)
+        answer = _wrapped(first)[-1].strip(_MARKUP).rstrip("|" + _MARKUP)
     closed = without_stop(answer)
     return answer if closed == answer else closed.rstrip(_MARKUP)
+
+
+def _wrapped(line: str) -> list[str]:
+    """Returns a line, and where it is a heading or an `<answer>` what it says."""
+    said = line[heading.end() :] if (heading := _HEADING.match(line)) else line
+    tagged = _TAGGED.fullmatch(without_stop(said.strip(_MARKUP)))
+    return list(dict.fromkeys((line, said if tagged is None else tagged["said"].strip())))
 
 
 def _with_own_markup(opened: str, line: str) -> list[str]:

@@ -35,9 +35,9 @@ _BEGINS_LIKE_A_NUMBER = rf"[-+(~]?[$€£¥]?\.?\d|(?<= )(?:{_NUMBERS})\b"
 _IT_IS = re.compile(
     rf"(?:it(?: is|'s| was) ?(?={_BEGINS_LIKE_A_NUMBER}|(?<= )\w))?"
     r"(?:(?:it equals|(?:that|this) is"
-    r"|there (?:is|are|was|were)(?:(?: only)? an? (?:total|sum|average|mean|median|difference) of)?|equals|="
-    r"|only|exactly|(?:a )?total of|an? (?:sum|average|mean|median|difference|count) of|ages?|aged)"
-    rf"(?: only)? ?(?={_BEGINS_LIKE_A_NUMBER}))?",
+    r"|there (?:is|are|was|were)(?:(?: only| just)? an? (?:total|sum|average|mean|median|difference) of)?|equals|="
+    r"|only|just|exactly|(?:a )?total of|an? (?:sum|average|mean|median|difference|count) of|ages?|aged)"
+    rf"(?: only| just)? ?(?={_BEGINS_LIKE_A_NUMBER}))?",
     re.IGNORECASE,
 )
 _MONTH_BEGINS = "|".join(dict.fromkeys(name[:3] for name in MONTHS))
@@ -144,6 +144,17 @@ def without_leads(text: str) -> list[str]:
     if (fiscal := _SHORT_FISCAL.fullmatch(texts[-1])) is not None:
         texts.append(str(full_year(f"'{fiscal[1]}")))
     return list(dict.fromkeys(texts))
+
+
+def without_sentence(text: str) -> str:
+    """Returns an answer behind a lead that says what it is, `So, the answers are`; as it is where there is none.
+
+    Args:
+        text: An answer of the model's, cleaned, that may be a list.
+    """
+    said = _SAID.match(text)
+    place = _end_of_long_lead(text) or (0 if said is None else said.end())
+    return text[place:] or text
 
 
 def combines(text: str) -> bool:

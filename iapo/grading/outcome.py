@@ -12,7 +12,7 @@ from typing import Any
 
 from iapo.grading.compound import join_compounds
 from iapo.grading.extraction import answer_lines, extract_answer, read_answers, without_stop
-from iapo.grading.leads import combines, without_leads
+from iapo.grading.leads import combines, without_leads, without_sentence
 from iapo.grading.lists import MOST_PAIRED, is_list_of, marked_parts, pair_up, readings
 from iapo.grading.numbers import LONGEST
 from iapo.grading.rules import Rules, find_rules
@@ -66,7 +66,7 @@ def _grade(text: str, answers: Sequence[str], rules: Rules) -> Score:
         return Score(1.0, answer or ways[0], "equals the gold answer")
     gold = _Gold.of(answers, rules)
     for way in ways:
-        for form in _forms(clean(way), rules):
+        for form in _forms(clean(way), rules, several=len(gold.parts) > 1):
             if (why := _compare(form, gold, rules)) is not None:
                 return Score(1.0, way, why)
     if answer is None:
@@ -74,9 +74,15 @@ def _grade(text: str, answers: Sequence[str], rules: Rules) -> Score:
     return Score(0.0, answer, f"differs from the gold answer {whole}")
 
 
-def _forms(answer: str, rules: Rules) -> list[str]:
-    """Returns an answer, cleaned, and the list behind `The answers are`, where it has brackets."""
-    return list(dict.fromkeys((answer, without_leads(answer)[-1]))) if rules.wide and answer[-1:] == "]" else [answer]
+def _forms(answer: str, rules: Rules, *, several: bool) -> list[str]:
+    """Returns an answer, cleaned, and the list behind `So, the answers are`, where it has brackets or one is asked for.
+
+    Its commas part the list, and a lead's own none.
+    """
+    if not rules.wide:
+        return [answer]
+    bare = [without_leads(answer)[-1]] if answer[-1:] == "]" else []
+    return list(dict.fromkeys((answer, *bare, *([without_sentence(answer)] if several else []))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 from typing import Literal
 
 from iapo.grading.doubts import DOUBTS, NOT, STOPS, has_doubt, holds_in_part, is_denial, is_limited, is_open
+from iapo.grading.reasons import doubts_claim, without_actually, without_names
 from iapo.grading.units import Side
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -27,6 +28,13 @@ _CLAIM_ITSELF = re.compile(
     r"|exactly|also|indeed|clearly|all)(?: |$))*"
 )
 _CLAIM = {**dict.fromkeys(_SUPPORTED.split(), True), **dict.fromkeys(_REFUTED.split(), False)}
+_BARE = frozenset(("0", "1", "yes", "no"))
+# What is false in part is false.
+_PARTIAL = frozenset(("partially", "partly", "mostly"))
+_FALSE = frozenset(("false", "incorrect", "wrong", "inaccurate", "untrue", "refuted", "contradicted"))
+# "not partially false", "true or partly false"
+_LIMITING_NAMES = "no nothing none without only just merely or either neither nor than"
+_LIMITING = NOT | frozenset(_LIMITING_NAMES.split())
 # "No, quite the opposite" says no.
 _CONTRARY = """
 opposite contrary reverse lie myth nonsense mistake mistaken misleading nope nah
@@ -43,8 +51,8 @@ _THINKING = frozenset(("think", "believe", "suppose", "hope"))
 _OPPOSED_PAIRS = frozenset({("fails", "to"), ("fail", "to"), ("failed", "to"), ("far", "from")})
 _NO_SUBJECTS = frozenset(("no", "none", "nothing", "nobody", "neither", "nor"))
 _CLAIM_DOUBTS = """
-half mostly nearly almost likely unlikely somewhat fails fail nobody neither nor might could
-either opposite hardly far barely scarcely say saying otherwise unverified unverifiable dubious questionable debatable
+somewhat might opposite hardly barely scarcely say saying otherwise unverified unverifiable dubious questionable
+debatable
 """
 _CLAIM_DOUBT = DOUBTS | frozenset(_CLAIM_DOUBTS.split())
 _NONE = frozenset({"no", "nothing", "none", "without"})
@@ -156,11 +164,11 @@ def read_truth(text: str, side: Side = "answer") -> bool | None:
     # Yes (45 > 40).
     if (found := _BRACKETED.fullmatch(text)) is not None:
         text = f"{found[1]}, {found[2]}"
-    words = _words(text)
+    words = _words(text if side == "gold" else without_names(text))
     said = _TRUTH.get(words[0]) if words else None
     if said is None or (said and _CROSSES.search(text)):
         return None
-    rest = words[1:]
+    rest = without_actually(words[1:], lambda _: not said)
     if not [word for word in rest if word not in STOPS]:
         return None if "?" in rest else said
     if rest[0] in STOPS:
@@ -179,11 +187,14 @@ def read_claim(text: str) -> bool | None:
         text: Text in lower case, with its punctuation.
     """
     # True (only 3 won).
-    words = _words(_BRACKETED_LAST.sub(r", \1", text))
+    words = _words(without_names(_BRACKETED_LAST.sub(r", \1", text)))
+    words = _without_parts(without_actually(words, lambda place: _is_refuted(words[:place])))
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or is_open(words) or has_doubt(words):
         return None
-    judged = ((place, _judged(words, place)) for place in range(len(words)))
-    if any(isinstance(said, bool) and holds_in_part(words, place, said=said) for place, said in judged):
+    judged = [_judged(words, place) for place in range(len(words))]
+    if doubts_claim(words, [one is not None or (not place and words[0] in _BARE) for place, one in enumerate(judged)]):
+        return None
+    if any(isinstance(said, bool) and holds_in_part(words, place, said=said) for place, said in enumerate(judged)):
         return None
     if words[0] in ("0", "1"):
         return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
@@ -212,6 +223,21 @@ def _is_asked(words: list[str]) -> bool:
     pairs = set(itertools.pairwise(words))
     asked = {("or", "not"), ("not", "sure"), ("may", "be"), ("not", "certain")}
     return not {"?", "whether", "if", "unless"}.isdisjoint(words) or not asked.isdisjoint(pairs)
+
+
+def _is_refuted(words: list[str]) -> bool:
+    """Tells whether words say that a claim is false, and nothing else of it."""
+    return _all_judged(words) == {False} or (words[:1] in (["0"], ["no"]) and not _all_judged(words[1:]))
+
+
+def _without_parts(words: list[str]) -> list[str]:
+    """Leaves out `partially` in `partially false`: a claim that is false in part is false."""
+    kept: list[str] = []
+    for word, behind in itertools.pairwise([*words, ""]):
+        clause = list(itertools.takewhile(lambda one: one not in STOPS, reversed(kept)))
+        if word not in _PARTIAL or behind not in _FALSE or not _LIMITING.isdisjoint(clause):
+            kept.append(word)
+    return kept
 
 
 def _all_judged(words: list[str]) -> set[bool]:
