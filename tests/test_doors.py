@@ -203,7 +203,8 @@ def test_a_tool_from_outside() -> None:
         ("empty.py", "holds no tool"),
         ("focus_on_rows_with_msk", r"did you mean focus_on_rows_with_mask\?"),
         ("mine.py,mine.py:invert", "name 'invert_columns' twice"),
-        (",", "name some"),
+        (",", "nothing stands before or behind a comma"),
+        (" ", "name some"),
         ("mine.py:invert_columns", "parameter 'image' of tool invert_columns has no annotation"),
         ("mine.py:ImageOps", "of type module; give a function, what iapo.define makes"),
     ):

@@ -56,6 +56,8 @@ def test_an_unknown_setting_names_its_own_file(tmp_path: Path) -> None:
 
 def test_no_configuration_is_refused() -> None:
     with pytest.raises(InputError, match="the configuration is empty"):
+        layers_of(" ")
+    with pytest.raises(InputError, match="nothing stands before or behind a comma"):
         layers_of(" , ")
 
 
