@@ -1,11 +1,15 @@
 """Means, shares and ratios with 95% intervals; no torch here.
 
+What does not vary among few samples is not certain: where each sample of a set has one and the same value, no variance
+tells how far the mean may be from it. Such a set widens an interval by itself (`_widened`).
+
 scipy is imported where an interval is computed: to read a result, as a report does, needs none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -58,14 +62,61 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
     return Estimate(sum(outcomes) / len(outcomes), float(interval.low), float(interval.high), len(outcomes))
 
 
-def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
-    """Returns a mean with its percentile bootstrap interval; the resampling is seeded."""
+_SAME = 1e-12
+"""Numbers that are no further apart do not vary: sums of shares are not exact."""
+
+
+def _widened(
+    found: Estimate, alike: Sequence[tuple[float, int]], parts: int = 1, *, least: float, most: float
+) -> Estimate:
+    """Widens an interval by what few samples have not shown.
+
+    At most a share of the samples is other than those that were seen: Wilson's upper bound for none of so many. Each of
+    them may lie at the end of the range, and a difference of a pair one success further. Sets that do not vary are
+    taken together, each with as many samples as the smallest of them, so that the interval of sets that are all right
+    is Wilson's. Their distance and that of the sets that vary add up as deviations do, below and above by themselves.
+
+    Args:
+        found: Mean over the parts, with the interval of those that vary.
+        alike: Value and number of samples of each part in which all samples have one value.
+        parts: Number of all parts, which count alike.
+        least: Lowest possible number, which the interval does not go below.
+        most: Highest possible number.
+    """
+    if not alike or found.value is None or found.low is None or found.high is None:
+        return found
+    ends = []
+    for end, seen in ((least, found.low), (most, found.high)):
+        further = [(abs(end - value), samples) for value, samples in alike if abs(end - value) > _SAME]
+        if further:
+            none = proportion([False] * (len(further) * min(samples for _, samples in further))).high
+            assert none is not None
+            unseen = min(1.0, max(distance for distance, _ in further)) * none * len(further) / parts
+            seen = found.value + math.copysign(math.hypot(seen - found.value, unseen), end - found.value)
+        ends.append(min(most, max(least, seen)))
+    return dataclasses.replace(found, low=ends[0], high=ends[1])
+
+
+def mean(
+    values: Sequence[float], resamples: int = 2000, *, least: float | None = None, most: float | None = None
+) -> Estimate:
+    """Returns a mean with its percentile bootstrap interval.
+
+    Args:
+        values: The values.
+        resamples: Number of bootstrap draws; seeded.
+        least: Lowest possible value. Of values that have bounds and do not vary the interval says how far the mean may
+            be from them; of others it has no width.
+        most: Highest possible value.
+    """
     if not values:
         return Estimate(None, None, None, 0)
     array = np.asarray(values)
     if np.ptp(array) == 0:
         # All equal: nothing to resample.
-        return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
+        one = float(array[0])
+        same = Estimate(one, one, one, len(array))
+        return same if least is None or most is None else _widened(same, [(one, len(array))], least=least, most=most)
     # A second to import, which few callers of this module need.
     from scipy import stats
 
@@ -108,7 +159,8 @@ def over_seeds_and_samples(
     Trainings and samples are crossed: all runs are measured on the same samples. The variance is the sum of the runs'
     (`s^2 / runs`) and of the samples' (that of each sample's mean influence over the runs, over their number); the
     interval is Student's t with Satterthwaite's degrees of freedom. What varies with both is counted twice, so that it
-    is rather too wide. Of a single run, or where runs do not differ, it covers the samples alone.
+    is rather too wide. Of a single run, or where runs do not differ, it covers the samples alone. A test set whose
+    samples do not vary adds what they may not have shown.
 
     Args:
         runs: For each training seed, a tally a test set.
@@ -133,37 +185,46 @@ def over_seeds_and_samples(
         ]
     )
     by_samples, least_samples = 0.0, min(len(runs[0][place].counted) for place in places)
+    alike = []
     for place in places:
+        both_sides = list(zip(*sides, strict=True))
         drawn = np.mean(
-            [
-                sum(sign * one[place].influences() for sign, one in zip(signs, both, strict=True))
-                for both in zip(*sides, strict=True)
-            ],
+            [sum(sign * one[place].influences() for sign, one in zip(signs, both, strict=True)) for both in both_sides],
             axis=0,
         )
-        if len(drawn) > 1:
+        if np.ptp(drawn) > _SAME:
             by_samples += float(drawn.var(ddof=1)) / len(drawn) / len(places) ** 2
+        else:
+            shares = [
+                sum(sign * one[place].share for sign, one in zip(signs, both, strict=True)) for both in both_sides
+            ]
+            # What one of the runs or sides has tried seldom is known no better by the others.
+            tried = min(int((one[place].counted > 0).sum()) for side in sides for one in side)
+            alike.append((float(np.mean(shares)), tried))
     by_seeds = float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
-    value, variance = float(values.mean()), by_seeds + by_samples
-    if variance == 0:
-        if bases is None and value in (0.0, 1.0):
-            # Nothing varies, yet little is known from few samples: each counts as one trial.
-            tried = sum(int((runs[0][place].counted > 0).sum()) for place in places)
-            return dataclasses.replace(proportion([value == 1] * tried), count=len(values))
-        return Estimate(value, value, value, len(values))
-    from scipy import stats
+    value, variance, half = float(values.mean()), by_seeds + by_samples, 0.0
+    if variance:
+        from scipy import stats
 
-    freedom = variance**2 / (
-        (by_seeds**2 / (len(values) - 1) if by_seeds else 0.0)
-        + (by_samples**2 / (least_samples - 1) if by_samples else 0.0)
-    )
-    half = float(stats.t.ppf(0.975, freedom)) * variance**0.5
-    return Estimate(value, max(least, value - half), min(most, value + half), len(values))
+        freedom = variance**2 / (
+            (by_seeds**2 / (len(values) - 1) if by_seeds else 0.0)
+            + (by_samples**2 / (least_samples - 1) if by_samples else 0.0)
+        )
+        half = float(stats.t.ppf(0.975, freedom)) * variance**0.5
+    found = Estimate(value, max(least, value - half), min(most, value + half), len(values))
+    return _widened(found, alike, len(places), least=least, most=most)
 
 
-def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Returns the mean of paired differences, `values` less `others`, with its interval."""
-    return mean([one - other for one, other in zip(values, others, strict=True)])
+def mean_difference(values: Sequence[float], others: Sequence[float], *, shares: bool = False) -> Estimate:
+    """Returns the mean of paired differences, `values` less `others`, with its interval.
+
+    Args:
+        values: Values of the one.
+        others: Values of the other, of the same samples.
+        shares: Whether the values are outcomes or shares, from 0 to 1.
+    """
+    least, most = (-1.0, 1.0) if shares else (None, None)
+    return mean([one - other for one, other in zip(values, others, strict=True)], least=least, most=most)
 
 
 Counts = npt.NDArray[np.int64]
@@ -173,7 +234,8 @@ Counts = npt.NDArray[np.int64]
 def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
     """Returns a share over samples that count several times each, with its percentile bootstrap interval over samples.
 
-    Where all or none succeeded the interval is Wilson's for as many trials as there are samples.
+    Where all or none succeeded the interval is Wilson's for as many trials as there are samples; where all samples have
+    one other share, it is as wide as for a share that few samples have not shown to vary.
 
     Args:
         successes: Successes of each sample; shape (samples,).
@@ -194,8 +256,17 @@ def ratio(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate
         drawn = rng.integers(samples, size=(200, samples))
         tried = counted[drawn].sum(1)
         shares.append((successes[drawn].sum(1) / np.where(tried, tried, 1))[tried > 0])
-    low, high = np.quantile(np.concatenate(shares), [0.025, 0.975])
-    return Estimate(float(successes.sum() / total), float(low), float(high), total)
+    drawn_shares = np.concatenate(shares)
+    low, high = np.quantile(drawn_shares, [0.025, 0.975])
+    found = Estimate(float(successes.sum() / total), float(low), float(high), total)
+    return _unvaried(found, drawn_shares, int((counted > 0).sum()), least=0.0)
+
+
+def _unvaried(found: Estimate, draws: npt.NDArray[np.float64], samples: int, *, least: float) -> Estimate:
+    """Widens an interval whose bootstrap draws are all one, up to 1 and down to `least`."""
+    if found.value is None or np.ptp(draws) > _SAME:
+        return found
+    return _widened(found, [(found.value, samples)], least=least, most=1.0)
 
 
 def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) -> Estimate:
@@ -219,15 +290,18 @@ def ratio_difference(successes: Counts, counted: Counts, resamples: int = 2000) 
         tried = counted[:, drawn].sum(2)
         shares = successes[:, drawn].sum(2) / np.where(tried, tried, 1)
         differences.append((shares[0] - shares[1])[tried.all(0)])
-    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    draws = np.concatenate(differences)
+    low, high = np.quantile(draws, [0.025, 0.975])
     value = successes.sum(1) / totals
-    return Estimate(float(value[0] - value[1]), float(low), float(high), int(totals.sum()))
+    found = Estimate(float(value[0] - value[1]), float(low), float(high), int(totals.sum()))
+    return _unvaried(found, draws, int((counted > 0).sum(1).min()), least=-1.0)
 
 
 def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000, *, shares: bool = True) -> Estimate:
     """Returns the unweighted mean of test sets, with a bootstrap interval over the samples of each.
 
-    Where all outcomes are right or all wrong the interval is Wilson's for as many trials as there are samples.
+    A set whose samples do not vary adds what they may not have shown. Where all outcomes are right or all wrong the
+    interval is Wilson's for as many trials as there are samples, were each set as small as the smallest.
 
     Args:
         outcomes: Outcomes for each set, for each repeat, the outcome of each sample.
@@ -235,9 +309,6 @@ def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000
         shares: Whether outcomes are shares and not, for example, differences.
     """
     sets = [np.asarray(one).mean(0) for one in outcomes]
-    values = np.concatenate(sets)
-    if shares and (np.all(values == 0) or np.all(values == 1)):
-        return proportion((values == 1).tolist())
     rng = np.random.default_rng(0)
     draws = np.zeros(resamples)
     for one in sets:
@@ -246,4 +317,6 @@ def average(outcomes: Sequence[Sequence[Sequence[float]]], resamples: int = 2000
             some = draws[start : start + 200]
             some += one[rng.integers(len(one), size=(len(some), len(one)))].mean(1)
     low, high = np.quantile(draws / len(sets), [0.025, 0.975])
-    return Estimate(float(np.mean([one.mean() for one in sets])), float(low), float(high), sum(map(len, sets)))
+    found = Estimate(float(np.mean([one.mean() for one in sets])), float(low), float(high), sum(map(len, sets)))
+    alike = [(float(one.mean()), len(one)) for one in sets if np.ptp(one) <= _SAME]
+    return _widened(found, alike, len(sets), least=0.0 if shares else -1.0, most=1.0)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from iapo.estimates import Estimate, Tally, average, mean, over_seeds_and_samples, proportion
+from iapo.estimates import (
+    Estimate,
+    Tally,
+    average,
+    mean,
+    mean_difference,
+    over_seeds_and_samples,
+    proportion,
+    ratio,
+    ratio_difference,
+)
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
@@ -113,3 +125,95 @@ def test_an_average_draws_each_set_as_often():
     found = average([[list(one)] for one in sets], 450)
     assert (found.low, found.high) == tuple(np.quantile(draws / 2, [0.025, 0.975]))
     assert found.count == 39
+
+
+def unseen(samples: int) -> float:
+    """Wilson's upper bound for none of so many."""
+    return wilson(0, samples)[1]
+
+
+def tally(outcomes: list[float]) -> Tally:
+    return Tally(np.array(outcomes), np.ones(len(outcomes)))
+
+
+def over(*runs: list[list[float]], bases: list[list[list[float]]] | None = None) -> Estimate:
+    """Over seeds and samples, of outcomes by run and set."""
+    sides = [[[tally(one) for one in run] for run in side] for side in (runs, bases or [])]
+    found = over_seeds_and_samples(sides[0], sides[1] if bases else None, least=-1 if bases else 0, most=1)
+    assert found is not None
+    return found
+
+
+ONES, NONES = [1.0] * 20, [0.0] * 20
+HALF, BOTH = [0.5] * 12, np.array([[5] * 5, [0] * 5])
+PART = unseen(20) / 2
+
+
+@pytest.mark.parametrize(
+    ("found", "value", "low", "high"),
+    [
+        # Some sets all right, some all wrong.
+        (lambda: average([[ONES], [NONES]]), 0.5, 0.5 - PART, 0.5 + PART),
+        (lambda: over([ONES, NONES]), 0.5, 0.5 - PART, 0.5 + PART),
+        (lambda: over([ONES, NONES], [ONES, NONES]), 0.5, 0.5 - PART, 0.5 + PART),
+        (lambda: average([[ONES], [[0.0] * 5]]), 0.5, 0.5 - PART, 0.5 + unseen(5) / 2),
+        (lambda: over([ONES, NONES, NONES]), 1 / 3, 1 / 3 - unseen(20) / 3, 1 / 3 + unseen(40) * 2 / 3),
+        # All right: as many trials as there are samples, and no more than the smallest set allows.
+        (lambda: average([[ONES], [ONES]]), 1, 1 - unseen(40), 1),
+        (lambda: average([[ONES], [[1.0] * 5]]), 1, 1 - unseen(10), 1),
+        (lambda: over([NONES, [0.0] * 5]), 0, 0, unseen(10)),
+        # Rollouts of one sample differ, samples do not.
+        (lambda: average([[HALF]]), 0.5, 0.5 - unseen(12) / 2, 0.5 + unseen(12) / 2),
+        (lambda: ratio(np.full(12, 1), np.full(12, 3)), 1 / 3, 1 / 3 - unseen(12) / 3, 1 / 3 + unseen(12) * 2 / 3),
+        # Paired differences: none of the pairs differs, or all do alike.
+        (lambda: average([[NONES]], shares=False), 0, -unseen(20), unseen(20)),
+        (lambda: over([ONES], [ONES], bases=[[ONES], [ONES]]), 0, -unseen(20), unseen(20)),
+        (lambda: over([ONES], bases=[[NONES]]), 1, 1 - unseen(20), 1),
+        (lambda: mean_difference(ONES, ONES, shares=True), 0, -unseen(20), unseen(20)),
+        (lambda: ratio_difference(BOTH, np.full((2, 5), 5)), 1, 1 - unseen(5), 1),
+        (lambda: ratio_difference(BOTH[[1, 1]], np.full((2, 5), 5)), 0, -unseen(5), unseen(5)),
+        # Only those that count tell something.
+        (
+            lambda: ratio_difference(np.array([[1, 1, 0], [0, 0, 0]]), np.array([[1, 1, 0], [1, 1, 1]])),
+            1,
+            1 - unseen(2),
+            1,
+        ),
+    ],
+)
+def test_what_does_not_vary_among_few_samples_is_not_certain(
+    found: Callable[[], Estimate], value: float, low: float, high: float
+):
+    one = found()
+    assert (one.value, one.low, one.high) == (pytest.approx(value), pytest.approx(low), pytest.approx(high))
+
+
+def test_sets_that_vary_and_sets_that_do_not_add_up_as_deviations_do():
+    """Below the mean the set that is all right adds nothing above it, and below it its distance."""
+    mixed = [0.0, 1.0] * 10
+    alone, both = over([mixed]), over([mixed, ONES])
+    assert alone.low is not None
+    assert both.value == 0.75
+    assert both.high == pytest.approx(0.75 + (0.5 - alone.low) / 2)
+    assert both.low == pytest.approx(0.75 - math.hypot((0.5 - alone.low) / 2, PART))
+    drawn, drawn_both = average([[mixed]]), average([[mixed], [ONES]])
+    assert drawn.low is not None
+    assert drawn_both.low == pytest.approx(0.75 - math.hypot((0.5 - drawn.low) / 2, PART))
+
+
+@pytest.mark.parametrize("count", [12, 20, 40])
+@pytest.mark.parametrize("right", [0.9, 0.95, 0.98, 0.99])
+@pytest.mark.parametrize("estimate", [lambda one, other: average([[one], [other]], 200), lambda *two: over(list(two))])
+def test_an_interval_covers_shares_near_one_and_zero(
+    estimate: Callable[[list[float], list[float]], Estimate], right: float, count: int
+):
+    """Of a set nearly all of which is right and one of which nothing is, over all that may come of the first."""
+    covered = 0.0
+    for successes, chance in enumerate(stats.binom.pmf(range(count + 1), count, right)):
+        if chance > 1e-6:
+            found = estimate([1.0] * successes + [0.0] * (count - successes), [0.0] * count)
+            assert found.low is not None
+            assert found.high is not None
+            covered += chance * (found.low <= right / 2 <= found.high)
+    # All of them are right in 0.01 to 0.89 of the cases. Where few are wrong an interval is a bit too narrow still.
+    assert covered >= 0.91

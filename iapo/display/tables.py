@@ -78,7 +78,7 @@ def difference_lines(folders: Mapping[str, RunFolder]) -> list[str]:
         lines.append(f"{name} - before, accuracy, paired: {estimate_text(one.differences['outcome'])}")
     (first, reference), *others = ((name, one.outcomes["after"]) for name, one in evaluations.items())
     for name, outcomes in others:
-        change = mean_difference(outcomes, reference)
+        change = mean_difference(outcomes, reference, shares=True)
         lines.append(f"{name} - {first}, accuracy, paired: {estimate_text(change)}")
     return lines
 

@@ -169,7 +169,8 @@ def paired_difference(after: Iterable[Trace], before: Iterable[Trace], score: st
     for one in (*after, *before):
         if score not in one.scores:
             raise unknown("score", score, one.scores, where=f" of the trace of sample {one.sample.id!r}")
-    return mean_difference(*([one.scores[score].value for one in traces] for traces in (after, before)))
+    values, others = ([one.scores[score].value for one in traces] for traces in (after, before))
+    return mean_difference(values, others, shares=score == "outcome")
 
 
 @checks_kinds

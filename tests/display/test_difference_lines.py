@@ -31,4 +31,5 @@ def test_differences_are_to_the_start_and_to_the_first_run(tmp_path: Path) -> No
         "C - before, accuracy, paired: 0.250 [0.125, 0.500]",
     ]
     assert lines[3].startswith("B - A, accuracy, paired: 0.250 [")
-    assert lines[4:] == ["C - A, accuracy, paired: 0.000 [0.000, 0.000]"]
+    # None of four pairs differs.
+    assert lines[4:] == ["C - A, accuracy, paired: 0.000 [-0.490, 0.490]"]

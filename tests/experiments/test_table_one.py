@@ -63,7 +63,8 @@ def test_means_over_seeds():
 
 
 def test_an_interval_by_hand():
-    rows = {seed: {"vbar": np.array([share])} for seed, share in enumerate((0.50, 0.51, 0.55))}
+    """Of a million samples that do not vary, so that the seeds alone move it."""
+    rows = {seed: {"vbar": np.full(1_000_000, share)} for seed, share in enumerate((0.50, 0.51, 0.55))}
     (row,) = table_one([Row("grpo", rows, {"vbar": "a"})], "grpo")["rows"]
     one = row["accuracy"]["average"]
     # Mean 0.52, deviation sqrt(0.0007), t quantile 4.302653 at two degrees of freedom.
