@@ -32,6 +32,15 @@ _WRITTEN = ", written"
 _NO_DATA = (QUARANTINE, DAMAGED, FLAWED, ".txt", ".md", ".rst", ".log", ".lock")
 """How the names of files end that lie beside data and are none: no format that iapo reads has one."""
 
+_LEFT = ("~", ".bak", ".orig", ".tmp", ".part", ".pyc")
+"""The same of what editors, downloads and Python leave there."""
+
+_PAPERS = ("license", "licence", "copying", "notice", "authors", "citation.cff", "readme", "changelog", "makefile")
+"""Whole names of files that say something about data."""
+
+_OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "__macosx", "@eadir")
+"""Names of files and folders that systems put everywhere, and no reader means, one of one's own neither."""
+
 _OF_DATA = (
     *("data", "data_split", "data_samples", "data_damage", "families", "question_types", "picture_size"),
     *("train_samples", "charts_seed"),
@@ -89,15 +98,33 @@ def _files(place: str, *, every: bool) -> Iterator[Path]:
         # A link to a folder above it would lead around for ever.
         seen.add(os.path.realpath(folder))
         folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in seen
+            name for name in folders if _is_named(name) and os.path.realpath(os.path.join(folder, name)) not in seen
         )
         for name in sorted(names):
             file = Path(folder, name)
             # Reading a pipe would wait for ever, and a link may lead to nothing.
-            if not name.startswith(".") and (every or not name.lower().endswith(_NO_DATA)) and file.is_file():
+            if _is_named(name) and (every or _is_data(name)) and file.is_file():
                 yield file
+
+
+def _is_named(name: str) -> bool:
+    """Tells whether a file or folder can be meant by whoever names the folder that it is in."""
+    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
+
+
+def _is_data(name: str) -> bool:
+    """Tells whether a file can be data for the formats that are read here, by its name."""
+    return not name.lower().endswith((*_NO_DATA, *_LEFT)) and name.lower() not in _PAPERS
+
+
+def _counted(place: str, name: str) -> bool:
+    """Tells whether a file of a place counts, which what an earlier version took up may not."""
+    if name.startswith(f"{place}: "):
+        # A checkpoint's.
+        return True
+    every = is_reference(place.partition("@")[0])
+    file = Path(_file(name))
+    return not {part.lower() for part in file.parts} & set(_OF_SYSTEMS) and (every or _is_data(file.name))
 
 
 def _told(name: str, file: Path, *, sized: bool = False) -> dict[str, Any]:
@@ -148,7 +175,7 @@ def check_contents(out: Path, before: Mapping[str, Any], now: Mapping[str, Mappi
                 )
             if known[name] != told:
                 raise _refused(out, f"with other contents of {_file(name)}; give it back as it was")
-        gone = next((name for name in known if name not in files), None) if whole else None
+        gone = next((name for name in known if name not in files and _counted(place, name)), None) if whole else None
         if gone is not None:
             raise _refused(out, f"with {_file(gone)}, which is not there now; give it back")
 

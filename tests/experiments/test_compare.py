@@ -177,7 +177,33 @@ def test_what_is_no_data_is_not_compared(tmp_path: Path):
     os.mkfifo(start / "pipe.safetensors")
     (data / ".cache").mkdir()
     (data / ".cache/a.png").write_bytes(b"a")
-    assert contents.contents_of(*parse("compare", settings)) == before
+    (data / "__pycache__").mkdir()
+    (data / "__pycache__/a.png").write_bytes(b"a")
+    for name in ("Thumbs.db", "desktop.ini", "LICENSE", "CITATION.cff", "train.jsonl~", "train.jsonl.bak", "own.pyc"):
+        (data / name).write_bytes(b"a")
+    now = contents.contents_of(*parse("compare", settings))
+    assert now == before
+    # An earlier version took them up; they are not missed.
+    more = {str(data / name): "1" for name in ("Thumbs.db", "LICENSE", "__pycache__/a.png")}
+    contents.check_contents(tmp_path, before | {str(data): before[str(data)] | more}, now)
+    with pytest.raises(InputError, match=r"with .*more\.jsonl, which is not there now"):
+        contents.check_contents(tmp_path, {str(data): before[str(data)] | {str(data / "more.jsonl"): "1"}}, now)
+
+
+def test_all_that_a_reader_of_ones_own_may_have_counts(tmp_path: Path):
+    """But for what systems put everywhere."""
+    data = tmp_path / "data"
+    (data / "__pycache__").mkdir(parents=True)
+    for name in ("LICENSE", "notes.txt", "train.jsonl~", "Thumbs.db", "__pycache__/own.pyc"):
+        (data / name).write_bytes(b"a")
+    own = tmp_path / "own.py"
+    own.write_text("def rows(path):\n    return []\n")
+    settings = {"data": f"{own}:rows@{data}", "reward": "grpo", "output_dir": str(tmp_path / "out")}
+    now = contents.contents_of(*parse("compare", settings))
+    place = f"{own}:rows@{data}"
+    assert sorted(Path(name).name for name in now[place]) == ["LICENSE", "notes.txt", "train.jsonl~"]
+    with pytest.raises(InputError, match=r"with .*COPYING, which is not there now"):
+        contents.check_contents(tmp_path, {place: now[place] | {str(data / "COPYING"): "1"}}, now)
 
 
 def test_a_file_that_was_only_touched_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
