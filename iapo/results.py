@@ -266,6 +266,14 @@ class SetsEvaluation:
     sets: Mapping[str, SetMeasures]
     average: Estimate | None
 
+    @property
+    def temperature(self) -> float | None:
+        """Temperature at which it sampled, 0 where it was greedy; None in a file that does not say."""
+        settings = self.settings if isinstance(self.settings, Mapping) else {}
+        generation = settings.get("endpoint") or settings.get("generation")
+        found = generation.get("temperature") if isinstance(generation, Mapping) else None
+        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """Takes up what the file holds."""

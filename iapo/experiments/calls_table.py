@@ -1,4 +1,6 @@
-"""The table beside Table 1: what each policy does with its tools, sampled and greedy, over seeds and samples."""
+"""The table beside Table 1: what each policy does with its tools, sampled and greedy; and how a row's number is made of
+those of its runs.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
-from iapo.estimates import Tally, over_seeds_and_samples
+from iapo.estimates import Tally, average, over_seeds_and_samples
 from iapo.results import SetMeasures
 
 COLUMNS = {
@@ -24,6 +27,12 @@ COLUMNS = {
     "misuse_greedy": "misuse, greedy",
 }
 """Measures by their name in files, with their headings. Those without `greedy` are at the comparison's temperature."""
+
+STARRED = "*: one run, or equal runs; the interval is over samples and tells nothing about seeds"
+"""What the star behind an interval means."""
+
+Outcomes = Mapping[str, npt.NDArray[np.float64]]
+"""One run's outcomes by test set; for each sample the mean over its repeats."""
 
 CallTallies = Mapping[str, Mapping[str, Tally]]
 """One run's tallies by measure, then by test set."""
@@ -59,34 +68,85 @@ def _tally(values: Sequence[Sequence[float | bool | None]]) -> Tally:
     return Tally(np.nansum(array, 0), (~np.isnan(array)).sum(0).astype(np.float64))
 
 
+def estimate_outcomes(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, Any]:
+    """Returns the mean over runs of the unweighted mean over test sets, with its interval.
+
+    Args:
+        runs: The outcomes of each run, or their paired differences.
+        shares: Whether they are outcomes, and not differences.
+
+    Returns:
+        `value`, `low`, `high`, `count`, and `over`: `seeds and samples`, or `samples` where there is one run, or runs
+        that do not differ.
+    """
+    tallies = [[Tally(one, np.ones(len(one))) for one in run.values()] for run in runs]
+    if _differ(tallies):
+        # A difference has tallies of its own: what it counts is already subtracted.
+        found = over_seeds_and_samples(tallies, least=0.0 if shares else -1.0, most=1.0)
+        assert found is not None
+        return {**dataclasses.asdict(found), "over": "seeds and samples"}
+    over_samples = average([[run[key].tolist() for run in runs] for key in runs[0]], shares=shares)
+    return {**dataclasses.asdict(over_samples), "over": "samples"}
+
+
+def _differ(runs: Sequence[Sequence[Tally]], bases: Sequence[Sequence[Tally]] | None = None) -> bool:
+    """Tells whether the numbers of runs, or their differences, are not all the same; sets without trials have none."""
+    sides = [runs] if bases is None else [runs, bases]
+    places = [place for place in range(len(runs[0])) if all(one[place].counted.any() for side in sides for one in side)]
+    if not places:
+        return False
+    means = np.array([[np.mean([one[place].share for place in places]) for one in side] for side in sides])
+    return bool(np.ptp(means[0] if bases is None else means[0] - means[1]) > 0)
+
+
+def _outcomes(tallies: Mapping[str, Tally]) -> Outcomes | None:
+    """Returns the share of each sample; None where some are not tried as often as others."""
+    if any(not one.counted.all() or np.ptp(one.counted) for one in tallies.values()):
+        return None
+    return {key: one.successes / one.counted for key, one in tallies.items()}
+
+
 def call_estimates(runs: Sequence[CallTallies], bases: Sequence[CallTallies] | None = None) -> dict[str, Any]:
     """Returns each measure's mean over runs of its unweighted mean over test sets, or the mean paired difference.
+
+    What all samples tell is estimated as Table 1 is; a measure that is about some of them, such as misuse, by the delta
+    method also where it is over samples alone.
 
     Args:
         runs: The tallies of each run.
         bases: Bases of the differences, if those are asked for: the tallies of the same seeds.
 
     Returns:
-        `value`, `low`, `high` and `count` by measure; a measure that some run does not tell is not there.
+        As `estimate_outcomes`, by measure; a measure that some run does not tell is not there.
     """
     found = {}
     for name in COLUMNS:
         sides = [runs] if bases is None else [runs, bases]
         if not runs or not all(name in one for side in sides for one in side):
             continue
+        told = [[some for one in side if (some := _outcomes(one[name])) is not None] for side in sides]
+        if all(len(some) == len(side) for some, side in zip(told, sides, strict=True)):
+            mine, *others = told
+            if not others:
+                found[name] = estimate_outcomes(mine)
+                continue
+            pairs = list(zip(mine, others[0], strict=True))
+            found[name] = estimate_outcomes(
+                [{key: one[key] - base[key] for key in one} for one, base in pairs], shares=False
+            )
+            continue
         keys = list(runs[0][name])
         tallies = [[[one[name][key] for key in keys] for one in side] for side in sides]
-        estimate = over_seeds_and_samples(
-            tallies[0], None if bases is None else tallies[1], least=0.0 if bases is None else -1.0, most=1.0
-        )
+        estimate = over_seeds_and_samples(*tallies, least=0.0 if bases is None else -1.0, most=1.0)
         if estimate is not None:
-            found[name] = dataclasses.asdict(estimate)
+            over = "seeds and samples" if _differ(*tallies) else "samples"
+            found[name] = {**dataclasses.asdict(estimate), "over": over}
     return found
 
 
 def calls_text(found: Mapping[str, Any]) -> Table:
     """Returns the table for a terminal, in percent."""
-    table = Table(title=f"Calls in percent, 95% intervals over seeds and samples; differences to {found['reference']}")
+    table = Table(title=f"Calls in percent, 95% intervals; differences to {found['reference']}, paired by seed")
     for heading in ["", *COLUMNS.values(), f"misuse - {found['reference']}"]:
         table.add_column(heading, overflow="fold")
 
@@ -98,6 +158,11 @@ def calls_text(found: Mapping[str, Any]) -> Table:
         ]
 
     add_rows(table, found, cells)
+    shown = [
+        one for row in found["rows"] for one in (*row["calls"].values(), (row["calls_difference"] or {}).get("misuse"))
+    ]
+    if any(one is not None and one["over"] == "samples" for one in shown):
+        table.caption = STARRED
     return table
 
 
@@ -115,20 +180,23 @@ def add_rows(table: Table, found: Mapping[str, Any], cells: Callable[[Mapping[st
             group = row["group"]
             table.add_section()
             table.add_row(Text(group, style="italic"))
-        table.add_row(row["name"], *cells(row))
+        # A name may have brackets.
+        table.add_row(Text(row["name"]), *cells(row))
 
 
 def percent(one: Mapping[str, Any], sign: str = "") -> str:
-    """Writes an estimate in percent as `value [low, high]`; `+` as the sign has positive numbers show theirs."""
+    """Writes an estimate in percent as `value [low, high]`, with a star where it is over samples alone; `+` as the sign
+    has positive numbers show theirs.
+    """
     value, low, high = (f"{100 * one[end]:{sign}.1f}" for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}]" + ("*" if one["over"] == "samples" else "")
 
 
 def calls_csv(found: Mapping[str, Any]) -> str:
     """Returns the table as CSV, one line a row and measure; shares, not percent."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    ends = ("value", "low", "high")
+    ends = ("value", "low", "high", "over")
     writer.writerow(
         ["group", "row", "seeds", "measure", *(f"{what}{end}" for what in ("", "difference_") for end in ends)]
     )

@@ -13,9 +13,10 @@ from rich.console import Console
 from iapo.display.terminal import say
 from iapo.errors import InputError
 from iapo.experiments.calls_table import calls_text
+from iapo.experiments.further_rows import check_names, read_further_rows, split_rows
 from iapo.experiments.processes import Job, run_jobs
 from iapo.experiments.shortfalls import shortfalls
-from iapo.experiments.table_one import Row, read_row, table_one, text_table, write_table
+from iapo.experiments.table_one import table_one, text_table, write_table
 from iapo.experiments.trials import (
     START,
     TAKEN,
@@ -30,11 +31,9 @@ from iapo.experiments.trials import (
     refuse_taken,
     run_trials,
     seconds_per_step,
-    shared,
 )
 from iapo.kinds import checks_kinds
 from iapo.locks import hold_folder
-from iapo.runs import data_hash
 from iapo.stopping import stoppable
 from iapo.training.settings import Changes, check, check_reward, compared_rewards, reward_label, typed
 
@@ -92,15 +91,14 @@ def describe(
         raise InputError(f"no comparison {preset!r}; use one of {', '.join(COMPARISONS)}")
     changes = read_lists(given)
     base = COMPARISONS[preset]
-    more = dict(row.partition("=")[::2] for row in rows)
-    if not all(more.values()):
-        raise InputError(f"a row is NAME=FOLDER, not {next(row for row in rows if not row.partition('=')[2])!r}")
+    more = split_rows(rows)
     comparison = dataclasses.replace(base, **changes, settings={**base.settings, **typed(settings)})
     check(comparison.config, comparison.settings)
+    check_names(more, [trial.name for trial in comparison.trials])
     for folder in more.values():
-        if not (Path(folder) / "evaluation.json").exists():
+        if not (folder / "evaluation.json").exists():
             raise InputError(f"{folder} holds no finished iapo evaluate; give one as --row NAME=FOLDER")
-    return comparison, {name: Path(folder) for name, folder in more.items()}
+    return comparison, more
 
 
 @checks_kinds
@@ -119,20 +117,21 @@ def run_comparison(
         comparison: Comparison to run.
         out: Holds the comparison; one folder a run, `METHOD/seed-SEED`.
         together: Number of runs at a time, two at most.
-        more_rows: Finished `iapo evaluate` folders on the same test sets by the name of their row.
+        more_rows: Finished `iapo evaluate` folders on the same test sets by the name of their row
+            (`iapo.experiments.further_rows`).
         run: Runs the jobs.
 
     Returns:
         What `table1.json` holds.
 
     Raises:
-        InputError: If the folder holds a comparison with other settings, or a further row has other test sets.
+        InputError: If the folder holds a comparison with other settings, or a further row has other test sets, another
+            temperature, or the name of another row.
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     check_free(out)
-    more = [read_row(name, [folder]) for name, folder in (more_rows or {}).items()]
-    for row in more:
-        _check_row(row, comparison)
+    check_names(more_rows or {}, [trial.name for trial in comparison.trials])
+    more = read_further_rows(more_rows or {}, comparison)
     with stoppable(), hold_folder(out):
         measured = run_trials(comparison.trials, comparison, out, together=together, run=run)
         rows = [measured[name] for name in (START, TEACHER) if name in measured]
@@ -141,33 +140,6 @@ def run_comparison(
         found = table_one(rows, reward_label(comparison.reference))
         write_table(found, out)
     return found
-
-
-def _check_row(row: Row, budget: Budget) -> None:
-    """Refuses a further row that was not measured on the test samples of the trials, before any of these runs.
-
-    Args:
-        row: The row.
-        budget: Budget of the trials.
-
-    Raises:
-        InputError: If so.
-    """
-    if set(row.data) != set(budget.sets):
-        raise InputError(
-            f"row {row.name!r} was evaluated on {', '.join(row.data)}, and the trials are on {', '.join(budget.sets)}; "
-            "evaluate it on the same"
-        )
-    # With torch, which the names do without.
-    from iapo.evaluation.sets import read_sets
-
-    plan = shared(budget)[0]
-    for name, one in read_sets(plan.sets, plan.source, plan.data_damage).items():
-        if row.data[name] != data_hash(one.samples):
-            raise InputError(
-                f"row {row.name!r} was evaluated on other samples of {name} than the trials are to be; evaluate it on "
-                f"the same: --samples {budget.samples} --data-seed {budget.data_seed}"
-            )
 
 
 @checks_kinds

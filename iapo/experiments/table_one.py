@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,31 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from iapo.errors import InputError
-from iapo.estimates import Tally, average, over_seeds_and_samples
+from iapo.errors import InputError, one_line
 from iapo.experiments.calls_table import (
+    STARRED,
     CallTallies,
+    Outcomes,
     add_rows,
     call_estimates,
     calls_csv,
     calls_text,
+    estimate_outcomes,
     percent,
     read_calls,
 )
 from iapo.experiments.paper import on_paper_sets, paper_average
 from iapo.kinds import checks_kinds
-from iapo.results import EVALUATION, SetMeasures, SetsEvaluation, read_evaluation, write_result
+from iapo.results import EVALUATION, SetsEvaluation, read_evaluation, write_result
 from iapo.storage import write_text
 
 AVERAGE = "average"
 """Name of the column with the unweighted mean of the test sets."""
-
-Outcomes = Mapping[str, npt.NDArray[np.float64]]
-"""One run's outcomes by test set; for each sample the mean over its repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +42,12 @@ class Row:
 
     Attributes:
         name: Its name.
-        runs: The outcomes of each run, by training seed; what is not trained here has the one seed None.
+        runs: The outcomes of each run, by training seed; what is not trained here has the one seed None. None of what
+            was measured greedily alone, beside rows that were sampled.
         data: SHA-256 of each test set.
         group: Title over its rows; empty in a table without groups.
         calls: Calls of each run, by its seed: the tallies of the other table (`iapo.experiments.calls_table`).
+        notes: Sentences on how it was measured otherwise than the others, without their end.
     """
 
     name: str
@@ -55,20 +55,22 @@ class Row:
     data: Mapping[str, str]
     group: str = ""
     calls: Mapping[int | None, CallTallies] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @checks_kinds
-def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,)) -> Row:
+def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (None,), *, greedy: bool = True) -> Row:
     """Reads the evaluations of a row's runs.
 
     Args:
         name: Name of the row.
         folders: Folders of `iapo evaluate`, one a seed.
         seeds: The training seeds.
+        greedy: Whether the greedy ones are read, too, that a comparison has beside them (`FOLDER-greedy`).
 
     Raises:
         InputError: If there are not as many folders as seeds, an evaluation is missing, or one is not on the same test
-            sets as the first.
+            sets as the first, or what is in the place of a greedy one is not on them or was sampled.
     """
     if not folders or len(folders) != len(seeds):
         raise InputError(f"row {name!r} has {len(folders)} folders for {len(seeds)} seeds; give one folder a seed")
@@ -76,25 +78,37 @@ def read_row(name: str, folders: Sequence[Path], seeds: Sequence[int | None] = (
     calls: dict[int | None, CallTallies] = {}
     data: dict[str, str] = {}
     for folder, seed in zip(folders, seeds, strict=True):
-        sets = _read_sets(folder)
+        sets = read_sets_evaluation(folder).sets
         hashes = {key: one.data for key, one in sets.items()}
         if data and hashes != data:
             raise InputError(f"{folder} was evaluated on other samples than the runs before it")
         data = hashes
         runs[seed] = {key: np.asarray(one.outcomes, dtype=np.float64).mean(0) for key, one in sets.items()}
-        greedy = folder.with_name(f"{folder.name}-greedy")
-        calls[seed] = read_calls(sets, _read_sets(greedy) if (greedy / EVALUATION).exists() else None)
+        beside, other = folder.with_name(f"{folder.name}-greedy"), None
+        if greedy and (beside / EVALUATION).exists():
+            other = read_sets_evaluation(beside)
+            if {key: one.data for key, one in other.sets.items()} != hashes or other.temperature:
+                raise InputError(
+                    f"{beside} is not the greedy measurement of {folder}, as its name says: it has other samples, or "
+                    "was sampled; move it elsewhere"
+                )
+        calls[seed] = read_calls(sets, None if other is None else other.sets)
     return Row(name, runs, data, calls=calls)
 
 
-def _read_sets(folder: Path) -> Mapping[str, SetMeasures]:
+def read_sets_evaluation(folder: Path) -> SetsEvaluation:
+    """Reads what an `iapo evaluate` wrote.
+
+    Raises:
+        InputError: If the folder holds no finished evaluation, or one of a training.
+    """
     path = folder / EVALUATION
     if not path.exists():
         raise InputError(f"{folder} holds no finished evaluation; run iapo evaluate --out {folder} to its end")
     evaluation = read_evaluation(path)
     if not isinstance(evaluation, SetsEvaluation):
         raise InputError(f"{path} was not written by iapo evaluate; give one of its folders")
-    return evaluation.sets
+    return evaluation
 
 
 @checks_kinds
@@ -112,13 +126,17 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
 
     Returns:
         `sets`, `reference`, and `rows`, each with `group`, `name`, `seeds` (how many; 0 where nothing is trained),
-        `accuracy` and `difference` (None where there is no common seed, or the runs are the reference's own), both by
-        test set and `average`, `paper` (the paper's average; None where it has no such row, or the test sets are
-        not its six), and `calls` and `calls_difference` (`iapo.experiments.calls_table`).
+        `accuracy` (None of a row that was measured greedily alone) and `difference` (None where there is no common
+        seed, or the runs are the reference's own), both by test set and `average`, `paper` (the paper's average; None
+        where it has no such row, or the test sets are not its six), `calls` and `calls_difference`
+        (`iapo.experiments.calls_table`), and `notes` on rows that were measured otherwise.
 
     Raises:
-        InputError: If the rows are not on the same samples, or the reference is none of them.
+        InputError: If the rows are not on the same samples, two have one name, or the reference is none of them.
     """
+    named = [(row.group, row.name) for row in rows]
+    if again := next((one for place, one in enumerate(named) if one in named[:place]), None):
+        raise InputError(f"two rows are named {again[1]!r}; give each a name of its own")
     for row in rows[1:]:
         if row.data != rows[0].data:
             raise InputError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
@@ -138,34 +156,22 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
                 "group": row.group,
                 "name": row.name,
                 "seeds": seeds,
-                "accuracy": _columns(list(row.runs.values())),
+                "accuracy": _columns(list(row.runs.values())) if row.runs else None,
                 "difference": _columns(differences, shares=False) if differences else None,
                 "paper": paper_average(row.name) if paper else None,
                 "calls": call_estimates(list(row.calls.values())),
                 "calls_difference": call_estimates(*([one.calls[seed] for seed in common] for one in (row, base)))
                 if common and all(seed in one.calls for one in (row, base) for seed in common)
                 else None,
+                "notes": list(row.notes),
             }
         )
     return {"sets": list(rows[0].data), "reference": reference, "rows": written}
 
 
 def _columns(runs: Sequence[Outcomes], *, shares: bool = True) -> dict[str, dict[str, Any]]:
-    columns = {key: _estimate([{key: run[key]} for run in runs], shares) for key in runs[0]}
-    return columns | {AVERAGE: _estimate(runs, shares)}
-
-
-def _estimate(runs: Sequence[Outcomes], shares: bool) -> dict[str, Any]:
-    """Returns the mean over runs of the unweighted mean over sets, with its interval."""
-    tallies = [[Tally(one, np.ones(len(one))) for one in run.values()] for run in runs]
-    values = [np.mean([one.share for one in run]) for run in tallies]
-    if len(runs) > 1 and np.ptp(values) > 0:
-        # A difference has tallies of its own: what it counts is already subtracted.
-        found = over_seeds_and_samples(tallies, least=0.0 if shares else -1.0, most=1.0)
-        assert found is not None
-        return {**dataclasses.asdict(found), "over": "seeds and samples"}
-    over_samples = average([[run[key].tolist() for run in runs] for key in runs[0]], shares=shares)
-    return {**dataclasses.asdict(over_samples), "over": "samples"}
+    columns = {key: estimate_outcomes([{key: run[key]} for run in runs], shares=shares) for key in runs[0]}
+    return columns | {AVERAGE: estimate_outcomes(runs, shares=shares)}
 
 
 def text_table(found: Mapping[str, Any]) -> Table:
@@ -175,18 +181,19 @@ def text_table(found: Mapping[str, Any]) -> Table:
     headings = ["", "seeds", *_headings(found), f"average - {found['reference']}"]
     paper = on_paper_sets(found["sets"])
     for heading in [*headings, "average in the paper"] if paper else headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(heading), overflow="fold")
 
     def cells(row: Mapping[str, Any]) -> list[str]:
-        accuracies = [_percent(row["accuracy"][key]) for key in _headings(found)]
-        difference = "" if row["difference"] is None else _percent(row["difference"][AVERAGE], "+")
+        accuracies = ["-" if row["accuracy"] is None else percent(row["accuracy"][key]) for key in _headings(found)]
+        difference = "" if row["difference"] is None else percent(row["difference"][AVERAGE], "+")
         theirs = row.get("paper")
         beside = ["-" if theirs is None else f"{100 * theirs:.1f}"] if paper else []
         return [str(row["seeds"] or "-"), *accuracies, difference, *beside]
 
     add_rows(table, found, cells)
-    if any(_over_samples(row) for row in found["rows"]):
-        table.caption = "*: one run, or equal runs; the interval is over samples and tells nothing about seeds"
+    starred = [STARRED] if any(_over_samples(row) for row in found["rows"]) else []
+    if lines := [*starred, *_notes(found)]:
+        table.caption = Text("\n".join(lines))
     return table
 
 
@@ -197,6 +204,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
     last = [f"$-$ {_escape(found['reference'])}", *(["paper"] if paper else [])]
     lines = [
         r"% Accuracy in percent with 95% intervals, and the paired difference to the reference.",
+        *(f"% {note}." for note in _notes(found)),
         r"\begin{tabular}{lr" + "l" * (len(headings) + len(last)) + "}",
         r"\hline",
         " & ".join(["", "seeds", *map(_escape, headings), *last]) + r" \\",
@@ -211,7 +219,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
                 rf"\multicolumn{{{len(headings) + 2 + len(last)}}}{{l}}{{\emph{{{_escape(group)}}}}} \\",
             ]
         cells = [_escape(row["name"]), str(row["seeds"] or "--")]
-        cells += [_latex(row["accuracy"][key]) for key in headings]
+        cells += ["--" if row["accuracy"] is None else _latex(row["accuracy"][key]) for key in headings]
         cells.append("" if row["difference"] is None else _latex(row["difference"][AVERAGE], "+"))
         if paper:
             cells.append("--" if row["paper"] is None else f"${100 * row['paper']:.1f}$")
@@ -238,7 +246,7 @@ def csv_table(found: Mapping[str, Any]) -> str:
     )
     for row in found["rows"]:
         for key in _headings(found):
-            cells = [row["accuracy"][key][end] for end in ends]
+            cells = ["" if row["accuracy"] is None else row["accuracy"][key][end] for end in ends]
             cells += ["" if row["difference"] is None else row["difference"][key][end] for end in ends]
             if paper:
                 cells.append("" if key != AVERAGE or row["paper"] is None else row["paper"])
@@ -266,15 +274,15 @@ def _headings(found: Mapping[str, Any]) -> list[str]:
 
 
 def _over_samples(row: Mapping[str, Any]) -> bool:
-    return any(one["over"] == "samples" for one in row["accuracy"].values())
+    return any(one["over"] == "samples" for one in (row["accuracy"] or {}).values())
 
 
-def _percent(one: Mapping[str, Any], sign: str = "") -> str:
-    return percent(one, sign) + ("*" if one["over"] == "samples" else "")
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    return [one_line(note) for row in found["rows"] for note in row["notes"]]
 
 
 def _latex(one: Mapping[str, Any], sign: str = "") -> str:
-    value, _, interval = _percent(one, sign).partition(" ")
+    value, _, interval = percent(one, sign).partition(" ")
     return f"${value}$ {{\\scriptsize {interval}}}"
 
 

@@ -114,21 +114,43 @@ def _short(value: Any) -> str:
 def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Makes the rows of Table 1: what each run measured, before and after training or set by set.
 
-    Rows before training that say the same of several runs, which start from one policy, stand once.
+    Rows before training that say the same of several runs, which start from one policy, stand once. Evaluations of test
+    sets that were made in different ways say how.
 
     Returns:
         Rows with `run`, `what`, `samples`, `cells` (one for each of `MEASURES`) and `change`, the paired difference
         to the row before training.
     """
     rows: list[dict[str, Any]] = []
+    on_sets = [one for run in runs for one in run.evaluations if isinstance(one, SetsEvaluation)]
+    hashes: dict[str, set[str]] = {}
+    for one in on_sets:
+        for name, measured in one.sets.items():
+            hashes.setdefault(name, set()).add(measured.data)
+    told = len({_how(one) for one in on_sets}) > 1
     for run in runs:
         for evaluation in run.evaluations:
-            rows += list(_rows(run, evaluation))
+            for row in _rows(run, evaluation):
+                if isinstance(evaluation, SetsEvaluation):
+                    name = row["what"]
+                    more = [_how(evaluation)] if told else []
+                    more += [f"data {evaluation.sets[name].data[:8]}"] if len(hashes[name]) > 1 else []
+                    row["what"] = ", ".join([name, *more])
+                rows.append(row)
     starts = [row for row in rows if row["what"] == "before"]
     if len(starts) > 1 and all(row["cells"] == starts[0]["cells"] for row in starts):
         rest = [row for row in rows if row["what"] != "before"]
         return [{**starts[0], "run": "all runs"}, *rest]
     return rows
+
+
+def _how(evaluation: SetsEvaluation) -> str:
+    """Says how an evaluation of test sets was made."""
+    heat = evaluation.temperature
+    tools = evaluation.settings.get("tools") if isinstance(evaluation.settings, Mapping) else None
+    sampled = "at an unknown temperature" if heat is None else f"at temperature {heat:g}" if heat else "greedy"
+    offered = {"none": ", without tools", None: ""}.get(tools if isinstance(tools, str) else None, f", with {tools}")
+    return sampled + offered
 
 
 def _rows(run: Run, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
@@ -157,22 +179,25 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Compares accuracies after training, sample by sample, of runs with one test set with the first's.
 
     Returns:
-        Rows with `run`, `reference` and the difference's `cell`; a 95% bootstrap interval over samples.
+        Rows with `run`, `reference` and the difference's `cell`; a 95% bootstrap interval over samples. Runs that were
+        evaluated at different temperatures are not paired.
     """
-    by_data: dict[str, list[tuple[Run, Sequence[float]]]] = {}
+    by_data: dict[tuple[str, str], list[tuple[Run, Sequence[float]]]] = {}
     for run in runs:
-        trained = [one.outcomes for one in run.evaluations if isinstance(one, TrainingEvaluation)]
-        found = [one["after"] for one in trained if "after" in one]
+        trained = [one for one in run.evaluations if isinstance(one, TrainingEvaluation)]
+        found = [one for one in trained if "after" in one.outcomes]
         test = run.manifest.data.get("test")
         if found and isinstance(test, str):
-            by_data.setdefault(test, []).append((run, found[0]))
+            settings = found[0].settings
+            key = (test, str(settings.get("temperature") if isinstance(settings, Mapping) else None))
+            by_data.setdefault(key, []).append((run, found[0].outcomes["after"]))
     rows = []
     for same in by_data.values():
         reference, base = same[_reference([run for run, _ in same])]
         for run, outcomes in same:
             if run is reference or len(outcomes) != len(base):
                 continue
-            change = cell(mean_difference(outcomes, base), signed=True)
+            change = cell(mean_difference(outcomes, base, shares=True), signed=True)
             rows.append({"run": run.name, "reference": reference.name, "cell": change})
     return rows
 
@@ -194,12 +219,14 @@ def comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "name": row["name"],
                 "seeds": str(row["seeds"] or "\u2013"),
-                "cells": [_marked(row["accuracy"][key]) for key in headings],
+                "cells": [cell(None) if row["accuracy"] is None else _marked(row["accuracy"][key]) for key in headings],
                 "difference": None if row["difference"] is None else _marked(row["difference"]["average"], signed=True),
             }
             for row in found["rows"]
         ]
-        return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows}
+        # Earlier versions had no notes.
+        notes = [str(note) for row in found["rows"] for note in row.get("notes", ())]
+        return {"name": name, "headings": headings, "reference": found["reference"], "rows": rows, "notes": notes}
     except (KeyError, TypeError, ArithmeticError) as error:
         raise InputError(
             f"table1.json of {name} is damaged ({brief(error)}); run iapo compare on its folder again"

@@ -24,8 +24,10 @@ from iapo.evaluation.sets import read_sets
 from iapo.experiments import contents
 from iapo.experiments import job as compare_job
 from iapo.experiments.compare import COMPARISONS, Comparison, describe, run_comparison
+from iapo.experiments.further_rows import read_further_rows
 from iapo.experiments.job import plan_from_json, run_job
 from iapo.experiments.processes import Job, JobError
+from iapo.experiments.table_one import Row
 from iapo.experiments.trials import Budget, Trial, losses, run_trials, seconds_per_step, shared
 from iapo.results import read_result, write_result
 from iapo.rollout.names import resolve
@@ -341,13 +343,165 @@ def test_a_row_on_other_samples_is_refused_before_anything_runs(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_further_row(tmp_path: Path):
+@pytest.fixture(scope="module")
+def hashes() -> dict[str, str]:
     plan = shared(SMALL)[0]
-    hashes = {name: data_hash(one.samples) for name, one in read_sets(plan.sets, plan.source, "strict").items()}
+    return {name: data_hash(one.samples) for name, one in read_sets(plan.sets, plan.source, "strict").items()}
+
+
+def test_a_further_row(tmp_path: Path, hashes: dict[str, str]):
     extra = evaluated(tmp_path / "big", hashes)
     found = run_comparison(SMALL, tmp_path / "out", more_rows={"big": extra}, run=Pretended(hashes))
     row = found["rows"][2]
     assert (row["name"], row["seeds"], row["accuracy"]["average"]["value"]) == ("big", 0, 1)
+    assert row["notes"] == [f"{extra}/evaluation.json does not say how big was measured"]
+
+
+def measured(folder: Path, hashes: Mapping[str, str], change: Mapping[str, Any], model: str = "big") -> Path:
+    """An evaluation made as the comparison's are, but for some settings; those of the generation among them."""
+    plan = json.loads(json.dumps(dataclasses.asdict(shared(SMALL)[0])))
+    plan["generation"] |= {name: value for name, value in change.items() if name in plan["generation"]}
+    plan |= {name: value for name, value in change.items() if name in plan}
+    path = evaluated(folder, hashes) / "evaluation.json"
+    found = json.loads(path.read_text()) | {"model": model, "settings": plan}
+    path.write_text(json.dumps(found))
+    return folder
+
+
+def row_of(folder: Path, budget: Budget = SMALL) -> Row:
+    (row,) = read_further_rows({"big": folder}, budget)
+    return row
+
+
+GREEDY = dataclasses.replace(SMALL, temperature=0.0)
+ENDPOINT = {"temperature": 1.0, "top_p": 1.0, "max_turn_tokens": 24}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        # Of a model behind an endpoint its settings count; its own loading and what it is not told do not.
+        ({"endpoint": ENDPOINT, "temperature": 0.3, "concurrency": 3, "max_sequence_length": 7}, ""),
+        ({"tools": "standard"}, ""),
+        ({"tools": "none", "max_turns": 5}, "tools none (here the six)"),
+        ({"tools": "mine.py"}, "tools 'mine.py' (here the six)"),
+        ({"max_turns": 3}, "max_turns 3 (here 2)"),
+        ({"repeats": 5, "top_p": 0.5}, "top_p 0.5 (here 1.0), repeats 5 (here 1)"),
+        ({"endpoint": {**ENDPOINT, "max_turn_tokens": 9}}, "max_turn_tokens 9 (here 24)"),
+        ({"loading": {"max_pixels": 10}}, "max_pixels 10 (here none)"),
+        ({"tool_timeout": 2.0}, "tool_timeout 2.0 (here none)"),
+    ],
+)
+def test_a_row_that_was_measured_otherwise_says_so(
+    tmp_path: Path, hashes: dict[str, str], change: dict[str, Any], told: str
+):
+    row = row_of(measured(tmp_path / "big", hashes, change))
+    assert list(row.notes) == ([f"big was measured otherwise than the runs here: {told}"] if told else [])
+    assert row.runs[None]["vbar"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("wording", "told"),
+    [({}, []), ({"name": "mine"}, []), ({"question": "Q"}, ["prompt worded otherwise"])],
+)
+def test_a_row_with_another_prompt_says_so(
+    tmp_path: Path, hashes: dict[str, str], wording: dict[str, str], told: list[str]
+):
+    folder = measured(tmp_path / "big", hashes, {})
+    config = {"evaluation": {}, "prompt": find_prompt("tiny").to_json() | wording}
+    write_result(folder / "manifest.json", "evaluation", {"config": config})
+    assert list(row_of(folder).notes) == [f"big was measured otherwise than the runs here: {one}" for one in told]
+    config["prompt"] = find_prompt("tools").to_json()
+    write_result(folder / "manifest.json", "evaluation", {"config": config})
+    assert "prompt tools (here tiny)" in row_of(folder).notes[0]
+
+
+def test_damaged_settings_of_a_row_are_refused(tmp_path: Path, hashes: dict[str, str]):
+    folder = measured(tmp_path / "big", hashes, {"loading": 3})
+    with pytest.raises(InputError, match=r"big/evaluation\.json is damaged: .*loading"):
+        row_of(folder)
+    path = folder / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": [3]}))
+    with pytest.raises(InputError, match=r"big/evaluation\.json is damaged"):
+        row_of(folder)
+
+
+def test_a_greedy_row_beside_sampled_ones_has_greedy_numbers_alone(tmp_path: Path, hashes: dict[str, str]):
+    extra = measured(tmp_path / "big", hashes, {"temperature": 0.0, "top_p": 0.3})
+    found = run_comparison(SMALL, tmp_path / "out", more_rows={"big": extra}, run=Pretended(hashes))
+    row = found["rows"][2]
+    assert (row["name"], row["accuracy"], row["difference"]) == ("big", None, None)
+    assert {name: one["value"] for name, one in row["calls"].items()} == {"accuracy_greedy": 1}
+    assert row["notes"] == [
+        "big was measured greedily: its numbers are in the greedy columns of the table of calls alone"
+    ]
+    # Where all is greedy, it is a row like the others.
+    assert row_of(extra, GREEDY).runs[None]["vbar"].tolist() == [1, 1]
+    assert row_of(extra, GREEDY).notes == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "change", "told"),
+    [
+        (
+            SMALL,
+            {"temperature": 0.5},
+            "sampled at temperature 0.5, and the trials are measured at 1; .*--temperature 1",
+        ),
+        (SMALL, {"endpoint": {**ENDPOINT, "temperature": 0.7}}, r"sampled at temperature 0\.7"),
+        (
+            GREEDY,
+            {},
+            "sampled at temperature 1, and the trials are measured greedily; evaluate it with --temperature 0",
+        ),
+    ],
+)
+def test_a_row_at_another_temperature_is_refused_before_anything_runs(
+    tmp_path: Path, hashes: dict[str, str], budget: Comparison, change: dict[str, Any], told: str
+):
+    extra, run = measured(tmp_path / "big", hashes, change), Pretended()
+    with pytest.raises(InputError, match=told):
+        run_comparison(budget, tmp_path / "out", more_rows={"big": extra}, run=run)
+    assert run.orders == {}
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "model", "told"),
+    [
+        ({}, "big", ""),
+        ({}, "small", "it is of small"),
+        ({"temperature": 1.0}, "big", "it was sampled"),
+        ({"tools": "none"}, "big", "it had another tools"),
+    ],
+)
+def test_what_lies_beside_a_row_is_its_greedy_measurement_or_is_left_out(
+    tmp_path: Path, hashes: dict[str, str], change: dict[str, Any], model: str, told: str
+):
+    extra = measured(tmp_path / "big", hashes, {})
+    beside = measured(tmp_path / "big-greedy", hashes, {"temperature": 0.0, **change}, model)
+    row = row_of(extra)
+    assert ("accuracy_greedy" in row.calls[None]) == (not told)
+    left = f"{beside} is not the greedy measurement of big ({told}), and is left out"
+    assert list(row.notes) == ([left] if told else [])
+    # Other samples, or weights that were written anew.
+    if not told:
+        for folder, weights in ((extra, "a"), (beside, "b")):
+            write_result(folder / "manifest.json", "evaluation", {"config": {"evaluation": {}, "checkpoint": weights}})
+        assert "the weights were others" in row_of(extra).notes[0]
+        path = beside / "evaluation.json"
+        path.write_text(path.read_text().replace(hashes["vbar"], "c" * 64))
+        assert "it is on other samples" in row_of(extra).notes[0]
+
+
+@pytest.mark.parametrize("name", ["", " ", "start", "TEACHER", "grpo", " iapo"])
+def test_a_row_of_another_rows_name_is_refused_before_anything_runs(tmp_path: Path, hashes: dict[str, str], name: str):
+    extra, told = evaluated(tmp_path / "big", hashes), Pretended()
+    with pytest.raises(InputError, match=r"has no name|another name"):
+        run_comparison(SMALL, tmp_path / "out", more_rows={name: extra}, run=told)
+    assert told.orders == {}
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -380,6 +534,14 @@ def test_options(tmp_path: Path):
         ("huge", {}, [], "no comparison 'huge'"),
         ("smoke", {"seeds": "a"}, [], "whole numbers"),
         ("smoke", {}, ["big"], "NAME=FOLDER"),
+        ("smoke", {}, [f"={big}"], "NAME=FOLDER"),
+        ("smoke", {}, [f" ={big}"], "NAME=FOLDER"),
+        ("smoke", {}, [f"big={big}", f"big={tmp_path}"], "two rows are named 'big'"),
+        ("smoke", {}, [f"big={big}", f"Big={big}"], "a row is named 'Big', as 'big' is"),
+        ("smoke", {}, [f"start={big}"], "a row is named 'start', as 'start' is"),
+        ("smoke", {}, [f"Teacher={big}"], "a row is named 'Teacher', as 'teacher' is"),
+        ("smoke", {}, [f"grpo={big}"], "a row is named 'grpo', as 'grpo' is"),
+        ("smoke", {"methods": "grpo,otc"}, [f" OTC={big}"], "a row is named 'OTC', as 'otc' is"),
     ):
         with pytest.raises(ValueError, match=sentence):
             describe(preset, options, [], extra)

@@ -15,7 +15,9 @@ from rich.console import Console
 from scipy import stats
 
 from iapo.data.benchmarks import BENCHMARKS
-from iapo.estimates import mean, proportion
+from iapo.errors import InputError
+from iapo.estimates import Tally, mean, proportion
+from iapo.experiments.calls_table import calls_csv, calls_text
 from iapo.experiments.table_one import Row, csv_table, latex_table, read_row, table_one, text_table, write_table
 from iapo.results import stamp
 
@@ -63,8 +65,8 @@ def test_means_over_seeds():
 
 
 def test_an_interval_by_hand():
-    """Of a million samples that do not vary, so that the seeds alone move it."""
-    rows = {seed: {"vbar": np.full(1_000_000, share)} for seed, share in enumerate((0.50, 0.51, 0.55))}
+    """Of a hundred thousand samples that do not vary, so that the seeds alone move it."""
+    rows = {seed: {"vbar": np.full(100_000, share)} for seed, share in enumerate((0.50, 0.51, 0.55))}
     (row,) = table_one([Row("grpo", rows, {"vbar": "a"})], "grpo")["rows"]
     one = row["accuracy"]["average"]
     # Mean 0.52, deviation sqrt(0.0007), t quantile 4.302653 at two degrees of freedom.
@@ -211,3 +213,64 @@ def test_evaluations_of_earlier_versions_have_no_calls(tmp_path: Path):
     evaluation(tmp_path, [[1, 0]])
     (row,) = table_one([read_row("grpo", [tmp_path])], "grpo")["rows"]
     assert set(row["calls"]) == {"accuracy"}
+
+
+@pytest.mark.parametrize("sampled", [[[1, 0], [1, 1]], [[1, 0, 1], [0, 0, 1]]])
+def test_one_number_has_one_interval(tmp_path: Path, sampled: list[list[float]]):
+    """The accuracies of both tables are of the same outcomes; a star says what an interval is over."""
+    folders = [evaluation(tmp_path / str(seed), [one]) for seed, one in enumerate(sampled)]
+    rows = [read_row("start", folders[:1]), read_row("grpo", folders, (0, 1)), read_row("iapo", folders[::-1], (0, 1))]
+    found = table_one(rows, "grpo")
+    for row in found["rows"]:
+        assert row["calls"]["accuracy"] == row["accuracy"]["average"]
+        if row["difference"]:
+            assert row["calls_difference"]["accuracy"] == row["difference"]["average"]
+    assert [row["calls"]["accuracy"]["over"] for row in found["rows"]] == ["samples", *["seeds and samples"] * 2]
+    console = Console(file=io.StringIO(), width=300)
+    console.print(calls_text(found))
+    first, *rest = (line for line in console.file.getvalue().splitlines() if "\u2502" in line)
+    assert "]*" in first
+    assert not any("]*" in line for line in rest)
+    assert "over seeds and samples" not in console.file.getvalue()
+    assert "tells nothing about seeds" in console.file.getvalue()
+    lines = list(csv.DictReader(io.StringIO(calls_csv(found))))
+    assert [line["over"] for line in lines] == ["samples", *["seeds and samples"] * 2]
+
+
+def test_misuse_of_one_run_is_over_samples(tmp_path: Path):
+    folder = with_verdicts(tmp_path / "start", [[True, False, True, None]], None)
+    rows = [read_row("start", [folder]), read_row("grpo", [folder, folder], (0, 1))]
+    found = table_one(rows, "grpo")["rows"]
+    assert [row["calls"]["misuse"]["over"] for row in found] == ["samples", "samples"]
+
+
+def test_two_rows_of_one_name_are_refused():
+    with pytest.raises(InputError, match="two rows are named 'grpo'"):
+        table_one([GRPO, Row("grpo", IAPO.runs, DATA)], "grpo")
+    # In groups of their own they are two.
+    assert len(table_one([GRPO, Row("grpo", IAPO.runs, DATA, "more")], "grpo")["rows"]) == 2
+
+
+def test_what_was_measured_otherwise_is_said_in_each_form(tmp_path: Path):
+    greedy = {None: {"accuracy_greedy": {"vbar": Tally(np.ones(4), np.ones(4))}}}
+    found = table_one([Row("[b]", {}, DATA, calls=greedy, notes=["[b] has\nno tools"]), GRPO], "grpo")
+    assert found["rows"][0]["accuracy"] is None
+    write_table(found, tmp_path)
+    text = (tmp_path / "table1.txt").read_text()
+    assert "[b] has\\nno tools" in text
+    assert "\u2502 [b]" in text
+    assert "% [b] has\\nno tools.\n" in (tmp_path / "table1.tex").read_text()
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))
+    assert [line["accuracy_value"] for line in lines if line["row"] == "[b]"] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"), [("b", {"generation": {"temperature": 0.0}}), ("a", {"generation": {"temperature": 0.5}})]
+)
+def test_what_only_has_the_name_of_a_greedy_measurement_is_refused(tmp_path: Path, data: str, settings: dict[str, Any]):
+    folder = evaluation(tmp_path / "evaluation", [[1, 0]])
+    beside = evaluation(tmp_path / "evaluation-greedy", [[1, 0]], data)
+    path = beside / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
+    with pytest.raises(InputError, match=r"evaluation-greedy is not the greedy measurement of .*evaluation"):
+        read_row("grpo", [folder])

@@ -132,6 +132,48 @@ def test_table_one(tmp_path: Path):
     assert difference["cell"]["value"] == "+25.0"
 
 
+def test_runs_that_were_evaluated_at_different_temperatures_are_not_paired(tmp_path: Path):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, [])
+    assert len(paired(find_runs([tmp_path]).runs)) == 1
+    path = tmp_path / "b" / "evaluation.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "settings": {"temperature": 0.25}}))
+    assert paired(find_runs([tmp_path]).runs) == []
+
+
+def on_sets(folder: Path, settings: Any, data: str = "c") -> None:
+    half = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 4}
+    sets = {"vbar": {"samples": 4, "data": data * 64, "accuracy": half, "outcomes": [[1.0, 0.0, 1.0, 0.0]]}}
+    RunFolder(folder).write_manifest({"evaluation": {"model": "m"}, "checkpoint": None}, {"sampling": 0}, {})
+    RunFolder(folder).write_evaluation({"model": "m", "settings": settings, "sets": sets, "average": half})
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "said"),
+    [
+        ([{"generation": {"temperature": 0.0}}] * 2, "cc", ["vbar", "vbar"]),
+        (
+            [{"generation": {"temperature": 0.0}}, {"endpoint": {"temperature": 0.5}, "tools": "none"}],
+            "cc",
+            ["vbar, greedy", "vbar, at temperature 0.5, without tools"],
+        ),
+        (
+            [{"tools": "own.py"}, []],
+            "cc",
+            ["vbar, at an unknown temperature, with own.py", "vbar, at an unknown temperature"],
+        ),
+        ([{}, {}], "cd", ["vbar, data cccccccc", "vbar, data dddddddd"]),
+    ],
+)
+def test_evaluations_side_by_side_say_in_what_they_differ(
+    tmp_path: Path, settings: list[Any], data: str, said: list[str]
+):
+    for place, one in enumerate(settings):
+        on_sets(tmp_path / str(place), one, data[place])
+    assert [row["what"] for row in measures(find_runs([tmp_path]).runs)] == said
+
+
 def test_numbers():
     assert [number(value) for value in (0.5, 1.0, -0.0001, 0.12345)] == ["50.0", "100.0", "0.0", "12.3"]
     assert number(-0.25, signed=True) == "\u221225.0"
@@ -177,6 +219,13 @@ def test_a_comparisons_own_table(seeds: Path):
         "difference": None,
     }
     assert rows[1]["difference"] == {"value": "+50.0", "interval": "[+40.0, +60.0]"}
+    greedy = {"name": "big", "seeds": 0, "accuracy": None, "difference": None, "notes": ["big was measured greedily"]}
+    (seeds / "table1.json").write_text(json.dumps({**table, "rows": [*table["rows"], greedy]}))
+    found_table = comparison("compared", find_runs([seeds]).comparisons["compared"])
+    assert found_table["rows"][2]["cells"] == [{"value": "\u2013", "interval": ""}] * 2
+    assert found_table["notes"] == ["big was measured greedily"]
+    words = " ".join(Scripts(write_report([seeds]).path.read_text(encoding="utf-8")).words)
+    assert "big was measured greedily." in words
     text = " ".join(Scripts(write_report([seeds]).path.read_text(encoding="utf-8")).words)
     assert "average − grpo" in text
     (seeds / "table1.json").unlink()
