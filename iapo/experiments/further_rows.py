@@ -196,9 +196,10 @@ def _other(folder: Path, beside: Path) -> str:
         return "it was sampled" if greedy.temperature else "it does not say that it was greedy"
     if {key: one.data for key, one in sampled.sets.items()} != {key: one.data for key, one in greedy.sets.items()}:
         return "it is on other samples"
-    weights, others = (_manifest(one).get("checkpoint") for one in (folder, beside))
-    if weights != others:
-        return "the weights were others"
+    before, after = _manifest(folder), _manifest(beside)
+    for what in ("checkpoint", "prompt"):
+        if before.get(what) != after.get(what):
+            return f"it had another {what}"
     theirs, ours = _read_measured(beside, greedy), _read_measured(folder, sampled)
     what = next((what for what, value in theirs.items() if value != ours.get(what)), None)
     return f"it had another {what}" if what else ""

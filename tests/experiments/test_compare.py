@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from documented import without_processes
+from documented import DOCUMENTS, blocks, without_processes
 from pretended import Pretended
 from processes import iapo_here
 from safetensors.torch import load_file
 
+from iapo.data.benchmarks import BENCHMARKS
 from iapo.data.sources import SourceSettings
 from iapo.errors import InputError
 from iapo.evaluation.local import EvaluationSettings
@@ -489,7 +492,7 @@ def test_what_lies_beside_a_row_is_its_greedy_measurement_or_is_left_out(
     if not told:
         for folder, weights in ((extra, "a"), (beside, "b")):
             write_result(folder / "manifest.json", "evaluation", {"config": {"evaluation": {}, "checkpoint": weights}})
-        assert "the weights were others" in row_of(extra).notes[0]
+        assert "it had another checkpoint" in row_of(extra).notes[0]
         path = beside / "evaluation.json"
         path.write_text(path.read_text().replace(hashes["vbar"], "c" * 64))
         assert "it is on other samples" in row_of(extra).notes[0]
@@ -545,6 +548,32 @@ def test_options(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=sentence):
             describe(preset, options, [], extra)
+
+
+def flags_of(command: str) -> dict[str, str]:
+    words = shlex.split(command)
+    return {name: value for name, value in itertools.pairwise(words) if name.startswith("--")}
+
+
+def test_the_recipe_of_table_one_compares_what_was_measured_alike():
+    """The paper's test sets as a whole, the configuration's steps, and a further row that is sampled as the others."""
+    shown = (dataclasses.replace(block, language="") for block in blocks(DOCUMENTS["docs/recipes.md"]))
+    found = [command for block in shown for command in block.commands]
+    one = flags_of(next(command for command in found if command.startswith("iapo compare")))
+    name, _, folder = one["--row"].partition("=")
+    row = flags_of(next(command for command in found if command.endswith(f"--out {folder}")))
+    assert row["--model"] == name
+    given = {key: one[f"--{key}"] for key in ("methods", "seeds", "config", "sets")} | {
+        "samples": int(one["--samples"])
+    }
+    # On a machine without a GPU.
+    comparison, _ = describe(one["--preset"], given, ["--bf16", "false", "--use_cpu", "true"], [])
+    plan, settings, _ = shared(comparison)
+    assert settings.max_steps == 100
+    assert plan.source.count == max(benchmark.size for benchmark in BENCHMARKS.values())
+    assert (row["--samples"], row["--sets"]) == ("0", one["--sets"])
+    sampled = EvaluationSettings(temperature=float(row["--temperature"]), top_p=float(row["--top-p"]))
+    assert sampled == dataclasses.replace(plan.generation, seed=0)
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
