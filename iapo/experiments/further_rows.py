@@ -201,5 +201,4 @@ def _other(folder: Path, beside: Path) -> str:
         if before.get(what) != after.get(what):
             return f"it had another {what}"
     theirs, ours = _read_measured(beside, greedy), _read_measured(folder, sampled)
-    what = next((what for what, value in theirs.items() if value != ours.get(what)), None)
-    return f"it had another {what}" if what else ""
+    return next((f"it had another {what}" for what, value in theirs.items() if value != ours.get(what)), "")

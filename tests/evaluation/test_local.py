@@ -84,8 +84,11 @@ def test_paired_difference():
     found = paired_difference(after, before)
     assert (found.value, found.count) == (0.25, 4)
     assert -1 <= found.low < 0.25 < found.high <= 1
-    # A constant difference is certain, however much the values themselves vary.
-    assert paired_difference(before, before) == Estimate(0, 0, 0, 4)
+    # None of four pairs differs, however much the values themselves vary: more of them might.
+    same, none = paired_difference(before, before), proportion([False] * 4).high
+    assert (same.value, same.low, same.high) == (0, pytest.approx(-none), none)
+    # A score without bounds has none to go to.
+    assert paired_difference(before, before, "divergence") == Estimate(0, 0, 0, 4)
     assert paired_difference(after, before, "divergence").value == pytest.approx(0.2)
     assert paired_difference(after, before, "divergence").low == pytest.approx(0.2)
 
