@@ -96,14 +96,19 @@ def _differ(runs: Sequence[Sequence[Tally]], bases: Sequence[Sequence[Tally]] | 
     if not places:
         return False
     means = np.array([[np.mean([one[place].share for place in places]) for one in side] for side in sides])
-    return bool(np.ptp(means[0] if bases is None else means[0] - means[1]) > 0)
+    # Differences of equal runs may be apart by what floats round off.
+    return bool(np.ptp(means[0] if bases is None else means[0] - means[1]) > 1e-12)
 
 
-def _outcomes(tallies: Mapping[str, Tally]) -> Outcomes | None:
-    """Returns the share of each sample; None where some are not tried as often as others."""
-    if any(not one.counted.all() or np.ptp(one.counted) for one in tallies.values()):
+def _outcomes(run: Mapping[str, Tally], base: Mapping[str, Tally] | None = None) -> Outcomes | None:
+    """Returns the share of each sample, or its difference to a base's; None where some are not tried as often as
+    others.
+    """
+    sides = [run] if base is None else [run, base]
+    if any(not one.counted.all() or np.ptp(one.counted) for side in sides for one in side.values()):
         return None
-    return {key: one.successes / one.counted for key, one in tallies.items()}
+    mine, *others = ({key: one.successes / one.counted for key, one in side.items()} for side in sides)
+    return {key: one - others[0][key] for key, one in mine.items()} if others else mine
 
 
 def call_estimates(runs: Sequence[CallTallies], bases: Sequence[CallTallies] | None = None) -> dict[str, Any]:
@@ -124,23 +129,18 @@ def call_estimates(runs: Sequence[CallTallies], bases: Sequence[CallTallies] | N
         sides = [runs] if bases is None else [runs, bases]
         if not runs or not all(name in one for side in sides for one in side):
             continue
-        told = [[some for one in side if (some := _outcomes(one[name])) is not None] for side in sides]
-        if all(len(some) == len(side) for some, side in zip(told, sides, strict=True)):
-            mine, *others = told
-            if not others:
-                found[name] = estimate_outcomes(mine)
-                continue
-            pairs = list(zip(mine, others[0], strict=True))
-            found[name] = estimate_outcomes(
-                [{key: one[key] - base[key] for key in one} for one, base in pairs], shares=False
-            )
-            continue
         keys = list(runs[0][name])
         tallies = [[[one[name][key] for key in keys] for one in side] for side in sides]
+        differ = _differ(*tallies)
+        if not differ:
+            pairs = [_outcomes(*(one[name] for one in both)) for both in zip(*sides, strict=True)]
+            outcomes = [one for one in pairs if one is not None]
+            if len(outcomes) == len(pairs):
+                found[name] = estimate_outcomes(outcomes, shares=bases is None)
+                continue
         estimate = over_seeds_and_samples(*tallies, least=0.0 if bases is None else -1.0, most=1.0)
         if estimate is not None:
-            over = "seeds and samples" if _differ(*tallies) else "samples"
-            found[name] = {**dataclasses.asdict(estimate), "over": over}
+            found[name] = {**dataclasses.asdict(estimate), "over": "seeds and samples" if differ else "samples"}
     return found
 
 
