@@ -184,7 +184,7 @@ def over_seeds_and_samples(
             for both in zip(*sides, strict=True)
         ]
     )
-    by_samples, least_samples = 0.0, min(len(runs[0][place].counted) for place in places)
+    by_samples, least_samples = 0.0, math.inf
     alike = []
     for place in places:
         both_sides = list(zip(*sides, strict=True))
@@ -194,6 +194,7 @@ def over_seeds_and_samples(
         )
         if np.ptp(drawn) > _SAME:
             by_samples += float(drawn.var(ddof=1)) / len(drawn) / len(places) ** 2
+            least_samples = min(least_samples, len(drawn))
         else:
             shares = [
                 sum(sign * one[place].share for sign, one in zip(signs, both, strict=True)) for both in both_sides

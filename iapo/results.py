@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from iapo.bounds import ENDPOINT_HEAT
 from iapo.errors import InputError, brief
 from iapo.estimates import Estimate
 from iapo.storage import create_json, read_json, write_json
@@ -272,7 +273,7 @@ class SetsEvaluation:
         settings = self.settings if isinstance(self.settings, Mapping) else {}
         generation = settings.get("endpoint") or settings.get("generation")
         found = generation.get("temperature") if isinstance(generation, Mapping) else None
-        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+        return float(found) if isinstance(found, int | float) and ENDPOINT_HEAT.allows(found) else None
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:

@@ -217,3 +217,13 @@ def test_an_interval_covers_shares_near_one_and_zero(
             covered += chance * (found.low <= right / 2 <= found.high)
     # All of them are right in 0.01 to 0.89 of the cases. Where few are wrong an interval is a bit too narrow still.
     assert covered >= 0.91
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_set_of_one_sample_beside_larger_ones(seeds: int):
+    larger = [Tally(np.array([1.0, 0, 0, seed]), np.ones(4)) for seed in range(seeds)]
+    one = over_seeds_and_samples([[Tally(np.ones(1), np.ones(1)), some] for some in larger], least=0, most=1)
+    assert one is not None
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low < one.value < one.high

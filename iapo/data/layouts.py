@@ -19,6 +19,9 @@ TABS = "a .tsv as WikiTableQuestions has them (its first line is id, utterance, 
 """What a file that ends in .tsv must be to be data, for messages."""
 
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "state.json")
+OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "__macosx", "@eadir")
+"""Names of files and folders that systems put everywhere, and no reader means, one of one's own neither."""
+
 _WTQ_HEAD = "\t".join(WTQ_COLUMNS).encode()
 
 
@@ -128,8 +131,13 @@ def _questions(place: Path, known: Layout, names: Iterable[str]) -> Iterator[Pat
             yield place / name
 
 
+def is_shown(name: str) -> bool:
+    """Tells whether a file or folder can be meant by whoever names the folder that it is in."""
+    return not name.startswith(".") and name.lower() not in OF_SYSTEMS
+
+
 def _shown(names: Iterable[str]) -> set[str]:
-    return {name for name in names if not name.startswith(".")}
+    return set(filter(is_shown, names))
 
 
 def _is_data(file: Path) -> bool:

@@ -90,12 +90,13 @@ class Hiding:
         self._long: dict[str, tuple[str, bool]] = {}
         short: dict[str, str] = {}
         for secret, name in found.items():
-            for form, encoded in _forms(secret) if len(secret) >= _LEAST else ():
-                bare = "".join(one for one in form if one != "\\" and not is_blank(one)).lower()
+            # Its codes are longer than a secret that is too short, and are no words either.
+            for form, encoded in _forms(secret) if len(_bare(secret)) >= _LEAST else ():
+                bare = _bare(form)
                 if len(bare) >= _LONG:
                     for start in range(max(1, len(bare) - _PART + 1)):
                         self._long.setdefault(bare[start : start + _PART], (name, encoded))
-                else:
+                elif len(bare) >= _LEAST:
                     short.setdefault(bare, name)
         self._lengths = sorted({len(part) for part in self._long}, reverse=True)
         self._short = short
@@ -158,6 +159,11 @@ def _forms(secret: str) -> Iterator[tuple[str, bool]]:
         inner = whole[-(-before * 4 // 3) : (before + len(sent)) * 4 // 3]
         if len(inner) >= _LONG:
             yield from ((inner, True), (inner.replace("+", "-").replace("/", "_"), True))
+
+
+def _bare(text: str) -> str:
+    """Returns a text as it is searched for: in lower case, without what may stand between its characters."""
+    return "".join(one for one in text if one != "\\" and not is_blank(one)).lower()
 
 
 def _joined(letters: Sequence[_Letter]) -> str:

@@ -26,7 +26,7 @@ _ANSWERING = ("model", "url", "temperature", "top_p", "max_turn_tokens", "length
 _UNSENT = ("seed", "max_sequence_length")
 """Settings of the generation that an endpoint is not told."""
 
-_FILES = "files"
+FILES = "files"
 """Name of the digests of a checkpoint's small files in the configuration."""
 
 
@@ -61,7 +61,7 @@ def check_folder(plan: EvaluationPlan, hashes: Mapping[str, str], out: Path) -> 
     weights, small = (None, {}) if place is None else (weights_of(*place), small_files_of(*place))
     config = {"evaluation": told, "checkpoint": weights, "prompt": template.to_json()}
     # An evaluation with neither is written as earlier versions wrote it.
-    more: dict[str, Any] = {PART: code_digests(told), _FILES: small}
+    more: dict[str, Any] = {PART: code_digests(told), FILES: small}
     config = {**config, **{name: value for name, value in more.items() if value}}
     # As JSON gives it back.
     wanted = json.loads(json.dumps({"config": hide_credentials(config), "data": dict(hashes)}))
@@ -79,7 +79,7 @@ def _check_manifest(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Refuses another evaluation than a manifest's; returns what its rollouts depend on."""
     out, manifest = path.parent, _read_manifest(path)
     try:
-        before = {name: take(manifest.config, name, dict, default={}) for name in (PART, _FILES)}
+        before = {name: take(manifest.config, name, dict, default={}) for name in (PART, FILES)}
         now = {name: wanted["config"].get(name, {}) for name in before}
         found = _answering({"config": manifest.config, "data": manifest.data})
         plan = _as_begun(manifest.config["evaluation"], wanted["config"]["evaluation"], before[PART], now[PART])
@@ -87,7 +87,7 @@ def _check_manifest(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}; choose another --out") from error
     changed = changed_file(before[PART], now[PART])
     if changed is None and manifest.config["evaluation"].get("model") == plan["model"]:
-        changed = _changed_small(plan["model"], before[_FILES], now[_FILES])
+        changed = _changed_small(plan["model"], before[FILES], now[FILES])
     if changed:
         raise InputError(
             f"{out} holds an evaluation that was begun with other contents of {changed}; give the file back as it was, "

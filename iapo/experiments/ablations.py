@@ -125,8 +125,10 @@ def read_ablation(
         raise InputError(f"{path} has {len(variants)} variants; give at most {MOST_VARIANTS}")
     titles = {group: content.get("title", group) for group, content in contents.items()}
     for group, title in titles.items():
-        if isinstance(title, bool) or not isinstance(title, str | int | float):
+        if isinstance(title, bool) or not isinstance(title, str | int | float) or not str(title).strip():
             raise InputError(f"{path}: the title of group {group!r} is {title!r}; give a text")
+        if other := next((one for one in titles if one != group and str(titles[one]) == str(title)), None):
+            raise InputError(f"{path}: groups {group!r} and {other!r} have one title, {title!r}; give each its own")
     keys = [one.key for one in variants]
     reference = data["reference"]
     if reference not in keys:

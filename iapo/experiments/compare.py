@@ -94,11 +94,18 @@ def describe(
     more = split_rows(rows)
     comparison = dataclasses.replace(base, **changes, settings={**base.settings, **typed(settings)})
     check(comparison.config, comparison.settings)
-    check_names(more, [trial.name for trial in comparison.trials])
+    check_names(more, _own_names(comparison))
     for folder in more.values():
         if not (folder / "evaluation.json").exists():
             raise InputError(f"{folder} holds no finished iapo evaluate; give one as --row NAME=FOLDER")
     return comparison, more
+
+
+def _own_names(comparison: Comparison) -> list[str]:
+    """Returns the names of the rows that a comparison measures itself."""
+    _, settings = check(comparison.config, comparison.settings)
+    own = [START] if settings.get("teacher") is None else [START, TEACHER]
+    return [*own, *(trial.name for trial in comparison.trials)]
 
 
 @checks_kinds
@@ -130,7 +137,7 @@ def run_comparison(
         iapo.experiments.processes.JobError: If a run fails; the finished ones are kept.
     """
     check_free(out)
-    check_names(more_rows or {}, [trial.name for trial in comparison.trials])
+    check_names(more_rows or {}, _own_names(comparison))
     more = read_further_rows(more_rows or {}, comparison)
     with stoppable(), hold_folder(out):
         measured = run_trials(comparison.trials, comparison, out, together=together, run=run)

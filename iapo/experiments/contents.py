@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iapo.data.files import DAMAGED, FLAWED, QUARANTINE
+from iapo.data.layouts import is_shown
 from iapo.data.sources import source_names
 from iapo.errors import InputError
 from iapo.evaluation.checkpoint_files import small_files_of, weight_files
@@ -37,9 +38,6 @@ _LEFT = ("~", ".bak", ".orig", ".tmp", ".part", ".pyc")
 
 _PAPERS = ("license", "licence", "copying", "notice", "authors", "citation.cff", "readme", "changelog", "makefile")
 """Whole names of files that say something about data."""
-
-_OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "__macosx", "@eadir")
-"""Names of files and folders that systems put everywhere, and no reader means, one of one's own neither."""
 
 _OF_DATA = (
     *("data", "data_split", "data_samples", "data_damage", "families", "question_types", "picture_size"),
@@ -98,18 +96,13 @@ def _files(place: str, *, every: bool) -> Iterator[Path]:
         # A link to a folder above it would lead around for ever.
         seen.add(os.path.realpath(folder))
         folders[:] = sorted(
-            name for name in folders if _is_named(name) and os.path.realpath(os.path.join(folder, name)) not in seen
+            name for name in folders if is_shown(name) and os.path.realpath(os.path.join(folder, name)) not in seen
         )
         for name in sorted(names):
             file = Path(folder, name)
             # Reading a pipe would wait for ever, and a link may lead to nothing.
-            if _is_named(name) and (every or _is_data(name)) and file.is_file():
+            if is_shown(name) and (every or _is_data(name)) and file.is_file():
                 yield file
-
-
-def _is_named(name: str) -> bool:
-    """Tells whether a file or folder can be meant by whoever names the folder that it is in."""
-    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
 
 
 def _is_data(name: str) -> bool:
@@ -122,9 +115,11 @@ def _counted(place: str, name: str) -> bool:
     if name.startswith(f"{place}: "):
         # A checkpoint's.
         return True
-    every = is_reference(place.partition("@")[0])
-    file = Path(_file(name))
-    return not {part.lower() for part in file.parts} & set(_OF_SYSTEMS) and (every or _is_data(file.name))
+    reader, _, rest = place.partition("@")
+    where, file = place if os.path.exists(place) else rest, Path(_file(name))
+    # What stands above the place is no matter.
+    parts = file.relative_to(where).parts if file.is_relative_to(where) else (file.name,)
+    return all(map(is_shown, parts)) and (is_reference(reader) or _is_data(file.name))
 
 
 def _told(name: str, file: Path, *, sized: bool = False) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import NoneType
@@ -16,11 +17,18 @@ from typing import TYPE_CHECKING, Any
 from iapo.errors import InputError, brief
 from iapo.experiments.calls_table import read_calls
 from iapo.experiments.table_one import Row, read_row, read_sets_evaluation
-from iapo.experiments.trials import START, TEACHER, Budget, shared
+from iapo.experiments.trials import Budget, shared
+from iapo.own_files import PART
 from iapo.results import EVALUATION, MANIFEST, Manifest, SetsEvaluation
 from iapo.runs import data_hash
 from iapo.storage import take
 from iapo.tools.offered import NONE, STANDARD
+
+_SAMPLING = ("top_p", "repeats")
+"""What a greedy evaluation has not, of what tells how one was made."""
+
+_ASKED = ("url", "served_as", "kind")
+"""What tells an endpoint's model, beside its name."""
 
 if TYPE_CHECKING:
     from iapo.evaluation.plan import EvaluationPlan
@@ -44,24 +52,28 @@ def split_rows(rows: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def check_names(names: Iterable[str], trials: Collection[str]) -> None:
+def check_names(names: Iterable[str], others: Collection[str]) -> None:
     """Refuses names of further rows that other rows have, however they are written.
 
     Args:
         names: Names of the further rows.
-        trials: Names of the trials.
+        others: Names of the comparison's own rows.
 
     Raises:
         InputError: If a name is empty, or that of another row.
     """
-    taken = {name.casefold(): name for name in (START, TEACHER, *trials)}
+    taken = {_key(name): name for name in others}
     for name in names:
-        key = name.strip().casefold()
+        key = _key(name)
         if not key:
             raise InputError("a further row has no name; give it one")
         if key in taken:
             raise InputError(f"a row is named {name!r}, as {taken[key]!r} is; choose another name for it")
         taken[key] = name
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def read_further_rows(rows: Mapping[str, Path], budget: Budget) -> list[Row]:
@@ -97,6 +109,8 @@ def _read(name: str, folder: Path, plan: EvaluationPlan, hashes: Mapping[str, st
             f"row {name!r} was sampled at temperature {heat:g}, and the trials are measured "
             f"{f'at {ours:g}' if ours else 'greedily'}; evaluate it with --temperature {ours:g}"
         )
+    # The current folder has no name of its own.
+    folder = folder.resolve() if folder.name in ("", "..") else folder
     notes = _notes(name, folder, found, plan)
     if heat == 0 and ours:
         greedy = f"{name} was measured greedily: its numbers are in the greedy columns of the table of calls alone"
@@ -119,9 +133,12 @@ def _check_samples(name: str, found: SetsEvaluation, plan: EvaluationPlan, hashe
         )
     for key, one in hashes.items():
         if found.sets[key].data != one:
+            source = plan.source
+            types = f" --question-types {','.join(source.question_types)}" if source.question_types else ""
             raise InputError(
-                f"row {name!r} was evaluated on other samples of {key} than the trials are to be; evaluate it on "
-                f"the same: --samples {plan.source.count} --data-seed {plan.source.seed}"
+                f"row {name!r} was evaluated on other samples of {key} than the trials are to be; evaluate it on the "
+                f"same: --split {source.split} --samples {source.count} --data-seed {source.seed} --size {source.size}"
+                f"{types}"
             )
 
 
@@ -153,7 +170,9 @@ def _measured(settings: Mapping[str, Any]) -> dict[str, Any]:
     # Earlier versions knew two turns.
     generation = {"max_turns": 2, **take(settings, "generation", dict, default={})}
     asked = endpoint or generation
-    tools = STANDARD if settings.get("tools") is None else settings["tools"]
+    # The first versions wrote down whether there were the six.
+    tools = settings.get("tools")
+    tools = STANDARD if tools is None or tools is True else NONE if tools is False else tools
     found = {"tools": tools, "max_turn_tokens": asked.get("max_turn_tokens")}
     if tools != NONE:
         found |= {"max_turns": generation["max_turns"], "tool_timeout": settings.get("tool_timeout")}
@@ -196,9 +215,19 @@ def _other(folder: Path, beside: Path) -> str:
         return "it was sampled" if greedy.temperature else "it does not say that it was greedy"
     if {key: one.data for key, one in sampled.sets.items()} != {key: one.data for key, one in greedy.sets.items()}:
         return "it is on other samples"
-    before, after = _manifest(folder), _manifest(beside)
-    for what in ("checkpoint", "prompt"):
-        if before.get(what) != after.get(what):
-            return f"it had another {what}"
-    theirs, ours = _read_measured(beside, greedy), _read_measured(folder, sampled)
+    theirs, ours = _model(beside, greedy), _model(folder, sampled)
     return next((f"it had another {what}" for what, value in theirs.items() if value != ours.get(what)), "")
+
+
+def _model(folder: Path, found: SetsEvaluation) -> dict[str, Any]:
+    """Returns what tells which model was measured and with what, but for how it sampled."""
+    # With torch.
+    from iapo.evaluation.identity import FILES
+
+    config, measured = _manifest(folder), _read_measured(folder, found)
+    endpoint = found.settings.get("endpoint") or {}
+    asked = {"endpoint": bool(endpoint), **{f"{name} of its endpoint": endpoint.get(name) for name in _ASKED}}
+    loading = {} if endpoint else {"loading": found.settings.get("loading")}
+    told = {"checkpoint": "checkpoint", FILES: "file of its checkpoint", PART: "own code", "prompt": "prompt"}
+    rest = {name: value for name, value in measured.items() if name not in _SAMPLING}
+    return {word: config.get(name) for name, word in told.items()} | asked | loading | rest

@@ -132,11 +132,10 @@ def table_one(rows: Sequence[Row], reference: str, group: str = "") -> dict[str,
         (`iapo.experiments.calls_table`), and `notes` on rows that were measured otherwise.
 
     Raises:
-        InputError: If the rows are not on the same samples, two have one name, or the reference is none of them.
+        InputError: If the rows are not on the same samples, or the reference is none of them, or two.
     """
-    named = [(row.group, row.name) for row in rows]
-    if again := next((one for place, one in enumerate(named) if one in named[:place]), None):
-        raise InputError(f"two rows are named {again[1]!r}; give each a name of its own")
+    if [(row.group, row.name) for row in rows].count((group, reference)) > 1:
+        raise InputError(f"two rows are named {reference!r}, and differences are to that one; give one another name")
     for row in rows[1:]:
         if row.data != rows[0].data:
             raise InputError(f"row {row.name!r} has other test samples than {rows[0].name!r}; evaluate it on the same")
@@ -287,4 +286,5 @@ def _latex(one: Mapping[str, Any], sign: str = "") -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{one}" if one in "_&%#${}" else one for one in text)
+    # A bracket behind the end of a line would be its argument.
+    return "".join(f"\\{one}" if one in "_&%#${}" else "{[}" if one == "[" else one for one in text)

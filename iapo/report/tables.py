@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from iapo.bounds import ENDPOINT_HEAT
 from iapo.errors import InputError, brief
 from iapo.estimates import Estimate, mean_difference
 from iapo.report.curves import APART, Group
@@ -126,7 +127,7 @@ def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     hashes: dict[str, set[str]] = {}
     for one in on_sets:
         for name, measured in one.sets.items():
-            hashes.setdefault(name, set()).add(measured.data)
+            hashes.setdefault(name, set()).add(str(measured.data))
     told = len({_how(one) for one in on_sets}) > 1
     for run in runs:
         for evaluation in run.evaluations:
@@ -134,7 +135,7 @@ def measures(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 if isinstance(evaluation, SetsEvaluation):
                     name = row["what"]
                     more = [_how(evaluation)] if told else []
-                    more += [f"data {evaluation.sets[name].data[:8]}"] if len(hashes[name]) > 1 else []
+                    more += [f"data {str(evaluation.sets[name].data)[:8]}"] if len(hashes[name]) > 1 else []
                     row["what"] = ", ".join([name, *more])
                 rows.append(row)
     starts = [row for row in rows if row["what"] == "before"]
@@ -149,8 +150,10 @@ def _how(evaluation: SetsEvaluation) -> str:
     heat = evaluation.temperature
     tools = evaluation.settings.get("tools") if isinstance(evaluation.settings, Mapping) else None
     sampled = "at an unknown temperature" if heat is None else f"at temperature {heat:g}" if heat else "greedy"
-    offered = {"none": ", without tools", None: ""}.get(tools if isinstance(tools, str) else None, f", with {tools}")
-    return sampled + offered
+    # Early versions wrote down whether there were the six.
+    if tools in (None, True):
+        return sampled
+    return f"{sampled}, without tools" if tools in ("none", False) else f"{sampled}, with {tools}"
 
 
 def _rows(run: Run, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
@@ -189,7 +192,10 @@ def paired(runs: Sequence[Run]) -> list[dict[str, Any]]:
         test = run.manifest.data.get("test")
         if found and isinstance(test, str):
             settings = found[0].settings
-            key = (test, str(settings.get("temperature") if isinstance(settings, Mapping) else None))
+            heat = settings.get("temperature") if isinstance(settings, Mapping) else None
+            if isinstance(heat, int | float) and ENDPOINT_HEAT.allows(heat):
+                heat = float(heat)
+            key = (test, str(heat))
             by_data.setdefault(key, []).append((run, found[0].outcomes["after"]))
     rows = []
     for same in by_data.values():

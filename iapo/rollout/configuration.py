@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ _NEEDED = {
 """By model type, what the language model's part and the vision tower's need to tell: no shape of a weight shows it, all
 published files have it, and Transformers would take that of one published size, or of none.
 """
+
+_WITHOUT_DEFAULTS = re.compile(r"4\.(49|50)\.")
+"""Versions of Transformers that leave out of a vision tower's part what is as in all published files of Qwen2.5-VL, and
+what later versions fill in."""
 
 
 def read_config(path: str, revision: str | None) -> PreTrainedConfig:
@@ -90,9 +95,12 @@ def check_complete(name: str, told: Mapping[str, Any]) -> None:
     if text is None and kind == "qwen2_5_vl":
         # Early files have the language model's part at the top.
         text = told
+    needed, of_vision = _NEEDED[kind]
+    if kind == "qwen2_5_vl" and vision and _WITHOUT_DEFAULTS.match(str(told.get("transformers_version"))):
+        of_vision = ()
     for part, keys, where in (
-        (text if isinstance(text, Mapping) else {}, _NEEDED[kind][0], "text_config"),
-        (vision if isinstance(vision, Mapping) else {}, _NEEDED[kind][1], "vision_config"),
+        (text if isinstance(text, Mapping) else {}, needed, "text_config"),
+        (vision if isinstance(vision, Mapping) else {}, of_vision, "vision_config"),
     ):
         lacking = [key for key in keys if key not in part]
         if where == "text_config":

@@ -39,6 +39,7 @@ _OPENING = ("<|im_start|>", *_NAMED)
 """Tokens that end no turn."""
 
 _CONTROL = re.compile(r"<\|[a-z_]+\|>")
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 """Tokens that a chat template writes between the texts of a chat."""
 
 _SIDES = ("patch_size", "merge_size", "temporal_patch_size")
@@ -126,8 +127,8 @@ def _check_ends(name: str, config: PreTrainedConfig, tokenizer: Any, path: str, 
     if ends and tokenizer.eos_token_id not in ends:
         raise InputError(
             f"{tokenizer.eos_token} is {tokenizer.eos_token_id} for the tokenizer of {name}, whose config.json and "
-            f"{GENERATION_FILE} end a turn by {', '.join(map(str, sorted(ends)))} (eos_token_id); they do not belong "
-            "together"
+            f"{GENERATION_FILE} end a turn by {', '.join(map(str, sorted(ends)))} (eos_token_id); take them from "
+            f"one source, or give all ids that end a turn as the eos_token_id of its {GENERATION_FILE}"
         )
 
 
@@ -148,7 +149,7 @@ def check_template(name: str, processor: ProcessorMixin) -> None:
             "chat_template.jinja"
         )
     tokenizer = processor.tokenizer
-    for token in sorted(set(_CONTROL.findall(template_of(processor)))):
+    for token in sorted(set(_CONTROL.findall(_COMMENT.sub("", template_of(processor))))):
         read = tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(read) != 1:
             raise InputError(

@@ -155,7 +155,10 @@ def test_what_is_shown_of_a_masked_key_is_said():
     assert Hiding("sk-proj-0123456789ab", "").plain(shown) == shown
 
 
-@pytest.mark.parametrize(("key", "said"), [("x1", "max_tokens 4096 > 7831"), ("12", "3132"), ("a!", "YSE= 6121")])
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("x1", "max_tokens 4096 > 7831"), ("12", "3132"), ("a!", "YSE= 6121"), ("\\" * 4, ""), ("9\\\\9", "99")],
+)
 def test_a_key_of_less_than_four_characters_hides_nothing(key: str, said: str):
     assert Hiding(key, "").plain(said) == said
 

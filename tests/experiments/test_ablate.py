@@ -160,6 +160,11 @@ def test_bad_variants_are_refused_before_anything_runs(
         ({"groups": {"a": {"variants": {"b" * 256: {}}}}}, "needs a plain name"),
         ({"groups": {"a": {"variants": {1: {}, "1": {}}}}}, "'1' is given twice"),
         ({"groups": {"a": {"title": [1], "variants": {"b": {}}}}}, "the title of group 'a' is"),
+        ({"groups": {"a": {"title": " ", "variants": {"b": {}}}}}, "the title of group 'a' is ' '; give a text"),
+        (
+            {"groups": {"a": {"title": "A", "variants": {"b": {}}}, "c": {"title": "A", "variants": {"b": {}}}}},
+            "groups 'a' and 'c' have one title, 'A'; give each its own",
+        ),
         ({"groups": {"ablation.txt": {"variants": {"b": {}}}}}, "a group cannot be called 'ablation.txt'"),
         ({"config": None}, r"config is empty \(null\); it takes a text"),
         ({"seeds": "x"}, "seeds is 'x'; it takes a whole number"),

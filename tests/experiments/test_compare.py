@@ -477,6 +477,8 @@ def test_a_row_at_another_temperature_is_refused_before_anything_runs(
         ({}, "small", "it is of small"),
         ({"temperature": 1.0}, "big", "it was sampled"),
         ({"tools": "none"}, "big", "it had another tools"),
+        ({"loading": {"load_in_4bit": True}}, "big", "it had another loading"),
+        ({"endpoint": {**ENDPOINT, "temperature": 0.0}}, "big", "it had another endpoint"),
     ],
 )
 def test_what_lies_beside_a_row_is_its_greedy_measurement_or_is_left_out(
@@ -490,9 +492,14 @@ def test_what_lies_beside_a_row_is_its_greedy_measurement_or_is_left_out(
     assert list(row.notes) == ([left] if told else [])
     # Other samples, or weights that were written anew.
     if not told:
-        for folder, weights in ((extra, "a"), (beside, "b")):
-            write_result(folder / "manifest.json", "evaluation", {"config": {"evaluation": {}, "checkpoint": weights}})
-        assert "it had another checkpoint" in row_of(extra).notes[0]
+        for name, what in (
+            ("files", "file of its checkpoint"),
+            ("code", "own code"),
+            ("checkpoint", "checkpoint"),
+        ):
+            for folder, value in ((extra, "a"), (beside, "b")):
+                write_result(folder / "manifest.json", "evaluation", {"config": {"evaluation": {}, name: value}})
+            assert f"it had another {what})" in row_of(extra).notes[0]
         path = beside / "evaluation.json"
         path.write_text(path.read_text().replace(hashes["vbar"], "c" * 64))
         assert "it is on other samples" in row_of(extra).notes[0]
@@ -545,9 +552,29 @@ def test_options(tmp_path: Path):
         ("smoke", {}, [f"Teacher={big}"], "a row is named 'Teacher', as 'teacher' is"),
         ("smoke", {}, [f"grpo={big}"], "a row is named 'grpo', as 'grpo' is"),
         ("smoke", {"methods": "grpo,otc"}, [f" OTC={big}"], "a row is named 'OTC', as 'otc' is"),
+        ("smoke", {}, [f"caf\u00e9={big}", f"cafe\u0301={big}"], "a row is named 'cafe\u0301', as 'caf\u00e9' is"),
     ):
         with pytest.raises(ValueError, match=sentence):
             describe(preset, options, [], extra)
+
+
+def test_a_row_may_be_called_teacher_where_there_is_none(tmp_path: Path):
+    (tmp_path / "evaluation.json").touch()
+    (tmp_path / "own.yaml").write_text("base: compare\nteacher: null\n")
+    given = {"methods": "grpo", "config": str(tmp_path / "own.yaml")}
+    assert describe("smoke", given, [], [f"teacher={tmp_path}"])[1] == {"teacher": tmp_path}
+
+
+def test_a_row_may_be_the_current_folder(tmp_path: Path, hashes: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(measured(tmp_path / "big", hashes, {}))
+    measured(tmp_path / "big-greedy", hashes, {"temperature": 0.0})
+    assert "accuracy_greedy" in row_of(Path()).calls[None]
+
+
+def test_early_evaluations_say_whether_there_were_tools(tmp_path: Path, hashes: dict[str, str]):
+    assert row_of(measured(tmp_path / "six", hashes, {"tools": True})).notes == []
+    (note,) = row_of(measured(tmp_path / "none", hashes, {"tools": False})).notes
+    assert "tools none (here the six)" in note
 
 
 def flags_of(command: str) -> dict[str, str]:

@@ -140,9 +140,13 @@ def test_runs_that_were_evaluated_at_different_temperatures_are_not_paired(tmp_p
     found = json.loads(path.read_text())
     path.write_text(json.dumps({**found, "settings": {"temperature": 0.25}}))
     assert paired(find_runs([tmp_path]).runs) == []
+    for name, heat in (("a", 1), ("b", 1.0)):
+        path = tmp_path / name / "evaluation.json"
+        path.write_text(json.dumps({**found, "settings": {"temperature": heat}}))
+    assert len(paired(find_runs([tmp_path]).runs)) == 1
 
 
-def on_sets(folder: Path, settings: Any, data: str = "c") -> None:
+def on_sets(folder: Path, settings: Any, data: Any = "c") -> None:
     half = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 4}
     sets = {"vbar": {"samples": 4, "data": data * 64, "accuracy": half, "outcomes": [[1.0, 0.0, 1.0, 0.0]]}}
     RunFolder(folder).write_manifest({"evaluation": {"model": "m"}, "checkpoint": None}, {"sampling": 0}, {})
@@ -164,10 +168,17 @@ def on_sets(folder: Path, settings: Any, data: str = "c") -> None:
             ["vbar, at an unknown temperature, with own.py", "vbar, at an unknown temperature"],
         ),
         ([{}, {}], "cd", ["vbar, data cccccccc", "vbar, data dddddddd"]),
+        ([{}, {}], [[3], [4]], ["vbar, data [3, 3, 3", "vbar, data [4, 4, 4"]),
+        ([{"generation": {"temperature": 10**400}}, {}], "cc", ["vbar", "vbar"]),
+        (
+            [{"tools": True}, {"tools": False}],
+            "cc",
+            ["vbar, at an unknown temperature", "vbar, at an unknown temperature, without tools"],
+        ),
     ],
 )
 def test_evaluations_side_by_side_say_in_what_they_differ(
-    tmp_path: Path, settings: list[Any], data: str, said: list[str]
+    tmp_path: Path, settings: list[Any], data: list[Any] | str, said: list[str]
 ):
     for place, one in enumerate(settings):
         on_sets(tmp_path / str(place), one, data[place])

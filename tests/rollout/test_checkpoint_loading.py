@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from iapo.errors import InputError
 from iapo.records import Sample
+from iapo.rollout.configuration import read_config
 from iapo.rollout.export import find_policy
 from iapo.rollout.files import first_line
 from iapo.rollout.load_settings import LoadSettings, load_settings, prefixed_names
@@ -394,6 +395,22 @@ def test_a_number_that_no_weight_shows_is_told(tmp_path: Path, name: str, part: 
         find_checkpoint(str(tmp_path))
 
 
+@pytest.mark.parametrize(("version", "reads"), [("4.49.0", True), ("4.50.0.dev0", True), ("4.51.3", False)])
+def test_what_a_version_leaves_out_of_the_vision_tower_is_as_published(tmp_path: Path, version: str, reads: bool):
+    config = read_json(PACKAGED / "tiny-student" / "config.json")
+    for key in ("num_heads", "window_size", "fullatt_block_indexes"):
+        del config[VISION][key]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_version": version}))
+    if reads:
+        find_checkpoint(str(tmp_path))
+        found = read_config(str(tmp_path), None).vision_config
+        assert (found.num_heads, found.window_size) == (16, 112)
+        assert list(found.fullatt_block_indexes) == [7, 15, 23, 31]
+    else:
+        with pytest.raises(InputError, match="has no num_heads in its vision_config"):
+            find_checkpoint(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["tiny-student", QWEN3.name])
 @pytest.mark.parametrize("spelling", ["rope_parameters", "rope_scaling"])
 @pytest.mark.parametrize("place", ["inner", "outer", "none"])
@@ -650,6 +667,8 @@ def test_added_tokens_without_ids_are_refused(folder: Path) -> None:
 
 def test_control_tokens_of_a_template_are_the_tokenizers(folder: Path) -> None:
     template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# no <|unheard_of|>,\n here #}")
+    load_processor(str(folder))
     template.write_text(template.read_text() + "{{ '<|unheard_of|>' }}")
     with pytest.raises(InputError, match=r"writes <\|unheard_of\|>, which its tokenizer reads as \d+ tokens"):
         load_processor(str(folder))
