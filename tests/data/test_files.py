@@ -177,6 +177,8 @@ def test_what_is_no_data(tmp_path: Path):
     path = write(layout, tmp_path / "own.jsonl", slice(0, 4))
     for name in (
         ".cache/old.jsonl",
+        "__MACOSX/train.jsonl",
+        "@eaDir/train.jsonl",
         "dataset_info.json",
         "own.quarantine.jsonl",
         "own.damaged.jsonl",
