@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+from iapo.grading.refusals import refuses
+
 STOPS = frozenset(".,:;!?-")
 """Marks that end a clause, each a word of its own."""
 NOT = frozenset(
@@ -19,7 +21,7 @@ HEDGES = frozenset(_HEDGES.split())
 _DOUBTS = """
 but however although though wait unclear unknown depends partially partly sometimes undetermined indeterminate sorry
 correction unless whether assuming supposing impossible ambiguous inconclusive undecidable unanswerable unable depending
-depend refuse
+depend refuse oops hmm hmmm recheck rechecking
 """
 DOUBTS = HEDGES | frozenset(_DOUBTS.split())
 """Beside yes, no and what is said of a claim they leave it open."""
@@ -74,8 +76,9 @@ _LOADING = frozenset(("load", "render"))
 _UNABLE = frozenset(("cannot", "can't", "couldn't", "not"))
 _SEEN = frozenset(("seen", "said", "told", "read", "known", "answered", "decided", "judged"))
 # "Yes, almost." and "Yes, nearly all"; "Yes, nearly twice as large" explains.
-_SHORT_NAMES = "almost nearly hardly scarcely mostly largely somewhat broadly roughly virtually practically"
-_SHORT_OF = frozenset(_SHORT_NAMES.split())
+_SHORT_OF = frozenset(["almost", "nearly", "hardly", "scarcely", "mostly", "largely", "somewhat"])
+# "Yes, roughly all"; "No, roughly all of the sales came from Asia" explains.
+_ROUGHLY = frozenset(("broadly", "roughly", "virtually", "practically"))
 _ALL = frozenset(["all", "always", "every", "each", "everywhere", "everyone"])
 _NAMED_EXCEPTIONS = frozenset(["exception", "exceptions"])
 _EXCEPTIONS = _NAMED_EXCEPTIONS | {"except", "excepting", "excluding"}
@@ -104,6 +107,7 @@ _MOSTLY_NAMES = """
 for the most part, more or less, by and large, on the whole, to a degree, to a large degree, to a great degree,
 to a large extent, to a great extent
 """
+_OVERALL = frozenset((("by", "and", "large"), ("on", "the", "whole")))
 _MOSTLY = _SENSES | {tuple(phrase.split()) for phrase in _MOSTLY_NAMES.split(",")}
 _BEING_SO = frozenset(("it", "it's", "they", "that", "this", "is", "are", "was", "were", "true", "at", "least"))
 _FREQUENCY_NAMES = "usually often generally normally typically mainly"
@@ -138,7 +142,7 @@ def is_doubted(words: Sequence[str]) -> bool:
 
 def is_open(words: list[str]) -> bool:
     """Tells whether nothing is said: `I cannot tell`, `there is not enough information`, `the image is blurry`."""
-    if "insufficient" in words or any(map(_is_refusal, _clauses(words))):
+    if "insufficient" in words or any(_is_refusal(one) or refuses(one) for one in _clauses(words)):
         return True
     for place, pair in enumerate(itertools.pairwise(words)):
         # "no data point exceeds 5" says something.
@@ -217,32 +221,34 @@ def is_limited(rest: list[str], said: bool) -> bool:
         behind = [word for word in rest[2:] if word not in STOPS]
         if not behind or behind[0] in _ALL:
             return True
+    clauses = _clauses(rest)
+    roughly = clauses[0] if clauses and clauses[0][0] in _ROUGHLY else None
+    if roughly and _ALL.issuperset(roughly[1:2]) and roughly[2:] in ([], ["of", "them"]):
+        return True
     # "Yes, in a sense", "Yes, it is for the most part"
-    if (clauses := _clauses(rest)) and _is_qualified(clauses[0], _MOSTLY):
+    if clauses and _is_qualified(clauses[0], _MOSTLY) and _closes(rest, clauses[0]):
         return True
     # "No, in some years it was lower" says no.
     if said and (("vice", "versa") in pairs or _adds_part(rest, _SOME)):
         return True
     if any(map(_is_likely, clauses)):
         return True
-    # "No, all except Germany are" says no, and "Yes, without exception" yes.
+    # "No, all except Germany are" says no.
     return any(
-        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS)
-        and (said or (place and rest[place - 1] in STOPS))
-        and not (first in _NAMED_EXCEPTIONS and _is_freed(rest[:place]))
-        for place, (first, second) in enumerate(itertools.pairwise([*rest, ""]))
+        (first in _EXCEPTIONS or (first, second) in _EXCEPTING_PAIRS) and (said or before in STOPS)
+        for before, (first, second) in zip(["", *rest], itertools.pairwise([*rest, ""]), strict=False)
     )
 
 
-def _is_freed(before: list[str]) -> bool:
-    """Tells whether words before an exception say that there is none: `without any`; not `almost without`."""
-    near = list(itertools.islice(itertools.takewhile(lambda one: one not in STOPS, reversed(before)), 3))
-    return sum(word in _FREE_OF or is_denial(word) for word in near) == 1 and _SHORT_OF.isdisjoint(near)
+def _closes(words: list[str], clause: list[str]) -> bool:
+    """Tells whether the first clause of words is the last of its sentence; `By and large, sales grew` begins one."""
+    place = next(place for place, word in enumerate(words) if word not in STOPS) + len(clause)
+    return _OVERALL.isdisjoint(zip(clause, clause[1:], clause[2:], strict=False)) or words[place : place + 1] != [","]
 
 
 def _is_qualified(clause: list[str], phrases: frozenset[tuple[str, ...]]) -> bool:
     """Tells whether a clause only says how far something holds: `in a sense`, `it is for the most part`."""
-    if tuple(clause[:3]) in _SENSES and clause[3:4] != ["that"]:
+    if tuple(clause[:3]) in _SENSES and clause[3:4] not in (["that"], ["similar"], ["like"]):
         return True
     return any(
         tuple(clause[start:end]) in phrases and _BEING_SO.issuperset([*clause[:start], *clause[end:]])
@@ -285,7 +291,9 @@ def holds_in_part(words: list[str], place: int, *, said: bool) -> bool:
         return True
     phrases = _MOSTLY if said else _SENSES
     earlier = _clauses(words[: place - len(before)])
-    if _holds_phrase(before, phrases) or _holds_phrase(behind, phrases) or (earlier and tuple(earlier[-1]) in phrases):
+    said_before = "that" not in before and _holds_phrase(before, phrases)
+    said_behind = _holds_phrase(behind, phrases) and words[place + 1 + len(behind) :][:1] != ["that"]
+    if said_before or said_behind or (earlier and tuple(earlier[-1]) in phrases):
         return True
     rest = words[place + 1 + len(behind) :]
     clauses = _clauses(rest)
@@ -294,12 +302,13 @@ def holds_in_part(words: list[str], place: int, *, said: bool) -> bool:
     clause = clauses[0]
     if clause == ["not"] or (len(clause) == 1 and clause[0] in (rare | _PARTS | _DEGREES if said else rare)):
         return True
-    if _is_qualified(clause, phrases):
+    if _is_qualified(clause, phrases) and _closes(rest, clause):
         return True
     if said and clause[0] in _PARTS and clause[1:] in (["of", "it"], ["of", "them"]):
         return True
     excepts = clause[0] in _EXCEPTIONS or tuple(clause[:2]) in _EXCEPTING_PAIRS
-    if excepts or (clause[0] in ("with", "not") and _excepts(clause)):
+    named = not _NAMED_EXCEPTIONS.isdisjoint(clause) and _CLAUSE_WORDS.isdisjoint(clause)
+    if excepts or named or (clause[0] == "with" and _excepts(clause)):
         # "False. Except for Germany, all lost."
         return not _says_more(clauses) if not said or rest[0] == "." else True
     if said and clause[0] == "only" and clause[1:2] != [] and clause[1] in _PLACING and not _says_more(clauses):
@@ -347,7 +356,10 @@ def _spans(clause: list[str]) -> Iterator[tuple[int, int]]:
 
 def _excepts(clause: list[str]) -> bool:
     return any(
-        (word in _EXCEPTIONS or pair in _EXCEPTING_PAIRS) and not _is_freed(clause[:place])
+        word in _NAMED_EXCEPTIONS
+        or (
+            (word in _EXCEPTIONS or pair in _EXCEPTING_PAIRS) and _FREE_OF.isdisjoint(clause[max(0, place - 2) : place])
+        )
         for place, (word, pair) in enumerate(zip(clause, itertools.pairwise([*clause, ""]), strict=True))
     )
 

@@ -31,7 +31,7 @@ _RUN = re.compile(r"\*+|_+|`+")
 _PIPES = re.compile(r"\s*\|{2,3}\s*")
 # "# 5" may be number five.
 _HEADING = re.compile(r"(?:\#{2,6}|\#(?=[ \t]+[^\s\d]))[ \t]+(?=[^\s#])")
-_TAGGED = re.compile(r"<answer>(?P<said>(?:(?!</?answer>).)+)</answer>", re.IGNORECASE)
+_TAGGED = re.compile(r"<answer>(?P<said>(?:(?!</?answer>).)++)</answer>", re.IGNORECASE | re.DOTALL)
 _LONGEST_EDGE = 8
 """Characters of markup at an end of the answer; of more, all are its own or none."""
 
@@ -98,7 +98,9 @@ def _find(text: str) -> tuple[str, list[str]] | None:
         before = text[max(0, mark.start() - _LONGEST_EDGE) : mark.start()]
         opened = before[len(before.rstrip(_MARKUP)) :] + mark["inside"]
     lines = [line for line in map(str.strip, said.splitlines()) if line]
-    return opened, _without_delimiters(lines)
+    # As with formulas, neither of two is the answer.
+    tagged = dict.fromkeys(_unwrapped(" ".join(one["said"].split())) for one in _TAGGED.finditer(said))
+    return opened, [_joined(tagged)] if len(tagged) > 1 else _without_delimiters(lines)
 
 
 def _without_delimiters(lines: list[str]) -> list[str]:
@@ -106,7 +108,7 @@ def _without_delimiters(lines: list[str]) -> list[str]:
 
     Formulas with which an answer begins, one behind the other, are the items of a list: neither of two is the answer.
     """
-    bare = [line.strip(_MARKUP) for line in lines]
+    bare = [line.strip(_MARKUP).lower() for line in lines]
     formulas, begin = [], 0
     while begin < len(lines) and (end := _FORMULA_ENDS.get(bare[begin])) is not None:
         if (place := next((place for place in range(begin + 1, len(lines)) if bare[place] == end), None)) is None:

@@ -40,6 +40,7 @@ _IT_IS = re.compile(
     rf"(?: only| just)? ?(?={_BEGINS_LIKE_A_NUMBER}))?",
     re.IGNORECASE,
 )
+_IT = re.compile(r"it(?: is|'s| was) (?=just\b|only\b)", re.IGNORECASE)
 _MONTH_BEGINS = "|".join(dict.fromkeys(name[:3] for name in MONTHS))
 _MONTH_ALONE = "|".join(MONTHS)
 _ERAS = r"(?:b\.?c\.?(?:e\.?)?|c\.?e\.?|a\.?d\.?)"
@@ -139,7 +140,9 @@ def without_leads(text: str) -> list[str]:
         texts.append(texts[-1][place:])
     for lead in (_SAID, _IT_IS, _DATED, _OF_A_FISCAL_YEAR):
         if (found := lead.match(texts[-1])) is not None and found.end() < len(texts[-1]):
-            texts.append(texts[-1][found.end() :])
+            # "It is Just 4 Kids" names a film.
+            named = [texts[-1][begun.end() :]] if lead is _IT_IS and (begun := _IT.match(texts[-1])) else []
+            texts += [*named, texts[-1][found.end() :]]
     # FY15, as fiscal 2015, is an answer where 2015 is the gold one.
     if (fiscal := _SHORT_FISCAL.fullmatch(texts[-1])) is not None:
         texts.append(str(full_year(f"'{fiscal[1]}")))

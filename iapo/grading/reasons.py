@@ -1,73 +1,69 @@
-"""Reasons behind a verdict: words that doubt it where they stand beside it, and in a clause of their own say something.
+"""Reasons behind a verdict: words that doubt it, but for those in a clause that says something of data.
 
-`almost true` is no verdict; `False, the score is almost twice as large` is one with a reason (docs/grading.md).
+`almost true` is no verdict; `False, the score is almost twice as large` is one with a reason (docs/grading.md). What
+counts as a reason is a closed list; all else is a doubt.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from iapo.grading.doubts import STOPS, is_denial
 
-_WEAK_NAMES = "half mostly nearly almost likely unlikely fails fail neither nor nobody could either far"
-_WEAK = frozenset(_WEAK_NAMES.split())
+WEAK = frozenset(("half", "nearly", "almost", "likely", "fails", "fail", "neither", "nor", "nobody", "far"))
 """Beside a verdict they doubt it; in a reason they may say what a table shows."""
-_AUXILIARY_NAMES = "is are was were has had have did do does isn't aren't wasn't weren't doesn't don't didn't can will"
-_AUXILIARIES = frozenset(_AUXILIARY_NAMES.split())
-_VERB_NAMES = """
-won win wins lost lose loses scored scores played plays finished ended began started made got took came beat drew
-received reached rose fell grew increased decreased declined dropped exceeds exceeded attended hosted competed shows
+_COPULAS = frozenset(("is", "are", "was", "were"))
+DOING = frozenset(("do", "does", "did"))
+_DENIED_NAMES = "isn't aren't wasn't weren't doesn't don't didn't"
+AUXILIARIES = _COPULAS | DOING | {"has", "have", "had", "can", "will", *_DENIED_NAMES.split()}
+_ACTION_NAMES = """
+won win wins lost lose loses scored scores played plays finished ended began started beat drew received reached rose
+fell grew increased decreased declined dropped exceeds exceeded attended hosted competed
 """
-_FINITE = _AUXILIARIES | frozenset(_VERB_NAMES.split())
-# What a clause with one of these says is said of the claim, the answer or the one who answers.
+ACTIONS = frozenset(_ACTION_NAMES.split())
+_NUMBER_NAMES = "two three four five six seven eight nine ten"
+_NUMBERS = frozenset(_NUMBER_NAMES.split())
+_COMPARED_NAMES = """
+more less fewer higher lower larger smaller greater bigger taller shorter above below ahead behind highest lowest
+largest smallest greatest biggest tallest shortest
+"""
+_COMPARED = frozenset(_COMPARED_NAMES.split())
+_MULTIPLES = frozenset(("twice", "double", "half"))
+# What a clause with one of these says is said of the claim, the answer, the picture or the one who answers.
 _ABOUT_NAMES = """
 statement claim sentence hypothesis answer verdict conclusion right ok valid everything details facts match matches
 matching agree agrees agreed hold holds fit fits apply applies check checks certain certainly sure confident chance
-point verified consistent inconsistent so
+point verified consistent inconsistent so stated described shown listed same like given met fine confirmed backed line
+accordance case text wording part parts label labels page file ocr model tool table data chart image picture figure
+graph evidence information reading one ones us you me said claimed thought
+legible readable visible illegible unreadable hidden missing blurry identified can cannot can't couldn't
 """
 _ABOUT_THE_CLAIM = frozenset(_ABOUT_NAMES.split())
-_SPEAKER_NAMES = """
-it it's that that's this which what who i i'm i'd we we'd you one someone others or nor not if at for in on during
+_NO_SUBJECT_NAMES = """
+it it's that that's this which what who i i'm i'd we we'd you they they're these those there someone others and or nor
+not if at for in on during while whereas when where though
 """
-_NO_SUBJECTS = frozenset(_SPEAKER_NAMES.split())
-_EVIDENCE = frozenset(("table", "data", "chart", "image", "picture", "figure", "graph", "evidence", "information"))
-_LINKS = frozenset(("because", "since"))
+_NO_SUBJECTS = frozenset(_NO_SUBJECT_NAMES.split())
+LINKS = frozenset(("because", "since"))
 _THUS = frozenset(("so", "thus", "hence", "therefore", "making"))
-_BEFORE_A_REASON = _LINKS | {"and", "as"}
 _ITSELF = frozenset(("it", "this", "that", "them", "these", "those", "which", "what"))
-_COUNTED_NAMES = "all every each half twice double triple a an no two three four five six seven eight nine ten"
-_COUNTED = frozenset(_COUNTED_NAMES.split())
-_COMPARED_NAMES = "more less fewer higher lower larger smaller greater bigger above below ahead behind"
-_COMPARED = frozenset(_COMPARED_NAMES.split())
-
-_PRONOUNS = frozenset(("it", "they", "there", "this", "that", "these", "those", "he", "she", "which"))
-_SPEAKERS = frozenset(("i", "we", "you", "i'm", "i'd", "we'd", "my", "let", "let's"))
-_PARTING = frozenset(("or", "nor", "but"))
-_TURNED = frozenset(("opposite", "reverse", "contrary", "answer", "mistake", "mistaken", "wrong", "incorrect"))
+_BEYOND_FAILING = _ITSELF | {"number", "numbers", "value", "values", "year", "sum", "total"}
+_COUNTED = frozenset(("all", "every", "each", *_MULTIPLES, "triple", *_NUMBERS))
 _SHORTEST = 3
 """Words of a reason."""
+# "it is", "they actually did not", "it holds", "that is not the case"
+_SHORT = re.compile(
+    r"(?:(?:and|so|as|because|since|yes|no|in fact|indeed|well) )*+"
+    r"(?:(?:(?:the|this|that) (?:statement|claim|sentence|hypothesis)|it|this|that|they|there|these|those|he|she)"
+    r"(?: (?:definitely|certainly|indeed|really|clearly|surely|absolutely|also|just))*+ "
+    r"(?P<verb>(?:is|are|was|were|do|does|did|has|have|had)(?:n't)?|holds?|stands?)|(?:it|that|they|he|she)'(?:s|re))"
+    r"(?P<denied> not)?(?: (?:hold|stand|be))?(?P<tail> (?:so|right|the case|as (?:stated|described|claimed|given)))?"
+    r"(?: (?:definitely|certainly|indeed|really|clearly|surely|absolutely|too|at all))*+"
+)
 _LONGEST = 1000
-"""Characters; in a longer text no name is looked for."""
-
-_QUOTED = re.compile(r'"[^"]{1,60}"|(?<!\w)\'[^\']{1,60}\'(?!\w)')
-_MARK = re.compile(r"[,:;!?]|\.(?!\d)")
-_MEASURED = re.compile(
-    r"\d|\b(?:higher|lower|larger|smaller|greater|bigger|taller|shorter|highest|lowest|largest|smallest|tallest"
-    r"|shortest|(?:more|less|fewer) than|exceeds)\b"
-)
-_OF_THE_ANSWER = re.compile(
-    r"\b(?:answers?|correct|incorrect|right|wrong|true|false|statements?|claims?|verdict|options?|certain\w*|sure"
-    r"|accurate|inaccurate|likely|unlikely|possib\w+|probabl\w+|confiden\w+|choices?|conclu\w+|responses?|better|best"
-    r"|i|my|mine|what|mean\w*|words?)\b"
-)
-_NAMES_BEFORE = re.compile(
-    r"\b(?:of|for|than|the|in|with|(?:who|that) (?:say|said|answer|answered|chose|choose|responded|think|selected)) $"
-)
-_NAMES_BEHIND = re.compile(
-    r" (?:is|are|was|were|has|had|have|bars?|lines?|category|categories|group|slices?|segment)\b"
-)
+"""Characters of a clause."""
 
 
 def doubts_claim(words: Sequence[str], judges: Sequence[bool]) -> bool:
@@ -77,12 +73,12 @@ def doubts_claim(words: Sequence[str], judges: Sequence[bool]) -> bool:
         words: What is said of a claim.
         judges: Of each word, whether it judges the claim.
     """
-    if _WEAK.isdisjoint(words):
+    if WEAK.isdisjoint(words):
         return False
     clauses = list(_split(words, judges))
     judging = [place for place, (_, judged) in enumerate(clauses) if judged]
     for place, (clause, judged) in enumerate(clauses):
-        if _WEAK.isdisjoint(clause):
+        if WEAK.isdisjoint(clause):
             continue
         # "True, half of the games were lost."; "Half of the games were lost, so it is true."
         concluded = any(later > place and not _THUS.isdisjoint(clauses[later][0][:2]) for later in judging)
@@ -96,7 +92,7 @@ def _split(words: Sequence[str], judges: Sequence[bool]) -> Iterator[tuple[list[
     clause: list[str] = []
     judged = False
     for word, judging in zip(words, judges, strict=True):
-        if word in STOPS or (judged and word in _LINKS):
+        if word in STOPS or (judged and word in LINKS):
             if clause:
                 yield clause, judged
             clause, judged = [], False
@@ -108,100 +104,62 @@ def _split(words: Sequence[str], judges: Sequence[bool]) -> Iterator[tuple[list[
 
 
 def _is_reason(clause: list[str]) -> bool:
-    """Tells whether a clause says something itself, and not of the claim: `neither team won`; not `it almost is`."""
-    clause = list(itertools.dropwhile(_BEFORE_A_REASON.__contains__, clause))
+    """Tells whether a clause says something of data: `neither team won`; not `it almost is`, `neither can be read`."""
+    if clause[0] in LINKS:
+        clause = clause[1:]
     if len(clause) < _SHORTEST or clause[0] in _NO_SUBJECTS or not _ABOUT_THE_CLAIM.isdisjoint(clause):
         return False
-    if _FINITE.isdisjoint(clause[1:]) and {"fails", "fail", "could"}.isdisjoint(clause[1:]):
+    if clause[-1] in AUXILIARIES | WEAK or is_denial(clause[-1]):
         return False
-    if clause[-1] in _AUXILIARIES | _WEAK or is_denial(clause[-1]):
+    compares = not _COPULAS.isdisjoint(clause) and not _COMPARED.isdisjoint(clause)
+    multiplies = any(first in _MULTIPLES and second == "as" for first, second in itertools.pairwise(clause))
+    if not (compares or multiplies or _has_number(clause) or not ACTIONS.isdisjoint(clause[1:])):
         return False
-    return all(_tells(clause, place) for place, word in enumerate(clause) if word in _WEAK)
+    return all(_tells(clause, place) for place, word in enumerate(clause) if word in WEAK)
+
+
+def _has_number(words: list[str]) -> bool:
+    return any(word in _NUMBERS or word[0].isdecimal() for word in words)
 
 
 def _tells(clause: list[str], place: int) -> bool:
     """Tells whether a weak word in a clause says how much or who: `almost twice`, `by far`, `neither team`."""
     word, before, behind = clause[place], clause[:place], [*clause[place + 1 : place + 4], "", "", ""]
     if word == "half":
-        return not (behind[0] == "of" and behind[1] in _ITSELF) and behind[:2] != ["the", "time"]
+        # "the first half had 3 goals", and neither "half is lost" nor "half of it"
+        alone = behind[0] in AUXILIARIES | ACTIONS and before[-1:] not in (["first"], ["second"])
+        return not alone and not (behind[0] == "of" and behind[1] in _ITSELF) and behind[:2] != ["the", "time"]
     if word in ("almost", "nearly"):
         part_of_it = behind[1] == "of" and behind[2] in _ITSELF
         return (behind[0] in _COUNTED or behind[0][:1].isdecimal()) and not part_of_it
-    if word == "mostly":
-        return len(before) > 1 and before[-1] in _AUXILIARIES
-    if word in ("likely", "unlikely"):
-        compared = before[-1:] in (["more"], ["less"], ["equally"])
-        return compared or (
-            behind[0] == "to" and behind[1] not in ("be", "have") and before[-1:] not in (["most"], ["very"], ["quite"])
-        )
-    if word in ("neither", "nobody"):
-        return not before and behind[0] not in _AUXILIARIES and behind[0] not in ("in", "on", "for")
+    if word == "likely":
+        compared = before[-1:] in (["more"], ["less"], ["equally"]) and "than" in clause[place + 3 :]
+        return compared and behind[0] == "to" and behind[1] not in ("be", "have")
+    if word == "neither":
+        no_noun = behind[0] in AUXILIARIES | _ITSELF | _NO_SUBJECTS | _NUMBERS
+        return not (before or no_noun or any(map(is_denial, clause)))
+    if word == "nobody":
+        return not before and behind[0] in ACTIONS
     if word == "nor":
         return "neither" in before
-    if word == "either":
-        return any(map(is_denial, before))
-    if word == "could":
-        return bool(before) and behind[0] in ("not", "only")
     if word == "far":
-        return len(before) > 1 and (before[-1] == "by" or behind[0] in _COMPARED)
-    # "he fails in round 2"; "the table fails to show it" is said of the claim.
-    return bool(before) and _EVIDENCE.isdisjoint(before)
+        return len(before) > 1 and (before[-1] == "by" or behind[0] in _COMPARED) and not any(map(is_denial, clause))
+    # "he fails in round 2"
+    return bool(before) and behind[0] != "to" and _BEYOND_FAILING.isdisjoint(before) and _has_number(clause[place:])
 
 
-def without_actually(words: list[str], denies: Callable[[int], bool]) -> list[str]:
-    """Leaves out `actually` where it takes nothing back: `it is actually lower`; behind `no` also `Actually, it is`.
-
-    `Yes. Actually, ...` may be followed by the answer that is meant, and so may `42, actually`.
+def contradicts(words: Sequence[str], *, said: bool) -> bool:
+    """Tells whether a clause of a pronoun or the claim and its verb says the opposite: `False, it is`.
 
     Args:
-        words: What is said.
-        denies: Whether what is said before a place is no, or that the claim is false.
+        words: What is said, `actually` left out.
+        said: The verdict.
     """
-    kept: list[str] = []
-    skips = False
-    for place, word in enumerate(words):
-        if word == "actually" and _takes_nothing_back(words, place, denies):
-            skips = True
-        elif not (skips and word == ","):
-            kept.append(word)
-            skips = False
-    return kept
-
-
-def _takes_nothing_back(words: list[str], place: int, denies: Callable[[int], bool]) -> bool:
-    before = list(itertools.takewhile(lambda one: one not in STOPS, reversed(words[:place])))[::-1]
-    behind = words[place + 1 :]
-    if before and before[-1] not in _LINKS:
-        # "it actually is", "it is actually", "Germany actually won"; not "45 actually 43", "or actually".
-        beside = before[-1] in _AUXILIARIES or (before[-1] in _PRONOUNS and behind[:1] != [] and behind[0] not in STOPS)
-        follows = behind[:1] != [] and behind[0] in _FINITE
-        return (beside or follows) and (_SPEAKERS | _WEAK | _PARTING).isdisjoint(before)
-    if behind[:1] == [","]:
-        behind = behind[1:]
-    clause = list(itertools.takewhile(lambda one: one not in STOPS, behind))
-    if len(clause) < _SHORTEST or clause[-1] in _AUXILIARIES or not _SPEAKERS.isdisjoint(clause[:1]):
-        return False
-    return denies(place) and _TURNED.isdisjoint(clause) and not _FINITE.isdisjoint(clause[1:])
-
-
-def without_names(text: str) -> str:
-    """Leaves out what stands between quotes where it is the name of something that is measured: `"Don't know" is 5%`.
-
-    Args:
-        text: Text in lower case, with its punctuation.
-    """
-    if len(text) > _LONGEST or ('"' not in text and "'" not in text):
-        return text
-    found = list(_QUOTED.finditer(text))
-    hidden = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
-    marks = [0, *(mark.end() for mark in _MARK.finditer(hidden)), len(text)]
-    for quoted in reversed(found):
-        start = max(mark for mark in marks if mark <= quoted.start())
-        clause = hidden[start : min(mark for mark in marks if mark >= quoted.end())]
-        if (
-            _MEASURED.search(clause)
-            and not _OF_THE_ANSWER.search(clause)
-            and (_NAMES_BEFORE.search(text[start : quoted.start()]) or _NAMES_BEHIND.match(text, quoted.end()))
-        ):
-            text = f"{text[: quoted.start()]}category{text[quoted.end() :]}"
-    return text
+    for is_mark, clause in itertools.groupby(words, STOPS.__contains__):
+        text = "" if is_mark else " ".join(clause)
+        if len(text) <= _LONGEST and (found := _SHORT.fullmatch(text)) is not None:
+            denied = found["denied"] is not None or (found["verb"] or "").endswith("n't")
+            whole = found["verb"] or denied or found["tail"]
+            if whole and denied == said:
+                return True
+    return False

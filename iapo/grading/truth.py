@@ -7,7 +7,8 @@ import re
 from typing import Literal
 
 from iapo.grading.doubts import DOUBTS, NOT, STOPS, has_doubt, holds_in_part, is_denial, is_limited, is_open
-from iapo.grading.reasons import doubts_claim, without_actually, without_names
+from iapo.grading.left_out import without_actually, without_exceptions, without_names
+from iapo.grading.reasons import contradicts, doubts_claim
 from iapo.grading.units import Side
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -35,6 +36,7 @@ _FALSE = frozenset(("false", "incorrect", "wrong", "inaccurate", "untrue", "refu
 # "not partially false", "true or partly false"
 _LIMITING_NAMES = "no nothing none without only just merely or either neither nor than"
 _LIMITING = NOT | frozenset(_LIMITING_NAMES.split())
+_REMAINDER = frozenset(("right", "rest", "remainder", "largely", "ok", "fine"))
 # "No, quite the opposite" says no.
 _CONTRARY = """
 opposite contrary reverse lie myth nonsense mistake mistaken misleading nope nah
@@ -51,8 +53,8 @@ _THINKING = frozenset(("think", "believe", "suppose", "hope"))
 _OPPOSED_PAIRS = frozenset({("fails", "to"), ("fail", "to"), ("failed", "to"), ("far", "from")})
 _NO_SUBJECTS = frozenset(("no", "none", "nothing", "nobody", "neither", "nor"))
 _CLAIM_DOUBTS = """
-somewhat might opposite hardly barely scarcely say saying otherwise unverified unverifiable dubious questionable
-debatable
+mostly unlikely could either somewhat might opposite hardly barely scarcely say saying otherwise unverified unverifiable
+dubious questionable debatable
 """
 _CLAIM_DOUBT = DOUBTS | frozenset(_CLAIM_DOUBTS.split())
 _NONE = frozenset({"no", "nothing", "none", "without"})
@@ -168,7 +170,7 @@ def read_truth(text: str, side: Side = "answer") -> bool | None:
     said = _TRUTH.get(words[0]) if words else None
     if said is None or (said and _CROSSES.search(text)):
         return None
-    rest = without_actually(words[1:], lambda _: not said)
+    rest = without_exceptions(without_actually(words))[1:]
     if not [word for word in rest if word not in STOPS]:
         return None if "?" in rest else said
     if rest[0] in STOPS:
@@ -188,7 +190,7 @@ def read_claim(text: str) -> bool | None:
     """
     # True (only 3 won).
     words = _words(without_names(_BRACKETED_LAST.sub(r", \1", text)))
-    words = _without_parts(without_actually(words, lambda place: _is_refuted(words[:place])))
+    words = _without_parts(without_exceptions(without_actually(words)))
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or is_open(words) or has_doubt(words):
         return None
     judged = [_judged(words, place) for place in range(len(words))]
@@ -197,14 +199,15 @@ def read_claim(text: str) -> bool | None:
     if any(isinstance(said, bool) and holds_in_part(words, place, said=said) for place, said in enumerate(judged)):
         return None
     if words[0] in ("0", "1"):
-        return words[0] == "1" if _all_judged(words[1:]) == {words[0] == "1"} else None
+        said = words[0] == "1"
+        return said if _all_judged(words[1:]) == {said} and not contradicts(words, said=said) else None
     if words[0] in ("yes", "no"):
         return read_truth(text) if _all_judged(words[1:]) <= {_TRUTH[words[0]]} else None
-    said = _all_judged(words)
-    if len(said) != 1:
+    verdicts = _all_judged(words)
+    if len(verdicts) != 1 or contradicts(words, said=True in verdicts):
         return None
     # A cross beside `false` agrees.
-    return None if True in said and _CROSSES.search(text) else said.pop()
+    return None if True in verdicts and _CROSSES.search(text) else verdicts.pop()
 
 
 def _is_denied_itself(rest: list[str]) -> bool:
@@ -225,19 +228,19 @@ def _is_asked(words: list[str]) -> bool:
     return not {"?", "whether", "if", "unless"}.isdisjoint(words) or not asked.isdisjoint(pairs)
 
 
-def _is_refuted(words: list[str]) -> bool:
-    """Tells whether words say that a claim is false, and nothing else of it."""
-    return _all_judged(words) == {False} or (words[:1] in (["0"], ["no"]) and not _all_judged(words[1:]))
-
-
 def _without_parts(words: list[str]) -> list[str]:
     """Leaves out `partially` in `partially false`: a claim that is false in part is false."""
     kept: list[str] = []
     for word, behind in itertools.pairwise([*words, ""]):
-        clause = list(itertools.takewhile(lambda one: one not in STOPS, reversed(kept)))
-        if word not in _PARTIAL or behind not in _FALSE or not _LIMITING.isdisjoint(clause):
+        limits = word not in _PARTIAL or behind not in _FALSE or not _REMAINDER.isdisjoint(words)
+        if limits or not _LIMITING.isdisjoint(_clause(kept)) or not (_is_clause_of_it(kept) or not _clause(kept)):
             kept.append(word)
     return kept
+
+
+def _clause(words: list[str]) -> list[str]:
+    """Returns the words behind the last mark."""
+    return list(itertools.takewhile(lambda one: one not in STOPS, reversed(words)))[::-1]
 
 
 def _all_judged(words: list[str]) -> set[bool]:
@@ -303,7 +306,7 @@ def _is_said_of_it(words: list[str]) -> bool:
 
 def _is_clause_of_it(words: list[str]) -> bool:
     """Tells whether words end as `this is` and `the statement is not`."""
-    clause = list(itertools.takewhile(lambda one: one not in STOPS, reversed(words)))[::-1]
+    clause = _clause(words)
     return bool(clause) and _CLAIM_ITSELF.fullmatch(" ".join(clause)) is not None
 
 
@@ -320,7 +323,7 @@ def _takes_back(rest: list[str], said: bool) -> bool:
     """Tells whether an explanation says the opposite, or doubts."""
     if not DOUBTS.isdisjoint(rest) or "?" in rest or is_open(rest) or is_limited(rest, said):
         return True
-    if said and _denies(rest):
+    if contradicts(rest, said=said) or (said and _denies(rest)):
         return True
     if rest[0] in ("or", "and") or (rest[0] in STOPS and (rest[1:2] == ["or"] or (said and rest[1:2] == ["not"]))):
         return True
