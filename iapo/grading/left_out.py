@@ -106,7 +106,7 @@ def without_exceptions(words: list[str]) -> list[str]:
     for place, word in enumerate(words):
         for start in range(max(0, place - 3), place):
             if word in _EXCEPTIONS and tuple(words[start : place + 1]) in _FREED:
-                begins = not start or words[start - 1] in STOPS | _VERDICTS
+                begins = not start or words[start - 1] in STOPS | _VERDICTS | ACTIONS
                 follows = list(itertools.dropwhile(STOPS.__contains__, words[place + 1 : place + 3]))
                 closed = words[place + 1 : place + 2] == [] or words[place + 1] in STOPS
                 if begins and closed and _SAVING.isdisjoint(follows[:1]):

@@ -11,7 +11,11 @@ proved ascertained examined viewed accessed discerned deduced substantiated dete
 answered made derived estimated distinguished decided known told
 """
 _READ = "|".join(_READ_NAMES.split())
-_READABLE = "legible|readable|visible|discernible|decipherable|recognizable|recognisable|identifiable"
+# "No value is visible above 50" says something.
+_READABLE = (
+    "(?:legible|readable|visible|discernible|decipherable|recognisable|recognizable|identifiable)"
+    r"(?= (?:in|on|from|here|at all|enough)\b|$)"
+)
 # What a picture, not its subject, is made of: "Germany could not be found" says something of Germany.
 _SUBJECT = (
     r"(?:(?:the|any|its|their|all|some|such|exact|these|those|both|of|single|axis|bar|data|this|that) ){0,4}"
@@ -26,14 +30,14 @@ _UNREAD = re.compile(
 )
 _NOTHING = re.compile(
     rf"(?:nothing|none|neither|no {_SUBJECT}|(?:none|neither) of {_SUBJECT}|neither {_SUBJECT}) {_ADVERB}"
-    rf"(?:(?:can|could) {_ADVERB}be {_ADVERB}(?:{_READ})\b|(?:is|are|was|were) {_ADVERB}(?:{_READABLE})\b)"
+    rf"(?:(?:can|could) {_ADVERB}be {_ADVERB}(?:{_READ})\b|(?:is|are|was|were) {_ADVERB}{_READABLE})"
 )
 _NOBODY = re.compile(
     rf"(?:nobody|no one|no reader|no human|(?:none|neither) of us)(?: \w+){{0,4}}? (?:(?:can|could) {_ADVERB}"
     r"(?:tell|know|say|see|determine|judge|decide|verify|identify|make out)|knows|(?:is|are) (?:sure|certain|able))\b"
 )
 _AGAIN = re.compile(
-    r"(?:.*\b(?:and|so|because|since) )?(?:well |ah |oh |no |wait )?(?:hold on|scratch that|rereading"
+    r"(?:.*\b(?:and|so|because|since) )?(?:well |ah |oh |no |wait )?(?:hold on(?! to)|scratch that|rereading"
     r"|let's (?:recheck|see)"
     r"|(?:on|upon) (?:a )?(?:second|closer|further) (?:thoughts?|look|reading|inspection)"
     r"|(?:looking|reading|checking|counting) (?:\w+ )?again"
