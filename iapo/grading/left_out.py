@@ -60,7 +60,7 @@ def _is_within(words: list[str], place: int) -> bool:
     behind = [*words[place + 1 : place + 3], ".", "."]
     said = words[: place - len(before)]
     # "Yes. It is actually lower" may begin again, "No. It is actually lower" does not.
-    if not _BREAKS.isdisjoint(said[-1:]) and (_NEGATIVE.isdisjoint(said) or not NOT.isdisjoint(said)):
+    if not _BREAKS.isdisjoint(said) and (_NEGATIVE.isdisjoint(said) or not NOT.isdisjoint(said)):
         return False
     if not before or not _NEVER_BESIDE.isdisjoint(before):
         return False
