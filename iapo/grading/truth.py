@@ -28,8 +28,9 @@ _CLAIM_ITSELF = re.compile(
     r"(?:(?:is|isn't|was|wasn't|does|doesn't|did|didn't|do|don't|has|hasn't|have|been|not|fully|completely|entirely"
     r"|exactly|also|indeed|clearly|all)(?: |$))*"
 )
-_CLAIM = {**dict.fromkeys(_SUPPORTED.split(), True), **dict.fromkeys(_REFUTED.split(), False)}
+_CLAIM = {**dict.fromkeys(["true", *_SUPPORTED.split()], True), **dict.fromkeys(["false", *_REFUTED.split()], False)}
 _BARE = frozenset(("0", "1", "yes", "no"))
+_JUDGING = _BARE | _CLAIM.keys() | _VERIFIED.keys()
 # What is false in part is false.
 _PARTIAL = frozenset(("partially", "partly", "mostly"))
 _FALSE = frozenset(("false", "incorrect", "wrong", "inaccurate", "untrue", "refuted", "contradicted"))
@@ -190,6 +191,9 @@ def read_claim(text: str) -> bool | None:
     """
     # True (only 3 won).
     words = _words(without_names(_BRACKETED_LAST.sub(r", \1", text)))
+    # Names, of which there may be thousands, are done with here.
+    if _JUDGING.isdisjoint(words):
+        return None
     words = _without_parts(without_exceptions(without_actually(words)))
     if not words or not _CLAIM_DOUBT.isdisjoint(words) or _is_asked(words) or is_open(words) or has_doubt(words):
         return None
@@ -252,7 +256,7 @@ def _all_judged(words: list[str]) -> set[bool]:
 def _judged(words: list[str], place: int) -> bool | Literal["unclear"] | None:
     """Returns what the word at a place says of the claim, `not` before it heeded; None if it judges nothing."""
     word = words[place]
-    said = {"true": True, "false": False, **_CLAIM}.get(word)
+    said = _CLAIM.get(word)
     if said is None and word in _VERIFIED and _is_checked(words, place):
         said = _VERIFIED[word]
     if said is None or _is_attribute(words, place):
