@@ -40,11 +40,6 @@ def canonical(split: str) -> str:
     return _SPLITS.get(plain, plain)
 
 
-def is_long_word(stem: str) -> bool:
-    """Tells whether the name of a file is one of the words `training`, `testing`, `validating` and `development`."""
-    return stem.casefold() in _LONG_WORDS
-
-
 def split_of(path: Path, root: Path | None = None) -> str:
     """Returns the split that a file's name tells, `train`, `validation` or `test`; else what the nearest folder does;
     else its name without ending.
@@ -68,7 +63,7 @@ def split_of(path: Path, root: Path | None = None) -> str:
 
 def _told_by(name: str) -> str:
     """Returns the split that a name tells; empty where it tells none, or several."""
-    if is_long_word(name):
+    if name.casefold() in _LONG_WORDS:
         return _LONG_WORDS[name.casefold()]
     found = {_WORDS[word] for word in re.split(r"[-_. ]", name.casefold()) if word in _WORDS}
     return found.pop() if len(found) == 1 else ""

@@ -19,7 +19,7 @@ TABS = "a .tsv as WikiTableQuestions has them (its first line is id, utterance, 
 """What a file that ends in .tsv must be to be data, for messages."""
 
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "state.json")
-OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "__macosx", "@eadir")
+_OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "__macosx", "@eadir")
 """Names of files and folders that systems put everywhere, and no reader means, one of one's own neither."""
 
 _WTQ_HEAD = "\t".join(WTQ_COLUMNS).encode()
@@ -133,7 +133,7 @@ def _questions(place: Path, known: Layout, names: Iterable[str]) -> Iterator[Pat
 
 def is_shown(name: str) -> bool:
     """Tells whether a file or folder can be meant by whoever names the folder that it is in."""
-    return not name.startswith(".") and name.lower() not in OF_SYSTEMS
+    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
 
 
 def _shown(names: Iterable[str]) -> set[str]:
