@@ -39,8 +39,10 @@ _OPENING = ("<|im_start|>", *_NAMED)
 """Tokens that end no turn."""
 
 _CONTROL = re.compile(r"<\|[a-z_]+\|>")
-_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 """Tokens that a chat template writes between the texts of a chat."""
+
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+"""What a template says to its readers alone."""
 
 _SIDES = ("patch_size", "merge_size", "temporal_patch_size")
 _STEPS = ("do_resize", "do_rescale", "do_normalize")
